@@ -1,0 +1,68 @@
+// swift-tools-version: 6.2
+// ress: one executable that is coordinator, worker and command line. ARCHITECTURE.md explains the targets;
+// arrows between them point down only, and numbers and control meet in `Worker` alone.
+//
+// RESS_DOUBLE=1 builds the numeric half in double precision, so that the gradient tests can compare
+// against central differences to nine digits instead of three.
+import PackageDescription
+
+let doublePrecision = Context.environment["RESS_DOUBLE"] == "1"
+
+let swiftSettings: [SwiftSetting] =
+  [.swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny")]
+  + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
+
+/// `-O3` for the vectoriser; errno and traps off, because they keep loops with `sqrtf` scalar; fused multiply-add wherever the clone has it.
+let kernelSettings: [CSetting] =
+  [.unsafeFlags(["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"])]
+  + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
+
+func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name + "Tests", dependencies: dependencies, swiftSettings: swiftSettings)
+}
+
+let numbers: [Target] = [
+  .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+  .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+  .target(name: "CKernels", cSettings: kernelSettings),
+  module("Configuration", ["CYAML"]),
+  module("Kernels", ["CKernels", "COpenBLAS"]),
+  module("Model", ["Kernels", "Configuration"]),
+  tests("Kernels", ["Kernels"]),
+  tests("Model", ["Model"]),
+]
+
+let system: [Target] = [
+  .systemLibrary(name: "CZeroMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+  .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
+  .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+  module("HDF5", ["CHDF5"]),
+  module("Data", ["HDF5", "Model", "Configuration"]),
+  module("Training", ["Model", "Data", "Configuration"]),
+  module("Checkpoint", ["HDF5", "CCrypto", "Model", "Configuration"]),
+  module("Wire", ["CKernels", "Configuration"]),
+  module("Coordination", ["Wire", "Configuration"]),
+  module("Transport", ["CZeroMQ", "Wire"]),
+  module("Daemon", ["Coordination", "Transport"]),
+  module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination"]),
+  .executableTarget(name: "ress", dependencies: ["Daemon", "Worker"], swiftSettings: swiftSettings),
+  tests("Configuration", ["Configuration"]),
+  tests("Data", ["Data", "HDF5"]),
+  tests("Training", ["Training"]),
+  tests("Checkpoint", ["Checkpoint", "HDF5"]),
+  tests("Wire", ["Wire"]),
+  tests("Coordination", ["Coordination"]),
+  tests("Transport", ["Transport"]),
+  .testTarget(
+    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire"], path: "Tests/EndToEnd",
+    swiftSettings: swiftSettings),
+]
+
+let package = Package(
+  name: "ress",
+  products: doublePrecision ? [] : [.executable(name: "ress", targets: ["ress"])],
+  targets: doublePrecision ? numbers : numbers + system)

@@ -1,0 +1,53 @@
+// What a checkpoint promises: `manifest.json` in its folder. The coordinator writes it last, after every file it
+// names is on disk, so a folder without one (or whose files disagree with it) is not a checkpoint.
+
+package struct CheckpointManifest: Equatable, Sendable, Codable {
+  /// Version of the folder's layout.
+  package var format = 1
+  package var run: String
+  package var runIdentifier: String
+  /// Optimizer steps applied; with the configuration it is also the data cursor.
+  package var step: Int
+  /// The configuration that the run was started with.
+  package var configuration: RunConfiguration
+  /// Mean training loss of the last step applied (total, as logged).
+  package var loss: Double?
+  package var files: [File]
+  /// Name and version of the program that wrote it.
+  package var writer: String
+  /// UTC, ISO 8601.
+  package var created: String
+
+  package struct File: Equatable, Sendable, Codable {
+    package var name: String
+    package var byteCount: Int
+    /// SHA-256 in lower-case hexadecimal.
+    package var sha256: String
+
+    package init(name: String, byteCount: Int, sha256: String) {
+      self.name = name
+      self.byteCount = byteCount
+      self.sha256 = sha256
+    }
+  }
+
+  package init(
+    run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
+    writer: String, created: String
+  ) {
+    self.run = run
+    self.runIdentifier = runIdentifier
+    self.step = step
+    self.configuration = configuration
+    self.loss = loss
+    self.files = files
+    self.writer = writer
+    self.created = created
+  }
+
+  /// `step-00001200`, the folder of step 1200.
+  package static func folderName(step: Int) -> String {
+    let digits = String(step)
+    return "step-" + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+  }
+}

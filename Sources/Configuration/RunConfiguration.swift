@@ -1,0 +1,138 @@
+// What a run is, as values. A configuration file names every field in snake case under the section that its
+// type has here (`model.structure_rank`); `ConfigurationDecoder` reads it and refuses what it does not know.
+//
+// Two runs with equal configurations have the same curve, bit for bit, except for what is marked
+// "never changes a number".
+
+/// A whole run: the model, its data, how it is trained and where it runs.
+package struct RunConfiguration: Equatable, Sendable, Codable {
+  /// The run's name: its folder under `checkpoint.directory`.
+  package var run = "run"
+  package var model = ModelConfiguration()
+  package var data = DataConfiguration()
+  package var training = TrainingConfiguration()
+  package var optimizer = OptimizerConfiguration()
+  package var checkpoint = CheckpointConfiguration()
+  package var cluster = ClusterConfiguration()
+
+  package init() {}
+}
+
+/// ReSSFormer's sizes, with the letters of docs/model.md.
+package struct ModelConfiguration: Equatable, Sendable, Codable {
+  /// d: width of a token's vector.
+  package var width = 128
+  /// h: attention heads; the width is a multiple of it.
+  package var heads = 4
+  /// K: applications of the shared block.
+  package var steps = 4
+  /// T: tokens a segment.
+  package var segment = 256
+  /// m: memory slots; 0 turns the segment-level memory off.
+  package var memorySlots = 16
+  /// c: tokens whose keys, values and structure keys stay visible after their segment.
+  package var cache = 128
+  /// W: the most recent tokens, always neighbours; at least 1, a token sees itself.
+  package var window = 16
+  /// r: rank of the structure scores.
+  package var structureRank = 16
+  /// g: neighbours chosen by score beyond the window.
+  package var graphDegree = 32
+  /// k: attention weights kept a query and head.
+  package var keys = 16
+  /// w: recency taps, the token itself included; 1 turns the recency sum off.
+  package var recencyTaps = 4
+  /// E: experts.
+  package var experts = 8
+  /// e: experts a token reaches.
+  package var activeExperts = 2
+  /// f: width of an expert.
+  package var expertWidth = 256
+  /// An expert that every token reaches, beside the routed ones.
+  package var sharedExpert = false
+  /// V: tokens the model knows; nil takes the dataset's vocabulary.
+  package var vocabulary: Int? = nil
+  /// λ_s, weight of the penalty on how fast the graph changes.
+  package var smoothWeight = 1e-2
+  /// λ_b, weight of the load-balance loss.
+  package var balanceWeight = 1e-3
+  /// λ_z, weight of the router's z-loss.
+  package var routerZWeight = 1e-4
+  /// u, the balancer's step on `router/bias` after each optimizer step.
+  package var balancerRate = 1e-3
+
+  package init() {}
+}
+
+package struct DataConfiguration: Equatable, Sendable, Codable {
+  /// The prepared dataset (`ress data prepare`).
+  package var path = ""
+  /// Tokens a training sequence (targets; the file holds one more at its start).
+  package var sequenceLength = 1024
+
+  package init() {}
+}
+
+package struct TrainingConfiguration: Equatable, Sendable, Codable {
+  package var seed: UInt64 = 1
+  /// Optimizer steps of the whole run.
+  package var steps = 1000
+  /// Sequences a step, over all workers.
+  package var batchSequences = 8
+  /// Sequences a unit; a unit is computed whole by one worker.
+  package var unitSequences = 1
+  /// Segments that gradients travel back through the memory; nil: the whole sequence.
+  package var bpttSegments: Int? = nil
+  /// Whether the backward computes a segment's forward again; never changes a number.
+  package var recompute = Recompute.auto
+  /// Steps between evaluations on the validation split; 0: only at the end.
+  package var evaluateEvery = 100
+  /// Sequences an evaluation reads; 0 turns evaluation off.
+  package var evaluateSequences = 16
+
+  package init() {}
+}
+
+package enum Recompute: String, Equatable, Sendable, Codable, CaseIterable { case auto, always, never }
+
+package struct OptimizerConfiguration: Equatable, Sendable, Codable {
+  package var learningRate = 3e-3
+  package var beta1 = 0.9
+  package var beta2 = 0.95
+  package var epsilon = 1e-8
+  /// Decoupled decay, on matrices alone.
+  package var weightDecay = 0.1
+  /// Largest global norm of the gradient; 0 turns clipping off.
+  package var clip = 1.0
+  package var warmupSteps = 50
+  package var schedule = Schedule.cosine
+  /// The learning rate's last value, as a share of `learningRate`.
+  package var finalFraction = 0.1
+  /// Length of the last, falling part of `wsd`, as a share of the run's steps.
+  package var decayFraction = 0.2
+
+  package init() {}
+}
+
+/// How the learning rate moves after its linear warm-up.
+package enum Schedule: String, Equatable, Sendable, Codable, CaseIterable { case cosine, wsd, constant }
+
+package struct CheckpointConfiguration: Equatable, Sendable, Codable {
+  /// Runs write below it: `DIRECTORY/RUN/step-00001200`.
+  package var directory = "checkpoints"
+  /// Steps between checkpoints; 0: only at the end.
+  package var every = 200
+
+  package init() {}
+}
+
+package struct ClusterConfiguration: Equatable, Sendable, Codable {
+  /// Workers of the run; never changes a number.
+  package var workers = 1
+  /// Threads a worker computes with; 0 shares the machine's cores among its workers. Never changes a number.
+  package var threads = 0
+  /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
+  package var patienceSeconds = 10.0
+
+  package init() {}
+}
