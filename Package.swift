@@ -37,7 +37,8 @@ let numbers: [Target] = [
 ]
 
 let system: [Target] = [
-  .systemLibrary(name: "CZeroMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+  // No pkg-config name: Debian's libzmq.pc carries Kerberos include flags that SwiftPM refuses with a warning.
+  .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
   .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
   .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
   module("HDF5", ["CHDF5"]),
