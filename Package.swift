@@ -10,7 +10,7 @@ let doublePrecision = Context.environment["RESS_DOUBLE"] == "1"
 
 let swiftSettings: [SwiftSetting] =
   [.swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny")]
-  + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
+  + (doublePrecision ? [.define("RESS_DOUBLE"), .unsafeFlags(["-Xcc", "-DRESS_DOUBLE"])] : [])
 
 /// `-O3` for the vectoriser; errno and traps off, because they keep loops with `sqrtf` scalar; fused multiply-add wherever the clone has it.
 let kernelSettings: [CSetting] =

@@ -33,6 +33,13 @@ package final class Arena {
     return (arena, layout(arena))
   }
 
+  /// Bytes that a layout would take.
+  package static func measure(_ layout: (Arena) -> Void) -> Int {
+    let counting = Arena()
+    layout(counting)
+    return counting.used
+  }
+
   private init() {
     base = nil
     capacity = .max
