@@ -60,6 +60,9 @@ let system: [Target] = [
   tests("Wire", ["Wire"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),
+  tests("RunFolder", ["RunFolder", "Configuration"]),
+  tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5"]),
+  tests("Daemon", ["Daemon", "Worker"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire"], path: "Tests/EndToEnd",
     swiftSettings: swiftSettings),
