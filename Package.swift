@@ -10,7 +10,7 @@ let doublePrecision = Context.environment["RESS_DOUBLE"] == "1"
 
 let swiftSettings: [SwiftSetting] =
   [.swiftLanguageMode(.v6), .enableUpcomingFeature("ExistentialAny")]
-  + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
+  + (doublePrecision ? [.define("RESS_DOUBLE"), .unsafeFlags(["-Xcc", "-DRESS_DOUBLE"])] : [])
 
 /// `-O3` for the vectoriser; errno and traps off, because they keep loops with `sqrtf` scalar; fused multiply-add wherever the clone has it.
 let kernelSettings: [CSetting] =
@@ -37,7 +37,8 @@ let numbers: [Target] = [
 ]
 
 let system: [Target] = [
-  .systemLibrary(name: "CZeroMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+  // No pkg-config name: Debian's libzmq.pc carries Kerberos include flags that SwiftPM refuses with a warning.
+  .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
   .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
   .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
   module("HDF5", ["CHDF5"]),

@@ -1,1 +1,191 @@
-#include "CKernels.h"
+// Norms, gates, softmax, cross-entropy and AdamW: each forward beside its backward.
+#include "kernels.h"
+
+const char *ress_kernels_clone(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("x86-64-v4")) return "x86-64-v4";
+  if (__builtin_cpu_supports("x86-64-v3")) return "x86-64-v3";
+#endif
+  return "baseline";
+}
+
+KERNEL void ress_rmsnorm_forward(int64_t rows, int64_t width, const real *x, const real *gain, real *y, real *rstd) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict x_D = x + t * width;
+    real *restrict y_D = y + t * width;
+    real scale = 1 / REAL_SQRT(dot(width, x_D, x_D) / (real)width + (real)1e-5);
+    rstd[t] = scale;
+    for (int64_t i = 0; i < width; i++) y_D[i] = x_D[i] * scale * gain[i];
+  }
+}
+
+// With n = x · rstd: dx = rstd · (g ⊙ dy − n · mean(g ⊙ dy ⊙ n)), dgain = Σ_t dy ⊙ n.
+KERNEL void ress_rmsnorm_backward(int64_t rows, int64_t width, const real *x, const real *gain, const real *rstd,
+                                  const real *dy, real *dx, real *dgain) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict x_D = x + t * width, *restrict dy_D = dy + t * width;
+    real *restrict dx_D = dx + t * width;
+    real scale = rstd[t], inner = 0;
+    {
+      REORDER_SUMS
+      for (int64_t i = 0; i < width; i++) inner += dy_D[i] * gain[i] * x_D[i];
+    }
+    real pull = inner * scale * scale * scale / (real)width;
+    for (int64_t i = 0; i < width; i++) {
+      dx_D[i] += scale * gain[i] * dy_D[i] - pull * x_D[i];
+      dgain[i] += dy_D[i] * x_D[i] * scale;
+    }
+  }
+}
+
+KERNEL void ress_add(int64_t count, const real *restrict x, real *restrict y) {
+  for (int64_t i = 0; i < count; i++) y[i] += x[i];
+}
+
+KERNEL void ress_axpy(int64_t count, real a, const real *x, real *y) { axpy(count, a, x, y); }
+
+KERNEL void ress_add_row(int64_t rows, int64_t width, const real *x, const real *y, real *out) {
+  for (int64_t t = 0; t < rows; t++)
+    for (int64_t i = 0; i < width; i++) out[t * width + i] = x[t * width + i] + y[i];
+}
+
+KERNEL void ress_sum_rows(int64_t rows, int64_t width, const real *restrict x, real *restrict y) {
+  for (int64_t t = 0; t < rows; t++)
+    for (int64_t i = 0; i < width; i++) y[i] += x[t * width + i];
+}
+
+KERNEL real ress_dot(int64_t count, const real *x, const real *y) { return dot(count, x, y); }
+
+KERNEL double ress_sum_of_squares(int64_t count, const real *restrict x) {
+  double sums[8] = {0};
+  int64_t whole = count & ~(int64_t)7;
+  for (int64_t i = 0; i < whole; i += 8)
+    for (int lane = 0; lane < 8; lane++) sums[lane] += (double)x[i + lane] * (double)x[i + lane];
+  for (int64_t i = whole; i < count; i++) sums[i & 7] += (double)x[i] * (double)x[i];
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+KERNEL void ress_recency_forward(int64_t row_begin, int64_t row_end, int64_t width, int64_t taps, int64_t before,
+                                 const real *x, const real *weight, real *out) {
+  for (int64_t i = row_begin; i < row_end; i++) {
+    real *restrict out_D = out + i * width;
+    for (int64_t c = 0; c < width; c++) out_D[c] = x[i * width + c];
+    for (int64_t tap = 1; tap < taps && i - tap >= -before; tap++) {
+      const real *restrict x_D = x + (i - tap) * width, *restrict weight_D = weight + (tap - 1) * width;
+      for (int64_t c = 0; c < width; c++) out_D[c] += weight_D[c] * x_D[c];
+    }
+  }
+}
+
+KERNEL void ress_recency_backward_input(int64_t row_begin, int64_t row_end, int64_t rows, int64_t width, int64_t taps,
+                                        const real *dout, const real *weight, real *dx) {
+  for (int64_t i = row_begin; i < row_end; i++) {
+    real *restrict dx_D = dx + i * width;
+    for (int64_t c = 0; c < width; c++) dx_D[c] = dout[i * width + c];
+    for (int64_t tap = 1; tap < taps && i + tap < rows; tap++) {
+      const real *restrict dout_D = dout + (i + tap) * width, *restrict weight_D = weight + (tap - 1) * width;
+      for (int64_t c = 0; c < width; c++) dx_D[c] += weight_D[c] * dout_D[c];
+    }
+  }
+}
+
+KERNEL void ress_recency_backward_weight(int64_t column_begin, int64_t column_end, int64_t rows, int64_t width,
+                                         int64_t taps, int64_t before, const real *x, const real *dout, real *dweight) {
+  for (int64_t tap = 1; tap < taps; tap++) {
+    real *restrict dweight_D = dweight + (tap - 1) * width;
+    for (int64_t i = tap - before > 0 ? tap - before : 0; i < rows; i++) {
+      const real *restrict x_D = x + (i - tap) * width, *restrict dout_D = dout + i * width;
+      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] += dout_D[c] * x_D[c];
+    }
+  }
+}
+
+KERNEL void ress_swiglu_forward(int64_t rows, int64_t width, const real *gate_up, real *h) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict gate = gate_up + t * 2 * width, *restrict up = gate + width;
+    real *restrict h_F = h + t * width;
+    for (int64_t i = 0; i < width; i++) h_F[i] = gate[i] * sigmoid(gate[i]) * up[i];
+  }
+}
+
+KERNEL void ress_swiglu_backward(int64_t rows, int64_t width, const real *gate_up, const real *dh, real *dgate_up,
+                                 real *h) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict gate = gate_up + t * 2 * width, *restrict up = gate + width, *restrict dh_F = dh + t * width;
+    real *restrict dgate = dgate_up + t * 2 * width, *restrict dup = dgate + width, *restrict h_F = h + t * width;
+    for (int64_t i = 0; i < width; i++) {
+      real s = sigmoid(gate[i]), silu = gate[i] * s;
+      h_F[i] = silu * up[i];
+      dup[i] = dh_F[i] * silu;
+      dgate[i] = dh_F[i] * up[i] * (s + silu * (1 - s));
+    }
+  }
+}
+
+INLINE real row_max(int64_t count, const real *restrict x) {
+  real largest = x[0];
+  for (int64_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
+// x becomes exp(scale · (x − largest)); returns the sum.
+INLINE real exp_row(int64_t count, real scale, real largest, real *restrict x) {
+  REORDER_SUMS
+  real sum = 0;
+  for (int64_t i = 0; i < count; i++) {
+    x[i] = REAL_EXP(scale * (x[i] - largest));
+    sum += x[i];
+  }
+  return sum;
+}
+
+KERNEL void ress_softmax_rows(int64_t rows, int64_t width, int64_t stride, real scale, real *x) {
+  for (int64_t t = 0; t < rows; t++) {
+    real *restrict x_D = x + t * stride;
+    real inverse = 1 / exp_row(width, scale, row_max(width, x_D), x_D);
+    for (int64_t i = 0; i < width; i++) x_D[i] *= inverse;
+  }
+}
+
+KERNEL void ress_softmax_rows_backward(int64_t rows, int64_t width, int64_t stride, real scale, const real *p,
+                                       real *dp) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict p_D = p + t * stride;
+    real *restrict dp_D = dp + t * stride;
+    real inner = dot(width, p_D, dp_D);
+    for (int64_t i = 0; i < width; i++) dp_D[i] = scale * p_D[i] * (dp_D[i] - inner);
+  }
+}
+
+KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, const int32_t *targets,
+                                 real gradient_scale) {
+  double total = 0;
+  for (int64_t t = 0; t < rows; t++) {
+    real *restrict logits_V = logits + t * classes;
+    if (targets[t] < 0) {
+      for (int64_t i = 0; i < classes; i++) logits_V[i] = 0;
+      continue;
+    }
+    real largest = row_max(classes, logits_V), chosen = logits_V[targets[t]];
+    real sum = exp_row(classes, 1, largest, logits_V);
+    total += (double)(REAL_LOG(sum) + largest - chosen);
+    if (gradient_scale == 0) continue;
+    real share = gradient_scale / sum;
+    for (int64_t i = 0; i < classes; i++) logits_V[i] *= share;
+    logits_V[targets[t]] -= gradient_scale;
+  }
+  return total;
+}
+
+KERNEL void ress_adamw(int64_t count, real *restrict parameter, real *restrict first, real *restrict second,
+                       const real *restrict gradient, real gradient_scale, real rate, real beta1, real beta2,
+                       real epsilon, real decay, real correction1, real correction2) {
+  for (int64_t i = 0; i < count; i++) {
+    real g = gradient[i] * gradient_scale;
+    first[i] = beta1 * first[i] + (1 - beta1) * g;
+    second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+    real step = (first[i] / correction1) / (REAL_SQRT(second[i] / correction2) + epsilon);
+    parameter[i] = parameter[i] - rate * decay * parameter[i] - rate * step;
+  }
+}

@@ -1,0 +1,138 @@
+// ASAM: attention of one head along the graph and over the memory slots.
+#include "kernels.h"
+
+// Position x comes before y among the k largest: the larger score; tokens before slots; the later token, the earlier slot.
+INLINE int before(const real *z, int32_t tokens, int32_t x, int32_t y) {
+  if (z[x] != z[y]) return z[x] > z[y];
+  if ((x < tokens) != (y < tokens)) return x < tokens;
+  return x < tokens ? x > y : x < y;
+}
+
+// Sparsemax threshold of the chosen positions (Michelot 1986): drop what is not above τ = (Σ − 1)/n until nothing
+// drops. `chosen` shrinks to the support, its order kept. Returns the support's size.
+INLINE int32_t michelot(const real *restrict z, int32_t *restrict chosen, int32_t count, real *threshold) {
+  for (;;) {
+    real sum = 0;
+    for (int32_t n = 0; n < count; n++) sum += z[chosen[n]];
+    real tau = (sum - 1) / (real)count;
+    int32_t left = 0;
+    for (int32_t n = 0; n < count; n++) {
+      int32_t p = chosen[n];
+      if (z[p] > tau) chosen[left++] = p;
+    }
+    *threshold = tau;
+    if (left == count || left == 0) return count;
+    count = left;
+  }
+}
+
+// Support of sparsemax over the k largest of z (arXiv 1602.02068). Only scores above max − 1 can be in it, and where the
+// support of all scores has at most k members it is also the support of the k largest, so that no sorting is needed.
+INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen,
+                         real *threshold) {
+  real largest = z[0];
+  for (int32_t p = 1; p < count; p++) largest = z[p] > largest ? z[p] : largest;
+  int32_t candidates = 0;
+  for (int32_t p = 0; p < count; p++)
+    if (z[p] > largest - 1) chosen[candidates++] = p;
+  int32_t size = michelot(z, chosen, candidates, threshold);
+  if (size <= kept) return size;
+  for (int32_t place = 0; place < kept; place++) {
+    int32_t best = place;
+    for (int32_t other = place + 1; other < size; other++)
+      if (before(z, tokens, chosen[other], chosen[best])) best = other;
+    int32_t moved = chosen[place];
+    chosen[place] = chosen[best];
+    chosen[best] = moved;
+  }
+  return michelot(z, chosen, kept, threshold);
+}
+
+KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
+                                   const real *queries, const real *keys, const real *values, const real *slot_keys,
+                                   const real *slot_values, const int32_t *neighbours, const int32_t *counts,
+                                   const real *structure, real gain, real memory_bias, uint16_t *support,
+                                   uint16_t *support_counts, real *support_weights, real *out, real *scratch,
+                                   int32_t *order) {
+  int64_t width = shape->width, head_width = shape->head_width, offset = head * head_width;
+  int64_t capacity = shape->capacity, slots = shape->slots;
+  real scale = 1 / REAL_SQRT((real)head_width);
+  for (int64_t i = row_begin; i < row_end; i++) {
+    const real *restrict query = queries + i * width + offset;
+    const int32_t *restrict neighbours_N = neighbours + i * capacity;
+    const real *restrict structure_N = structure + i * capacity;
+    int32_t count = counts[i];
+    for (int32_t n = 0; n < count; n++)
+      scratch[n] = scale * dot(head_width, query, keys + neighbours_N[n] * width + offset) + gain * structure_N[n];
+    for (int64_t s = 0; s < slots; s++)
+      scratch[count + s] = scale * dot(head_width, query, slot_keys + s * width + offset) + memory_bias;
+
+    real threshold;
+    int64_t at = i * shape->heads + head;
+    int32_t size = sparsemax(scratch, count + (int32_t)slots, count, (int32_t)shape->kept, order, &threshold);
+    support_counts[at] = (uint16_t)size;
+    real *restrict out_C = out + i * width + offset;
+    for (int64_t c = 0; c < head_width; c++) out_C[c] = 0;
+    for (int32_t s = 0; s < size; s++) {
+      int32_t p = order[s];
+      real weight = scratch[p] - threshold;
+      support[at * shape->kept + s] = (uint16_t)p;
+      support_weights[at * shape->kept + s] = weight;
+      const real *value = p < count ? values + neighbours_N[p] * width : slot_values + (p - count) * width;
+      axpy(head_width, weight, value + offset, out_C);
+    }
+  }
+}
+
+KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t head, int64_t rows, const real *queries,
+                                    const real *keys, const real *values, const real *slot_keys,
+                                    const real *slot_values, const int32_t *neighbours, const int32_t *counts,
+                                    const real *structure, real gain, const uint16_t *support,
+                                    const uint16_t *support_counts, const real *support_weights, const real *dout,
+                                    real *dqueries, real *dkeys, real *dvalues, real *dslot_keys, real *dslot_values,
+                                    real *dlogits, real *dgain, real *dmemory_bias) {
+  int64_t width = shape->width, head_width = shape->head_width, offset = head * head_width;
+  int64_t capacity = shape->capacity, cached = shape->cached;
+  real scale = 1 / REAL_SQRT((real)head_width), gain_sum = 0, bias_sum = 0;
+  for (int64_t i = 0; i < rows; i++) {
+    const real *restrict query = queries + i * width + offset, *restrict dout_C = dout + i * width + offset;
+    const int32_t *restrict neighbours_N = neighbours + i * capacity;
+    int64_t at = i * shape->heads + head;
+    const uint16_t *restrict support_S = support + at * shape->kept;
+    const real *restrict weights_S = support_weights + at * shape->kept;
+    real *restrict dlogits_S = dlogits + at * shape->kept;
+    int32_t count = counts[i], size = support_counts[at];
+
+    real sum = 0;
+    for (int32_t s = 0; s < size; s++) {
+      int32_t p = support_S[s];
+      const real *value = (p < count ? values + neighbours_N[p] * width : slot_values + (p - count) * width) + offset;
+      dlogits_S[s] = dot(head_width, dout_C, value);
+      sum += dlogits_S[s];
+      if (p >= count) axpy(head_width, weights_S[s], dout_C, dslot_values + (p - count) * width + offset);
+      else if (neighbours_N[p] >= cached)
+        axpy(head_width, weights_S[s], dout_C, dvalues + (neighbours_N[p] - cached) * width + offset);
+    }
+    // Sparsemax's Jacobian on its support: identity less the mean.
+    real mean = sum / (real)size;
+    real *restrict dquery = dqueries + i * width + offset;
+    for (int64_t c = 0; c < head_width; c++) dquery[c] = 0;
+    for (int32_t s = 0; s < size; s++) {
+      int32_t p = support_S[s];
+      real dz = dlogits_S[s] - mean;
+      dlogits_S[s] = dz;
+      if (p >= count) {
+        bias_sum += dz;
+        axpy(head_width, scale * dz, slot_keys + (p - count) * width + offset, dquery);
+        axpy(head_width, scale * dz, query, dslot_keys + (p - count) * width + offset);
+      } else {
+        int64_t j = neighbours_N[p];
+        gain_sum += dz * structure[i * capacity + p];
+        axpy(head_width, scale * dz, keys + j * width + offset, dquery);
+        if (j >= cached) axpy(head_width, scale * dz, query, dkeys + (j - cached) * width + offset);
+      }
+    }
+  }
+  *dgain += gain_sum;
+  *dmemory_bias += bias_sum;
+}

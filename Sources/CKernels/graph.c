@@ -1,0 +1,175 @@
+// SOES: which tokens a token sees. The graph is chosen from scores a·b/√r; what is kept of it is N indices a row.
+#include "kernels.h"
+
+// Order of preference between two candidates of equal degree: the larger score, then the more recent token.
+INLINE int worse(const real *scores, int32_t x, int32_t y) {
+  return scores[x] < scores[y] || (scores[x] == scores[y] && x < y);
+}
+
+INLINE void sift_down(const real *scores, int32_t *heap, int64_t count, int64_t at) {
+  for (;;) {
+    int64_t child = 2 * at + 1;
+    if (child >= count) return;
+    if (child + 1 < count && worse(scores, heap[child + 1], heap[child])) child++;
+    if (!worse(scores, heap[child], heap[at])) return;
+    int32_t moved = heap[at];
+    heap[at] = heap[child];
+    heap[child] = moved;
+    at = child;
+  }
+}
+
+// The `degree` best of scores[0 ..< count], ascending by index. A heap holds the best so far, its worst on top; tokens
+// come from the most recent back, so an equal score never displaces one. Blocks that cannot beat the top are skipped.
+INLINE int64_t select_best(const real *restrict scores, int64_t count, int64_t degree, int32_t *restrict heap,
+                           int32_t *restrict out) {
+  if (count <= degree) {
+    for (int64_t j = 0; j < count; j++) out[j] = (int32_t)j;
+    return count;
+  }
+  if (degree == 0) return 0;
+  int64_t j = count - 1;
+  for (int64_t i = 0; i < degree; i++, j--) heap[i] = (int32_t)j;
+  for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);
+  real bar = scores[heap[0]];
+  while (j >= 0) {
+    while (j >= 15) {
+      real largest = scores[j];
+      for (int i = 1; i < 16; i++) largest = scores[j - i] > largest ? scores[j - i] : largest;
+      if (largest > bar) break;
+      j -= 16;
+    }
+    int64_t stop = j >= 15 ? j - 15 : 0;
+    for (; j >= stop; j--) {
+      if (scores[j] > bar) {
+        heap[0] = (int32_t)j;
+        sift_down(scores, heap, degree, 0);
+        bar = scores[heap[0]];
+      }
+    }
+  }
+  // Ascending by index: Shell's gaps of 1, 4, 13, 40, 121 suffice for the degrees in use.
+  static const int64_t gaps[] = {121, 40, 13, 4, 1};
+  for (int g = 0; g < 5; g++) {
+    for (int64_t i = gaps[g]; i < degree; i++) {
+      int32_t moving = heap[i];
+      int64_t k = i;
+      for (; k >= gaps[g] && heap[k - gaps[g]] > moving; k -= gaps[g]) heap[k] = heap[k - gaps[g]];
+      heap[k] = moving;
+    }
+  }
+  for (int64_t i = 0; i < degree; i++) out[i] = heap[i];
+  return degree;
+}
+
+KERNEL void ress_graph_forward(int64_t row_begin, int64_t row_end, int64_t cached, int64_t window, int64_t degree,
+                               const real *scores, int64_t score_stride, int32_t *neighbours, int32_t *counts,
+                               real *weights, real *structure, int32_t *heap) {
+  int64_t capacity = window + degree;
+  for (int64_t i = row_begin; i < row_end; i++) {
+    const real *restrict scores_J = scores + (i - row_begin) * score_stride;
+    int32_t *restrict neighbours_N = neighbours + i * capacity;
+    real *restrict weights_N = weights + i * capacity, *restrict structure_N = structure + i * capacity;
+    int64_t visible = cached + i + 1, window_begin = visible > window ? visible - window : 0;
+    int64_t count = select_best(scores_J, window_begin, degree, heap, neighbours_N);
+    for (int64_t j = window_begin; j < visible; j++) neighbours_N[count++] = (int32_t)j;
+    counts[i] = (int32_t)count;
+
+    real largest = REAL_LOWEST, sum = 0;
+    for (int64_t n = 0; n < count; n++) {
+      structure_N[n] = scores_J[neighbours_N[n]];
+      largest = structure_N[n] > largest ? structure_N[n] : largest;
+    }
+    {
+      REORDER_SUMS
+      for (int64_t n = 0; n < count; n++) {
+        weights_N[n] = REAL_EXP(structure_N[n] - largest);
+        sum += weights_N[n];
+      }
+    }
+    real inverse = 1 / sum, shift = REAL_LOG((real)count) - REAL_LOG(sum) - largest;
+    for (int64_t n = 0; n < count; n++) {
+      weights_N[n] *= inverse;
+      structure_N[n] += shift;
+    }
+  }
+}
+
+KERNEL double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,
+                                const int32_t *counts, const real *weights, const int32_t *other_neighbours,
+                                const int32_t *other_counts, const real *other_weights) {
+  double total = 0;
+  for (int64_t i = row_begin; i < row_end; i++) {
+    const int32_t *x = neighbours + i * capacity, *y = other_neighbours + i * capacity;
+    const real *a = weights + i * capacity, *b = other_weights + i * capacity;
+    int32_t p = 0, q = 0, x_count = counts[i], y_count = other_counts[i];
+    while (p < x_count || q < y_count) {
+      real difference;
+      if (q >= y_count || (p < x_count && x[p] < y[q])) difference = a[p++];
+      else if (p >= x_count || y[q] < x[p]) difference = b[q++];
+      else difference = a[p++] - b[q++];
+      total += (double)difference * (double)difference;
+    }
+  }
+  return total;
+}
+
+KERNEL void ress_graph_smooth_backward(int64_t row_begin, int64_t row_end, int64_t capacity, real scale,
+                                       const int32_t *neighbours, const int32_t *counts, const real *weights,
+                                       const int32_t *other_neighbours, const int32_t *other_counts,
+                                       const real *other_weights, real *dweights) {
+  for (int64_t i = row_begin; i < row_end; i++) {
+    const int32_t *x = neighbours + i * capacity, *y = other_neighbours + i * capacity;
+    const real *a = weights + i * capacity, *b = other_weights + i * capacity;
+    real *da = dweights + i * capacity;
+    int32_t q = 0, y_count = other_counts[i];
+    for (int32_t p = 0; p < counts[i]; p++) {
+      while (q < y_count && y[q] < x[p]) q++;
+      da[p] += scale * (q < y_count && y[q] == x[p] ? a[p] - b[q] : a[p]);
+    }
+  }
+}
+
+// With s = log A + log|N|, the structure term of attention: d log A_ij = Σ_h gain_h dz_ijh. Through the softmax
+// d e = d log A − A Σ d log A, and for the smoothness term d e += A ⊙ (dA − Σ A dA).
+KERNEL void ress_graph_backward(int64_t row_begin, int64_t row_end, int64_t capacity, int64_t rank, int64_t heads,
+                                int64_t kept, real scale, const real *gain, const int32_t *neighbours,
+                                const int32_t *counts, const real *weights, const uint16_t *support,
+                                const uint16_t *support_counts, const real *dlogits, const real *dweights,
+                                const real *keys, real *dscores, real *dqueries) {
+  for (int64_t i = row_begin; i < row_end; i++) {
+    const int32_t *restrict neighbours_N = neighbours + i * capacity;
+    const real *restrict weights_N = weights + i * capacity, *restrict dweights_N = dweights + i * capacity;
+    real *restrict dscores_N = dscores + i * capacity, *restrict dqueries_R = dqueries + i * rank;
+    int32_t count = counts[i];
+    for (int32_t n = 0; n < count; n++) dscores_N[n] = 0;
+    real dlog_sum = 0;
+    for (int64_t h = 0; h < heads; h++) {
+      int64_t at = i * heads + h;
+      for (int64_t s = 0; s < support_counts[at]; s++) {
+        int32_t n = support[at * kept + s];
+        if (n >= count) continue;
+        real dlog = gain[h] * dlogits[at * kept + s];
+        dscores_N[n] += dlog;
+        dlog_sum += dlog;
+      }
+    }
+    real inner = dlog_sum + dot(count, weights_N, dweights_N);
+    for (int64_t c = 0; c < rank; c++) dqueries_R[c] = 0;
+    for (int32_t n = 0; n < count; n++) {
+      dscores_N[n] += weights_N[n] * (dweights_N[n] - inner);
+      axpy(rank, scale * dscores_N[n], keys + neighbours_N[n] * rank, dqueries_R);
+    }
+  }
+}
+
+KERNEL void ress_graph_backward_keys(int64_t rows, int64_t capacity, int64_t rank, int64_t cached, real scale,
+                                     const int32_t *neighbours, const int32_t *counts, const real *dscores,
+                                     const real *queries, real *dkeys) {
+  for (int64_t i = 0; i < rows; i++) {
+    for (int32_t n = 0; n < counts[i]; n++) {
+      int64_t j = neighbours[i * capacity + n] - cached;
+      if (j >= 0) axpy(rank, scale * dscores[i * capacity + n], queries + i * rank, dkeys + j * rank);
+    }
+  }
+}

@@ -1,0 +1,52 @@
+// Which experts a token reaches, and the two losses that keep the router healthy.
+#include "kernels.h"
+
+KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, const real *logits, const real *bias,
+                                int32_t *top, real *weights, real *probabilities, real *logsums) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict logits_E = logits + t * experts;
+    int32_t *restrict top_e = top + t * active;
+    real *restrict weights_e = weights + t * active, *restrict probabilities_E = probabilities + t * experts;
+    for (int64_t slot = 0; slot < active; slot++) {
+      int32_t best = -1;
+      for (int32_t j = 0; j < experts; j++) {
+        int taken = 0;
+        for (int64_t earlier = 0; earlier < slot; earlier++) taken |= top_e[earlier] == j;
+        if (!taken && (best < 0 || logits_E[j] + bias[j] > logits_E[best] + bias[best])) best = j;
+      }
+      top_e[slot] = best;
+    }
+    real largest = logits_E[top_e[0]];
+    for (int64_t slot = 1; slot < active; slot++) {
+      real logit = logits_E[top_e[slot]];
+      largest = logit > largest ? logit : largest;
+    }
+    real sum = 0;
+    for (int64_t slot = 0; slot < active; slot++) sum += weights_e[slot] = REAL_EXP(logits_E[top_e[slot]] - largest);
+    for (int64_t slot = 0; slot < active; slot++) weights_e[slot] /= sum;
+
+    largest = logits_E[0];
+    for (int64_t j = 1; j < experts; j++) largest = logits_E[j] > largest ? logits_E[j] : largest;
+    sum = 0;
+    for (int64_t j = 0; j < experts; j++) sum += probabilities_E[j] = REAL_EXP(logits_E[j] - largest);
+    for (int64_t j = 0; j < experts; j++) probabilities_E[j] /= sum;
+    logsums[t] = REAL_LOG(sum) + largest;
+  }
+}
+
+KERNEL void ress_router_backward(int64_t rows, int64_t experts, int64_t active, const int32_t *top,
+                                 const real *weights, const real *probabilities, const real *logsums,
+                                 const real *dweights, real z_scale, const real *balance, real *dlogits) {
+  for (int64_t t = 0; t < rows; t++) {
+    const int32_t *restrict top_e = top + t * active;
+    const real *restrict weights_e = weights + t * active, *restrict dweights_e = dweights + t * active;
+    const real *restrict probabilities_E = probabilities + t * experts;
+    real *restrict dlogits_E = dlogits + t * experts;
+    real balanced = dot(experts, probabilities_E, balance);
+    for (int64_t j = 0; j < experts; j++)
+      dlogits_E[j] = probabilities_E[j] * (balance[j] - balanced + 2 * z_scale * logsums[t]);
+    real inner = dot(active, weights_e, dweights_e);
+    for (int64_t slot = 0; slot < active; slot++)
+      dlogits_E[top_e[slot]] += weights_e[slot] * (dweights_e[slot] - inner);
+  }
+}

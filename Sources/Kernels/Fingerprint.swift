@@ -1,0 +1,38 @@
+// What decides the bits of a result besides its inputs: the processor's vector units as OpenBLAS and our own kernels use
+// them. Workers of one run must agree on it, or the curve would depend on the cluster.
+
+import CKernels
+
+package enum Fingerprint {
+  /// The instruction set our kernels run with on this machine.
+  package static var kernelClone: String { String(cString: ress_kernels_clone()) }
+
+  /// For example `Haswell/x86-64-v3/9c3f2b7a11d04e56`: OpenBLAS core, kernel clone, and a hash of a probe computation.
+  package static func measure() -> String {
+    BLAS.useOneThread()
+    return "\(BLAS.coreName)/\(kernelClone)/\(hexadecimal(probe()))"
+  }
+
+  /// FNV-1a over the bits of a product, a norm, a softmax and a gate on fixed random input, at shapes that reach the
+  /// vector loops and their tails.
+  private static func probe() -> UInt64 {
+    let (arena, (x, y, z, normed)) = Arena.build {
+      ($0.matrix(67, 93), $0.matrix(45, 93), $0.matrix(67, 45), $0.matrix(67, 45))
+    }
+    return withExtendedLifetime(arena) {
+      Philox(seed: 0x5EED, stream: 1).fillNormal(x.pointer, count: x.count, deviation: 1)
+      Philox(seed: 0x5EED, stream: 2).fillNormal(y.pointer, count: y.count, deviation: 1)
+      BLAS.multiplyTransposed(x, y, into: z)
+      ress_rmsnorm_forward(Int64(z.rows), Int64(z.columns), z.pointer, y.pointer, normed.pointer, x.pointer)
+      ress_softmax_rows(Int64(z.rows), Int64(z.columns), Int64(z.stride), 0.7, normed.pointer)
+      var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+      for index in 0..<normed.count { hash = (hash ^ UInt64(normed.pointer[index].bitPattern)) &* 0x100_0000_01B3 }
+      return hash
+    }
+  }
+
+  private static func hexadecimal(_ value: UInt64) -> String {
+    let digits = String(value, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+}

@@ -1,0 +1,147 @@
+// The threads of one worker. Work comes as numbered tasks whose content does not depend on how many threads there are;
+// which thread takes which task is left to chance, because no result depends on it.
+
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A fixed group of threads that run the tasks of one parallel region together with their caller.
+///
+/// A region ends when all its tasks have ended. Regions do not nest. Kernel threads are ours, never Swift's concurrency
+/// pool: a task here runs for microseconds and must not wait behind anything else.
+package final class Team: @unchecked Sendable {
+  package typealias Task = (_ task: Int, _ lane: Int) -> Void
+
+  /// Threads, the caller included. A lane is a thread's number: scratch memory is kept by lane.
+  package let laneCount: Int
+
+  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  private let wake: UnsafeMutablePointer<pthread_cond_t>
+  private let region = Atomic<UInt64>(0)
+  private let nextTask = Atomic<Int>(0)
+  private let working = Atomic<Int>(0)
+  private let ending = Atomic<Bool>(false)
+  // Written by the caller before `region` moves on, read by the lanes after they saw it move.
+  private var taskCount = 0
+  private var body: UnsafePointer<Task>?
+  private var threads: [pthread_t] = []
+
+  /// How long an idle lane looks for the next region before it sleeps: regions of one step follow each other in
+  /// microseconds, while a sleeping thread takes some 50 µs to wake.
+  private static let spinCount = 4_000
+
+  package init(laneCount: Int) {
+    self.laneCount = max(1, laneCount)
+    mutex = .allocate(capacity: 1)
+    wake = .allocate(capacity: 1)
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(wake, nil)
+    for lane in 1..<max(1, self.laneCount) {
+      let start = Unmanaged.passRetained(Start(team: self, lane: lane))
+      var thread = pthread_t()
+      let status = pthread_create(
+        &thread, nil,
+        { argument in
+          let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+          start.team.serve(lane: start.lane)
+          return nil
+        }, start.toOpaque())
+      precondition(status == 0, "cannot start a kernel thread: error \(status)")
+      threads.append(thread)
+    }
+  }
+
+  /// A thread holds its team unowned: the team's end is what stops it.
+  private final class Start {
+    unowned(unsafe) let team: Team
+    let lane: Int
+    init(team: Team, lane: Int) {
+      self.team = team
+      self.lane = lane
+    }
+  }
+
+  deinit {
+    pthread_mutex_lock(mutex)
+    ending.store(true, ordering: .releasing)
+    pthread_cond_broadcast(wake)
+    pthread_mutex_unlock(mutex)
+    for thread in threads { pthread_join(thread, nil) }
+    pthread_cond_destroy(wake)
+    pthread_mutex_destroy(mutex)
+    wake.deallocate()
+    mutex.deallocate()
+  }
+
+  /// Runs `body(task, lane)` for every task in 0 ..< count and returns when all have ended.
+  package func run(_ count: Int, _ body: Task) {
+    if laneCount == 1 || count <= 1 {
+      for task in 0..<count { body(task, 0) }
+      return
+    }
+    withoutActuallyEscaping(body) { escaping in
+      withUnsafePointer(to: escaping) { pointer in
+        self.body = pointer
+        taskCount = count
+        nextTask.store(0, ordering: .relaxed)
+        working.store(laneCount - 1, ordering: .relaxed)
+        pthread_mutex_lock(mutex)
+        region.wrappingAdd(1, ordering: .releasing)
+        pthread_cond_broadcast(wake)
+        pthread_mutex_unlock(mutex)
+        take(lane: 0)
+        var spins = 0
+        while working.load(ordering: .acquiring) > 0 {
+          spins += 1
+          if spins > Team.spinCount { sched_yield() }
+        }
+        self.body = nil
+      }
+    }
+  }
+
+  private func take(lane: Int) {
+    let body = self.body!
+    while true {
+      let task = nextTask.wrappingAdd(1, ordering: .relaxed).oldValue
+      if task >= taskCount { return }
+      body.pointee(task, lane)
+    }
+  }
+
+  private func serve(lane: Int) {
+    var seen: UInt64 = 0
+    while true {
+      var spins = 0
+      while region.load(ordering: .acquiring) == seen && spins < Team.spinCount { spins += 1 }
+      if region.load(ordering: .acquiring) == seen {
+        pthread_mutex_lock(mutex)
+        while region.load(ordering: .acquiring) == seen && !ending.load(ordering: .acquiring) {
+          pthread_cond_wait(wake, mutex)
+        }
+        pthread_mutex_unlock(mutex)
+      }
+      if ending.load(ordering: .acquiring) { return }
+      seen = region.load(ordering: .acquiring)
+      take(lane: lane)
+      working.wrappingSubtract(1, ordering: .releasing)
+    }
+  }
+}
+
+/// Fixed pieces of a range: the same for any number of threads.
+package struct Tiles: Sendable {
+  package let count: Int
+  private let total: Int
+  private let size: Int
+
+  package init(of total: Int, size: Int) {
+    self.total = total
+    self.size = size
+    count = (total + size - 1) / size
+  }
+
+  package subscript(index: Int) -> Range<Int> { index * size..<min(total, (index + 1) * size) }
+}

@@ -1,0 +1,91 @@
+// Generation: the same segment code, a few rows at a time. What it holds is the visible past, one segment and the memory,
+// so its memory does not grow with the text.
+
+import Configuration
+import Kernels
+
+package final class Decoder {
+  private let sizes: Sizes
+  private let weights: Weights
+  private let segment: Segment
+  private let head: LanguageModelHead
+  private let tables: SequenceTables
+  private let activations: SegmentActivations
+  private let memory: Matrix
+  private let logits: Matrix
+  private let exchange: any ExpertExchange
+  private let arena: Arena
+  private var tokens: [Int32]
+  private var span: Span?
+  private var segmentIndex = 0
+
+  package init(_ sizes: Sizes, weights: Weights, team: Team, exchange: any ExpertExchange) {
+    self.sizes = sizes
+    self.weights = weights
+    self.exchange = exchange
+    let (arena, parts) = Arena.build { arena in
+      (
+        Segment(arena, sizes, team), LanguageModelHead(arena, sizes, team), SegmentActivations(arena, sizes),
+        arena.matrix(sizes.slots, sizes.width), arena.matrix(1, sizes.vocabulary)
+      )
+    }
+    self.arena = arena
+    (segment, head, activations, memory, logits) = parts
+    tables = SequenceTables(rolling: sizes)
+    tokens = Array(repeating: 0, count: sizes.segment)
+    begin()
+  }
+
+  package var byteCount: Int { arena.byteCount + tables.byteCount }
+
+  /// A new text begins.
+  package func begin() {
+    tables.begin()
+    segmentIndex = 0
+    span = nil
+    if sizes.slots > 0 {
+      memory.copy(from: weights.memoryInitial)
+      segment.step.memory.begin(weights)
+    }
+  }
+
+  /// Reads tokens and returns the logits (V) of what follows the last one, valid until the next call.
+  package func append(_ newTokens: [Int32]) throws -> UnsafeBufferPointer<Real> {
+    precondition(!newTokens.isEmpty)
+    var position = 0
+    while position < newTokens.count {
+      var current = openSpan()
+      let first = current.rows.upperBound
+      let count = min(newTokens.count - position, sizes.segment - first)
+      for index in 0..<count { tokens[first + index] = newTokens[position + index] }
+      current.rows = first..<first + count
+      try tokens.withUnsafeBufferPointer { tokens in
+        try segment.forward(
+          tokens.baseAddress!, ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), current, tables,
+          weights, activations, exchange: exchange, keep: false)
+      }
+      tables.finish(current)
+      span = current
+      position += count
+      if position == newTokens.count { head.logits(activations.last, row: current.rows.upperBound - 1, weights, into: logits) }
+      if current.rows.upperBound == sizes.segment { closeSegment() }
+    }
+    return UnsafeBufferPointer(start: logits.pointer, count: sizes.vocabulary)
+  }
+
+  /// The segment being written, with the rows computed so far.
+  private func openSpan() -> Span {
+    if let span { return span }
+    var fresh = tables.next(segment: segmentIndex, rows: sizes.segment)
+    fresh.rows = 0..<0
+    segment.begin(memory: memory, weights, activations)
+    span = fresh
+    return fresh
+  }
+
+  private func closeSegment() {
+    segment.end(rowCount: sizes.segment, memory: memory, weights, activations)
+    segmentIndex += 1
+    span = nil
+  }
+}

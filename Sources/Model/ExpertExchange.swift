@@ -1,0 +1,55 @@
+// The border between a token and the expert that transforms it. The model hands over rows sorted by expert and gets
+// rows back; whether an expert lives in this process or in another worker is the exchange's business.
+
+import Kernels
+
+/// Where in the step a set of rows belongs; with the expert it names one product of the whole run's arithmetic.
+package struct ExpertSite: Hashable, Sendable {
+  /// Unit of the step's batch.
+  package var unit: Int
+  /// Sequence within the unit.
+  package var sequence: Int
+  package var segment: Int
+  package var recurrence: Int
+
+  package init(unit: Int, sequence: Int, segment: Int, recurrence: Int) {
+    self.unit = unit
+    self.sequence = sequence
+    self.segment = segment
+    self.recurrence = recurrence
+  }
+}
+
+/// Computes experts on rows, wherever they live. Each expert's rows of a site are one call, in token order, so that a
+/// row's bits do not depend on where the expert is.
+package protocol ExpertExchange: AnyObject {
+  /// out (N, d) = each row through its expert. `rows` (N, d) are sorted by expert, `counts` (E) tells how many each
+  /// gets. With `keep`, what `backward` needs is kept until it is asked for.
+  func forward(_ site: ExpertSite, rows: Matrix, counts: [Int], into out: Matrix, keep: Bool) throws
+
+  /// drows (N, d) from dout (N, d), adding to the gradients of the experts' weights for the site's unit.
+  func backward(_ site: ExpertSite, dout: Matrix, counts: [Int], into drows: Matrix) throws
+}
+
+/// Rows of one expert within a matrix sorted by expert.
+package struct ExpertPiece: Equatable, Sendable {
+  package var expert: Int
+  package var rows: Range<Int>
+
+  package init(expert: Int, rows: Range<Int>) {
+    self.expert = expert
+    self.rows = rows
+  }
+
+  /// The pieces of a matrix whose first `counts[0]` rows go to expert 0, the next to expert 1, and so on; experts
+  /// without rows are left out.
+  package static func split(_ counts: [Int]) -> [ExpertPiece] {
+    var pieces: [ExpertPiece] = []
+    var row = 0
+    for (expert, count) in counts.enumerated() where count > 0 {
+      pieces.append(ExpertPiece(expert: expert, rows: row..<row + count))
+      row += count
+    }
+    return pieces
+  }
+}

@@ -1,0 +1,165 @@
+// Every parameter by name, in one flat buffer a worker: initialisation, update, clipping and saving are then single
+// loops over a table. Experts lie in blocks of their own, because a worker holds only the experts it was given.
+//
+// Maps that read the same input lie side by side, in the order that lets one product serve them.
+
+import Configuration
+import Kernels
+
+/// One tensor: its name (docs/model.md), shape, place and how it begins.
+package struct ParameterEntry: Equatable, Sendable {
+  package enum Initial: Equatable, Sendable {
+    case normal(deviation: Double)
+    case constant(Double)
+  }
+
+  package let name: String
+  package let shape: [Int]
+  /// Offset of its first value, from the start of the dense buffer or of its expert's block.
+  package let offset: Int
+  package let initial: Initial
+  /// Weight decay acts on matrices; norms, gains, biases and the embeddings of steps and slots are spared.
+  package let decays: Bool
+  /// Moved by the balancer, never by a gradient.
+  package let isTrained: Bool
+  /// A number of its own among all tensors, which keys its random values.
+  package let stream: UInt64
+
+  package var count: Int { shape.reduce(1, *) }
+  package var range: Range<Int> { offset..<offset + count }
+}
+
+/// The table of all parameters of a model: dense ones (held by every worker) and one block a routed expert.
+package struct ParameterLayout: Equatable, Sendable {
+  package private(set) var dense: [ParameterEntry] = []
+  /// Entries of each expert's block, all blocks alike but for their names.
+  package private(set) var experts: [[ParameterEntry]] = []
+
+  package var denseCount: Int { dense.last?.range.upperBound ?? 0 }
+  package var expertCount: Int { experts.first?.last?.range.upperBound ?? 0 }
+  /// Parameters of the whole model.
+  package var totalCount: Int { denseCount + experts.count * expertCount }
+
+  package init(_ model: ModelConfiguration, vocabulary: Int) {
+    let d = model.width
+    let r = model.structureRank
+    let f = model.expertWidth
+    let wide = 1 / Double(d).squareRoot()
+    let depth = 1 / (2 * Double(model.steps)).squareRoot()
+    let small = ParameterEntry.Initial.normal(deviation: 0.02)
+    let map = ParameterEntry.Initial.normal(deviation: wide)
+
+    add("embed/weight", [vocabulary, d], small, decays: true)
+    for norm in ["embed_norm", "attn_norm", "moe_norm", "pool_norm", "memory_norm", "final_norm"] {
+      add(norm + "/weight", [d], .constant(1))
+    }
+    add("step/embedding", [model.steps, d], small)
+    add("recency/weight", [model.recencyTaps - 1, d], small)
+    add("soes/query/weight", [r, d], map, decays: true)
+    add("soes/key/weight", [r, d], map, decays: true)
+    add("attn/query/weight", [d, d], map, decays: true)
+    add("attn/key/weight", [d, d], map, decays: true)
+    add("attn/value/weight", [d, d], map, decays: true)
+    add("attn/output/weight", [d, d], .normal(deviation: wide * depth), decays: true)
+    add("attn/structure_gain", [model.heads], .constant(1))
+    add("attn/memory_bias", [model.heads], .constant(0))
+    add("router/weight", [model.experts, d], small, decays: true)
+    add("router/bias", [model.experts], .constant(0), isTrained: false)
+    let expert: [(String, [Int], ParameterEntry.Initial)] = [
+      ("gate", [f, d], map), ("up", [f, d], map),
+      ("down", [d, f], .normal(deviation: depth / Double(f).squareRoot())),
+    ]
+    if model.sharedExpert {
+      for (name, shape, initial) in expert { add("shared_expert/" + name, shape, initial, decays: true) }
+    }
+    add("memory/initial", [model.memorySlots, d], small)
+    add("memory/pool_query", [model.memorySlots, d], small)
+    add("memory/pool_key/weight", [d, d], map, decays: true)
+    add("memory/pool_value/weight", [d, d], map, decays: true)
+    add("memory/gate/weight", [2 * d], small)
+    add("memory/gate/bias", [1], .constant(0))
+
+    for index in 0..<model.experts {
+      var block: [ParameterEntry] = []
+      for (part, (name, shape, initial)) in expert.enumerated() {
+        block.append(
+          ParameterEntry(
+            name: ParameterLayout.expertName(index, name), shape: shape, offset: block.last?.range.upperBound ?? 0,
+            initial: initial, decays: true, isTrained: true, stream: 0x1_0000 + UInt64(index * 3 + part)))
+      }
+      experts.append(block)
+    }
+  }
+
+  private mutating func add(
+    _ name: String, _ shape: [Int], _ initial: ParameterEntry.Initial, decays: Bool = false, isTrained: Bool = true
+  ) {
+    dense.append(
+      ParameterEntry(
+        name: name, shape: shape, offset: denseCount, initial: initial, decays: decays, isTrained: isTrained,
+        stream: UInt64(dense.count)))
+  }
+
+  /// `experts/0003/gate`
+  package static func expertName(_ index: Int, _ part: String) -> String {
+    let digits = String(index)
+    return "experts/" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "/" + part
+  }
+
+  package func denseEntry(_ name: String) -> ParameterEntry? { dense.first { $0.name == name } }
+}
+
+/// Values for a layout: the parameters themselves, their gradients, or an optimizer's moments.
+package final class ParameterBuffer {
+  package let layout: ParameterLayout
+  package let dense: RealPointer
+  /// A block for each expert that this buffer holds, nil for the others.
+  package let experts: [RealPointer?]
+  private let arena: Arena
+
+  /// Zero-filled, with room for the experts given.
+  package init(_ layout: ParameterLayout, experts held: [Int]) {
+    self.layout = layout
+    let (arena, (dense, experts)) = Arena.build { arena in
+      var blocks = [RealPointer?](repeating: nil, count: layout.experts.count)
+      let dense = arena.reals(layout.denseCount)
+      for expert in held { blocks[expert] = arena.reals(layout.expertCount) }
+      return (dense, blocks)
+    }
+    self.arena = arena
+    self.dense = dense
+    self.experts = experts
+  }
+
+  package var byteCount: Int { arena.byteCount }
+
+  /// The same values on any worker: each tensor draws from a stream of its own.
+  package func initialize(seed: UInt64) {
+    for entry in layout.dense { entry.fill(dense + entry.offset, seed: seed) }
+    for (block, entries) in zip(experts, layout.experts) {
+      guard let block else { continue }
+      for entry in entries { entry.fill(block + entry.offset, seed: seed) }
+    }
+  }
+
+  /// Every tensor held here, by name, dense ones first.
+  package func forEachTensor(_ body: (ParameterEntry, RealPointer) throws -> Void) rethrows {
+    for entry in layout.dense { try body(entry, dense + entry.offset) }
+    for (block, entries) in zip(experts, layout.experts) {
+      guard let block else { continue }
+      for entry in entries { try body(entry, block + entry.offset) }
+    }
+  }
+
+  package func clearDense() { dense.update(repeating: 0, count: layout.denseCount) }
+}
+
+extension ParameterEntry {
+  fileprivate func fill(_ values: RealPointer, seed: UInt64) {
+    switch initial {
+    case .constant(let value): values.update(repeating: Real(value), count: count)
+    case .normal(let deviation):
+      Philox(seed: seed, stream: stream).fillNormal(values, count: count, deviation: deviation)
+    }
+  }
+}

@@ -1,0 +1,216 @@
+// R2MU's memory: M slots that carry what segments leave behind. After every step of recurrence the slots pool the
+// segment's tokens and a gate decides, a slot at a time, how much of the old to keep:
+//   Ŝ = softmax(pool_query (Z pool_keyᵀ)ᵀ / √D) (Z pool_valueᵀ), Z = norm(H; pool_norm)
+//   α = σ([norm(S; memory_norm), Ŝ] · gate + bias),  S ← α ⊙ S + (1 − α) ⊙ Ŝ
+//
+// Both maps of Z are moved to the other side of the products they stand in, pool_query · pool_key and (P Z) · pool_valueᵀ:
+// M rows pass through them instead of T.
+
+import CKernels
+import Kernels
+
+/// Writing the memory.
+package struct MemoryWrite {
+  private let sizes: Sizes
+  private let team: Team
+  /// pool_query · pool_key (M, D) and its gradient, for as long as the weights stay as they are.
+  private let pooledQuery, dpooledQuery: Matrix
+  /// (M, T), (M, D) × 3 gradients; by lane (tile, D).
+  private let dprobabilities, dpooled, dcandidate, dnormed, dz: Matrix
+  private let gainPartials: TilePartials
+
+  package struct Activations {
+    let rstd: RealPointer
+    let z: Matrix
+    /// P (M, T) over the segment's tokens, P Z (M, D), Ŝ (M, D)
+    let probabilities, pooled, candidate: Matrix
+    /// S before the write and its norm (M, D), 1/rms (M), α (M)
+    let before, normed: Matrix
+    let memoryRstd, keep: RealPointer
+    init(_ arena: Arena, _ sizes: Sizes) {
+      rstd = arena.reals(sizes.segment)
+      z = arena.matrix(sizes.segment, sizes.width)
+      probabilities = arena.matrix(sizes.slots, sizes.segment)
+      pooled = arena.matrix(sizes.slots, sizes.width)
+      candidate = arena.matrix(sizes.slots, sizes.width)
+      before = arena.matrix(sizes.slots, sizes.width)
+      normed = arena.matrix(sizes.slots, sizes.width)
+      memoryRstd = arena.reals(sizes.slots)
+      keep = arena.reals(sizes.slots)
+    }
+  }
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.sizes = sizes
+    self.team = team
+    pooledQuery = arena.matrix(sizes.slots, sizes.width)
+    dpooledQuery = arena.matrix(sizes.slots, sizes.width)
+    dprobabilities = arena.matrix(sizes.slots, sizes.segment)
+    dpooled = arena.matrix(sizes.slots, sizes.width)
+    dcandidate = arena.matrix(sizes.slots, sizes.width)
+    dnormed = arena.matrix(sizes.slots, sizes.width)
+    dz = arena.matrix(team.laneCount, Sizes.rowTile * sizes.width)
+    gainPartials = TilePartials(arena, sizes)
+  }
+
+  private var scale: Real { 1 / Real(sizes.width).squareRoot() }
+
+  /// Call before a sequence, and after every change of the weights.
+  func begin(_ w: Weights) {
+    BLAS.multiply(w.poolQuery, w.poolKey, into: pooledQuery)
+    dpooledQuery.clear()
+  }
+
+  /// The gradient that a sequence's writes gathered in pool_query · pool_key, to its two factors.
+  func finishBackward(_ w: Weights, _ d: Weights) {
+    BLAS.multiplyTransposed(dpooledQuery, w.poolKey, into: d.poolQuery, adding: true)
+    BLAS.transposeMultiply(w.poolQuery, dpooledQuery, into: d.poolKey, adding: true)
+  }
+
+  /// h (T, D): the rows of the span are normed, and scored for every slot.
+  func score(_ h: Matrix, _ span: Span, _ w: Weights, _ a: Activations) {
+    let tiles = span.tiles
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      let first = rows.lowerBound
+      ress_rmsnorm_forward(Int64(rows.count), Int64(sizes.width), h.row(first), w.poolNorm, a.z.row(first), a.rstd + first)
+      BLAS.multiplyTransposed(pooledQuery, a.z[rows: rows], into: a.probabilities[columns: rows])
+    }
+  }
+
+  /// memory (M, D) becomes S after the write of a segment whose first `rowCount` rows were scored.
+  func forward(rowCount: Int, _ w: Weights, _ a: Activations, memory: Matrix) {
+    let width = Int64(sizes.width)
+    let probabilities_MT = a.probabilities[columns: 0..<rowCount]
+    ress_softmax_rows(
+      Int64(sizes.slots), Int64(rowCount), Int64(probabilities_MT.stride), scale, probabilities_MT.pointer)
+    BLAS.multiply(probabilities_MT, a.z[rows: 0..<rowCount], into: a.pooled)
+    BLAS.multiplyTransposed(a.pooled, w.poolValue, into: a.candidate)
+    a.before.copy(from: memory)
+    ress_rmsnorm_forward(Int64(sizes.slots), width, memory.pointer, w.memoryNorm, a.normed.pointer, a.memoryRstd)
+    for slot in 0..<sizes.slots {
+      let candidate = a.candidate.row(slot)
+      let logit =
+        ress_dot(width, a.normed.row(slot), w.gate) + ress_dot(width, candidate, w.gate + sizes.width) + w.gateBias[0]
+      let keep = sigmoid(logit)
+      a.keep[slot] = keep
+      let row = memory.row(slot)
+      for column in 0..<sizes.width { row[column] = keep * row[column] + (1 - keep) * candidate[column] }
+    }
+  }
+
+  /// dmemory (M, D) is the gradient of S after the write on entry and before it on return; dh (T, D) +=.
+  func backward(h: Matrix, _ span: Span, _ w: Weights, _ a: Activations, dmemory: Matrix, dh: Matrix, _ d: Weights) {
+    let width = Int64(sizes.width)
+    let all = 0..<span.rows.count
+    for slot in 0..<sizes.slots {
+      let keep = a.keep[slot]
+      let dmemory_D = dmemory.row(slot)
+      let dcandidate_D = dcandidate.row(slot)
+      let candidate = a.candidate.row(slot)
+      let dkeep = ress_dot(width, dmemory_D, a.before.row(slot)) - ress_dot(width, dmemory_D, candidate)
+      let dlogit = dkeep * keep * (1 - keep)
+      for column in 0..<sizes.width {
+        dcandidate_D[column] = (1 - keep) * dmemory_D[column] + dlogit * w.gate[sizes.width + column]
+        dnormed.row(slot)[column] = dlogit * w.gate[column]
+        dmemory_D[column] *= keep
+      }
+      ress_axpy(width, dlogit, a.normed.row(slot), d.gate)
+      ress_axpy(width, dlogit, candidate, d.gate + sizes.width)
+      d.gateBias[0] += dlogit
+    }
+    ress_rmsnorm_backward(
+      Int64(sizes.slots), width, a.before.pointer, w.memoryNorm, a.memoryRstd, dnormed.pointer, dmemory.pointer,
+      d.memoryNorm)
+    BLAS.transposeMultiply(dcandidate, a.pooled, into: d.poolValue, adding: true)
+    BLAS.multiply(dcandidate, w.poolValue, into: dpooled)
+
+    let probabilities_MT = a.probabilities[columns: all]
+    let dprobabilities_MT = dprobabilities[columns: all]
+    BLAS.multiplyTransposed(dpooled, a.z[rows: all], into: dprobabilities_MT)
+    ress_softmax_rows_backward(
+      Int64(sizes.slots), Int64(all.count), Int64(probabilities_MT.stride), scale, probabilities_MT.pointer,
+      dprobabilities_MT.pointer)
+    BLAS.multiply(dprobabilities_MT, a.z[rows: all], into: dpooledQuery, adding: true)
+    let tiles = span.tiles
+    team.run(tiles.count) { task, lane in
+      let rows = tiles[task]
+      let first = rows.lowerBound
+      let dz_TD = Matrix(dz.row(lane), rows: rows.count, columns: sizes.width)
+      BLAS.transposeMultiply(a.probabilities[columns: rows], dpooled, into: dz_TD)
+      BLAS.transposeMultiply(dprobabilities[columns: rows], pooledQuery, into: dz_TD, adding: true)
+      ress_rmsnorm_backward(
+        Int64(rows.count), width, h.row(first), w.poolNorm, a.rstd + first, dz_TD.pointer, dh.row(first),
+        gainPartials.begin(task))
+    }
+    gainPartials.fold(tiles.count, into: d.poolNorm)
+  }
+
+  private func sigmoid(_ x: Real) -> Real {
+    var pair: (Real, Real) = (0, x)
+    // Softmax of (0, x) is (1 − σ(x), σ(x)): one definition of exp for every build.
+    return withUnsafeMutablePointer(to: &pair) { pointer in
+      pointer.withMemoryRebound(to: Real.self, capacity: 2) {
+        ress_softmax_rows(1, 2, 2, 1, $0)
+        return $0[1]
+      }
+    }
+  }
+}
+
+/// Reading the memory: keys and values of the slots as they stood when the segment began, the same at every step, so that
+/// no token sees a later one.
+package struct MemoryRead {
+  private let sizes: Sizes
+  private let dnormed: Matrix
+
+  package struct Activations {
+    /// S as read, its norm, keys and values (M, D)
+    let memory, normed, keys, values: Matrix
+    let rstd: RealPointer
+    init(_ arena: Arena, _ sizes: Sizes) {
+      memory = arena.matrix(sizes.slots, sizes.width)
+      normed = arena.matrix(sizes.slots, sizes.width)
+      keys = arena.matrix(sizes.slots, sizes.width)
+      values = arena.matrix(sizes.slots, sizes.width)
+      rstd = arena.reals(sizes.slots)
+    }
+  }
+
+  /// Gradients of the slots' keys and values, gathered over the steps of a segment.
+  package struct Gradient {
+    let keys, values: Matrix
+    init(_ arena: Arena, _ sizes: Sizes) {
+      keys = arena.matrix(sizes.slots, sizes.width)
+      values = arena.matrix(sizes.slots, sizes.width)
+    }
+    func clear() {
+      keys.clear()
+      values.clear()
+    }
+  }
+
+  init(_ arena: Arena, _ sizes: Sizes) {
+    self.sizes = sizes
+    dnormed = arena.matrix(sizes.slots, sizes.width)
+  }
+
+  func forward(_ memory: Matrix, _ w: Weights, _ a: Activations) {
+    a.memory.copy(from: memory)
+    ress_rmsnorm_forward(
+      Int64(sizes.slots), Int64(sizes.width), memory.pointer, w.memoryNorm, a.normed.pointer, a.rstd)
+    BLAS.multiplyTransposed(a.normed, w.key, into: a.keys)
+    BLAS.multiplyTransposed(a.normed, w.value, into: a.values)
+  }
+
+  /// dmemory (M, D) +=
+  func backward(_ w: Weights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: Weights) {
+    BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key, adding: true)
+    BLAS.transposeMultiply(gradient.values, a.normed, into: d.value, adding: true)
+    BLAS.multiply(gradient.keys, w.key, into: dnormed)
+    BLAS.multiply(gradient.values, w.value, into: dnormed, adding: true)
+    ress_rmsnorm_backward(
+      Int64(sizes.slots), Int64(sizes.width), a.memory.pointer, w.memoryNorm, a.rstd, dnormed.pointer, dmemory.pointer,
+      d.memoryNorm)
+  }
+}

@@ -1,0 +1,106 @@
+// The sizes of a model under the names that the code uses, and the fixed tiles in which its rows are shared among threads.
+//
+// Legend for every file of this module:
+//   T tokens a segment   D width            H heads          C head width       K recurrence steps
+//   M memory slots       N graph neighbours kept a row (window + degree)        R structure rank
+//   E experts            A active experts   F expert width   V vocabulary       S visible rows: cache, then segment
+// Gradients: a layer's backward adds (+=) to weight gradients and to the gradient of its input, overwrites the rest.
+
+import CKernels
+import Configuration
+import Kernels
+
+package struct Sizes: Equatable, Sendable {
+  package let model: ModelConfiguration
+  package let vocabulary: Int
+
+  package init(_ model: ModelConfiguration, vocabulary: Int) {
+    self.model = model
+    self.vocabulary = vocabulary
+  }
+
+  package var segment: Int { model.segment }
+  package var width: Int { model.width }
+  package var heads: Int { model.heads }
+  package var headWidth: Int { model.width / model.heads }
+  package var steps: Int { model.steps }
+  package var slots: Int { model.memorySlots }
+  /// Neighbours that a row keeps at most.
+  package var neighbours: Int { model.window + model.graphDegree }
+  /// Attention weights that a row and head keep at most.
+  package var kept: Int { min(model.keys, neighbours + slots) }
+  package var rank: Int { model.structureRank }
+  package var experts: Int { model.experts }
+  package var active: Int { model.activeExperts }
+  package var expertWidth: Int { model.expertWidth }
+  /// Rows before a segment that some part of the next one can still see.
+  package var history: Int { max(model.cache, model.recencyTaps - 1) }
+
+  /// Rows a task takes. Large enough for OpenBLAS to reach its speed, small enough to share a segment among threads.
+  package static let rowTile = 128
+  /// Rows of a weight gradient that a task takes.
+  package static let weightTile = 128
+
+  package var rowTiles: Int { (segment + Sizes.rowTile - 1) / Sizes.rowTile }
+}
+
+/// Which rows are being computed, and what they see.
+package struct Span: Equatable, Sendable {
+  /// Segment of the sequence.
+  package var segment: Int
+  /// Row of the tables where the segment begins.
+  package var start: Int
+  /// Tokens before the segment that are visible (the cache).
+  package var cached: Int
+  /// Tokens before the segment that the recency sum reaches.
+  package var before: Int
+  /// Rows of the segment to compute: all of them in training, the newest ones in generation.
+  package var rows: Range<Int>
+
+  /// Row of the tables of the first visible token.
+  package var firstVisible: Int { start - cached }
+  package var tiles: RowTiles { RowTiles(rows) }
+}
+
+/// The row range of a span in fixed tiles.
+package struct RowTiles: Sendable {
+  package let count: Int
+  private let rows: Range<Int>
+
+  package init(_ rows: Range<Int>) {
+    self.rows = rows
+    count = (rows.count + Sizes.rowTile - 1) / Sizes.rowTile
+  }
+
+  package subscript(index: Int) -> Range<Int> {
+    let lower = rows.lowerBound + index * Sizes.rowTile
+    return lower..<min(rows.upperBound, lower + Sizes.rowTile)
+  }
+}
+
+/// Partial sums of a gain's gradient, one row a tile: threads fill them in any order, `fold` adds them in tile order.
+package struct TilePartials {
+  private let rows: Matrix
+
+  package init(_ arena: Arena, _ sizes: Sizes) { rows = arena.matrix(sizes.rowTiles, sizes.width) }
+
+  /// A cleared row for the tile.
+  package func begin(_ tile: Int) -> RealPointer {
+    let row = rows.row(tile)
+    row.update(repeating: 0, count: rows.columns)
+    return row
+  }
+
+  package func fold(_ tiles: Int, into total: RealPointer) {
+    ress_sum_rows(Int64(tiles), Int64(rows.columns), rows.pointer, total)
+  }
+}
+
+/// dW (out, in) += dyᵀ x over all rows, in tiles of dW's rows.
+package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, _ team: Team) {
+  let tiles = Tiles(of: dw.rows, size: Sizes.weightTile)
+  team.run(tiles.count) { task, _ in
+    let part = tiles[task]
+    BLAS.transposeMultiply(dy[columns: part], x, into: dw[rows: part], adding: true)
+  }
+}

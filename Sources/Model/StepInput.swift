@@ -1,0 +1,91 @@
+// What the shared block reads at step t: X = norm(Hᵗ + step[t]; attn_norm), then for ordered inputs the recency sum
+// X + Σ_τ recency[τ−1] ⊙ X shifted τ back, which is all the model knows of order. Rows before the segment come
+// from the tables and get no gradient.
+
+import CKernels
+import Kernels
+
+package struct StepInput {
+  private let sizes: Sizes
+  private let team: Team
+  /// By lane: Hᵗ + step[t], its gradient, and the gradient of the norm's output. (3, tile, D)
+  private let scratch: Matrix
+  private let gainPartials, stepPartials: TilePartials
+
+  package struct Activations {
+    let rstd: RealPointer
+    /// (T, D), after the recency sum.
+    let x: Matrix
+    init(_ arena: Arena, _ sizes: Sizes) {
+      rstd = arena.reals(sizes.segment)
+      x = arena.matrix(sizes.segment, sizes.width)
+    }
+  }
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.sizes = sizes
+    self.team = team
+    scratch = arena.matrix(team.laneCount, 3 * Sizes.rowTile * sizes.width)
+    gainPartials = TilePartials(arena, sizes)
+    stepPartials = TilePartials(arena, sizes)
+  }
+
+  /// h (T, D) → a.x (T, D); the rows before the recency sum go to the tables.
+  func forward(_ h: Matrix, step: Int, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations) {
+    let width = Int64(sizes.width)
+    let tiles = span.tiles
+    team.run(tiles.count) { task, lane in
+      let rows = tiles[task]
+      let u = scratch.row(lane)
+      ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), w.step.row(step), u)
+      ress_rmsnorm_forward(
+        Int64(rows.count), width, u, w.attnNorm, tables.inputs.row(span.start + rows.lowerBound),
+        a.rstd + rows.lowerBound)
+    }
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      ress_recency_forward(
+        Int64(rows.lowerBound), Int64(rows.upperBound), width, Int64(sizes.model.recencyTaps), Int64(span.before),
+        tables.inputs.row(span.start), w.recency, a.x.pointer)
+    }
+  }
+
+  /// dx (T, D) → dh (T, D) +=
+  func backward(
+    _ h: Matrix, step: Int, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations, dx: Matrix, dh: Matrix,
+    _ d: Weights
+  ) {
+    let width = Int64(sizes.width)
+    let taps = Int64(sizes.model.recencyTaps)
+    let rowCount = Int64(span.rows.count)
+    let columns = Tiles(of: sizes.width, size: 64)
+    if taps > 1 {
+      team.run(columns.count) { task, _ in
+        let part = columns[task]
+        ress_recency_backward_weight(
+          Int64(part.lowerBound), Int64(part.upperBound), rowCount, width, taps, Int64(span.before),
+          tables.inputs.row(span.start), dx.pointer, d.recency)
+      }
+    }
+    let tiles = span.tiles
+    team.run(tiles.count) { task, lane in
+      let rows = tiles[task]
+      let count = rows.count * sizes.width
+      let u = scratch.row(lane)
+      let du = u + Sizes.rowTile * sizes.width
+      let dx0 = du + Sizes.rowTile * sizes.width
+      // The kernel addresses rows from the segment's first; only this tile's are written.
+      ress_recency_backward_input(
+        Int64(rows.lowerBound), Int64(rows.upperBound), rowCount, width, taps, dx.pointer, w.recency,
+        dx0 - rows.lowerBound * sizes.width)
+      ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), w.step.row(step), u)
+      du.update(repeating: 0, count: count)
+      ress_rmsnorm_backward(
+        Int64(rows.count), width, u, w.attnNorm, a.rstd + rows.lowerBound, dx0, du, gainPartials.begin(task))
+      ress_add(Int64(count), du, dh.row(rows.lowerBound))
+      ress_sum_rows(Int64(rows.count), width, du, stepPartials.begin(task))
+    }
+    gainPartials.fold(tiles.count, into: d.attnNorm)
+    stepPartials.fold(tiles.count, into: d.step.row(step))
+  }
+}

@@ -1,0 +1,140 @@
+// SOES, the self-organizing encoder structure: each token chooses its neighbours by content. e_ij = a_i · b_j / √r over
+// the visible tokens; N_i is the window and the g best before it; A_i = softmax of e_i over N_i. Attention reads
+// log A_ij + log |N_i|, and a penalty keeps the graph from changing fast between steps.
+
+import CKernels
+import Kernels
+
+package struct StructureGraph {
+  private let sizes: Sizes
+  private let team: Team
+  private let visibleLimit: Int
+  /// By lane: scores of a tile against every visible token, (tile, S).
+  private let scores: Matrix
+  private let heap: UnsafeMutablePointer<Int32>
+  /// Smoothness of each tile, in double, added in tile order.
+  private let smoothness: UnsafeMutablePointer<Double>
+  private let smoothnessOwner: DoubleBuffer
+  /// (T, N) gradient of A, (T, N) gradient of the kept scores, (T, R) of queries and keys.
+  private let dweights, dscores, dqueries, dkeys: Matrix
+
+  package struct Activations {
+    /// a = X soes_qᵀ (T, R)
+    let queries: Matrix
+    /// Neighbours of each row, ascending, counted from the first visible token. (T, N)
+    let neighbours: UnsafeMutablePointer<Int32>
+    let counts: UnsafeMutablePointer<Int32>
+    /// A (T, N), and log A + log |N| (T, N)
+    let weights, structure: Matrix
+    init(_ arena: Arena, _ sizes: Sizes) {
+      queries = arena.matrix(sizes.segment, sizes.rank)
+      neighbours = arena.indices(sizes.segment * sizes.neighbours)
+      counts = arena.indices(sizes.segment)
+      weights = arena.matrix(sizes.segment, sizes.neighbours)
+      structure = arena.matrix(sizes.segment, sizes.neighbours)
+    }
+  }
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.sizes = sizes
+    self.team = team
+    visibleLimit = sizes.model.cache + sizes.segment
+    scores = arena.matrix(team.laneCount, Sizes.rowTile * visibleLimit)
+    heap = arena.indices(team.laneCount * max(sizes.model.graphDegree, 1))
+    smoothnessOwner = DoubleBuffer(sizes.rowTiles)
+    smoothness = smoothnessOwner.pointer
+    dweights = arena.matrix(sizes.segment, sizes.neighbours)
+    dscores = arena.matrix(sizes.segment, sizes.neighbours)
+    dqueries = arena.matrix(sizes.segment, sizes.rank)
+    dkeys = arena.matrix(sizes.segment, sizes.rank)
+  }
+
+  private var scale: Real { 1 / Real(sizes.rank).squareRoot() }
+
+  /// x (T, D) → the graph of the span's rows; their structure keys go to the tables.
+  func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations) {
+    let tiles = span.tiles
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
+      BLAS.multiplyTransposed(x[rows: rows], w.structureQuery, into: a.queries[rows: rows])
+      BLAS.multiplyTransposed(x[rows: rows], w.structureKey, into: tables.structureKeys[rows: tableRows])
+    }
+    team.run(tiles.count) { task, lane in
+      let rows = tiles[task]
+      let visible = span.firstVisible..<span.start + rows.upperBound
+      let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: visible.count)
+      BLAS.multiplyTransposed(a.queries[rows: rows], tables.structureKeys[rows: visible], into: scores_TS, scale: scale)
+      ress_graph_forward(
+        Int64(rows.lowerBound), Int64(rows.upperBound), Int64(span.cached), Int64(sizes.model.window),
+        Int64(sizes.model.graphDegree), scores_TS.pointer, Int64(scores_TS.stride), a.neighbours, a.counts,
+        a.weights.pointer, a.structure.pointer, heap + lane * max(sizes.model.graphDegree, 1))
+    }
+  }
+
+  /// Σ_i Σ_j (A_ij − A'_ij)², A' the graph of the step before.
+  func smoothness(_ span: Span, _ a: Activations, previous: Activations) -> Double {
+    let tiles = span.tiles
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      smoothness[task] = ress_graph_smooth(
+        Int64(rows.lowerBound), Int64(rows.upperBound), Int64(sizes.neighbours), a.neighbours, a.counts,
+        a.weights.pointer, previous.neighbours, previous.counts, previous.weights.pointer)
+    }
+    return (0..<tiles.count).reduce(0) { $0 + smoothness[$1] }
+  }
+
+  /// From attention's logit gradients (T, H, k) and the smoothness against the neighbouring steps' graphs
+  /// → dx (T, D) +=. `smoothScale` multiplies Σ (A − A')².
+  func backward(
+    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations, previous: Activations?,
+    next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
+    _ d: Weights
+  ) {
+    let tiles = span.tiles
+    let capacity = Int64(sizes.neighbours)
+    let rank = Int64(sizes.rank)
+    let rowCount = span.rows.count
+    let keys = tables.structureKeys.row(span.firstVisible)
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      dweights[rows: rows].clear()
+      for other in [previous, next] {
+        guard let other else { continue }
+        ress_graph_smooth_backward(
+          Int64(rows.lowerBound), Int64(rows.upperBound), capacity, 2 * smoothScale, a.neighbours, a.counts,
+          a.weights.pointer, other.neighbours, other.counts, other.weights.pointer, dweights.pointer)
+      }
+      ress_graph_backward(
+        Int64(rows.lowerBound), Int64(rows.upperBound), capacity, rank, Int64(sizes.heads), Int64(sizes.kept), scale,
+        w.structureGain, a.neighbours, a.counts, a.weights.pointer, attention.support, attention.supportCounts, dlogits,
+        dweights.pointer, keys, dscores.pointer, dqueries.pointer)
+    }
+    let dkeys_TR = dkeys[rows: 0..<rowCount]
+    dkeys_TR.clear()
+    ress_graph_backward_keys(
+      Int64(rowCount), capacity, rank, Int64(span.cached), scale, a.neighbours, a.counts, dscores.pointer,
+      a.queries.pointer, dkeys_TR.pointer)
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      BLAS.multiply(dqueries[rows: rows], w.structureQuery, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dkeys[rows: rows], w.structureKey, into: dx[rows: rows], adding: true)
+    }
+    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery, team)
+    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey, team)
+  }
+}
+
+/// Doubles for sums that a float would blur.
+package final class DoubleBuffer {
+  package let pointer: UnsafeMutablePointer<Double>
+  package let count: Int
+
+  package init(_ count: Int) {
+    self.count = count
+    pointer = .allocate(capacity: max(count, 1))
+    pointer.initialize(repeating: 0, count: max(count, 1))
+  }
+
+  deinit { pointer.deallocate() }
+}

@@ -1,0 +1,61 @@
+// The gradient of the whole loss against central differences, parameter by parameter. The double build
+// (RESS_DOUBLE=1) does it to seven digits; in single precision the differences drown in rounding and prove nothing.
+
+#if RESS_DOUBLE
+  import Configuration
+  import Kernels
+  import Model
+  import Testing
+
+  @Suite struct FiniteDifferenceTests {
+    /// The gradient stops at the cache by contract, so a difference of losses sees the parameters' way through it and the
+    /// gradient does not. Cases with one segment check everything inside it; cases without cache and recency check the
+    /// memory's way across segments. What the cache itself adds is checked against PyTorch's values (GoldenTests).
+    static let cases: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
+      ("one segment", { $0.segment = 24 }),
+      ("one segment, one step", { $0.segment = 24; $0.steps = 1 }),
+      ("one segment without recency", { $0.segment = 24; $0.recencyTaps = 1 }),
+      ("a shared expert", { $0.segment = 24; $0.sharedExpert = true }),
+      ("one expert", { $0.segment = 24; $0.experts = 1; $0.activeExperts = 1 }),
+      ("all experts active", { $0.segment = 24; $0.activeExperts = 4 }),
+      ("no neighbours by score", { $0.segment = 24; $0.graphDegree = 0 }),
+      ("every key kept", { $0.segment = 24; $0.keys = 64; $0.graphDegree = 64 }),
+      ("no memory", { $0.segment = 24; $0.memorySlots = 0 }),
+      ("memory over three segments", { $0.cache = 0; $0.recencyTaps = 1 }),
+      ("memory over ten segments", { $0.segment = 2; $0.cache = 0; $0.recencyTaps = 1 }),
+    ]
+
+    @Test(arguments: cases.indices)
+    func `the loss moves as its gradient says`(index: Int) throws {
+      var configuration = TinyModel.base
+      Self.cases[index].1(&configuration)
+      let tiny = TinyModel(configuration)
+      let batch = [TinyModel.tokens(21), TinyModel.tokens(14, seed: 4)]
+      try tiny.loss(batch, gradient: true)
+      let gradients = tiny.gradientsByName()
+      var place = 0
+      try tiny.parameters.forEachTensor { entry, values in
+        defer { place += 1 }
+        guard entry.isTrained, entry.count > 0 else { return }
+        let gradient = gradients[place].values
+        // Five entries of each tensor, its largest gradient among them.
+        let largest = gradient.indices.max { abs(gradient[$0]) < abs(gradient[$1]) }!
+        let random = Philox(seed: 11, stream: entry.stream)
+        let entries = [largest] + (0..<4).map { Int(random.uniform(UInt64($0)) * Double(entry.count)) }
+        for at in entries {
+          let kept = values[at]
+          let step = 1e-6
+          values[at] = kept + step
+          let above = try tiny.loss(batch).losses.total
+          values[at] = kept - step
+          let below = try tiny.loss(batch).losses.total
+          values[at] = kept
+          let slope = (above - below) / (2 * step)
+          #expect(
+            abs(slope - gradient[at]) <= 1e-7 + 1e-5 * abs(slope),
+            "\(Self.cases[index].0): \(entry.name)[\(at)]: slope \(slope), gradient \(gradient[at])")
+        }
+      }
+    }
+  }
+#endif
