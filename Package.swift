@@ -50,7 +50,10 @@ let system: [Target] = [
   module("Transport", ["CZeroMQ", "Wire"]),
   module("Daemon", ["Coordination", "Transport"]),
   module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination"]),
-  .executableTarget(name: "ress", dependencies: ["Daemon", "Worker"], swiftSettings: swiftSettings),
+  module("Shell", ["Configuration"]),
+  .executableTarget(
+    name: "ress", dependencies: ["Shell", "Kernels", "Daemon", "Worker", "CHDF5", "CZeroMQ"],
+    swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
   tests("Training", ["Training"]),
@@ -58,8 +61,9 @@ let system: [Target] = [
   tests("Wire", ["Wire"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),
+  tests("Shell", ["Shell"]),
   .testTarget(
-    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire"], path: "Tests/EndToEnd",
+    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",
     swiftSettings: swiftSettings),
 ]
 
