@@ -32,7 +32,7 @@ let numbers: [Target] = [
   module("Configuration", ["CYAML"]),
   module("Kernels", ["CKernels", "COpenBLAS"]),
   module("Model", ["Kernels", "Configuration"]),
-  tests("Kernels", ["Kernels"]),
+  tests("Kernels", ["Kernels", "CKernels"]),
   tests("Model", ["Model"]),
 ]
 

@@ -1,6 +1,8 @@
 // Buffers whose size is known only when rows arrive. They come back and are used again, so that a steady step takes
 // nothing from the allocator.
 
+import CKernels
+
 /// Memory on loan from a pool. Its owner gives it back explicitly; forgotten, it is freed.
 package final class PooledBuffer {
   package let pointer: RealPointer
@@ -37,4 +39,9 @@ package final class BufferPool {
     let step = 1 << (octave - 2)
     return (count + step - 1) / step * step
   }
+}
+
+extension PooledBuffer {
+  /// self += other, over the first `count` values.
+  package func add(_ other: PooledBuffer, count: Int) { ress_add(Int64(count), other.pointer, pointer) }
 }

@@ -28,7 +28,10 @@ package final class LanguageModel {
 
   /// Whether the backward computes each segment's forward again.
   package let recomputes: Bool
-  package var byteCount: Int { arena.byteCount + tables.byteCount }
+  package var byteCount: Int { activationByteCount + tables.byteCount }
+  /// Bytes of activations and scratch, without the tables of keys and values, which are a file when segments are
+  /// computed again.
+  package var activationByteCount: Int { arena.byteCount }
 
   /// - Parameters:
   ///   - maximumTokens: longest sequence, in inputs.

@@ -33,13 +33,18 @@ package struct Weights {
   package let gateBias: RealPointer
 
   package init(_ buffer: ParameterBuffer, _ model: ModelConfiguration) {
+    self.init(buffer.layout, dense: buffer.dense, model)
+  }
+
+  /// Views into `dense`, which holds the dense parameters of `layout`.
+  package init(_ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration) {
     func pointer(_ name: String) -> RealPointer {
-      guard let entry = buffer.layout.denseEntry(name) else { preconditionFailure("no parameter \(name)") }
-      return buffer.dense + entry.offset
+      guard let entry = layout.denseEntry(name) else { preconditionFailure("no parameter \(name)") }
+      return dense + entry.offset
     }
     func matrix(_ name: String) -> Matrix {
-      guard let entry = buffer.layout.denseEntry(name) else { preconditionFailure("no parameter \(name)") }
-      return Matrix(buffer.dense + entry.offset, rows: entry.shape[0], columns: entry.shape[1])
+      guard let entry = layout.denseEntry(name) else { preconditionFailure("no parameter \(name)") }
+      return Matrix(dense + entry.offset, rows: entry.shape[0], columns: entry.shape[1])
     }
     embed = matrix("embed/weight")
     embedNorm = pointer("embed_norm/weight")

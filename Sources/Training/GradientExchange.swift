@@ -1,0 +1,123 @@
+// What workers tell each other between the last unit of a step and the first of the next. One implementation is in this
+// process and has nobody to talk to; the other (module Worker) sends over ZeroMQ.
+
+import Kernels
+import Model
+
+/// What a unit tells everyone: its losses, and the tokens each expert got.
+package struct UnitReport: Equatable, Sendable {
+  package var losses: LossSums
+  package var loads: [Int]
+
+  package init(losses: LossSums, loads: [Int]) {
+    self.losses = losses
+    self.loads = loads
+  }
+}
+
+/// A round is one pass of units through the model: a step's batch, or an evaluation. Rounds are numbered alike on all
+/// workers.
+package struct Round: Equatable, Sendable {
+  package enum Purpose: Equatable, Sendable { case training, evaluation }
+  package var number: Int
+  package var step: Int
+  package var purpose: Purpose
+  package var unitCount: Int
+
+  package init(number: Int, step: Int, purpose: Purpose, unitCount: Int) {
+    self.number = number
+    self.step = step
+    self.purpose = purpose
+    self.unitCount = unitCount
+  }
+}
+
+package protocol GradientExchange: AnyObject {
+  /// A round begins on this worker; peers may have begun it before.
+  func begin(_ round: Round) throws
+
+  /// A unit of this worker is done: no more of its rows will come to any expert.
+  func finish(unit: Int, _ report: UnitReport) throws
+
+  /// Waits for the units of all workers. Returns their reports, by unit.
+  func reports() throws -> [UnitReport]
+
+  /// From this worker's subtree sums over the dense parameters, and everyone else's: the total over the batch of the part
+  /// that this worker owns, valid until the next round.
+  func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) throws -> RealPointer
+
+  /// Element-wise sum over workers; of each element all but one worker's are 0.
+  func gather(_ squares: [Double]) throws -> [Double]
+
+  /// Sends this worker's part of the dense parameters to all, and takes theirs.
+  func share(_ parameters: ParameterBuffer) throws
+}
+
+/// One worker: nothing to exchange.
+package final class LocalGradientExchange: GradientExchange {
+  private let expertGradients: ExpertGradients
+  private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
+  private var finished: [UnitReport?] = []
+
+  package init(_ expertGradients: ExpertGradients) { self.expertGradients = expertGradients }
+
+  package func begin(_ round: Round) {
+    self.round = round
+    finished = Array(repeating: nil, count: round.unitCount)
+  }
+
+  package func finish(unit: Int, _ report: UnitReport) {
+    finished[unit] = report
+    if round.purpose == .training { expertGradients.close(unit: unit) }
+  }
+
+  package func reports() -> [UnitReport] { finished.map { $0! } }
+
+  package func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) -> RealPointer {
+    precondition(sums.count == 1, "one worker holds the whole tree")
+    return sums[0].values.pointer
+  }
+
+  package func gather(_ squares: [Double]) -> [Double] { squares }
+  package func share(_ parameters: ParameterBuffer) {}
+}
+
+/// Gradients of the experts held here, summed over the batch's units in the tree.
+package final class ExpertGradients {
+  private let experts: LocalExperts
+  private let blockCount: Int
+  private var trees: [Int: UnitTree<PooledBuffer>] = [:]
+
+  package init(_ experts: LocalExperts, layout: ParameterLayout) {
+    self.experts = experts
+    blockCount = layout.expertCount
+  }
+
+  package func begin(unitCount: Int) {
+    for expert in experts.owned { trees[expert] = UnitTree(unitCount: unitCount) }
+  }
+
+  /// No more rows of the unit will come, from whatever worker computes it.
+  package func close(unit: Int) {
+    let blocks = Dictionary(uniqueKeysWithValues: experts.takeGradients(unit: unit).map { ($0.expert, $0.block) })
+    for expert in experts.owned {
+      trees[expert]!.insert(blocks[expert], at: UnitNode(level: 0, index: unit)) { left, right in
+        left.add(right, count: blockCount)
+        experts.recycle(right)
+        return left
+      }
+    }
+  }
+
+  /// The sums; the blocks stay valid until `recycle`.
+  package var totals: [Int: PooledBuffer] {
+    var totals: [Int: PooledBuffer] = [:]
+    for expert in experts.owned { totals[expert] = trees[expert]!.total }
+    return totals
+  }
+
+  package func recycle() {
+    for expert in experts.owned { for (_, block) in trees[expert]!.pending { block.map(experts.recycle) } }
+    trees = [:]
+  }
+}

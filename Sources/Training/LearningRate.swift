@@ -1,0 +1,24 @@
+// How the learning rate moves: a linear warm-up, then cosine, warm-up–stable–decay, or constant.
+
+import Configuration
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+extension OptimizerConfiguration {
+  /// The rate of step `step` (from 0) of a run of `steps`.
+  package func learningRate(step: Int, of steps: Int) -> Double {
+    if step < warmupSteps { return learningRate * Double(step + 1) / Double(warmupSteps) }
+    switch schedule {
+    case .constant: return learningRate
+    case .cosine:
+      let progress = min(1, Double(step - warmupSteps) / Double(max(1, steps - warmupSteps)))
+      return learningRate * (finalFraction + (1 - finalFraction) * 0.5 * (1 + cos(.pi * progress)))
+    case .wsd:
+      let falling = max(1, Double(steps) * decayFraction)
+      let progress = max(0, min(1, (Double(step) - (Double(steps) - falling)) / falling))
+      return learningRate * (1 - (1 - finalFraction) * progress)
+    }
+  }
+}

@@ -1,0 +1,142 @@
+// AdamW on the tensors that one worker owns: its part of the dense parameters and its experts. Every number is updated by
+// exactly one worker. The global norm is a sum over fixed chunks of tensors, added in one order whoever owns them.
+
+import CKernels
+import Configuration
+import Kernels
+import Model
+
+package final class Optimizer {
+  /// A tensor owned here: where its values live, and where its moments and gradient do.
+  package struct Owned {
+    package let entry: ParameterEntry
+    package let values: RealPointer
+    package let first: RealPointer
+    package let second: RealPointer
+    /// Offset of the tensor's gradient in the dense part, or in the expert's block.
+    let expert: Int?
+    let gradientOffset: Int
+    /// Its chunks' places in the list of all chunks of the model.
+    let chunks: Range<Int>
+  }
+
+  package let owned: [Owned]
+  /// Chunks of the whole model.
+  package let chunkCount: Int
+  private let configuration: OptimizerConfiguration
+  private let team: Team
+  private let arena: Arena
+
+  /// Values whose squares are added without a break.
+  private static let chunkSize = 65_536
+
+  package init(_ configuration: OptimizerConfiguration, parameters: ParameterBuffer, plan: WorkPlan, team: Team) {
+    self.configuration = configuration
+    self.team = team
+    let layout = parameters.layout
+    let mine = plan.myDense
+    let experts = Set(plan.myExperts)
+    var chunk = 0
+    func chunks(_ entry: ParameterEntry) -> Range<Int> {
+      let count = (entry.count + Optimizer.chunkSize - 1) / Optimizer.chunkSize
+      defer { chunk += count }
+      return chunk..<chunk + count
+    }
+    // The chunk list runs over all tensors of the model, owned here or not.
+    let dense = layout.dense.map { ($0, chunks($0)) }
+    let blocks = layout.experts.map { $0.map { ($0, chunks($0)) } }
+    chunkCount = chunk
+    let (arena, owned) = Arena.build { arena in
+      var owned: [Owned] = []
+      for (entry, chunks) in dense where entry.count > 0 && mine.contains(entry.offset) {
+        owned.append(
+          Owned(
+            entry: entry, values: parameters.dense + entry.offset, first: arena.reals(entry.count),
+            second: arena.reals(entry.count), expert: nil, gradientOffset: entry.offset - mine.lowerBound, chunks: chunks))
+      }
+      for (expert, entries) in blocks.enumerated() where experts.contains(expert) {
+        for (entry, chunks) in entries {
+          owned.append(
+            Owned(
+              entry: entry, values: parameters.experts[expert]! + entry.offset, first: arena.reals(entry.count),
+              second: arena.reals(entry.count), expert: expert, gradientOffset: entry.offset, chunks: chunks))
+        }
+      }
+      return owned
+    }
+    self.arena = arena
+    self.owned = owned
+  }
+
+  package var byteCount: Int { arena.byteCount }
+
+  /// Gradients summed over the batch: this worker's part of the dense parameters, and a block for each of its experts,
+  /// nil where no token reached it.
+  package struct Gradients {
+    package var dense: RealPointer
+    package var experts: [Int: RealPointer]
+
+    package init(dense: RealPointer, experts: [Int: RealPointer]) {
+      self.dense = dense
+      self.experts = experts
+    }
+  }
+
+  private func gradient(of tensor: Owned, _ gradients: Gradients) -> RealPointer? {
+    guard let expert = tensor.expert else { return gradients.dense + tensor.gradientOffset }
+    return gradients.experts[expert].map { $0 + tensor.gradientOffset }
+  }
+
+  /// Sums of squares of this worker's chunks, at their places in the list of all chunks; 0 elsewhere.
+  package func squares(_ gradients: Gradients) -> [Double] {
+    var squares = [Double](repeating: 0, count: chunkCount)
+    for tensor in owned where tensor.entry.isTrained {
+      guard let gradient = gradient(of: tensor, gradients) else { continue }
+      for (index, chunk) in tensor.chunks.enumerated() {
+        let start = index * Optimizer.chunkSize
+        let count = min(Optimizer.chunkSize, tensor.entry.count - start)
+        squares[chunk] = ress_sum_of_squares(Int64(count), gradient + start)
+      }
+    }
+    return squares
+  }
+
+  /// The factor that brings a gradient of this norm to the clipping limit.
+  package func clipScale(norm: Double) -> Double {
+    configuration.clip > 0 && norm > configuration.clip ? configuration.clip / norm : 1
+  }
+
+  /// Step `step` (from 0). An expert that no token reached has a zero gradient: its moments fade and its weights decay.
+  package func update(_ gradients: Gradients, scale: Double, step: Int, rate: Double, zeros: RealPointer) {
+    let c1 = 1 - power(configuration.beta1, step + 1)
+    let c2 = 1 - power(configuration.beta2, step + 1)
+    let pieces = owned.filter(\.entry.isTrained).flatMap { tensor in
+      stride(from: 0, to: tensor.entry.count, by: Optimizer.chunkSize).map { (tensor, $0) }
+    }
+    team.run(pieces.count) { task, _ in
+      let (tensor, start) = pieces[task]
+      let count = min(Optimizer.chunkSize, tensor.entry.count - start)
+      let gradient = gradient(of: tensor, gradients).map { $0 + start } ?? zeros
+      ress_adamw(
+        Int64(count), tensor.values + start, tensor.first + start, tensor.second + start, gradient, Real(scale),
+        Real(rate), Real(configuration.beta1), Real(configuration.beta2), Real(configuration.epsilon),
+        tensor.entry.decays ? Real(configuration.weightDecay) : 0, Real(c1), Real(c2))
+    }
+  }
+
+  /// Values that a missing gradient needs, zero.
+  package static var zeroCount: Int { chunkSize }
+
+  /// By squaring, in one fixed order.
+  private func power(_ base: Double, _ exponent: Int) -> Double {
+    var result = 1.0
+    var square = base
+    var left = exponent
+    while left > 0 {
+      if left & 1 == 1 { result *= square }
+      square *= square
+      left >>= 1
+    }
+    return result
+  }
+}

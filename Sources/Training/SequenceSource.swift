@@ -1,0 +1,38 @@
+// Where training sequences come from. A prepared dataset is one; tests make their own.
+
+import Data
+import Model
+
+package protocol SequenceSource: AnyObject {
+  var sequenceCount: Int { get }
+  /// Inputs a sequence.
+  var length: Int { get }
+  /// Fills `tokens` and `targets` (`length` each); a negative target counts nothing.
+  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws
+  /// Targets of a sequence that count.
+  func targetCount(of sequence: Int) -> Int
+}
+
+extension SequenceSource {
+  package func targetCount(of sequence: Int) -> Int { length }
+}
+
+/// Next-token prediction over a split of a prepared dataset.
+package final class LanguageModelSource: SequenceSource {
+  package let length: Int
+  package let sequenceCount: Int
+  private let split: TokenSplit
+  private var buffer: [Int32] = []
+
+  package init(_ split: TokenSplit, length: Int) {
+    self.split = split
+    self.length = length
+    sequenceCount = split.sequenceCount(length: length)
+  }
+
+  package func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws {
+    try split.read(sequence: sequence, length: length, into: &buffer)
+    tokens = Array(buffer[0..<length])
+    targets = Array(buffer[1...length])
+  }
+}

@@ -1,0 +1,65 @@
+// Sampling text from a model: temperature, then the smallest set of tokens that holds the share `topP` of the probability.
+
+import Kernels
+import Model
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+package struct SamplingOptions: Equatable, Sendable {
+  /// 0 takes the likeliest token.
+  package var temperature = 0.8
+  package var topP = 0.95
+  package var seed: UInt64 = 1
+  /// Tokens that are never drawn.
+  package var forbidden: Set<Int32> = []
+
+  package init() {}
+}
+
+package struct TextGenerator {
+  private let decoder: Decoder
+  private let options: SamplingOptions
+  private let random: Philox
+
+  package init(_ decoder: Decoder, _ options: SamplingOptions) {
+    self.decoder = decoder
+    self.options = options
+    random = Philox(seed: options.seed, stream: 0x6E6)
+  }
+
+  /// Reads the prompt, then draws `count` tokens, handing each over as it is drawn. Its memory does not grow.
+  package func generate(prompt: [Int32], count: Int, each: (Int32) throws -> Void) throws {
+    decoder.begin()
+    guard count > 0 else { return }
+    var logits = try decoder.append(prompt)
+    for index in 0..<count {
+      let token = draw(logits, at: UInt64(index))
+      try each(token)
+      if index + 1 < count { logits = try decoder.append([token]) }
+    }
+  }
+
+  /// One token for these logits; `place` keys the random number.
+  package func draw(_ logits: UnsafeBufferPointer<Real>, at place: UInt64) -> Int32 {
+    let allowed = logits.indices.filter { !options.forbidden.contains(Int32($0)) }
+    // Equal logits keep the order of their tokens, so that one seed gives one text.
+    let ranked = allowed.sorted { logits[$0] == logits[$1] ? $0 < $1 : logits[$0] > logits[$1] }
+    guard let best = ranked.first, options.temperature > 0 else { return Int32(ranked.first ?? 0) }
+    let weights = ranked.map { exp((Double(logits[$0]) - Double(logits[best])) / options.temperature) }
+    let total = weights.reduce(0, +)
+    var nucleus = 0.0
+    var size = 0
+    while size < weights.count && (size == 0 || nucleus < options.topP * total) {
+      nucleus += weights[size]
+      size += 1
+    }
+    var left = random.uniform(place) * nucleus
+    for index in 0..<size {
+      left -= weights[index]
+      if left < 0 { return Int32(ranked[index]) }
+    }
+    return Int32(ranked[size - 1])
+  }
+}

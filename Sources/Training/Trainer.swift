@@ -1,0 +1,238 @@
+// The training step, as one worker runs it:
+//   batch → units → embedding → K × step → loss → backward → tree → finite check → AdamW → shared parameters
+// The worker holds all dense parameters, the experts it was given, and the moments of the tensors it owns.
+
+import CKernels
+import Configuration
+import Data
+import Kernels
+import Model
+
+/// What a step did, the same on every worker.
+package struct StepResult: Equatable, Sendable {
+  package var step: Int
+  package var losses: Losses
+  package var gradientNorm: Double
+  package var learningRate: Double
+  /// Tokens each expert got in the step, over all workers and recurrence steps.
+  package var loads: [Int]
+  package var tokens: Int
+}
+
+package enum TrainingError: Error, Equatable, CustomStringConvertible {
+  case lossNotFinite(step: Int, unit: Int)
+  case gradientNotFinite(step: Int)
+  case tooFewSequences(available: Int, length: Int, split: String)
+
+  package var description: String {
+    switch self {
+    case .lossNotFinite(let step, let unit):
+      "step \(step): the loss of unit \(unit) is not a finite number, so the step was not applied; "
+        + "lower optimizer.learning_rate or optimizer.clip, or resume from the newest checkpoint"
+    case .gradientNotFinite(let step):
+      "step \(step): the gradient's norm is not a finite number, so the step was not applied; "
+        + "lower optimizer.learning_rate or optimizer.clip, or resume from the newest checkpoint"
+    case .tooFewSequences(let available, let length, let split):
+      "the \(split) split holds \(available) sequences of \(length) tokens; at least 1 is needed: "
+        + "prepare more text or lower data.sequence_length"
+    }
+  }
+}
+
+package final class Trainer {
+  package let configuration: RunConfiguration
+  package let plan: WorkPlan
+  package let parameters: ParameterBuffer
+  package let optimizer: Optimizer
+  package let team: Team
+  package let experts: LocalExperts
+  package let expertGradients: ExpertGradients
+  private let sizes: Sizes
+  private let source: any SequenceSource
+  private let sampler: Sampler
+  private let expertExchange: any ExpertExchange
+  private let gradientExchange: any GradientExchange
+  private let model: LanguageModel
+  private let weights: Weights
+  private let pool = BufferPool()
+  private let zeros: ParameterZeros
+  private var tokens: [Int32] = []
+  private var targets: [Int32] = []
+  private var roundNumber = 0
+
+  /// How a worker's exchanges are made, once its experts exist.
+  package typealias Exchanges = (LocalExperts, ExpertGradients, Team) -> (any ExpertExchange, any GradientExchange)
+
+  /// Parameters are initialised from the seed; load a checkpoint into `parameters` and `optimizer` to go on from one.
+  package init(
+    _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, source: any SequenceSource, threads: Int,
+    memoryLimit: Int, exchanges: Exchanges? = nil
+  ) throws {
+    BLAS.useOneThread()
+    self.configuration = configuration
+    self.plan = plan
+    self.source = source
+    sizes = Sizes(configuration.model, vocabulary: vocabulary)
+    guard source.sequenceCount > 0 else {
+      throw TrainingError.tooFewSequences(available: 0, length: source.length, split: "train")
+    }
+    sampler = Sampler(seed: configuration.training.seed, sequenceCount: source.sequenceCount)
+    team = Team(laneCount: threads)
+    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    parameters = ParameterBuffer(layout, experts: plan.myExperts)
+    parameters.initialize(seed: configuration.training.seed)
+    weights = Weights(parameters, configuration.model)
+    experts = LocalExperts(configuration.model, parameters: parameters, owned: plan.myExperts, team: team)
+    expertGradients = ExpertGradients(experts, layout: layout)
+    optimizer = Optimizer(configuration.optimizer, parameters: parameters, plan: plan, team: team)
+    (expertExchange, gradientExchange) =
+      exchanges?(experts, expertGradients, team) ?? (experts, LocalGradientExchange(expertGradients))
+    model = LanguageModel(
+      sizes, maximumTokens: source.length, recompute: configuration.training.recompute, memoryLimit: memoryLimit,
+      team: team, exchange: expertExchange)
+    zeros = ParameterZeros(Optimizer.zeroCount)
+  }
+
+  /// Bytes of parameters, moments and activations.
+  package var byteCount: Int { parameters.byteCount + optimizer.byteCount + model.byteCount }
+  package var recomputes: Bool { model.recomputes }
+
+  /// Step `step` (from 0) of the run.
+  package func step(_ step: Int) throws -> StepResult {
+    let batch = batch(step)
+    let round = try begin(step: step, .training, unitCount: plan.unitCount)
+    expertGradients.begin(unitCount: plan.unitCount)
+    let targetCount = batch.reduce(0) { $0 + source.targetCount(of: $1) }
+    let scales = LossScales(configuration.model, targets: targetCount, tokens: batch.count * source.length)
+
+    // Units → gradients, summed in the tree as far as this worker's units go.
+    var tree = UnitTree<PooledBuffer>(unitCount: plan.unitCount)
+    let denseCount = parameters.layout.denseCount
+    for unit in plan.myUnits {
+      let gradient = pool.take(denseCount)
+      gradient.pointer.update(repeating: 0, count: denseCount)
+      let d = Weights(parameters.layout, dense: gradient.pointer, configuration.model)
+      let report = try trainUnit(unit, batch, scales, d)
+      tree.insert(gradient, at: UnitNode(level: 0, index: unit)) { left, right in
+        left.add(right, count: denseCount)
+        pool.give(right)
+        return left
+      }
+      try gradientExchange.finish(unit: unit, report)
+    }
+
+    // Every unit's report, the gradients this worker owns, and the global norm.
+    let reports = try gradientExchange.reports()
+    let losses = Losses(sum(reports), configuration.model)
+    let loads = reports.reduce(into: Array(repeating: 0, count: sizes.experts)) { total, report in
+      for expert in total.indices { total[expert] += report.loads[expert] }
+    }
+    let sums = tree.pending.map { (node: $0.node, values: $0.value!) }
+    let dense = try gradientExchange.reduce(sums)
+    let blocks = expertGradients.totals
+    let gradients = Optimizer.Gradients(dense: dense, experts: blocks.mapValues(\.pointer))
+    let squares = try gradientExchange.gather(optimizer.squares(gradients))
+    let norm = squares.reduce(0, +).squareRoot()
+    try checkFinite(round, reports, norm: norm)
+
+    // AdamW, the balancer, and the new parameters to everyone.
+    let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
+    optimizer.update(gradients, scale: optimizer.clipScale(norm: norm), step: step, rate: rate, zeros: zeros.pointer)
+    for (_, buffer) in sums { pool.give(buffer) }
+    expertGradients.recycle()
+    try gradientExchange.share(parameters)
+    balance(loads)
+    return StepResult(
+      step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
+      tokens: batch.count * source.length)
+  }
+
+  /// Mean losses over `sequences` of a split, evenly spaced, computed by all workers together.
+  package func evaluate(_ validation: any SequenceSource, step: Int, sequences: Int) throws -> Losses? {
+    let count = min(sequences, validation.sequenceCount)
+    guard count > 0 else { return nil }
+    _ = try begin(step: step, .evaluation, unitCount: count)
+    for unit in WorkPlan.share(count, among: plan.workerCount)[plan.index] {
+      try validation.read(unit * validation.sequenceCount / count, tokens: &tokens, targets: &targets)
+      let report = try tokens.withUnsafeBufferPointer { tokens in
+        try targets.withUnsafeBufferPointer { targets in
+          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights)
+        }
+      }
+      try gradientExchange.finish(unit: unit, UnitReport(losses: report.losses, loads: report.loads))
+    }
+    return Losses(sum(try gradientExchange.reports()), configuration.model)
+  }
+
+  /// The sequences of a step, in the order of the run's permutation.
+  private func batch(_ step: Int) -> [Int] {
+    let size = configuration.training.batchSequences
+    return (0..<size).map { sampler.sequence(at: step * size + $0) }
+  }
+
+  private func begin(step: Int, _ purpose: Round.Purpose, unitCount: Int) throws -> Round {
+    roundNumber += 1
+    let round = Round(number: roundNumber, step: step, purpose: purpose, unitCount: unitCount)
+    try gradientExchange.begin(round)
+    return round
+  }
+
+  private func trainUnit(_ unit: Int, _ batch: [Int], _ scales: LossScales, _ d: Weights) throws -> UnitReport {
+    let perUnit = configuration.training.unitSequences
+    var sum = UnitReport(losses: LossSums(), loads: Array(repeating: 0, count: sizes.experts))
+    for sequence in 0..<perUnit {
+      try source.read(batch[unit * perUnit + sequence], tokens: &tokens, targets: &targets)
+      let report = try tokens.withUnsafeBufferPointer { tokens in
+        try targets.withUnsafeBufferPointer { targets in
+          try model.train(
+            tokens: tokens, targets: targets, unit: unit, sequence: sequence, weights, scales: scales,
+            bpttSegments: configuration.training.bpttSegments, gradient: d)
+        }
+      }
+      sum.losses = sum.losses + report.losses
+      for expert in sum.loads.indices { sum.loads[expert] += report.loads[expert] }
+    }
+    return sum
+  }
+
+  /// In the tree, like the gradients.
+  private func sum(_ reports: [UnitReport]) -> LossSums {
+    var tree = UnitTree<LossSums>(unitCount: reports.count)
+    for (unit, report) in reports.enumerated() {
+      tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
+    }
+    return tree.total!
+  }
+
+  private func checkFinite(_ round: Round, _ reports: [UnitReport], norm: Double) throws {
+    for (unit, report) in reports.enumerated() {
+      let losses = report.losses
+      guard (losses.task + losses.smooth + losses.balance + losses.routerZ).isFinite else {
+        throw TrainingError.lossNotFinite(step: round.step, unit: unit)
+      }
+    }
+    guard norm.isFinite else { throw TrainingError.gradientNotFinite(step: round.step) }
+  }
+
+  /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.
+  /// arXiv 2408.15664.
+  private func balance(_ loads: [Int]) {
+    let total = loads.reduce(0, +)
+    let rate = Real(configuration.model.balancerRate)
+    for (expert, load) in loads.enumerated() {
+      // mean − load, times E, in whole numbers.
+      let difference = total - load * loads.count
+      if difference != 0 { weights.routerBias[expert] += difference > 0 ? rate : -rate }
+    }
+  }
+}
+
+/// A block of zeros for gradients that nothing reached.
+private final class ParameterZeros {
+  let pointer: RealPointer
+  init(_ count: Int) {
+    pointer = .allocate(capacity: count)
+    pointer.initialize(repeating: 0, count: count)
+  }
+  deinit { pointer.deallocate() }
+}

@@ -1,0 +1,318 @@
+// Each kernel's backward against central differences of its forward, in the double build: for outputs y(x) and a random
+// vector c, the gradient of c · y by the backward must be the slope that y shows.
+
+#if RESS_DOUBLE
+  import CKernels
+  import Kernels
+  import Testing
+
+  /// Values with a gradient to check.
+  struct Operation {
+    var inputs: [[Double]]
+    var forward: ([[Double]]) -> [Double]
+    /// Gradients of the inputs, given those of the outputs.
+    var backward: (_ inputs: [[Double]], _ dout: [Double]) -> [[Double]]
+
+    func check(_ label: String, tolerance: Double = 1e-6) {
+      let outputs = forward(inputs)
+      let c = random(outputs.count, seed: 77)
+      let gradients = backward(inputs, c)
+      let step = 1e-6
+      func value(_ inputs: [[Double]]) -> Double { zip(forward(inputs), c).reduce(0) { $0 + $1.0 * $1.1 } }
+      for (place, input) in inputs.enumerated() {
+        for index in input.indices {
+          var moved = inputs
+          moved[place][index] = input[index] + step
+          let above = value(moved)
+          moved[place][index] = input[index] - step
+          let below = value(moved)
+          let slope = (above - below) / (2 * step)
+          let gradient = gradients[place][index]
+          #expect(
+            abs(slope - gradient) <= tolerance * max(1, abs(slope)),
+            "\(label), input \(place)[\(index)]: slope \(slope), gradient \(gradient)")
+        }
+      }
+    }
+  }
+
+  func random(_ count: Int, seed: UInt64, scale: Double = 1) -> [Double] {
+    let philox = Philox(seed: seed, stream: 5)
+    return (0..<count).map { scale * (2 * philox.uniform(UInt64($0)) - 1) }
+  }
+
+  private func zeros(_ count: Int) -> [Double] { Array(repeating: 0, count: count) }
+
+  @Suite struct OperationGradientTests {
+    @Test(arguments: [1, 3, 8, 33])
+    func `RMSNorm's gradient is its slope`(width: Int) {
+      let rows = 3
+      Operation(
+        inputs: [random(rows * width, seed: 1), random(width, seed: 2)],
+        forward: { x in
+          var y = zeros(rows * width), rstd = zeros(rows)
+          ress_rmsnorm_forward(Int64(rows), Int64(width), x[0], x[1], &y, &rstd)
+          return y
+        },
+        backward: { x, dy in
+          var y = zeros(rows * width), rstd = zeros(rows), dx = zeros(rows * width), dgain = zeros(width)
+          ress_rmsnorm_forward(Int64(rows), Int64(width), x[0], x[1], &y, &rstd)
+          ress_rmsnorm_backward(Int64(rows), Int64(width), x[0], x[1], rstd, dy, &dx, &dgain)
+          return [dx, dgain]
+        }
+      ).check("RMSNorm of \(width)")
+    }
+
+    @Test(arguments: [1, 2, 4])
+    func `the recency sum's gradient is its slope, cached rows excepted`(taps: Int) {
+      let rows = 5, width = 3, before = min(taps - 1, 2)
+      let cached = random(before * width, seed: 9)
+      Operation(
+        inputs: [random(rows * width, seed: 1), random((taps - 1) * width, seed: 2)],
+        forward: { x in
+          let all = cached + x[0]
+          var out = zeros(rows * width)
+          all.withUnsafeBufferPointer {
+            ress_recency_forward(
+              0, Int64(rows), Int64(width), Int64(taps), Int64(before), $0.baseAddress! + before * width, x[1], &out)
+          }
+          return out
+        },
+        backward: { x, dout in
+          let all = cached + x[0]
+          var dx = zeros(rows * width), dweight = zeros((taps - 1) * width)
+          ress_recency_backward_input(0, Int64(rows), Int64(rows), Int64(width), Int64(taps), dout, x[1], &dx)
+          all.withUnsafeBufferPointer {
+            ress_recency_backward_weight(
+              0, Int64(width), Int64(rows), Int64(width), Int64(taps), Int64(before), $0.baseAddress! + before * width,
+              dout, &dweight)
+          }
+          return [dx, dweight]
+        }
+      ).check("recency of \(taps) taps")
+    }
+
+    @Test func `SwiGLU's gradient is its slope`() {
+      let rows = 2, width = 9
+      Operation(
+        inputs: [random(rows * 2 * width, seed: 1, scale: 3)],
+        forward: { x in
+          var h = zeros(rows * width)
+          ress_swiglu_forward(Int64(rows), Int64(width), x[0], &h)
+          return h
+        },
+        backward: { x, dh in
+          var h = zeros(rows * width), dx = zeros(rows * 2 * width)
+          ress_swiglu_backward(Int64(rows), Int64(width), x[0], dh, &dx, &h)
+          return [dx]
+        }
+      ).check("SwiGLU")
+    }
+
+    @Test func `softmax's gradient is its slope`() {
+      let rows = 3, width = 7
+      Operation(
+        inputs: [random(rows * width, seed: 1, scale: 2)],
+        forward: { x in
+          var p = x[0]
+          ress_softmax_rows(Int64(rows), Int64(width), Int64(width), 0.7, &p)
+          return p
+        },
+        backward: { x, dp in
+          var p = x[0], dx = dp
+          ress_softmax_rows(Int64(rows), Int64(width), Int64(width), 0.7, &p)
+          ress_softmax_rows_backward(Int64(rows), Int64(width), Int64(width), 0.7, p, &dx)
+          return [dx]
+        }
+      ).check("softmax")
+    }
+
+    @Test func `cross-entropy's gradient is its slope, and a target of -1 has none`() {
+      let rows = 4, classes = 6
+      let targets: [Int32] = [5, 0, -1, 3]
+      Operation(
+        inputs: [random(rows * classes, seed: 1, scale: 2)],
+        forward: { x in
+          var logits = x[0]
+          return [ress_cross_entropy(Int64(rows), Int64(classes), &logits, targets, 0)]
+        },
+        backward: { x, dout in
+          var logits = x[0]
+          _ = ress_cross_entropy(Int64(rows), Int64(classes), &logits, targets, dout[0])
+          #expect(logits[2 * classes..<3 * classes].allSatisfy { $0 == 0 })
+          return [logits]
+        }
+      ).check("cross-entropy")
+    }
+
+    @Test func `the graph's gradient reaches its scores through attention and through its weights`() {
+      // Outputs: structure (log A + log |N|) with a gain, and A itself, for rows that see some cached tokens.
+      let rows = 4, cached = 3, window = 2, degree = 2, rank = 3, capacity = window + degree, visible = cached + rows
+      let gain = [1.3]
+      let cachedKeys = random(cached * rank, seed: 8)
+      let scale = 0.6
+      func graph(_ x: [[Double]]) -> (neighbours: [Int32], counts: [Int32], weights: [Double], structure: [Double]) {
+        let keys = cachedKeys + x[1]
+        var scores = zeros(rows * visible)
+        for i in 0..<rows {
+          for j in 0..<visible {
+            for c in 0..<rank { scores[i * visible + j] += scale * x[0][i * rank + c] * keys[j * rank + c] }
+          }
+        }
+        var neighbours = [Int32](repeating: -1, count: rows * capacity), counts = [Int32](repeating: 0, count: rows)
+        var weights = zeros(rows * capacity), structure = zeros(rows * capacity)
+        var heap = [Int32](repeating: 0, count: degree)
+        ress_graph_forward(
+          0, Int64(rows), Int64(cached), Int64(window), Int64(degree), scores, Int64(visible), &neighbours, &counts,
+          &weights, &structure, &heap)
+        return (neighbours, counts, weights, structure)
+      }
+      Operation(
+        inputs: [random(rows * rank, seed: 1), random(rows * rank, seed: 2)],
+        forward: { x in
+          let g = graph(x)
+          return g.structure.map { gain[0] * $0 } + g.weights
+        },
+        backward: { x, dout in
+          let g = graph(x)
+          // Attention's support: every neighbour of the one head.
+          var support = [UInt16](), supportCounts = [UInt16]()
+          for i in 0..<rows {
+            support += (0..<capacity).map { UInt16($0) }
+            supportCounts.append(UInt16(g.counts[i]))
+          }
+          var dscores = zeros(rows * capacity), dqueries = zeros(rows * rank), dkeys = zeros(rows * rank)
+          let dweights = Array(dout[(rows * capacity)...])
+          ress_graph_backward(
+            0, Int64(rows), Int64(capacity), Int64(rank), 1, Int64(capacity), scale, gain, g.neighbours, g.counts,
+            g.weights, support, supportCounts, Array(dout[..<(rows * capacity)]), dweights, cachedKeys + x[1], &dscores,
+            &dqueries)
+          ress_graph_backward_keys(
+            Int64(rows), Int64(capacity), Int64(rank), Int64(cached), scale, g.neighbours, g.counts, dscores, x[0], &dkeys)
+          return [dqueries, dkeys]
+        }
+      ).check("graph")
+    }
+
+    @Test func `the smoothness penalty's gradient is its slope over the union of both graphs`() {
+      let rows = 2, capacity = 4
+      let here: [Int32] = [0, 2, 3, -1, 1, 2, 4, 5]
+      let there: [Int32] = [1, 2, -1, -1, 1, 3, 4, 5]
+      let hereCounts: [Int32] = [3, 4], thereCounts: [Int32] = [2, 4]
+      let live = [0, 1, 2, 4, 5, 6, 7]
+      func spread(_ values: [Double]) -> [Double] {
+        var all = zeros(rows * capacity)
+        for (value, place) in zip(values, live) { all[place] = value }
+        return all
+      }
+      let other = random(rows * capacity, seed: 3)
+      Operation(
+        inputs: [random(live.count, seed: 1)],
+        forward: { x in
+          [ress_graph_smooth(0, 2, Int64(capacity), here, hereCounts, spread(x[0]), there, thereCounts, other)]
+        },
+        backward: { x, dout in
+          var dweights = zeros(rows * capacity)
+          ress_graph_smooth_backward(
+            0, 2, Int64(capacity), 2 * dout[0], here, hereCounts, spread(x[0]), there, thereCounts, other, &dweights)
+          return [live.map { dweights[$0] }]
+        }
+      ).check("smoothness")
+    }
+
+    @Test(arguments: [2, 3, 20])
+    func `sparse attention's gradient is its slope`(kept: Int) {
+      let rows = 3, cached = 2, heads = 2, headWidth = 4, width = 8, slots = 2, capacity = 4, visible = cached + rows
+      let neighbours: [Int32] = [0, 1, 2, -1, 0, 2, 3, -1, 1, 2, 3, 4]
+      let counts: [Int32] = [3, 3, 4]
+      let cachedKeys = random(cached * width, seed: 20), cachedValues = random(cached * width, seed: 21)
+      let structureScale = 0.4
+      let used = min(kept, capacity + slots)
+      var shape = ress_attention_shape(
+        heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(used),
+        capacity: Int64(capacity), slots: Int64(slots), cached: Int64(cached))
+      // Inputs: queries, keys, values, slot keys, slot values, structure, gains, biases.
+      func forward(_ x: [[Double]]) -> (out: [Double], support: [UInt16], counts: [UInt16], weights: [Double]) {
+        var support = [UInt16](repeating: 0, count: rows * heads * used)
+        var supportCounts = [UInt16](repeating: 0, count: rows * heads)
+        var weights = zeros(rows * heads * used), out = zeros(rows * width)
+        var scratch = zeros(2 * (capacity + slots)), order = [Int32](repeating: 0, count: capacity + slots)
+        for head in 0..<heads {
+          ress_attention_forward(
+            &shape, Int64(head), 0, Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4], neighbours,
+            counts, x[5], x[6][head], x[7][head], &support, &supportCounts, &weights, &out, &scratch, &order)
+        }
+        return (out, support, supportCounts, weights)
+      }
+      _ = visible
+      Operation(
+        inputs: [
+          random(rows * width, seed: 1), random(rows * width, seed: 2), random(rows * width, seed: 3),
+          random(slots * width, seed: 4), random(slots * width, seed: 5),
+          random(rows * capacity, seed: 6, scale: structureScale), random(heads, seed: 7), random(heads, seed: 8),
+        ],
+        forward: { forward($0).out },
+        backward: { x, dout in
+          let f = forward(x)
+          var dqueries = zeros(rows * width), dkeys = zeros(rows * width), dvalues = zeros(rows * width)
+          var dslotKeys = zeros(slots * width), dslotValues = zeros(slots * width)
+          var dlogits = zeros(rows * heads * used), dgain = zeros(heads), dbias = zeros(heads)
+          for head in 0..<heads {
+            var gain = 0.0, bias = 0.0
+            ress_attention_backward(
+              &shape, Int64(head), Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4], neighbours,
+              counts, x[5], x[6][head], f.support, f.counts, f.weights, dout, &dqueries, &dkeys, &dvalues, &dslotKeys,
+              &dslotValues, &dlogits, &gain, &bias)
+            dgain[head] = gain
+            dbias[head] = bias
+          }
+          var dstructure = zeros(rows * capacity)
+          for row in 0..<rows {
+            for head in 0..<heads {
+              let at = row * heads + head
+              for s in 0..<Int(f.counts[at]) where Int32(f.support[at * used + s]) < counts[row] {
+                dstructure[row * capacity + Int(f.support[at * used + s])] += x[6][head] * dlogits[at * used + s]
+              }
+            }
+          }
+          return [dqueries, dkeys, dvalues, dslotKeys, dslotValues, dstructure, dgain, dbias]
+        }
+      ).check("attention with \(kept) kept")
+    }
+
+    @Test func `the router's gradient is its slope, with its balance and z losses`() {
+      let rows = 3, experts = 5, active = 2
+      let bias = random(experts, seed: 9, scale: 0.1)
+      let balance = random(experts, seed: 10)
+      let zScale = 0.3
+      func forward(_ logits: [Double]) -> (top: [Int32], weights: [Double], probabilities: [Double], logsums: [Double]) {
+        var top = [Int32](repeating: 0, count: rows * active)
+        var weights = zeros(rows * active), probabilities = zeros(rows * experts), logsums = zeros(rows)
+        ress_router_forward(
+          Int64(rows), Int64(experts), Int64(active), logits, bias, &top, &weights, &probabilities, &logsums)
+        return (top, weights, probabilities, logsums)
+      }
+      Operation(
+        inputs: [random(rows * experts, seed: 1, scale: 2)],
+        forward: { x in
+          let f = forward(x[0])
+          var auxiliary = 0.0
+          for row in 0..<rows {
+            auxiliary += zScale * f.logsums[row] * f.logsums[row]
+            for expert in 0..<experts { auxiliary += balance[expert] * f.probabilities[row * experts + expert] }
+          }
+          return f.weights + [auxiliary]
+        },
+        backward: { x, dout in
+          let f = forward(x[0])
+          var dlogits = zeros(rows * experts)
+          let auxiliary = dout[rows * active]
+          ress_router_backward(
+            Int64(rows), Int64(experts), Int64(active), f.top, f.weights, f.probabilities, f.logsums,
+            Array(dout[..<(rows * active)]), auxiliary * zScale, balance.map { auxiliary * $0 }, &dlogits)
+          return [dlogits]
+        }
+      ).check("router")
+    }
+  }
+#endif

@@ -1,0 +1,121 @@
+// The model against PyTorch's values (Benchmarks/pytorch/save_golden.py wrote Tests/Golden in double precision): losses,
+// loads, logits and the gradient of every parameter. This also checks what differences cannot: the gradient's stop at the cache.
+
+import Configuration
+import Foundation
+import Kernels
+import Model
+import Testing
+
+@Suite struct GoldenTests {
+  struct Tensor: Decodable {
+    var shape: [Int]
+    var values: [Double]
+  }
+  struct Golden: Decodable {
+    struct Sizes: Decodable {
+      var width, heads, steps, segment, memory_slots, cache, window, structure_rank, graph_degree, keys: Int
+      var recency_taps, experts, active_experts, expert_width, vocabulary: Int
+      var shared_expert: Bool
+      var smooth_weight, balance_weight, router_z_weight: Double
+      var bptt_segments: Int?
+    }
+    struct Losses: Decodable { var total, task, smooth, balance, z: Double }
+    var configuration: Sizes
+    var tokens: [[Int32]]
+    var parameters: [String: Tensor]
+    var losses: Losses
+    var logits: Tensor
+    var gradients: [String: Tensor]
+    var loads: [Int]
+  }
+
+  #if RESS_DOUBLE
+    // The files hold nine digits.
+    static let tolerance = 1e-6
+  #else
+    static let tolerance = 3e-4
+  #endif
+
+  static func load(_ name: String) throws -> Golden {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    let data = try Data(contentsOf: folder.appendingPathComponent("Golden/\(name).json"))
+    return try JSONDecoder().decode(Golden.self, from: data)
+  }
+
+  static func tiny(_ golden: Golden) -> TinyModel {
+    let g = golden.configuration
+    var model = ModelConfiguration()
+    model.width = g.width
+    model.heads = g.heads
+    model.steps = g.steps
+    model.segment = g.segment
+    model.memorySlots = g.memory_slots
+    model.cache = g.cache
+    model.window = g.window
+    model.structureRank = g.structure_rank
+    model.graphDegree = g.graph_degree
+    model.keys = g.keys
+    model.recencyTaps = g.recency_taps
+    model.experts = g.experts
+    model.activeExperts = g.active_experts
+    model.expertWidth = g.expert_width
+    model.sharedExpert = g.shared_expert
+    model.smoothWeight = g.smooth_weight
+    model.balanceWeight = g.balance_weight
+    model.routerZWeight = g.router_z_weight
+    let tiny = TinyModel(
+      model, vocabulary: g.vocabulary, maximumTokens: golden.tokens[0].count - 1, seed: nil)
+    tiny.bpttSegments = g.bptt_segments
+    return tiny
+  }
+
+  /// Largest difference, relative to the tensor's largest value.
+  static func distance(_ ours: [Real], _ theirs: [Double]) -> Double {
+    guard ours.count == theirs.count else { return .infinity }
+    let scale = theirs.map(abs).max() ?? 0
+    let difference = zip(ours, theirs).map { abs(Double($0) - $1) }.max() ?? 0
+    return difference == 0 ? 0 : difference / max(scale, 1e-6)
+  }
+
+  @Test(arguments: [
+    "base", "cache-long", "cache-none", "no-memory", "one-step", "bptt", "bptt-two", "ties",
+  ])
+  func `losses, logits and gradients are PyTorch's`(name: String) throws {
+    let golden = try Self.load(name)
+    let tiny = Self.tiny(golden)
+    var missing = Set(golden.parameters.keys)
+    tiny.parameters.forEachTensor { entry, values in
+      guard entry.count > 0 else { return }
+      guard let tensor = golden.parameters[entry.name], tensor.shape == entry.shape else {
+        Issue.record("\(entry.name): \(entry.shape) is not in the golden file with that shape")
+        return
+      }
+      missing.remove(entry.name)
+      for index in 0..<entry.count { values[index] = Real(tensor.values[index]) }
+    }
+    missing = missing.filter { !golden.parameters[$0]!.values.isEmpty }
+    #expect(missing.isEmpty, "parameters that the Swift model lacks: \(missing.sorted())")
+
+    let (losses, loads) = try tiny.loss(golden.tokens, gradient: true)
+    let expected = golden.losses
+    for (label, ours, theirs) in [
+      ("total", losses.total, expected.total), ("task", losses.task, expected.task),
+      ("smooth", losses.smooth, expected.smooth), ("balance", losses.balance, expected.balance),
+      ("z", losses.routerZ, expected.z),
+    ] {
+      #expect(abs(ours - theirs) <= Self.tolerance * max(1, abs(theirs)), "\(label): \(ours), PyTorch \(theirs)")
+    }
+    #expect(loads == golden.loads)
+
+    for (name, values) in tiny.gradientsByName() where !values.isEmpty && name != "router/bias" {
+      guard let tensor = golden.gradients[name] else {
+        Issue.record("no golden gradient of \(name)")
+        continue
+      }
+      #expect(Self.distance(values, tensor.values) <= Self.tolerance, "gradient of \(name)")
+    }
+    let inputs = Array(golden.tokens[0].dropLast())
+    #expect(Self.distance(try tiny.logits(inputs), golden.logits.values) <= Self.tolerance)
+  }
+}
