@@ -15,8 +15,8 @@ if ! command -v dpkg-query >/dev/null; then
   echo "This is not a Debian system, so nothing was installed. ress needs the development files of" >&2
   echo "ZeroMQ 4.3, OpenBLAS, HDF5 1.10 (serial), libyaml and OpenSSL's libcrypto, and pkg-config." >&2
   # Whoever installed them another way can go on.
-  pkg-config --exists libzmq openblas hdf5 yaml-0.1 libcrypto 2>/dev/null
-  exit
+  pkg-config --exists libzmq openblas hdf5 yaml-0.1 libcrypto 2>/dev/null || exit 1
+  exit 0
 fi
 
 missing=()

@@ -1,28 +1,48 @@
 // A configuration file and the `--set` options over it, to a `RunConfiguration` that holds together. It is strict:
 // a key it does not know would otherwise be a typing error that trains the wrong run for a night.
 
+/// A key that the command line sets.
+package struct ConfigurationOverride: Sendable {
+  /// `model.width=64`
+  package var setting: String
+  /// What the user typed, for errors to name: `--set model.width=64`, `--workers 2`.
+  package var spelling: String
+
+  package init(set setting: String) {
+    self.setting = setting
+    spelling = "--set \(setting)"
+  }
+
+  /// An option with a name of its own, for the key at `path`.
+  package init(option: String, path: String, value: String) {
+    setting = "\(path)=\(value)"
+    spelling = "\(option) \(value)"
+  }
+}
+
 package enum ConfigurationDecoder {
-  /// Reads and checks a file. `overrides` are the texts after `--set`: `model.width=64`, the last of a key winning.
-  package static func decode(file path: String, overrides: [String] = []) throws(ConfigurationError) -> RunConfiguration
-  {
+  /// Reads and checks a file. Overrides come after it in order, the last of a key winning.
+  package static func decode(
+    file path: String, overrides: [ConfigurationOverride] = []
+  ) throws(ConfigurationError) -> RunConfiguration {
     try decode(bytes: try ConfigurationFile.read(path), name: path, overrides: overrides)
   }
 
   /// The same for a text at hand; `name` is what errors call it.
-  package static func decode(text: String, name: String, overrides: [String] = []) throws(ConfigurationError)
-    -> RunConfiguration
-  {
+  package static func decode(
+    text: String, name: String, overrides: [ConfigurationOverride] = []
+  ) throws(ConfigurationError) -> RunConfiguration {
     try decode(bytes: Array(text.utf8), name: name, overrides: overrides)
   }
 
-  private static func decode(bytes: [UInt8], name: String, overrides: [String]) throws(ConfigurationError)
-    -> RunConfiguration
-  {
+  private static func decode(
+    bytes: [UInt8], name: String, overrides: [ConfigurationOverride]
+  ) throws(ConfigurationError) -> RunConfiguration {
     let root = try YAMLDocument.parse(bytes, name: name)
     var decoding = Decoding(name: name)
     if let root { decoding.read(root) }
     decoding.problems.sort { $0.source.isBefore($1.source) }
-    for override in overrides { decoding.apply(override: override) }
+    for override in overrides { decoding.apply(override) }
     decoding.checkRelations()
     guard decoding.problems.isEmpty else { throw ConfigurationError(decoding.problems) }
     return decoding.configuration
@@ -120,14 +140,14 @@ struct Decoding {
 
   // MARK: Options
 
-  /// `model.width=64`, as written after `--set`.
-  mutating func apply(override: String) {
-    let source = ConfigurationSource.option("--set \(override)")
-    guard let equals = override.firstIndex(of: "=") else {
+  mutating func apply(_ override: ConfigurationOverride) {
+    let source = ConfigurationSource.option(override.spelling)
+    let parts = override.setting.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 2 else {
       problems.append(ConfigurationProblem(source, "expected KEY=VALUE, such as model.width=64"))
       return
     }
-    let path = String(override[..<equals]), text = String(override[override.index(after: equals)...])
+    let path = parts[0], text = parts[1]
     if let (section, field) = ConfigurationSchema.find(path) {
       // An option mends what the file had wrong as well.
       set(field, of: section, to: text, isPlain: true, from: source)

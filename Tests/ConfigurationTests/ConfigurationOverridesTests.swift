@@ -34,4 +34,16 @@ import Testing
     #expect(reported.count == 1)
     #expect(reported.first?.hasPrefix("--set \(option): \(message)") == true, "\(reported)")
   }
+
+  @Test func `an option with a name of its own is called by it`() {
+    let workers = ConfigurationOverride(option: "--workers", path: "cluster.workers", value: "9")
+    #expect(throws: ConfigurationError.self) {
+      try ConfigurationDecoder.decode(text: minimal, name: "c.yaml", overrides: [workers])
+    }
+    do throws(ConfigurationError) {
+      _ = try ConfigurationDecoder.decode(text: minimal, name: "c.yaml", overrides: [workers])
+    } catch {
+      #expect(error.description.hasPrefix("--workers 9: 9 workers have only 8 units"))
+    }
+  }
 }

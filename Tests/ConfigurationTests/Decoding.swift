@@ -8,14 +8,16 @@ import Testing
 let minimal = "data:\n  path: data/x.h5\n"
 
 func decode(_ text: String, _ overrides: [String] = []) throws -> RunConfiguration {
-  try ConfigurationDecoder.decode(text: text, name: "c.yaml", overrides: overrides)
+  try ConfigurationDecoder.decode(
+    text: text, name: "c.yaml", overrides: overrides.map(ConfigurationOverride.init(set:)))
 }
 
 /// The lines of the error that the text must have.
 func problems(_ text: String, _ overrides: [String] = [], sourceLocation: SourceLocation = #_sourceLocation) -> [String]
 {
   do {
-    _ = try ConfigurationDecoder.decode(text: text, name: "c.yaml", overrides: overrides)
+    _ = try ConfigurationDecoder.decode(
+      text: text, name: "c.yaml", overrides: overrides.map(ConfigurationOverride.init(set:)))
     Issue.record("decoded without an error", sourceLocation: sourceLocation)
     return []
   } catch {
