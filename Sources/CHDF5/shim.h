@@ -1,1 +1,50 @@
+// HDF5's macros as functions: Swift sees neither macros that call functions nor those that cast.
+#pragma once
 #include <hdf5.h>
+#include <string.h>
+
+static inline hid_t ress_h5_float32(void) { return H5T_NATIVE_FLOAT; }
+static inline hid_t ress_h5_float32_file(void) { return H5T_IEEE_F32LE; }
+static inline hid_t ress_h5_float64(void) { return H5T_NATIVE_DOUBLE; }
+static inline hid_t ress_h5_float64_file(void) { return H5T_IEEE_F64LE; }
+static inline hid_t ress_h5_int32(void) { return H5T_NATIVE_INT32; }
+static inline hid_t ress_h5_int64(void) { return H5T_NATIVE_INT64; }
+static inline hid_t ress_h5_int64_file(void) { return H5T_STD_I64LE; }
+static inline hid_t ress_h5_uint64(void) { return H5T_NATIVE_UINT64; }
+static inline hid_t ress_h5_uint64_file(void) { return H5T_STD_U64LE; }
+static inline hid_t ress_h5_uint16_file(void) { return H5T_STD_U16LE; }
+static inline hid_t ress_h5_uint32_file(void) { return H5T_STD_U32LE; }
+static inline hid_t ress_h5_dataset_create(void) { return H5P_DATASET_CREATE; }
+static inline hid_t ress_h5_link_create(void) { return H5P_LINK_CREATE; }
+static inline hid_t ress_h5_file_access(void) { return H5P_FILE_ACCESS; }
+static inline unsigned ress_h5_truncate(void) { return H5F_ACC_TRUNC; }
+static inline unsigned ress_h5_read_only(void) { return H5F_ACC_RDONLY; }
+static inline unsigned ress_h5_read_write(void) { return H5F_ACC_RDWR; }
+static inline hsize_t ress_h5_unlimited(void) { return H5S_UNLIMITED; }
+
+/// A fixed-length UTF-8 string type; the caller closes it.
+static inline hid_t ress_h5_string(size_t bytes) {
+  hid_t type = H5Tcopy(H5T_C_S1);
+  H5Tset_size(type, bytes > 0 ? bytes : 1);
+  H5Tset_cset(type, H5T_CSET_UTF8);
+  H5Tset_strpad(type, H5T_STR_NULLPAD);
+  return type;
+}
+
+/// HDF5 prints nothing by itself; errors are asked for.
+static inline void ress_h5_quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
+
+static inline herr_t ress_h5_keep_message(unsigned n, const H5E_error2_t *error, void *text) {
+  (void)n;
+  if (error->desc != NULL && error->desc[0] != 0) {
+    strncpy((char *)text, error->desc, 255);
+    ((char *)text)[255] = 0;
+  }
+  return 0;
+}
+
+/// The innermost message of the error stack, into 256 bytes.
+static inline void ress_h5_reason(char *text) {
+  text[0] = 0;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, ress_h5_keep_message, text);
+}

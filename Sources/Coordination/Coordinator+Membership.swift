@@ -1,0 +1,47 @@
+// Who is here. A worker joins by saying hello and stays as long as it is heard: `patience` of silence and it is lost, and so
+// is what it alone held.
+
+import Wire
+
+extension Coordinator {
+  mutating func join(_ description: WorkerDescription, _ peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+    if var member = members[peer] {
+      // The same process says hello again, because our welcome was slow.
+      member.description = description
+      members[peer] = member
+      actions.append(.send(peer, .welcome(worker: member.id, patienceSeconds: patience.inSeconds)))
+      return
+    }
+    if let old = members.values.first(where: { $0.description.name == description.name }) {
+      // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
+      lose(old, "another process took its name: \(description.spoken)", &actions)
+    }
+    lastWorker += 1
+    let id = WorkerID(lastWorker)
+    members[peer] = Member(id: id, peer: peer, description: description, lastHeard: now)
+    actions.append(.log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
+    actions.append(.send(peer, .welcome(worker: id, patienceSeconds: patience.inSeconds)))
+  }
+
+  mutating func findLost(at now: Instant, _ actions: inout [Action]) {
+    for member in members.values.sorted(by: { $0.id < $1.id }) where member.lastHeard + patience < now {
+      let silence = (now - member.lastHeard).spoken
+      lose(member, "nothing was heard of it for \(silence) (patience is \(patience.spoken))", &actions)
+    }
+  }
+
+  private mutating func lose(_ member: Member, _ reason: String, _ actions: inout [Action]) {
+    members[member.peer] = nil
+    actions.append(.log("worker \(member.description.spoken) is lost: \(reason)"))
+    actions.append(.send(member.peer, .refused(reason: Coordinator.unknownWorker)))
+    guard let run = member.run else { return }
+    let waiting = members.values.sorted { $0.id < $1.id }
+      .compactMap { other in other.heartbeat.waiting.map { "\(other.description.name) waits for \($0)" } }
+    let ledger = waiting.isEmpty ? "" : "; " + waiting.joined(separator: ", ")
+    end(
+      run, .failed,
+      "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)\(ledger)", &actions)
+  }
+
+  func member(_ id: WorkerID) -> Member? { members.values.first { $0.id == id } }
+}

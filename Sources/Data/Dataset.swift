@@ -1,0 +1,122 @@
+// A prepared dataset: one HDF5 file with the tokens of its two splits. Sequences are read where they lie, one small piece at
+// a time, so a dataset may be larger than memory.
+//
+//   /train/tokens, /validation/tokens        unsigned integers, 16 or 32 bits
+//   /train/documents, /validation/documents  where each document begins
+
+import HDF5
+
+package enum DataError: Error, Equatable, CustomStringConvertible {
+  case missing(path: String)
+  case notADataset(path: String, reason: String)
+  case tokenOutOfRange(path: String, split: String, offset: Int, token: Int32, vocabulary: Int)
+  case unreadable(String)
+  case noText(sources: [String])
+  case tooSmall(path: String, split: String, tokens: Int, needed: Int)
+  case file(action: String, path: String, reason: String)
+
+  package var description: String {
+    switch self {
+    case .missing(let path): "\(path) does not exist; make it with: ress data prepare FILE… --out \(path)"
+    case .notADataset(let path, let reason): "\(path) is not a dataset of ress: \(reason)"
+    case .tokenOutOfRange(let path, let split, let offset, let token, let vocabulary):
+      "\(path): token \(token) at offset \(offset) of the \(split) split is outside the vocabulary of \(vocabulary); "
+        + "the file is damaged, prepare it again"
+    case .unreadable(let reason): reason
+    case .noText(let sources): "there is no text in \(sources.joined(separator: ", "))"
+    case .tooSmall(let path, let split, let tokens, let needed):
+      "\(path): the \(split) split holds \(tokens) tokens, and one sequence needs \(needed); "
+        + "prepare more text or lower data.sequence_length"
+    case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
+    }
+  }
+}
+
+package enum Split: String, Sendable, CaseIterable { case train, validation }
+
+package final class Dataset {
+  package static let format = 1
+
+  package let path: String
+  package let vocabulary: Int
+  package let tokenizer: String
+  /// What it was made of, as `ress data prepare` was told.
+  package let sources: [String]
+  private let splits: [Split: TokenSplit]
+
+  package init(path: String) throws(DataError) {
+    self.path = path
+    guard fileExists(path) else { throw .missing(path: path) }
+    do throws(HDF5Error) {
+      let file = try HDF5File.open(path)
+      guard let format = try? file.number("ress_dataset_format") else {
+        throw HDF5Error.object(path: path, name: "/", reason: "it has no ress_dataset_format")
+      }
+      guard format == Dataset.format else {
+        throw HDF5Error.object(path: path, name: "/", reason: "format \(format); this program reads \(Dataset.format)")
+      }
+      vocabulary = try file.number("vocabulary")
+      tokenizer = try file.text("tokenizer")
+      sources = try file.text("sources").split(separator: "\n").map { String($0) }
+      guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
+        throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
+      }
+      var splits: [Split: TokenSplit] = [:]
+      for split in Split.allCases {
+        splits[split] = TokenSplit(
+          path: path, split: split, vocabulary: vocabulary, tokens: try file.openList("\(split.rawValue)/tokens"),
+          documents: try file.openList("\(split.rawValue)/documents"))
+      }
+      self.splits = splits
+    } catch {
+      throw .notADataset(path: path, reason: "\(error)")
+    }
+  }
+
+  package func split(_ split: Split) -> TokenSplit { splits[split]! }
+}
+
+/// The tokens of one split, cut into sequences of equal length.
+package final class TokenSplit {
+  private let path: String
+  private let split: Split
+  private let vocabulary: Int
+  private let tokens: HDF5List
+  private let documents: HDF5List
+
+  fileprivate init(path: String, split: Split, vocabulary: Int, tokens: HDF5List, documents: HDF5List) {
+    self.path = path
+    self.split = split
+    self.vocabulary = vocabulary
+    self.tokens = tokens
+    self.documents = documents
+  }
+
+  package var tokenCount: Int { tokens.count }
+  package var documentCount: Int { documents.count }
+
+  /// Sequences of `length` inputs, each followed by one more token as the last target.
+  package func sequenceCount(length: Int) -> Int { max(0, (tokens.count - 1) / length) }
+
+  /// The inputs of a sequence and the token after them, `length + 1` in all.
+  package func read(sequence index: Int, length: Int, into buffer: inout [Int32]) throws(DataError) {
+    try read(from: index * length, count: length + 1, into: &buffer)
+  }
+
+  /// Any piece of the split.
+  package func read(from start: Int, count: Int, into buffer: inout [Int32]) throws(DataError) {
+    if buffer.count != count { buffer = Array(repeating: 0, count: count) }
+    do throws(HDF5Error) { try tokens.read(from: start, into: &buffer) } catch { throw .unreadable("\(error)") }
+    for (offset, token) in buffer.enumerated() where token < 0 || token >= vocabulary {
+      throw .tokenOutOfRange(
+        path: path, split: split.rawValue, offset: start + offset, token: token, vocabulary: vocabulary)
+    }
+  }
+
+  /// Where each document begins.
+  package func documentOffsets() throws(DataError) -> [Int] {
+    var offsets = [UInt64](repeating: 0, count: documents.count)
+    do throws(HDF5Error) { try documents.read(from: 0, into: &offsets) } catch { throw .unreadable("\(error)") }
+    return offsets.map { Int($0) }
+  }
+}

@@ -1,0 +1,278 @@
+// HDF5 files, as little of them as we use: groups, datasets of numbers, attributes, external links.
+//
+// Debian's HDF5 is not thread-safe: all files of a process are used by one thread. Files are written within the bounds of
+// library version 1.10, so that Debian's h5ls and h5dump read them.
+
+import CHDF5
+
+package enum HDF5Error: Error, Equatable, CustomStringConvertible {
+  case cannotOpen(path: String, reason: String)
+  case cannotCreate(path: String, reason: String)
+  case object(path: String, name: String, reason: String)
+
+  package var description: String {
+    switch self {
+    case .cannotOpen(let path, let reason): "cannot open \(path): \(reason)"
+    case .cannotCreate(let path, let reason): "cannot create \(path): \(reason)"
+    case .object(let path, let name, let reason): "\(path): \(name): \(reason)"
+    }
+  }
+
+  static func lastReason(_ otherwise: String) -> String {
+    var text = [CChar](repeating: 0, count: 256)
+    ress_h5_reason(&text)
+    let reason = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return reason.isEmpty ? otherwise : reason
+  }
+}
+
+/// An HDF5 identifier with one owner, closed when that goes.
+struct Handle: ~Copyable {
+  let id: hid_t
+  private let close: (hid_t) -> herr_t
+
+  /// Nil where HDF5 returned an error.
+  init?(_ id: hid_t, _ close: @escaping (hid_t) -> herr_t) {
+    guard id >= 0 else { return nil }
+    self.id = id
+    self.close = close
+  }
+
+  deinit { _ = close(id) }
+}
+
+/// An open file.
+package final class HDF5File {
+  package let path: String
+  private let file: Handle
+
+  private init(path: String, file: consuming Handle) {
+    self.path = path
+    self.file = file
+  }
+
+  /// A new file; one of that name is replaced.
+  package static func create(_ path: String) throws(HDF5Error) -> HDF5File {
+    ress_h5_quiet()
+    guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
+      H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
+      let file = Handle(H5Fcreate(path, ress_h5_truncate(), 0, access.id), H5Fclose)
+    else { throw .cannotCreate(path: path, reason: HDF5Error.lastReason("HDF5 refused")) }
+    return HDF5File(path: path, file: file)
+  }
+
+  /// An existing file, to read.
+  package static func open(_ path: String) throws(HDF5Error) -> HDF5File {
+    ress_h5_quiet()
+    guard let file = Handle(H5Fopen(path, ress_h5_read_only(), 0), H5Fclose) else {
+      throw .cannotOpen(path: path, reason: HDF5Error.lastReason("it is not an HDF5 file"))
+    }
+    return HDF5File(path: path, file: file)
+  }
+
+  private func fail(_ name: String, _ otherwise: String) -> HDF5Error {
+    .object(path: path, name: name, reason: HDF5Error.lastReason(otherwise))
+  }
+
+  /// Writes what is still in HDF5's buffers.
+  package func flush() throws(HDF5Error) {
+    guard H5Fflush(file.id, H5F_SCOPE_GLOBAL) >= 0 else { throw fail("/", "it cannot be flushed") }
+  }
+
+  package func contains(_ name: String) -> Bool {
+    var prefix = ""
+    for part in name.split(separator: "/") {
+      prefix += "/" + part
+      guard H5Lexists(file.id, prefix, 0) > 0 else { return false }
+    }
+    return true
+  }
+
+  /// A property list that creates the groups above a name.
+  private func creatingParents(_ name: String) throws(HDF5Error) -> Handle {
+    guard let list = Handle(H5Pcreate(ress_h5_link_create()), H5Pclose),
+      H5Pset_create_intermediate_group(list.id, 1) >= 0
+    else { throw fail(name, "no property list") }
+    return list
+  }
+
+  package func createGroup(_ name: String) throws(HDF5Error) {
+    let parents = try creatingParents(name)
+    guard let _ = Handle(H5Gcreate2(file.id, name, parents.id, 0, 0), H5Gclose) else { throw fail(name, "no such group") }
+  }
+
+  // MARK: tensors
+
+  /// Writes a float32 dataset of the given shape.
+  package func write(_ name: String, shape: [Int], _ values: UnsafePointer<Float>) throws(HDF5Error) {
+    let dimensions = shape.map { hsize_t($0) }
+    let parents = try creatingParents(name)
+    guard let space = Handle(H5Screate_simple(Int32(shape.count), dimensions, nil), H5Sclose),
+      let dataset = Handle(H5Dcreate2(file.id, name, ress_h5_float32_file(), space.id, parents.id, 0, 0), H5Dclose),
+      H5Dwrite(dataset.id, ress_h5_float32(), 0, 0, 0, values) >= 0
+    else { throw fail(name, "it cannot be written") }
+  }
+
+  /// Dimensions of a dataset, reached through links too.
+  package func shape(of name: String) throws(HDF5Error) -> [Int] {
+    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose), let space = Handle(H5Dget_space(dataset.id), H5Sclose)
+    else { throw fail(name, "there is no such dataset") }
+    let rank = H5Sget_simple_extent_ndims(space.id)
+    guard rank >= 0 else { throw fail(name, "it has no shape") }
+    var dimensions = [hsize_t](repeating: 0, count: max(Int(rank), 1))
+    H5Sget_simple_extent_dims(space.id, &dimensions, nil)
+    return dimensions.prefix(Int(rank)).map { Int($0) }
+  }
+
+  /// Reads a whole float32 dataset; the buffer has exactly its size.
+  package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
+    let count = try shape(of: name).reduce(1, *)
+    guard count == values.count else {
+      throw .object(path: path, name: name, reason: "\(count) numbers where \(values.count) are needed")
+    }
+    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose),
+      H5Dread(dataset.id, ress_h5_float32(), 0, 0, 0, values.baseAddress) >= 0
+    else { throw fail(name, "it cannot be read") }
+  }
+
+  /// A link to an object of another file, named relative to this one so that the folder can be moved.
+  package func link(_ name: String, to object: String, in other: String) throws(HDF5Error) {
+    let parents = try creatingParents(name)
+    guard H5Lcreate_external(other, object, file.id, name, parents.id, 0) >= 0 else {
+      throw fail(name, "the link cannot be written")
+    }
+  }
+
+  // MARK: attributes of the root
+
+  package func setAttribute(_ name: String, _ text: String) throws(HDF5Error) {
+    let bytes = Array(text.utf8)
+    guard let type = Handle(ress_h5_string(bytes.count), H5Tclose), let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
+      let attribute = Handle(H5Acreate2(file.id, name, type.id, space.id, 0, 0), H5Aclose),
+      H5Awrite(attribute.id, type.id, bytes.isEmpty ? [0] : bytes) >= 0
+    else { throw fail(name, "the attribute cannot be written") }
+  }
+
+  package func setAttribute(_ name: String, _ number: Int) throws(HDF5Error) {
+    var value = Int64(number)
+    guard let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
+      let attribute = Handle(H5Acreate2(file.id, name, ress_h5_int64_file(), space.id, 0, 0), H5Aclose),
+      H5Awrite(attribute.id, ress_h5_int64(), &value) >= 0
+    else { throw fail(name, "the attribute cannot be written") }
+  }
+
+  package func text(_ name: String) throws(HDF5Error) -> String {
+    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), let type = Handle(H5Aget_type(attribute.id), H5Tclose),
+      H5Tget_class(type.id) == H5T_STRING, H5Tis_variable_str(type.id) == 0
+    else { throw fail(name, "there is no such text attribute") }
+    var bytes = [UInt8](repeating: 0, count: H5Tget_size(type.id))
+    guard H5Aread(attribute.id, type.id, &bytes) >= 0 else { throw fail(name, "the attribute cannot be read") }
+    return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+  }
+
+  package func number(_ name: String) throws(HDF5Error) -> Int {
+    var value: Int64 = 0
+    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), H5Aread(attribute.id, ress_h5_int64(), &value) >= 0
+    else { throw fail(name, "there is no such number attribute") }
+    return Int(value)
+  }
+
+  // MARK: lists of integers
+
+  package enum IntegerWidth { case bits16, bits32, bits64 }
+
+  /// A new, empty list that grows in chunks.
+  package func createList(_ name: String, _ width: IntegerWidth) throws(HDF5Error) -> HDF5List {
+    let type = switch width {
+    case .bits16: ress_h5_uint16_file()
+    case .bits32: ress_h5_uint32_file()
+    case .bits64: ress_h5_uint64_file()
+    }
+    let parents = try creatingParents(name)
+    guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
+      H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0,
+      let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
+      let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, parents.id, properties.id, 0), H5Dclose)
+    else { throw fail(name, "the list cannot be created") }
+    return HDF5List(file: self, name: name, dataset: dataset, count: 0)
+  }
+
+  package func openList(_ name: String) throws(HDF5Error) -> HDF5List {
+    let shape = try shape(of: name)
+    guard shape.count == 1, let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose) else {
+      throw fail(name, "it is not a list")
+    }
+    return HDF5List(file: self, name: name, dataset: dataset, count: shape[0])
+  }
+}
+
+/// A one-dimensional dataset of whole numbers: appended to when new, read in pieces.
+package final class HDF5List {
+  /// Numbers of one chunk: the unit in which HDF5 stores and caches them.
+  static let chunk: hsize_t = 1 << 16
+
+  package let name: String
+  package private(set) var count: Int
+  private let file: HDF5File
+  private let dataset: Handle
+
+  fileprivate init(file: HDF5File, name: String, dataset: consuming Handle, count: Int) {
+    self.file = file
+    self.name = name
+    self.dataset = dataset
+    self.count = count
+  }
+
+  private func fail(_ otherwise: String) -> HDF5Error {
+    .object(path: file.path, name: name, reason: HDF5Error.lastReason(otherwise))
+  }
+
+  package func append(_ values: [Int32]) throws(HDF5Error) {
+    try append(values.count) { writeSelected($0, $1, ress_h5_int32(), values) }
+  }
+
+  package func append(_ values: [UInt64]) throws(HDF5Error) {
+    try append(values.count) { writeSelected($0, $1, ress_h5_uint64(), values) }
+  }
+
+  private func append(_ added: Int, _ write: (hid_t, hid_t) -> herr_t) throws(HDF5Error) {
+    guard added > 0 else { return }
+    guard H5Dset_extent(dataset.id, [hsize_t(count + added)]) >= 0, let space = Handle(H5Dget_space(dataset.id), H5Sclose),
+      H5Sselect_hyperslab(space.id, H5S_SELECT_SET, [hsize_t(count)], nil, [hsize_t(added)], nil) >= 0,
+      write(dataset.id, space.id) >= 0
+    else { throw fail("it cannot be extended") }
+    count += added
+  }
+
+  /// Fills the buffer with the numbers from `start` on.
+  package func read(from start: Int, into values: inout [Int32]) throws(HDF5Error) {
+    try select(start, values.count) { dataset, memory, space in
+      values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_int32(), memory, space, 0, $0.baseAddress) }
+    }
+  }
+
+  package func read(from start: Int, into values: inout [UInt64]) throws(HDF5Error) {
+    try select(start, values.count) { dataset, memory, space in
+      values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_uint64(), memory, space, 0, $0.baseAddress) }
+    }
+  }
+
+  private func select(_ start: Int, _ length: Int, _ read: (hid_t, hid_t, hid_t) -> herr_t) throws(HDF5Error) {
+    guard length > 0 else { return }
+    guard start >= 0, start + length <= count else {
+      throw .object(path: file.path, name: name, reason: "\(start)..<\(start + length) of \(count) numbers")
+    }
+    guard let memory = Handle(H5Screate_simple(1, [hsize_t(length)], nil), H5Sclose),
+      let space = Handle(H5Dget_space(dataset.id), H5Sclose),
+      H5Sselect_hyperslab(space.id, H5S_SELECT_SET, [hsize_t(start)], nil, [hsize_t(length)], nil) >= 0,
+      read(dataset.id, memory.id, space.id) >= 0
+    else { throw fail("it cannot be read; the file is damaged or incomplete") }
+  }
+}
+
+private func writeSelected<Value: BitwiseCopyable>(
+  _ dataset: hid_t, _ space: hid_t, _ type: hid_t, _ values: [Value]
+) -> herr_t {
+  guard let memory = Handle(H5Screate_simple(1, [hsize_t(values.count)], nil), H5Sclose) else { return -1 }
+  return values.withUnsafeBufferPointer { H5Dwrite(dataset, type, memory.id, space, 0, $0.baseAddress) }
+}

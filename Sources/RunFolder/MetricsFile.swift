@@ -1,0 +1,42 @@
+// `metrics.jsonl` in a run's folder: one JSON object a line, steps and evaluations as they happened. It holds one curve: what
+// a resume computes again is cut off first.
+
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+package struct MetricsFile {
+  package let path: String
+
+  package init(folder: String) { path = folder + "/metrics.jsonl" }
+
+  /// Adds a line, and gives it to the kernel before returning.
+  package func append(_ line: String) throws(FolderError) {
+    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else {
+      throw .system(action: "append to", path: path, reason: String(cString: strerror(errno)))
+    }
+    defer { close(descriptor) }
+    let bytes = Array((line + "\n").utf8)
+    guard write(descriptor, bytes, bytes.count) == bytes.count else {
+      throw .system(action: "append to", path: path, reason: String(cString: strerror(errno)))
+    }
+  }
+
+  /// Keeps the lines of steps up to `step`, drops the rest and any half-written last line.
+  package func cut(after step: Int) throws(FolderError) {
+    guard let data = FileManager.default.contents(atPath: path) else { return }
+    struct Line: Decodable { var step: Int }
+    let decoder = JSONDecoder()
+    var kept: [UInt8] = []
+    for line in data.split(separator: UInt8(ascii: "\n")) {
+      guard let record = try? decoder.decode(Line.self, from: Data(line)), record.step <= step else { continue }
+      kept += line
+      kept.append(UInt8(ascii: "\n"))
+    }
+    guard kept.count != data.count else { return }
+    try Durable.write(kept, to: path)
+  }
+}

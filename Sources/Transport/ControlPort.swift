@@ -1,0 +1,135 @@
+// The two ends of the control plane: one port that many connect to, and a connection. Both speak in messages that arrive once
+// and in order; frames, numbers and repeats stay in here.
+
+import Wire
+
+/// The coordinator's end: one ROUTER, a reliable link for each process that ever spoke.
+package final class ControlPort {
+  private let socket: Socket
+  private let incarnation: UInt64
+  private var links: [PeerID: ReliableLink<[UInt8]>] = [:]
+  private var lastHeard: [PeerID: Instant] = [:]
+  package let endpoint: String
+
+  /// A peer that says nothing for this long is forgotten; a live one speaks several times a second.
+  private static let forgetAfter = Duration.seconds(120)
+  /// More processes than this are not listened to at once.
+  private static let peerLimit = 4096
+
+  package init(listen: String, insecure: Bool, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
+    socket = try Socket(.router, context)
+    endpoint = try socket.bind(listen, insecure: insecure)
+    self.incarnation = incarnation
+  }
+
+  package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
+    Poller.wait([socket], wake, timeoutMilliseconds: timeoutMilliseconds)
+  }
+
+  /// All that has come: whole requests in order, and what could not be read.
+  package func receive(at now: Instant, request: (PeerID, Request) -> Void, unreadable: (PeerID, WireError) -> Void) {
+    // A bound on one turn, so that the clock is never kept waiting by a flood.
+    for _ in 0..<1024 {
+      guard let frames = socket.receive() else { return }
+      guard frames.count >= 2 else { continue }
+      let peer = PeerID(Array(frames[0].bytes))
+      do {
+        let header = try LinkHeader(Array(frames[1].bytes))
+        guard links[peer] != nil || links.count < ControlPort.peerLimit else { continue }
+        lastHeard[peer] = now
+        var link = links[peer] ?? ReliableLink(incarnation: incarnation)
+        let (arrival, packets) = link.receive(header, frames.count > 2 ? Array(frames[2].bytes) : nil, at: now)
+        links[peer] = link
+        transmit(packets, to: peer)
+        guard let frame = arrival.delivered else { continue }
+        do throws(WireError) { request(peer, try ControlCodec.decode(Request.self, from: frame)) } catch {
+          unreadable(peer, error)
+        }
+      } catch {
+        unreadable(peer, error)
+      }
+    }
+  }
+
+  package func send(_ reply: Reply, to peer: PeerID, at now: Instant) {
+    var link = links[peer] ?? ReliableLink(incarnation: incarnation)
+    let packets = link.send(ControlCodec.encode(reply), at: now)
+    links[peer] = link
+    transmit(packets, to: peer)
+  }
+
+  /// Repeats and acknowledgements that are due.
+  package func tick(at now: Instant) {
+    for peer in links.keys.sorted() {
+      if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
+        links[peer] = nil
+        lastHeard[peer] = nil
+        continue
+      }
+      let packets = links[peer]!.tick(at: now)
+      transmit(packets, to: peer)
+    }
+  }
+
+  package var nextTick: Instant? { links.values.compactMap(\.nextTick).min() }
+
+  /// Whether every reply has been acknowledged.
+  package var isIdle: Bool { links.values.allSatisfy { $0.unacknowledgedCount == 0 } }
+
+  private func transmit(_ packets: [ReliableLink<[UInt8]>.Packet], to peer: PeerID) {
+    for packet in packets {
+      var frames: [Frame] = [.bytes(peer.bytes), .bytes(packet.header.encoded())]
+      if let message = packet.message { frames.append(.bytes(message)) }
+      _ = socket.send(frames)
+    }
+  }
+}
+
+/// A worker's or a command's end: one DEALER to the coordinator.
+package final class ControlConnection {
+  package let socket: Socket
+  private var link: ReliableLink<[UInt8]>
+  package let endpoint: String
+
+  package init(to endpoint: String, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
+    guard endpoint.hasPrefix("tcp://") || endpoint.hasPrefix("ipc://") else { throw .badEndpoint(endpoint) }
+    // Its name for the ROUTER: 0x01 and the incarnation, since names that begin with 0 are libzmq's own.
+    socket = try Socket(.dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) })
+    try socket.connect(endpoint)
+    link = ReliableLink(incarnation: incarnation)
+    self.endpoint = endpoint
+  }
+
+  package func send(_ request: Request, at now: Instant) {
+    transmit(link.send(ControlCodec.encode(request), at: now))
+  }
+
+  /// All replies that have come. `restarted` is called where the coordinator is another process than before.
+  package func receive(at now: Instant, reply: (Reply) -> Void, restarted: () -> Void, unreadable: (WireError) -> Void) {
+    while let frames = socket.receive() {
+      guard let first = frames.first else { continue }
+      do throws(WireError) {
+        let header = try LinkHeader(Array(first.bytes))
+        let (arrival, packets) = link.receive(header, frames.count > 1 ? Array(frames[1].bytes) : nil, at: now)
+        transmit(packets)
+        if arrival.peerRestarted { restarted() }
+        if let frame = arrival.delivered { reply(try ControlCodec.decode(Reply.self, from: frame)) }
+      } catch {
+        unreadable(error)
+      }
+    }
+  }
+
+  package func tick(at now: Instant) { transmit(link.tick(at: now)) }
+  package var nextTick: Instant? { link.nextTick }
+  /// Whether everything sent has arrived.
+  package var isIdle: Bool { link.unacknowledgedCount == 0 }
+
+  private func transmit(_ packets: [ReliableLink<[UInt8]>.Packet]) {
+    for packet in packets {
+      var frames: [Frame] = [.bytes(packet.header.encoded())]
+      if let message = packet.message { frames.append(.bytes(message)) }
+      _ = socket.send(frames)
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// A worker's end of the data plane: one ROUTER that peers connect to, a DEALER to each peer, and a reliable link for each.
+// Links belong to a generation; packets of any other are dropped, which fences off workers thought dead.
+
+import Wire
+
+package final class DataPort {
+  private let context: SocketContext
+  private let router: Socket
+  package let endpoint: String
+  private var dealers: [Int: Socket] = [:]
+  private var links: [Int: ReliableLink<DataMessage>] = [:]
+  /// Place in the roster by the incarnation that its packets carry.
+  private var senders: [UInt64: Int] = [:]
+
+  package init(listen: String, insecure: Bool, _ context: SocketContext) throws(TransportError) {
+    self.context = context
+    router = try Socket(.router, context)
+    endpoint = try router.bind(listen, insecure: insecure)
+  }
+
+  /// Connects to the peers of a generation; what belonged to the one before is gone.
+  package func open(_ assignment: Assignment) throws(TransportError) {
+    close()
+    let mine = DataPort.incarnation(assignment, assignment.index)
+    for (index, entry) in assignment.roster.enumerated() where index != assignment.index {
+      let dealer = try Socket(.dealer, context)
+      try dealer.connect(entry.worker.dataAddress)
+      dealers[index] = dealer
+      let theirs = DataPort.incarnation(assignment, index)
+      links[index] = ReliableLink(incarnation: mine, peer: theirs)
+      senders[theirs] = index
+    }
+  }
+
+  package func close() {
+    dealers = [:]
+    links = [:]
+    senders = [:]
+  }
+
+  /// A number for (run, generation, place), mixed so that no two share one by accident.
+  private static func incarnation(_ assignment: Assignment, _ index: Int) -> UInt64 {
+    var x = assignment.run.rawValue &* 0x9E37_79B9_7F4A_7C15
+    x = (x ^ UInt64(assignment.generation)) &* 0xBF58_476D_1CE4_E5B9
+    x = (x ^ UInt64(index + 1)) &* 0x94D0_49BB_1331_11EB
+    x ^= x >> 31
+    return x == 0 ? 1 : x
+  }
+
+  package var sockets: [Socket] { [router] }
+
+  package func send(_ message: DataMessage, to index: Int, at now: Instant) {
+    guard let packets = links[index]?.send(message, at: now) else { return }
+    transmit(packets, to: index)
+  }
+
+  /// All that has come from this generation's peers. What fails its checksum is dropped and comes again.
+  package func receive(at now: Instant, message: (DataMessage) -> Void, unreadable: (String) -> Void) {
+    while let frames = router.receive() {
+      guard frames.count == 2 || frames.count == 4 else { continue }
+      do throws(WireError) {
+        let header = try LinkHeader(Array(frames[1].bytes))
+        guard let sender = senders[header.incarnation] else { continue }
+        let content = frames.count == 4 ? try DataMessage(header: Array(frames[2].bytes), payload: frames[3]) : nil
+        let (arrival, packets) = links[sender]!.receive(header, content, at: now)
+        transmit(packets, to: sender)
+        if let delivered = arrival.delivered { message(delivered) }
+      } catch {
+        unreadable("data from a peer was dropped and will be repeated: \(error)")
+      }
+    }
+  }
+
+  package func tick(at now: Instant) {
+    for index in links.keys.sorted() { transmit(links[index]!.tick(at: now), to: index) }
+  }
+
+  package var nextTick: Instant? { links.values.compactMap(\.nextTick).min() }
+  package var isIdle: Bool { links.values.allSatisfy { $0.unacknowledgedCount == 0 } }
+
+  private func transmit(_ packets: [ReliableLink<DataMessage>.Packet], to index: Int) {
+    for packet in packets {
+      var frames: [Frame] = [.bytes(packet.header.encoded())]
+      if let message = packet.message {
+        frames.append(.bytes(message.encodedHeader()))
+        frames.append(.payload(message.payload))
+      }
+      _ = dealers[index]?.send(frames)
+    }
+  }
+}

@@ -1,0 +1,202 @@
+// The owners of libzmq's handles. One thread uses a socket; a context may be shared.
+
+import CZeroMQ
+import Wire
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// libzmq's threads and buffers. Sockets keep their context alive.
+package final class SocketContext: @unchecked Sendable {
+  fileprivate let handle: UnsafeMutableRawPointer
+
+  package init() throws(TransportError) {
+    guard let handle = zmq_ctx_new() else { throw .system(call: "zmq_ctx_new", reason: TransportError.lastReason()) }
+    self.handle = handle
+  }
+
+  deinit {
+    while zmq_ctx_term(handle) != 0 && zmq_errno() == EINTR {}
+  }
+
+  /// "4.3.4"
+  package static var libraryVersion: String {
+    var major: Int32 = 0, minor: Int32 = 0, patch: Int32 = 0
+    zmq_version(&major, &minor, &patch)
+    return "\(major).\(minor).\(patch)"
+  }
+}
+
+/// A part of a message.
+package enum Frame {
+  case bytes([UInt8])
+  /// Sent from its own memory.
+  case payload(Payload)
+
+  package var byteCount: Int {
+    switch self {
+    case .bytes(let bytes): bytes.count
+    case .payload(let payload): payload.bytes.count
+    }
+  }
+}
+
+/// A ROUTER or DEALER socket.
+package final class Socket {
+  package enum Kind { case router, dealer }
+
+  fileprivate let handle: UnsafeMutableRawPointer
+  private let context: SocketContext
+
+  /// Messages that may wait in libzmq for one peer. What waits longer waits in a `ReliableLink`, whose window is smaller.
+  private static let highWaterMark: Int32 = 4096
+  /// No frame is larger: a gradient of half a billion numbers.
+  private static let largestFrame: Int64 = 2 << 30
+
+  /// - Parameter identity: how ROUTER sockets will name this one; 5 to 255 bytes, not beginning with 0.
+  package init(_ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil) throws(TransportError) {
+    self.context = context
+    guard let handle = zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
+      throw .system(call: "zmq_socket", reason: TransportError.lastReason())
+    }
+    self.handle = handle
+    set(ZMQ_LINGER, Int32(0))
+    set(ZMQ_SNDHWM, Socket.highWaterMark)
+    set(ZMQ_RCVHWM, Socket.highWaterMark)
+    set(ZMQ_MAXMSGSIZE, Socket.largestFrame)
+    // libzmq notices dead connections by itself within two seconds and connects again.
+    set(ZMQ_HEARTBEAT_IVL, Int32(500))
+    set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
+    set(ZMQ_RECONNECT_IVL, Int32(50))
+    set(ZMQ_RECONNECT_IVL_MAX, Int32(1000))
+    set(ZMQ_IPV6, Int32(1))
+    if kind == .router {
+      // A process that connects again under its old name takes the name over.
+      set(ZMQ_ROUTER_HANDOVER, Int32(1))
+    }
+    if let identity {
+      _ = identity.withUnsafeBytes { zmq_setsockopt(handle, ZMQ_ROUTING_ID, $0.baseAddress, $0.count) }
+    }
+  }
+
+  deinit { zmq_close(handle) }
+
+  private func set<Value>(_ option: Int32, _ value: Value) {
+    let status = withUnsafeBytes(of: value) { zmq_setsockopt(handle, option, $0.baseAddress, $0.count) }
+    precondition(status == 0, "zmq_setsockopt \(option): \(TransportError.lastReason())")
+  }
+
+  /// Listens, and returns the address with its actual port.
+  @discardableResult
+  package func bind(_ endpoint: String, insecure: Bool = false) throws(TransportError) -> String {
+    try EndpointPolicy.check(listening: endpoint, insecure: insecure)
+    guard zmq_bind(handle, endpoint) == 0 else {
+      throw .cannotBind(endpoint: endpoint, reason: TransportError.lastReason())
+    }
+    var text = [CChar](repeating: 0, count: 512)
+    var size = text.count
+    guard zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, &text, &size) == 0 else { return endpoint }
+    return String(decoding: text.prefix(while: { $0 != 0 }).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  package func connect(_ endpoint: String) throws(TransportError) {
+    guard zmq_connect(handle, endpoint) == 0 else {
+      throw .cannotConnect(endpoint: endpoint, reason: TransportError.lastReason())
+    }
+  }
+
+  /// Sends all frames or none. False where the message could not be taken now (nobody is connected, or too much waits);
+  /// the reliable link repeats it.
+  package func send(_ frames: [Frame]) -> Bool {
+    for (index, frame) in frames.enumerated() {
+      let flags = ZMQ_DONTWAIT | (index + 1 < frames.count ? ZMQ_SNDMORE : 0)
+      guard send(frame, flags) else {
+        // Only the first frame can be refused: libzmq takes the rest of a message it has begun.
+        precondition(index == 0, "libzmq took half a message")
+        return false
+      }
+    }
+    return true
+  }
+
+  private func send(_ frame: Frame, _ flags: Int32) -> Bool {
+    var message = zmq_msg_t()
+    switch frame {
+    case .bytes(let bytes):
+      guard zmq_msg_init_size(&message, bytes.count) == 0 else { return false }
+      bytes.withUnsafeBytes { source in
+        if source.count > 0 { zmq_msg_data(&message).copyMemory(from: source.baseAddress!, byteCount: source.count) }
+      }
+    case .payload(let payload):
+      let retained = Unmanaged.passRetained(payload)
+      let status = zmq_msg_init_data(
+        &message, payload.bytes.baseAddress, payload.bytes.count,
+        { _, hint in Unmanaged<Payload>.fromOpaque(hint!).release() }, retained.toOpaque())
+      guard status == 0 else {
+        retained.release()
+        return false
+      }
+    }
+    while true {
+      if zmq_msg_send(&message, handle, flags) >= 0 { return true }
+      if zmq_errno() == EINTR { continue }
+      zmq_msg_close(&message)
+      return false
+    }
+  }
+
+  /// The next message's frames; nil where none waits. A frame past `limit` in number or size drops the message.
+  package func receive(frameLimit: Int = 8) -> [Payload]? {
+    var frames: [Payload] = []
+    while true {
+      var message = zmq_msg_t()
+      zmq_msg_init(&message)
+      defer { zmq_msg_close(&message) }
+      let status = zmq_msg_recv(&message, handle, ZMQ_DONTWAIT)
+      if status < 0 {
+        if zmq_errno() == EINTR { continue }
+        return nil
+      }
+      let size = zmq_msg_size(&message)
+      if frames.count < frameLimit {
+        let payload = Payload(byteCount: size)
+        if size > 0 { payload.bytes.copyMemory(from: UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: size)) }
+        frames.append(payload)
+      }
+      if zmq_msg_more(&message) == 0 { return frames }
+    }
+  }
+}
+
+/// Wakes a thread that waits in `Poller.wait` from another one.
+package final class WakeUp: @unchecked Sendable {
+  fileprivate let descriptor: Int32
+
+  package init() throws(TransportError) {
+    descriptor = eventfd(0, Int32(EFD_NONBLOCK) | Int32(EFD_CLOEXEC))
+    guard descriptor >= 0 else { throw .system(call: "eventfd", reason: String(cString: strerror(errno))) }
+  }
+
+  deinit { close(descriptor) }
+
+  package func signal() {
+    var one: UInt64 = 1
+    while write(descriptor, &one, 8) < 0 && errno == EINTR {}
+  }
+
+  package func clear() {
+    var count: UInt64 = 0
+    while read(descriptor, &count, 8) < 0 && errno == EINTR {}
+  }
+}
+
+package enum Poller {
+  /// Waits until a socket has a message, the wake-up was signalled, or the time is over.
+  package static func wait(_ sockets: [Socket], _ wake: WakeUp?, timeoutMilliseconds: Int) {
+    var items = sockets.map { zmq_pollitem_t(socket: $0.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0) }
+    if let wake { items.append(zmq_pollitem_t(socket: nil, fd: wake.descriptor, events: Int16(ZMQ_POLLIN), revents: 0)) }
+    _ = zmq_poll(&items, Int32(items.count), timeoutMilliseconds)
+    wake?.clear()
+  }
+}

@@ -1,0 +1,60 @@
+// What can go wrong with a socket, in words that say where and what to do.
+
+import CZeroMQ
+
+package enum TransportError: Error, Equatable, CustomStringConvertible {
+  case cannotBind(endpoint: String, reason: String)
+  case cannotConnect(endpoint: String, reason: String)
+  case clearText(endpoint: String)
+  case badEndpoint(String)
+  case system(call: String, reason: String)
+  case noAnswer(endpoint: String, seconds: Double)
+
+  package var description: String {
+    switch self {
+    case .cannotBind(let endpoint, let reason): "cannot listen at \(endpoint): \(reason)"
+    case .cannotConnect(let endpoint, let reason): "cannot connect to \(endpoint): \(reason)"
+    case .clearText(let endpoint):
+      "\(endpoint) can be reached from other machines and messages are not encrypted; listen at tcp://127.0.0.1:PORT or "
+        + "ipc://PATH, or add --insecure where the network is trusted"
+    case .badEndpoint(let endpoint): "'\(endpoint)' is not an address; write tcp://HOST:PORT or ipc://PATH"
+    case .system(let call, let reason): "\(call): \(reason)"
+    case .noAnswer(let endpoint, let seconds):
+      "no coordinator answers at \(endpoint) (waited \(seconds) s); start one with: ress coordinator --listen \(endpoint)"
+    }
+  }
+
+  static func lastReason() -> String {
+    let code = zmq_errno()
+    return String(cString: zmq_strerror(code))
+  }
+}
+
+/// Which addresses may be listened at.
+package enum EndpointPolicy {
+  /// Messages travel in the clear, so only this machine may reach them unless the operator insists.
+  package static func check(listening endpoint: String, insecure: Bool) throws(TransportError) {
+    if endpoint.hasPrefix("ipc://") {
+      guard endpoint.utf8.count > 6 else { throw .badEndpoint(endpoint) }
+      // sockaddr_un holds 108 bytes, its last one 0.
+      guard endpoint.utf8.count - 6 < 108 else {
+        throw .cannotBind(endpoint: endpoint, reason: "the path has more than 107 bytes, which Unix sockets cannot take")
+      }
+      return
+    }
+    guard endpoint.hasPrefix("tcp://"), let colon = endpoint.lastIndex(of: ":") else { throw .badEndpoint(endpoint) }
+    let host = endpoint[endpoint.index(endpoint.startIndex, offsetBy: 6)..<colon]
+    let port = endpoint[endpoint.index(after: colon)...]
+    guard !host.isEmpty, port == "*" || Int(port).map({ (0...65_535).contains($0) }) == true else {
+      throw .badEndpoint(endpoint)
+    }
+    let loopback = host == "localhost" || host == "[::1]" || isLoopback(host)
+    guard loopback || insecure else { throw .clearText(endpoint: endpoint) }
+  }
+
+  /// A literal address in 127.0.0.0/8: a host name that merely begins with "127." may be anywhere.
+  private static func isLoopback(_ host: Substring) -> Bool {
+    let parts = host.split(separator: ".", omittingEmptySubsequences: false)
+    return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }
+  }
+}

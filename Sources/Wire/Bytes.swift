@@ -1,0 +1,31 @@
+// Fixed binary layouts: numbers little-endian, one after the other, without gaps.
+
+/// Appends numbers.
+package struct ByteWriter {
+  package private(set) var bytes: [UInt8] = []
+
+  package init() {}
+
+  package mutating func write<Number: FixedWidthInteger>(_ number: Number) {
+    withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
+  }
+}
+
+/// Takes numbers off the front; nil past the end.
+package struct ByteReader {
+  private let bytes: [UInt8]
+  private var next = 0
+
+  package init(_ bytes: [UInt8]) { self.bytes = bytes }
+
+  package mutating func read<Number: FixedWidthInteger>(_ type: Number.Type) -> Number? {
+    let size = MemoryLayout<Number>.size
+    guard next + size <= bytes.count else { return nil }
+    var number: Number = 0
+    withUnsafeMutableBytes(of: &number) { $0.copyBytes(from: bytes[next..<next + size]) }
+    next += size
+    return Number(littleEndian: number)
+  }
+
+  package var isAtEnd: Bool { next == bytes.count }
+}

@@ -1,0 +1,129 @@
+// What travels between workers: rows of tokens to experts and back, gradients, parameters. A message is a fixed header that
+// says where in the run's arithmetic its numbers belong, and the numbers.
+
+/// What a data message is for.
+package enum DataPhase: UInt8, Sendable, CaseIterable {
+  /// Rows for experts, kept for the backward; rows for experts in an evaluation; what comes out.
+  case dispatchForward = 1, dispatchEvaluation, combineForward
+  /// Gradients of experts' outputs; the gradients of their inputs.
+  case dispatchBackward, combineBackward
+  /// A unit is done: its losses and loads.
+  case unitFinished
+  /// A subtree's sum of gradients; sums of squares; updated parameters.
+  case gradient, norms, parameters
+
+  /// As it reads in a sentence about waiting.
+  package var description: String {
+    switch self {
+    case .dispatchForward: "rows for experts"
+    case .dispatchEvaluation: "rows for experts (evaluation)"
+    case .combineForward: "expert outputs"
+    case .dispatchBackward: "gradients for experts"
+    case .combineBackward: "gradients from experts"
+    case .unitFinished: "unit reports"
+    case .gradient: "gradient sums"
+    case .norms: "gradient norms"
+    case .parameters: "updated parameters"
+    }
+  }
+}
+
+/// Where a message's numbers belong. All fields that a phase does not use are 0.
+package struct DataHeader: Equatable, Sendable {
+  package var phase: DataPhase
+  /// Place in the roster of the worker that sends.
+  package var sender: UInt16
+  /// Round of units, counted alike by all workers of a generation.
+  package var round: UInt64 = 0
+  package var unit: UInt32 = 0
+  package var sequence: UInt32 = 0
+  package var segment: UInt32 = 0
+  package var recurrence: UInt16 = 0
+  package var rows: UInt32 = 0
+  package var columns: UInt32 = 0
+
+  package init(phase: DataPhase, sender: Int) {
+    self.phase = phase
+    self.sender = UInt16(sender)
+  }
+
+  /// Bytes of an encoded header.
+  package static let byteCount = 1 + 2 + 8 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 4 + 4
+}
+
+package struct DataMessage: Sendable {
+  package var header: DataHeader
+  package var payload: Payload
+
+  package init(header: DataHeader, payload: Payload) {
+    self.header = header
+    self.payload = payload
+  }
+
+  /// The header's bytes: its fields, the payload's length and CRC-32C, and a CRC-32C of all that.
+  package func encodedHeader() -> [UInt8] {
+    var writer = ByteWriter()
+    writer.write(header.phase.rawValue)
+    writer.write(header.sender)
+    writer.write(header.round)
+    writer.write(header.unit)
+    writer.write(header.sequence)
+    writer.write(header.segment)
+    writer.write(header.recurrence)
+    writer.write(header.rows)
+    writer.write(header.columns)
+    writer.write(UInt64(payload.bytes.count))
+    writer.write(crc32c(UnsafeRawBufferPointer(payload.bytes)))
+    writer.write(writer.bytes.withUnsafeBytes { crc32c($0) })
+    return writer.bytes
+  }
+
+  /// Throws where the bytes are not a header, or not of this payload.
+  package init(header bytes: [UInt8], payload: Payload) throws(WireError) {
+    guard bytes.count == DataHeader.byteCount else {
+      throw .malformed("a data header of \(bytes.count) bytes, not \(DataHeader.byteCount)")
+    }
+    var reader = ByteReader(bytes)
+    let phaseNumber = reader.read(UInt8.self)!
+    let sender = reader.read(UInt16.self)!
+    guard crc32c(of: bytes.dropLast(4)) == ByteReader.last32(bytes) else { throw .malformed("a data header's CRC-32C") }
+    guard let phase = DataPhase(rawValue: phaseNumber) else { throw .malformed("data phase \(phaseNumber)") }
+    var header = DataHeader(phase: phase, sender: Int(sender))
+    header.round = reader.read(UInt64.self)!
+    header.unit = reader.read(UInt32.self)!
+    header.sequence = reader.read(UInt32.self)!
+    header.segment = reader.read(UInt32.self)!
+    header.recurrence = reader.read(UInt16.self)!
+    header.rows = reader.read(UInt32.self)!
+    header.columns = reader.read(UInt32.self)!
+    let byteCount = reader.read(UInt64.self)!
+    let checksum = reader.read(UInt32.self)!
+    guard byteCount == UInt64(payload.bytes.count) else {
+      throw .malformed("\(payload.bytes.count) bytes of rows where the header says \(byteCount)")
+    }
+    guard checksum == crc32c(UnsafeRawBufferPointer(payload.bytes)) else { throw .malformed("the CRC-32C of rows") }
+    self.init(header: header, payload: payload)
+  }
+}
+
+extension ByteReader {
+  fileprivate static func last32(_ bytes: [UInt8]) -> UInt32 {
+    var reader = ByteReader(Array(bytes.suffix(4)))
+    return reader.read(UInt32.self) ?? 0
+  }
+}
+
+private func crc32c(of bytes: ArraySlice<UInt8>) -> UInt32 { bytes.withUnsafeBytes { crc32c($0) } }
+
+package enum WireError: Error, Equatable, CustomStringConvertible {
+  case malformed(String)
+  case wrongVersion(theirs: Int, ours: Int)
+
+  package var description: String {
+    switch self {
+    case .malformed(let what): "a message cannot be read: \(what)"
+    case .wrongVersion(let theirs, let ours):
+      "a message of protocol version \(theirs) where this program speaks \(ours); use one version of ress everywhere"
+    }
+  }
+}

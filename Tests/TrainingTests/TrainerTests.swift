@@ -1,0 +1,133 @@
+// The step on one worker: same bits for any thread count, resumable from parameters and moments alone, errors that name.
+
+import Configuration
+import Kernels
+import Model
+import Testing
+import Training
+
+@Suite struct TrainerTests {
+  static var configuration: RunConfiguration {
+    var c = RunConfiguration()
+    c.model.width = 16
+    c.model.heads = 2
+    c.model.steps = 2
+    c.model.segment = 16
+    c.model.memorySlots = 3
+    c.model.cache = 8
+    c.model.window = 3
+    c.model.structureRank = 4
+    c.model.graphDegree = 3
+    c.model.keys = 4
+    c.model.recencyTaps = 2
+    c.model.experts = 4
+    c.model.expertWidth = 8
+    c.training.batchSequences = 6
+    c.training.unitSequences = 2
+    c.training.steps = 10
+    c.optimizer.learningRate = 1e-2
+    c.optimizer.warmupSteps = 2
+    return c
+  }
+
+  static func source(count: Int = 40, length: Int = 40) -> ListSource {
+    let random = Philox(seed: 12, stream: 4)
+    return ListSource(
+      (0..<count).map { sequence in
+        (0...length).map { Int32(random.uniform(UInt64(sequence * 1000 + $0)) * 11) }
+      })
+  }
+
+  static func trainer(
+    _ c: RunConfiguration = configuration, threads: Int = 1, source: ListSource = source()
+  ) throws -> Trainer {
+    let layout = ParameterLayout(c.model, vocabulary: 11)
+    return try Trainer(
+      c, vocabulary: 11, plan: .alone(c, layout: layout), source: source, threads: threads, memoryLimit: .max)
+  }
+
+  static func bits(_ parameters: ParameterBuffer) -> [Real] {
+    var all: [Real] = []
+    parameters.forEachTensor { entry, values in all += UnsafeBufferPointer(start: values, count: entry.count) }
+    return all
+  }
+
+  @Test func `ten steps give the same losses and weights with one, two and three threads`() throws {
+    var curves: [[StepResult]] = []
+    var weights: [[Real]] = []
+    for threads in 1...3 {
+      let trainer = try Self.trainer(threads: threads)
+      curves.append(try (0..<10).map { try trainer.step($0) })
+      weights.append(Self.bits(trainer.parameters))
+    }
+    #expect(curves[0] == curves[1] && curves[0] == curves[2])
+    #expect(weights[0] == weights[1] && weights[0] == weights[2])
+  }
+
+  @Test func `the loss falls on text that can be learnt`() throws {
+    var c = Self.configuration
+    c.training.steps = 60
+    // Six sequences of 41 random tokens, which every step sees whole: they can only be learnt by heart.
+    let trainer = try Self.trainer(c, source: Self.source(count: 6))
+    let first = try trainer.step(0).losses.task
+    var last = first
+    for step in 1..<60 { last = try trainer.step(step).losses.task }
+    #expect(last < first - 0.5, "from \(first) to \(last)")
+  }
+
+  @Test func `a run goes on from its weights and moments as if it had never stopped`() throws {
+    let whole = try Self.trainer()
+    for step in 0..<4 { _ = try whole.step(step) }
+    let resumed = try Self.trainer()
+    resumed.parameters.dense.update(from: whole.parameters.dense, count: whole.parameters.layout.denseCount)
+    for expert in 0..<4 {
+      resumed.parameters.experts[expert]!.update(
+        from: whole.parameters.experts[expert]!, count: whole.parameters.layout.expertCount)
+    }
+    for (ours, theirs) in zip(resumed.optimizer.owned, whole.optimizer.owned) {
+      ours.first.update(from: theirs.first, count: ours.entry.count)
+      ours.second.update(from: theirs.second, count: ours.entry.count)
+    }
+    for step in 4..<10 { #expect(try resumed.step(step) == whole.step(step)) }
+    #expect(Self.bits(resumed.parameters) == Self.bits(whole.parameters))
+  }
+
+  @Test func `evaluation changes nothing`() throws {
+    let plain = try Self.trainer()
+    let watched = try Self.trainer()
+    for step in 0..<5 {
+      let result = try watched.step(step)
+      let losses = try watched.evaluate(Self.source(count: 7), step: step, sequences: 5)
+      #expect(losses?.task.isFinite == true)
+      #expect(try plain.step(step) == result)
+    }
+  }
+
+  @Test func `a loss that is not a number stops the run before the weights are touched, and names the unit`() throws {
+    let trainer = try Self.trainer()
+    _ = try trainer.step(0)
+    trainer.parameters.experts[2]![5] = .infinity
+    let before = Self.bits(trainer.parameters)
+    #expect {
+      try trainer.step(1)
+    } throws: { error in
+      guard case .lossNotFinite(step: 1, unit: _) = error as? TrainingError else { return false }
+      return "\(error)".contains("was not applied")
+    }
+    #expect(Self.bits(trainer.parameters) == before)
+  }
+
+  @Test func `the balancer pushes tokens from full experts to idle ones`() throws {
+    var c = Self.configuration
+    c.model.balancerRate = 0.002
+    c.model.balanceWeight = 0
+    c.optimizer.learningRate = 0
+    // Every step sees the same six sequences and no weight moves: what changes the loads is the bias alone.
+    let trainer = try Self.trainer(c, source: Self.source(count: 6))
+    func spread(_ loads: [Int]) -> Int { loads.max()! - loads.min()! }
+    let first = try trainer.step(0).loads
+    var last = first
+    for step in 1..<60 { last = try trainer.step(step).loads }
+    #expect(spread(last) < spread(first) / 2, "from \(first) to \(last)")
+  }
+}
