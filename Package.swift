@@ -52,9 +52,12 @@ let system: [Target] = [
   module("Transport", ["CZeroMQ", "Wire"]),
   module("Daemon", ["Coordination", "Transport", "RunFolder"]),
   module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination"]),
-  module("Shell", ["Configuration"]),
+  module("Shell", ["Wire", "Configuration"]),
   .executableTarget(
-    name: "ress", dependencies: ["Shell", "Kernels", "Daemon", "Worker", "CHDF5", "CZeroMQ"],
+    name: "ress",
+    dependencies: [
+      "Shell", "Kernels", "Model", "Data", "RunFolder", "Checkpoint", "Daemon", "Worker", "CHDF5", "CZeroMQ",
+    ],
     swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
@@ -63,7 +66,7 @@ let system: [Target] = [
   tests("Wire", ["Wire"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),
-  tests("Shell", ["Shell"]),
+  tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",
     swiftSettings: swiftSettings),

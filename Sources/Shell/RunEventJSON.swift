@@ -1,39 +1,48 @@
 // Events as JSON, one object a line, for programs that follow a run: `ress train --json | jq .loss`.
+// Steps and evaluations have the keys that metrics.jsonl has.
+
+import Wire
 
 extension RunEvent {
-  package var json: String {
+  package var jsonLine: String {
     switch self {
-    case .began(let run, let firstStep, let stepCount):
+    case .began(let name, let firstStep, let steps, let checkpoint):
       JSONText.object([
-        ("event", .text("began")), ("run", .text(run)), ("first_step", .whole(firstStep)), ("steps", .whole(stepCount)),
+        ("event", .text("began")), ("run", .text(name)), ("first_step", .whole(firstStep)), ("steps", .whole(steps)),
+        ("checkpoint", checkpoint.map { .text($0) } ?? .raw("null")),
       ])
-    case .placed(let generation, let parts):
+    case .state(let state, let reason):
+      JSONText.object([("event", .text("state")), ("state", .text(state.rawValue)), ("reason", .text(reason))])
+    case .placed(let generation, let roster):
       JSONText.object([
-        ("event", .text("placed")), ("generation", .whole(generation)),
-        ("workers", .raw("[" + parts.map(\.json).joined(separator: ", ") + "]")),
+        ("event", .text("placed")), ("generation", .whole(Int(generation))),
+        ("workers", .raw("[" + roster.map(\.json).joined(separator: ", ") + "]")),
       ])
-    case .stepped(let step, let loss, let rate, let norm, let tokens):
+    case .stepped(let record):
       JSONText.object([
-        ("event", .text("step")), ("step", .whole(step)), ("loss", .real(loss)), ("learning_rate", .real(rate)),
-        ("gradient_norm", .real(norm)), ("tokens", .whole(tokens)),
+        ("event", .text("step")), ("step", .whole(record.step)), ("loss", .real(record.loss)),
+        ("task", .real(record.task)), ("smooth", .real(record.smooth)), ("balance", .real(record.balance)),
+        ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
+        ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
+        ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
       ])
-    case .evaluated(let step, let loss):
-      JSONText.object([("event", .text("evaluation")), ("step", .whole(step)), ("loss", .real(loss))])
+    case .evaluated(let record):
+      JSONText.object([
+        ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
+        ("sequences", .whole(record.sequences)),
+      ])
     case .saved(let step, let path):
       JSONText.object([("event", .text("checkpoint")), ("step", .whole(step)), ("path", .text(path))])
     case .said(let sentence): JSONText.object([("event", .text("message")), ("text", .text(sentence))])
-    case .ended(let outcome, let reason):
-      JSONText.object([("event", .text("ended")), ("outcome", .text(outcome.rawValue)), ("reason", .text(reason))])
     }
   }
 }
 
-extension WorkerPart {
+extension RosterEntry {
   fileprivate var json: String {
     JSONText.object([
-      ("name", .text(name)), ("host", .text(host)), ("process", .whole(process)), ("threads", .whole(threads)),
-      ("units", .raw("[" + units.map { String($0) }.joined(separator: ", ") + "]")),
-      ("experts", .raw("[" + experts.map { String($0) }.joined(separator: ", ") + "]")),
+      ("name", .text(worker.name)), ("host", .text(worker.host)), ("process", .whole(worker.process)),
+      ("threads", .whole(worker.threads)), ("units", JSONText.list(units)), ("experts", JSONText.list(experts)),
     ])
   }
 }
@@ -49,6 +58,12 @@ package enum JSONText {
   package static func object(_ pairs: [(String, Value)]) -> String {
     "{" + pairs.map { quoted($0) + ": " + text($1) }.joined(separator: ", ") + "}"
   }
+
+  package static func list(_ numbers: some Sequence<Int>) -> Value {
+    .raw("[" + numbers.map { String($0) }.joined(separator: ", ") + "]")
+  }
+
+  package static func list(_ texts: [String]) -> Value { .raw("[" + texts.map(quoted).joined(separator: ", ") + "]") }
 
   private static func text(_ value: Value) -> String {
     switch value {

@@ -4,6 +4,8 @@
 // On a terminal the last line is redrawn in place and everything else scrolls above it. In a pipe there are plain lines,
 // one every few steps. With --json there is one object a line for every event.
 
+import Wire
+
 package struct RunView: Sendable {
   package enum Style: Equatable, Sendable {
     case terminal(columns: Int)
@@ -30,35 +32,41 @@ package struct RunView: Sendable {
   /// What to write for an event at `seconds` of any clock that only goes forward.
   package mutating func text(for event: RunEvent, at seconds: Double) -> String {
     note(event, at: seconds)
-    if style == .json { return event.json + "\n" }
+    if style == .json { return event.jsonLine + "\n" }
     switch event {
-    case .began(let run, let firstStep, let stepCount):
-      let resumed = firstStep > 0 ? ", going on after step \(firstStep)" : ""
-      return block("run \(run): \(stepCount) steps\(resumed)")
-    case .placed(let generation, let parts):
-      return block((["generation \(generation):"] + parts.map(Self.line)).joined(separator: "\n"))
-    case .stepped(let step, let loss, let rate, let norm, _):
-      switch style {
-      case .terminal:
-        // The last step is always drawn: the line that stays on the screen should be true.
-        guard step == stepCount || seconds - lastDrawn >= Self.secondsBetweenDraws else { return "" }
-        lastDrawn = seconds
-        statusShown = true
-        return "\r" + status + "\u{1B}[K"
-      case .lines(let every):
-        let interval = every > 0 ? every : max(1, stepCount / 50)
-        guard step.isMultiple(of: interval) || step == stepCount else { return "" }
-        return "step \(step)/\(stepCount)  loss \(Format.fixed(loss, 4))  norm \(Format.fixed(norm, 3))  "
-          + "rate \(Self.scientific(rate))  \(progress)\n"
-      case .json: return ""
-      }
-    case .evaluated(let step, let loss):
+    case .began(let name, let firstStep, let steps, let checkpoint):
+      let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
+      return block("run \(name): \(steps) steps\(resumed)")
+    case .state(let state, let reason):
+      return state.isEnd ? end(state, reason) : block("\(state.rawValue): \(reason)")
+    case .placed(let generation, let roster):
+      return block((["generation \(generation):"] + roster.map(Self.line)).joined(separator: "\n"))
+    case .stepped(let record): return stepText(record, at: seconds)
+    case .evaluated(let record):
+      let bits = record.loss / 0.693_147_180_559_945_3  // ln 2
       return block(
-        "step \(step): validation loss \(Format.fixed(loss, 4)) nats a token (\(Format.fixed(loss / 0.6931471805599453, 3)) bits)"
+        "step \(record.step): validation loss \(Format.fixed(record.loss, 4)) nats a token (\(Format.fixed(bits, 3)) bits)"
       )
     case .saved(let step, let path): return block("step \(step): checkpoint \(path)")
     case .said(let sentence): return block(sentence)
-    case .ended(let outcome, let reason): return end(outcome, reason)
+    }
+  }
+
+  private mutating func stepText(_ record: StepRecord, at seconds: Double) -> String {
+    switch style {
+    case .terminal:
+      // The last step is always drawn: the line that stays on the screen should be true.
+      guard step == stepCount || seconds - lastDrawn >= Self.secondsBetweenDraws else { return "" }
+      lastDrawn = seconds
+      statusShown = true
+      return "\r" + status + "\u{1B}[K"
+    case .lines(let every):
+      let interval = every > 0 ? every : max(1, stepCount / 50)
+      guard step.isMultiple(of: interval) || step == stepCount else { return "" }
+      return
+        "step \(step)/\(stepCount)  loss \(Format.fixed(record.task, 4))  norm \(Format.fixed(record.gradientNorm, 3))  "
+        + "rate \(Self.scientific(record.learningRate))  \(progress)\n"
+    case .json: return ""
     }
   }
 
@@ -66,19 +74,20 @@ package struct RunView: Sendable {
 
   private mutating func note(_ event: RunEvent, at seconds: Double) {
     switch event {
-    case .began(let run, let firstStep, let stepCount):
-      (self.run, self.stepCount, step) = (run, stepCount, firstStep)
+    case .began(let name, let firstStep, let steps, _):
+      (run, stepCount, step) = (name, steps, firstStep)
       pace.begin(step: firstStep, at: seconds)
-    case .placed:
+    case .state(.running, _):
       // The wait for workers and for loading belongs to no step.
       pace.begin(step: step, at: seconds)
-    case .stepped(let step, let loss, _, _, let tokens):
-      self.step = step
-      pace.note(step: step, tokens: tokens, at: seconds)
-      smoothed.add(loss)
-      chart.add(training: loss, step: step)
-    case .evaluated(let step, let loss): chart.add(validation: loss, step: step)
-    case .saved, .said, .ended: break
+    case .stepped(let record):
+      step = record.step
+      pace.note(step: step, tokens: record.tokens, at: seconds)
+      // The cross-entropy alone, which compares with the validation loss.
+      smoothed.add(record.task)
+      chart.add(training: record.task, step: step)
+    case .evaluated(let record): chart.add(validation: record.loss, step: record.step)
+    case .state, .placed, .saved, .said: break
     }
   }
 
@@ -88,15 +97,11 @@ package struct RunView: Sendable {
     return "\r\u{1B}[K\(text)\n\(status)"
   }
 
-  private mutating func end(_ outcome: RunOutcome, _ reason: String) -> String {
+  private mutating func end(_ state: RunState, _ reason: String) -> String {
     var text = statusShown ? "\n" : ""
     statusShown = false
-    switch outcome {
-    case .finished: text += "run \(run) finished after step \(step)"
-    case .failed: text += "run \(run) failed after step \(step)"
-    case .cancelled: text += "run \(run) was cancelled after step \(step)"
-    case .notPlaced: text += "run \(run) could not be placed"
-    }
+    text += "run \(run) " + (state == .cancelled ? "was cancelled" : state.rawValue)
+    if step > 0 { text += " after step \(step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     let columns = if case .terminal(let columns) = style { columns } else { 80 }
     let drawn = chart.text(columns: min(columns - 1, 80), rows: 12)
@@ -119,9 +124,10 @@ package struct RunView: Sendable {
       + Format.duration(seconds: Double(left) * pace.secondsPerStep)
   }
 
-  private static func line(_ part: WorkerPart) -> String {
-    "  \(part.name) (pid \(part.process) on \(part.host)): experts \(Format.ranges(part.experts)), "
-      + "units \(Format.ranges(part.units)), \(part.threads) thread\(part.threads == 1 ? "" : "s")"
+  private static func line(_ entry: RosterEntry) -> String {
+    let worker = entry.worker
+    return "  \(worker.name) (pid \(worker.process) on \(worker.host)): experts \(Format.ranges(entry.experts)), "
+      + "units \(Format.ranges(entry.units)), \(worker.threads) thread\(worker.threads == 1 ? "" : "s")"
   }
 
   private static func bar(share: Double, columns: Int) -> String {

@@ -2,22 +2,38 @@
 
 import Shell
 import Testing
+import Wire
 
-private let parts = [
-  WorkerPart(name: "worker-1", host: "box", process: 123, threads: 1, units: 0..<4, experts: [0, 1, 2, 3]),
-  WorkerPart(name: "worker-2", host: "box", process: 124, threads: 2, units: 4..<8, experts: [4, 5, 7]),
+private let roster = [
+  entry("worker-1", 123, threads: 1, units: 0..<4, experts: [0, 1, 2, 3]),
+  entry("worker-2", 124, threads: 2, units: 4..<8, experts: [4, 5, 7]),
 ]
 
-private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> RunEvent {
-  .stepped(step: step, loss: loss, learningRate: 0.003, gradientNorm: 0.5, tokens: tokens)
+private func entry(_ name: String, _ process: Int, threads: Int, units: Range<Int>, experts: [Int]) -> RosterEntry {
+  RosterEntry(
+    worker: WorkerDescription(
+      name: name, host: "box", process: process, dataAddress: "", threads: threads, fingerprint: "f", program: "p"),
+    units: units, experts: experts)
+}
+
+/// The loss with its extras is a quarter more than the cross-entropy, to tell them apart.
+private func stepped(_ step: Int, _ task: Double = 2, tokens: Int = 1000) -> RunEvent {
+  .stepped(
+    StepRecord(
+      step: step, loss: task * 1.25, task: task, smooth: 0, balance: 0, routerZ: 0, gradientNorm: 0.5,
+      learningRate: 0.003, tokens: tokens, seconds: 1, loads: [3, 4]))
+}
+
+private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> RunEvent {
+  .began(name: name, firstStep: firstStep, steps: steps, checkpoint: firstStep > 0 ? "checkpoints/\(name)/x" : nil)
 }
 
 @Suite struct `The view of a run in a terminal` {
   @Test func `a header says who holds which experts and units`() {
     var view = RunView(.terminal(columns: 80))
-    #expect(view.text(for: .began(run: "demo", firstStep: 0, stepCount: 100), at: 0) == "run demo: 100 steps\n")
+    #expect(view.text(for: began("demo", 100), at: 0) == "run demo: 100 steps\n")
     #expect(
-      view.text(for: .placed(generation: 1, parts), at: 0) == """
+      view.text(for: .placed(generation: 1, roster: roster), at: 0) == """
         generation 1:
           worker-1 (pid 123 on box): experts 0–3, units 0–3, 1 thread
           worker-2 (pid 124 on box): experts 4–5, 7, units 4–7, 2 threads
@@ -27,17 +43,18 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
 
   @Test func `one line is redrawn, with bar, loss, speed and what is left`() {
     var view = RunView(.terminal(columns: 100))
-    _ = view.text(for: .began(run: "demo", firstStep: 0, stepCount: 100), at: 0)
-    _ = view.text(for: .placed(generation: 1, parts), at: 10)
+    _ = view.text(for: began("demo", 100), at: 0)
+    #expect(
+      view.text(for: .state(.running, reason: "begins with 2 workers"), at: 10) == "running: begins with 2 workers\n")
     _ = view.text(for: stepped(1), at: 11)
     let line = view.text(for: stepped(50), at: 60)
-    // 49 steps took 49 s after the placing; the ten seconds of waiting count for nothing.
+    // 49 steps took 49 s after the run began to compute; the ten seconds of waiting count for nothing.
     #expect(line == "\rdemo  " + half(of: 30) + "  50/100  loss 2.0000  1.00k tokens/s  50 left, 50 s\u{1B}[K")
   }
 
   @Test func `it draws at most ten times a second, and always the last step`() {
     var view = RunView(.terminal(columns: 80))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 3), at: 0)
+    _ = view.text(for: began("a", 3), at: 0)
     #expect(view.text(for: stepped(1), at: 1) != "")
     #expect(view.text(for: stepped(2), at: 1.05) == "")
     #expect(view.text(for: stepped(3), at: 1.06).contains("3/3"))
@@ -46,7 +63,7 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
   @Test func `no line is wider than the terminal`() {
     for columns in [10, 40, 60, 80, 200] {
       var view = RunView(.terminal(columns: columns))
-      _ = view.text(for: .began(run: "a-rather-long-name-of-a-run", firstStep: 0, stepCount: 1_000_000), at: 0)
+      _ = view.text(for: began("a-rather-long-name-of-a-run", 1_000_000), at: 0)
       let line = view.text(for: stepped(999_999, 12345.678), at: 5)
       #expect(line.dropFirst().count - "\u{1B}[K".count < columns)
     }
@@ -54,10 +71,10 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
 
   @Test func `messages scroll above the redrawn line`() {
     var view = RunView(.terminal(columns: 80))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 10), at: 0)
+    _ = view.text(for: began("a", 10), at: 0)
     let status = view.text(for: stepped(1), at: 1).dropFirst().replacing("\u{1B}[K", with: "")
     #expect(
-      view.text(for: .evaluated(step: 1, loss: 2), at: 2)
+      view.text(for: .evaluated(EvaluationRecord(step: 1, loss: 2, sequences: 4)), at: 2)
         == "\r\u{1B}[Kstep 1: validation loss 2.0000 nats a token (2.885 bits)\n\(status)")
     #expect(
       view.text(for: .saved(step: 1, path: "checkpoints/a/step-00000001"), at: 2).contains(
@@ -66,7 +83,7 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
 
   @Test func `the loss shown is smoothed, and one that is no number does not hide the next`() {
     var view = RunView(.terminal(columns: 80))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 10), at: 0)
+    _ = view.text(for: began("a", 10), at: 0)
     #expect(view.text(for: stepped(1, 4), at: 1).contains("loss 4.0000"))
     _ = view.text(for: stepped(2, .nan), at: 2)
     let line = view.text(for: stepped(3, 2), at: 3)
@@ -82,7 +99,7 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
 @Suite struct `The view of a run in a pipe` {
   @Test func `plain lines, every few steps and at the end`() {
     var view = RunView(.lines(every: 5))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 12), at: 0)
+    _ = view.text(for: began("a", 12), at: 0)
     let lines = (1...12).map { view.text(for: stepped($0), at: Double($0)) }
     #expect(lines.indices.filter { !lines[$0].isEmpty } == [4, 9, 11])
     #expect(lines[4] == "step 5/12  loss 2.0000  norm 0.500  rate 3.0e-3  1.00k tokens/s  7 left, 7 s\n")
@@ -91,34 +108,48 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
 
   @Test func `without an interval a run has about fifty lines`() {
     var view = RunView(.lines(every: 0))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 1000), at: 0)
+    _ = view.text(for: began("a", 1000), at: 0)
     #expect((1...1000).count { !view.text(for: stepped($0), at: Double($0)).isEmpty } == 50)
   }
 
   @Test func `a resumed run says after which step it goes on, and its pace counts its own steps`() {
     var view = RunView(.lines(every: 1))
     #expect(
-      view.text(for: .began(run: "a", firstStep: 90, stepCount: 100), at: 0)
-        == "run a: 100 steps, going on after step 90\n")
+      view.text(for: began("a", 100, from: 90), at: 0)
+        == "run a: 100 steps, going on after step 90 from checkpoints/a/x\n")
     #expect(view.text(for: stepped(91), at: 2).hasSuffix("9 left, 18 s\n"))
   }
 
   @Test func `the end says how it ended and draws the curve`() {
     var view = RunView(.lines(every: 1))
-    _ = view.text(for: .began(run: "a", firstStep: 0, stepCount: 2), at: 0)
+    _ = view.text(for: began("a", 2), at: 0)
     _ = view.text(for: stepped(1, 5), at: 1)
     _ = view.text(for: stepped(2, 3), at: 2)
-    let end = view.text(for: .ended(.failed, reason: "worker-2 (pid 124) was lost"), at: 3)
+    let end = view.text(for: .state(.failed, reason: "worker-2 (pid 124) was lost"), at: 3)
     #expect(
       end.hasPrefix(
         "run a failed after step 2: worker-2 (pid 124) was lost\n\nloss, nats a token (* training)\n   5.000 |*"))
   }
 
-  @Test func `every outcome has its exit code`() {
-    #expect(RunOutcome.finished.exitCode.rawValue == 0)
-    #expect(RunOutcome.failed.exitCode.rawValue == 1)
-    #expect(RunOutcome.cancelled.exitCode.rawValue == 1)
-    #expect(RunOutcome.notPlaced.exitCode.rawValue == 3)
+  @Test func `a run that was refused before it began says so without a step`() {
+    var view = RunView(.lines(every: 1))
+    #expect(view.text(for: .state(.failed, reason: "no such dataset"), at: 0) == "run run failed: no such dataset\n")
+  }
+}
+
+@Suite struct `The exit code of a run` {
+  @Test(arguments: [
+    ([began("a", 2), .placed(generation: 1, roster: roster), .state(.finished, reason: "")], ExitCode.done),
+    ([began("a", 2), .placed(generation: 1, roster: roster), .state(.failed, reason: "")], .failed),
+    ([began("a", 2), .placed(generation: 1, roster: roster), .state(.cancelled, reason: "")], .failed),
+    ([.state(.placing, reason: ""), .state(.failed, reason: "refused")], .failed),
+    ([began("a", 2), .state(.placing, reason: "waits"), .state(.cancelled, reason: "")], .cannotBePlaced),
+    ([began("a", 2), .placed(generation: 1, roster: roster), .state(.running, reason: "")], nil),
+  ])
+  func `says how it ended`(events: [RunEvent], code: ExitCode?) {
+    var verdict = RunVerdict()
+    for event in events { verdict.note(event) }
+    #expect(verdict.exitCode == code)
   }
 }
 
@@ -126,22 +157,22 @@ private func stepped(_ step: Int, _ loss: Double = 2, tokens: Int = 1000) -> Run
   @Test func `one JSON object a line for every event`() {
     var view = RunView(.json)
     #expect(
-      view.text(for: .began(run: "a", firstStep: 0, stepCount: 2), at: 0)
-        == #"{"event": "began", "run": "a", "first_step": 0, "steps": 2}"# + "\n")
+      view.text(for: began("a", 2), at: 0)
+        == #"{"event": "began", "run": "a", "first_step": 0, "steps": 2, "checkpoint": null}"# + "\n")
     #expect(
-      view.text(for: .placed(generation: 1, [parts[1]]), at: 0)
+      view.text(for: .placed(generation: 1, roster: [roster[1]]), at: 0)
         == #"{"event": "placed", "generation": 1, "workers": [{"name": "worker-2", "host": "box", "process": 124, "threads": 2, "#
         + #""units": [4, 5, 6, 7], "experts": [4, 5, 7]}]}"# + "\n")
     #expect(
       view.text(for: stepped(1, .nan), at: 0)
-        == #"{"event": "step", "step": 1, "loss": null, "learning_rate": 0.003, "gradient_norm": 0.5, "tokens": 1000}"#
-        + "\n")
+        == #"{"event": "step", "step": 1, "loss": null, "task": null, "smooth": 0.0, "balance": 0.0, "router_z": 0.0, "#
+        + #""gradient_norm": 0.5, "learning_rate": 0.003, "tokens": 1000, "seconds": 1.0, "loads": [3, 4]}"# + "\n")
     #expect(
       view.text(for: .said("a \"quoted\"\nline \u{1}"), at: 0)
         == #"{"event": "message", "text": "a \"quoted\"\nline \u0001"}"# + "\n")
     #expect(
-      view.text(for: .ended(.finished, reason: ""), at: 0)
-        == #"{"event": "ended", "outcome": "finished", "reason": ""}"# + "\n")
+      view.text(for: .state(.finished, reason: "done"), at: 0)
+        == #"{"event": "state", "state": "finished", "reason": "done"}"# + "\n")
   }
 }
 
