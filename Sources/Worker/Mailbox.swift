@@ -70,6 +70,14 @@ package final class Mailbox<Item>: @unchecked Sendable {
     return item
   }
 
+  /// What `look` finds in the oldest item that it finds anything in.
+  package func first<Found>(_ look: (Item) -> Found?) -> Found? {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    for item in items[first...] { if let found = look(item!) { return found } }
+    return nil
+  }
+
   package func removeAll(where isGone: (Item) -> Bool) {
     pthread_mutex_lock(mutex)
     items.removeFirst(first)

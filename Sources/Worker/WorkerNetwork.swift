@@ -77,6 +77,16 @@ package final class WorkerNetwork: @unchecked Sendable {
   /// Blocks until something comes; nil after the timeout.
   package func next(timeout: Duration? = nil) -> WorkerEvent? { mailbox.take(timeout: timeout) }
 
+  /// Why the generation in hand is over, if it is. Never blocks, and leaves the event to be taken.
+  package func stopReason() -> String? {
+    mailbox.first {
+      switch $0 {
+      case .stop(_, let reason), .exit(let reason): reason
+      case .assigned, .begin, .data: nil
+      }
+    }
+  }
+
   package func send(_ message: DataMessage, to index: Int) { put(.data(message, to: index)) }
 
   package func report(_ request: Request) { put(.report(request)) }

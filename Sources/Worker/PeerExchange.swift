@@ -1,0 +1,314 @@
+// Experts and gradients across workers: the exchanges of `Model` and `Training` over messages between peers.
+//
+// A worker computes its own units and, whenever it waits, serves the others: their rows go through its experts, and what
+// they tell it is noted. There is no barrier inside a round; a round ends for a worker when it has heard of every unit.
+// What arrives for a round that has not begun here is put by, because this worker's weights are not yet that round's.
+//
+// The order in which requests arrive is left to chance and reaches no number: activations are kept by site, gradients by
+// unit, and sums follow the tree.
+
+import Kernels
+import Model
+import Training
+import Wire
+
+/// A worker's connection to its peers in one generation. It delivers each message once and in order, or throws.
+package protocol PeerLink: AnyObject {
+  func send(_ message: DataMessage, to worker: Int) throws
+  /// Blocks until a message comes. Throws when the generation was stopped; `awaited` are the workers that hold us up.
+  func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage
+}
+
+package enum ExchangeError: Error, Equatable, CustomStringConvertible {
+  case unexpectedMessage(phase: String, sender: Int, detail: String)
+
+  package var description: String {
+    switch self {
+    case .unexpectedMessage(let phase, let sender, let detail):
+      "worker \(sender) of the roster sent a '\(phase)' message that does not fit: \(detail); "
+        + "all workers of a run must be of one version"
+    }
+  }
+}
+
+package final class PeerExchange: ExpertExchange, GradientExchange {
+  private let plan: WorkPlan
+  private let link: any PeerLink
+  private let experts: LocalExperts
+  private let expertGradients: ExpertGradients
+  private let width: Int
+  private let pool = BufferPool()
+  private let peers: [Int]
+  private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
+  /// Messages of a round that has not begun here, in order of arrival.
+  private var early: [DataMessage] = []
+  /// What this round has told us so far.
+  private var reported: [UnitReport?] = []
+  private var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
+  private var squares: [Int: [Double]] = [:]
+  private var sharedBy: Set<Int> = []
+  private var shared: ParameterBuffer?
+  /// The rows that this worker waits for: where each peer's go.
+  private var expected: (phase: DataPhase, site: ExpertSite, rows: [Int: [ExpertPiece]], into: Matrix)?
+
+  package init(
+    plan: WorkPlan, link: any PeerLink, experts: LocalExperts, expertGradients: ExpertGradients, width: Int
+  ) {
+    self.plan = plan
+    self.link = link
+    self.experts = experts
+    self.expertGradients = expertGradients
+    self.width = width
+    peers = (0..<plan.workerCount).filter { $0 != plan.index }
+  }
+
+  // MARK: experts
+
+  package func forward(_ site: ExpertSite, rows: Matrix, counts: [Int], into out: Matrix, keep: Bool) throws {
+    let pieces = ExpertPiece.split(counts)
+    try request(keep ? .dispatchForward : .dispatchEvaluation, site, rows: rows, counts: counts, pieces)
+    experts.forward(site, pieces: mine(pieces), rows: rows, into: out, keep: keep)
+    try collect(.combineForward, site, pieces, into: out)
+  }
+
+  package func backward(_ site: ExpertSite, dout: Matrix, counts: [Int], into drows: Matrix) throws {
+    let pieces = ExpertPiece.split(counts)
+    try request(.dispatchBackward, site, rows: dout, counts: counts, pieces)
+    experts.backward(site, pieces: mine(pieces), dout: dout, into: drows)
+    try collect(.combineBackward, site, pieces, into: drows)
+  }
+
+  private func mine(_ pieces: [ExpertPiece]) -> [ExpertPiece] {
+    pieces.filter { plan.expertOwners[$0.expert] == plan.index }
+  }
+
+  /// Sends every peer the rows of its experts: first how many each of all experts gets, then the rows.
+  private func request(
+    _ phase: DataPhase, _ site: ExpertSite, rows: Matrix, counts: [Int], _ pieces: [ExpertPiece]
+  ) throws {
+    for peer in peers {
+      let theirs = pieces.filter { plan.expertOwners[$0.expert] == peer }
+      guard !theirs.isEmpty else { continue }
+      let rowCount = theirs.reduce(0) { $0 + $1.rows.count }
+      let payload = Payload(byteCount: 4 * (counts.count + rowCount * width))
+      let header = payload.bytes.baseAddress!.assumingMemoryBound(to: Int32.self)
+      header.update(repeating: 0, count: counts.count)
+      var place = (header + counts.count).withMemoryRebound(to: Real.self, capacity: rowCount * width) { $0 }
+      for piece in theirs {
+        header[piece.expert] = Int32(piece.rows.count)
+        place.update(from: rows.row(piece.rows.lowerBound), count: piece.rows.count * width)
+        place += piece.rows.count * width
+      }
+      try send(phase, site, rows: rowCount, payload, to: peer)
+    }
+  }
+
+  private func collect(_ phase: DataPhase, _ site: ExpertSite, _ pieces: [ExpertPiece], into out: Matrix) throws {
+    var waiting: [Int: [ExpertPiece]] = [:]
+    for piece in pieces where plan.expertOwners[piece.expert] != plan.index {
+      waiting[plan.expertOwners[piece.expert], default: []].append(piece)
+    }
+    expected = (phase, site, waiting, out)
+    while let rows = expected?.rows, !rows.isEmpty { try serve(awaited: rows.keys.sorted(), in: phase) }
+    expected = nil
+  }
+
+  // MARK: gradients
+
+  package func begin(_ round: Round) throws {
+    self.round = round
+    reported = Array(repeating: nil, count: round.unitCount)
+    for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
+    denseTree = UnitTree(unitCount: round.unitCount)
+    squares = [:]
+    sharedBy = []
+  }
+
+  package func finish(unit: Int, _ report: UnitReport) throws {
+    let payload = Payload(byteCount: 8 * (6 + report.loads.count))
+    payload.bytes.withMemoryRebound(to: Double.self) { values in
+      let losses = report.losses
+      let sums = [
+        losses.task, Double(losses.targets), losses.smooth, losses.balance, losses.routerZ, Double(losses.tokens),
+      ]
+      for (index, value) in (sums + report.loads.map { Double($0) }).enumerated() { values[index] = value }
+    }
+    let site = ExpertSite(unit: unit, sequence: 0, segment: 0, recurrence: 0)
+    for peer in peers { try send(.unitFinished, site, rows: 0, payload, to: peer) }
+    note(unit: unit, report)
+  }
+
+  private func note(unit: Int, _ report: UnitReport) {
+    reported[unit] = report
+    if round.purpose == .training { expertGradients.close(unit: unit) }
+  }
+
+  package func reports() throws -> [UnitReport] {
+    while reported.contains(where: { $0 == nil }) {
+      let units = round.purpose == .training ? plan.units : WorkPlan.share(round.unitCount, among: plan.workerCount)
+      let late = peers.filter { units[$0].contains { reported[$0] == nil } }
+      try serve(awaited: late, in: .unitFinished)
+    }
+    return reported.map { $0! }
+  }
+
+  package func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) throws -> RealPointer {
+    for peer in peers {
+      let part = plan.denseRanges[peer]
+      for (node, values) in sums {
+        let payload = Payload(copying: values.pointer + part.lowerBound, count: part.count)
+        let site = ExpertSite(unit: node.index, sequence: 0, segment: node.level, recurrence: 0)
+        try send(.gradient, site, rows: 1, payload, to: peer)
+      }
+    }
+    for (node, values) in sums { add(values.pointer + plan.myDense.lowerBound, at: node) }
+    while !denseTree.isComplete { try serve(awaited: peers, in: .gradient) }
+    return denseTree.total!.pointer
+  }
+
+  private func add(_ values: RealPointer, at node: UnitNode) {
+    let count = plan.myDense.count
+    let buffer = pool.take(count)
+    buffer.pointer.update(from: values, count: count)
+    denseTree.insert(buffer, at: node) { left, right in
+      left.add(right, count: count)
+      pool.give(right)
+      return left
+    }
+  }
+
+  package func gather(_ mine: [Double]) throws -> [Double] {
+    let payload = Payload(byteCount: 8 * mine.count)
+    payload.bytes.withMemoryRebound(to: Double.self) { values in
+      for (index, value) in mine.enumerated() { values[index] = value }
+    }
+    for peer in peers { try send(.norms, .wholeStep, rows: 1, payload, to: peer) }
+    squares[plan.index] = mine
+    while squares.count < plan.workerCount {
+      try serve(awaited: peers.filter { squares[$0] == nil }, in: .norms)
+    }
+    var total = mine
+    for peer in peers { for index in total.indices { total[index] += squares[peer]![index] } }
+    return total
+  }
+
+  package func share(_ parameters: ParameterBuffer) throws {
+    shared = parameters
+    let part = plan.myDense
+    let payload = Payload(copying: parameters.dense + part.lowerBound, count: part.count)
+    for peer in peers { try send(.parameters, .wholeStep, rows: 1, payload, to: peer) }
+    while sharedBy.count < peers.count { try serve(awaited: peers.filter { !sharedBy.contains($0) }, in: .parameters) }
+    shared = nil
+  }
+
+  // MARK: messages
+
+  private func send(_ phase: DataPhase, _ site: ExpertSite, rows: Int, _ payload: Payload, to peer: Int) throws {
+    var header = DataHeader(phase: phase, sender: plan.index)
+    header.round = UInt64(round.number)
+    header.unit = UInt32(site.unit)
+    header.sequence = UInt32(site.sequence)
+    header.segment = UInt32(site.segment)
+    header.recurrence = UInt16(site.recurrence)
+    header.rows = UInt32(rows)
+    header.columns = UInt32(width)
+    try link.send(DataMessage(header: header, payload: payload), to: peer)
+  }
+
+  /// Takes one message of this round and does what it asks.
+  private func serve(awaited: [Int], in phase: DataPhase) throws {
+    let message = try nextOfRound(awaited: awaited, in: phase)
+    let header = message.header
+    let sender = Int(header.sender)
+    let site = ExpertSite(
+      unit: Int(header.unit), sequence: Int(header.sequence), segment: Int(header.segment),
+      recurrence: Int(header.recurrence))
+    func refuse(_ detail: String) -> ExchangeError {
+      .unexpectedMessage(phase: header.phase.description, sender: sender, detail: detail)
+    }
+    guard sender != plan.index, sender < plan.workerCount else { throw refuse("no such sender") }
+    switch header.phase {
+    case .dispatchForward, .dispatchEvaluation, .dispatchBackward:
+      try answer(message, site, refuse)
+    case .combineForward, .combineBackward:
+      guard var expected, expected.phase == header.phase, expected.site == site,
+        let pieces = expected.rows.removeValue(forKey: sender)
+      else { throw refuse("nobody asked for these rows") }
+      var place = message.payload.reals
+      let count = pieces.reduce(0) { $0 + $1.rows.count }
+      guard message.payload.bytes.count == 4 * count * width else { throw refuse("\(count) rows were expected") }
+      for piece in pieces {
+        expected.into.row(piece.rows.lowerBound).update(from: place, count: piece.rows.count * width)
+        place += piece.rows.count * width
+      }
+      self.expected = expected
+    case .unitFinished:
+      let values = message.payload.doubles
+      guard values.count == 6 + plan.expertOwners.count, site.unit < reported.count, reported[site.unit] == nil else {
+        throw refuse("a report of unit \(site.unit) with \(values.count) numbers")
+      }
+      var losses = LossSums()
+      losses.task = values[0]
+      losses.targets = Int(values[1])
+      losses.smooth = values[2]
+      losses.balance = values[3]
+      losses.routerZ = values[4]
+      losses.tokens = Int(values[5])
+      note(unit: site.unit, UnitReport(losses: losses, loads: values[6...].map { Int($0) }))
+    case .gradient:
+      guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
+      add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))
+    case .norms:
+      squares[sender] = Array(message.payload.doubles)
+    case .parameters:
+      let part = plan.denseRanges[sender]
+      guard let shared, message.payload.bytes.count == 4 * part.count else { throw refuse("wrong length or moment") }
+      (shared.dense + part.lowerBound).update(from: message.payload.reals, count: part.count)
+      sharedBy.insert(sender)
+    }
+  }
+
+  /// Puts a peer's rows through this worker's experts and sends back what comes out.
+  private func answer(_ message: DataMessage, _ site: ExpertSite, _ refuse: (String) -> ExchangeError) throws {
+    let header = message.header
+    let experts = plan.expertOwners.count
+    let rowCount = Int(header.rows)
+    guard message.payload.bytes.count == 4 * (experts + rowCount * width) else { throw refuse("wrong length") }
+    let words = message.payload.words
+    let perExpert = (0..<experts).map { Int(words[$0]) }
+    let pieces = ExpertPiece.split(perExpert)
+    guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount else {
+      throw refuse("rows for experts that live elsewhere")
+    }
+    let rows = Matrix(message.payload.reals + experts, rows: rowCount, columns: width)
+    let reply = Payload(byteCount: 4 * rowCount * width)
+    let out = Matrix(reply.reals, rows: rowCount, columns: width)
+    switch header.phase {
+    case .dispatchBackward:
+      self.experts.backward(site, pieces: pieces, dout: rows, into: out)
+      try send(.combineBackward, site, rows: rowCount, reply, to: Int(header.sender))
+    default:
+      self.experts.forward(site, pieces: pieces, rows: rows, into: out, keep: header.phase == .dispatchForward)
+      try send(.combineForward, site, rows: rowCount, reply, to: Int(header.sender))
+    }
+  }
+
+  private func nextOfRound(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+    if let index = early.firstIndex(where: { $0.header.round == UInt64(round.number) }) { return early.remove(at: index) }
+    while true {
+      let message = try link.receive(awaited: awaited, in: phase)
+      if message.header.round == UInt64(round.number) { return message }
+      guard message.header.round > UInt64(round.number) else {
+        throw ExchangeError.unexpectedMessage(
+          phase: message.header.phase.description, sender: Int(message.header.sender),
+          detail: "it belongs to round \(message.header.round), this is round \(round.number)")
+      }
+      early.append(message)
+    }
+  }
+}
+
+extension ExpertSite {
+  /// Of messages that belong to no unit.
+  fileprivate static let wholeStep = ExpertSite(unit: 0, sequence: 0, segment: 0, recurrence: 0)
+}
