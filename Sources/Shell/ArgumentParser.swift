@@ -156,7 +156,7 @@ package struct ArgumentParser: Sendable {
       } else {
         value = ""
       }
-    case .text, .whole, .real:
+    case .text, .whole, .real, .choice:
       if let attached {
         value = attached
       } else if let next = rest.first, !next.hasPrefix("--") {
@@ -172,6 +172,10 @@ package struct ArgumentParser: Sendable {
   private static func complaint(about value: String, _ option: OptionDescription) -> String? {
     switch option.value {
     case .none, .text, .optionalText: return nil
+    case .choice(let names):
+      if names.contains(value) { return nil }
+      let hint = NearestName.hint(for: value, among: names)
+      return "\(option.name) must be one of \(names.joined(separator: ", ")), and is '\(value)'\(hint)"
     case .whole(_, let range):
       if let number = Int(value), range.contains(number) { return nil }
       let bounds =

@@ -69,6 +69,7 @@ package struct OptionDescription: Sendable {
     case text(String)
     case whole(String, ClosedRange<Int>)
     case real(String, ClosedRange<Double>)
+    case choice([String])
     /// `--resume` or `--resume=CHECKPOINT`. A word of its own is taken where the command has all the arguments it needs.
     case optionalText(String)
   }
@@ -102,6 +103,7 @@ package struct OptionDescription: Sendable {
     switch value {
     case .none: name
     case .text(let placeholder), .whole(let placeholder, _), .real(let placeholder, _): "\(name) \(placeholder)"
+    case .choice(let names): "\(name) \(names.joined(separator: "|"))"
     case .optionalText(let placeholder): "\(name)[=\(placeholder)]"
     }
   }

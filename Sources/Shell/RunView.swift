@@ -127,7 +127,9 @@ package struct RunView: Sendable {
   private static func line(_ entry: RosterEntry) -> String {
     let worker = entry.worker
     return "  \(worker.name) (pid \(worker.process) on \(worker.host)): experts \(Format.ranges(entry.experts)), "
-      + "units \(Format.ranges(entry.units)), \(worker.threads) thread\(worker.threads == 1 ? "" : "s")"
+      + "units \(Format.ranges(entry.units))"
+      // 0: the worker shares the cores with others of the run on its machine.
+      + (worker.threads > 0 ? ", \(worker.threads) thread\(worker.threads == 1 ? "" : "s")" : "")
   }
 
   private static func bar(share: Double, columns: Int) -> String {

@@ -16,6 +16,7 @@ final class ChildProcess {
   }
 
   let name: String
+  let log: String
   let identifier: pid_t
   /// The writing end of the child's standard input; closing it ends the child.
   private let leash: Int32
@@ -24,6 +25,7 @@ final class ChildProcess {
   /// Starts this same program with other words. Output and errors are appended to the file at `log`.
   init(name: String, words: [String], log: String) throws(ProcessError) {
     self.name = name
+    self.log = log
     var pipe: [Int32] = [-1, -1]
     guard Glibc.pipe(&pipe) == 0 else { throw Self.failure("cannot make a pipe for \(name)", errno) }
     for end in pipe { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }

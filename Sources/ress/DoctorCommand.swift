@@ -46,7 +46,7 @@ enum MachineProbe {
   }
 
   /// Cores that this process may use: fewer than the machine's in a container or under taskset.
-  private static func cores() -> Int {
+  static func cores() -> Int {
     let line = lines(of: "/proc/self/status").first { $0.hasPrefix("Cpus_allowed:") }
     // A mask in hexadecimal, words parted by commas.
     let allowed = line?.dropFirst("Cpus_allowed:".count).compactMap(\.hexDigitValue).reduce(0) {

@@ -3,26 +3,27 @@
 import Glibc
 import Shell
 
-/// Starts the workers of a run, notices those that end, and ends all of them when it goes.
-struct LocalWorkers: ~Copyable {
+/// Starts the workers of a run and notices those that end.
+final class LocalWorkers {
   private let children: [ChildProcess]
   private var reported: Set<pid_t> = []
 
-  /// How long a worker may take to end in order before it is ended: it may be writing a checkpoint.
+  /// How long a worker may take to end in order before it is ended: it says goodbye within a second.
   private static let endSeconds = 5.0
 
-  /// Worker N appends what it says to `folder`/worker-N.log.
-  init(count: Int, threads: Int, coordinator: String, folder: String) throws(ProcessError) {
+  /// Worker N listens below `sockets` and appends what it says to `logs`/worker-N.log.
+  init(count: Int, threads: Int, coordinator: String, sockets: String, logs: String) throws(ProcessError) {
     var children: [ChildProcess] = []
     for number in 1...count {
       do throws(ProcessError) {
+        let name = "worker-\(number)"
         children.append(
           try ChildProcess(
-            name: "worker-\(number)",
+            name: name,
             words: [
-              "worker", "--coordinator", coordinator, "--name", "worker-\(number)", "--threads", String(threads),
-              "--end-with-input",
-            ], log: "\(folder)/worker-\(number).log"))
+              "worker", "--coordinator", coordinator, "--name", name, "--threads", String(threads),
+              "--listen", "ipc://\(sockets)/\(name)", "--end-with-input",
+            ], log: "\(logs)/\(name).log"))
       } catch {
         ChildProcess.end(children, within: 0)
         throw error
@@ -32,16 +33,16 @@ struct LocalWorkers: ~Copyable {
   }
 
   /// A sentence about each worker that has ended since the last call.
-  mutating func newlyEnded() -> [String] {
+  func newlyEnded() -> [String] {
     var sentences: [String] = []
     for child in children where !reported.contains(child.identifier) {
       if let ending = child.poll() {
         reported.insert(child.identifier)
-        sentences.append("\(child.name) (pid \(child.identifier)) \(ending)")
+        sentences.append("\(child.name) (pid \(child.identifier)) \(ending); its log is \(child.log)")
       }
     }
     return sentences
   }
 
-  deinit { ChildProcess.end(children, within: Self.endSeconds) }
+  func end() { ChildProcess.end(children, within: Self.endSeconds) }
 }

@@ -1,15 +1,15 @@
 // What `ress train` was asked for, checked before anything starts.
 
 import Configuration
-import Glibc
+import Foundation
 import Shell
+import Wire
 
 struct RunRequest {
   var configuration: RunConfiguration
-  /// nil: from the beginning. Empty: from the newest checkpoint that verifies. Else from this one.
-  var resume: String?
+  var resume: Submission.Resume
 
-  init(_ arguments: Arguments) throws {
+  init(_ arguments: Arguments) throws(ConfigurationError) {
     var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
     // After --set, because an option of its own is the plainer word.
     for (option, path) in [("--workers", "cluster.workers"), ("--threads", "cluster.threads")] {
@@ -18,13 +18,15 @@ struct RunRequest {
       }
     }
     configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
-    resume = arguments.text("--resume")
-    if resume == nil, let folder = earlierCheckpoint {
-      throw UsageError(
-        "\(folder) is a checkpoint of an earlier run of this name; go on from it with --resume, or take another name with "
-          + "--set run=NAME", command: "train")
-    }
+    resume =
+      switch arguments.text("--resume") {
+      case nil: .no
+      case "": .newest
+      case .some(let path): .checkpoint(path: path)
+      }
   }
+
+  var submission: Submission { Submission(configuration: configuration, resume: resume) }
 
   /// `checkpoints/RUN`
   var folder: String { "\(configuration.checkpoint.directory)/\(configuration.run)" }
@@ -35,15 +37,16 @@ struct RunRequest {
     return asked > 0 ? asked : max(1, cores / configuration.cluster.workers)
   }
 
-  /// A complete step's folder, which a new run would mix its own with.
-  private var earlierCheckpoint: String? {
-    guard let stream = opendir(folder) else { return nil }
-    defer { closedir(stream) }
-    var names: [String] = []
-    while let entry = readdir(stream) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-      if name.hasPrefix("step-"), !name.hasSuffix(".tmp") { names.append(name) }
-    }
-    return names.max().map { "\(folder)/\($0)" }
+  /// The same with paths that mean the same in every folder: a coordinator and its workers were started elsewhere.
+  var anywhere: RunRequest {
+    var request = self
+    request.configuration.data.path = Self.absolute(configuration.data.path)
+    request.configuration.checkpoint.directory = Self.absolute(configuration.checkpoint.directory)
+    if case .checkpoint(let path) = resume { request.resume = .checkpoint(path: Self.absolute(path)) }
+    return request
+  }
+
+  private static func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
   }
 }

@@ -27,6 +27,15 @@ func main(_ words: [String]) -> ExitCode {
 
 func run(_ arguments: Arguments) throws -> ExitCode {
   switch arguments.command.name {
+  case "train": return try train(arguments)
+  case "coordinator": return try coordinator(arguments)
+  case "worker": return try worker(arguments)
+  case "data prepare": return try dataPrepare(arguments)
+  case "data show": return try dataShow(arguments)
+  case "generate": return try generate(arguments)
+  case "evaluate": return try evaluate(arguments)
+  case "checkpoint list": return try checkpointList(arguments)
+  case "checkpoint show": return try checkpointShow(arguments)
   case "config show": return try configShow(arguments)
   case "config reference": return configReference()
   case "doctor": return doctor(arguments)

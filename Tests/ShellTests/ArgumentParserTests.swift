@@ -74,6 +74,10 @@ import Testing
       ["generate", "c", "--top-p", "nan"],
       "--top-p must be a number from 0 to 1, and is 'nan'\nTry 'ress generate --help'."
     ),
+    (
+      ["data", "prepare", "a", "--out", "b", "--split-by", "rang"],
+      "--split-by must be one of range, documents, and is 'rang'; did you mean 'range'?\nTry 'ress data prepare --help'."
+    ),
     (["data", "prepare", "a"], "--out D.h5 is missing: The dataset to write.\nTry 'ress data prepare --help'."),
   ])
   func `wrong use says what was wrong and where help is`(words: [String], message: String) {

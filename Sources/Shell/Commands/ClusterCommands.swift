@@ -14,7 +14,7 @@ extension CommandDescription {
       OptionDescription(
         "--patience", .real("SECONDS", 0.1...3_600), standard: "10",
         "Silence after which a worker counts as lost."),
-      .json,
+      .insecure,
     ],
     examples: [
       CommandExample("ress coordinator", "Serve workers and commands on this machine."),
@@ -31,11 +31,15 @@ extension CommandDescription {
       OptionDescription(
         "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress, "The coordinator to work for."),
       OptionDescription(
-        "--name", .text("NAME"), standard: "host name and process id", "What messages and logs call it."),
-      .threads(standard: "all cores"),
+        "--name", .text("NAME"), standard: "host name and process id",
+        "What messages and logs call it; one name, one worker."),
+      .threads(standard: "an equal share of the cores"),
       OptionDescription(
-        "--listen", .text("ADDRESS"), standard: "a free port, or an ipc path where the coordinator's is one",
-        "Where other workers connect to this one."),
+        "--listen", .text("ADDRESS"), standard: "a free port of this machine, for this machine",
+        "Where other workers connect to this one: tcp://HOST:PORT, with * for a free port, or ipc:///PATH."),
+      OptionDescription(
+        "--join-within", .real("SECONDS", 0.1...86_400), standard: "30", "How long to look for the coordinator."),
+      .insecure,
       OptionDescription(
         "--end-with-input", "End when standard input closes: a parent that dies takes its workers with it."),
     ],

@@ -18,6 +18,9 @@ extension OptionDescription {
     "--set", .text("KEY=VALUE"), repeats: true,
     "Replace a key of the configuration, such as model.width=64 (docs/configuration.md lists them).")
 
+  static let insecure = OptionDescription(
+    "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")
+
   static func threads(standard: String) -> OptionDescription {
     OptionDescription(
       "--threads", .whole("N", 1...4_096), standard: standard, "Threads a worker computes with; never changes a number."

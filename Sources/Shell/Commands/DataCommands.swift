@@ -12,6 +12,9 @@ extension CommandDescription {
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
       OptionDescription(
         "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text kept for evaluation."),
+      OptionDescription(
+        "--split-by", .choice(["range", "documents"]), standard: "range",
+        "Keep the last part of the text, or the last whole documents."),
       OptionDescription("--force", "Replace D.h5 where it exists."),
       .json,
     ],
