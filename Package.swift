@@ -52,7 +52,13 @@ let system: [Target] = [
   module("Transport", ["CZeroMQ", "Wire"]),
   module("Daemon", ["Coordination", "Transport", "RunFolder"]),
   module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination"]),
-  .executableTarget(name: "ress", dependencies: ["Daemon", "Worker"], swiftSettings: swiftSettings),
+  module("Shell", ["Wire", "Configuration"]),
+  .executableTarget(
+    name: "ress",
+    dependencies: [
+      "Shell", "Kernels", "Model", "Data", "RunFolder", "Checkpoint", "Daemon", "Worker", "CHDF5", "CZeroMQ",
+    ],
+    swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
   tests("Training", ["Training"]),
@@ -63,8 +69,9 @@ let system: [Target] = [
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5"]),
   tests("Daemon", ["Daemon", "Worker"]),
+  tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
-    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire"], path: "Tests/EndToEnd",
+    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",
     swiftSettings: swiftSettings),
 ]
 

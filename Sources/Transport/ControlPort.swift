@@ -32,13 +32,13 @@ package final class ControlPort {
     for _ in 0..<1024 {
       guard let frames = socket.receive() else { return }
       guard frames.count >= 2 else { continue }
-      let peer = PeerID(Array(frames[0].bytes))
+      let peer = PeerID(frames[0].array)
       do {
-        let header = try LinkHeader(Array(frames[1].bytes))
+        let header = try LinkHeader(frames[1].array)
         guard links[peer] != nil || links.count < ControlPort.peerLimit else { continue }
         lastHeard[peer] = now
         var link = links[peer] ?? ReliableLink(incarnation: incarnation)
-        let (arrival, packets) = link.receive(header, frames.count > 2 ? Array(frames[2].bytes) : nil, at: now)
+        let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)
         links[peer] = link
         transmit(packets, to: peer)
         guard let frame = arrival.delivered else { continue }
@@ -109,8 +109,8 @@ package final class ControlConnection {
     while let frames = socket.receive() {
       guard let first = frames.first else { continue }
       do throws(WireError) {
-        let header = try LinkHeader(Array(first.bytes))
-        let (arrival, packets) = link.receive(header, frames.count > 1 ? Array(frames[1].bytes) : nil, at: now)
+        let header = try LinkHeader(first.array)
+        let (arrival, packets) = link.receive(header, frames.count > 1 ? frames[1].array : nil, at: now)
         transmit(packets)
         if arrival.peerRestarted { restarted() }
         if let frame = arrival.delivered { reply(try ControlCodec.decode(Reply.self, from: frame)) }

@@ -59,9 +59,9 @@ package final class DataPort {
     while let frames = router.receive() {
       guard frames.count == 2 || frames.count == 4 else { continue }
       do throws(WireError) {
-        let header = try LinkHeader(Array(frames[1].bytes))
+        let header = try LinkHeader(frames[1].array)
         guard let sender = senders[header.incarnation] else { continue }
-        let content = frames.count == 4 ? try DataMessage(header: Array(frames[2].bytes), payload: frames[3]) : nil
+        let content = frames.count == 4 ? try DataMessage(header: frames[2].array, payload: frames[3]) : nil
         let (arrival, packets) = links[sender]!.receive(header, content, at: now)
         transmit(packets, to: sender)
         if let delivered = arrival.delivered { message(delivered) }

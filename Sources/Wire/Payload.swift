@@ -2,6 +2,9 @@
 // itself and lets go of it when the last packet that shows it has left, so nothing is copied on the way out.
 
 /// A fixed block of bytes, aligned for vector loads. Filled once by its maker, read by everyone after.
+///
+/// Its pointers do not keep it alive: Swift may release an object after the last use of the object itself, which is before
+/// the last use of a pointer taken from it. Who reads through one holds the payload with `withExtendedLifetime`.
 package final class Payload: @unchecked Sendable {
   package let bytes: UnsafeMutableRawBufferPointer
 
@@ -16,6 +19,9 @@ package final class Payload: @unchecked Sendable {
   }
 
   deinit { bytes.deallocate() }
+
+  /// A copy of the bytes.
+  package var array: [UInt8] { withExtendedLifetime(self) { Array(bytes) } }
 
   package var reals: UnsafeMutablePointer<Float> { start(as: Float.self) }
   package var words: UnsafeMutablePointer<Int32> { start(as: Int32.self) }

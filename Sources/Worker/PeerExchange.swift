@@ -221,6 +221,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   /// Takes one message of this round and does what it asks.
   private func serve(awaited: [Int], in phase: DataPhase) throws {
     let message = try nextOfRound(awaited: awaited, in: phase)
+    // The cases read through pointers into its payload.
+    defer { withExtendedLifetime(message) {} }
     let header = message.header
     let sender = Int(header.sender)
     let site = ExpertSite(

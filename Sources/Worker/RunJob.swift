@@ -48,8 +48,10 @@ package final class RunJob {
       index: assignment.index, units: assignment.roster.map(\.units),
       expertOwners: RunJob.owners(assignment.roster, experts: configuration.model.experts), layout: layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
-    let threads =
-      assignment.threads > 0 ? assignment.threads : max(1, ProcessInfo.processInfo.activeProcessorCount / sameHost)
+    // The run's word, then the machine's (`ress worker --threads`), then an equal share.
+    let own = assignment.roster[assignment.index].worker.threads
+    let share = max(1, ProcessInfo.processInfo.activeProcessorCount / sameHost)
+    let threads = assignment.threads > 0 ? assignment.threads : own > 0 ? own : share
     let memory = Int(ProcessInfo.processInfo.physicalMemory) / 2 / sameHost
     let link = NetworkLink(network, assignment)
     trainer = try Trainer(

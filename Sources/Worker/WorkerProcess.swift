@@ -6,7 +6,7 @@ import Kernels
 import Transport
 import Wire
 
-package final class WorkerProcess {
+package final class WorkerProcess: Sendable {
   private let network: WorkerNetwork
   private let log: @Sendable (String) -> Void
 
@@ -48,6 +48,10 @@ package final class WorkerProcess {
       }
     }
   }
+
+  /// Says goodbye, so that nobody waits for this worker's silence to count as loss. Any thread may call it; the process
+  /// should end then.
+  package func leave(reason: String) { network.close(reason: reason) }
 
   private func train(_ job: RunJob) {
     let generation = job.assignment.generation

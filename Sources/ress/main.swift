@@ -1,1 +1,46 @@
-print("ress")
+// The command line: words to a command, the command to its function, and its end to an exit code.
+
+import Configuration
+import Glibc
+import Shell
+
+func main(_ words: [String]) -> ExitCode {
+  do {
+    switch try ArgumentParser().parse(words) {
+    case .version: Terminal.print(Version.program)
+    case .help(let page): Terminal.print(page)
+    case .run(let arguments): return try run(arguments)
+    }
+    return .done
+  } catch let error as UsageError {
+    Terminal.complain(error.description)
+    return .wrongUse
+  } catch let error as ConfigurationError {
+    // Each line begins with its own place, which editors and terminals can follow.
+    for problem in error.problems { Terminal.complain(problem.description, by: nil) }
+    return .wrongUse
+  } catch {
+    Terminal.complain("\(error)")
+    return .failed
+  }
+}
+
+func run(_ arguments: Arguments) throws -> ExitCode {
+  switch arguments.command.name {
+  case "train": return try train(arguments)
+  case "coordinator": return try coordinator(arguments)
+  case "worker": return try worker(arguments)
+  case "data prepare": return try dataPrepare(arguments)
+  case "data show": return try dataShow(arguments)
+  case "generate": return try generate(arguments)
+  case "evaluate": return try evaluate(arguments)
+  case "checkpoint list": return try checkpointList(arguments)
+  case "checkpoint show": return try checkpointShow(arguments)
+  case "config show": return try configShow(arguments)
+  case "config reference": return configReference()
+  case "doctor": return doctor(arguments)
+  default: preconditionFailure("'\(arguments.command.name)' has a description and no function")
+  }
+}
+
+exit(main(Array(CommandLine.arguments.dropFirst())).rawValue)

@@ -1,0 +1,29 @@
+# What one types every day; `make help` lists it. The scripts do the work and can be run by themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help packages build test demo format lint clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+packages: ## install the Debian packages that are missing
+	@scripts/install-packages.sh
+
+build: packages ## build .build/release/ress
+	@swift build -c release --product ress
+	@echo "Built $$(swift build -c release --show-bin-path)/ress"
+
+test: packages ## build and run every test, single and double precision
+	@scripts/test.sh
+
+demo: ## train on real text with two workers; TEXT=folder brings your own
+	@TEXT='$(TEXT)' scripts/demo.sh
+
+format: ## bring all Swift files into the house's format
+	@swift format -i -r Package.swift Sources Tests
+
+lint: ## say what `make format` would change, and fail if that is anything
+	@swift format lint --strict -r Package.swift Sources Tests
+
+clean: ## remove what was built; checkpoints and data stay
+	@rm -rf .build .build-double

@@ -1,0 +1,217 @@
+// A configuration file and the `--set` options over it, to a `RunConfiguration` that holds together. It is strict:
+// a key it does not know would otherwise be a typing error that trains the wrong run for a night.
+
+/// A key that the command line sets.
+package struct ConfigurationOverride: Sendable {
+  /// `model.width=64`
+  package var setting: String
+  /// What the user typed, for errors to name: `--set model.width=64`, `--workers 2`.
+  package var spelling: String
+
+  package init(set setting: String) {
+    self.setting = setting
+    spelling = "--set \(setting)"
+  }
+
+  /// An option with a name of its own, for the key at `path`.
+  package init(option: String, path: String, value: String) {
+    setting = "\(path)=\(value)"
+    spelling = "\(option) \(value)"
+  }
+}
+
+package enum ConfigurationDecoder {
+  /// Reads and checks a file. Overrides come after it in order, the last of a key winning.
+  package static func decode(
+    file path: String, overrides: [ConfigurationOverride] = []
+  ) throws(ConfigurationError) -> RunConfiguration {
+    try decode(bytes: try ConfigurationFile.read(path), name: path, overrides: overrides)
+  }
+
+  /// The same for a text at hand; `name` is what errors call it.
+  package static func decode(
+    text: String, name: String, overrides: [ConfigurationOverride] = []
+  ) throws(ConfigurationError) -> RunConfiguration {
+    try decode(bytes: Array(text.utf8), name: name, overrides: overrides)
+  }
+
+  private static func decode(
+    bytes: [UInt8], name: String, overrides: [ConfigurationOverride]
+  ) throws(ConfigurationError) -> RunConfiguration {
+    let root = try YAMLDocument.parse(bytes, name: name)
+    var decoding = Decoding(name: name)
+    if let root { decoding.read(root) }
+    decoding.problems.sort { $0.source.isBefore($1.source) }
+    for override in overrides { decoding.apply(override) }
+    decoding.checkRelations()
+    guard decoding.problems.isEmpty else { throw ConfigurationError(decoding.problems) }
+    return decoding.configuration
+  }
+}
+
+/// A configuration in the making: values, where each came from, and what was wrong on the way.
+struct Decoding {
+  let name: String
+  var configuration = RunConfiguration()
+  /// By dotted path; a field at its default has none.
+  var sources: [String: ConfigurationSource] = [:]
+  var problems: [ConfigurationProblem] = []
+  /// Fields whose value was refused: relations that name them would be about a default, not about what was meant.
+  var refused: Set<String> = []
+
+  init(name: String) { self.name = name }
+
+  // MARK: The file
+
+  mutating func read(_ root: YAMLNode) {
+    guard let entries = entries(of: root, meaning: "a configuration, such as 'model:'") else {
+      refused.formUnion(ConfigurationSchema.paths)
+      return
+    }
+    for (key, value) in unique(entries, in: "the file") {
+      if let section = ConfigurationSchema.sections.first(where: { $0.name == key.name && !$0.name.isEmpty }) {
+        read(section, from: value)
+      } else if let field = ConfigurationSchema.top.fields.first(where: { $0.name == key.name }) {
+        read(field, of: ConfigurationSchema.top, from: value)
+      } else {
+        problems.append(ConfigurationProblem(place(key.mark), Self.unknown(key.name, in: ConfigurationSchema.top)))
+      }
+    }
+  }
+
+  private mutating func read(_ section: ConfigurationSection, from node: YAMLNode) {
+    // A section whose every line is commented out is an empty scalar to YAML.
+    if case .scalar(let text, true) = node.value, ConfigurationField.isNull(text) { return }
+    guard let entries = entries(of: node, meaning: "keys and values below '\(section.name)'") else {
+      refused.formUnion(section.fields.map(section.path(of:)))
+      return
+    }
+    for (key, value) in unique(entries, in: "'\(section.name)'") {
+      if let field = section.fields.first(where: { $0.name == key.name }) {
+        read(field, of: section, from: value)
+      } else {
+        problems.append(ConfigurationProblem(place(key.mark), Self.unknown(key.name, in: section)))
+      }
+    }
+  }
+
+  private mutating func read(_ field: ConfigurationField, of section: ConfigurationSection, from node: YAMLNode) {
+    switch node.value {
+    case .scalar(let text, let isPlain):
+      set(field, of: section, to: text, isPlain: isPlain, from: place(node.mark))
+    case .sequence:
+      refuse(section.path(of: field), place(node.mark), "expected \(field.expectation), found a list")
+    case .mapping:
+      refuse(section.path(of: field), place(node.mark), "expected \(field.expectation), found keys and values")
+    }
+  }
+
+  private mutating func entries(of node: YAMLNode, meaning: String) -> [(key: YAMLNode.Key, value: YAMLNode)]? {
+    switch node.value {
+    case .mapping(let entries): return entries
+    case .sequence: problems.append(ConfigurationProblem(place(node.mark), "expected \(meaning), found a list"))
+    case .scalar(let text, let isPlain):
+      let found = ConfigurationField.found(text, isPlain)
+      problems.append(ConfigurationProblem(place(node.mark), "expected \(meaning), found \(found)"))
+    }
+    return nil
+  }
+
+  /// The first of each key; a later one is a problem that names both lines.
+  private mutating func unique(
+    _ entries: [(key: YAMLNode.Key, value: YAMLNode)], in owner: String
+  ) -> [(key: YAMLNode.Key, value: YAMLNode)] {
+    var lines: [String: Int] = [:]
+    var kept: [(key: YAMLNode.Key, value: YAMLNode)] = []
+    for entry in entries {
+      if let line = lines[entry.key.name] {
+        problems.append(
+          ConfigurationProblem(
+            place(entry.key.mark),
+            "duplicate key '\(ConfigurationField.shortened(entry.key.name))' in \(owner); it is on line \(line) already"
+          ))
+      } else {
+        lines[entry.key.name] = entry.key.mark.line
+        kept.append(entry)
+      }
+    }
+    return kept
+  }
+
+  // MARK: Options
+
+  mutating func apply(_ override: ConfigurationOverride) {
+    let source = ConfigurationSource.option(override.spelling)
+    let parts = override.setting.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == 2 else {
+      problems.append(ConfigurationProblem(source, "expected KEY=VALUE, such as model.width=64"))
+      return
+    }
+    let path = parts[0], text = parts[1]
+    if let (section, field) = ConfigurationSchema.find(path) {
+      // An option mends what the file had wrong as well.
+      set(field, of: section, to: text, isPlain: true, from: source)
+      return
+    }
+    problems.append(ConfigurationProblem(source, Self.unknownPath(path)))
+  }
+
+  // MARK: Values and problems
+
+  private mutating func set(
+    _ field: ConfigurationField, of section: ConfigurationSection, to text: String, isPlain: Bool,
+    from source: ConfigurationSource
+  ) {
+    let path = section.path(of: field)
+    do throws(FieldComplaint) {
+      try field.set(text, isPlain: isPlain, in: &configuration)
+      sources[path] = source
+    } catch {
+      refuse(path, source, error.message)
+    }
+  }
+
+  private mutating func refuse(_ path: String, _ source: ConfigurationSource, _ message: String) {
+    refused.insert(path)
+    problems.append(ConfigurationProblem(source, message))
+  }
+
+  private func place(_ mark: YAMLMark) -> ConfigurationSource {
+    .place(file: name, line: mark.line, column: mark.column)
+  }
+
+  // MARK: Hints
+
+  /// The nearest key of the section; else the section where the key is known; else what there is.
+  private static func unknown(_ key: String, in section: ConfigurationSection) -> String {
+    let isTop = section.name.isEmpty
+    var message = "unknown key '\(ConfigurationField.shortened(key))'" + (isTop ? "" : " in '\(section.name)'")
+    let known =
+      section.fields.map(\.name) + (isTop ? ConfigurationSchema.sections.map(\.name).filter { !$0.isEmpty } : [])
+    let owners = ConfigurationSchema.sections.filter { owner in owner.fields.contains { $0.name == key } }
+    if !owners.isEmpty {
+      message +=
+        "; it belongs "
+        + owners.map { $0.name.isEmpty ? "at the top of the file" : "under '\($0.name)'" }
+        .joined(separator: " or ")
+    } else if let near = NearestName.find(key, among: known) {
+      message += "; did you mean '\(near)'?"
+    } else {
+      message += "; known here: " + known.joined(separator: ", ")
+    }
+    return message
+  }
+
+  private static func unknownPath(_ path: String) -> String {
+    let parts = path.split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    if parts.count == 2, let section = ConfigurationSchema.sections.first(where: { $0.name == parts[0] }) {
+      return unknown(parts[1], in: section)
+    }
+    let sameName = ConfigurationSchema.paths.filter { $0.hasSuffix(".\(path)") }
+    let hint =
+      sameName.isEmpty
+      ? NearestName.hint(for: path, among: ConfigurationSchema.paths)
+      : "; did you mean " + sameName.map { "'\($0)'" }.joined(separator: " or ") + "?"
+    return "unknown key '\(ConfigurationField.shortened(path))'\(hint)"
+  }
+}

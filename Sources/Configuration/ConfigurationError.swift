@@ -1,0 +1,57 @@
+// What is wrong with a configuration, said so that a person can go to the place and mend it. A decoder collects
+// as many problems as it can before it gives up: a file with three mistakes takes one attempt, not three.
+
+/// Where a value of a configuration came from.
+package enum ConfigurationSource: Equatable, Sendable, CustomStringConvertible {
+  /// A file as a whole, such as one that cannot be read.
+  case file(String)
+  /// Line and column count from 1.
+  case place(file: String, line: Int, column: Int)
+  /// An option of the command line, as it was written: `--set model.width=64`.
+  case option(String)
+
+  package var description: String {
+    switch self {
+    case .file(let name): name
+    case .place(let file, let line, let column): "\(file):\(line):\(column)"
+    case .option(let text): text
+    }
+  }
+
+  /// The order of two places in one file; other sources have none.
+  func isBefore(_ other: ConfigurationSource) -> Bool {
+    guard case .place(_, let line, let column) = self, case .place(_, let otherLine, let otherColumn) = other else {
+      return false
+    }
+    return (line, column) < (otherLine, otherColumn)
+  }
+}
+
+/// One mistake: its place, and what was expected and found there.
+package struct ConfigurationProblem: Equatable, Sendable, CustomStringConvertible {
+  package var source: ConfigurationSource
+  package var message: String
+
+  package init(_ source: ConfigurationSource, _ message: String) {
+    self.source = source
+    self.message = message
+  }
+
+  package var description: String { "\(source): \(message)" }
+}
+
+/// Every mistake found, in the order of the file, then of the options.
+package struct ConfigurationError: Error, Equatable, Sendable, CustomStringConvertible {
+  package var problems: [ConfigurationProblem]
+
+  package init(_ problems: [ConfigurationProblem]) {
+    precondition(!problems.isEmpty, "an error without a problem")
+    self.problems = problems
+  }
+
+  package init(_ source: ConfigurationSource, _ message: String) {
+    self.init([ConfigurationProblem(source, message)])
+  }
+
+  package var description: String { problems.map(\.description).joined(separator: "\n") }
+}

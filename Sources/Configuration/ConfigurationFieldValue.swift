@@ -1,0 +1,138 @@
+// Between a field's text and its value, in both directions. What `text(in:)` prints, `set(_:in:)` reads back.
+
+/// Why a text is not a value of its field, as it reads after the place of the mistake.
+struct FieldComplaint: Error, Equatable {
+  var message: String
+}
+
+extension ConfigurationField {
+  /// Puts a scalar into the configuration. Quotes make text of anything (`isPlain` false), so `width: "64"` is refused.
+  func set(_ text: String, isPlain: Bool, in configuration: inout RunConfiguration) throws(FieldComplaint) {
+    switch kind {
+    case .whole(let path, let range):
+      configuration[keyPath: path] = try whole(text, isPlain, range)
+    case .wholeOrNull(let path, let range):
+      configuration[keyPath: path] = isPlain && Self.isNull(text) ? nil : try whole(text, isPlain, range)
+    case .seed(let path):
+      guard isPlain, Self.isWhole(text) else { throw wrongType("a whole number", text, isPlain) }
+      guard let value = UInt64(text) else { throw outOfRange(text) }
+      configuration[keyPath: path] = value
+    case .real(let path, let range):
+      guard isPlain, let value = Self.real(text) else { throw wrongType("a number", text, isPlain) }
+      guard range.contains(value) else { throw outOfRange(text) }
+      configuration[keyPath: path] = value
+    case .flag(let path):
+      guard isPlain, let value = Bool(text) else { throw wrongType(expectation, text, isPlain) }
+      configuration[keyPath: path] = value
+    case .text(let path):
+      guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
+      guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' holds a NUL character") }
+      configuration[keyPath: path] = text
+    case .name(let path):
+      guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
+      if let flaw = Self.flaw(ofName: text) {
+        throw FieldComplaint(message: "'\(Self.shortened(text))' cannot name a folder: \(flaw)")
+      }
+      configuration[keyPath: path] = text
+    case .choice(let names, _, let set):
+      guard names.contains(text) else {
+        let hint = NearestName.hint(for: text, among: names)
+        throw FieldComplaint(message: "expected \(expectation), found \(Self.found(text, isPlain))\(hint)")
+      }
+      set(&configuration, text)
+    }
+  }
+
+  /// The value as a configuration file spells it.
+  package func text(in configuration: RunConfiguration) -> String {
+    switch kind {
+    case .whole(let path, _): String(configuration[keyPath: path])
+    case .wholeOrNull(let path, _): configuration[keyPath: path].map { String($0) } ?? "null"
+    case .seed(let path): String(configuration[keyPath: path])
+    case .real(let path, _): String(configuration[keyPath: path])
+    case .flag(let path): String(configuration[keyPath: path])
+    case .text(let path), .name(let path): Self.quotedWhereNeeded(configuration[keyPath: path])
+    case .choice(_, let get, _): get(configuration)
+    }
+  }
+
+  private func whole(_ text: String, _ isPlain: Bool, _ range: ClosedRange<Int>) throws(FieldComplaint) -> Int {
+    guard isPlain, Self.isWhole(text) else { throw wrongType("a whole number", text, isPlain) }
+    guard let value = Int(text), range.contains(value) else { throw outOfRange(text) }
+    return value
+  }
+
+  private func wrongType(_ type: String, _ text: String, _ isPlain: Bool) -> FieldComplaint {
+    FieldComplaint(message: "expected \(type), found \(Self.found(text, isPlain))")
+  }
+
+  private func outOfRange(_ text: String) -> FieldComplaint {
+    FieldComplaint(message: "'\(name)' is \(Self.shortened(text)), and must be \(expectation)")
+  }
+
+  /// How an error shows a scalar.
+  static func found(_ text: String, _ isPlain: Bool) -> String {
+    if isPlain { return text.isEmpty ? "nothing" : "'\(shortened(text))'" }
+    return "the quoted text '\(shortened(text))'"
+  }
+
+  /// At most 60 characters: a pasted paragraph should not bury the message.
+  static func shortened(_ text: String) -> String { text.count <= 60 ? text : text.prefix(60) + "…" }
+
+  static func isNull(_ text: String) -> Bool { text == "null" || text == "~" || text.isEmpty }
+
+  /// A sign and digits: no `1e3`, no `0x10`, no `1_000`.
+  private static func isWhole(_ text: String) -> Bool {
+    let digits = text.hasPrefix("-") || text.hasPrefix("+") ? text.dropFirst() : text[...]
+    return !digits.isEmpty && digits.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+  }
+
+  /// Decimal notation alone: Swift would also take `nan`, `inf` and hexadecimal. One beyond Double's range comes out infinite,
+  /// and no range contains that.
+  private static func real(_ text: String) -> Double? {
+    guard text.utf8.allSatisfy({ "0123456789+-.eE".utf8.contains($0) }) else { return nil }
+    return Double(text)
+  }
+
+  /// Why a text cannot name a run's folder; nil where it can.
+  private static func flaw(ofName text: String) -> String? {
+    if text.isEmpty { return "it is empty" }
+    if text.utf8.count > 100 { return "it is longer than 100 characters" }
+    if text.hasPrefix(".") || text.hasPrefix("-") { return "it begins with '\(text.prefix(1))'" }
+    let allowed = text.utf8.allSatisfy { byte in
+      switch byte {
+      case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+        true
+      default: false
+      }
+    }
+    return allowed ? nil : "use letters, digits, '.', '_' and '-' alone"
+  }
+
+  /// Plain where YAML would read the same text back, else in double quotes.
+  private static func quotedWhereNeeded(_ text: String) -> String {
+    let first = text.utf8.first.map { (UInt8(ascii: "A")...UInt8(ascii: "z")).contains($0) || $0 == UInt8(ascii: "/") }
+    let plain = text.utf8.allSatisfy { byte in
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._/-+".utf8.contains(byte)
+    }
+    if first == true, plain, !["null", "true", "false"].contains(text) { return text }
+    var quoted = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": quoted += "\\\""
+      case "\\": quoted += "\\\\"
+      case "\n": quoted += "\\n"
+      case "\t": quoted += "\\t"
+      // Control characters, and those that YAML takes for line ends or a byte order mark.
+      case _
+      where scalar.value < 0x20 || (0x7F...0xA0).contains(scalar.value)
+        || [0x2028, 0x2029, 0xFEFF].contains(scalar.value):
+        let digits = String(scalar.value, radix: 16, uppercase: true)
+        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      default: quoted.unicodeScalars.append(scalar)
+      }
+    }
+    return quoted + "\""
+  }
+}

@@ -1,0 +1,38 @@
+// "Did you mean …?" for keys, options and commands: a mistyped name is one or two slips away from the right one.
+
+package enum NearestName {
+  /// The candidate that `name` was probably meant to be; nil where none is near. Of equally near ones, the first.
+  /// Near is at most a third of the longer name's letters (at least one, so that short names have hints too).
+  package static func find(_ name: String, among candidates: [String]) -> String? {
+    var best: (name: String, distance: Int)?
+    for candidate in candidates {
+      let limit = max(1, max(name.count, candidate.count) / 3)
+      let found = distance(name, candidate)
+      if found <= limit, found < best?.distance ?? .max { best = (candidate, found) }
+    }
+    return best?.name
+  }
+
+  /// `; did you mean 'width'?`, or nothing where no candidate is near: the tail of an error message.
+  package static func hint(for name: String, among candidates: [String]) -> String {
+    find(name, among: candidates).map { "; did you mean '\($0)'?" } ?? ""
+  }
+
+  /// Letters to insert, drop or replace, and neighbours to swap (optimal string alignment), upper case being the same as lower.
+  static func distance(_ first: String, _ second: String) -> Int {
+    let a = Array(first.lowercased()), b = Array(second.lowercased())
+    // Row i holds the distances from a's first i letters to every prefix of b; a swap looks two rows back.
+    var beforeLast = [Int](), last = Array(0...b.count)
+    for i in a.indices {
+      var row = [i + 1]
+      for j in b.indices {
+        var cost = min(last[j + 1] + 1, row[j] + 1, last[j] + (a[i] == b[j] ? 0 : 1))
+        if i > 0, j > 0, a[i] == b[j - 1], a[i - 1] == b[j] { cost = min(cost, beforeLast[j - 1] + 1) }
+        row.append(cost)
+      }
+      beforeLast = last
+      last = row
+    }
+    return last[b.count]
+  }
+}

@@ -1,0 +1,210 @@
+// Words of a command line to a command and its values. Small and strict: everything a command reads was checked here,
+// and what nobody described is an error that names the nearest thing that exists.
+
+import Configuration
+
+/// A command line that cannot be meant. Exit code 2.
+package struct UsageError: Error, Equatable, CustomStringConvertible {
+  package var message: String
+  /// The command to ask for help about; nil where the command itself is unknown.
+  package var command: String?
+
+  package init(_ message: String, command: String? = nil) {
+    self.message = message
+    self.command = command
+  }
+
+  package var description: String {
+    let page = command.map { "ress \($0) --help" } ?? "ress help"
+    return "\(message)\nTry '\(page)'."
+  }
+}
+
+/// What a command line asks for.
+package enum Invocation {
+  case run(Arguments)
+  /// Print this and end with code 0.
+  case help(String)
+  case version
+}
+
+/// A command's values, all of the described types.
+package struct Arguments: Sendable {
+  package let command: CommandDescription
+  /// The words that are no options, in order.
+  package fileprivate(set) var words: [String] = []
+  fileprivate var values: [String: [String]] = [:]
+
+  package func has(_ option: String) -> Bool { !self[option].isEmpty }
+
+  /// The last value given; an optional value that was left out is an empty text.
+  package func text(_ option: String) -> String? { self[option].last }
+
+  package func texts(_ option: String) -> [String] { self[option] }
+
+  package func whole(_ option: String) -> Int? { self[option].last.flatMap { Int($0) } }
+
+  package func real(_ option: String) -> Double? { self[option].last.flatMap { Double($0) } }
+
+  private subscript(option: String) -> [String] {
+    precondition(command.option(named: option) != nil, "'\(command.name)' has no option \(option)")
+    return values[option] ?? []
+  }
+}
+
+package struct ArgumentParser: Sendable {
+  let commands: [CommandDescription]
+
+  package init(_ commands: [CommandDescription] = CommandTable.all) { self.commands = commands }
+
+  /// `words` without the program's name.
+  package func parse(_ words: [String]) throws(UsageError) -> Invocation {
+    guard let first = words.first else {
+      throw UsageError("No command is given; there is: \(names.joined(separator: ", "))")
+    }
+    switch first {
+    case "--version", "version": return .version
+    case "--help", "-h": return .help(HelpPage.overview(commands))
+    case "help": return .help(try help(about: Array(words.dropFirst())))
+    default: break
+    }
+    if first.hasPrefix("-") { throw UsageError("Options come after the command, and '\(first)' comes first") }
+    let (command, rest) = try command(in: words)
+    guard let command else { return .help(HelpPage.group(first, commands)) }
+    if rest.prefix(while: { $0 != "--" }).contains(where: { $0 == "--help" || $0 == "-h" }) {
+      return .help(HelpPage.command(command))
+    }
+    return .run(try arguments(of: command, rest))
+  }
+
+  private var names: [String] {
+    var seen: [String] = []
+    for command in commands {
+      let first = String(command.name.prefix { $0 != " " })
+      if !seen.contains(first) { seen.append(first) }
+    }
+    return seen
+  }
+
+  private func help(about words: [String]) throws(UsageError) -> String {
+    if words.isEmpty { return HelpPage.overview(commands) }
+    let (command, _) = try command(in: words + ["--help"])
+    return command.map(HelpPage.command) ?? HelpPage.group(words[0], commands)
+  }
+
+  /// The command that the words begin with, and the words after it; no command where only a group's help is asked for.
+  private func command(in words: [String]) throws(UsageError) -> (CommandDescription?, [String]) {
+    if let command = commands.first(where: { $0.name == words[0] }) { return (command, Array(words.dropFirst())) }
+    let group = commands.filter { $0.name.hasPrefix(words[0] + " ") }
+    guard !group.isEmpty else {
+      throw UsageError("Unknown command '\(words[0])'\(hint(words[0], names))")
+    }
+    let second = group.map { String($0.name.dropFirst(words[0].count + 1)) }
+    guard words.count > 1 else {
+      throw UsageError("'\(words[0])' needs one of: \(second.joined(separator: ", "))", command: words[0])
+    }
+    if let index = second.firstIndex(of: words[1]) { return (group[index], Array(words.dropFirst(2))) }
+    if words[1] == "--help" || words[1] == "-h" { return (nil, []) }
+    throw UsageError("Unknown command '\(words[0]) \(words[1])'\(hint(words[1], second))", command: words[0])
+  }
+
+  // MARK: Options and arguments
+
+  private func arguments(of command: CommandDescription, _ words: [String]) throws(UsageError) -> Arguments {
+    var arguments = Arguments(command: command)
+    var rest = words[...]
+    while let word = rest.popFirst() {
+      if word == "--" {
+        arguments.words += rest
+        break
+      }
+      if word.hasPrefix("-") && word != "-" {
+        try readOption(word, of: command, &rest, into: &arguments)
+      } else {
+        arguments.words.append(word)
+      }
+    }
+    try check(arguments)
+    return arguments
+  }
+
+  private func readOption(
+    _ word: String, of command: CommandDescription, _ rest: inout ArraySlice<String>, into arguments: inout Arguments
+  ) throws(UsageError) {
+    let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+    let name = parts[0], attached = parts.count == 2 ? parts[1] : nil
+    guard let option = command.option(named: name) else {
+      throw UsageError(
+        "Unknown option '\(name)' of '\(command.name)'\(hint(name, command.options.map(\.name)))", command: command.name
+      )
+    }
+    if let before = arguments.values[name], !before.isEmpty, !option.repeats {
+      throw UsageError("\(name) is given twice", command: command.name)
+    }
+    let value: String
+    switch option.value {
+    case .none:
+      if attached != nil { throw UsageError("\(name) takes no value", command: command.name) }
+      value = ""
+    case .optionalText:
+      let needed = command.arguments.filter { $0.count != .optional }.count
+      if let attached {
+        if attached.isEmpty { throw UsageError("\(name)= needs a value after the '='", command: command.name) }
+        value = attached
+      } else if arguments.words.count >= needed, let next = rest.first, !next.hasPrefix("-") {
+        value = rest.removeFirst()
+      } else {
+        value = ""
+      }
+    case .text, .whole, .real, .choice:
+      if let attached {
+        value = attached
+      } else if let next = rest.first, !next.hasPrefix("--") {
+        value = rest.removeFirst()
+      } else {
+        throw UsageError("\(name) needs a value: \(option.usage)", command: command.name)
+      }
+    }
+    if let complaint = Self.complaint(about: value, option) { throw UsageError(complaint, command: command.name) }
+    arguments.values[name, default: []].append(value)
+  }
+
+  private static func complaint(about value: String, _ option: OptionDescription) -> String? {
+    switch option.value {
+    case .none, .text, .optionalText: return nil
+    case .choice(let names):
+      if names.contains(value) { return nil }
+      let hint = NearestName.hint(for: value, among: names)
+      return "\(option.name) must be one of \(names.joined(separator: ", ")), and is '\(value)'\(hint)"
+    case .whole(_, let range):
+      if let number = Int(value), range.contains(number) { return nil }
+      let bounds =
+        range.upperBound == .max ? "of at least \(range.lowerBound)" : "from \(range.lowerBound) to \(range.upperBound)"
+      return "\(option.name) must be a whole number \(bounds), and is '\(value)'"
+    case .real(_, let range):
+      if let number = Double(value), range.contains(number) { return nil }
+      return "\(option.name) must be a number from \(Format.short(range.lowerBound)) to "
+        + "\(Format.short(range.upperBound)), and is '\(value)'"
+    }
+  }
+
+  private func check(_ arguments: Arguments) throws(UsageError) {
+    let command = arguments.command
+    let needed = command.arguments.filter { $0.count != .optional }
+    if arguments.words.count < needed.count {
+      let missing = needed[arguments.words.count]
+      throw UsageError("\(missing.name) is missing: \(missing.meaning)", command: command.name)
+    }
+    let takesMany = command.arguments.contains { if case .oneOrMore = $0.count { true } else { false } }
+    if !takesMany, arguments.words.count > command.arguments.count {
+      throw UsageError("'\(arguments.words[command.arguments.count])' is one word too many", command: command.name)
+    }
+    for option in command.options where option.isRequired && arguments.values[option.name] == nil {
+      throw UsageError("\(option.usage) is missing: \(option.meaning)", command: command.name)
+    }
+  }
+
+  private func hint(_ word: String, _ candidates: [String]) -> String {
+    NearestName.hint(for: word, among: candidates)
+  }
+}

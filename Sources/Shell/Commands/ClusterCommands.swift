@@ -1,0 +1,51 @@
+// The descriptions of the two daemons, `ress coordinator` and `ress worker`.
+
+extension CommandDescription {
+  package static let coordinator = CommandDescription(
+    "coordinator", summary: "run the daemon that places runs on workers",
+    discussion: """
+      Waits for workers and for runs. It gives each worker of a run its experts and its units of every batch, watches that all
+      are alive, and commits checkpoints. It computes nothing itself. It ends with Ctrl-C or SIGTERM.
+      """,
+    options: [
+      OptionDescription(
+        "--listen", .text("ADDRESS"), standard: CommandTable.standardAddress,
+        "Where workers and commands connect: tcp://HOST:PORT, or ipc:///PATH on one machine."),
+      OptionDescription(
+        "--patience", .real("SECONDS", 0.1...3_600), standard: "10",
+        "Silence after which a worker counts as lost."),
+      .insecure,
+    ],
+    examples: [
+      CommandExample("ress coordinator", "Serve workers and commands on this machine."),
+      CommandExample("ress coordinator --listen ipc:///tmp/ress.sock", "The same without a port."),
+    ])
+
+  package static let worker = CommandDescription(
+    "worker", summary: "compute for a coordinator",
+    discussion: """
+      Connects to a coordinator, waits for work, computes its share of a run and writes its part of checkpoints. Start one on each
+      machine, or several on a large one. It ends with Ctrl-C, SIGTERM, or when its coordinator is silent for too long.
+      """,
+    options: [
+      OptionDescription(
+        "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress, "The coordinator to work for."),
+      OptionDescription(
+        "--name", .text("NAME"), standard: "host name and process id",
+        "What messages and logs call it; one name, one worker."),
+      .threads(standard: "an equal share of the cores"),
+      OptionDescription(
+        "--listen", .text("ADDRESS"), standard: "a free port of this machine, for this machine",
+        "Where other workers connect to this one: tcp://HOST:PORT, with * for a free port, or ipc:///PATH."),
+      OptionDescription(
+        "--join-within", .real("SECONDS", 0.1...86_400), standard: "30", "How long to look for the coordinator."),
+      .insecure,
+      OptionDescription(
+        "--end-with-input", "End when standard input closes: a parent that dies takes its workers with it."),
+    ],
+    examples: [
+      CommandExample("ress worker", "Work for the coordinator on this machine, with all cores."),
+      CommandExample(
+        "ress worker --coordinator tcp://10.0.0.1:7077 --threads 8 --name node-3", "Work for a coordinator elsewhere."),
+    ])
+}

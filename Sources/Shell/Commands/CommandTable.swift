@@ -1,0 +1,33 @@
+// Every command of `ress`, in the order in which help lists them.
+
+package enum CommandTable {
+  package static let all: [CommandDescription] = [
+    .train, .coordinator, .worker, .dataPrepare, .dataShow, .generate, .evaluate, .checkpointList, .checkpointShow,
+    .configShow, .configReference, .doctor,
+  ]
+
+  /// Where a coordinator listens and everybody looks for it, unless told otherwise.
+  package static let standardAddress = "tcp://127.0.0.1:7077"
+}
+
+/// Options that several commands share.
+extension OptionDescription {
+  static let json = OptionDescription("--json", "Print JSON, one object a line, for other programs.")
+
+  static let set = OptionDescription(
+    "--set", .text("KEY=VALUE"), repeats: true,
+    "Replace a key of the configuration, such as model.width=64 (docs/configuration.md lists them).")
+
+  static let insecure = OptionDescription(
+    "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")
+
+  static func threads(standard: String) -> OptionDescription {
+    OptionDescription(
+      "--threads", .whole("N", 1...4_096), standard: standard, "Threads a worker computes with; never changes a number."
+    )
+  }
+
+  static func seed(_ meaning: String) -> OptionDescription {
+    OptionDescription("--seed", .whole("N", 0...Int.max), standard: "1", meaning)
+  }
+}

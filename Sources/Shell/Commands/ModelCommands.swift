@@ -1,0 +1,48 @@
+// The descriptions of what one does with a trained model: `ress generate`, `ress evaluate`.
+
+extension CommandDescription {
+  private static let checkpointArgument = ArgumentDescription(
+    "CHECKPOINT", "A checkpoint's folder, or a run's folder, whose newest checkpoint is taken.")
+
+  package static let generate = CommandDescription(
+    "generate", summary: "write text with a trained model",
+    discussion: """
+      Goes on with a prompt, one byte at a time, and prints as it writes. Memory use does not grow with the length of the text. The same
+      seed writes the same text.
+      """,
+    arguments: [checkpointArgument],
+    options: [
+      OptionDescription("--prompt", .text("TEXT"), standard: "none: a new document", "The text to go on with."),
+      OptionDescription("--tokens", .whole("N", 1...100_000_000), standard: "400", "How many tokens to write."),
+      OptionDescription(
+        "--temperature", .real("X", 0...100), standard: "0.8",
+        "0 always takes the likeliest token; 1 samples the model as it is."),
+      OptionDescription(
+        "--top-p", .real("P", 0...1), standard: "0.95",
+        "Sample among the likeliest tokens that together have this probability."),
+      .seed("The seed of the sampling."),
+      .threads(standard: "all cores"),
+    ],
+    examples: [
+      CommandExample("ress generate checkpoints/demo --prompt 'And God said'", "From the run's newest checkpoint."),
+      CommandExample(
+        "ress generate checkpoints/demo/step-00000200 --tokens 1000 --temperature 0.5",
+        "From a certain one, less daring."),
+    ])
+
+  package static let evaluate = CommandDescription(
+    "evaluate", summary: "measure a model's loss",
+    discussion: "Prints the mean loss of a checkpoint on a dataset's validation split, in nats and in bits a token.",
+    arguments: [checkpointArgument],
+    options: [
+      OptionDescription("--data", .text("D.h5"), standard: "the run's dataset", "The dataset to measure on."),
+      OptionDescription(
+        "--sequences", .whole("N", 1...1_000_000_000), standard: "the whole split", "Sequences to read, evenly spaced."),
+      .threads(standard: "all cores"),
+      .json,
+    ],
+    examples: [
+      CommandExample("ress evaluate checkpoints/demo", "The run's newest checkpoint, on its own validation split."),
+      CommandExample("ress evaluate checkpoints/demo --data data/other.h5", "On other text."),
+    ])
+}

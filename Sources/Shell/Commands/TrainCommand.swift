@@ -1,0 +1,34 @@
+// The description of `ress train`.
+
+extension CommandDescription {
+  package static let train = CommandDescription(
+    "train", summary: "train a model and follow its progress",
+    discussion: """
+      Trains the model that CONFIG describes and shows its progress. Without --coordinator everything runs here: a
+      coordinator inside this process and the workers as its children, which end with it. With --coordinator
+      the run is handed to a coordinator that has workers already, and this command only watches.
+
+      The run writes checkpoints to checkpoints/RUN/step-NNNNNNNN and each local worker's log to checkpoints/RUN/worker-N.log.
+      Ctrl-C cancels the run; checkpoints that are complete stay. Neither workers nor threads change a number of the result.
+      """,
+    arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
+    options: [
+      OptionDescription(
+        "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG",
+        "Workers of the run; each holds a share of the experts and of every batch."),
+      .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"),
+      OptionDescription(
+        "--resume", .optionalText("CHECKPOINT"),
+        "Go on from the run's newest checkpoint that verifies, or from the one named."),
+      .set,
+      OptionDescription(
+        "--coordinator", .text("ADDRESS"), "Hand the run to the coordinator there, such as tcp://127.0.0.1:7077."),
+      .json,
+    ],
+    examples: [
+      CommandExample("ress train configs/demo.yaml --workers 2", "Train here, with two worker processes."),
+      CommandExample(
+        "ress train configs/demo.yaml --resume --set training.steps=2000",
+        "Go on from the newest checkpoint, for longer."),
+    ])
+}

@@ -1,0 +1,198 @@
+// `ress doctor`: what this machine is like, which of it would stop or slow a run, and what to do about that. The command
+// gathers facts; the judgement is here, where a test can give it any machine.
+
+/// What was measured. Optionals are nil where a measurement was not possible.
+package struct MachineFacts: Equatable, Sendable {
+  package struct Library: Equatable, Sendable {
+    package var name: String
+    package var version: String
+    package var detail: String
+
+    package init(_ name: String, _ version: String, _ detail: String = "") {
+      self.name = name
+      self.version = version
+      self.detail = detail
+    }
+  }
+
+  package struct Folder: Equatable, Sendable {
+    package var path: String
+    package var isWritable: Bool
+    package var freeBytes: Int?
+
+    package init(path: String, isWritable: Bool, freeBytes: Int?) {
+      self.path = path
+      self.isWritable = isWritable
+      self.freeBytes = freeBytes
+    }
+  }
+
+  package var program = ""
+  package var system = ""
+  package var libraries: [Library] = []
+  package var processor = ""
+  /// Instruction sets of the processor, in Linux's spelling (`avx2`).
+  package var processorFlags: Set<String> = []
+  package var openBLASCore = ""
+  package var openBLASThreads = 1
+  package var kernelClone = ""
+  package var fingerprint = ""
+  package var cores = 1
+  package var memoryBytes = 0
+  package var availableMemoryBytes = 0
+  package var temporary = Folder(path: "/tmp", isWritable: true, freeBytes: nil)
+  package var checkpoints = Folder(path: "checkpoints", isWritable: true, freeBytes: nil)
+  /// Why two sockets could not talk over an ipc address in the temporary folder; nil where they could.
+  package var ipcFailure: String?
+  /// Of one thread, on a product of the shape that training makes.
+  package var gigaflops: Double?
+  package var openFileLimit = 0
+
+  package init() {}
+}
+
+package struct DoctorReport: Equatable, Sendable {
+  package enum Verdict: String, Sendable { case good = "ok", slow = "slow", broken = "fails" }
+
+  package struct Finding: Equatable, Sendable {
+    package var subject: String
+    package var verdict: Verdict
+    package var found: String
+    /// What to do; empty where nothing is.
+    package var remedy: String
+  }
+
+  package let findings: [Finding]
+
+  /// Whether a run can work here.
+  package var isUsable: Bool { !findings.contains { $0.verdict == .broken } }
+
+  package init(_ facts: MachineFacts) {
+    var findings = [
+      Finding(subject: "ress", verdict: .good, found: facts.program, remedy: ""),
+      Finding(subject: "system", verdict: .good, found: facts.system, remedy: ""),
+    ]
+    findings += facts.libraries.map {
+      Finding(
+        subject: $0.name, verdict: .good, found: $0.version + ($0.detail.isEmpty ? "" : ", " + $0.detail), remedy: "")
+    }
+    findings += [
+      Self.processor(facts), Self.blas(facts), Self.speed(facts),
+      Finding(subject: "numerics", verdict: .good, found: facts.fingerprint, remedy: ""),
+      Self.memory(facts), Self.files(facts), Self.folder("temporary files", facts.temporary, needed: 64 << 20),
+      Self.ipc(facts), Self.folder("checkpoints", facts.checkpoints, needed: 1 << 30),
+    ]
+    self.findings = findings
+  }
+
+  // MARK: Judgements
+
+  private static func processor(_ facts: MachineFacts) -> Finding {
+    let sets = ["avx512f", "avx2", "fma", "avx", "sse4_2", "asimd"].filter(facts.processorFlags.contains)
+    let found =
+      "\(facts.processor), \(facts.cores) core\(facts.cores == 1 ? "" : "s")"
+      + (sets.isEmpty ? "" : ", " + sets.joined(separator: " "))
+    let fast = facts.processorFlags.contains("avx2") || facts.processorFlags.contains("asimd")
+    return Finding(
+      subject: "processor", verdict: fast ? .good : .slow, found: found,
+      remedy: fast
+        ? "" : "no AVX2: training works and is several times slower; in a virtual machine, pass the host's CPU through")
+  }
+
+  private static func blas(_ facts: MachineFacts) -> Finding {
+    let found = "kernels \(facts.openBLASCore), ours \(facts.kernelClone)"
+    // OpenBLAS falls back to these where it does not know the processor, or OPENBLAS_CORETYPE says so.
+    let generic = ["Prescott", "Generic", "Core2", "Katmai"].contains {
+      facts.openBLASCore.lowercased() == $0.lowercased()
+    }
+    if generic, facts.processorFlags.contains("avx2") {
+      return Finding(
+        subject: "matrix products", verdict: .slow, found: found,
+        remedy: "OpenBLAS does not use this processor's AVX2; unset OPENBLAS_CORETYPE, or set it to Haswell")
+    }
+    return Finding(subject: "matrix products", verdict: .good, found: found, remedy: "")
+  }
+
+  private static func speed(_ facts: MachineFacts) -> Finding {
+    guard let gigaflops = facts.gigaflops else {
+      return Finding(
+        subject: "speed", verdict: .broken, found: "not measured",
+        remedy: "the product did not run; see the lines above")
+    }
+    let found = "\(Format.fixed(gigaflops, 1)) GFLOP/s a core (single precision, 256 × 256 × 256)"
+    // A core of 2013 with AVX2 reaches some 40; a tenth of that means emulation or a machine shared with many.
+    return Finding(
+      subject: "speed", verdict: gigaflops < 4 ? .slow : .good, found: found,
+      remedy: gigaflops < 4 ? "very slow for one core; is something else using this machine?" : "")
+  }
+
+  private static func memory(_ facts: MachineFacts) -> Finding {
+    let found = "\(Format.bytes(facts.memoryBytes)), \(Format.bytes(facts.availableMemoryBytes)) available"
+    let little = facts.availableMemoryBytes < 1 << 30
+    return Finding(
+      subject: "memory", verdict: little ? .slow : .good, found: found,
+      remedy: little ? "less than 1 GiB is available; use small models, or training.recompute: always" : "")
+  }
+
+  private static func files(_ facts: MachineFacts) -> Finding {
+    let few = facts.openFileLimit < 256
+    return Finding(
+      subject: "open files", verdict: few ? .slow : .good, found: "\(Format.grouped(facts.openFileLimit)) a process",
+      remedy: few ? "raise it with `ulimit -n 1024`; each worker keeps a connection to every other" : "")
+  }
+
+  private static func folder(_ subject: String, _ folder: MachineFacts.Folder, needed: Int) -> Finding {
+    let free = folder.freeBytes.map { ", \(Format.bytes($0)) free" } ?? ""
+    if !folder.isWritable {
+      return Finding(
+        subject: subject, verdict: .broken, found: "\(folder.path) cannot be written",
+        remedy: subject == "checkpoints"
+          ? "change its owner, or set checkpoint.directory" : "change its mode (chmod 1777 /tmp), or set TMPDIR")
+    }
+    if let bytes = folder.freeBytes, bytes < needed {
+      return Finding(
+        subject: subject, verdict: .slow, found: folder.path + free,
+        remedy: "less than \(Format.bytes(needed)) is free; delete what is not needed there")
+    }
+    return Finding(subject: subject, verdict: .good, found: folder.path + free, remedy: "")
+  }
+
+  private static func ipc(_ facts: MachineFacts) -> Finding {
+    if let failure = facts.ipcFailure {
+      return Finding(
+        subject: "local sockets", verdict: .broken, found: failure,
+        remedy: "`ress train` needs them; set TMPDIR to a folder on a local disk with a short path")
+    }
+    return Finding(subject: "local sockets", verdict: .good, found: "a message went there and back", remedy: "")
+  }
+
+  // MARK: Text
+
+  package var text: String {
+    var table = TextTable([("check", .left), ("", .left), ("found", .left)])
+    for finding in findings {
+      table.add([finding.subject, finding.verdict.rawValue, finding.found])
+      if !finding.remedy.isEmpty { table.add(["", "", "→ " + finding.remedy]) }
+    }
+    let broken = findings.count { $0.verdict == .broken }, slow = findings.count { $0.verdict == .slow }
+    let verdict =
+      if broken > 0 {
+        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work here until the lines with → are mended."
+      } else if slow > 0 {
+        "Runs work here; \(slow) thing\(slow == 1 ? "" : "s") could be better."
+      } else {
+        "All good. Next: make demo, or ress train --help"
+      }
+    return table.text + "\n\n" + verdict
+  }
+
+  package var json: String {
+    let rows = findings.map {
+      JSONText.object([
+        ("check", .text($0.subject)), ("verdict", .text($0.verdict.rawValue)), ("found", .text($0.found)),
+        ("remedy", .text($0.remedy)),
+      ])
+    }
+    return JSONText.object([("usable", .flag(isUsable)), ("checks", .raw("[" + rows.joined(separator: ", ") + "]"))])
+  }
+}

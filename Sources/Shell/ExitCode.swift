@@ -1,0 +1,29 @@
+// What `ress` ends with.
+
+import Wire
+
+package enum ExitCode: Int32, Sendable { case done = 0, failed = 1, wrongUse = 2, cannotBePlaced = 3 }
+
+/// What a run's events come to for the process that watched it.
+package struct RunVerdict: Sendable {
+  private var isPrepared = false
+  private var isPlaced = false
+  /// nil until the run has ended.
+  package private(set) var exitCode: ExitCode?
+
+  package init() {}
+
+  package mutating func note(_ event: RunEvent) {
+    switch event {
+    case .began: isPrepared = true
+    case .placed: isPlaced = true
+    case .state(.finished, _): exitCode = .done
+    // A run that was in order and never got its workers could not be placed; anything else failed.
+    case .state(.failed, _), .state(.cancelled, _): exitCode = isPrepared && !isPlaced ? .cannotBePlaced : .failed
+    case .state(.queued, _), .state(.placing, _), .state(.running, _), .stepped, .evaluated, .saved, .said: break
+    }
+  }
+
+  /// Whether the run has its workers.
+  package var hasWorkers: Bool { isPlaced }
+}

@@ -1,0 +1,95 @@
+// Events as JSON, one object a line, for programs that follow a run: `ress train --json | jq .loss`.
+// Steps and evaluations have the keys that metrics.jsonl has.
+
+import Wire
+
+extension RunEvent {
+  package var jsonLine: String {
+    switch self {
+    case .began(let name, let firstStep, let steps, let checkpoint):
+      JSONText.object([
+        ("event", .text("began")), ("run", .text(name)), ("first_step", .whole(firstStep)), ("steps", .whole(steps)),
+        ("checkpoint", checkpoint.map { .text($0) } ?? .raw("null")),
+      ])
+    case .state(let state, let reason):
+      JSONText.object([("event", .text("state")), ("state", .text(state.rawValue)), ("reason", .text(reason))])
+    case .placed(let generation, let roster):
+      JSONText.object([
+        ("event", .text("placed")), ("generation", .whole(Int(generation))),
+        ("workers", .raw("[" + roster.map(\.json).joined(separator: ", ") + "]")),
+      ])
+    case .stepped(let record):
+      JSONText.object([
+        ("event", .text("step")), ("step", .whole(record.step)), ("loss", .real(record.loss)),
+        ("task", .real(record.task)), ("smooth", .real(record.smooth)), ("balance", .real(record.balance)),
+        ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
+        ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
+        ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
+      ])
+    case .evaluated(let record):
+      JSONText.object([
+        ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
+        ("sequences", .whole(record.sequences)),
+      ])
+    case .saved(let step, let path):
+      JSONText.object([("event", .text("checkpoint")), ("step", .whole(step)), ("path", .text(path))])
+    case .said(let sentence): JSONText.object([("event", .text("message")), ("text", .text(sentence))])
+    }
+  }
+}
+
+extension RosterEntry {
+  fileprivate var json: String {
+    JSONText.object([
+      ("name", .text(worker.name)), ("host", .text(worker.host)), ("process", .whole(worker.process)),
+      ("threads", .whole(worker.threads)), ("units", JSONText.list(units)), ("experts", JSONText.list(experts)),
+    ])
+  }
+}
+
+/// Just enough JSON to print: keys in the order given, so that lines compare.
+package enum JSONText {
+  package enum Value: Sendable {
+    case text(String), whole(Int), real(Double), flag(Bool)
+    /// JSON already.
+    case raw(String)
+  }
+
+  package static func object(_ pairs: [(String, Value)]) -> String {
+    "{" + pairs.map { quoted($0) + ": " + text($1) }.joined(separator: ", ") + "}"
+  }
+
+  package static func list(_ numbers: some Sequence<Int>) -> Value {
+    .raw("[" + numbers.map { String($0) }.joined(separator: ", ") + "]")
+  }
+
+  package static func list(_ texts: [String]) -> Value { .raw("[" + texts.map(quoted).joined(separator: ", ") + "]") }
+
+  private static func text(_ value: Value) -> String {
+    switch value {
+    case .text(let text): quoted(text)
+    case .whole(let number): String(number)
+    // JSON has no number for these.
+    case .real(let number): number.isFinite ? String(number) : "null"
+    case .flag(let flag): String(flag)
+    case .raw(let json): json
+    }
+  }
+
+  private static func quoted(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": result += "\\\""
+      case "\\": result += "\\\\"
+      case "\n": result += "\\n"
+      case "\r": result += "\\r"
+      case "\t": result += "\\t"
+      case _ where scalar.value < 0x20:
+        result += "\\u00" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "\""
+  }
+}

@@ -1,0 +1,192 @@
+// The progress of a run: events in, text out. It reads no clock and writes to nothing, so that a test can watch a run
+// that takes no time.
+//
+// On a terminal the last line is redrawn in place and everything else scrolls above it. In a pipe there are plain lines,
+// one every few steps. With --json there is one object a line for every event.
+
+import Wire
+
+package struct RunView: Sendable {
+  package enum Style: Equatable, Sendable {
+    case terminal(columns: Int)
+    /// A line after every `every`-th step; 0 chooses about fifty lines a run.
+    case lines(every: Int)
+    case json
+  }
+
+  private let style: Style
+  private var run = "run"
+  private var stepCount = 0
+  private var step = 0
+  private var pace = Pace()
+  private var smoothed = SmoothedLoss()
+  private var chart = LossChart()
+  private var statusShown = false
+  private var lastDrawn = -Double.infinity
+
+  /// A terminal needs no more redraws a second than an eye can follow, and a slow one (ssh) suffers from more.
+  private static let secondsBetweenDraws = 0.1
+
+  package init(_ style: Style) { self.style = style }
+
+  /// What to write for an event at `seconds` of any clock that only goes forward.
+  package mutating func text(for event: RunEvent, at seconds: Double) -> String {
+    note(event, at: seconds)
+    if style == .json { return event.jsonLine + "\n" }
+    switch event {
+    case .began(let name, let firstStep, let steps, let checkpoint):
+      let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
+      return block("run \(name): \(steps) steps\(resumed)")
+    case .state(let state, let reason):
+      return state.isEnd ? end(state, reason) : block("\(state.rawValue): \(reason)")
+    case .placed(let generation, let roster):
+      return block((["generation \(generation):"] + roster.map(Self.line)).joined(separator: "\n"))
+    case .stepped(let record): return stepText(record, at: seconds)
+    case .evaluated(let record):
+      let bits = record.loss / 0.693_147_180_559_945_3  // ln 2
+      return block(
+        "step \(record.step): validation loss \(Format.fixed(record.loss, 4)) nats a token (\(Format.fixed(bits, 3)) bits)"
+      )
+    case .saved(let step, let path): return block("step \(step): checkpoint \(path)")
+    case .said(let sentence): return block(sentence)
+    }
+  }
+
+  private mutating func stepText(_ record: StepRecord, at seconds: Double) -> String {
+    switch style {
+    case .terminal:
+      // The last step is always drawn: the line that stays on the screen should be true.
+      guard step == stepCount || seconds - lastDrawn >= Self.secondsBetweenDraws else { return "" }
+      lastDrawn = seconds
+      statusShown = true
+      return "\r" + status + "\u{1B}[K"
+    case .lines(let every):
+      let interval = every > 0 ? every : max(1, stepCount / 50)
+      guard step.isMultiple(of: interval) || step == stepCount else { return "" }
+      return
+        "step \(step)/\(stepCount)  loss \(Format.fixed(record.task, 4))  norm \(Format.fixed(record.gradientNorm, 3))  "
+        + "rate \(Self.scientific(record.learningRate))  \(progress)\n"
+    case .json: return ""
+    }
+  }
+
+  // MARK: Parts
+
+  private mutating func note(_ event: RunEvent, at seconds: Double) {
+    switch event {
+    case .began(let name, let firstStep, let steps, _):
+      (run, stepCount, step) = (name, steps, firstStep)
+      pace.begin(step: firstStep, at: seconds)
+    case .state(.running, _):
+      // The wait for workers and for loading belongs to no step.
+      pace.begin(step: step, at: seconds)
+    case .stepped(let record):
+      step = record.step
+      pace.note(step: step, tokens: record.tokens, at: seconds)
+      // The cross-entropy alone, which compares with the validation loss.
+      smoothed.add(record.task)
+      chart.add(training: record.task, step: step)
+    case .evaluated(let record): chart.add(validation: record.loss, step: record.step)
+    case .state, .placed, .saved, .said: break
+    }
+  }
+
+  /// Lines above the redrawn one.
+  private mutating func block(_ text: String) -> String {
+    guard case .terminal = style, statusShown else { return text + "\n" }
+    return "\r\u{1B}[K\(text)\n\(status)"
+  }
+
+  private mutating func end(_ state: RunState, _ reason: String) -> String {
+    var text = statusShown ? "\n" : ""
+    statusShown = false
+    text += "run \(run) " + (state == .cancelled ? "was cancelled" : state.rawValue)
+    if step > 0 { text += " after step \(step)" }
+    text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
+    let columns = if case .terminal(let columns) = style { columns } else { 80 }
+    let drawn = chart.text(columns: min(columns - 1, 80), rows: 12)
+    return drawn.isEmpty ? text : text + "\n" + drawn + "\n"
+  }
+
+  /// `demo  ██████░░░░  412/1000  loss 2.1034  11.2k tokens/s  588 left, 2:14`, cut to the terminal.
+  private var status: String {
+    guard case .terminal(let columns) = style else { return "" }
+    let tail = "  \(step)/\(stepCount)  loss \(Format.fixed(smoothed.value, 4))  \(progress)"
+    let room = columns - 1 - run.count - 2 - tail.count
+    let bar = room >= 8 ? "  " + Self.bar(share: Double(step) / Double(max(1, stepCount)), columns: min(30, room)) : ""
+    return String((run + bar + tail).prefix(max(0, columns - 1)))
+  }
+
+  private var progress: String {
+    let left = stepCount - step
+    guard let pace = pace.now else { return "\(left) left" }
+    return "\(Format.compact(pace.tokensPerSecond)) tokens/s  \(left) left, "
+      + Format.duration(seconds: Double(left) * pace.secondsPerStep)
+  }
+
+  private static func line(_ entry: RosterEntry) -> String {
+    let worker = entry.worker
+    return "  \(worker.name) (pid \(worker.process) on \(worker.host)): experts \(Format.ranges(entry.experts)), "
+      + "units \(Format.ranges(entry.units))"
+      // 0: the worker shares the cores with others of the run on its machine.
+      + (worker.threads > 0 ? ", \(worker.threads) thread\(worker.threads == 1 ? "" : "s")" : "")
+  }
+
+  private static func bar(share: Double, columns: Int) -> String {
+    let full = min(columns, max(0, Int((share * Double(columns)).rounded(.down))))
+    return String(repeating: "█", count: full) + String(repeating: "░", count: columns - full)
+  }
+
+  /// `3.0e-03`
+  private static func scientific(_ value: Double) -> String {
+    guard value > 0, value.isFinite else { return "0" }
+    var mantissa = value, exponent = 0
+    while mantissa < 1 { (mantissa, exponent) = (mantissa * 10, exponent - 1) }
+    while mantissa >= 9.95 { (mantissa, exponent) = (mantissa / 10, exponent + 1) }
+    return "\(Format.fixed(mantissa, 1))e\(exponent)"
+  }
+}
+
+/// The loss without the noise of single batches: an exponential mean over about 20 steps, unbiased at the start.
+struct SmoothedLoss: Sendable {
+  private static let keep = 0.95
+  private var sum = 0.0
+  private var weight = 0.0
+
+  mutating func add(_ loss: Double) {
+    // One step that is no number would hide all that follow.
+    guard loss.isFinite else { return }
+    sum = Self.keep * sum + (1 - Self.keep) * loss
+    weight = Self.keep * weight + (1 - Self.keep)
+  }
+
+  var value: Double { weight > 0 ? sum / weight : .nan }
+}
+
+/// How fast steps go, over the last few seconds: recent enough to follow a change, long enough to be steady.
+struct Pace: Sendable {
+  private static let windowSeconds = 15.0
+  /// Steps that the window keeps, however fast they are.
+  private static let windowCount = 256
+  private var marks: [(step: Int, seconds: Double, tokens: Int)] = []
+
+  mutating func begin(step: Int, at seconds: Double) { marks = [(step, seconds, 0)] }
+
+  mutating func note(step: Int, tokens: Int, at seconds: Double) {
+    marks.append((step, seconds, tokens))
+    // Two marks at least stay, so that a run of slow steps has a pace too.
+    while marks.count > 2, seconds - marks[1].seconds > Self.windowSeconds || marks.count > Self.windowCount {
+      marks.removeFirst()
+    }
+  }
+
+  var now: (tokensPerSecond: Double, secondsPerStep: Double)? {
+    guard let first = marks.first, let last = marks.last, last.step > first.step, last.seconds > first.seconds else {
+      return nil
+    }
+    // By step, not by event: a follower may have missed some.
+    let secondsPerStep = (last.seconds - first.seconds) / Double(last.step - first.step)
+    let tokensPerStep = Double(marks.dropFirst().reduce(0) { $0 + $1.tokens }) / Double(marks.count - 1)
+    return (tokensPerStep / secondsPerStep, secondsPerStep)
+  }
+}

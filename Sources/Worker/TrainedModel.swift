@@ -1,0 +1,93 @@
+// A checkpoint's model, whole, on this machine: for writing text and for measuring, which need no coordinator.
+
+import Checkpoint
+import Configuration
+import Data
+import Foundation
+import Kernels
+import Model
+import Training
+
+package final class TrainedModel {
+  /// The checkpoint's folder.
+  package let path: String
+  package let manifest: CheckpointManifest
+  /// Newer checkpoints that were passed over, and why.
+  package let skipped: [String]
+  package let vocabulary: Int
+  private let parameters: ParameterBuffer
+  private let weights: Weights
+  private let team: Team
+  private let experts: LocalExperts
+
+  /// - Parameters:
+  ///   - place: a checkpoint's folder, or a run's, whose newest checkpoint that verifies is taken.
+  ///   - threads: 0 takes all cores.
+  package init(_ place: String, threads: Int) throws {
+    BLAS.useOneThread()
+    let reader = try CheckpointReader(place)
+    (path, manifest, skipped) = (reader.path, reader.manifest, reader.skipped)
+    // The configuration may leave the vocabulary to the dataset; the table of embeddings always knows.
+    let embedding = try reader.shape(of: "model/embed/weight")
+    vocabulary = embedding[0]
+    let model = manifest.configuration.model
+    let owned = Array(0..<model.experts)
+    parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
+    try parameters.forEachTensor { entry, values in
+      if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
+    }
+    weights = Weights(parameters, model)
+    team = Team(laneCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount)
+    experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
+  }
+
+  /// Continues a prompt, handing over each token as it is drawn.
+  package func generate(
+    prompt: [Int32], count: Int, _ options: SamplingOptions, each: (Int32) throws -> Void
+  ) throws {
+    let sizes = Sizes(manifest.configuration.model, vocabulary: vocabulary)
+    let decoder = Decoder(sizes, weights: weights, team: team, exchange: experts)
+    try TextGenerator(decoder, options).generate(prompt: prompt, count: count, each: each)
+  }
+
+  package struct Evaluation: Equatable, Sendable {
+    package var losses: Losses
+    package var sequences: Int
+    package var tokens: Int
+  }
+
+  /// Losses over sequences of a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
+  /// as in training give the same bits as in training.
+  package func evaluate(data: String, sequences: Int?, progress: (Int, Int) -> Void = { _, _ in }) throws -> Evaluation
+  {
+    let configuration = manifest.configuration
+    let length = configuration.data.sequenceLength
+    let dataset = try Dataset(path: data)
+    guard dataset.vocabulary <= vocabulary else {
+      throw JobError.vocabulary(model: vocabulary, dataset: dataset.vocabulary, path: data)
+    }
+    let split = dataset.split(.validation)
+    let source = LanguageModelSource(split, length: length)
+    guard source.sequenceCount > 0 else {
+      throw DataError.tooSmall(path: data, split: "validation", tokens: split.tokenCount, needed: length + 1)
+    }
+    let model = LanguageModel(
+      Sizes(configuration.model, vocabulary: vocabulary), maximumTokens: length, recompute: .always, memoryLimit: 0,
+      team: team, exchange: experts)
+    let count = min(sequences ?? source.sequenceCount, source.sequenceCount)
+    var tree = UnitTree<LossSums>(unitCount: count)
+    var tokens: [Int32] = [], targets: [Int32] = []
+    for unit in 0..<count {
+      try source.read(unit * source.sequenceCount / count, tokens: &tokens, targets: &targets)
+      let report = try tokens.withUnsafeBufferPointer { tokens in
+        try targets.withUnsafeBufferPointer { targets in
+          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights)
+        }
+      }
+      tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
+      progress(unit + 1, count)
+    }
+    return Evaluation(
+      losses: Losses(tree.total!, configuration.model), sequences: count, tokens: count * length)
+  }
+}

@@ -1,0 +1,52 @@
+// `ress coordinator` and `ress worker`: processes that serve until they are told to end.
+
+import Configuration
+import Daemon
+import Foundation
+import Glibc
+import Kernels
+import Shell
+import Transport
+import Wire
+import Worker
+
+func coordinator(_ arguments: Arguments) throws -> ExitCode {
+  Interrupt.block()
+  let listen = arguments.text("--listen") ?? CommandTable.standardAddress
+  var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
+  options.insecure = arguments.has("--insecure")
+  options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
+  options.log = { Log.write($0) }
+  let daemon = try CoordinatorDaemon(options)
+  daemon.start()
+  Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
+  let signal = Interrupt.wait()
+  Log.write("ends, on \(signal)")
+  daemon.stop()
+  return .done
+}
+
+func worker(_ arguments: Arguments) throws -> ExitCode {
+  Interrupt.block()
+  if arguments.has("--end-with-input") { Leash.follow() }
+  let host = ProcessInfo.processInfo.hostName
+  let description = WorkerDescription(
+    name: arguments.text("--name") ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
+    // 0: an equal share of the cores, which only a run can know.
+    threads: arguments.whole("--threads") ?? 0, fingerprint: Fingerprint.measure(), program: Version.program)
+  var options = WorkerNetwork.Options(
+    coordinator: arguments.text("--coordinator") ?? CommandTable.standardAddress,
+    listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
+  options.insecure = arguments.has("--insecure")
+  options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
+  options.log = { Log.write($0) }
+  let process = try WorkerProcess(options)
+  Interrupt.whenRequested { signal in
+    Log.write("ends, on \(signal)")
+    process.leave(reason: "it was told to end (\(signal))")
+    exit(ExitCode.done.rawValue)
+  }
+  let reason = process.run()
+  Log.write("ends: \(reason)")
+  return .failed
+}

@@ -1,0 +1,64 @@
+// Ctrl-C and SIGTERM, in the two forms that commands need: a question to ask in a loop, or something to wait for.
+
+import Glibc
+import Synchronization
+
+enum Interrupt {
+  private static let numbers = [SIGINT, SIGTERM, SIGHUP]
+  private static let count = Atomic<Int>(0)
+
+  // MARK: A question
+
+  /// Call once, at the start of a command whose loop looks at `isRequested`. Who asks twice means at once.
+  static func install() {
+    // A first use in the handler would initialise it there, with a lock that the interrupted thread might hold.
+    _ = count.load(ordering: .relaxed)
+    for number in numbers {
+      signal(number) { number in
+        if Interrupt.count.wrappingAdd(1, ordering: .relaxed).oldValue > 0 { _exit(128 + number) }
+      }
+    }
+  }
+
+  static var isRequested: Bool { count.load(ordering: .relaxed) > 0 }
+
+  // MARK: Something to wait for
+
+  /// Call once, before any thread is started: threads inherit the mask, and only `wait` then takes the signals.
+  static func block() {
+    var set = signals
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+  }
+
+  /// Waits for a signal and names it.
+  static func wait() -> String {
+    var set = signals, number: Int32 = 0
+    while sigwait(&set, &number) != 0 {}
+    return String(cString: strsignal(number)) + " (signal \(number))"
+  }
+
+  /// Calls `body` on a thread of its own when the first signal comes.
+  static func whenRequested(_ body: @escaping @Sendable (String) -> Void) {
+    final class Box: Sendable {
+      let body: @Sendable (String) -> Void
+      init(_ body: @escaping @Sendable (String) -> Void) { self.body = body }
+    }
+    var thread = pthread_t()
+    let status = pthread_create(
+      &thread, nil,
+      { argument in
+        let box = Unmanaged<Box>.fromOpaque(argument!).takeRetainedValue()
+        box.body(Interrupt.wait())
+        return nil
+      }, Unmanaged.passRetained(Box(body)).toOpaque())
+    precondition(status == 0, "cannot start a thread: error \(status)")
+    pthread_detach(thread)
+  }
+
+  private static var signals: sigset_t {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for number in numbers { sigaddset(&set, number) }
+    return set
+  }
+}

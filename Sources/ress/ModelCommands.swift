@@ -1,0 +1,71 @@
+// `ress generate` and `ress evaluate`: what one does with a trained model.
+
+import Data
+import Shell
+import Training
+import Worker
+
+func generate(_ arguments: Arguments) throws -> ExitCode {
+  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
+  for sentence in model.skipped { Terminal.complain(sentence) }
+  var options = SamplingOptions()
+  options.temperature = arguments.real("--temperature") ?? options.temperature
+  options.topP = arguments.real("--top-p") ?? options.topP
+  options.seed = UInt64(arguments.whole("--seed") ?? 1)
+  options.forbidden = [ByteTokenizer.separator]
+  let prompt = arguments.text("--prompt") ?? ""
+  Terminal.write(prompt)
+  var writer = CharacterWriter()
+  try model.generate(
+    prompt: [ByteTokenizer.separator] + ByteTokenizer.encode(prompt), count: arguments.whole("--tokens") ?? 400, options
+  ) { token in
+    if let byte = UInt8(exactly: token) { Terminal.write(writer.text(after: byte)) }
+  }
+  Terminal.write(writer.rest() + "\n")
+  return .done
+}
+
+/// Bytes one by one to text that a terminal can show: a character is written when its last byte has come.
+struct CharacterWriter {
+  private var waiting: [UInt8] = []
+
+  mutating func text(after byte: UInt8) -> String {
+    // A byte that begins a character ends the one before it, whole or not.
+    let ended = byte & 0xC0 != 0x80 ? rest() : ""
+    waiting.append(byte)
+    let needed = byte < 0x80 ? 1 : waiting[0] >= 0xF0 ? 4 : waiting[0] >= 0xE0 ? 3 : waiting[0] >= 0xC0 ? 2 : 1
+    return ended + (waiting.count >= needed ? rest() : "")
+  }
+
+  /// What waits for more bytes, as it is.
+  mutating func rest() -> String {
+    defer { waiting = [] }
+    return String(decoding: waiting, as: UTF8.self)
+  }
+}
+
+func evaluate(_ arguments: Arguments) throws -> ExitCode {
+  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
+  for sentence in model.skipped { Terminal.complain(sentence) }
+  let data = arguments.text("--data") ?? model.manifest.configuration.data.path
+  let isShown = Terminal.isTerminal && !arguments.has("--json")
+  let result = try model.evaluate(data: data, sequences: arguments.whole("--sequences")) { done, total in
+    if isShown { Terminal.write("\r\(done)/\(total) sequences\u{1B}[K") }
+  }
+  if isShown { Terminal.write("\r\u{1B}[K") }
+  let bits = result.losses.task / 0.693_147_180_559_945_3  // ln 2
+  if arguments.has("--json") {
+    Terminal.print(
+      JSONText.object([
+        ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(data)),
+        ("validation_loss", .real(result.losses.task)), ("bits", .real(bits)), ("sequences", .whole(result.sequences)),
+        ("tokens", .whole(result.tokens)),
+      ]))
+  } else {
+    Terminal.print(
+      "\(model.path) on \(data): validation loss \(Format.fixed(result.losses.task, 4)) nats a token "
+        + "(\(Format.fixed(bits, 3)) bits), \(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
+    )
+  }
+  return .done
+}

@@ -1,0 +1,52 @@
+// What `ress train` was asked for, checked before anything starts.
+
+import Configuration
+import Foundation
+import Shell
+import Wire
+
+struct RunRequest {
+  var configuration: RunConfiguration
+  var resume: Submission.Resume
+
+  init(_ arguments: Arguments) throws(ConfigurationError) {
+    var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
+    // After --set, because an option of its own is the plainer word.
+    for (option, path) in [("--workers", "cluster.workers"), ("--threads", "cluster.threads")] {
+      if let value = arguments.text(option) {
+        overrides.append(ConfigurationOverride(option: option, path: path, value: value))
+      }
+    }
+    configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
+    resume =
+      switch arguments.text("--resume") {
+      case nil: .no
+      case "": .newest
+      case .some(let path): .checkpoint(path: path)
+      }
+  }
+
+  var submission: Submission { Submission(configuration: configuration, resume: resume) }
+
+  /// `checkpoints/RUN`
+  var folder: String { "\(configuration.checkpoint.directory)/\(configuration.run)" }
+
+  /// Threads of each worker where all of them share this machine.
+  func threadsPerWorker(cores: Int) -> Int {
+    let asked = configuration.cluster.threads
+    return asked > 0 ? asked : max(1, cores / configuration.cluster.workers)
+  }
+
+  /// The same with paths that mean the same in every folder: a coordinator and its workers were started elsewhere.
+  var anywhere: RunRequest {
+    var request = self
+    request.configuration.data.path = Self.absolute(configuration.data.path)
+    request.configuration.checkpoint.directory = Self.absolute(configuration.checkpoint.directory)
+    if case .checkpoint(let path) = resume { request.resume = .checkpoint(path: Self.absolute(path)) }
+    return request
+  }
+
+  private static func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+  }
+}

@@ -1,0 +1,37 @@
+// Standard output and standard error, written whole and at once: a redrawn line must not wait in a buffer, and a
+// reader that went away (`ress … | head`) is no reason for a stack trace.
+
+import Glibc
+
+enum Terminal {
+  static func print(_ line: String) { write(line + "\n") }
+
+  /// Text as it is, to standard output.
+  static func write(_ text: String) { write(text, to: STDOUT_FILENO) }
+
+  /// An error for a person, to standard error.
+  static func complain(_ message: String, by program: String? = "ress") {
+    write((program.map { $0 + ": " } ?? "") + message + "\n", to: STDERR_FILENO)
+  }
+
+  static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+  /// The width of the terminal; 80 where it does not say.
+  static var columns: Int {
+    var size = winsize()
+    guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+    return Int(size.ws_col)
+  }
+
+  private static func write(_ text: String, to descriptor: Int32) {
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+      let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count > 0 {
+        bytes = bytes.dropFirst(count)
+      } else if errno != EINTR {
+        return
+      }
+    }
+  }
+}

@@ -1,0 +1,89 @@
+// `ress train`: a run on this machine, with a coordinator inside and workers as children, or one that is handed to a
+// coordinator elsewhere. Both are watched in the same way.
+
+import Configuration
+import Daemon
+import Foundation
+import Glibc
+import RunFolder
+import Shell
+import Transport
+import Wire
+
+func train(_ arguments: Arguments) throws -> ExitCode {
+  let request = try RunRequest(arguments)
+  let view = RunWatch.view(json: arguments.has("--json"))
+  Interrupt.install()
+  if let address = arguments.text("--coordinator") {
+    let client = try CoordinatorClient(address)
+    return try RunWatch.follow(request.anywhere, client, view: view)
+  }
+  return try LocalRun.train(request, view: view)
+}
+
+enum LocalRun {
+  static func train(_ request: RunRequest, view: RunView) throws -> ExitCode {
+    let configuration = request.configuration
+    try Durable.makeFolder(request.folder)
+    // Sockets have short paths, and a name that nobody else has.
+    let sockets = try TemporaryFolder(name: "ress-train")
+    defer { sockets.remove() }
+
+    let log = try LogFile(request.folder + "/coordinator.log")
+    var options = CoordinatorDaemon.Options(listen: "ipc://\(sockets.path)/coordinator", program: Version.program)
+    options.patienceSeconds = configuration.cluster.patienceSeconds
+    options.log = log.write
+    let daemon = try CoordinatorDaemon(options)
+    daemon.start()
+    defer { daemon.stop() }
+
+    let workers = try LocalWorkers(
+      count: configuration.cluster.workers, threads: request.threadsPerWorker(cores: MachineProbe.cores()),
+      coordinator: daemon.endpoint, sockets: sockets.path, logs: request.folder)
+    // Before the coordinator ends, which would otherwise miss their goodbyes.
+    defer { workers.end() }
+    let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: configuration.cluster.patienceSeconds)
+    return try RunWatch.follow(request, client, view: view, workers: workers)
+  }
+}
+
+enum RunWatch {
+  /// Submits the run and shows it until it has ended. Ctrl-C cancels it.
+  static func follow(
+    _ request: RunRequest, _ client: CoordinatorClient, view: RunView, workers: LocalWorkers? = nil
+  ) throws -> ExitCode {
+    var view = view
+    var verdict = RunVerdict()
+    var isCancelling = false
+    func show(_ event: RunEvent) { Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds)) }
+
+    let run = try client.submit(request.submission)
+    try client.follow(run.description) {
+      if Interrupt.isRequested, !isCancelling {
+        isCancelling = true
+        show(.said("cancelling the run; Ctrl-C once more ends at once"))
+      }
+      var isHopeless = false
+      for sentence in workers?.newlyEnded() ?? [] {
+        show(.said(sentence))
+        // A run that has its workers ends by the coordinator's word, which knows more.
+        if !verdict.hasWorkers { isHopeless = true }
+      }
+      return isCancelling || isHopeless
+    } event: { event in
+      verdict.note(event)
+      show(event)
+    }
+    return verdict.exitCode ?? .failed
+  }
+
+  /// The view that suits where standard output goes.
+  static func view(json: Bool) -> RunView {
+    if json { return RunView(.json) }
+    return Terminal.isTerminal ? RunView(.terminal(columns: Terminal.columns)) : RunView(.lines(every: 0))
+  }
+}
+
+extension Instant {
+  fileprivate var seconds: Double { Double(nanoseconds) * 1e-9 }
+}

@@ -1,0 +1,83 @@
+// A configuration printed and read back, and the page that is made from the same schema.
+
+import Configuration
+import Foundation
+import Testing
+
+@Suite struct `Printing a configuration` {
+  @Test func `a configuration reads back as it was printed`() throws {
+    var configuration = RunConfiguration()
+    configuration.run = "x-1"
+    configuration.model.width = 96
+    configuration.model.vocabulary = 1000
+    configuration.model.sharedExpert = true
+    configuration.model.smoothWeight = 0.1 + 0.2
+    configuration.data.path = "data/ü \"quoted\" \\ \t: # \u{85}\u{2028} x.h5"
+    configuration.training.seed = .max
+    configuration.training.bpttSegments = 3
+    configuration.training.recompute = .always
+    configuration.optimizer.epsilon = 1e-300
+    configuration.optimizer.schedule = .constant
+    configuration.cluster.patienceSeconds = 2.5
+    #expect(try decode(ConfigurationEncoder.yaml(configuration)) == configuration)
+  }
+
+  @Test(arguments: [
+    "null", "true", "12", "1e3", "~", "-x", "- x", "a b", "é", "a: b", "/tmp/x", "x", "[x]", "*x", "&x", "!x", "%x",
+    "'x'",
+  ])
+  func `any text survives`(text: String) throws {
+    var configuration = RunConfiguration()
+    configuration.data.path = text
+    #expect(try decode(ConfigurationEncoder.yaml(configuration)).data.path == text)
+  }
+
+  @Test func `every key stands with what it means`() {
+    let text = ConfigurationEncoder.yaml(RunConfiguration())
+    for section in ConfigurationSchema.sections {
+      for field in section.fields {
+        #expect(text.contains("\(field.name): "))
+        #expect(text.contains("# \(field.documentation)"))
+      }
+    }
+  }
+
+  @Test func `the schema names every field of a run, under its own name`() {
+    // Values without children are fields; structures are sections. A new field of RunConfiguration fails here until the schema has it.
+    var expected: [String] = []
+    for child in Mirror(reflecting: RunConfiguration()).children {
+      let name = snakeCase(child.label ?? "")
+      let inner = Mirror(reflecting: child.value)
+      if inner.displayStyle == .struct, !(child.value is String) {
+        expected += inner.children.map { "\(name).\(snakeCase($0.label ?? ""))" }
+      } else {
+        expected.append(name)
+      }
+    }
+    let known = ConfigurationSchema.sections.flatMap { section in section.fields.map(section.path(of:)) }
+    #expect(known == expected)
+  }
+
+  @Test func `docs/configuration.md is what the schema says`() throws {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let page = try String(contentsOf: root.appending(path: "docs/configuration.md"), encoding: .utf8)
+    #expect(
+      page == ConfigurationReference.markdown(),
+      "run `ress config reference > docs/configuration.md` and commit the page")
+  }
+
+  private func snakeCase(_ name: String) -> String {
+    name.map { $0.isUppercase ? "_" + $0.lowercased() : String($0) }.joined()
+  }
+}
+
+@Suite struct `Nearest names` {
+  @Test(arguments: [
+    ("tain", "train"), ("trian", "train"), ("worke", "worker"), ("Train", "train"), ("evalute", "evaluate"), ("x", nil),
+    ("banana", nil), ("", nil),
+  ])
+  func `a slip of the finger finds its name, and nonsense finds none`(name: String, expected: String?) {
+    #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
+  }
+}

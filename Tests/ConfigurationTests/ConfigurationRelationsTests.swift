@@ -1,0 +1,56 @@
+// Rules that name two fields.
+
+import Configuration
+import Testing
+
+@Suite struct `Rules between fields` {
+  @Test func `the width is a multiple of the heads, and a hint names the next one`() {
+    #expect(
+      problems(minimal + "model:\n  width: 65\n  heads: 4\n") == [
+        "c.yaml:5:10: the width must be a multiple of the heads, and 65 is not one of 4; take a width of 68"
+      ])
+  }
+
+  @Test func `a token cannot reach more experts than there are`() {
+    #expect(
+      problems(minimal + "model:\n  experts: 2\n  active_experts: 3\n") == [
+        "c.yaml:5:19: a token cannot reach 3 experts of 2; lower active_experts or raise experts"
+      ])
+  }
+
+  @Test func `a batch is whole units`() {
+    #expect(
+      problems(minimal + "training: {batch_sequences: 7, unit_sequences: 2}\n") == [
+        "c.yaml:3:48: batch_sequences must be a multiple of unit_sequences, and 7 is not one of 2; take a batch of 8"
+      ])
+  }
+
+  @Test func `every worker has a unit`() throws {
+    #expect(
+      problems(minimal + "training: {batch_sequences: 4, unit_sequences: 2}\ncluster: {workers: 3}\n") == [
+        "c.yaml:4:20: 3 workers have only 2 units a step to share (batch_sequences / unit_sequences); "
+          + "raise batch_sequences or lower workers"
+      ])
+    #expect(
+      try decode(minimal + "training: {batch_sequences: 4, unit_sequences: 2}\ncluster: {workers: 2}\n").cluster.workers
+        == 2)
+  }
+
+  @Test func `a rule broken against a default points to the field that was given`() {
+    #expect(problems(minimal + "model: {heads: 5}\n").first?.hasPrefix("c.yaml:3:16: the width must be") == true)
+  }
+
+  @Test func `a rule broken by an option names the option`() {
+    let reported = problems(minimal + "model: {heads: 4}\n", ["model.width=30"])
+    #expect(reported.first?.hasPrefix("--set model.width=30: the width must be a multiple of the heads") == true)
+  }
+
+  @Test func `a rule over a value that was refused stays silent`() {
+    #expect(
+      problems(minimal + "model: {width: abc, heads: 5}\n") == ["c.yaml:3:16: expected a whole number, found 'abc'"])
+  }
+
+  @Test func `checkpoints need a folder`() {
+    #expect(problems(minimal + "checkpoint: {directory: \"\"}\n").first?.contains("checkpoints need a folder") == true)
+  }
+}

@@ -1,0 +1,84 @@
+// `ress` as a process: exit codes, what goes to standard output and what to standard error.
+
+import Configuration
+import Foundation
+import Testing
+
+/// A finished `ress`.
+struct Finished {
+  var code: Int32
+  var output: String
+  var errors: String
+}
+
+/// Runs `ress` with these words and waits for it. The program lies beside the test bundle.
+func ress(_ words: [String], folder: URL? = nil) throws -> Finished {
+  let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+  let process = Process()
+  process.executableURL = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+  process.arguments = words
+  process.currentDirectoryURL = folder
+  let output = Pipe(), errors = Pipe()
+  (process.standardOutput, process.standardError) = (output, errors)
+  process.standardInput = FileHandle.nullDevice
+  try process.run()
+  // Standard error of these commands fits into a pipe's buffer, so reading one after the other cannot block.
+  let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+  let complaints = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+  process.waitUntilExit()
+  return Finished(code: process.terminationStatus, output: text, errors: complaints)
+}
+
+@Suite struct `The program` {
+  @Test func `version and help end with 0 and go to standard output`() throws {
+    let version = try ress(["--version"])
+    #expect(version.code == 0 && version.output == "ress \(Version.number)\n" && version.errors.isEmpty)
+    for command in [["help"], ["train", "--help"], ["data", "prepare", "--help"], ["help", "checkpoint", "show"]] {
+      let help = try ress(command)
+      #expect(help.code == 0 && help.output.contains("Usage: ress") && help.errors.isEmpty)
+    }
+  }
+
+  @Test func `wrong use ends with 2 and names the nearest command`() throws {
+    let finished = try ress(["trian", "x.yaml"])
+    #expect(finished.code == 2 && finished.output.isEmpty)
+    #expect(finished.errors == "ress: Unknown command 'trian'; did you mean 'train'?\nTry 'ress help'.\n")
+    #expect(try ress([]).code == 2)
+  }
+
+  @Test func `a configuration's mistakes end with 2, each with its place`() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "ress-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    try "data: {path: x}\nmodel:\n  structre_rank: 3\n  width: abc\n"
+      .write(to: folder.appending(path: "c.yaml"), atomically: true, encoding: .utf8)
+    let finished = try ress(["config", "show", "c.yaml"], folder: folder)
+    #expect(finished.code == 2 && finished.output.isEmpty)
+    #expect(
+      finished.errors == """
+        c.yaml:3:3: unknown key 'structre_rank' in 'model'; did you mean 'structure_rank'?
+        c.yaml:4:10: expected a whole number, found 'abc'
+
+        """)
+  }
+
+  @Test func `what config show prints is a configuration with the same values`() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "ress-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let path = folder.appending(path: "c.yaml").path
+    try "data: {path: x}\n".write(toFile: path, atomically: true, encoding: .utf8)
+    let shown = try ress(["config", "show", path, "--set", "model.width=64"])
+    #expect(shown.code == 0)
+    let configuration = try ConfigurationDecoder.decode(text: shown.output, name: "shown")
+    #expect(configuration.model.width == 64 && configuration.data.path == "x")
+  }
+
+  @Test func `the doctor finds this machine usable, for people and for programs`() throws {
+    let finished = try ress(["doctor"])
+    #expect(finished.code == 0, "\(finished.output)")
+    #expect(finished.output.contains("GFLOP/s"))
+    let json = try JSONSerialization.jsonObject(with: Data(try ress(["doctor", "--json"]).output.utf8))
+    #expect((json as? [String: Any])?["usable"] as? Bool == true)
+  }
+}

@@ -1,0 +1,173 @@
+// Words to commands, and the hints that a slip of the finger gets.
+
+import Shell
+import Testing
+
+@Suite struct `The command line` {
+  @Test func `options may stand before, between and after the words`() throws {
+    for words in [
+      ["train", "c.yaml", "--workers", "2", "--json"], ["train", "--workers=2", "c.yaml", "--json"],
+      ["train", "--json", "--workers", "2", "c.yaml"], ["train", "--json", "--workers", "2", "--", "c.yaml"],
+    ] {
+      let arguments = try run(words)
+      #expect(arguments.command.name == "train")
+      #expect(arguments.words == ["c.yaml"])
+      #expect(arguments.whole("--workers") == 2)
+      #expect(arguments.has("--json"))
+      #expect(arguments.whole("--threads") == nil)
+      #expect(!arguments.has("--resume"))
+    }
+  }
+
+  @Test func `an option that repeats keeps its order, and others may not repeat`() throws {
+    #expect(try run(["train", "c", "--set", "a.b=1", "--set=c.d=2=3"]).texts("--set") == ["a.b=1", "c.d=2=3"])
+    #expect(complaint(["train", "c", "--workers", "1", "--workers", "2"]) == "--workers is given twice")
+  }
+
+  @Test func `resume may name a checkpoint or none`() throws {
+    #expect(try run(["train", "c.yaml", "--resume"]).text("--resume") == "")
+    #expect(try run(["train", "c.yaml", "--resume", "checkpoints/a"]).text("--resume") == "checkpoints/a")
+    #expect(try run(["train", "c.yaml", "--resume", "--json"]).text("--resume") == "")
+    #expect(try run(["train", "--resume=checkpoints/a", "c.yaml"]).text("--resume") == "checkpoints/a")
+    let early = try run(["train", "--resume", "c.yaml"])
+    #expect(early.text("--resume") == "")
+    #expect(early.words == ["c.yaml"])
+  }
+
+  @Test func `two words make a command`() throws {
+    let arguments = try run(["data", "prepare", "a", "b", "--out", "d.h5", "--validation", "0.1"])
+    #expect(arguments.command.name == "data prepare")
+    #expect(arguments.words == ["a", "b"])
+    #expect(arguments.real("--validation") == 0.1)
+  }
+
+  @Test(arguments: [
+    (["tarin"], "Unknown command 'tarin'; did you mean 'train'?\nTry 'ress help'."),
+    (["banana"], "Unknown command 'banana'\nTry 'ress help'."),
+    (["--json", "train"], "Options come after the command, and '--json' comes first\nTry 'ress help'."),
+    (["data"], "'data' needs one of: prepare, show\nTry 'ress data --help'."),
+    (["data", "prepar"], "Unknown command 'data prepar'; did you mean 'prepare'?\nTry 'ress data --help'."),
+    (["train"], "CONFIG is missing: A run's configuration, such as configs/demo.yaml.\nTry 'ress train --help'."),
+    (["train", "a", "b"], "'b' is one word too many\nTry 'ress train --help'."),
+    (
+      ["train", "a", "--wokers", "2"],
+      "Unknown option '--wokers' of 'train'; did you mean '--workers'?\nTry 'ress train --help'."
+    ),
+    (["train", "a", "-j"], "Unknown option '-j' of 'train'\nTry 'ress train --help'."),
+    (["train", "a", "--workers"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
+    (["train", "a", "--workers", "--json"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
+    (
+      ["train", "a", "--workers", "two"],
+      "--workers must be a whole number from 1 to 4096, and is 'two'\nTry 'ress train --help'."
+    ),
+    (
+      ["train", "a", "--workers", "-1"],
+      "--workers must be a whole number from 1 to 4096, and is '-1'\nTry 'ress train --help'."
+    ),
+    (["train", "a", "--json=yes"], "--json takes no value\nTry 'ress train --help'."),
+    (["train", "a", "--resume="], "--resume= needs a value after the '='\nTry 'ress train --help'."),
+    (
+      ["generate", "c", "--top-p", "1.5"],
+      "--top-p must be a number from 0 to 1, and is '1.5'\nTry 'ress generate --help'."
+    ),
+    (
+      ["generate", "c", "--top-p", "nan"],
+      "--top-p must be a number from 0 to 1, and is 'nan'\nTry 'ress generate --help'."
+    ),
+    (
+      ["data", "prepare", "a", "--out", "b", "--split-by", "rang"],
+      "--split-by must be one of range, documents, and is 'rang'; did you mean 'range'?\nTry 'ress data prepare --help'."
+    ),
+    (["data", "prepare", "a"], "--out D.h5 is missing: The dataset to write.\nTry 'ress data prepare --help'."),
+  ])
+  func `wrong use says what was wrong and where help is`(words: [String], message: String) {
+    #expect(throws: UsageError.self) { try ArgumentParser().parse(words) }
+    do throws(UsageError) {
+      _ = try ArgumentParser().parse(words)
+    } catch {
+      #expect(error.description == message)
+    }
+  }
+
+  @Test func `no word at all lists the commands`() {
+    #expect(complaint([])?.hasPrefix("No command is given; there is: train, coordinator, worker, data,") == true)
+  }
+
+  @Test(arguments: [["--version"], ["version"]])
+  func `the version can be asked for`(words: [String]) throws {
+    guard case .version = try ArgumentParser().parse(words) else {
+      Issue.record("not understood as a question for the version")
+      return
+    }
+  }
+
+  private func run(_ words: [String]) throws -> Arguments {
+    guard case .run(let arguments) = try ArgumentParser().parse(words) else {
+      throw UsageError("not a command to run")
+    }
+    return arguments
+  }
+
+  private func complaint(_ words: [String]) -> String? {
+    do throws(UsageError) {
+      _ = try ArgumentParser().parse(words)
+      return nil
+    } catch {
+      return error.message
+    }
+  }
+}
+
+@Suite struct `Help` {
+  @Test(arguments: CommandTable.all.map(\.name))
+  func `every command has a page with usage, options, defaults and two examples`(name: String) throws {
+    let page = try help(name.split(separator: " ").map(String.init) + ["--help"])
+    let command = try #require(CommandTable.all.first { $0.name == name })
+    #expect(page.hasPrefix("Usage: ress \(name)"))
+    for option in command.options {
+      #expect(page.contains("\n  \(option.name)"))
+      if let standard = option.standard { #expect(joined(page).contains("Default: \(standard).")) }
+    }
+    #expect(command.examples.count >= 2)
+    #expect(
+      page.split(separator: "\n").allSatisfy { $0.count <= 96 || $0.contains("ress \(name) ") }, "a line is too long")
+    #expect(try help(["help"] + name.split(separator: " ").map(String.init)) == page)
+  }
+
+  @Test func `examples of help parse as the commands that they show`() throws {
+    for command in CommandTable.all {
+      for example in command.examples {
+        // Up to a pipe or a redirection, and quotes as a shell takes them.
+        let line = String(example.command.prefix { $0 != "|" && $0 != ">" })
+        let words = line.replacing(/'[^']*'/, with: "quoted").split(separator: " ").map(String.init)
+        #expect(words.first == "ress")
+        guard case .run(let arguments) = try ArgumentParser().parse(Array(words.dropFirst())) else {
+          Issue.record("\(example.command) runs nothing")
+          continue
+        }
+        #expect(arguments.command.name == command.name)
+      }
+    }
+  }
+
+  @Test func `the overview names every command and the exit codes`() throws {
+    let page = try help(["help"])
+    for command in CommandTable.all { #expect(page.contains("\n  \(command.name) ")) }
+    #expect(page.contains("0 done, 1 failed, 2 wrong use, 3 a run cannot be placed"))
+    #expect(try help(["--help"]) == page)
+  }
+
+  @Test func `a group's help lists its commands`() throws {
+    let page = try help(["data", "--help"])
+    #expect(page.contains("data prepare"))
+    #expect(page.contains("data show"))
+    #expect(try help(["help", "data"]) == page)
+  }
+
+  private func help(_ words: [String]) throws -> String {
+    guard case .help(let page) = try ArgumentParser().parse(words) else { throw UsageError("no help") }
+    return page
+  }
+
+  private func joined(_ page: String) -> String { page.split(whereSeparator: \.isWhitespace).joined(separator: " ") }
+}

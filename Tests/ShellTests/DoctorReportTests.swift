@@ -1,0 +1,79 @@
+// The doctor's judgement over machines that we do not have.
+
+import Shell
+import Testing
+
+private func healthy() -> MachineFacts {
+  var facts = MachineFacts()
+  facts.program = "ress 0.1.0"
+  facts.system = "Linux 6.1"
+  facts.libraries = [.init("libzmq", "4.3.4"), .init("OpenBLAS", "0.3.21", "1 thread a call")]
+  facts.processor = "A CPU"
+  facts.processorFlags = ["avx2", "fma"]
+  facts.openBLASCore = "Haswell"
+  facts.kernelClone = "x86-64-v3"
+  facts.fingerprint = "Haswell/x86-64-v3/1234"
+  facts.cores = 2
+  facts.memoryBytes = 8 << 30
+  facts.availableMemoryBytes = 6 << 30
+  facts.temporary = .init(path: "/tmp", isWritable: true, freeBytes: 10 << 30)
+  facts.checkpoints = .init(path: "checkpoints", isWritable: true, freeBytes: 10 << 30)
+  facts.gigaflops = 50
+  facts.openFileLimit = 1024
+  return facts
+}
+
+@Suite struct `The doctor` {
+  @Test func `a healthy machine is good in every line`() {
+    let report = DoctorReport(healthy())
+    #expect(report.isUsable)
+    #expect(report.findings.allSatisfy { $0.verdict == .good && $0.remedy.isEmpty })
+    #expect(report.text.hasSuffix("All good. Next: make demo, or ress train --help"))
+    #expect(report.text.contains("50.0 GFLOP/s a core"))
+    #expect(report.text.contains("A CPU, 2 cores, avx2 fma"))
+  }
+
+  @Test func `what stops a run is told apart from what slows it`() {
+    var facts = healthy()
+    facts.processorFlags = []
+    facts.availableMemoryBytes = 100 << 20
+    #expect(DoctorReport(facts).isUsable)
+    #expect(DoctorReport(facts).text.hasSuffix("Runs work here; 2 things could be better."))
+
+    facts.ipcFailure = "bind failed"
+    facts.checkpoints.isWritable = false
+    let report = DoctorReport(facts)
+    #expect(!report.isUsable)
+    #expect(report.text.contains("2 checks failed"))
+    #expect(report.text.contains("→ change its owner, or set checkpoint.directory"))
+  }
+
+  @Test func `every finding that is not good says what to do`() {
+    var facts = healthy()
+    facts.processorFlags = []
+    facts.gigaflops = 1
+    facts.availableMemoryBytes = 0
+    facts.openFileLimit = 64
+    facts.temporary = .init(path: "/tmp", isWritable: false, freeBytes: 0)
+    facts.checkpoints = .init(path: "checkpoints", isWritable: true, freeBytes: 1)
+    facts.ipcFailure = "no"
+    let bad = DoctorReport(facts).findings.filter { $0.verdict != .good }
+    #expect(bad.count == 7)
+    #expect(bad.allSatisfy { !$0.remedy.isEmpty })
+  }
+
+  @Test func `an OpenBLAS that fell back to old kernels is noticed`() {
+    var facts = healthy()
+    facts.openBLASCore = "Prescott"
+    #expect(DoctorReport(facts).text.contains("unset OPENBLAS_CORETYPE"))
+    facts.processorFlags = ["sse4_2"]
+    #expect(!DoctorReport(facts).text.contains("unset OPENBLAS_CORETYPE"))
+  }
+
+  @Test func `programs read the same as JSON`() {
+    let json = DoctorReport(healthy()).json
+    #expect(
+      json.hasPrefix(
+        #"{"usable": true, "checks": [{"check": "ress", "verdict": "ok", "found": "ress 0.1.0", "remedy": ""}"#))
+  }
+}

@@ -1,0 +1,40 @@
+#!/bin/bash
+# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo.
+# Says nothing and needs no rights where all is there.
+set -euo pipefail
+
+packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev pkg-config)
+[ "${1:-}" = --demo ] && packages+=(bible-kjv)
+
+if ! command -v swift >/dev/null; then
+  echo "ress needs Swift 6.2 or newer, and 'swift' is not on the PATH: see https://www.swift.org/install/linux/" >&2
+  exit 1
+fi
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "This is not a Debian system, so nothing was installed. ress needs the development files of" >&2
+  echo "ZeroMQ 4.3, OpenBLAS, HDF5 1.10 (serial), libyaml and OpenSSL's libcrypto, and pkg-config." >&2
+  # Whoever installed them another way can go on.
+  pkg-config --exists libzmq openblas hdf5 yaml-0.1 libcrypto 2>/dev/null || exit 1
+  exit 0
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+  state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$state" = installed ] || missing+=("$package")
+done
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if ! command -v sudo >/dev/null; then
+    echo "Missing packages: ${missing[*]}. Install them as root: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo)
+fi
+
+echo "Installing ${missing[*]}"
+"${as_root[@]}" apt-get update -qq
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
