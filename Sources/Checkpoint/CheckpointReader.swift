@@ -15,8 +15,12 @@ package final class CheckpointReader {
 
   /// A checkpoint's folder, or a run's, whose newest checkpoint that verifies is taken.
   package init(_ place: String) throws(CheckpointError) {
-    do throws(FolderError) { (path, manifest, skipped) = try CheckpointFolder.resolve(place) } catch { throw .folder(error) }
-    do throws(HDF5Error) { model = try HDF5File.open(path + "/" + CheckpointFolder.modelName) } catch { throw .hdf5(error) }
+    do throws(FolderError) { (path, manifest, skipped) = try CheckpointFolder.resolve(place) } catch {
+      throw .folder(error)
+    }
+    do throws(HDF5Error) { model = try HDF5File.open(path + "/" + CheckpointFolder.modelName) } catch {
+      throw .hdf5(error)
+    }
   }
 
   package func contains(_ name: String) -> Bool { model.contains(name) }

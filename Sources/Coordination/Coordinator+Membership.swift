@@ -19,7 +19,8 @@ extension Coordinator {
     lastWorker += 1
     let id = WorkerID(lastWorker)
     members[peer] = Member(id: id, peer: peer, description: description, lastHeard: now)
-    actions.append(.log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
+    actions.append(
+      .log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
     actions.append(.send(peer, .welcome(worker: id, patienceSeconds: patience.inSeconds)))
   }
 

@@ -69,7 +69,9 @@ extension Coordinator {
     let wanted = configuration.cluster.workers
     let free = members.values.filter { $0.run == nil }.sorted { $0.id < $1.id }
     guard free.count >= wanted else {
-      let present = free.isEmpty ? "none is here" : "\(free.count) are here: " + free.map(\.description.name).joined(separator: ", ")
+      let present =
+        free.isEmpty
+        ? "none is here" : "\(free.count) are here: " + free.map(\.description.name).joined(separator: ", ")
       return change(run.id, to: .placing, "waits for \(wanted) workers; \(present)", &actions)
     }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
@@ -84,7 +86,8 @@ extension Coordinator {
       return change(run.id, to: .placing, reason, &actions)
     }
     lastGeneration += 1
-    let units = Placement.share(configuration.training.batchSequences / configuration.training.unitSequences, among: wanted)
+    let units = Placement.share(
+      configuration.training.batchSequences / configuration.training.unitSequences, among: wanted)
     let experts = Placement.share(configuration.model.experts, among: wanted)
     let roster = workers.enumerated().map { place, member in
       RosterEntry(worker: member.description, units: units[place], experts: Array(experts[place]))
@@ -99,7 +102,8 @@ extension Coordinator {
       members[member.peer]!.run = run.id
       let assignment = Assignment(
         run: run.id, generation: lastGeneration, configuration: configuration, roster: roster, index: place,
-        threads: configuration.cluster.threads, checkpoint: run.checkpoint, firstStep: run.firstStep, folder: runs[index].folder)
+        threads: configuration.cluster.threads, checkpoint: run.checkpoint, firstStep: run.firstStep,
+        folder: runs[index].folder)
       actions.append(.send(member.peer, .assigned(assignment)))
     }
   }
@@ -111,7 +115,9 @@ extension Coordinator {
     let run = runs[index]
     let from = run.firstStep > 0 ? "goes on from step \(run.firstStep)" : "begins"
     change(run.id, to: .running, "\(from) with \(run.roster.count) workers", &actions)
-    for id in run.roster { if let peer = self.member(id)?.peer { actions.append(.send(peer, .begin(generation: run.generation))) } }
+    for id in run.roster {
+      if let peer = self.member(id)?.peer { actions.append(.send(peer, .begin(generation: run.generation))) }
+    }
   }
 
   mutating func stepDone(_ member: Member, _ record: StepRecord, _ actions: inout [Action]) {

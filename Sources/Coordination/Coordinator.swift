@@ -136,7 +136,9 @@ package struct Coordinator: Sendable {
       guard let member = members.removeValue(forKey: peer) else { return }
       actions.append(.log("worker \(member.description.spoken) left: \(reason)"))
       if let run = member.run {
-        end(run, .failed, "worker \(member.description.spoken) left at step \(member.heartbeat.step): \(reason)", &actions)
+        end(
+          run, .failed, "worker \(member.description.spoken) left at step \(member.heartbeat.step): \(reason)", &actions
+        )
       }
     case .ready(let generation): report(peer, generation, &actions) { $0.workerReady($1, &$2) }
     case .stepDone(let generation, let record): report(peer, generation, &actions) { $0.stepDone($1, record, &$2) }
@@ -158,7 +160,8 @@ package struct Coordinator: Sendable {
     _ body: (inout Coordinator, Member, inout [Action]) -> Void
   ) {
     guard let member = members[peer] else { return strangeWorker(peer, &actions) }
-    guard let id = member.run, let run = runs.first(where: { $0.id == id }), run.generation == generation, !run.state.isEnd
+    guard let id = member.run, let run = runs.first(where: { $0.id == id }), run.generation == generation,
+      !run.state.isEnd
     else { return }
     body(&self, member, &actions)
   }

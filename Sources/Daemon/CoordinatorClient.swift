@@ -54,7 +54,8 @@ package final class CoordinatorClient {
 
   /// Hands over every event of a run, from its first on, until it has ended. `interrupted` is asked several times a second;
   /// where it says yes the run is cancelled, once.
-  package func follow(_ run: String, interrupted: () -> Bool = { false }, event: (RunEvent) -> Void) throws(ClientError) {
+  package func follow(_ run: String, interrupted: () -> Bool = { false }, event: (RunEvent) -> Void) throws(ClientError)
+  {
     send(.follow(run: run))
     var cancelled = false
     var lastSign = MonotonicClock.now

@@ -95,7 +95,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     while !port.isIdle && MonotonicClock.now < deadline {
       port.wait(nil, timeoutMilliseconds: 20)
       let now = MonotonicClock.now
-      port.receive(at: now) { _, _ in } unreadable: { _, _ in }
+      port.receive(at: now) { _, _ in
+      } unreadable: { _, _ in
+      }
       port.tick(at: now)
     }
   }
@@ -154,7 +156,8 @@ enum RunPreparation {
           return .refused(
             reason: steps.isEmpty
               ? "there is nothing to resume: \(folder) holds no checkpoint"
-              : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why")
+              : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
+          )
         }
       case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
       }
@@ -181,7 +184,9 @@ enum RunPreparation {
     func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
       x == y ? nil : "\(key) was \(x) and is \(y) now"
     }
-    if old.model != new.model { return "the model section differs from the checkpoint's; use the configuration it was trained with" }
+    if old.model != new.model {
+      return "the model section differs from the checkpoint's; use the configuration it was trained with"
+    }
     return sentence("training.seed", old.training.seed, new.training.seed)
       ?? sentence("training.batch_sequences", old.training.batchSequences, new.training.batchSequences)
       ?? sentence("training.unit_sequences", old.training.unitSequences, new.training.unitSequences)

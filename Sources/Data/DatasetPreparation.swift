@@ -47,7 +47,9 @@ package struct DatasetPreparation {
     guard total > 0 else { throw .noText(sources: sources) }
     let aside = output + ".tmp"
     let parent = (output as NSString).deletingLastPathComponent
-    do { if !parent.isEmpty { try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true) } } catch {
+    do {
+      if !parent.isEmpty { try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true) }
+    } catch {
       throw .file(action: "create", path: parent, reason: error.localizedDescription)
     }
     defer { unlink(aside) }
@@ -162,7 +164,9 @@ package struct DatasetPreparation {
       let names: [String]
       if isFolder.boolValue {
         let inside = (manager.enumerator(atPath: source)?.allObjects as? [String]) ?? []
-        names = inside.filter { !$0.split(separator: "/").contains { $0.hasPrefix(".") } }.sorted().map { source + "/" + $0 }
+        names = inside.filter { !$0.split(separator: "/").contains { $0.hasPrefix(".") } }.sorted().map {
+          source + "/" + $0
+        }
       } else {
         names = [source]
       }

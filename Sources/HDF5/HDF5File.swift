@@ -112,7 +112,9 @@ package final class HDF5File {
     Turn.begin()
     defer { Turn.end() }
     let parents = try creatingParents(name)
-    guard let _ = Handle(H5Gcreate2(file.id, name, parents.id, 0, 0), H5Gclose) else { throw fail(name, "no such group") }
+    guard let _ = Handle(H5Gcreate2(file.id, name, parents.id, 0, 0), H5Gclose) else {
+      throw fail(name, "no such group")
+    }
   }
 
   // MARK: tensors
@@ -133,7 +135,8 @@ package final class HDF5File {
   package func shape(of name: String) throws(HDF5Error) -> [Int] {
     Turn.begin()
     defer { Turn.end() }
-    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose), let space = Handle(H5Dget_space(dataset.id), H5Sclose)
+    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose),
+      let space = Handle(H5Dget_space(dataset.id), H5Sclose)
     else { throw fail(name, "there is no such dataset") }
     let rank = H5Sget_simple_extent_ndims(space.id)
     guard rank >= 0 else { throw fail(name, "it has no shape") }
@@ -190,7 +193,8 @@ package final class HDF5File {
   package func text(_ name: String) throws(HDF5Error) -> String {
     Turn.begin()
     defer { Turn.end() }
-    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), let type = Handle(H5Aget_type(attribute.id), H5Tclose),
+    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose),
+      let type = Handle(H5Aget_type(attribute.id), H5Tclose),
       H5Tget_class(type.id) == H5T_STRING, H5Tis_variable_str(type.id) == 0
     else { throw fail(name, "there is no such text attribute") }
     var bytes = [UInt8](repeating: 0, count: H5Tget_size(type.id))
@@ -202,7 +206,8 @@ package final class HDF5File {
     Turn.begin()
     defer { Turn.end() }
     var value: Int64 = 0
-    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), H5Aread(attribute.id, ress_h5_int64(), &value) >= 0
+    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose),
+      H5Aread(attribute.id, ress_h5_int64(), &value) >= 0
     else { throw fail(name, "there is no such number attribute") }
     return Int(value)
   }
@@ -215,11 +220,12 @@ package final class HDF5File {
   package func createList(_ name: String, _ width: IntegerWidth) throws(HDF5Error) -> HDF5List {
     Turn.begin()
     defer { Turn.end() }
-    let type = switch width {
-    case .bits16: ress_h5_uint16_file()
-    case .bits32: ress_h5_uint32_file()
-    case .bits64: ress_h5_uint64_file()
-    }
+    let type =
+      switch width {
+      case .bits16: ress_h5_uint16_file()
+      case .bits32: ress_h5_uint32_file()
+      case .bits64: ress_h5_uint64_file()
+      }
     let parents = try creatingParents(name)
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
       H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0,
@@ -277,7 +283,8 @@ package final class HDF5List {
     Turn.begin()
     defer { Turn.end() }
     guard added > 0 else { return }
-    guard H5Dset_extent(dataset.id, [hsize_t(count + added)]) >= 0, let space = Handle(H5Dget_space(dataset.id), H5Sclose),
+    guard H5Dset_extent(dataset.id, [hsize_t(count + added)]) >= 0,
+      let space = Handle(H5Dget_space(dataset.id), H5Sclose),
       H5Sselect_hyperslab(space.id, H5S_SELECT_SET, [hsize_t(count)], nil, [hsize_t(added)], nil) >= 0,
       write(dataset.id, space.id) >= 0
     else { throw fail("it cannot be extended") }

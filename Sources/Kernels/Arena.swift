@@ -74,7 +74,9 @@ package final class Arena {
   package func reals(_ count: Int) -> RealPointer { take(count, of: Real.self) }
   package func indices(_ count: Int) -> UnsafeMutablePointer<Int32> { take(count, of: Int32.self) }
   package func shorts(_ count: Int) -> UnsafeMutablePointer<UInt16> { take(count, of: UInt16.self) }
-  package func matrix(_ rows: Int, _ columns: Int) -> Matrix { Matrix(reals(rows * columns), rows: rows, columns: columns) }
+  package func matrix(_ rows: Int, _ columns: Int) -> Matrix {
+    Matrix(reals(rows * columns), rows: rows, columns: columns)
+  }
 
   /// Nil where the temporary folder refuses; the arena then takes memory, which the caller would have preferred anyway.
   private static func mapUnlinkedFile(byteCount: Int) -> UnsafeMutableRawPointer? {

@@ -12,7 +12,9 @@ package enum BLAS {
   package static var configuration: String { String(cString: openblas_get_config()) }
 
   /// c (m, n) = a (m, k) · bᵀ, b (n, k): a linear map with PyTorch's weight layout. `adding` keeps what c held.
-  package static func multiplyTransposed(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false) {
+  package static func multiplyTransposed(
+    _ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false
+  ) {
     precondition(a.columns == b.columns && c.rows == a.rows && c.columns == b.rows, shapes(a, b, c))
     gemm(CblasNoTrans, CblasTrans, c.rows, c.columns, a.columns, scale, a, b, adding, c)
   }
@@ -24,7 +26,8 @@ package enum BLAS {
   }
 
   /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows.
-  package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false) {
+  package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false)
+  {
     precondition(a.rows == b.rows && c.rows == a.columns && c.columns == b.columns, shapes(a, b, c))
     gemm(CblasTrans, CblasNoTrans, c.rows, c.columns, a.rows, scale, a, b, adding, c)
   }

@@ -67,7 +67,9 @@ package final class Decoder {
       tables.finish(current)
       span = current
       position += count
-      if position == newTokens.count { head.logits(activations.last, row: current.rows.upperBound - 1, weights, into: logits) }
+      if position == newTokens.count {
+        head.logits(activations.last, row: current.rows.upperBound - 1, weights, into: logits)
+      }
       if current.rows.upperBound == sizes.segment { closeSegment() }
     }
     return UnsafeBufferPointer(start: logits.pointer, count: sizes.vocabulary)

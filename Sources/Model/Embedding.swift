@@ -20,7 +20,9 @@ package struct Embedding {
   }
 
   /// Adds to the rows of `embed` that the tokens name, in token order.
-  func backward(_ tokens: UnsafePointer<Int32>, rows: Range<Int>, _ w: Weights, _ a: Activations, dh: Matrix, _ d: Weights) {
+  func backward(
+    _ tokens: UnsafePointer<Int32>, rows: Range<Int>, _ w: Weights, _ a: Activations, dh: Matrix, _ d: Weights
+  ) {
     let width = Int64(sizes.width)
     for row in rows {
       let token = Int(tokens[row])

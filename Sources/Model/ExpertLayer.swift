@@ -89,7 +89,8 @@ package struct ExpertLayer {
       }
     }
     try exchange.forward(
-      site, rows: sent[rows: 0..<rowCount], counts: a.countsByExpert(sizes.experts), into: a.outputs[rows: 0..<rowCount],
+      site, rows: sent[rows: 0..<rowCount], counts: a.countsByExpert(sizes.experts),
+      into: a.outputs[rows: 0..<rowCount],
       keep: keep)
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
@@ -139,7 +140,8 @@ package struct ExpertLayer {
       let first = rows.lowerBound
       let dy_TD = Matrix(dy.row(lane), rows: rows.count, columns: sizes.width)
       ress_router_backward(
-        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.top + first * sizes.active, a.weights.row(first),
+        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.top + first * sizes.active,
+        a.weights.row(first),
         a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance, dlogits.row(first))
       BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD)
       for row in rows {

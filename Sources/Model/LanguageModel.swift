@@ -104,7 +104,8 @@ package final class LanguageModel {
         a.last, rowCount: span.rows.count, targets: targets.baseAddress! + index * sizes.segment, w, scale: scales.task,
         dh: dh, gradient: d)
       try segment.backward(
-        first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory, d)
+        first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
+        d)
       if let bpttSegments, index > 0, index % bpttSegments == 0 { dmemory.clear() }
     }
     if sizes.slots > 0 {
@@ -122,7 +123,9 @@ package final class LanguageModel {
   ) throws -> Report {
     let spans = spans(of: tokens.count)
     var task = 0.0
-    var result = try forward(tokens, spans, unit: unit, sequence: sequence, w) { _ in false } segmentDone: { index, a in
+    var result = try forward(tokens, spans, unit: unit, sequence: sequence, w) { _ in
+      false
+    } segmentDone: { index, a in
       task += head.loss(
         a.last, rowCount: spans[index].rows.count, targets: targets.baseAddress! + index * sizes.segment, w)
     }
@@ -134,7 +137,9 @@ package final class LanguageModel {
   /// Every logit of a sequence, (tokens, V); for tests and export checks, since training never holds them all.
   package func logits(tokens: UnsafeBufferPointer<Int32>, _ w: Weights, into out: Matrix) throws {
     let spans = spans(of: tokens.count)
-    _ = try forward(tokens, spans, unit: 0, sequence: 0, w) { _ in false } segmentDone: { index, a in
+    _ = try forward(tokens, spans, unit: 0, sequence: 0, w) { _ in
+      false
+    } segmentDone: { index, a in
       for row in spans[index].rows {
         let place = index * sizes.segment + row
         head.logits(a.last, row: row, w, into: out[rows: place..<place + 1])
@@ -174,7 +179,9 @@ package final class LanguageModel {
         tokens.baseAddress! + index * sizes.segment, site, span, tables, w, a, exchange: exchange, keep: keep(index))
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
       for t in 0..<sizes.steps {
-        if t > 0 { report.losses.smooth += segment.step.graph.smoothness(span, a.steps[t].graph, previous: a.steps[t - 1].graph) }
+        if t > 0 {
+          report.losses.smooth += segment.step.graph.smoothness(span, a.steps[t].graph, previous: a.steps[t - 1].graph)
+        }
         let experts = a.steps[t].experts
         for row in span.rows {
           let logsum = Double(experts.logsums[row])

@@ -85,7 +85,8 @@ package final class LocalExperts: ExpertExchange {
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
     reserveScratch(pieces)
     let calls = pieces.map { piece in
-      guard let call = kept.removeValue(forKey: ExpertCall(site: site, expert: piece.expert)), call.rows == piece.rows.count
+      guard let call = kept.removeValue(forKey: ExpertCall(site: site, expert: piece.expert)),
+        call.rows == piece.rows.count
       else { preconditionFailure("no forward of expert \(piece.expert) at \(site) with \(piece.rows.count) rows") }
       return call
     }

@@ -73,7 +73,8 @@ package struct MemoryWrite {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
-      ress_rmsnorm_forward(Int64(rows.count), Int64(sizes.width), h.row(first), w.poolNorm, a.z.row(first), a.rstd + first)
+      ress_rmsnorm_forward(
+        Int64(rows.count), Int64(sizes.width), h.row(first), w.poolNorm, a.z.row(first), a.rstd + first)
       BLAS.multiplyTransposed(pooledQuery, a.z[rows: rows], into: a.probabilities[columns: rows])
     }
   }

@@ -27,7 +27,9 @@ package enum CheckpointFolder {
     for file in manifest.files {
       let path = aside + "/" + file.name
       let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-      guard let size = attributes?[.size] as? Int else { throw .missing(path: path, hint: "a worker said it was saved") }
+      guard let size = attributes?[.size] as? Int else {
+        throw .missing(path: path, hint: "a worker said it was saved")
+      }
       guard size == file.byteCount else {
         throw .damaged(path: path, problem: "\(size) bytes where the worker wrote \(file.byteCount)")
       }
@@ -116,7 +118,9 @@ package enum CheckpointFolder {
   }
 
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over.
-  package static func newestVerified(_ folder: String) -> (path: String, manifest: CheckpointManifest, skipped: [String])? {
+  package static func newestVerified(_ folder: String) -> (
+    path: String, manifest: CheckpointManifest, skipped: [String]
+  )? {
     var skipped: [String] = []
     for step in steps(folder).reversed() {
       let path = finished(folder, step: step)
@@ -130,7 +134,9 @@ package enum CheckpointFolder {
   }
 
   /// A checkpoint folder from what a user wrote: that folder, or the newest of a run's folder.
-  package static func resolve(_ path: String) throws(FolderError) -> (path: String, manifest: CheckpointManifest, skipped: [String]) {
+  package static func resolve(_ path: String) throws(FolderError) -> (
+    path: String, manifest: CheckpointManifest, skipped: [String]
+  ) {
     let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
       return (trimmed, try verify(trimmed), [])

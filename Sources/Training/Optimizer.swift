@@ -52,7 +52,8 @@ package final class Optimizer {
         owned.append(
           Owned(
             entry: entry, values: parameters.dense + entry.offset, first: arena.reals(entry.count),
-            second: arena.reals(entry.count), expert: nil, gradientOffset: entry.offset - mine.lowerBound, chunks: chunks))
+            second: arena.reals(entry.count), expert: nil, gradientOffset: entry.offset - mine.lowerBound,
+            chunks: chunks))
       }
       for (expert, entries) in blocks.enumerated() where experts.contains(expert) {
         for (entry, chunks) in entries {

@@ -105,7 +105,8 @@ package final class ControlConnection {
   }
 
   /// All replies that have come. `restarted` is called where the coordinator is another process than before.
-  package func receive(at now: Instant, reply: (Reply) -> Void, restarted: () -> Void, unreadable: (WireError) -> Void) {
+  package func receive(at now: Instant, reply: (Reply) -> Void, restarted: () -> Void, unreadable: (WireError) -> Void)
+  {
     while let frames = socket.receive() {
       guard let first = frames.first else { continue }
       do throws(WireError) {

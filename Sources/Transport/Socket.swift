@@ -161,7 +161,9 @@ package final class Socket {
       let size = zmq_msg_size(&message)
       if frames.count < frameLimit {
         let payload = Payload(byteCount: size)
-        if size > 0 { payload.bytes.copyMemory(from: UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: size)) }
+        if size > 0 {
+          payload.bytes.copyMemory(from: UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: size))
+        }
         frames.append(payload)
       }
       if zmq_msg_more(&message) == 0 { return frames }
@@ -195,7 +197,9 @@ package enum Poller {
   /// Waits until a socket has a message, the wake-up was signalled, or the time is over.
   package static func wait(_ sockets: [Socket], _ wake: WakeUp?, timeoutMilliseconds: Int) {
     var items = sockets.map { zmq_pollitem_t(socket: $0.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0) }
-    if let wake { items.append(zmq_pollitem_t(socket: nil, fd: wake.descriptor, events: Int16(ZMQ_POLLIN), revents: 0)) }
+    if let wake {
+      items.append(zmq_pollitem_t(socket: nil, fd: wake.descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
+    }
     _ = zmq_poll(&items, Int32(items.count), timeoutMilliseconds)
     wake?.clear()
   }

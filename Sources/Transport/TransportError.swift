@@ -38,7 +38,8 @@ package enum EndpointPolicy {
       guard endpoint.utf8.count > 6 else { throw .badEndpoint(endpoint) }
       // sockaddr_un holds 108 bytes, its last one 0.
       guard endpoint.utf8.count - 6 < 108 else {
-        throw .cannotBind(endpoint: endpoint, reason: "the path has more than 107 bytes, which Unix sockets cannot take")
+        throw .cannotBind(
+          endpoint: endpoint, reason: "the path has more than 107 bytes, which Unix sockets cannot take")
       }
       return
     }

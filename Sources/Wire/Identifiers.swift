@@ -65,7 +65,8 @@ package struct PeerID: Hashable, Sendable, Comparable, CustomStringConvertible {
 
   package var description: String {
     let printable = bytes.allSatisfy { $0 > 0x20 && $0 < 0x7f }
-    return printable ? String(decoding: bytes, as: UTF8.self) : bytes.map { String($0, radix: 16) }.joined(separator: ".")
+    return printable
+      ? String(decoding: bytes, as: UTF8.self) : bytes.map { String($0, radix: 16) }.joined(separator: ".")
   }
 
   package static func < (left: Self, right: Self) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }

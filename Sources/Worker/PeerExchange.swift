@@ -280,7 +280,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     let words = message.payload.words
     let perExpert = (0..<experts).map { Int(words[$0]) }
     let pieces = ExpertPiece.split(perExpert)
-    guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount else {
+    guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
+    else {
       throw refuse("rows for experts that live elsewhere")
     }
     let rows = Matrix(message.payload.reals + experts, rows: rowCount, columns: width)
@@ -297,7 +298,9 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   }
 
   private func nextOfRound(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
-    if let index = early.firstIndex(where: { $0.header.round == UInt64(round.number) }) { return early.remove(at: index) }
+    if let index = early.firstIndex(where: { $0.header.round == UInt64(round.number) }) {
+      return early.remove(at: index)
+    }
     while true {
       let message = try link.receive(awaited: awaited, in: phase)
       if message.header.round == UInt64(round.number) { return message }

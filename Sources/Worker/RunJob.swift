@@ -147,7 +147,9 @@ package final class RunJob {
       tensors.append(NamedTensor(name: "optimizer/second/" + entry.name, shape: entry.shape, values: owned.second))
     }
     var files = [try writer.writeShard(assignment.index, tensors)]
-    if assignment.index == 0 { files.append(try writer.writeModel(RunJob.shards(trainer.plan, trainer.parameters.layout))) }
+    if assignment.index == 0 {
+      files.append(try writer.writeModel(RunJob.shards(trainer.plan, trainer.parameters.layout)))
+    }
     network.report(.saved(generation: assignment.generation, step: step, files: files))
   }
 
@@ -162,7 +164,9 @@ package final class RunJob {
       shards.append(("optimizer/second/" + entry.name, shard))
     }
     for entry in layout.dense { add(entry, plan.denseRanges.firstIndex { $0.contains(entry.offset) } ?? 0) }
-    for (expert, entries) in layout.experts.enumerated() { for entry in entries { add(entry, plan.expertOwners[expert]) } }
+    for (expert, entries) in layout.experts.enumerated() {
+      for entry in entries { add(entry, plan.expertOwners[expert]) }
+    }
     return shards
   }
 

@@ -117,7 +117,11 @@ package final class WorkerNetwork: @unchecked Sendable {
       now = MonotonicClock.now
 
       // Data first: rows are what somebody waits for.
-      data.receive(at: now) { mailbox.put(.data($0)) } unreadable: { options.log($0) }
+      data.receive(at: now) {
+        mailbox.put(.data($0))
+      } unreadable: {
+        options.log($0)
+      }
       let items = outgoing.withLock { waiting in
         defer { waiting = [] }
         return waiting
@@ -133,7 +137,9 @@ package final class WorkerNetwork: @unchecked Sendable {
         apply(session.receive(reply, at: now), at: now)
       } restarted: {
         apply(session.coordinatorRestarted(at: now), at: now)
-      } unreadable: { options.log("\($0)") }
+      } unreadable: {
+        options.log("\($0)")
+      }
       apply(session.tick(heartbeat.withLock { $0 }, at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
@@ -170,8 +176,13 @@ package final class WorkerNetwork: @unchecked Sendable {
     while !(control.isIdle && data.isIdle) && MonotonicClock.now < deadline {
       Poller.wait([control.socket] + data.sockets, nil, timeoutMilliseconds: 20)
       let now = MonotonicClock.now
-      data.receive(at: now) { _ in } unreadable: { _ in }
-      control.receive(at: now) { _ in } restarted: {} unreadable: { _ in }
+      data.receive(at: now) { _ in
+      } unreadable: { _ in
+      }
+      control.receive(at: now) { _ in
+      } restarted: {
+      } unreadable: { _ in
+      }
       control.tick(at: now)
       data.tick(at: now)
     }

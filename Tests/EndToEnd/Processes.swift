@@ -36,7 +36,8 @@ final class Running {
   var family: [Int32] {
     var parents: [Int32: Int32] = [:]
     for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
-      guard let identifier = Int32(name), let status = try? String(contentsOfFile: "/proc/\(name)/stat", encoding: .utf8),
+      guard let identifier = Int32(name),
+        let status = try? String(contentsOfFile: "/proc/\(name)/stat", encoding: .utf8),
         let close = status.lastIndex(of: ")")
       else { continue }
       parents[identifier] = status[close...].split(separator: " ").dropFirst(2).first.flatMap { Int32($0) }
@@ -52,7 +53,9 @@ final class Running {
 
   /// SIGKILL to all of them at once.
   func killAll() {
-    for identifier in family where process.isRunning || identifier != process.processIdentifier { kill(identifier, SIGKILL) }
+    for identifier in family where process.isRunning || identifier != process.processIdentifier {
+      kill(identifier, SIGKILL)
+    }
   }
 
   /// Waits for its end; nil where it takes longer than `seconds`, after which it is killed.

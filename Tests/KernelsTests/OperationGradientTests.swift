@@ -188,7 +188,8 @@
             g.weights, support, supportCounts, Array(dout[..<(rows * capacity)]), dweights, cachedKeys + x[1], &dscores,
             &dqueries)
           ress_graph_backward_keys(
-            Int64(rows), Int64(capacity), Int64(rank), Int64(cached), scale, g.neighbours, g.counts, dscores, x[0], &dkeys)
+            Int64(rows), Int64(capacity), Int64(rank), Int64(cached), scale, g.neighbours, g.counts, dscores, x[0],
+            &dkeys)
           return [dqueries, dkeys]
         }
       ).check("graph")
@@ -285,7 +286,8 @@
       let bias = random(experts, seed: 9, scale: 0.1)
       let balance = random(experts, seed: 10)
       let zScale = 0.3
-      func forward(_ logits: [Double]) -> (top: [Int32], weights: [Double], probabilities: [Double], logsums: [Double]) {
+      func forward(_ logits: [Double]) -> (top: [Int32], weights: [Double], probabilities: [Double], logsums: [Double])
+      {
         var top = [Int32](repeating: 0, count: rows * active)
         var weights = zeros(rows * active), probabilities = zeros(rows * experts), logsums = zeros(rows)
         ress_router_forward(

@@ -71,9 +71,11 @@ import Testing
         slots: Int64(slots), cached: Int64(tokens - 1))
       var support = [UInt16](repeating: 0, count: used), count = [UInt16](repeating: 0, count: 1)
       var weights = [Real](repeating: 0, count: used), out = [Real](repeating: 0, count: 1)
-      var scratch = [Real](repeating: 0, count: 2 * (tokens + slots)), order = [Int32](repeating: 0, count: tokens + slots)
+      var scratch = [Real](repeating: 0, count: 2 * (tokens + slots)),
+        order = [Int32](repeating: 0, count: tokens + slots)
       ress_attention_forward(
-        &shape, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure, 1, 0, &support,
+        &shape, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure, 1, 0,
+        &support,
         &count, &weights, &out, &scratch, &order)
       let expected = sparsemax((keys + slotKeys).map { Double($0) }, kept: kept, tokens: tokens)
       let ours = Dictionary(uniqueKeysWithValues: (0..<Int(count[0])).map { (Int(support[$0]), Double(weights[$0])) })
@@ -83,7 +85,9 @@ import Testing
     }
   }
 
-  @Test func `the router takes the largest biased logits, the smaller index among equals, and weighs them without the bias`() {
+  @Test
+  func `the router takes the largest biased logits, the smaller index among equals, and weighs them without the bias`()
+  {
     let logits: [Real] = [1, 3, 3, 0, 2]
     let bias: [Real] = [2, 0, 0, 4, 0]
     var top = [Int32](repeating: -1, count: 3), weights = [Real](repeating: 0, count: 3)

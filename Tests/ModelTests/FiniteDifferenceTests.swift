@@ -13,16 +13,66 @@
     /// memory's way across segments. What the cache itself adds is checked against PyTorch's values (GoldenTests).
     static let cases: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
       ("one segment", { $0.segment = 24 }),
-      ("one segment, one step", { $0.segment = 24; $0.steps = 1 }),
-      ("one segment without recency", { $0.segment = 24; $0.recencyTaps = 1 }),
-      ("a shared expert", { $0.segment = 24; $0.sharedExpert = true }),
-      ("one expert", { $0.segment = 24; $0.experts = 1; $0.activeExperts = 1 }),
-      ("all experts active", { $0.segment = 24; $0.activeExperts = 4 }),
-      ("no neighbours by score", { $0.segment = 24; $0.graphDegree = 0 }),
-      ("every key kept", { $0.segment = 24; $0.keys = 64; $0.graphDegree = 64 }),
-      ("no memory", { $0.segment = 24; $0.memorySlots = 0 }),
-      ("memory over three segments", { $0.cache = 0; $0.recencyTaps = 1 }),
-      ("memory over ten segments", { $0.segment = 2; $0.cache = 0; $0.recencyTaps = 1 }),
+      (
+        "one segment, one step",
+        {
+          $0.segment = 24; $0.steps = 1
+        }
+      ),
+      (
+        "one segment without recency",
+        {
+          $0.segment = 24; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "a shared expert",
+        {
+          $0.segment = 24; $0.sharedExpert = true
+        }
+      ),
+      (
+        "one expert",
+        {
+          $0.segment = 24; $0.experts = 1; $0.activeExperts = 1
+        }
+      ),
+      (
+        "all experts active",
+        {
+          $0.segment = 24; $0.activeExperts = 4
+        }
+      ),
+      (
+        "no neighbours by score",
+        {
+          $0.segment = 24; $0.graphDegree = 0
+        }
+      ),
+      (
+        "every key kept",
+        {
+          $0.segment = 24; $0.keys = 64; $0.graphDegree = 64
+        }
+      ),
+      (
+        "no memory",
+        {
+          $0.segment = 24; $0.memorySlots = 0
+        }
+      ),
+      (
+        "memory over three segments",
+        {
+          $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "memory over ten segments",
+        {
+          $0.segment = 2; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
     ]
 
     @Test(arguments: cases.indices)

@@ -38,7 +38,8 @@ final class TinyModel {
   }
 
   init(
-    _ configuration: ModelConfiguration = TinyModel.base, vocabulary: Int = 13, maximumTokens: Int = 20, threads: Int = 1,
+    _ configuration: ModelConfiguration = TinyModel.base, vocabulary: Int = 13, maximumTokens: Int = 20,
+    threads: Int = 1,
     recompute: Recompute = .never, seed: UInt64? = 7
   ) {
     BLAS.useOneThread()

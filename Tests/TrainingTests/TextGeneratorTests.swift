@@ -28,12 +28,18 @@ import Training
 
   @Test func `top-p leaves out the tokens beyond its share`() {
     // Probabilities 0.64, 0.24, 0.09, 0.03: a share of 0.8 needs the first two.
-    let drawn = draw(generator { $0.topP = 0.8; $0.temperature = 1 }, [3, 2, 1, 0], times: 500)
+    let drawn = draw(
+      generator {
+        $0.topP = 0.8; $0.temperature = 1
+      }, [3, 2, 1, 0], times: 500)
     #expect(Set(drawn) == [0, 1])
   }
 
   @Test func `tokens come as often as their probability says`() {
-    let drawn = draw(generator { $0.topP = 1; $0.temperature = 1 }, [0, 1.0986123], times: 4000)
+    let drawn = draw(
+      generator {
+        $0.topP = 1; $0.temperature = 1
+      }, [0, 1.0986123], times: 4000)
     let share = Double(drawn.count { $0 == 1 }) / 4000
     #expect(abs(share - 0.75) < 0.03)
   }

@@ -15,7 +15,8 @@ import Worker
     -> [String: [Float]]
   {
     let manifest = CheckpointManifest(
-      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: "")
+      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: ""
+    )
     let path = try CheckpointFolder.commit(manifest, folder: folder)
     let reader = try CheckpointReader(path)
     var tensors: [String: [Float]] = [:]
@@ -28,7 +29,9 @@ import Worker
     return tensors
   }
 
-  @Test func `twenty steps on one, two, three and five workers with one and two threads are one curve, bit for bit`() throws {
+  @Test func `twenty steps on one, two, three and five workers with one and two threads are one curve, bit for bit`()
+    throws
+  {
     let scratch = ScratchFolder()
     let c = try smallRun(scratch)
     var reference: (steps: [StepRecord], evaluations: [EvaluationRecord], tensors: [String: [Float]])?
@@ -106,6 +109,7 @@ func checkpointNames(_ c: RunConfiguration) -> [String] {
   let layout = ParameterLayout(c.model, vocabulary: 257)
   let entries = layout.dense + layout.experts.flatMap { $0 }
   return entries.filter { $0.count > 0 }.flatMap { entry in
-    ["model/" + entry.name] + (entry.isTrained ? ["optimizer/first/" + entry.name, "optimizer/second/" + entry.name] : [])
+    ["model/" + entry.name]
+      + (entry.isTrained ? ["optimizer/first/" + entry.name, "optimizer/second/" + entry.name] : [])
   }
 }

@@ -21,7 +21,6 @@ final class ScratchFolder: Sendable {
   deinit { try? FileManager.default.removeItem(atPath: path) }
 }
 
-
 final class HubChannel: WorkerChannel, @unchecked Sendable {
   let mailbox = Mailbox<WorkerEvent>()
   private let index: Int
