@@ -15,7 +15,7 @@ package struct RunView: Sendable {
   }
 
   private let style: Style
-  private var run = "run"
+  private var run: String
   private var stepCount = 0
   private var step = 0
   private var pace = Pace()
@@ -27,7 +27,11 @@ package struct RunView: Sendable {
   /// A terminal needs no more redraws a second than an eye can follow, and a slow one (ssh) suffers from more.
   private static let secondsBetweenDraws = 0.1
 
-  package init(_ style: Style) { self.style = style }
+  /// `run` is the name to speak of until the coordinator says it.
+  package init(_ style: Style, run: String) {
+    self.style = style
+    self.run = run
+  }
 
   /// What to write for an event at `seconds` of any clock that only goes forward.
   package mutating func text(for event: RunEvent, at seconds: Double) -> String {
