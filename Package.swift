@@ -66,6 +66,9 @@ let system: [Target] = [
   tests("Wire", ["Wire"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),
+  tests("RunFolder", ["RunFolder", "Configuration"]),
+  tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5"]),
+  tests("Daemon", ["Daemon", "Worker"]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",

@@ -1,6 +1,6 @@
 // HDF5 files, as little of them as we use: groups, datasets of numbers, attributes, external links.
 //
-// Debian's HDF5 is not thread-safe: all files of a process are used by one thread. Files are written within the bounds of
+// Every call takes its turn (Turn.swift), because Debian's HDF5 is not thread-safe. Files are written within the bounds of
 // library version 1.10, so that Debian's h5ls and h5dump read them.
 
 import CHDF5
@@ -38,7 +38,11 @@ struct Handle: ~Copyable {
     self.close = close
   }
 
-  deinit { _ = close(id) }
+  deinit {
+    Turn.begin()
+    _ = close(id)
+    Turn.end()
+  }
 }
 
 /// An open file.
@@ -53,6 +57,8 @@ package final class HDF5File {
 
   /// A new file; one of that name is replaced.
   package static func create(_ path: String) throws(HDF5Error) -> HDF5File {
+    Turn.begin()
+    defer { Turn.end() }
     ress_h5_quiet()
     guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
       H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
@@ -63,6 +69,8 @@ package final class HDF5File {
 
   /// An existing file, to read.
   package static func open(_ path: String) throws(HDF5Error) -> HDF5File {
+    Turn.begin()
+    defer { Turn.end() }
     ress_h5_quiet()
     guard let file = Handle(H5Fopen(path, ress_h5_read_only(), 0), H5Fclose) else {
       throw .cannotOpen(path: path, reason: HDF5Error.lastReason("it is not an HDF5 file"))
@@ -76,10 +84,14 @@ package final class HDF5File {
 
   /// Writes what is still in HDF5's buffers.
   package func flush() throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     guard H5Fflush(file.id, H5F_SCOPE_GLOBAL) >= 0 else { throw fail("/", "it cannot be flushed") }
   }
 
   package func contains(_ name: String) -> Bool {
+    Turn.begin()
+    defer { Turn.end() }
     var prefix = ""
     for part in name.split(separator: "/") {
       prefix += "/" + part
@@ -97,6 +109,8 @@ package final class HDF5File {
   }
 
   package func createGroup(_ name: String) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     let parents = try creatingParents(name)
     guard let _ = Handle(H5Gcreate2(file.id, name, parents.id, 0, 0), H5Gclose) else { throw fail(name, "no such group") }
   }
@@ -105,6 +119,8 @@ package final class HDF5File {
 
   /// Writes a float32 dataset of the given shape.
   package func write(_ name: String, shape: [Int], _ values: UnsafePointer<Float>) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     let dimensions = shape.map { hsize_t($0) }
     let parents = try creatingParents(name)
     guard let space = Handle(H5Screate_simple(Int32(shape.count), dimensions, nil), H5Sclose),
@@ -115,6 +131,8 @@ package final class HDF5File {
 
   /// Dimensions of a dataset, reached through links too.
   package func shape(of name: String) throws(HDF5Error) -> [Int] {
+    Turn.begin()
+    defer { Turn.end() }
     guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose), let space = Handle(H5Dget_space(dataset.id), H5Sclose)
     else { throw fail(name, "there is no such dataset") }
     let rank = H5Sget_simple_extent_ndims(space.id)
@@ -126,6 +144,8 @@ package final class HDF5File {
 
   /// Reads a whole float32 dataset; the buffer has exactly its size.
   package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     let count = try shape(of: name).reduce(1, *)
     guard count == values.count else {
       throw .object(path: path, name: name, reason: "\(count) numbers where \(values.count) are needed")
@@ -137,6 +157,8 @@ package final class HDF5File {
 
   /// A link to an object of another file, named relative to this one so that the folder can be moved.
   package func link(_ name: String, to object: String, in other: String) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     let parents = try creatingParents(name)
     guard H5Lcreate_external(other, object, file.id, name, parents.id, 0) >= 0 else {
       throw fail(name, "the link cannot be written")
@@ -146,6 +168,8 @@ package final class HDF5File {
   // MARK: attributes of the root
 
   package func setAttribute(_ name: String, _ text: String) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     let bytes = Array(text.utf8)
     guard let type = Handle(ress_h5_string(bytes.count), H5Tclose), let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
       let attribute = Handle(H5Acreate2(file.id, name, type.id, space.id, 0, 0), H5Aclose),
@@ -154,6 +178,8 @@ package final class HDF5File {
   }
 
   package func setAttribute(_ name: String, _ number: Int) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     var value = Int64(number)
     guard let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
       let attribute = Handle(H5Acreate2(file.id, name, ress_h5_int64_file(), space.id, 0, 0), H5Aclose),
@@ -162,6 +188,8 @@ package final class HDF5File {
   }
 
   package func text(_ name: String) throws(HDF5Error) -> String {
+    Turn.begin()
+    defer { Turn.end() }
     guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), let type = Handle(H5Aget_type(attribute.id), H5Tclose),
       H5Tget_class(type.id) == H5T_STRING, H5Tis_variable_str(type.id) == 0
     else { throw fail(name, "there is no such text attribute") }
@@ -171,6 +199,8 @@ package final class HDF5File {
   }
 
   package func number(_ name: String) throws(HDF5Error) -> Int {
+    Turn.begin()
+    defer { Turn.end() }
     var value: Int64 = 0
     guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose), H5Aread(attribute.id, ress_h5_int64(), &value) >= 0
     else { throw fail(name, "there is no such number attribute") }
@@ -183,6 +213,8 @@ package final class HDF5File {
 
   /// A new, empty list that grows in chunks.
   package func createList(_ name: String, _ width: IntegerWidth) throws(HDF5Error) -> HDF5List {
+    Turn.begin()
+    defer { Turn.end() }
     let type = switch width {
     case .bits16: ress_h5_uint16_file()
     case .bits32: ress_h5_uint32_file()
@@ -198,6 +230,8 @@ package final class HDF5File {
   }
 
   package func openList(_ name: String) throws(HDF5Error) -> HDF5List {
+    Turn.begin()
+    defer { Turn.end() }
     let shape = try shape(of: name)
     guard shape.count == 1, let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose) else {
       throw fail(name, "it is not a list")
@@ -228,14 +262,20 @@ package final class HDF5List {
   }
 
   package func append(_ values: [Int32]) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     try append(values.count) { writeSelected($0, $1, ress_h5_int32(), values) }
   }
 
   package func append(_ values: [UInt64]) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     try append(values.count) { writeSelected($0, $1, ress_h5_uint64(), values) }
   }
 
   private func append(_ added: Int, _ write: (hid_t, hid_t) -> herr_t) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     guard added > 0 else { return }
     guard H5Dset_extent(dataset.id, [hsize_t(count + added)]) >= 0, let space = Handle(H5Dget_space(dataset.id), H5Sclose),
       H5Sselect_hyperslab(space.id, H5S_SELECT_SET, [hsize_t(count)], nil, [hsize_t(added)], nil) >= 0,
@@ -246,18 +286,24 @@ package final class HDF5List {
 
   /// Fills the buffer with the numbers from `start` on.
   package func read(from start: Int, into values: inout [Int32]) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     try select(start, values.count) { dataset, memory, space in
       values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_int32(), memory, space, 0, $0.baseAddress) }
     }
   }
 
   package func read(from start: Int, into values: inout [UInt64]) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     try select(start, values.count) { dataset, memory, space in
       values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_uint64(), memory, space, 0, $0.baseAddress) }
     }
   }
 
   private func select(_ start: Int, _ length: Int, _ read: (hid_t, hid_t, hid_t) -> herr_t) throws(HDF5Error) {
+    Turn.begin()
+    defer { Turn.end() }
     guard length > 0 else { return }
     guard start >= 0, start + length <= count else {
       throw .object(path: file.path, name: name, reason: "\(start)..<\(start + length) of \(count) numbers")

@@ -16,63 +16,30 @@ package final class Team: @unchecked Sendable {
 
   /// Threads, the caller included. A lane is a thread's number: scratch memory is kept by lane.
   package let laneCount: Int
-
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let wake: UnsafeMutablePointer<pthread_cond_t>
-  private let region = Atomic<UInt64>(0)
-  private let nextTask = Atomic<Int>(0)
-  private let working = Atomic<Int>(0)
-  private let ending = Atomic<Bool>(false)
-  // Written by the caller before `region` moves on, read by the lanes after they saw it move.
-  private var taskCount = 0
-  private var body: UnsafePointer<Task>?
+  private let bench: Bench
   private var threads: [pthread_t] = []
-
-  /// How long an idle lane looks for the next region before it sleeps: regions of one step follow each other in
-  /// microseconds, while a sleeping thread takes some 50 µs to wake.
-  private static let spinCount = 4_000
 
   package init(laneCount: Int) {
     self.laneCount = max(1, laneCount)
-    mutex = .allocate(capacity: 1)
-    wake = .allocate(capacity: 1)
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(wake, nil)
+    bench = Bench()
     for lane in 1..<max(1, self.laneCount) {
-      let start = Unmanaged.passRetained(Start(team: self, lane: lane))
+      let seat = Unmanaged.passRetained(Seat(bench: bench, lane: lane))
       var thread = pthread_t()
       let status = pthread_create(
         &thread, nil,
         { argument in
-          let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-          start.team.serve(lane: start.lane)
+          let seat = Unmanaged<Seat>.fromOpaque(argument!).takeRetainedValue()
+          seat.bench.serve(lane: seat.lane)
           return nil
-        }, start.toOpaque())
+        }, seat.toOpaque())
       precondition(status == 0, "cannot start a kernel thread: error \(status)")
       threads.append(thread)
     }
   }
 
-  /// A thread holds its team unowned: the team's end is what stops it.
-  private final class Start {
-    unowned(unsafe) let team: Team
-    let lane: Int
-    init(team: Team, lane: Int) {
-      self.team = team
-      self.lane = lane
-    }
-  }
-
   deinit {
-    pthread_mutex_lock(mutex)
-    ending.store(true, ordering: .releasing)
-    pthread_cond_broadcast(wake)
-    pthread_mutex_unlock(mutex)
+    bench.close()
     for thread in threads { pthread_join(thread, nil) }
-    pthread_cond_destroy(wake)
-    pthread_mutex_destroy(mutex)
-    wake.deallocate()
-    mutex.deallocate()
   }
 
   /// Runs `body(task, lane)` for every task in 0 ..< count and returns when all have ended.
@@ -81,12 +48,54 @@ package final class Team: @unchecked Sendable {
       for task in 0..<count { body(task, 0) }
       return
     }
+    bench.run(count, others: laneCount - 1, body)
+  }
+}
+
+/// What the lanes of a team share. They hold it, not the team, so that a team can end while they sleep.
+private final class Bench: @unchecked Sendable {
+  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  private let wake: UnsafeMutablePointer<pthread_cond_t>
+  private let region = Atomic<UInt64>(0)
+  private let nextTask = Atomic<Int>(0)
+  private let working = Atomic<Int>(0)
+  private let ending = Atomic<Bool>(false)
+  // Written by the caller before `region` moves on, read by the lanes after they saw it move.
+  private var taskCount = 0
+  private var body: UnsafePointer<Team.Task>?
+
+  /// How long an idle lane looks for the next region before it sleeps: regions of one step follow each other in
+  /// microseconds, while a sleeping thread takes some 50 µs to wake.
+  private static let spinCount = 4_000
+
+  init() {
+    mutex = .allocate(capacity: 1)
+    wake = .allocate(capacity: 1)
+    pthread_mutex_init(mutex, nil)
+    pthread_cond_init(wake, nil)
+  }
+
+  deinit {
+    pthread_cond_destroy(wake)
+    pthread_mutex_destroy(mutex)
+    wake.deallocate()
+    mutex.deallocate()
+  }
+
+  func close() {
+    pthread_mutex_lock(mutex)
+    ending.store(true, ordering: .releasing)
+    pthread_cond_broadcast(wake)
+    pthread_mutex_unlock(mutex)
+  }
+
+  func run(_ count: Int, others: Int, _ body: Team.Task) {
     withoutActuallyEscaping(body) { escaping in
       withUnsafePointer(to: escaping) { pointer in
         self.body = pointer
         taskCount = count
         nextTask.store(0, ordering: .relaxed)
-        working.store(laneCount - 1, ordering: .relaxed)
+        working.store(others, ordering: .relaxed)
         pthread_mutex_lock(mutex)
         region.wrappingAdd(1, ordering: .releasing)
         pthread_cond_broadcast(wake)
@@ -95,7 +104,7 @@ package final class Team: @unchecked Sendable {
         var spins = 0
         while working.load(ordering: .acquiring) > 0 {
           spins += 1
-          if spins > Team.spinCount { sched_yield() }
+          if spins > Bench.spinCount { sched_yield() }
         }
         self.body = nil
       }
@@ -111,11 +120,11 @@ package final class Team: @unchecked Sendable {
     }
   }
 
-  private func serve(lane: Int) {
+  func serve(lane: Int) {
     var seen: UInt64 = 0
     while true {
       var spins = 0
-      while region.load(ordering: .acquiring) == seen && spins < Team.spinCount { spins += 1 }
+      while region.load(ordering: .acquiring) == seen && spins < Bench.spinCount { spins += 1 }
       if region.load(ordering: .acquiring) == seen {
         pthread_mutex_lock(mutex)
         while region.load(ordering: .acquiring) == seen && !ending.load(ordering: .acquiring) {
@@ -128,6 +137,16 @@ package final class Team: @unchecked Sendable {
       take(lane: lane)
       working.wrappingSubtract(1, ordering: .releasing)
     }
+  }
+}
+
+/// Where a lane sits.
+private final class Seat {
+  let bench: Bench
+  let lane: Int
+  init(bench: Bench, lane: Int) {
+    self.bench = bench
+    self.lane = lane
   }
 }
 

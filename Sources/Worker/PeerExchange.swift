@@ -46,8 +46,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private var reported: [UnitReport?] = []
   private var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
   private var squares: [Int: [Double]] = [:]
-  private var sharedBy: Set<Int> = []
-  private var shared: ParameterBuffer?
+  /// Updated parameters by sender. A peer that heard of all norms sends them while others are still waited for here.
+  private var updates: [Int: Payload] = [:]
   /// The rows that this worker waits for: where each peer's go.
   private var expected: (phase: DataPhase, site: ExpertSite, rows: [Int: [ExpertPiece]], into: Matrix)?
 
@@ -121,7 +121,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
     denseTree = UnitTree(unitCount: round.unitCount)
     squares = [:]
-    sharedBy = []
+    updates = [:]
   }
 
   package func finish(unit: Int, _ report: UnitReport) throws {
@@ -193,12 +193,15 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   }
 
   package func share(_ parameters: ParameterBuffer) throws {
-    shared = parameters
     let part = plan.myDense
     let payload = Payload(copying: parameters.dense + part.lowerBound, count: part.count)
     for peer in peers { try send(.parameters, .wholeStep, rows: 1, payload, to: peer) }
-    while sharedBy.count < peers.count { try serve(awaited: peers.filter { !sharedBy.contains($0) }, in: .parameters) }
-    shared = nil
+    for peer in peers {
+      while updates[peer] == nil { try serve(awaited: peers.filter { updates[$0] == nil }, in: .parameters) }
+      let theirs = plan.denseRanges[peer]
+      (parameters.dense + theirs.lowerBound).update(from: updates[peer]!.reals, count: theirs.count)
+    }
+    updates = [:]
   }
 
   // MARK: messages
@@ -263,10 +266,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     case .norms:
       squares[sender] = Array(message.payload.doubles)
     case .parameters:
-      let part = plan.denseRanges[sender]
-      guard let shared, message.payload.bytes.count == 4 * part.count else { throw refuse("wrong length or moment") }
-      (shared.dense + part.lowerBound).update(from: message.payload.reals, count: part.count)
-      sharedBy.insert(sender)
+      guard message.payload.bytes.count == 4 * plan.denseRanges[sender].count else { throw refuse("wrong length") }
+      updates[sender] = message.payload
     }
   }
 

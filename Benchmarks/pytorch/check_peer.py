@@ -1,0 +1,142 @@
+"""Checks that the peer is right before others are compared with it: slopes, causality, dense limit, ties.
+
+    python check_peer.py        # about ten seconds; raises at the first thing that does not hold
+"""
+
+import torch
+
+from ressformer import ModelConfiguration, ReSSFormer, StepCache, Trace, sparsemax
+from save_golden import BASE, CASES, is_clear, prepare, randomise
+
+
+class FrozenCaches(ReSSFormer):
+    """Replays the caches of a first forward, so that finite differences too see no path through them."""
+
+    def replay(self, on: bool) -> None:
+        self.recorded = getattr(self, "recorded", {})
+        self.replaying, self.calls = on, 0
+
+    def run_step(self, t, H_BTD, readS_BMD, cache: StepCache, tally, trace):
+        if self.replaying:
+            cache = self.recorded[self.calls]
+        else:
+            self.recorded[self.calls] = cache
+        self.calls += 1
+        return super().run_step(t, H_BTD, readS_BMD, cache, tally, trace)
+
+
+def check_slopes(name: str) -> None:
+    """The slope of the total loss along a random direction of each parameter, against central differences."""
+    for seed in range(1000):
+        plain, tokens = prepare(name, seed)
+        trace = Trace()
+        plain(tokens[:, :-1], tokens[:, 1:], trace=trace)
+        if is_clear(trace, 1e-3):
+            break
+    model = FrozenCaches(plain.configuration).double()
+    model.load_state_dict(plain.state_dict())
+
+    def loss(replay: bool):
+        model.replay(replay)
+        return model(tokens[:, :-1], tokens[:, 1:]).losses.total
+
+    loss(False).backward()
+    worst = 0.0
+    for path, p in model.named_paths():
+        if not p.requires_grad or p.numel() == 0:
+            continue
+        direction = torch.randn_like(p)
+        slope = 0.0 if p.grad is None else (p.grad * direction).sum().item()
+        step, values = 1e-6, p.data.clone()
+        ends = []
+        for sign in (1, -1):
+            p.data = values + sign * step * direction
+            with torch.no_grad():
+                ends.append(loss(True).item())
+        p.data = values
+        measured = (ends[0] - ends[1]) / (2 * step)
+        error = abs(measured - slope) / max(1e-2, abs(slope))
+        assert error < 1e-5, f"{name} {path}: autograd {slope}, differences {measured}"
+        worst = max(worst, error)
+    print(f"slopes of {name}: worst relative error {worst:.1e}")
+
+
+def check_causality(name: str) -> None:
+    """Changing token j leaves every logit before j as it was, and changes the one at j.
+
+    Not to the last bit, as the Swift code must: BLAS sums an expert's rows in an order that depends on their number.
+    """
+    model, tokens = prepare(name, 1)
+    inputs, targets = tokens[:1, :-1], tokens[:1, 1:]
+    before = model(inputs, targets).logits_BLV
+    for j in range(inputs.shape[1]):
+        changed = inputs.clone()
+        changed[0, j] = (changed[0, j] + 1) % model.configuration.vocabulary
+        after = model(changed, targets).logits_BLV
+        difference = (before - after).abs().amax((0, 2))
+        assert (difference[:j] < 1e-12).all(), f"{name}: token {j} changed an earlier logit"
+        assert difference[j] > 1e-6, f"{name}: token {j} did not change its own logit"
+    print(f"causality of {name}: holds at {inputs.shape[1]} tokens")
+
+
+def check_reach() -> None:
+    """With the whole sequence open to gradients, memory carries a slope from the last segment to the first."""
+    model, tokens = prepare("base", 1)
+    model(tokens[:, :-1], torch.cat([torch.full((2, 19), -1), tokens[:, -1:]], 1)).losses.task.backward()
+    assert model.memory.initial.grad.abs().max() > 0 and model.memory.gate.weight.grad.abs().max() > 0
+    model.zero_grad()
+    model(tokens[:, :-1], tokens[:, 1:], bptt_segments=1).losses.total.backward()
+    assert model.memory.initial.grad.abs().max() > 0
+    assert model.memory.gate.weight.grad is None or model.memory.gate.weight.grad.abs().max() == 0
+    print("reach: whole sequence passes gradients to memory writes, bptt 1 does not")
+
+
+def check_segments_agree() -> None:
+    """A cache as long as the sequence, without memory: the cut into segments changes no logit."""
+    c = BASE | dict(memory_slots=0, cache=32)
+    one, many = (ReSSFormer(ModelConfiguration(**c | dict(segment=segment))).double() for segment in (20, 3))
+    randomise(one, 5)
+    many.load_state_dict(one.state_dict())
+    _, tokens = prepare("base", 5)
+    a, b = (m(tokens[:, :-1], tokens[:, 1:]) for m in (one, many))
+    difference = (a.logits_BLV - b.logits_BLV).abs().max().item()
+    assert difference < 1e-12, difference
+    assert abs(a.losses.total.item() - b.losses.total.item()) < 1e-12
+    print(f"segments: one of 20 and seven of 3 agree within {difference:.0e}")
+
+
+def check_sparsemax() -> None:
+    """Against the projection on the simplex found by bisection of its threshold."""
+    z = torch.randn(500, 7, dtype=torch.float64).sort(-1, descending=True).values
+    low, high = z.min(-1, keepdim=True).values - 1, z.max(-1, keepdim=True).values
+    for _ in range(80):
+        middle = (low + high) / 2
+        over = (z - middle).clamp_min(0).sum(-1, keepdim=True) > 1
+        low, high = torch.where(over, middle, low), torch.where(over, high, middle)
+    assert torch.allclose(sparsemax(z), (z - low).clamp_min(0), atol=1e-12)
+    short = torch.tensor([[0.5, 0.2, float("-inf")]], dtype=torch.float64)
+    assert torch.allclose(sparsemax(short), torch.tensor([[0.65, 0.35, 0.0]], dtype=torch.float64))
+    print("sparsemax: is the projection")
+
+
+def check_float() -> None:
+    """The same in float32, so that the golden values can be met with that precision."""
+    model, tokens = prepare("base", 1)
+    wide = model(tokens[:, :-1], tokens[:, 1:])
+    narrow = model.float()(tokens[:, :-1], tokens[:, 1:])
+    difference = (wide.logits_BLV - narrow.logits_BLV).abs().max().item()
+    assert torch.equal(wide.loads_E, narrow.loads_E) and difference < 1e-4, difference
+    print(f"float32: logits within {difference:.0e} of float64, the same loads")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    check_sparsemax()
+    for name in ("base", "cache-long", "cache-none", "no-memory", "one-step"):
+        check_slopes(name)
+    for name in CASES:
+        check_causality(name)
+    check_segments_agree()
+    check_reach()
+    check_float()

@@ -1,0 +1,198 @@
+"""Writes Tests/Golden/*.json: what the PyTorch peer computes, in float64, for the Swift tests to compare with.
+
+A file holds a configuration, tokens, all parameters, and what follows from them: losses, logits, the gradient
+of every parameter. Parameters are multiples of 2^-10, so that they are the same numbers in decimal, in float
+and in double; the rest is printed with ten significant digits.
+
+A top-k choice close to a tie could go the other way in float, and the comparison would then say nothing.
+So seeds are tried until no choice is within MARGIN of one; the file records how close it came.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from ressformer import ModelConfiguration, Output, ReSSFormer, Trace
+from training import OptimizerConfiguration, Trainer, learning_rate
+
+GOLDEN = Path(__file__).resolve().parents[2] / "Tests" / "Golden"
+MARGIN = 1e-3
+# Crossing sparsemax's threshold moves no value, only a slope, and there are many more scores than choices.
+SUPPORT_MARGIN = 1e-4
+SEQUENCES, TARGETS = 2, 20
+
+BASE = dict(
+    width=16, heads=2, steps=3, segment=8, memory_slots=3, cache=6, window=3, structure_rank=4, graph_degree=3,
+    keys=5, recency_taps=3, experts=4, active_experts=2, expert_width=12, shared_expert=False, vocabulary=13,
+    smooth_weight=0.3, balance_weight=0.2, router_z_weight=0.05, balancer_rate=1e-3)
+
+# name: (what differs from BASE, bptt_segments)
+CASES: dict[str, tuple[dict, int | None]] = {
+    "base": ({}, None),
+    "cache-long": (dict(cache=12), None),
+    "cache-none": (dict(cache=0, window=1), None),
+    "no-memory": (dict(memory_slots=0), None),
+    # Without recency a token's first step knows nothing but the token, so equal tokens tie exactly. Tokens that
+    # do not repeat (tokens_for) keep this case clear of ties; the case `ties` is made of them.
+    "one-step": (dict(steps=1, recency_taps=1, shared_expert=True, vocabulary=23), None),
+    "ties": (dict(steps=1, recency_taps=1, vocabulary=5), None),
+    # The first memory read comes one border after the write, so bptt 1 leaves the writing parameters without a
+    # gradient; with bptt 2 and three segments, border 1 passes gradients and border 2 cuts them.
+    "bptt": ({}, 1),
+    "bptt-two": ({}, 2),
+}
+
+
+def randomise(model: ReSSFormer, seed: int) -> None:
+    """Parameters of a size at which every path of the model shows in the losses and gradients."""
+    c = model.configuration
+    generator = torch.Generator().manual_seed(seed)
+    wide = c.width**-0.5
+    scales = {  # path: (mean, deviation); for what is not named: (0, d^-1/2)
+        "embed/weight": (0, 0.5), "step/embedding": (0, 0.3), "recency/weight": (0, 0.4),
+        "attn/structure_gain": (1, 0.3), "attn/memory_bias": (0.5, 0.3),
+        "soes/query/weight": (0, 1.5 * wide), "soes/key/weight": (0, 1.5 * wide),
+        "router/weight": (0, 1.5 * wide), "router/bias": (0, 0.2),
+        "memory/initial": (0, 0.7), "memory/pool_query": (0, 1), "memory/pool_key/weight": (0, 2 * wide),
+        "memory/gate/weight": (0, 0.4), "memory/gate/bias": (0.3, 0.1),
+    }
+    for path, parameter in model.named_paths():
+        mean, deviation = (1, 0.2) if "_norm/" in path else scales.get(path, (0, wide))
+        values = mean + deviation * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = (values * 1024).round() / 1024
+
+
+def tokens_for(seed: int, vocabulary: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + 1_000_000)
+    if vocabulary > TARGETS:
+        return torch.stack([torch.randperm(vocabulary, generator=generator)[: TARGETS + 1] for _ in range(SEQUENCES)])
+    return torch.randint(vocabulary, (SEQUENCES, TARGETS + 1), generator=generator)
+
+
+def tensor(values: torch.Tensor) -> dict:
+    return {"shape": list(values.shape), "values": [number(v) for v in values.detach().flatten().tolist()]}
+
+
+def number(value: float) -> float:
+    return float(f"{value:.10g}")
+
+
+def losses(output: Output) -> dict:
+    return {name: number(getattr(output.losses, name).item()) for name in ("total", "task", "smooth", "balance", "z")}
+
+
+def is_clear(trace: Trace, margin: float) -> bool:
+    """Whether every choice was further than the margin from a tie."""
+    close = dict(support=min(margin, SUPPORT_MARGIN))
+    return all(gap > close.get(kind, margin) for kind, gap in trace.margins.items())
+
+
+def prepare(name: str, seed: int) -> tuple[ReSSFormer, torch.Tensor]:
+    model = ReSSFormer(ModelConfiguration(**BASE | CASES[name][0])).double()
+    randomise(model, seed)
+    return model, tokens_for(seed, model.configuration.vocabulary)
+
+
+def golden_case(name: str, seed: int) -> dict | None:
+    """One forward and backward; None where a choice was too close to a tie."""
+    bptt = CASES[name][1]
+    model, tokens = prepare(name, seed)
+    trace = Trace(exact_ties=name == "ties")
+    output = model(tokens[:, :-1], tokens[:, 1:], bptt, trace)
+    if not is_clear(trace, MARGIN):
+        return None
+    output.losses.total.backward()
+    gradients = {
+        path: tensor(torch.zeros_like(p) if p.grad is None else p.grad) for path, p in model.named_paths()}
+    return header(name, seed, trace, tokens) | {
+        "parameters": {path: tensor(p) for path, p in model.named_paths()},
+        "losses": losses(output),
+        "loads": output.loads_E.tolist(),
+        "logits": tensor(output.logits_BLV[0]),
+        "memory": tensor(output.memory_BMD),
+        "gradients": gradients,
+        "first_segment": {
+            "hidden": [tensor(h) for h in trace.hidden[0]],
+            "graph": [tensor(a) for a in trace.graph[0]],
+            "memory": tensor(trace.memory[0]),
+        } if name == "base" else None,
+    }
+
+
+def golden_trajectory(seed: int) -> dict | None:
+    """The base case trained five steps on one batch, with clipping that bites."""
+    model, tokens = prepare("base", seed)
+    model.configuration.balancer_rate = 0.01
+    optimizer = OptimizerConfiguration(
+        steps=5, learning_rate=0.01, weight_decay=0.1, clip=0.5, warmup_steps=2, schedule="cosine", final_fraction=0.1)
+    trainer = Trainer(model, optimizer)
+    trace = Trace()
+    start = {path: tensor(p) for path, p in model.named_paths()}
+    steps = []
+    for s in range(optimizer.steps):
+        output, norm = trainer.step(tokens[:, :-1], tokens[:, 1:], trace=trace)
+        if not is_clear(trace, MARGIN / 5):  # five steps make five times the choices
+            return None
+        assert norm > 2 * optimizer.clip, f"clipping does not bite at step {s}: norm {norm}"
+        steps.append({
+            "learning_rate": number(learning_rate(s, optimizer)), "losses": losses(output), "norm": number(norm),
+            "loads": output.loads_E.tolist(), "router_bias": tensor(model.router.bias)})
+    case = header("base", seed, trace, tokens)
+    case["configuration"]["balancer_rate"] = model.configuration.balancer_rate
+    return case | {
+        "optimizer": optimizer.as_dict(),
+        "parameters": start,
+        "steps": steps,
+        "final": {path: tensor(p) for path, p in model.named_paths()},
+    }
+
+
+def golden_schedule() -> dict:
+    """The learning rate of every step for each kind of schedule."""
+    rows = []
+    for schedule in ("cosine", "wsd", "constant"):
+        for warmup in (0, 4):
+            o = OptimizerConfiguration(
+                steps=20, learning_rate=0.01, warmup_steps=warmup, schedule=schedule, final_fraction=0.1,
+                decay_fraction=0.25)
+            rows.append({"optimizer": o.as_dict(), "rates": [number(learning_rate(s, o)) for s in range(o.steps)]})
+    return {"schedules": rows}
+
+
+def header(name: str, seed: int, trace: Trace, tokens: torch.Tensor) -> dict:
+    change, bptt = CASES[name]
+    return {
+        "configuration": BASE | change | {"sequence_length": TARGETS, "bptt_segments": bptt},
+        "seed": seed,
+        "margins": {kind: number(gap) for kind, gap in trace.margins.items()},
+        "tokens": tokens.tolist(),
+    }
+
+
+def first_clear(make, limit: int = 3_000) -> dict:
+    for seed in range(limit):
+        if (case := make(seed)) is not None:
+            return {key: value for key, value in case.items() if value is not None}
+    sys.exit(f"no seed below {limit} keeps its choices clear of ties")
+
+
+def write(name: str, case: dict) -> None:
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    path = GOLDEN / f"{name}.json"
+    path.write_text(json.dumps(case, separators=(",", ":"), allow_nan=False) + "\n")
+    shown = {key: case[key] for key in ("seed", "margins", "losses") if key in case}
+    print(f"{path.name}: {path.stat().st_size / 1024:.0f} KB {shown}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    wanted = sys.argv[1:] or [*CASES, "trajectory", "schedule"]
+    for name in wanted:
+        if name == "trajectory":
+            write(name, first_clear(golden_trajectory))
+        elif name == "schedule":
+            write(name, golden_schedule())
+        else:
+            write(name, first_clear(lambda seed: golden_case(name, seed)))

@@ -1,0 +1,21 @@
+// Debian's HDF5 is built without thread safety: two threads inside it corrupt its tables. A process trains on one thread and
+// so rarely meets this, but tests and tools do not; every call takes its turn here.
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+enum Turn {
+  private nonisolated(unsafe) static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
+    let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+    var attributes = pthread_mutexattr_t()
+    pthread_mutexattr_init(&attributes)
+    // A handle that goes inside a turn closes itself in that turn.
+    pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
+    pthread_mutex_init(mutex, &attributes)
+    return mutex
+  }()
+
+  static func begin() { pthread_mutex_lock(mutex) }
+  static func end() { pthread_mutex_unlock(mutex) }
+}

@@ -1,0 +1,111 @@
+// One run has one curve: the promise that every other test of the cluster leans on.
+
+import Checkpoint
+import Configuration
+import Foundation
+import Model
+import RunFolder
+import Testing
+import Wire
+import Worker
+
+@Suite(.serialized) struct OneCurveTests {
+  /// Every tensor of a saved checkpoint, by name: weights and moments as bits.
+  private func tensors(_ folder: String, step: Int, _ files: [CheckpointManifest.File], _ c: RunConfiguration) throws
+    -> [String: [Float]]
+  {
+    let manifest = CheckpointManifest(
+      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: "")
+    let path = try CheckpointFolder.commit(manifest, folder: folder)
+    let reader = try CheckpointReader(path)
+    var tensors: [String: [Float]] = [:]
+    for name in checkpointNames(c) {
+      let shape = try reader.shape(of: name)
+      var values = [Float](repeating: 0, count: shape.reduce(1, *))
+      try reader.read(name, shape: shape, into: &values)
+      tensors[name] = values
+    }
+    return tensors
+  }
+
+  @Test func `twenty steps on one, two, three and five workers with one and two threads are one curve, bit for bit`() throws {
+    let scratch = ScratchFolder()
+    let c = try smallRun(scratch)
+    var reference: (steps: [StepRecord], evaluations: [EvaluationRecord], tensors: [String: [Float]])?
+    for (workers, threads) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (5, 1)] {
+      let folder = scratch.path + "/\(workers)-\(threads)"
+      let outcome = try OneProcessCluster(c, workers: workers, threads: threads, folder: folder).run()
+      #expect(outcome.errors == [], "\(workers) workers, \(threads) threads")
+      #expect(outcome.steps.map(\.step) == Array(1...20))
+      #expect(outcome.evaluations.map(\.step) == [10, 20])
+      let saved = try tensors(folder, step: 20, outcome.files[20] ?? [], c)
+      guard let first = reference else {
+        reference = (outcome.steps, outcome.evaluations, saved)
+        #expect(outcome.steps[19].task < outcome.steps[0].task - 0.3, "nothing was learnt")
+        continue
+      }
+      #expect(outcome.steps == first.steps, "\(workers) workers, \(threads) threads")
+      #expect(outcome.evaluations == first.evaluations, "\(workers) workers, \(threads) threads")
+      #expect(saved == first.tensors, "\(workers) workers, \(threads) threads")
+    }
+  }
+
+  @Test(arguments: [(2, 1), (1, 3), (3, 2)])
+  func `a run resumed on another number of workers goes on to the same bits`(before: Int, after: Int) throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    c.training.evaluateSequences = 0
+    let whole = try OneProcessCluster(c, workers: before, threads: 1, folder: scratch.path + "/whole").run()
+    c.checkpoint.every = 7
+    let folder = scratch.path + "/parts"
+    let first = try OneProcessCluster(c, workers: before, threads: 1, folder: folder).run()
+    let manifest = CheckpointManifest(
+      run: c.run, runIdentifier: "1", step: 7, configuration: c, loss: nil, files: first.files[7]!, writer: "test",
+      created: "")
+    let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
+    let second = try OneProcessCluster(
+      c, workers: after, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 7
+    ).run()
+    #expect(second.errors == [])
+    #expect(second.steps == Array(whole.steps[7...]))
+    let one = try tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c)
+    let other = try tensors(scratch.path + "/second", step: 20, second.files[20]!, c)
+    #expect(one == other)
+  }
+
+  @Test func `a shared expert, several sequences a unit and recomputed segments keep the curve one`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    c.model.sharedExpert = true
+    c.training.unitSequences = 2
+    c.training.steps = 5
+    c.training.evaluateSequences = 0
+    let kept = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/a").run()
+    c.training.recompute = .always
+    let again = try OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/b").run()
+    #expect(again.errors == [])
+    #expect(kept.steps == again.steps)
+  }
+
+  @Test func `a stop ends every job at once, also those that wait for a peer that will never answer`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    c.training.steps = 1_000_000
+    let cluster = OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/run")
+    let outcome = try cluster.run {
+      // One job stops first, so that the other two wait for it in the middle of a step.
+      Thread.sleep(forTimeInterval: 0.3)
+      cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
+    }
+    #expect(outcome.errors.count == 3)
+  }
+}
+
+/// Names of a checkpoint's tensors.
+func checkpointNames(_ c: RunConfiguration) -> [String] {
+  let layout = ParameterLayout(c.model, vocabulary: 257)
+  let entries = layout.dense + layout.experts.flatMap { $0 }
+  return entries.filter { $0.count > 0 }.flatMap { entry in
+    ["model/" + entry.name] + (entry.isTrained ? ["optimizer/first/" + entry.name, "optimizer/second/" + entry.name] : [])
+  }
+}

@@ -1,0 +1,163 @@
+// Several workers in one process: real jobs, real exchanges, real checkpoints, and a hub where the network would be. Each job
+// trains on a thread of its own.
+
+import Checkpoint
+import Configuration
+import Data
+import Foundation
+import Kernels
+import RunFolder
+import Synchronization
+import Wire
+import Worker
+
+/// A folder of the test's own, removed at its end.
+final class ScratchFolder: Sendable {
+  let path: String
+  init() {
+    path = NSTemporaryDirectory() + "ress-test-" + UUID().uuidString
+    try! FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  }
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+}
+
+
+final class HubChannel: WorkerChannel, @unchecked Sendable {
+  let mailbox = Mailbox<WorkerEvent>()
+  private let index: Int
+  private let hub: OneProcessCluster
+  private let reported = Mutex<[Request]>([])
+
+  init(_ index: Int, _ hub: OneProcessCluster) {
+    self.index = index
+    self.hub = hub
+  }
+
+  var requests: [Request] { reported.withLock { $0 } }
+
+  func send(_ message: DataMessage, to index: Int) {
+    // Through its bytes, as the network would carry it.
+    let copy = Payload(byteCount: message.payload.bytes.count)
+    copy.bytes.copyMemory(from: UnsafeRawBufferPointer(message.payload.bytes))
+    let arrived = try! DataMessage(header: message.encodedHeader(), payload: copy)
+    hub.channels[index].mailbox.put(.data(arrived))
+  }
+  func report(_ request: Request) { reported.withLock { $0.append(request) } }
+  func note(_ heartbeat: Heartbeat) {}
+  func next(timeout: Duration?) -> WorkerEvent? { mailbox.take(timeout: timeout) }
+  func pendingStop() -> String? {
+    mailbox.first { if case .stop(_, let reason) = $0 { reason } else { nil } }
+  }
+}
+
+final class OneProcessCluster: @unchecked Sendable {
+  private(set) var channels: [HubChannel] = []
+  private let assignments: [Assignment]
+
+  init(
+    _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
+    firstStep: Int = 0
+  ) {
+    let units = (0..<workers).map {
+      configuration.training.unitCount * $0 / workers..<configuration.training.unitCount * ($0 + 1) / workers
+    }
+    let experts = (0..<workers).map {
+      Array(configuration.model.experts * $0 / workers..<configuration.model.experts * ($0 + 1) / workers)
+    }
+    let roster = (0..<workers).map { index in
+      RosterEntry(
+        worker: WorkerDescription(
+          name: "w\(index)", host: "here", process: index, dataAddress: "hub", threads: threads, fingerprint: "",
+          program: ""),
+        units: units[index], experts: experts[index])
+    }
+    assignments = (0..<workers).map { index in
+      Assignment(
+        run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
+        checkpoint: checkpoint, firstStep: firstStep, folder: folder)
+    }
+    channels = (0..<workers).map { HubChannel($0, self) }
+  }
+
+  /// What the run left behind: every step's record and evaluation of the first worker, and every worker's errors.
+  struct Outcome {
+    var steps: [StepRecord]
+    var evaluations: [EvaluationRecord]
+    var files: [Int: [CheckpointManifest.File]]
+    var errors: [String]
+  }
+
+  /// Runs all jobs to their end. `meanwhile` runs beside them.
+  func run(meanwhile: () -> Void = {}) throws -> Outcome {
+    let errors = Mutex<[String]>([])
+    let group = DispatchGroup()
+    let jobs = try assignments.map { try RunJob($0, network: channels[$0.index], log: { _ in }) }
+    for job in jobs {
+      nonisolated(unsafe) let job = job
+      group.enter()
+      let thread = Thread {
+        do { try job.run() } catch {
+          errors.withLock { $0.append("\(job.assignment.index): \(error)") }
+          // As the coordinator would: the others are told.
+          for channel in self.channels { channel.mailbox.put(.stop(generation: 1, reason: "a job failed")) }
+        }
+        group.leave()
+      }
+      thread.start()
+    }
+    meanwhile()
+    group.wait()
+    var outcome = Outcome(steps: [], evaluations: [], files: [:], errors: errors.withLock { $0 })
+    for channel in channels {
+      for request in channel.requests {
+        switch request {
+        case .stepDone(_, let record):
+          var record = record
+          record.seconds = 0
+          outcome.steps.append(record)
+        case .evaluated(_, let record): outcome.evaluations.append(record)
+        case .saved(_, let step, let files): outcome.files[step, default: []] += files
+        default: break
+        }
+      }
+    }
+    return outcome
+  }
+}
+
+/// A small run over text that the test makes.
+func smallRun(_ folder: ScratchFolder) throws -> RunConfiguration {
+  var c = RunConfiguration()
+  c.run = "small"
+  c.model.width = 16
+  c.model.heads = 2
+  c.model.steps = 2
+  c.model.segment = 16
+  c.model.memorySlots = 3
+  c.model.cache = 8
+  c.model.window = 3
+  c.model.structureRank = 4
+  c.model.graphDegree = 3
+  c.model.keys = 4
+  c.model.recencyTaps = 2
+  c.model.experts = 4
+  c.model.expertWidth = 8
+  c.data.path = folder.path + "/text.h5"
+  c.data.sequenceLength = 40
+  c.training.batchSequences = 6
+  c.training.steps = 20
+  c.training.evaluateEvery = 10
+  c.training.evaluateSequences = 4
+  c.checkpoint.every = 0
+  c.optimizer.learningRate = 1e-2
+  c.optimizer.warmupSteps = 4
+  if !FileManager.default.fileExists(atPath: c.data.path) {
+    let random = Philox(seed: 5, stream: 1)
+    let words = ["sea", "ship", "wind", "shore", "gull", "tide", "mast", "rope"]
+    let text = (0..<4000).map { words[Int(random.uniform(UInt64($0)) * 8)] }.joined(separator: " ")
+    let source = folder.path + "/text.txt"
+    try text.write(toFile: source, atomically: true, encoding: .utf8)
+    _ = try DatasetPreparation(sources: [source], output: c.data.path).run()
+  }
+  return c
+}
