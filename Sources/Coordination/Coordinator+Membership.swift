@@ -28,6 +28,21 @@ extension Coordinator {
       let silence = (now - member.lastHeard).spoken
       lose(member, "nothing was heard of it for \(silence) (patience is \(patience.spoken))", &actions)
     }
+    findStandstill(&actions)
+  }
+
+  /// A run in which every worker waits for another has come to a standstill, though all hearts beat: it ends with a line
+  /// instead of never.
+  private mutating func findStandstill(_ actions: inout [Action]) {
+    for run in runs where run.state == .running {
+      let workers = run.roster.compactMap { member($0) }
+      let waiting = workers.compactMap { worker in
+        worker.heartbeat.waiting.map { "\(worker.description.name) waits for \($0)" }
+      }
+      let shortest = workers.map(\.heartbeat.waitingSeconds).min() ?? 0
+      guard waiting.count == run.roster.count, shortest > patience.inSeconds else { continue }
+      end(run.id, .failed, "every worker waits for another: " + waiting.joined(separator: ", "), &actions)
+    }
   }
 
   private mutating func lose(_ member: Member, _ reason: String, _ actions: inout [Action]) {

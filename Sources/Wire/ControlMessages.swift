@@ -80,13 +80,15 @@ package struct Heartbeat: Codable, Equatable, Sendable {
   /// Generation it works in, 0 for none.
   package var generation: UInt32 = 0
   package var step = 0
-  /// What it waits for and from whom, where it waits.
+  /// What it waits for and from whom, where it has waited for long.
   package var waiting: String?
+  package var waitingSeconds = 0.0
 
-  package init(generation: UInt32 = 0, step: Int = 0, waiting: String? = nil) {
+  package init(generation: UInt32 = 0, step: Int = 0, waiting: String? = nil, waitingSeconds: Double = 0) {
     self.generation = generation
     self.step = step
     self.waiting = waiting
+    self.waitingSeconds = waitingSeconds
   }
 }
 

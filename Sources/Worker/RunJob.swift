@@ -19,6 +19,7 @@ package final class RunJob {
   private let network: any WorkerChannel
   private let trainer: Trainer
   private let validation: LanguageModelSource?
+  private let link: NetworkLink
   private var lastNote = ContinuousClock.now
 
   /// Loads data, model and, on a resume, the state. Throws what a user can act on.
@@ -54,6 +55,7 @@ package final class RunJob {
     let threads = assignment.threads > 0 ? assignment.threads : own > 0 ? own : share
     let memory = Int(ProcessInfo.processInfo.physicalMemory) / 2 / sameHost
     let link = NetworkLink(network, assignment)
+    self.link = link
     trainer = try Trainer(
       configuration, vocabulary: vocabulary, plan: plan, source: source, threads: threads, memoryLimit: memory,
       exchanges: plan.workerCount == 1
@@ -69,6 +71,9 @@ package final class RunJob {
         + "\(layout.totalCount) parameters in the model, \(trainer.byteCount >> 20) MiB here"
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }
+
+  /// A message that came before this worker was told to begin: its sender had been told already.
+  package func accept(early message: DataMessage) { link.accept(early: message) }
 
   /// Worker of each expert.
   static func owners(_ roster: [RosterEntry], experts: Int) -> [Int] {
@@ -96,6 +101,7 @@ package final class RunJob {
   }
 
   private func checkStopped(_ step: Int) throws {
+    link.step = step
     let now = ContinuousClock.now
     // Heartbeats leave four times a second; a fresh note more often would not be heard.
     if lastNote.duration(to: now) > .milliseconds(100) || step == assignment.firstStep {

@@ -19,6 +19,10 @@ package protocol WorkerChannel: AnyObject {
 final class NetworkLink: PeerLink {
   private let channel: any WorkerChannel
   private let assignment: Assignment
+  /// Steps done, for the heartbeats.
+  var step = 0
+  /// Messages of peers that were told to begin before this worker was.
+  private var early: [DataMessage] = []
   /// Waiting is worth a note when it lasts longer than this.
   private static let noteAfter = Duration.milliseconds(1000)
 
@@ -29,21 +33,27 @@ final class NetworkLink: PeerLink {
 
   func send(_ message: DataMessage, to worker: Int) { channel.send(message, to: worker) }
 
+  func accept(early message: DataMessage) { early.append(message) }
+
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
-    var waited = 0
+    if !early.isEmpty { return early.removeFirst() }
+    let begun = ContinuousClock.now
+    var noted = false
     while true {
       switch channel.next(timeout: NetworkLink.noteAfter) {
-      case .data(let message): return message
+      case .data(let message):
+        if noted { channel.note(Heartbeat(generation: assignment.generation, step: step)) }
+        return message
       case .stop(let generation, let reason) where generation == assignment.generation: throw Stopped(reason: reason)
       case .exit(let reason): throw Stopped(reason: reason)
       case .stop, .begin, .assigned: continue
       case nil:
-        waited += 1
+        noted = true
         let names = awaited.map { assignment.roster[$0].worker.name }.joined(separator: " and ")
         channel.note(
           Heartbeat(
-            generation: assignment.generation, step: 0,
-            waiting: "\(names) (\(phase.description), for \(waited) s)"))
+            generation: assignment.generation, step: step, waiting: "\(names) (\(phase.description))",
+            waitingSeconds: begun.duration(to: .now).inSeconds))
       }
     }
   }

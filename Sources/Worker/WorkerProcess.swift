@@ -41,7 +41,7 @@ package final class WorkerProcess: Sendable {
         job = nil
         network.note(Heartbeat())
         log("stopped: \(reason)")
-      case .data: continue
+      case .data(let message): job?.accept(early: message)
       case .exit(let reason):
         network.close(reason: reason)
         return reason

@@ -1,0 +1,211 @@
+// Whole runs in real processes, undisturbed and under kill -9, SIGSTOP and damage. Every one of them is held against the
+// same curve.
+
+import Checkpoint
+import Configuration
+import Foundation
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite(.serialized) final class ClusterTests {
+  private let place: Workplace
+  /// The undisturbed run: one worker, one thread.
+  private let curve: [String]
+
+  init() throws {
+    place = try Workplace()
+    let whole = try place.run(["train", "run.yaml", "--workers", "1", "--threads", "1"])
+    #expect(whole.code == 0, "\(whole.output)\(whole.errors)")
+    curve = place.curve("first")
+    #expect(curve.count == 42)
+  }
+
+  private func expectSameEnd(_ run: String) throws {
+    #expect(place.curve(run) == curve)
+    let one = try CheckpointReader(place.files("first", step: 40))
+    let other = try CheckpointReader(place.files(run, step: 40))
+    for name in ["model/embed/weight", "model/experts/0003/down", "optimizer/second/attn/query/weight", "model/router/bias"] {
+      let shape = try one.shape(of: name)
+      var x = [Float](repeating: 0, count: shape.reduce(1, *)), y = x
+      try one.read(name, shape: shape, into: &x)
+      try other.read(name, shape: shape, into: &y)
+      #expect(x == y, "\(name)")
+    }
+  }
+
+  @Test(arguments: [(2, 1), (3, 1), (1, 2)])
+  func `any number of worker processes and threads gives the same losses and weights`(workers: Int, threads: Int) throws {
+    let finished = try place.run([
+      "train", "run.yaml", "--workers", "\(workers)", "--threads", "\(threads)", "--set", "run=other",
+    ])
+    #expect(finished.code == 0, "\(finished.output)\(finished.errors)")
+    try expectSameEnd("other")
+  }
+
+  @Test func `a coordinator and workers over tcp, started in any order, give the same curve`() throws {
+    // Workers first: they wait for their coordinator.
+    let port = 20_000 + Int(getpid()) % 20_000
+    let address = "tcp://127.0.0.1:\(port)"
+    let workers = try (1...2).map {
+      try place.start(["worker", "--coordinator", address, "--name", "w\($0)", "--threads", "1"])
+    }
+    let coordinator = try place.start(["coordinator", "--listen", address])
+    let finished = try place.run([
+      "train", "run.yaml", "--coordinator", address, "--set", "run=tcp", "--set", "cluster.workers=2",
+    ])
+    #expect(finished.code == 0, "\(finished.output)\(finished.errors)\(coordinator.output)\(workers[0].output)")
+    try expectSameEnd("tcp")
+  }
+
+  @Test(arguments: [(1, 2), (2, 3), (3, 1), (2, 2)])
+  func `kill -9 of everything at a random moment, then resume on other workers, continues the curve to the bit`(
+    before: Int, after: Int
+  ) throws {
+    let run = "killed-\(before)-\(after)"
+    let training = try place.start([
+      "train", "run.yaml", "--workers", "\(before)", "--threads", "1", "--set", "run=\(run)", "--set", "checkpoint.every=3",
+    ])
+    let moment = Int.random(in: 7...30)
+    #expect(waitUntil(60) { place.curve(run).count > moment }, "\(training.output)")
+    usleep(UInt32.random(in: 0...20_000))
+    training.killAll()
+    _ = training.exitCode(within: 10)
+    let resumed = try place.run([
+      "train", "run.yaml", "--workers", "\(after)", "--threads", "1", "--set", "run=\(run)", "--resume",
+    ])
+    #expect(resumed.code == 0, "killed after \(moment) lines: \(resumed.output)\(resumed.errors)")
+    try expectSameEnd(run)
+    let left = try FileManager.default.contentsOfDirectory(atPath: "\(place.path)/checkpoints/\(run)")
+    #expect(!left.contains { $0.hasSuffix(".tmp") }, "\(left)")
+  }
+
+  @Test func `a worker that dies stops the run with a line that names it, and the run goes on with another one`() throws {
+    let address = "ipc://\(place.path)/c"
+    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "2"])
+    let staying = try place.start(["worker", "--coordinator", address, "--name", "staying", "--threads", "1"])
+    let dying = try place.start(["worker", "--coordinator", address, "--name", "dying", "--threads", "1"])
+    let words = ["train", "run.yaml", "--coordinator", address, "--set", "run=hurt", "--set", "cluster.workers=2"]
+    let training = try place.start(words + ["--set", "checkpoint.every=3"])
+    #expect(waitUntil(60) { place.curve("hurt").count > 8 }, "\(training.output)\(coordinator.output)")
+    dying.killAll()
+    #expect(training.exitCode(within: 30) == 1, "\(training.output)")
+    let output = training.output
+    #expect(output.contains("dying") && output.contains("process \(dying.process.processIdentifier)"), "\(output)")
+    #expect(output.contains("is lost at step"), "\(output)")
+    #expect(staying.process.isRunning && coordinator.process.isRunning)
+
+    let replacing = try place.start(["worker", "--coordinator", address, "--name", "replacing", "--threads", "1"])
+    let again = try place.run([
+      "train", "run.yaml", "--coordinator", address, "--set", "run=hurt", "--set", "cluster.workers=2", "--resume",
+    ])
+    #expect(again.code == 0, "\(again.output)\(again.errors)\(coordinator.output)")
+    #expect(replacing.process.isRunning)
+    try expectSameEnd("hurt")
+  }
+
+  @Test func `a worker that is stopped counts as lost after the patience, and is named`() throws {
+    let address = "ipc://\(place.path)/c"
+    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "1.5"])
+    let workers = try (1...2).map {
+      try place.start(["worker", "--coordinator", address, "--name", "w\($0)", "--threads", "1"])
+    }
+    let training = try place.start([
+      "train", "run.yaml", "--coordinator", address, "--set", "run=frozen", "--set", "cluster.workers=2", "--set",
+      "training.steps=100000",
+    ])
+    #expect(waitUntil(60) { place.curve("frozen").count > 3 }, "\(training.output)\(coordinator.output)")
+    kill(workers[1].process.processIdentifier, SIGSTOP)
+    #expect(training.exitCode(within: 30) == 1)
+    #expect(training.output.contains("w2") && training.output.contains("nothing was heard"), "\(training.output)")
+    kill(workers[1].process.processIdentifier, SIGCONT)
+    // It hears that it was given up, and joins again.
+    #expect(waitUntil(20) { coordinator.output.components(separatedBy: "worker w2").count > 3 }, "\(coordinator.output)")
+  }
+
+  @Test func `workers whose coordinator dies end by themselves, and so does whoever follows the run`() throws {
+    let address = "ipc://\(place.path)/c"
+    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "1"])
+    let worker = try place.start(["worker", "--coordinator", address, "--name", "w", "--threads", "1"])
+    let training = try place.start([
+      "train", "run.yaml", "--coordinator", address, "--set", "run=orphan", "--set", "training.steps=100000",
+    ])
+    #expect(waitUntil(60) { place.curve("orphan").count > 3 }, "\(training.output)\(coordinator.output)")
+    coordinator.killAll()
+    #expect(worker.exitCode(within: 30) == 1)
+    #expect(worker.output.contains("nothing was heard of the coordinator"), "\(worker.output)")
+    #expect(training.exitCode(within: 30) == 1)
+    #expect(training.output.contains("has not answered"), "\(training.output)")
+  }
+
+  @Test func `a damaged checkpoint is refused by name, passed over for an older one, and nothing saved is touched`() throws {
+    let newest = place.files("first", step: 40)
+    let shard = newest + "/shard-0000-of-0001.h5"
+    var bytes = FileManager.default.contents(atPath: shard)!
+    bytes[bytes.count / 2] ^= 1
+    try bytes.write(to: URL(filePath: shard))
+    let before = place.contents("checkpoints/first/step-00000040")
+
+    let named = try place.run(["train", "run.yaml", "--set", "run=second", "--resume", newest])
+    #expect(named.code == 1)
+    #expect((named.output + named.errors).contains("shard-0000-of-0001.h5 is damaged"), "\(named.output)\(named.errors)")
+    let shown = try place.run(["checkpoint", "show", newest])
+    #expect(shown.code == 1)
+    let written = try place.run(["generate", newest, "--prompt", "sea", "--tokens", "3"])
+    #expect(written.code == 1 && written.errors.contains("is damaged"), "\(written.errors)")
+
+    // The run itself falls back on step 30 and says so.
+    let resumed = try place.run(["train", "run.yaml", "--resume", "--workers", "2"])
+    #expect(resumed.code == 0, "\(resumed.output)\(resumed.errors)")
+    #expect(resumed.output.contains("is passed over"), "\(resumed.output)")
+    #expect(place.curve("first") == curve)
+    #expect(place.contents("checkpoints/first/step-00000040") != before)
+    #expect(try place.run(["checkpoint", "show", newest]).code == 0)
+  }
+
+  @Test func `bad input ends with a clear error, its code, and nothing that was saved is touched`() throws {
+    let before = place.contents("checkpoints/first")
+    let text = FileManager.default.contents(atPath: place.path + "/text.h5")
+    func expect(_ words: [String], code: Int32, _ parts: String...) throws {
+      let finished = try place.run(words)
+      let said = finished.output + finished.errors
+      #expect(finished.code == code, "\(words): \(said)")
+      for part in parts { #expect(said.contains(part), "\(words): \(said)") }
+    }
+    try expect(["train", "nowhere.yaml"], code: 2, "nowhere.yaml")
+    try expect(["train", "run.yaml", "--set", "run=a", "--set", "data.path=missing.h5"], code: 1, "missing.h5 does not exist")
+    try expect(["train", "run.yaml", "--set", "run=a", "--set", "data.path=text.txt"], code: 1, "text.txt is not a dataset")
+    try expect(
+      ["train", "run.yaml", "--set", "run=a", "--set", "data.sequence_length=1000000"], code: 1, "lower data.sequence_length")
+    try expect(["train", "run.yaml", "--set", "model.widht=8"], code: 2, "did you mean 'width'")
+    try expect(["train", "run.yaml"], code: 1, "already holds checkpoints", "--resume")
+    try expect(["train", "run.yaml", "--set", "run=never", "--resume"], code: 1, "nothing to resume")
+    try expect(["train", "run.yaml", "--resume", "--set", "model.width=16"], code: 1, "cannot be resumed")
+    try expect(["data", "prepare", "text.txt", "--out", "text.h5"], code: 2, "text.h5 exists", "--force")
+    try expect(["data", "prepare", "nothing.txt", "--out", "text.h5", "--force"], code: 1, "nothing.txt")
+    _ = FileManager.default.createFile(atPath: place.path + "/empty.txt", contents: Data())
+    try expect(["data", "prepare", "empty.txt", "--out", "text.h5", "--force"], code: 1, "no text")
+    try expect(["worker", "--coordinator", "ipc://\(place.path)/nobody", "--join-within", "1"], code: 1, "no coordinator")
+    try expect(["coordinator", "--listen", "tcp://0.0.0.0:4242"], code: 1, "--insecure")
+    #expect(place.contents("checkpoints/first").filter { !$0.key.hasSuffix(".log") } == before.filter { !$0.key.hasSuffix(".log") })
+    #expect(FileManager.default.contents(atPath: place.path + "/text.h5") == text)
+  }
+
+  @Test func `what was trained can be listed, shown, measured and made to write`() throws {
+    let listed = try place.run(["checkpoint", "list", "checkpoints/first"])
+    #expect(listed.code == 0 && listed.output.contains("step-00000040"))
+    let shown = try place.run(["checkpoint", "show", "checkpoints/first", "--tensors"])
+    #expect(shown.code == 0 && shown.output.contains("experts/0003/down"), "\(shown.output)")
+    let measured = try place.run(["evaluate", "checkpoints/first", "--sequences", "4", "--json"])
+    #expect(measured.code == 0, "\(measured.errors)")
+    // The same sequences as the evaluation of the last step give the same number.
+    let last = curve.last { $0.contains("validation_loss") }!
+    let loss = last.components(separatedBy: "\"validation_loss\":")[1].components(separatedBy: ",")[0]
+    #expect(measured.output.contains("\"validation_loss\": \(loss)"), "\(measured.output) \(last)")
+    let written = try place.run(["generate", "checkpoints/first", "--prompt", "sea", "--tokens", "20", "--seed", "4"])
+    #expect(written.code == 0 && written.output.hasPrefix("sea"))
+    #expect(try place.run(["generate", "checkpoints/first", "--prompt", "sea", "--tokens", "20", "--seed", "4"]).output == written.output)
+  }
+}

@@ -1,0 +1,136 @@
+// Real processes for tests: started, watched, killed without a warning, and never left behind.
+
+import Foundation
+import Synchronization
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A running `ress`, its output in files so that no pipe can fill.
+final class Running {
+  let process = Process()
+  let outputPath: String
+
+  /// The program lies beside the test bundle.
+  init(_ words: [String], folder: String) throws {
+    let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    outputPath = folder + "/output-" + UUID().uuidString
+    _ = FileManager.default.createFile(atPath: outputPath, contents: nil)
+    process.executableURL = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+    process.arguments = words
+    process.currentDirectoryURL = URL(filePath: folder)
+    process.standardInput = FileHandle.nullDevice
+    let output = FileHandle(forWritingAtPath: outputPath)!
+    process.standardOutput = output
+    process.standardError = output
+    try process.run()
+  }
+
+  deinit { killAll() }
+
+  /// All it has printed so far, errors too.
+  var output: String { (try? String(contentsOfFile: outputPath, encoding: .utf8)) ?? "" }
+
+  /// Its process and every process below it.
+  var family: [Int32] {
+    var parents: [Int32: Int32] = [:]
+    for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
+      guard let identifier = Int32(name), let status = try? String(contentsOfFile: "/proc/\(name)/stat", encoding: .utf8),
+        let close = status.lastIndex(of: ")")
+      else { continue }
+      parents[identifier] = status[close...].split(separator: " ").dropFirst(2).first.flatMap { Int32($0) }
+    }
+    var family = [process.processIdentifier]
+    var next = 0
+    while next < family.count {
+      family += parents.filter { $0.value == family[next] }.map(\.key).sorted()
+      next += 1
+    }
+    return family
+  }
+
+  /// SIGKILL to all of them at once.
+  func killAll() {
+    for identifier in family where process.isRunning || identifier != process.processIdentifier { kill(identifier, SIGKILL) }
+  }
+
+  /// Waits for its end; nil where it takes longer than `seconds`, after which it is killed.
+  func exitCode(within seconds: Double) -> Int32? {
+    guard waitUntil(seconds, { !process.isRunning }) else {
+      killAll()
+      return nil
+    }
+    return process.terminationStatus
+  }
+}
+
+/// Looks every few milliseconds; false where it never came true.
+func waitUntil(_ seconds: Double, _ condition: () -> Bool) -> Bool {
+  let deadline = Date().addingTimeInterval(seconds)
+  while !condition() {
+    if Date() > deadline { return false }
+    Thread.sleep(forTimeInterval: 0.005)
+  }
+  return true
+}
+
+/// A folder with a dataset and a configuration for runs of some seconds.
+final class Workplace {
+  let path: String
+
+  init() throws {
+    path = NSTemporaryDirectory() + "ress-e2e-" + UUID().uuidString.prefix(8)
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    var state: UInt64 = 7
+    let words = ["sea", "ship", "wind", "shore", "gull", "tide", "mast", "rope", "light", "storm"]
+    let text = (0..<6000).map { _ in
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return words[Int(state >> 40) % words.count]
+    }.joined(separator: " ")
+    try text.write(toFile: path + "/text.txt", atomically: true, encoding: .utf8)
+    try """
+    run: first
+    data: {path: text.h5, sequence_length: 64}
+    model: {width: 32, heads: 2, steps: 2, segment: 32, memory_slots: 4, cache: 16, window: 4, structure_rank: 4,
+            graph_degree: 4, keys: 6, recency_taps: 3, experts: 4, active_experts: 2, expert_width: 32}
+    training: {seed: 3, steps: 40, batch_sequences: 6, evaluate_every: 20, evaluate_sequences: 4}
+    optimizer: {learning_rate: 0.01, warmup_steps: 5}
+    checkpoint: {every: 10}
+    cluster: {patience_seconds: 3}
+
+    """.write(toFile: path + "/run.yaml", atomically: true, encoding: .utf8)
+    let prepared = try ress(["data", "prepare", "text.txt", "--out", "text.h5"], folder: URL(filePath: path))
+    guard prepared.code == 0 else { throw Unprepared(errors: prepared.errors) }
+  }
+
+  struct Unprepared: Error { var errors: String }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func start(_ words: [String]) throws -> Running { try Running(words, folder: path) }
+  func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
+
+  /// A run's `metrics.jsonl` without the seconds, which no two runs share.
+  func curve(_ run: String) -> [String] {
+    let text = (try? String(contentsOfFile: "\(path)/checkpoints/\(run)/metrics.jsonl", encoding: .utf8)) ?? ""
+    return text.split(separator: "\n").map { line in
+      guard let start = line.range(of: "\"seconds\":"), let end = line[start.upperBound...].firstIndex(of: ",") else {
+        return String(line)
+      }
+      return String(line[..<start.lowerBound]) + String(line[end...])
+    }
+  }
+
+  /// Bytes of every file below a folder, to see that nothing was touched.
+  func contents(_ folder: String) -> [String: Data] {
+    var contents: [String: Data] = [:]
+    for case let name as String in FileManager.default.enumerator(atPath: path + "/" + folder) ?? .init() {
+      contents[name] = FileManager.default.contents(atPath: "\(path)/\(folder)/\(name)")
+    }
+    return contents
+  }
+
+  /// The tensors of a run's checkpoint as h5dump would give them, by ress itself: weights and moments, as bits.
+  func files(_ run: String, step: Int) -> String { "\(path)/checkpoints/\(run)/step-" + String(format: "%08d", step) }
+}
