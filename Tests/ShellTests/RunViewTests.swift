@@ -109,7 +109,16 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   @Test func `without an interval a run has about fifty lines`() {
     var view = RunView(.lines(every: 0), run: "early")
     _ = view.text(for: began("a", 1000), at: 0)
-    #expect((1...1000).count { !view.text(for: stepped($0), at: Double($0)).isEmpty } == 50)
+    _ = view.text(for: .state(.running, reason: ""), at: 0)
+    #expect((1...1000).count { !view.text(for: stepped($0), at: Double($0) / 10).isEmpty } == 50)
+  }
+
+  @Test func `without an interval slow steps have a line every half minute`() {
+    var view = RunView(.lines(every: 0), run: "early")
+    _ = view.text(for: began("a", 100_000), at: 0)
+    _ = view.text(for: .state(.running, reason: ""), at: 0)
+    let steps = (1...10).filter { !view.text(for: stepped($0), at: Double($0) * 12).isEmpty }
+    #expect(steps == [3, 6, 9])
   }
 
   @Test func `a resumed run says after which step it goes on, and its pace counts its own steps`() {
