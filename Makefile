@@ -11,7 +11,7 @@ packages: ## install the Debian packages that are missing
 
 build: packages ## build .build/release/ress
 	@swift build -c release --product ress
-	@echo "Built $$(swift build -c release --show-bin-path)/ress"
+	@echo "Built .build/release/ress"
 
 test: packages ## build and run every test, single and double precision
 	@scripts/test.sh

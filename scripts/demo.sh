@@ -17,7 +17,7 @@ fi
 
 say "Building (some minutes the first time)"
 swift build -c release --product ress
-ress=$(swift build -c release --show-bin-path)/ress
+ress=.build/release/ress
 
 say "Preparing text"
 mkdir -p data checkpoints

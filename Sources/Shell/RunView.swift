@@ -9,13 +9,13 @@ import Wire
 package struct RunView: Sendable {
   package enum Style: Equatable, Sendable {
     case terminal(columns: Int)
-    /// A line after every `every`-th step; 0 chooses about fifty lines a run.
+    /// A line after every `every`-th step; 0 chooses about fifty lines a run, and one a half minute at least.
     case lines(every: Int)
     case json
   }
 
   private let style: Style
-  private var run = "run"
+  private var run: String
   private var stepCount = 0
   private var step = 0
   private var pace = Pace()
@@ -27,7 +27,14 @@ package struct RunView: Sendable {
   /// A terminal needs no more redraws a second than an eye can follow, and a slow one (ssh) suffers from more.
   private static let secondsBetweenDraws = 0.1
 
-  package init(_ style: Style) { self.style = style }
+  /// A log that says nothing for longer looks like a hang.
+  private static let secondsBetweenLines = 30.0
+
+  /// `run` is the name to speak of until the coordinator says it.
+  package init(_ style: Style, run: String) {
+    self.style = style
+    self.run = run
+  }
 
   /// What to write for an event at `seconds` of any clock that only goes forward.
   package mutating func text(for event: RunEvent, at seconds: Double) -> String {
@@ -62,7 +69,9 @@ package struct RunView: Sendable {
       return "\r" + status + "\u{1B}[K"
     case .lines(let every):
       let interval = every > 0 ? every : max(1, stepCount / 50)
-      guard step.isMultiple(of: interval) || step == stepCount else { return "" }
+      let isLate = every == 0 && seconds - lastDrawn >= Self.secondsBetweenLines
+      guard step.isMultiple(of: interval) || step == stepCount || isLate else { return "" }
+      lastDrawn = seconds
       return
         "step \(step)/\(stepCount)  loss \(Format.fixed(record.task, 4))  norm \(Format.fixed(record.gradientNorm, 3))  "
         + "rate \(Self.scientific(record.learningRate))  \(progress)\n"
@@ -78,6 +87,7 @@ package struct RunView: Sendable {
       (run, stepCount, step) = (name, steps, firstStep)
       pace.begin(step: firstStep, at: seconds)
     case .state(.running, _):
+      if case .lines = style { lastDrawn = seconds }
       // The wait for workers and for loading belongs to no step.
       pace.begin(step: step, at: seconds)
     case .stepped(let record):

@@ -7,6 +7,13 @@ enum Interrupt {
   private static let numbers = [SIGINT, SIGTERM, SIGHUP]
   private static let count = Atomic<Int>(0)
 
+  /// Makes the process reachable for every signal. Call at the start, before any thread is started.
+  static func unblock() {
+    var none = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, nil)
+  }
+
   // MARK: A question
 
   /// Call once, at the start of a command whose loop looks at `isRequested`. Who asks twice means at once.

@@ -12,7 +12,7 @@ import Wire
 
 func train(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments)
-  let view = RunWatch.view(json: arguments.has("--json"))
+  let view = RunWatch.view(of: request, json: arguments.has("--json"))
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
     let client = try CoordinatorClient(address)
@@ -78,9 +78,10 @@ enum RunWatch {
   }
 
   /// The view that suits where standard output goes.
-  static func view(json: Bool) -> RunView {
-    if json { return RunView(.json) }
-    return Terminal.isTerminal ? RunView(.terminal(columns: Terminal.columns)) : RunView(.lines(every: 0))
+  static func view(of request: RunRequest, json: Bool) -> RunView {
+    let style: RunView.Style =
+      json ? .json : Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)
+    return RunView(style, run: request.configuration.run)
   }
 }
 

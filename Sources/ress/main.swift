@@ -43,4 +43,6 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   }
 }
 
+// Whoever started this process may have blocked signals, and threads and children inherit that: Ctrl-C must work.
+Interrupt.unblock()
 exit(main(Array(CommandLine.arguments.dropFirst())).rawValue)

@@ -11,11 +11,16 @@ struct Finished {
   var errors: String
 }
 
-/// Runs `ress` with these words and waits for it. The program lies beside the test bundle.
-func ress(_ words: [String], folder: URL? = nil) throws -> Finished {
+/// The program lies beside the test bundle.
+func program() throws -> URL {
   let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+  return URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+}
+
+/// Runs `ress` with these words and waits for it.
+func ress(_ words: [String], folder: URL? = nil) throws -> Finished {
   let process = Process()
-  process.executableURL = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+  process.executableURL = try program()
   process.arguments = words
   process.currentDirectoryURL = folder
   let output = Pipe(), errors = Pipe()

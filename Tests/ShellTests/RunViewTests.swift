@@ -30,7 +30,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
 
 @Suite struct `The view of a run in a terminal` {
   @Test func `a header says who holds which experts and units`() {
-    var view = RunView(.terminal(columns: 80))
+    var view = RunView(.terminal(columns: 80), run: "early")
     #expect(view.text(for: began("demo", 100), at: 0) == "run demo: 100 steps\n")
     #expect(
       view.text(for: .placed(generation: 1, roster: roster), at: 0) == """
@@ -42,7 +42,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `one line is redrawn, with bar, loss, speed and what is left`() {
-    var view = RunView(.terminal(columns: 100))
+    var view = RunView(.terminal(columns: 100), run: "early")
     _ = view.text(for: began("demo", 100), at: 0)
     #expect(
       view.text(for: .state(.running, reason: "begins with 2 workers"), at: 10) == "running: begins with 2 workers\n")
@@ -53,7 +53,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `it draws at most ten times a second, and always the last step`() {
-    var view = RunView(.terminal(columns: 80))
+    var view = RunView(.terminal(columns: 80), run: "early")
     _ = view.text(for: began("a", 3), at: 0)
     #expect(view.text(for: stepped(1), at: 1) != "")
     #expect(view.text(for: stepped(2), at: 1.05) == "")
@@ -62,7 +62,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
 
   @Test func `no line is wider than the terminal`() {
     for columns in [10, 40, 60, 80, 200] {
-      var view = RunView(.terminal(columns: columns))
+      var view = RunView(.terminal(columns: columns), run: "early")
       _ = view.text(for: began("a-rather-long-name-of-a-run", 1_000_000), at: 0)
       let line = view.text(for: stepped(999_999, 12345.678), at: 5)
       #expect(line.dropFirst().count - "\u{1B}[K".count < columns)
@@ -70,7 +70,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `messages scroll above the redrawn line`() {
-    var view = RunView(.terminal(columns: 80))
+    var view = RunView(.terminal(columns: 80), run: "early")
     _ = view.text(for: began("a", 10), at: 0)
     let status = view.text(for: stepped(1), at: 1).dropFirst().replacing("\u{1B}[K", with: "")
     #expect(
@@ -82,7 +82,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `the loss shown is smoothed, and one that is no number does not hide the next`() {
-    var view = RunView(.terminal(columns: 80))
+    var view = RunView(.terminal(columns: 80), run: "early")
     _ = view.text(for: began("a", 10), at: 0)
     #expect(view.text(for: stepped(1, 4), at: 1).contains("loss 4.0000"))
     _ = view.text(for: stepped(2, .nan), at: 2)
@@ -98,7 +98,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
 
 @Suite struct `The view of a run in a pipe` {
   @Test func `plain lines, every few steps and at the end`() {
-    var view = RunView(.lines(every: 5))
+    var view = RunView(.lines(every: 5), run: "early")
     _ = view.text(for: began("a", 12), at: 0)
     let lines = (1...12).map { view.text(for: stepped($0), at: Double($0)) }
     #expect(lines.indices.filter { !lines[$0].isEmpty } == [4, 9, 11])
@@ -107,13 +107,22 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `without an interval a run has about fifty lines`() {
-    var view = RunView(.lines(every: 0))
+    var view = RunView(.lines(every: 0), run: "early")
     _ = view.text(for: began("a", 1000), at: 0)
-    #expect((1...1000).count { !view.text(for: stepped($0), at: Double($0)).isEmpty } == 50)
+    _ = view.text(for: .state(.running, reason: ""), at: 0)
+    #expect((1...1000).count { !view.text(for: stepped($0), at: Double($0) / 10).isEmpty } == 50)
+  }
+
+  @Test func `without an interval slow steps have a line every half minute`() {
+    var view = RunView(.lines(every: 0), run: "early")
+    _ = view.text(for: began("a", 100_000), at: 0)
+    _ = view.text(for: .state(.running, reason: ""), at: 0)
+    let steps = (1...10).filter { !view.text(for: stepped($0), at: Double($0) * 12).isEmpty }
+    #expect(steps == [3, 6, 9])
   }
 
   @Test func `a resumed run says after which step it goes on, and its pace counts its own steps`() {
-    var view = RunView(.lines(every: 1))
+    var view = RunView(.lines(every: 1), run: "early")
     #expect(
       view.text(for: began("a", 100, from: 90), at: 0)
         == "run a: 100 steps, going on after step 90 from checkpoints/a/x\n")
@@ -121,7 +130,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `the end says how it ended and draws the curve`() {
-    var view = RunView(.lines(every: 1))
+    var view = RunView(.lines(every: 1), run: "early")
     _ = view.text(for: began("a", 2), at: 0)
     _ = view.text(for: stepped(1, 5), at: 1)
     _ = view.text(for: stepped(2, 3), at: 2)
@@ -132,8 +141,8 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 
   @Test func `a run that was refused before it began says so without a step`() {
-    var view = RunView(.lines(every: 1))
-    #expect(view.text(for: .state(.failed, reason: "no such dataset"), at: 0) == "run run failed: no such dataset\n")
+    var view = RunView(.lines(every: 1), run: "early")
+    #expect(view.text(for: .state(.failed, reason: "no such dataset"), at: 0) == "run early failed: no such dataset\n")
   }
 }
 
@@ -155,7 +164,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
 
 @Suite struct `The view of a run for programs` {
   @Test func `one JSON object a line for every event`() {
-    var view = RunView(.json)
+    var view = RunView(.json, run: "early")
     #expect(
       view.text(for: began("a", 2), at: 0)
         == #"{"event": "began", "run": "a", "first_step": 0, "steps": 2, "checkpoint": null}"# + "\n")

@@ -1,0 +1,128 @@
+// What a user does with the commands beyond a plain run: ending it, going on, asking for JSON, preparing data.
+
+import Foundation
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite(.serialized) struct `Commands` {
+  /// More steps than a test waits for.
+  private static let endless = ["--set", "training.steps=1000000", "--set", "checkpoint.every=0"]
+
+  @Test func `Ctrl-C cancels a run in order, and no worker is left`() throws {
+    let place = try Workplace()
+    let run = try place.start(["train", "run.yaml", "--workers", "2", "--json"] + Self.endless)
+    #expect(waitUntil(30) { run.output.contains("\"event\": \"step\"") })
+    let workers = run.family.dropFirst()
+    #expect(workers.count == 2)
+    run.process.interrupt()
+    #expect(run.exitCode(within: 20) == 1)
+    #expect(run.output.contains("\"state\": \"cancelled\""))
+    #expect(workers.allSatisfy { kill($0, 0) != 0 })
+  }
+
+  @Test func `no worker outlives a command that is killed`() throws {
+    let place = try Workplace()
+    let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
+    #expect(waitUntil(30) { run.output.contains("running: ") })
+    let workers = run.family.dropFirst()
+    #expect(workers.count == 2)
+    kill(run.process.processIdentifier, SIGKILL)
+    #expect(waitUntil(5) { workers.allSatisfy { kill($0, 0) != 0 } })
+  }
+
+  @Test func `a worker of the command that dies is named at once`() throws {
+    let place = try Workplace()
+    let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
+    #expect(waitUntil(30) { run.output.contains("running: ") })
+    let victim = try #require(run.family.last)
+    kill(victim, SIGKILL)
+    #expect(waitUntil(2) { run.output.contains("(pid \(victim)) was ended by signal 9") })
+    #expect(run.exitCode(within: 20) == 1)
+  }
+
+  @Test func `a run whose workers cannot be had ends with code 3`() throws {
+    let place = try Workplace()
+    let address = "ipc://\(place.path)/coordinator"
+    let coordinator = try place.start(["coordinator", "--listen", address])
+    let run = try place.start(["train", "run.yaml", "--coordinator", address])
+    #expect(waitUntil(10) { run.output.contains("waits for 1 workers; none is here") })
+    run.process.interrupt()
+    #expect(run.exitCode(within: 10) == 3)
+    coordinator.process.terminate()
+    #expect(coordinator.exitCode(within: 10) == 0)
+  }
+
+  @Test func `a resumed run as JSON has its own steps and its end`() throws {
+    let place = try Workplace()
+    let short = ["--set", "training.steps=4"]
+    #expect(try place.run(["train", "run.yaml"] + short).code == 0)
+    let again = try place.run(["train", "run.yaml"] + short)
+    #expect(again.code == 1 && again.output.contains("go on with --resume"))
+    let resumed = try place.run(["train", "run.yaml", "--resume", "--json", "--set", "training.steps=6"])
+    #expect(resumed.code == 0, "\(resumed.output)\(resumed.errors)")
+    let lines = try resumed.output.split(separator: "\n").map {
+      try #require(try JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+    }
+    #expect(lines.filter { $0["event"] as? String == "step" }.compactMap { $0["step"] as? Int } == [5, 6])
+    #expect(lines.last?["state"] as? String == "finished")
+  }
+
+  @Test func `evaluating the sequences of training gives the loss that training logged`() throws {
+    let place = try Workplace()
+    #expect(try place.run(["train", "run.yaml", "--workers", "2", "--set", "training.steps=4"]).code == 0)
+    let logged = try #require(place.curve("first").last?.firstMatch(of: /"validation_loss":([0-9.]+)/)).1
+    let measured = try place.run(["evaluate", "checkpoints/first", "--sequences", "4", "--threads", "2", "--json"])
+    #expect(measured.code == 0 && measured.output.contains("\"validation_loss\": \(logged),"), "\(measured.output)")
+  }
+
+  @Test func `a seed writes one text, and another seed another`() throws {
+    let place = try Workplace()
+    #expect(try place.run(["train", "run.yaml", "--set", "training.steps=4"]).code == 0)
+    func write(_ words: String...) throws -> String {
+      let written = try place.run(["generate", "checkpoints/first", "--prompt", "sea", "--tokens", "60"] + words)
+      #expect(written.code == 0 && written.output.hasPrefix("sea"))
+      return written.output
+    }
+    #expect(try write() == write("--seed", "1", "--threads", "2"))
+    #expect(try write() != write("--seed", "2"))
+  }
+
+  @Test func `a dataset is shown as it was prepared, and not replaced unasked`() throws {
+    let place = try Workplace()
+    let shown = try place.run(["data", "show", "text.h5"])
+    #expect(shown.code == 0 && shown.output.contains("tokenizer byte, vocabulary 257"))
+    let before = try Data(contentsOf: URL(filePath: place.path + "/text.h5"))
+    let again = try place.run(["data", "prepare", "text.txt", "--out", "text.h5"])
+    #expect(again.code == 2 && again.errors.contains("--force"))
+    #expect(try Data(contentsOf: URL(filePath: place.path + "/text.h5")) == before)
+    #expect(try place.run(["data", "prepare", "text.txt", "--out", "text.h5", "--force"]).code == 0)
+  }
+
+  @Test func `text that is missing or empty is an error that leaves nothing behind`() throws {
+    let place = try Workplace()
+    let missing = try place.run(["data", "prepare", "none.txt", "--out", "new.h5"])
+    #expect(missing.code == 1 && missing.errors.contains("none.txt: no such file or folder"))
+    try Data().write(to: URL(filePath: place.path + "/empty.txt"))
+    let empty = try place.run(["data", "prepare", "empty.txt", "--out", "new.h5"])
+    #expect(empty.code == 1 && empty.errors.contains("no text in empty.txt"))
+    let names = try FileManager.default.contentsOfDirectory(atPath: place.path)
+    #expect(!names.contains { $0.hasPrefix("new.h5") })
+  }
+
+  @Test func `a worker without a coordinator gives up after the time it was given`() throws {
+    let place = try Workplace()
+    let finished = try place.run(["worker", "--coordinator", "ipc://\(place.path)/none", "--join-within", "0.5"])
+    #expect(finished.code == 1 && finished.errors.contains("no coordinator answered at ipc://"), "\(finished.errors)")
+  }
+
+  @Test func `an address that others can reach needs a word of consent`() throws {
+    let place = try Workplace()
+    let refused = try place.run(["coordinator", "--listen", "tcp://0.0.0.0:0"])
+    #expect(refused.code == 1 && refused.errors.contains("--insecure"))
+    let odd = try place.run(["coordinator", "--listen", "somewhere"])
+    #expect(odd.code == 1 && odd.errors.contains("tcp://HOST:PORT or ipc://PATH"))
+  }
+}
