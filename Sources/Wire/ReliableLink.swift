@@ -19,23 +19,34 @@ package struct LinkHeader: Equatable, Sendable {
   package var sequence: UInt64
   /// Every message up to this one has arrived.
   package var acknowledged: UInt64
+  /// How often the sender began to count anew, because the process it spoke to was replaced. A packet of an older
+  /// conversation may still be under way when the first of a newer one arrives.
+  package var conversation: UInt64
+  /// The receiver's conversation that `acknowledged` counts in.
+  package var acknowledgedConversation: UInt64
 
-  package init(incarnation: UInt64, peer: UInt64, sequence: UInt64, acknowledged: UInt64) {
+  package init(
+    incarnation: UInt64, peer: UInt64, sequence: UInt64, acknowledged: UInt64, conversation: UInt64 = 0,
+    acknowledgedConversation: UInt64 = 0
+  ) {
     self.incarnation = incarnation
     self.peer = peer
     self.sequence = sequence
     self.acknowledged = acknowledged
+    self.conversation = conversation
+    self.acknowledgedConversation = acknowledgedConversation
   }
 
   static let magic: UInt32 = 0x5353_4552  // "RESS"
   static let version: UInt16 = 1
-  package static let byteCount = 4 + 2 + 4 * 8 + 4
+  package static let byteCount = 4 + 2 + 6 * 8 + 4
 
   package func encoded() -> [UInt8] {
     var writer = ByteWriter()
     writer.write(LinkHeader.magic)
     writer.write(LinkHeader.version)
-    for number in [incarnation, peer, sequence, acknowledged] { writer.write(number) }
+    let numbers = [incarnation, peer, sequence, acknowledged, conversation, acknowledgedConversation]
+    for number in numbers { writer.write(number) }
     writer.write(writer.bytes.withUnsafeBytes { crc32c($0) })
     return writer.bytes
   }
@@ -52,6 +63,8 @@ package struct LinkHeader: Equatable, Sendable {
     peer = reader.read(UInt64.self)!
     sequence = reader.read(UInt64.self)!
     acknowledged = reader.read(UInt64.self)!
+    conversation = reader.read(UInt64.self)!
+    acknowledgedConversation = reader.read(UInt64.self)!
     let sum = bytes.dropLast(4).withUnsafeBytes { crc32c($0) }
     guard reader.read(UInt32.self) == sum else { throw .malformed("a link header's CRC-32C") }
   }
@@ -91,6 +104,11 @@ package struct ReliableLink<Message> {
   private var repeatAt: Instant?
   private var repeatAfter = ReliableLink.firstRepeat
   private var acknowledgeAt: Instant?
+  private var conversation: UInt64 = 0
+  private var peerConversation: UInt64 = 0
+  /// Incarnations that were replaced, newest last: their late packets are not a restart.
+  private var formerPeers: [UInt64] = []
+  private static var formerPeerLimit: Int { 16 }
 
   /// `incarnation` is a number that no other process uses, never 0. With `peer`, packets of any other are dropped: the fence
   /// between generations.
@@ -120,20 +138,23 @@ package struct ReliableLink<Message> {
       return (arrival, [])
     }
     if header.incarnation != peer {
-      guard !peerIsFixed else { return (arrival, []) }
+      guard !peerIsFixed, !formerPeers.contains(header.incarnation) else { return (arrival, []) }
       // Another process at the other end. One heard of for the first time is no restart.
       arrival.peerRestarted = peer != 0
-      if arrival.peerRestarted {
-        // It counts our messages from 1 again.
-        unacknowledged = []
-        lastSent = 0
-        sentUpTo = 0
-        repeatAt = nil
-      }
+      if arrival.peerRestarted { beginAnew() }
       peer = header.incarnation
+      peerConversation = header.conversation
       lastReceived = 0
     }
-    if header.acknowledged > 0 { acknowledge(header.acknowledged, at: now) }
+    // A packet from before its sender began anew counts messages that no longer matter.
+    guard header.conversation >= peerConversation else { return (arrival, release(at: now)) }
+    if header.conversation > peerConversation {
+      peerConversation = header.conversation
+      lastReceived = 0
+    }
+    if header.acknowledged > 0 && header.acknowledgedConversation == conversation {
+      acknowledge(header.acknowledged, at: now)
+    }
     if header.sequence > 0 {
       if header.sequence == lastReceived + 1, let message {
         lastReceived += 1
@@ -168,6 +189,17 @@ package struct ReliableLink<Message> {
     }
   }
 
+  /// The peer was replaced: what was under way to it is gone, and its successor counts our messages from 1.
+  private mutating func beginAnew() {
+    formerPeers.append(peer)
+    if formerPeers.count > ReliableLink.formerPeerLimit { formerPeers.removeFirst() }
+    unacknowledged = []
+    lastSent = 0
+    sentUpTo = 0
+    repeatAt = nil
+    conversation += 1
+  }
+
   private mutating func acknowledge(_ upTo: UInt64, at now: Instant) {
     guard let first = unacknowledged.first?.sequence, upTo >= first, upTo <= lastSent else { return }
     unacknowledged.removeFirst(min(Int(upTo - first) + 1, unacknowledged.count))
@@ -193,7 +225,9 @@ package struct ReliableLink<Message> {
 
   private func packet(_ sequence: UInt64, _ message: Message?) -> Packet {
     Packet(
-      header: LinkHeader(incarnation: incarnation, peer: peer, sequence: sequence, acknowledged: lastReceived),
-      message: message)
+      header: LinkHeader(
+        incarnation: incarnation, peer: peer, sequence: sequence, acknowledged: lastReceived,
+        conversation: conversation,
+        acknowledgedConversation: peerConversation), message: message)
   }
 }
