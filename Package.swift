@@ -62,7 +62,7 @@ let system: [Target] = [
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
   tests("Training", ["Training"]),
-  tests("Checkpoint", ["Checkpoint", "HDF5"]),
+  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder"]),
   tests("Wire", ["Wire"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),

@@ -1,0 +1,123 @@
+// Tensors to shards and back.
+
+import Checkpoint
+import Configuration
+import Foundation
+import HDF5
+import RunFolder
+import Testing
+
+@Suite final class CheckpointTests {
+  private let folder = NSTemporaryDirectory() + "ress-checkpoint-" + UUID().uuidString
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  static let tensors: [(name: String, shape: [Int])] = [
+    ("model/embed/weight", [7, 3]), ("model/attn/structure_gain", [4]), ("model/experts/0000/gate", [2, 3]),
+    ("optimizer/first/embed/weight", [7, 3]), ("optimizer/second/embed/weight", [7, 3]),
+  ]
+
+  private func values(_ index: Int) -> [Float] {
+    (0..<Self.tensors[index].shape.reduce(1, *)).map { Float(index * 100 + $0) + 0.1 }
+  }
+
+  private func save(shards: Int, step: Int = 4) throws -> String {
+    let writer = try CheckpointWriter(folder: folder, step: step, shardCount: shards)
+    var files: [CheckpointManifest.File] = []
+    for shard in 0..<shards {
+      let mine = Self.tensors.indices.filter { $0 % shards == shard }
+      let all = mine.map { values($0) }
+      var tensors: [NamedTensor] = []
+      for (index, values) in zip(mine, all) {
+        values.withUnsafeBufferPointer {
+          tensors.append(
+            NamedTensor(name: Self.tensors[index].name, shape: Self.tensors[index].shape, values: $0.baseAddress!))
+        }
+      }
+      files.append(try withExtendedLifetime(all) { try writer.writeShard(shard, tensors) })
+    }
+    files.append(try writer.writeModel(Self.tensors.enumerated().map { ($0.element.name, $0.offset % shards) }))
+    return try CheckpointFolder.commit(
+      CheckpointManifest(
+        run: "r", runIdentifier: "1", step: step, configuration: RunConfiguration(), loss: 2, files: files,
+        writer: "test",
+        created: ""), folder: folder)
+  }
+
+  private func message(_ body: () throws -> Void) -> String {
+    do { try body() } catch { return "\(error)" }
+    return "no error"
+  }
+
+  private func expectWhole(_ path: String) throws {
+    let reader = try CheckpointReader(path)
+    for (index, tensor) in Self.tensors.enumerated() {
+      var read = [Float](repeating: 0, count: tensor.shape.reduce(1, *))
+      try reader.read(tensor.name, shape: tensor.shape, into: &read)
+      #expect(read == values(index))
+    }
+  }
+
+  @Test(arguments: 1...4)
+  func `any number of shards reads back the same by name`(shards: Int) throws {
+    let path = try save(shards: shards)
+    #expect(path.hasSuffix("step-00000004"))
+    try expectWhole(path)
+    #expect(CheckpointWriter.shardName(2, of: 12) == "shard-0002-of-0012.h5")
+  }
+
+  @Test func `a checkpoint's folder can be moved`() throws {
+    let path = try save(shards: 2)
+    try FileManager.default.moveItem(atPath: path, toPath: folder + "/elsewhere")
+    try expectWhole(folder + "/elsewhere")
+  }
+
+  @Test func `a tensor that is missing or of another shape is named`() throws {
+    let reader = try CheckpointReader(try save(shards: 2))
+    var value = [Float](repeating: 0, count: 64)
+    #expect(
+      message { try reader.read("model/none", shape: [1], into: &value) }.contains(
+        "model/none is not in the checkpoint"))
+    let said = message { try reader.read("model/embed/weight", shape: [3, 7], into: &value) }
+    #expect(said.contains("model/embed/weight") && said.contains("[7, 3]") && said.contains("[3, 7]"))
+  }
+
+  @Test func `a checkpoint with a damaged shard is not opened`() throws {
+    let path = try save(shards: 2)
+    let place = path + "/shard-0001-of-0002.h5"
+    var bytes = FileManager.default.contents(atPath: place)!
+    for offset in stride(from: 0, to: bytes.count, by: 97) {
+      bytes[offset] ^= 1
+      try bytes.write(to: URL(filePath: place))
+      #expect(message { _ = try CheckpointReader(path) }.contains("shard-0001-of-0002.h5 is damaged"))
+      bytes[offset] ^= 1
+    }
+    try bytes.write(to: URL(filePath: place))
+    try expectWhole(path)
+  }
+
+  @Test func `a place where no file can be written is named, and the checkpoint before it stays`() throws {
+    let path = try save(shards: 1)
+    try "in the way".write(toFile: CheckpointFolder.unfinished(folder, step: 5), atomically: false, encoding: .utf8)
+    #expect(message { _ = try CheckpointWriter(folder: folder, step: 5, shardCount: 1) }.contains("step-00000005.tmp"))
+    try expectWhole(path)
+  }
+
+  static let h5dump = "/usr/bin/h5dump"
+
+  @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: h5dump), "needs h5dump of the package hdf5-tools"))
+  func `Debian's h5dump shows a tensor by its name through the links of model.h5`() throws {
+    let path = try save(shards: 2)
+    let process = Process()
+    process.executableURL = URL(filePath: Self.h5dump)
+    process.arguments = ["-d", "/model/experts/0000/gate", path + "/model.h5"]
+    let output = Pipe()
+    process.standardOutput = output
+    try process.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0)
+    #expect(text.contains("H5T_IEEE_F32LE") && text.contains("( 2, 3 )") && text.contains("200.1"), "\(text)")
+  }
+}

@@ -1,0 +1,174 @@
+// What counts as a checkpoint, and what never does.
+
+import Configuration
+import Foundation
+import RunFolder
+import Testing
+
+@Suite final class CheckpointFolderTests {
+  private let folder = NSTemporaryDirectory() + "ress-run-" + UUID().uuidString
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  private func message(_ body: () throws -> Void) -> String {
+    do { try body() } catch { return "\(error)" }
+    return "no error"
+  }
+
+  /// A checkpoint of two files.
+  @discardableResult
+  private func save(step: Int, content: String = "weights") throws -> String {
+    let aside = CheckpointFolder.unfinished(folder, step: step)
+    try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+    let files = try ["model.h5", "shard-0000-of-0001.h5"].map { name in
+      try (content + " of \(name) at \(step)").write(toFile: aside + "/" + name, atomically: false, encoding: .utf8)
+      let (digest, byteCount) = try SHA256.ofFile(aside + "/" + name)
+      return CheckpointManifest.File(name: name, byteCount: byteCount, sha256: digest)
+    }
+    return try CheckpointFolder.commit(manifest(step, files), folder: folder)
+  }
+
+  private func manifest(_ step: Int, _ files: [CheckpointManifest.File]) -> CheckpointManifest {
+    CheckpointManifest(
+      run: "r", runIdentifier: "1", step: step, configuration: RunConfiguration(), loss: .nan, files: files,
+      writer: "test",
+      created: "now")
+  }
+
+  @Test func `SHA-256 gives the published digests`() throws {
+    for (text, digest) in [
+      ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+      ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+      (String(repeating: "a", count: 1_000_000), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ] {
+      try text.write(toFile: folder + "/x", atomically: false, encoding: .utf8)
+      #expect(try SHA256.ofFile(folder + "/x") == (digest, text.utf8.count))
+    }
+  }
+
+  @Test func `a committed checkpoint verifies, and steps are listed in order`() throws {
+    for step in [200, 3, 1000] { try save(step: step) }
+    try FileManager.default.createDirectory(atPath: folder + "/step-7", withIntermediateDirectories: true)
+    try FileManager.default.createDirectory(atPath: folder + "/step-00000009.tmp", withIntermediateDirectories: true)
+    #expect(CheckpointFolder.steps(folder) == [3, 200, 1000])
+    #expect(try CheckpointFolder.verify(folder + "/step-00000200").step == 200)
+    #expect(CheckpointFolder.newestVerified(folder)?.manifest.step == 1000)
+    #expect(try CheckpointFolder.resolve(folder + "/step-00000003/").manifest.step == 3)
+    #expect(try CheckpointFolder.resolve(folder).manifest.step == 1000)
+  }
+
+  @Test func `a commit is refused where a file is missing or short, and nothing new counts`() throws {
+    let aside = CheckpointFolder.unfinished(folder, step: 5)
+    try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+    let file = CheckpointManifest.File(name: "a.h5", byteCount: 3, sha256: "")
+    #expect(
+      message { _ = try CheckpointFolder.commit(manifest(5, [file]), folder: folder) }.contains("a.h5 does not exist"))
+    try "xx".write(toFile: aside + "/a.h5", atomically: false, encoding: .utf8)
+    #expect(
+      message { _ = try CheckpointFolder.commit(manifest(5, [file]), folder: folder) }.contains(
+        "2 bytes where the worker wrote 3"))
+    #expect(CheckpointFolder.steps(folder).isEmpty)
+  }
+
+  @Test func `saving a step again replaces it as a whole`() throws {
+    try save(step: 5, content: "old")
+    let path = try save(step: 5, content: "new")
+    #expect(try CheckpointFolder.verify(path).step == 5)
+    #expect(try String(contentsOfFile: path + "/model.h5", encoding: .utf8).hasPrefix("new"))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["step-00000005"])
+  }
+
+  @Test func `unfinished saves are removed, and nothing else is`() throws {
+    try save(step: 5)
+    try FileManager.default.createDirectory(
+      atPath: folder + "/step-00000006.tmp/deep", withIntermediateDirectories: true)
+    try "x".write(toFile: folder + "/metrics.jsonl", atomically: false, encoding: .utf8)
+    #expect(try CheckpointFolder.removeUnfinished(folder) == ["step-00000006.tmp"])
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["metrics.jsonl", "step-00000005"])
+  }
+
+  @Test func `a flipped byte, a cut tail or a missing file is found wherever it is, and named`() throws {
+    let path = try save(step: 5)
+    for name in ["model.h5", "shard-0000-of-0001.h5"] {
+      let place = path + "/" + name
+      let whole = FileManager.default.contents(atPath: place)!
+      for offset in whole.indices {
+        var damaged = whole
+        damaged[offset] ^= 0x10
+        try damaged.write(to: URL(filePath: place))
+        #expect(message { _ = try CheckpointFolder.verify(path) }.contains("\(name) is damaged: its SHA-256"))
+      }
+      for count in 0..<whole.count {
+        try whole.prefix(count).write(to: URL(filePath: place))
+        #expect(message { _ = try CheckpointFolder.verify(path) }.contains("\(name) is damaged: \(count) bytes where"))
+      }
+      try FileManager.default.removeItem(atPath: place)
+      #expect(message { _ = try CheckpointFolder.verify(path) }.contains("\(name) is missing"))
+      try whole.write(to: URL(filePath: place))
+    }
+    #expect(try CheckpointFolder.verify(path).step == 5)
+  }
+
+  @Test
+  func `a manifest that is missing, cut, of another format or that reaches out of its folder makes no checkpoint`()
+    throws
+  {
+    let path = try save(step: 5)
+    let place = path + "/manifest.json"
+    let whole = try String(contentsOfFile: place, encoding: .utf8)
+    func expect(_ text: String?, _ part: String) throws {
+      if let text {
+        try text.write(toFile: place, atomically: false, encoding: .utf8)
+      } else {
+        try FileManager.default.removeItem(atPath: place)
+      }
+      let said = message { _ = try CheckpointFolder.verify(path) }
+      #expect(said.contains(part), "\(said)")
+      #expect(CheckpointFolder.newestVerified(folder) == nil)
+    }
+    try expect(String(whole.prefix(whole.count / 2)), "it is not a manifest in JSON")
+    try expect(
+      whole.replacingOccurrences(of: "\"format\" : 1", with: "\"format\" : 2"),
+      "format 2, and this program reads format 1")
+    try expect(
+      whole.replacingOccurrences(of: "\"step\" : 5", with: "\"step\" : \"five\""),
+      "fields are missing or of another type")
+    try expect(whole.replacingOccurrences(of: "\"model.h5\"", with: "\"../model.h5\""), "it names a file '../model.h5'")
+    try expect("{}", "it is not a manifest in JSON")
+    try expect(nil, "it has no readable manifest.json")
+  }
+
+  @Test func `newer checkpoints that are damaged are passed over, and it is said why`() throws {
+    for step in [1, 2, 3] { try save(step: step) }
+    try FileManager.default.removeItem(atPath: folder + "/step-00000003/manifest.json")
+    try Data([1]).write(to: URL(filePath: folder + "/step-00000002/model.h5"))
+    let newest = CheckpointFolder.newestVerified(folder)
+    #expect(newest?.manifest.step == 1)
+    #expect(newest?.skipped.count == 2)
+    #expect(newest?.skipped[0].contains("step-00000003 is passed over") == true)
+    #expect(newest?.skipped[1].contains("model.h5 is damaged") == true)
+  }
+
+  @Test func `a folder in whose place a file lies is an error that names it`() throws {
+    try "x".write(toFile: folder + "/file", atomically: false, encoding: .utf8)
+    #expect(message { try Durable.makeFolder(folder + "/file") }.contains("a file of that name is in the way"))
+  }
+
+  @Test func `metrics keep one curve: what is computed again is cut off first, and so is half a line`() throws {
+    let metrics = MetricsFile(folder: folder)
+    for step in 1...5 { try metrics.append("{\"step\":\(step),\"loss\":2.5}") }
+    try metrics.append("{\"step\":5,\"validation_loss\":2.0}")
+    let handle = FileHandle(forWritingAtPath: metrics.path)!
+    handle.seekToEndOfFile()
+    handle.write(Data("{\"step\":6,\"lo".utf8))
+    handle.closeFile()
+    try metrics.cut(after: 5)
+    #expect(try String(contentsOfFile: metrics.path, encoding: .utf8).split(separator: "\n").count == 6)
+    try metrics.cut(after: 3)
+    let lines = try String(contentsOfFile: metrics.path, encoding: .utf8).split(separator: "\n")
+    #expect(lines.count == 3 && lines.last == "{\"step\":3,\"loss\":2.5}")
+    try metrics.cut(after: 0)
+    #expect(try String(contentsOfFile: metrics.path, encoding: .utf8).isEmpty)
+  }
+}
