@@ -63,7 +63,7 @@ let system: [Target] = [
   tests("Data", ["Data", "HDF5"]),
   tests("Training", ["Training"]),
   tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder"]),
-  tests("Wire", ["Wire"]),
+  tests("Wire", ["Wire", "CKernels"]),
   tests("Coordination", ["Coordination"]),
   tests("Transport", ["Transport"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),

@@ -70,7 +70,6 @@ package final class Socket {
     set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
     set(ZMQ_RECONNECT_IVL, Int32(50))
     set(ZMQ_RECONNECT_IVL_MAX, Int32(1000))
-    set(ZMQ_IPV6, Int32(1))
     if kind == .router {
       // A process that connects again under its old name takes the name over.
       set(ZMQ_ROUTER_HANDOVER, Int32(1))
@@ -91,6 +90,7 @@ package final class Socket {
   @discardableResult
   package func bind(_ endpoint: String, insecure: Bool = false) throws(TransportError) -> String {
     try EndpointPolicy.check(listening: endpoint, insecure: insecure)
+    allowIPv6(for: endpoint)
     guard zmq_bind(handle, endpoint) == 0 else {
       throw .cannotBind(endpoint: endpoint, reason: TransportError.lastReason())
     }
@@ -100,7 +100,11 @@ package final class Socket {
     return String(decoding: text.prefix(while: { $0 != 0 }).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
+  /// Only where an address asks for it: otherwise libzmq reports every IPv4 address in IPv6's clothes.
+  private func allowIPv6(for endpoint: String) { set(ZMQ_IPV6, Int32(endpoint.contains("[") ? 1 : 0)) }
+
   package func connect(_ endpoint: String) throws(TransportError) {
+    allowIPv6(for: endpoint)
     guard zmq_connect(handle, endpoint) == 0 else {
       throw .cannotConnect(endpoint: endpoint, reason: TransportError.lastReason())
     }

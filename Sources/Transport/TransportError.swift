@@ -43,9 +43,11 @@ package enum EndpointPolicy {
       }
       return
     }
-    guard endpoint.hasPrefix("tcp://"), let colon = endpoint.lastIndex(of: ":") else { throw .badEndpoint(endpoint) }
-    let host = endpoint[endpoint.index(endpoint.startIndex, offsetBy: 6)..<colon]
-    let port = endpoint[endpoint.index(after: colon)...]
+    guard endpoint.hasPrefix("tcp://") else { throw .badEndpoint(endpoint) }
+    let place = endpoint.dropFirst(6)
+    guard let colon = place.lastIndex(of: ":") else { throw .badEndpoint(endpoint) }
+    let host = place[..<colon]
+    let port = place[place.index(after: colon)...]
     guard !host.isEmpty, port == "*" || Int(port).map({ (0...65_535).contains($0) }) == true else {
       throw .badEndpoint(endpoint)
     }

@@ -47,7 +47,7 @@ private final class NeedleSource: SequenceSource {
     c.model.heads = 4
     c.model.steps = 2
     c.model.segment = NeedleSource.segment
-    c.model.memorySlots = 4
+    c.model.memorySlots = 8
     c.model.cache = 16
     c.model.window = 4
     c.model.structureRank = 8
@@ -56,9 +56,9 @@ private final class NeedleSource: SequenceSource {
     c.model.recencyTaps = 4
     c.model.experts = 4
     c.model.expertWidth = 32
-    c.training.batchSequences = 16
-    c.training.steps = 3000
-    c.optimizer.learningRate = 3e-3
+    c.training.batchSequences = 32
+    c.training.steps = 1500
+    c.optimizer.learningRate = 7e-4
     c.optimizer.warmupSteps = 20
     c.optimizer.schedule = .constant
     let layout = ParameterLayout(c.model, vocabulary: NeedleSource.vocabulary)
@@ -73,7 +73,7 @@ private final class NeedleSource: SequenceSource {
     while step < c.training.steps && loss > 0.1 {
       _ = try trainer.step(step)
       step += 1
-      if step % 100 == 0 { loss = try trainer.evaluate(unseen, step: step, sequences: 64)!.task }
+      if step % 50 == 0 { loss = try trainer.evaluate(unseen, step: step, sequences: 64)!.task }
     }
     #expect(loss < 0.1, "after \(step) steps the value still costs \(loss) nats")
   }

@@ -1,0 +1,217 @@
+// The ends of both planes over real sockets, in one process.
+
+import Configuration
+import Foundation
+import Testing
+import Transport
+import Wire
+
+@Suite(.serialized) final class PortTests {
+  private let folder = NSTemporaryDirectory() + "ress-port-" + UUID().uuidString.prefix(8)
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  /// Turns both loops until `done`, at most ten seconds.
+  private func turn(_ step: (Instant) -> Void, until done: () -> Bool) -> Bool {
+    for _ in 0..<5000 {
+      step(MonotonicClock.now)
+      if done() { return true }
+      usleep(2000)
+    }
+    return false
+  }
+
+  @Test(arguments: ["ipc", "tcp"])
+  func `requests and replies arrive in order over ipc and tcp`(transport: String) throws {
+    let context = try SocketContext()
+    let listen = transport == "ipc" ? "ipc://\(folder)/c" : "tcp://127.0.0.1:*"
+    let port = try ControlPort(listen: listen, insecure: false, incarnation: 5, context)
+    #expect(!port.endpoint.contains("*"))
+    let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
+    for index in 0..<50 { connection.send(.follow(run: "\(index)"), at: MonotonicClock.now) }
+    var heard: [String] = [], answers: [String] = []
+    let whole = turn { now in
+      port.receive(at: now) { peer, request in
+        guard case .follow(let run) = request else { return }
+        heard.append(run)
+        port.send(.refused(reason: run), to: peer, at: now)
+      } unreadable: { _, error in
+        Issue.record("\(error)")
+      }
+      port.tick(at: now)
+      connection.receive(at: now) { reply in
+        if case .refused(let reason) = reply { answers.append(reason) }
+      } restarted: {
+        Issue.record("no restart")
+      } unreadable: {
+        Issue.record("\($0)")
+      }
+      connection.tick(at: now)
+    } until: {
+      answers.count == 50 && connection.isIdle && port.isIdle
+    }
+    #expect(whole && heard == (0..<50).map { "\($0)" } && answers == heard)
+  }
+
+  @Test func `what is said before anyone listens arrives when someone does, and a successor is noticed`() throws {
+    let context = try SocketContext()
+    let address = "ipc://\(folder)/late"
+    let connection = try ControlConnection(to: address, incarnation: 9, context)
+    connection.send(.status, at: MonotonicClock.now)
+    usleep(50_000)
+    var restarts = 0
+    for incarnation in UInt64(100)...101 {
+      let port = try ControlPort(listen: address, insecure: false, incarnation: incarnation, context)
+      var heard = 0, answered = 0
+      // A successor must be spoken to before it is known; a worker's heartbeats do that.
+      let arrived = turn { now in
+        connection.send(.status, at: now)
+        port.receive(at: now) { peer, _ in
+          heard += 1
+          port.send(.alive, to: peer, at: now)
+        } unreadable: { _, _ in
+        }
+        port.tick(at: now)
+        connection.receive(at: now) { _ in
+          answered += 1
+        } restarted: {
+          restarts += 1
+        } unreadable: { _ in
+        }
+        connection.tick(at: now)
+      } until: {
+        heard > 0 && answered > 0
+      }
+      #expect(arrived)
+    }
+    #expect(restarts == 1)
+  }
+
+  @Test func `garbage is refused or dropped, and the port goes on`() throws {
+    let context = try SocketContext()
+    let port = try ControlPort(listen: "ipc://\(folder)/g", insecure: false, incarnation: 5, context)
+    let vandal = try Socket(.dealer, context)
+    try vandal.connect(port.endpoint)
+    let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
+    let header = LinkHeader(incarnation: 3, peer: 0, sequence: 1, acknowledged: 0).encoded()
+    let garbage: [[Frame]] = [
+      [.bytes([])], [.bytes([1, 2, 3])], [.bytes(header)], [.bytes(header), .bytes([])],
+      [.bytes(header), .bytes(Array("{}".utf8))],
+      (0..<20).map { .bytes([UInt8($0)]) }, [.bytes(Array(repeating: 7, count: 1 << 20))],
+    ]
+    for frames in garbage { _ = vandal.send(frames) }
+    connection.send(.status, at: MonotonicClock.now)
+    var unreadable = 0, heard = 0
+    let fine = turn { now in
+      port.receive(at: now) { _, request in
+        if request == .status { heard += 1 }
+      } unreadable: { _, _ in
+        unreadable += 1
+      }
+      port.tick(at: now)
+      connection.tick(at: now)
+    } until: {
+      heard == 1 && unreadable >= 4
+    }
+    #expect(fine, "\(heard) heard, \(unreadable) unreadable")
+  }
+
+  @Test func `rows of every size arrive once, in order and to the bit; another generation's do not`() throws {
+    let context = try SocketContext()
+    let ports = try (0..<2).map { try DataPort(listen: "ipc://\(folder)/d\($0)", insecure: false, context) }
+    func assignment(_ index: Int, _ generation: UInt32) -> Assignment {
+      let roster = ports.map { port in
+        RosterEntry(
+          worker: WorkerDescription(
+            name: "w", host: "h", process: 1, dataAddress: port.endpoint, threads: 1, fingerprint: "", program: ""),
+          units: 0..<1, experts: [])
+      }
+      return Assignment(
+        run: RunID(7), generation: generation, configuration: RunConfiguration(), roster: roster, index: index,
+        threads: 1,
+        checkpoint: nil, firstStep: 0, folder: "")
+    }
+    let sizes = [0, 1, 64 << 10, 8 << 20, 3, 100_000]
+    func message(_ size: Int) -> DataMessage {
+      let payload = Payload(byteCount: size)
+      for index in 0..<size { payload.bytes[index] = UInt8(truncatingIfNeeded: index &* 31 &+ size) }
+      var header = DataHeader(phase: .gradient, sender: 0)
+      header.rows = UInt32(size)
+      return DataMessage(header: header, payload: payload)
+    }
+    // The sender begins before the receiver knows of the generation.
+    try ports[0].open(assignment(0, 3))
+    for size in sizes { ports[0].send(message(size), to: 1, at: MonotonicClock.now) }
+    usleep(20_000)
+    ports[1].receive(at: MonotonicClock.now) { _ in
+      Issue.record("a message before the generation")
+    } unreadable: { _ in
+    }
+    try ports[1].open(assignment(1, 3))
+    var arrived: [DataMessage] = []
+    let whole = turn { now in
+      for port in ports {
+        port.receive(at: now) {
+          arrived.append($0)
+        } unreadable: {
+          Issue.record("\($0)")
+        }
+        port.tick(at: now)
+      }
+    } until: {
+      arrived.count == sizes.count && ports.allSatisfy(\.isIdle)
+    }
+    #expect(whole && arrived.map { Int($0.header.rows) } == sizes)
+    for (size, message) in zip(sizes, arrived) {
+      withExtendedLifetime(message.payload) {
+        #expect((0..<size).allSatisfy { message.payload.bytes[$0] == UInt8(truncatingIfNeeded: $0 &* 31 &+ size) })
+      }
+    }
+    // The receiver moves on; what the old generation still sends is dropped.
+    try ports[1].open(assignment(1, 4))
+    ports[0].send(message(5), to: 1, at: MonotonicClock.now)
+    for _ in 0..<100 {
+      ports[1].receive(at: MonotonicClock.now) { _ in
+        Issue.record("an old generation got through")
+      } unreadable: { _ in
+      }
+      ports[0].tick(at: MonotonicClock.now)
+      usleep(5000)
+    }
+  }
+
+  private func message(_ body: () throws -> Void) -> String {
+    do { try body() } catch { return "\(error)" }
+    return "no error"
+  }
+
+  @Test func `only addresses of this machine may be listened at in the clear`() throws {
+    for fine in ["tcp://127.0.0.1:80", "tcp://127.9.9.9:*", "tcp://localhost:0", "tcp://[::1]:9", "ipc:///tmp/x"] {
+      try EndpointPolicy.check(listening: fine, insecure: false)
+    }
+    for open in [
+      "tcp://0.0.0.0:80", "tcp://*:80", "tcp://10.0.0.1:80", "tcp://127.evil.com:80", "tcp://eth0:80",
+      "tcp://127.0.0.1.x:1",
+    ] {
+      #expect(message { try EndpointPolicy.check(listening: open, insecure: false) }.contains("--insecure"), "\(open)")
+      try EndpointPolicy.check(listening: open, insecure: true)
+    }
+    for bad in [
+      "", "127.0.0.1:80", "udp://127.0.0.1:80", "tcp://127.0.0.1", "tcp://127.0.0.1:port", "tcp://127.0.0.1:99999",
+      "ipc://",
+    ] {
+      #expect(
+        message { try EndpointPolicy.check(listening: bad, insecure: false) }.contains("is not an address"), "\(bad)")
+    }
+    let long = "ipc:///tmp/" + String(repeating: "x", count: 120)
+    #expect(message { try EndpointPolicy.check(listening: long, insecure: false) }.contains("more than 107 bytes"))
+  }
+
+  @Test func `an address in use is named`() throws {
+    let context = try SocketContext()
+    let port = try ControlPort(listen: "tcp://127.0.0.1:*", insecure: false, incarnation: 5, context)
+    let said = message { _ = try ControlPort(listen: port.endpoint, insecure: false, incarnation: 6, context) }
+    #expect(said == "cannot listen at \(port.endpoint): Address already in use")
+  }
+}

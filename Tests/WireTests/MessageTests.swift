@@ -1,0 +1,167 @@
+// Messages through their bytes, whole and damaged. Nothing that arrives may crash a process or be taken for something else.
+
+import CKernels
+import Configuration
+import Foundation
+import Testing
+import Wire
+
+@Suite struct MessageTests {
+  static let worker = WorkerDescription(
+    name: "w", host: "h", process: 3, dataAddress: "tcp://127.0.0.1:9", threads: 2, fingerprint: "F", program: "ress")
+  static let step = StepRecord(
+    step: 3, loss: 0.1 + 0.2, task: .nan, smooth: .infinity, balance: 1, routerZ: 2, gradientNorm: 3, learningRate: 4,
+    tokens: 5, seconds: 6, loads: [7, 8])
+  static let evaluation = EvaluationRecord(step: 3, loss: 1 / 3, sequences: 4)
+  static let file = CheckpointManifest.File(name: "a", byteCount: 2, sha256: "00")
+  static let entry = RosterEntry(worker: worker, units: 0..<3, experts: [1, 2])
+  static let assignment = Assignment(
+    run: RunID(77), generation: 4, configuration: RunConfiguration(), roster: [entry], index: 0, threads: 1,
+    checkpoint: "/c", firstStep: 9, folder: "/f")
+
+  static let requests: [Request] = [
+    .hello(worker), .heartbeat(Heartbeat(generation: 1, step: 2, waiting: "x", waitingSeconds: 1.5)),
+    .ready(generation: 1),
+    .evaluated(generation: 1, evaluation), .saved(generation: 1, step: 2, files: [file]), .finished(generation: 1),
+    .failed(generation: 1, reason: "grüße \"\n"), .goodbye(reason: ""),
+    .submit(Submission(configuration: RunConfiguration(), resume: .checkpoint(path: "/x"))),
+    .submit(Submission(configuration: RunConfiguration(), resume: .newest)), .follow(run: "r"), .cancel(run: "r"),
+    .status,
+  ]
+  static let replies: [Reply] = [
+    .welcome(worker: WorkerID(3), patienceSeconds: 2.5), .alive, .assigned(assignment), .begin(generation: 2),
+    .stop(generation: 2, reason: "r"), .submitted(run: RunID(5), name: "n"),
+    .event(.began(name: "n", firstStep: 1, steps: 2, checkpoint: nil)), .event(.state(.running, reason: "r")),
+    .event(.placed(generation: 3, roster: [entry])), .event(.evaluated(evaluation)),
+    .event(.saved(step: 2, path: "/p")),
+    .event(.said("s")), .refused(reason: "r"),
+    .status(
+      ClusterStatus(
+        runs: [.init(id: RunID(5), name: "n", state: .queued, reason: "", step: 0, steps: 9)],
+        workers: [.init(description: worker, run: "n", silentSeconds: 0.5)])),
+  ]
+
+  @Test func `every message comes back as it was`() throws {
+    for request in Self.requests {
+      #expect(try ControlCodec.decode(Request.self, from: ControlCodec.encode(request)) == request)
+    }
+    for reply in Self.replies {
+      #expect(try ControlCodec.decode(Reply.self, from: ControlCodec.encode(reply)) == reply)
+    }
+  }
+
+  @Test func `losses travel to the bit, also those that are no numbers`() throws {
+    let request = Request.stepDone(generation: 1, Self.step)
+    guard case .stepDone(_, let back) = try ControlCodec.decode(Request.self, from: ControlCodec.encode(request)) else {
+      Issue.record("another message")
+      return
+    }
+    #expect(back.loss.bitPattern == Self.step.loss.bitPattern && back.task.isNaN && back.smooth == .infinity)
+  }
+
+  private func message(_ body: () throws -> Void) -> String {
+    do { try body() } catch { return "\(error)" }
+    return "no error"
+  }
+
+  @Test func `another version, an unknown message, no JSON and too much of it are refused in words`() {
+    func decode(_ text: String) -> String {
+      message { _ = try ControlCodec.decode(Request.self, from: Array(text.utf8)) }
+    }
+    #expect(
+      decode("{\"version\":2,\"message\":{\"status\":{}}}").contains("protocol version 2 where this program speaks 1"))
+    #expect(decode("{\"version\":1,\"message\":{\"dance\":{}}}").hasPrefix("a message cannot be read"))
+    #expect(decode("{\"version\":1}").contains("no field 'message'"))
+    #expect(decode("hello").contains("no versioned JSON"))
+    #expect(decode("").contains("no versioned JSON"))
+    #expect(decode(String(repeating: " ", count: ControlCodec.largestFrame + 1)).contains("are allowed"))
+    let deep = String(repeating: "[", count: 100_000)
+    #expect(decode("{\"version\":1,\"message\":" + deep).contains("cannot be read"))
+  }
+
+  @Test func `damaged control messages never crash and are never of another kind than they read as`() {
+    var random = Random(state: 5)
+    let valid = Self.requests.map { ControlCodec.encode($0) }
+    for round in 0..<20_000 {
+      var bytes = valid[round % valid.count]
+      switch random.below(3) {
+      case 0: bytes = Array(bytes.prefix(random.below(bytes.count)))
+      case 1: for _ in 0...random.below(4) { bytes[random.below(bytes.count)] ^= UInt8(1 << random.below(8)) }
+      default: bytes = (0..<random.below(200)).map { _ in UInt8(random.below(256)) }
+      }
+      guard let request = try? ControlCodec.decode(Request.self, from: bytes) else { continue }
+      // What still decodes must survive its own round trip.
+      if case .stepDone = request { continue }
+      #expect((try? ControlCodec.decode(Request.self, from: ControlCodec.encode(request))) == request, "round \(round)")
+    }
+  }
+
+  private func data(_ count: Int) -> DataMessage {
+    var header = DataHeader(phase: .combineBackward, sender: 513)
+    header.round = .max
+    header.unit = 1
+    header.sequence = 2
+    header.segment = 3
+    header.recurrence = 4
+    header.rows = 5
+    header.columns = 6
+    let payload = Payload(byteCount: count)
+    for index in 0..<count { payload.bytes[index] = UInt8(truncatingIfNeeded: index &* 7) }
+    return DataMessage(header: header, payload: payload)
+  }
+
+  @Test(arguments: [0, 1, 64, 4097])
+  func `rows come back with their header, and a flipped bit anywhere is found`(count: Int) throws {
+    let message = data(count)
+    let header = message.encodedHeader()
+    #expect(header.count == DataHeader.byteCount)
+    #expect(try DataMessage(header: header, payload: message.payload).header == message.header)
+    for bit in 0..<header.count * 8 {
+      var damaged = header
+      damaged[bit / 8] ^= 1 << (bit % 8)
+      #expect(throws: WireError.self) { try DataMessage(header: damaged, payload: message.payload) }
+    }
+    for bit in stride(from: 0, to: count * 8, by: 13) {
+      message.payload.bytes[bit / 8] ^= 1 << (bit % 8)
+      #expect(throws: WireError.self) { try DataMessage(header: header, payload: message.payload) }
+      message.payload.bytes[bit / 8] ^= 1 << (bit % 8)
+    }
+    #expect(throws: WireError.self) { try DataMessage(header: header, payload: Payload(byteCount: count + 1)) }
+  }
+
+  @Test func `random bytes are no header`() {
+    var random = Random(state: 9)
+    for _ in 0..<20_000 {
+      let bytes = (0..<(random.below(2) == 0 ? DataHeader.byteCount : random.below(100))).map { _ in
+        UInt8(random.below(256))
+      }
+      #expect(throws: WireError.self) { try DataMessage(header: bytes, payload: Payload(byteCount: 0)) }
+      #expect(throws: WireError.self) { try LinkHeader(bytes) }
+    }
+  }
+
+  @Test func `CRC-32C gives the published sums, by instruction and by table`() {
+    func sum(_ bytes: [UInt8]) -> UInt32 { bytes.withUnsafeBytes { crc32c($0) } }
+    // RFC 3720, B.4.
+    #expect(sum(Array(repeating: 0, count: 32)) == 0x8A91_36AA)
+    #expect(sum(Array(repeating: 0xFF, count: 32)) == 0x62A8_AB43)
+    #expect(sum((0..<32).map { UInt8($0) }) == 0x46DD_794E)
+    #expect(sum([]) == 0)
+    var random = Random(state: 3)
+    for count in [1, 7, 8, 511, 1535, 1536, 1537, 5000, 100_003] {
+      let bytes = (0..<count).map { _ in UInt8(random.below(256)) }
+      #expect(sum(bytes) == ress_crc32c_table(0, bytes, bytes.count))
+      let cut = random.below(count)
+      let first = sum(Array(bytes[..<cut]))
+      #expect(bytes[cut...].withUnsafeBytes { crc32c($0, continuing: first) } == sum(bytes))
+    }
+  }
+}
+
+struct Random {
+  var state: UInt64
+  mutating func below(_ limit: Int) -> Int {
+    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    return Int((state >> 33) % UInt64(limit))
+  }
+}
