@@ -88,6 +88,6 @@ Try next ($ress is the program):
   $ress generate checkpoints/$run --prompt 'In the beginning' --tokens 1000 --temperature 0.6
   $ress evaluate checkpoints/$run
   $ress checkpoint show checkpoints/$run --tensors
-  $ress train configs/demo.yaml --resume --set run=$run --set training.steps=800
+  $ress train configs/demo.yaml --resume --set run=$run --set training.steps=1600
   h5ls -r checkpoints/$run/step-*/model.h5        (package hdf5-tools)
 TEXT

@@ -79,7 +79,9 @@ package struct WorkerSession: Sendable {
     case .ended: return []
     case .joining(let since, let saidHello):
       if since + joinWithin < now {
-        return end("no coordinator answered at \(endpoint) within \(joinWithin.spoken)")
+        return end(
+          "no coordinator answered at \(endpoint) within \(joinWithin.spoken); start one with: ress coordinator --listen \(endpoint)"
+        )
       }
       guard saidHello.map({ $0 + .seconds(1) <= now }) ?? true else { return [] }
       state = .joining(since: since, saidHello: now)

@@ -39,7 +39,11 @@ import Wire
   }
 
   @Test mutating func `it gives up, with a reason, where no coordinator answers in time`() {
-    #expect(run(.seconds(6)).last == .exit(reason: "no coordinator answered at ipc:///c within 5.0 s"))
+    #expect(
+      run(.seconds(6)).last
+        == .exit(
+          reason:
+            "no coordinator answered at ipc:///c within 5.0 s; start one with: ress coordinator --listen ipc:///c"))
     #expect(run(.seconds(2)).isEmpty)
   }
 
