@@ -86,9 +86,9 @@ extension Coordinator {
       return change(run.id, to: .placing, reason, &actions)
     }
     lastGeneration += 1
-    let units = Placement.share(
-      configuration.training.batchSequences / configuration.training.unitSequences, among: wanted)
-    let experts = Placement.share(configuration.model.experts, among: wanted)
+    let units = evenShares(
+      of: configuration.training.batchSequences / configuration.training.unitSequences, among: wanted)
+    let experts = evenShares(of: configuration.model.experts, among: wanted)
     let roster = workers.enumerated().map { place, member in
       RosterEntry(worker: member.description, units: units[place], experts: Array(experts[place]))
     }
@@ -178,12 +178,5 @@ extension Coordinator {
     runs[index].followers = []
     runs[index].saves = [:]
     runs[index].committing = []
-  }
-}
-
-/// Contiguous shares of units and experts, as even as whole things allow.
-package enum Placement {
-  package static func share(_ count: Int, among workers: Int) -> [Range<Int>] {
-    (0..<workers).map { count * $0 / workers..<count * ($0 + 1) / workers }
   }
 }

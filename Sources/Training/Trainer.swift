@@ -152,7 +152,7 @@ package final class Trainer {
     let count = min(sequences, validation.sequenceCount)
     guard count > 0 else { return nil }
     _ = try begin(step: step, .evaluation, unitCount: count)
-    for unit in WorkPlan.share(count, among: plan.workerCount)[plan.index] {
+    for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
       try validation.read(unit * validation.sequenceCount / count, tokens: &tokens, targets: &targets)
       let report = try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in

@@ -34,11 +34,6 @@ package struct WorkPlan: Equatable, Sendable {
   package var myExperts: [Int] { expertOwners.indices.filter { expertOwners[$0] == index } }
   package var myDense: Range<Int> { denseRanges[index] }
 
-  /// Contiguous parts of `count` things, as even as whole things allow.
-  package static func share(_ count: Int, among workers: Int) -> [Range<Int>] {
-    (0..<workers).map { count * $0 / workers..<count * ($0 + 1) / workers }
-  }
-
   /// Cuts the list of tensors where each worker's share of the values is nearest to even.
   private static func split(_ layout: ParameterLayout, workers: Int) -> [Range<Int>] {
     let borders = [0] + layout.dense.map(\.range.upperBound)

@@ -7,6 +7,7 @@
 // The order in which requests arrive is left to chance and reaches no number: activations are kept by site, gradients by
 // unit, and sums follow the tree.
 
+import Configuration
 import Kernels
 import Model
 import Training
@@ -145,7 +146,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
 
   package func reports() throws -> [UnitReport] {
     while reported.contains(where: { $0 == nil }) {
-      let units = round.purpose == .training ? plan.units : WorkPlan.share(round.unitCount, among: plan.workerCount)
+      let units = round.purpose == .training ? plan.units : evenShares(of: round.unitCount, among: plan.workerCount)
       let late = peers.filter { units[$0].contains { reported[$0] == nil } }
       try serve(awaited: late, in: .unitFinished)
     }

@@ -40,7 +40,7 @@ import Wire
 
   @Test(arguments: [(1, 1), (7, 3), (8, 2), (5, 5), (3, 4)])
   func `units and experts are shared out once each, in order and evenly`(count: Int, workers: Int) {
-    let shares = Placement.share(count, among: workers)
+    let shares = evenShares(of: count, among: workers)
     #expect(shares.flatMap { Array($0) } == Array(0..<count))
     let sizes = shares.map(\.count)
     #expect(sizes.max()! - sizes.min()! <= 1)

@@ -1,5 +1,6 @@
 // The tree that decides the order of sums.
 
+import Configuration
 import Kernels
 import Testing
 import Training
@@ -28,7 +29,7 @@ import Training
     var alone = UnitTree<String>(unitCount: units)
     for unit in 0..<units { alone.insert("\(unit)", at: UnitNode(level: 0, index: unit), add: add) }
     var joined = UnitTree<String>(unitCount: units)
-    for range in WorkPlan.share(units, among: workers).reversed() {
+    for range in evenShares(of: units, among: workers).reversed() {
       var part = UnitTree<String>(unitCount: units)
       for unit in range { part.insert("\(unit)", at: UnitNode(level: 0, index: unit), add: add) }
       for (node, value) in part.pending { joined.insert(value, at: node, add: add) }

@@ -57,12 +57,8 @@ final class OneProcessCluster: @unchecked Sendable {
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
     firstStep: Int = 0
   ) {
-    let units = (0..<workers).map {
-      configuration.training.unitCount * $0 / workers..<configuration.training.unitCount * ($0 + 1) / workers
-    }
-    let experts = (0..<workers).map {
-      Array(configuration.model.experts * $0 / workers..<configuration.model.experts * ($0 + 1) / workers)
-    }
+    let units = evenShares(of: configuration.training.unitCount, among: workers)
+    let experts = evenShares(of: configuration.model.experts, among: workers).map { Array($0) }
     let roster = (0..<workers).map { index in
       RosterEntry(
         worker: WorkerDescription(
