@@ -17,6 +17,8 @@ let kernelSettings: [CSetting] =
   [.unsafeFlags(["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"])]
   + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
 
+/// A target names every module whose types it stores, not only those it calls: after a change of a struct in `Configuration` an
+/// incremental build was seen to leave a target that reached it through another one with the old layout, and it crashed.
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
 }
@@ -33,7 +35,7 @@ let numbers: [Target] = [
   module("Kernels", ["CKernels", "COpenBLAS"]),
   module("Model", ["Kernels", "Configuration"]),
   tests("Kernels", ["Kernels", "CKernels"]),
-  tests("Model", ["Model"]),
+  tests("Model", ["Model", "Configuration"]),
 ]
 
 let system: [Target] = [
@@ -49,26 +51,27 @@ let system: [Target] = [
   module("Checkpoint", ["HDF5", "RunFolder", "Model", "Configuration"]),
   module("Wire", ["CKernels", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
-  module("Transport", ["CZeroMQ", "Wire"]),
-  module("Daemon", ["Coordination", "Transport", "RunFolder"]),
-  module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination"]),
+  module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
+  module("Daemon", ["Coordination", "Transport", "RunFolder", "Wire", "Configuration"]),
+  module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination", "Wire", "Model", "Configuration"]),
   module("Shell", ["Wire", "Configuration"]),
   .executableTarget(
     name: "ress",
     dependencies: [
-      "Shell", "Kernels", "Model", "Data", "RunFolder", "Checkpoint", "Daemon", "Worker", "CHDF5", "CZeroMQ",
+      "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Daemon", "Worker", "Transport",
+      "Wire",
+      "Configuration", "CHDF5", "CZeroMQ",
     ],
     swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
-  tests("Training", ["Training"]),
-  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder"]),
-  tests("Wire", ["Wire", "CKernels"]),
-  tests("Coordination", ["Coordination"]),
-  tests("Transport", ["Transport"]),
+  tests("Training", ["Training", "Model", "Configuration"]),
+  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration"]),
+  tests("Wire", ["Wire", "CKernels", "Configuration"]),
+  tests("Coordination", ["Coordination", "Wire", "Configuration"]),
+  tests("Transport", ["Transport", "Wire", "Configuration"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
-  tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5"]),
-  tests("Daemon", ["Daemon", "Worker"]),
+  tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",

@@ -48,6 +48,80 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
   return michelot(z, chosen, kept, threshold);
 }
 
+// The `kept` first positions in that order, sorted by it.
+INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
+  int32_t size = count < kept ? count : kept;
+  for (int32_t p = 0; p < count; p++) chosen[p] = p;
+  for (int32_t place = 0; place < size; place++) {
+    int32_t best = place;
+    for (int32_t other = place + 1; other < count; other++)
+      if (before(z, tokens, chosen[other], chosen[best])) best = other;
+    int32_t moved = chosen[place];
+    chosen[place] = chosen[best];
+    chosen[best] = moved;
+  }
+  return size;
+}
+
+// 1.5-entmax of sorted scores: p = max(z/2 − τ, 0)², with the τ that makes them sum to 1. Exact: the support is the longest
+// prefix whose own τ stays below its last score. Peters, Niculae and Martins, arXiv 1905.05702, algorithm 2.
+INLINE int32_t entmax15(const real *restrict z, const int32_t *restrict chosen, int32_t count, real *restrict weights) {
+  real sum = 0, squares = 0, threshold = 0, top = z[chosen[0]] / 2;
+  int32_t support = 0;
+  for (int32_t n = 0; n < count; n++) {
+    real half = z[chosen[n]] / 2 - top;
+    sum += half;
+    squares += half * half;
+    real size = (real)(n + 1), mean = sum / size, spread = squares - sum * mean;
+    real rest = (1 - spread) / size;
+    real tau = mean - REAL_SQRT(rest > 0 ? rest : 0);
+    if (tau > half) break;
+    threshold = tau;
+    support = n + 1;
+  }
+  for (int32_t n = 0; n < support; n++) {
+    real root = z[chosen[n]] / 2 - top - threshold;
+    weights[n] = root * root;
+  }
+  return support;
+}
+
+// Which positions get a weight, and the weights. z has `count` scores, the first `tokens` of them tokens.
+INLINE int32_t activate(int64_t activation, const real *restrict z, int32_t count, int32_t tokens, int32_t kept,
+                        int32_t *restrict chosen, real *restrict weights) {
+  int32_t size;
+  if (activation == RESS_SPARSEMAX) {
+    real threshold;
+    size = sparsemax(z, count, tokens, kept, chosen, &threshold);
+    for (int32_t s = 0; s < size; s++) weights[s] = z[chosen[s]] - threshold;
+    return size;
+  }
+  size = take_best(z, count, tokens, kept, chosen);
+  if (activation == RESS_ENTMAX15) return entmax15(z, chosen, size, weights);
+  real sum = 0;
+  for (int32_t s = 0; s < size; s++) sum += weights[s] = REAL_EXP(z[chosen[s]] - z[chosen[0]]);
+  for (int32_t s = 0; s < size; s++) weights[s] /= sum;
+  return size;
+}
+
+// The gradient of the scores in place of that of their weights: each Jacobian on its support.
+INLINE void activate_backward(int64_t activation, int32_t size, const real *restrict weights, real *restrict d) {
+  real pull = 0, total = 0;
+  if (activation == RESS_SPARSEMAX) {
+    for (int32_t s = 0; s < size; s++) pull += d[s];
+    for (int32_t s = 0; s < size; s++) d[s] -= pull / (real)size;
+  } else if (activation == RESS_ENTMAX15) {
+    for (int32_t s = 0; s < size; s++) {
+      pull += REAL_SQRT(weights[s]) * d[s];
+      total += REAL_SQRT(weights[s]);
+    }
+    for (int32_t s = 0; s < size; s++) d[s] = REAL_SQRT(weights[s]) * (d[s] - pull / total);
+  } else {
+    for (int32_t s = 0; s < size; s++) pull += weights[s] * d[s];
+    for (int32_t s = 0; s < size; s++) d[s] = weights[s] * (d[s] - pull);
+  }
+}
+
 KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
                                    const real *queries, const real *keys, const real *values, const real *slot_keys,
                                    const real *slot_values, const int32_t *neighbours, const int32_t *counts,
@@ -67,15 +141,15 @@ KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t he
     for (int64_t s = 0; s < slots; s++)
       scratch[count + s] = scale * dot(head_width, query, slot_keys + s * width + offset) + memory_bias;
 
-    real threshold;
+    real *restrict weights = scratch + capacity + slots;
     int64_t at = i * shape->heads + head;
-    int32_t size = sparsemax(scratch, count + (int32_t)slots, count, (int32_t)shape->kept, order, &threshold);
+    int32_t size = activate(shape->activation, scratch, count + (int32_t)slots, count, (int32_t)shape->kept, order, weights);
     support_counts[at] = (uint16_t)size;
     real *restrict out_C = out + i * width + offset;
     for (int64_t c = 0; c < head_width; c++) out_C[c] = 0;
     for (int32_t s = 0; s < size; s++) {
       int32_t p = order[s];
-      real weight = scratch[p] - threshold;
+      real weight = weights[s];
       support[at * shape->kept + s] = (uint16_t)p;
       support_weights[at * shape->kept + s] = weight;
       const real *value = p < count ? values + neighbours_N[p] * width : slot_values + (p - count) * width;
@@ -103,24 +177,20 @@ KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t h
     real *restrict dlogits_S = dlogits + at * shape->kept;
     int32_t count = counts[i], size = support_counts[at];
 
-    real sum = 0;
     for (int32_t s = 0; s < size; s++) {
       int32_t p = support_S[s];
       const real *value = (p < count ? values + neighbours_N[p] * width : slot_values + (p - count) * width) + offset;
       dlogits_S[s] = dot(head_width, dout_C, value);
-      sum += dlogits_S[s];
       if (p >= count) axpy(head_width, weights_S[s], dout_C, dslot_values + (p - count) * width + offset);
       else if (neighbours_N[p] >= cached)
         axpy(head_width, weights_S[s], dout_C, dvalues + (neighbours_N[p] - cached) * width + offset);
     }
-    // Sparsemax's Jacobian on its support: identity less the mean.
-    real mean = sum / (real)size;
+    activate_backward(shape->activation, size, weights_S, dlogits_S);
     real *restrict dquery = dqueries + i * width + offset;
     for (int64_t c = 0; c < head_width; c++) dquery[c] = 0;
     for (int32_t s = 0; s < size; s++) {
       int32_t p = support_S[s];
-      real dz = dlogits_S[s] - mean;
-      dlogits_S[s] = dz;
+      real dz = dlogits_S[s];
       if (p >= count) {
         bias_sum += dz;
         axpy(head_width, scale * dz, slot_keys + (p - count) * width + offset, dquery);

@@ -40,6 +40,7 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "graph_degree", .whole(\.model.graphDegree, 0...1_048_576), "g: neighbours chosen by score beyond the window."),
       ConfigurationField("keys", .whole(\.model.keys, 1...1_048_576), "k: attention weights kept a query and head."),
+      .choice("activation", \.model.activation, "How the kept scores become weights."),
       ConfigurationField(
         "recency_taps", .whole(\.model.recencyTaps, 1...1_024), "w: recency taps, the token itself included."),
       ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: experts."),

@@ -40,6 +40,8 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var graphDegree = 32
   /// k: attention weights kept a query and head.
   package var keys = 16
+  /// How the kept scores become weights.
+  package var activation = Activation.sparsemax
   /// w: recency taps, the token itself included; 1 turns the recency sum off.
   package var recencyTaps = 4
   /// E: experts.
@@ -63,6 +65,9 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
 
   package init() {}
 }
+
+/// How attention turns its k largest scores into weights. The first two give exact zeros to scores far below the best.
+package enum Activation: String, Equatable, Sendable, Codable, CaseIterable { case sparsemax, entmax15, softmax }
 
 package struct DataConfiguration: Equatable, Sendable, Codable {
   /// The prepared dataset (`ress data prepare`).

@@ -1,8 +1,9 @@
 // ASAM's attention: every query sees its graph neighbours and the memory slots, keeps its k largest scores a head, and
-// weighs them with sparsemax. z_ij = q_i · key_j / √C + gain · (log A_ij + log |N_i|) on the graph,
+// weighs them with sparsemax (or entmax, or softmax). z_ij = q_i · key_j / √C + gain · (log A_ij + log |N_i|) on the graph,
 // q_i · keyS_j / √C + bias on the memory. Then G = H + (Σ_j p_ij val_j) Woᵀ.
 
 import CKernels
+import Configuration
 import Kernels
 
 package struct SparseAttention {
@@ -49,7 +50,8 @@ package struct SparseAttention {
   private func shape(_ span: Span) -> ress_attention_shape {
     ress_attention_shape(
       heads: Int64(sizes.heads), head_width: Int64(sizes.headWidth), width: Int64(sizes.width), kept: Int64(sizes.kept),
-      capacity: Int64(sizes.neighbours), slots: Int64(sizes.slots), cached: Int64(span.cached))
+      capacity: Int64(sizes.neighbours), slots: Int64(sizes.slots), cached: Int64(span.cached),
+      activation: Int64(sizes.model.activation.code))
   }
 
   /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
@@ -126,5 +128,15 @@ package struct SparseAttention {
     addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query, team)
     addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key, team)
     addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value, team)
+  }
+}
+
+extension Activation {
+  fileprivate var code: Int {
+    switch self {
+    case .sparsemax: RESS_SPARSEMAX
+    case .entmax15: RESS_ENTMAX15
+    case .softmax: RESS_SOFTMAX
+    }
   }
 }

@@ -221,8 +221,8 @@
       ).check("smoothness")
     }
 
-    @Test(arguments: [2, 3, 20])
-    func `sparse attention's gradient is its slope`(kept: Int) {
+    @Test(arguments: [2, 3, 20], [RESS_SPARSEMAX, RESS_ENTMAX15, RESS_SOFTMAX])
+    func `sparse attention's gradient is its slope`(kept: Int, activation: Int) {
       let rows = 3, cached = 2, heads = 2, headWidth = 4, width = 8, slots = 2, capacity = 4, visible = cached + rows
       let neighbours: [Int32] = [0, 1, 2, -1, 0, 2, 3, -1, 1, 2, 3, 4]
       let counts: [Int32] = [3, 3, 4]
@@ -231,7 +231,8 @@
       let used = min(kept, capacity + slots)
       var shape = ress_attention_shape(
         heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(used),
-        capacity: Int64(capacity), slots: Int64(slots), cached: Int64(cached))
+        capacity: Int64(capacity), slots: Int64(slots), cached: Int64(cached),
+        activation: Int64(activation))
       // Inputs: queries, keys, values, slot keys, slot values, structure, gains, biases.
       func forward(_ x: [[Double]]) -> (out: [Double], support: [UInt16], counts: [UInt16], weights: [Double]) {
         var support = [UInt16](repeating: 0, count: rows * heads * used)
@@ -278,7 +279,7 @@
           }
           return [dqueries, dkeys, dvalues, dslotKeys, dslotValues, dstructure, dgain, dbias]
         }
-      ).check("attention with \(kept) kept")
+      ).check("attention with \(kept) kept, activation \(activation)")
     }
 
     @Test func `the router's gradient is its slope, with its balance and z losses`() {

@@ -40,12 +40,7 @@ import Testing
 
   /// Sparsemax of the k largest by the definition: sort, take the longest prefix with 1 + ρ z_ρ > Σ z.
   private func sparsemax(_ z: [Double], kept: Int, tokens: Int) -> [Int: Double] {
-    func first(_ x: Int, _ y: Int) -> Bool {
-      if z[x] != z[y] { return z[x] > z[y] }
-      if (x < tokens) != (y < tokens) { return x < tokens }
-      return x < tokens ? x > y : x < y
-    }
-    let order = z.indices.sorted(by: first).prefix(kept)
+    let order = ranked(z, tokens: tokens).prefix(kept)
     var sum = 0.0, size = 0, sumAtSize = 0.0
     for (place, index) in order.enumerated() {
       sum += z[index]
@@ -57,6 +52,93 @@ import Testing
 
   @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
   func `attention weighs the k largest scores by sparsemax`(kept: Int, levels: Int?) {
+    weigh(kept: kept, levels: levels, activation: RESS_SPARSEMAX, expected: sparsemax)
+  }
+
+  @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
+  func `attention weighs the k largest scores by softmax where asked`(kept: Int, levels: Int?) {
+    weigh(kept: kept, levels: levels, activation: RESS_SOFTMAX) { z, kept, tokens in
+      let order = ranked(z, tokens: tokens).prefix(kept)
+      let weights = order.map { exponential(z[$0] - z[order[0]]) }
+      let total = weights.reduce(0, +)
+      return Dictionary(uniqueKeysWithValues: zip(order, weights).map { ($0, $1 / total) })
+    }
+  }
+
+  @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
+  func `attention weighs the k largest scores by 1,5-entmax where asked`(kept: Int, levels: Int?) {
+    weigh(kept: kept, levels: levels, activation: RESS_ENTMAX15) { z, kept, tokens in
+      // By bisection: the sum of max(z/2 − τ, 0)² falls as τ rises.
+      let order = Array(ranked(z, tokens: tokens).prefix(kept))
+      var low = z[order[0]] / 2 - 1, high = z[order[0]] / 2
+      for _ in 0..<60 {
+        let middle = (low + high) / 2
+        let sum = order.reduce(0.0) { $0 + max(z[$1] / 2 - middle, 0) * max(z[$1] / 2 - middle, 0) }
+        if sum > 1 { low = middle } else { high = middle }
+      }
+      return Dictionary(uniqueKeysWithValues: order.map { ($0, max(z[$0] / 2 - low, 0) * max(z[$0] / 2 - low, 0)) })
+        .filter { $0.value > 1e-9 }
+    }
+  }
+
+  @Test func `with softmax, every key kept and no structure gain, attention along the graph is dense attention`() {
+    let rows = 9, heads = 2, headWidth = 4, width = 8
+    let queries = random(rows * width, seed: 1), keys = random(rows * width, seed: 2),
+      values = random(rows * width, seed: 3)
+    // Scores for the graph are anything: every earlier token is a neighbour.
+    let scores = random(rows * rows, seed: 4)
+    var neighbours = [Int32](repeating: -1, count: rows * 2 * rows), counts = [Int32](repeating: 0, count: rows)
+    var weights = [Real](repeating: 0, count: rows * 2 * rows), structure = weights
+    var heap = [Int32](repeating: 0, count: rows)
+    ress_graph_forward(
+      0, Int64(rows), 0, Int64(rows), Int64(rows), scores, Int64(rows), &neighbours, &counts, &weights, &structure,
+      &heap)
+    var shape = ress_attention_shape(
+      heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(rows),
+      capacity: Int64(2 * rows),
+      slots: 0, cached: 0, activation: Int64(RESS_SOFTMAX))
+    var support = [UInt16](repeating: 0, count: rows * heads * rows),
+      supportCounts = [UInt16](repeating: 0, count: rows * heads)
+    var supportWeights = [Real](repeating: 0, count: rows * heads * rows),
+      out = [Real](repeating: 0, count: rows * width)
+    var scratch = [Real](repeating: 0, count: 4 * rows), order = [Int32](repeating: 0, count: 2 * rows)
+    for head in 0..<heads {
+      ress_attention_forward(
+        &shape, Int64(head), 0, Int64(rows), queries, keys, values, [0], [0], neighbours, counts, structure, 0, 0,
+        &support,
+        &supportCounts, &supportWeights, &out, &scratch, &order)
+    }
+    for row in 0..<rows {
+      for head in 0..<heads {
+        let logits = (0...row).map { key in
+          (0..<headWidth).reduce(0.0) { sum, c in
+            sum + Double(queries[row * width + head * headWidth + c]) * Double(keys[key * width + head * headWidth + c])
+          } / 2
+        }
+        let exponentials = logits.map { exponential($0) }
+        let total = exponentials.reduce(0, +)
+        for c in 0..<headWidth {
+          let expected = (0...row).reduce(0.0) {
+            $0 + exponentials[$1] / total * Double(values[$1 * width + head * headWidth + c])
+          }
+          #expect(abs(Double(out[row * width + head * headWidth + c]) - expected) < 1e-5)
+        }
+      }
+    }
+  }
+
+  /// Positions by preference: the larger score; tokens before slots; the later token, the earlier slot.
+  private func ranked(_ z: [Double], tokens: Int) -> [Int] {
+    z.indices.sorted { x, y in
+      if z[x] != z[y] { return z[x] > z[y] }
+      if (x < tokens) != (y < tokens) { return x < tokens }
+      return x < tokens ? x > y : x < y
+    }
+  }
+
+  private func weigh(
+    kept: Int, levels: Int?, activation: Int, expected reference: ([Double], Int, Int) -> [Int: Double]
+  ) {
     let tokens = 12, slots = 3, width = 1
     for seed in UInt64(0)..<40 {
       // Head width 1 and a query of 1: the scores are the keys.
@@ -68,7 +150,7 @@ import Testing
       let used = min(kept, tokens + slots)
       var shape = ress_attention_shape(
         heads: 1, head_width: Int64(width), width: Int64(width), kept: Int64(used), capacity: Int64(tokens),
-        slots: Int64(slots), cached: Int64(tokens - 1))
+        slots: Int64(slots), cached: Int64(tokens - 1), activation: Int64(activation))
       var support = [UInt16](repeating: 0, count: used), count = [UInt16](repeating: 0, count: 1)
       var weights = [Real](repeating: 0, count: used), out = [Real](repeating: 0, count: 1)
       var scratch = [Real](repeating: 0, count: 2 * (tokens + slots)),
@@ -77,9 +159,11 @@ import Testing
         &shape, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure, 1, 0,
         &support,
         &count, &weights, &out, &scratch, &order)
-      let expected = sparsemax((keys + slotKeys).map { Double($0) }, kept: kept, tokens: tokens)
+      let expected = reference((keys + slotKeys).map { Double($0) }, kept, tokens)
       let ours = Dictionary(uniqueKeysWithValues: (0..<Int(count[0])).map { (Int(support[$0]), Double(weights[$0])) })
-      #expect(Set(ours.keys) == Set(expected.keys), "seed \(seed)")
+      #expect(
+        Set(ours.keys.filter { ours[$0]! > 1e-6 }) == Set(expected.keys.filter { expected[$0]! > 1e-6 }), "seed \(seed)"
+      )
       for (place, weight) in expected { #expect(abs((ours[place] ?? -1) - weight) < 1e-5, "seed \(seed)") }
       #expect(abs(out[0] - 1) < 1e-5)
     }

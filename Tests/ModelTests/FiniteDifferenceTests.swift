@@ -26,6 +26,18 @@
         }
       ),
       (
+        "softmax",
+        {
+          $0.segment = 24; $0.activation = .softmax
+        }
+      ),
+      (
+        "1.5-entmax",
+        {
+          $0.segment = 24; $0.activation = .entmax15
+        }
+      ),
+      (
         "a shared expert",
         {
           $0.segment = 24; $0.sharedExpert = true

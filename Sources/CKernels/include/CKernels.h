@@ -106,15 +106,19 @@ void ress_graph_backward_keys(int64_t rows, int64_t capacity, int64_t rank, int6
 
 // --- attention.c: ASAM -----------------------------------------------------------------------------------------
 
+/// How scores become weights.
+enum { RESS_SPARSEMAX = 0, RESS_ENTMAX15 = 1, RESS_SOFTMAX = 2 };
+
 typedef struct {
   int64_t heads, head_width, width;
   int64_t kept;      ///< k
   int64_t capacity;  ///< N
   int64_t slots;     ///< M
   int64_t cached;    ///< visible tokens before the segment
+  int64_t activation;
 } ress_attention_shape;
 
-/// One head over rows [row_begin, row_end): scores over the graph and the memory slots, the k largest, sparsemax, and the
+/// One head over rows [row_begin, row_end): scores over the graph and the memory slots, the k largest, the activation, and the
 /// weighted sum of the values. queries, out (T, D); keys, values (visible, D); slot_keys, slot_values (M, D).
 /// → support (T, H, k) positions with weight > 0 (p < count: neighbour p; else slot p − count), support_counts (T, H),
 /// support_weights (T, H, k). scratch: 2 · (N + M) values, order: N + M integers.
