@@ -161,7 +161,7 @@ private struct Story {
         var link = links[packet.peer] ?? ReliableLink(incarnation: 1)
         let (arrival, answers) = link.receive(packet.header, packet.message, at: now)
         links[packet.peer] = link
-        answers.forEach { carry($0, to: packet.peer) }
+        for sending in answers { carry(sending, to: packet.peer) }
         if case .request(let request)? = arrival.delivered {
           // Its last words count, also where the process is gone by now.
           if case .finished = request { finishedBy.insert(packet.peer.description) }
@@ -169,7 +169,7 @@ private struct Story {
         }
       } else if var process = processes[packet.peer], !process.exited, process.frozenUntil <= now {
         let (arrival, answers) = process.link.receive(packet.header, packet.message, at: now)
-        answers.forEach { carry($0, from: packet.peer) }
+        for sending in answers { carry(sending, from: packet.peer) }
         if case .reply(let reply)? = arrival.delivered {
           for effect in process.session.receive(reply, at: now) {
             if let problem = apply(effect, &process, packet.peer) { return problem }
@@ -186,14 +186,17 @@ private struct Story {
         if let problem = apply(effect, &process, peer) { return problem }
       }
       work(&process, peer)
-      process.link.tick(at: now).forEach { carry($0, from: peer) }
+      for sending in process.link.tick(at: now) { carry(sending, from: peer) }
       processes[peer] = process
     }
     let ready = disk.filter { $0.at <= now }
     disk.removeAll { $0.at <= now }
     for (_, event) in ready { coordinate(event) }
     coordinate(.tick)
-    for peer in links.keys.sorted() { links[peer]!.tick(at: now).forEach { carry($0, to: peer) } }
+    for peer in links.keys.sorted() {
+      let due = links[peer]!.tick(at: now)
+      for sending in due { carry(sending, to: peer) }
+    }
     return nil
   }
 
@@ -201,7 +204,10 @@ private struct Story {
   mutating func work(_ process: inout Process, _ peer: PeerID) {
     guard let assignment = process.assignment else { return }
     let generation = assignment.generation
-    func say(_ request: Request) { process.link.send(.request(request), at: now).forEach { carry($0, from: peer) } }
+    func say(_ request: Request) {
+      let packets = process.link.send(.request(request), at: now)
+      for sending in packets { carry(sending, from: peer) }
+    }
     if let readyAt = process.readyAt, readyAt <= now {
       process.readyAt = nil
       if draw.chance(20) {
@@ -223,7 +229,9 @@ private struct Story {
 
   mutating func apply(_ effect: WorkerSession.Effect, _ process: inout Process, _ peer: PeerID) -> String? {
     switch effect {
-    case .send(let request): process.link.send(.request(request), at: now).forEach { carry($0, from: peer) }
+    case .send(let request):
+      let packets = process.link.send(.request(request), at: now)
+      for sending in packets { carry(sending, from: peer) }
     case .assigned(let assignment):
       if let old = process.assignment {
         return "\(process.name) was given generation \(assignment.generation) in the middle of \(old.generation)"
@@ -257,7 +265,7 @@ private struct Story {
         var link = links[peer] ?? ReliableLink(incarnation: 1)
         let packets = link.send(.reply(reply), at: now)
         links[peer] = link
-        packets.forEach { carry($0, to: peer) }
+        for sending in packets { carry(sending, to: peer) }
       case .prepareRun(let run, _):
         let later = now + .milliseconds(draw.below(500))
         disk.append((later, .prepared(run, .ready(folder: "/f", checkpoint: nil, firstStep: 0, notes: []))))
