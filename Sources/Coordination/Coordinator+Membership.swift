@@ -14,7 +14,7 @@ extension Coordinator {
     }
     if let old = members.values.first(where: { $0.description.name == description.name }) {
       // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
-      lose(old, "another process took its name: \(description.spoken)", &actions)
+      lose(old, "another process took its name: \(description.spoken)", mayReturn: false, &actions)
     }
     lastWorker += 1
     let id = WorkerID(lastWorker)
@@ -29,7 +29,32 @@ extension Coordinator {
       let silence = (now - member.lastHeard).spoken
       lose(member, "nothing was heard of it for \(silence) (patience is \(patience.spoken))", &actions)
     }
+    findStray(at: now, &actions)
     findStandstill(&actions)
+  }
+
+  /// A worker that is heard, but for a patience has not worked for the run that counts on it, will not come back to it.
+  private mutating func findStray(at now: Instant, _ actions: inout [Action]) {
+    for run in runs where run.state == .running {
+      for id in run.roster where !run.finished.contains(id) {
+        guard let member = member(id), let since = member.strayedAt, since + patience < now else { continue }
+        end(
+          run.id, .failed,
+          "worker \(member.description.spoken) has not worked for the run for \((now - since).spoken), though it is heard",
+          &actions)
+        break
+      }
+    }
+  }
+
+  /// Notes what a worker says it works for.
+  mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, at now: Instant) {
+    guard var member = members[peer] else { return }
+    member.heartbeat = heartbeat
+    let run = member.run.flatMap { id in runs.first { $0.id == id } }
+    let strays = run?.state == .running && heartbeat.generation != run?.generation
+    member.strayedAt = strays ? member.strayedAt ?? now : nil
+    members[peer] = member
   }
 
   /// A run in which every worker waits for another has come to a standstill, though all hearts beat: it ends with a line
@@ -46,10 +71,12 @@ extension Coordinator {
     }
   }
 
-  private mutating func lose(_ member: Member, _ reason: String, _ actions: inout [Action]) {
+  /// A worker that may not return is told why instead of to say hello: two processes of one name would otherwise take it
+  /// from each other for ever.
+  private mutating func lose(_ member: Member, _ reason: String, mayReturn: Bool = true, _ actions: inout [Action]) {
     members[member.peer] = nil
     actions.append(.log("worker \(member.description.spoken) is lost: \(reason)"))
-    actions.append(.send(member.peer, .refused(reason: Coordinator.unknownWorker)))
+    actions.append(.send(member.peer, .refused(reason: mayReturn ? Coordinator.unknownWorker : reason)))
     guard let run = member.run else { return }
     let waiting = members.values.sorted { $0.id < $1.id }
       .compactMap { other in other.heartbeat.waiting.map { "\(other.description.name) waits for \($0)" } }

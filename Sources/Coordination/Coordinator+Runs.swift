@@ -7,6 +7,16 @@ import Wire
 extension Coordinator {
   mutating func submit(_ submission: Submission, from peer: PeerID, _ actions: inout [Action]) {
     let name = submission.configuration.run
+    // A command has checked it, but not every program that can reach the socket is our command.
+    do throws(ConfigurationError) {
+      try submission.configuration.check()
+    } catch {
+      return actions.append(
+        .send(
+          peer,
+          .refused(reason: "the run cannot be accepted: " + error.problems.map(\.description).joined(separator: "; "))
+        ))
+    }
     if let same = runs.last(where: { $0.name == name && !$0.state.isEnd }) {
       let reason = "run \(name) is \(same.state.rawValue) already; follow or cancel it, or choose another name"
       actions.append(.send(peer, .refused(reason: reason)))

@@ -12,6 +12,8 @@ import Wire
 package enum Event: Equatable, Sendable {
   case received(PeerID, Request)
   case tick
+  /// A process that has been silent for so long that nothing more is kept for it.
+  case forgotten(PeerID)
   /// The disk has been looked at for a run that `prepareRun` named.
   case prepared(RunID, Preparation)
   case committed(RunID, step: Int, path: String)
@@ -44,6 +46,8 @@ package struct Coordinator: Sendable {
     var lastHeard: Instant
     var heartbeat = Heartbeat()
     var run: RunID?
+    /// Since when its heartbeats have belonged to another generation than the one it is counted on for.
+    var strayedAt: Instant?
   }
 
   /// One submission, from its first event to its last.
@@ -54,6 +58,8 @@ package struct Coordinator: Sendable {
     var reason = ""
     /// All that happened, for those who begin to follow late.
     var events: [RunEvent] = []
+    /// Steps are missing from `events`.
+    var hasGaps = false
     var followers: [PeerID] = []
     var folder = ""
     var checkpoint: String?
@@ -103,6 +109,8 @@ package struct Coordinator: Sendable {
     switch event {
     case .received(let peer, let request): receive(request, from: peer, at: now, &actions)
     case .tick: findLost(at: now, &actions)
+    case .forgotten(let peer):
+      for index in runs.indices { runs[index].followers.removeAll { $0 == peer } }
     case .prepared(let id, let preparation): finishPreparing(id, preparation, &actions)
     case .committed(let id, let step, let path): committed(id, step: step, path: path, &actions)
     case .commitFailed(let id, let step, let reason):
@@ -130,7 +138,7 @@ package struct Coordinator: Sendable {
 
     case .heartbeat(let heartbeat):
       guard members[peer] != nil else { return strangeWorker(peer, &actions) }
-      members[peer]!.heartbeat = heartbeat
+      heard(heartbeat, from: peer, at: now)
       actions.append(.send(peer, .alive))
     case .goodbye(let reason):
       guard let member = members.removeValue(forKey: peer) else { return }
@@ -206,11 +214,23 @@ package struct Coordinator: Sendable {
   /// Adds to a run's story and tells its followers.
   mutating func tell(_ id: RunID, _ event: RunEvent, _ actions: inout [Action]) {
     guard let index = index(of: id) else { return }
-    if runs[index].events.count < Coordinator.eventLimit { runs[index].events.append(event) }
+    keep(event, at: index)
     for follower in runs[index].followers { actions.append(.send(follower, .event(event))) }
     switch event {
     case .stepped, .evaluated: actions.append(.record(id, event, folder: runs[index].folder))
     case .began, .state, .placed, .saved, .said: break
+    }
+  }
+
+  /// Steps past the limit are not kept; everything else is, so that who follows late hears of the end.
+  private mutating func keep(_ event: RunEvent, at index: Int) {
+    switch event {
+    case .stepped where runs[index].events.count >= Coordinator.eventLimit:
+      if !runs[index].hasGaps {
+        runs[index].hasGaps = true
+        runs[index].events.append(.said("later steps are not kept for late followers; metrics.jsonl has them all"))
+      }
+    case .stepped, .began, .state, .placed, .evaluated, .saved, .said: runs[index].events.append(event)
     }
   }
 

@@ -62,7 +62,9 @@ package struct WorkerSession: Sendable {
       guard stopped == generation else { return [] }
       generation = 0
       return [.stop(generation: stopped, reason: reason)]
-    case .refused(let reason): return rejoin("the coordinator refused: \(reason)", at: now)
+    case .refused(Coordinator.unknownWorker): return rejoin("the coordinator gave this worker up", at: now)
+    // Its name is another process's, or what it says cannot be read: to say it again would change nothing.
+    case .refused(let reason): return end("the coordinator refused: \(reason)")
     case .submitted, .event, .status: return [.log("the coordinator sent a worker what only a command asks for")]
     }
   }
@@ -72,6 +74,15 @@ package struct WorkerSession: Sendable {
     lastHeard = now
     guard state == .joined else { return [] }
     return rejoin("the coordinator was restarted", at: now)
+  }
+
+  /// A message of the coordinator that cannot be read does not come again, so a worker that went on might wait for ever for
+  /// what it said.
+  package mutating func unreadable(_ error: WireError) -> [Effect] {
+    switch error {
+    case .damagedPacket: [.log("\(error)")]
+    case .malformed, .wrongVersion: end("the coordinator at \(endpoint) sent what cannot be read: \(error)")
+    }
   }
 
   package mutating func tick(_ heartbeat: Heartbeat, at now: Instant) -> [Effect] {
@@ -120,6 +131,7 @@ package struct WorkerSession: Sendable {
   }
 
   private mutating func end(_ reason: String) -> [Effect] {
+    guard state != .ended else { return [] }
     state = .ended
     guard generation != 0 else { return [.exit(reason: reason)] }
     let stopped = generation

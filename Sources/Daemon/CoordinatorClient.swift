@@ -108,7 +108,10 @@ package final class CoordinatorClient {
       lastHeard = now
     } restarted: {
     } unreadable: { error in
-      replies.append(.refused(reason: "\(error)"))
+      switch error {
+      case .damagedPacket: break
+      case .malformed, .wrongVersion: replies.append(.refused(reason: "\(error)"))
+      }
     }
     connection.tick(at: now)
     return replies.isEmpty ? nil : replies.removeFirst()

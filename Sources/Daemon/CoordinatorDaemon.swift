@@ -76,15 +76,18 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         events.append(.received(peer, request))
       } unreadable: { peer, error in
         options.log("a message of \(peer) was refused: \(error)")
-        port.send(.refused(reason: "\(error)"), to: peer, at: now)
+        switch error {
+        case .damagedPacket: break
+        case .malformed, .wrongVersion: port.send(.refused(reason: "\(error)"), to: peer, at: now)
+        }
       }
       events += fromDisk.withLock { waiting in
         defer { waiting = [] }
         return waiting
       }
       events.append(.tick)
+      events += port.tick(at: now).map { .forgotten($0) }
       for event in events { for action in coordinator.step(event, at: now) { run(action, at: now) } }
-      port.tick(at: now)
     }
     farewell()
   }

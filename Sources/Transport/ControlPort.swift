@@ -51,24 +51,29 @@ package final class ControlPort {
     }
   }
 
+  /// Does nothing where the peer has been forgotten: nobody would ever acknowledge it.
   package func send(_ reply: Reply, to peer: PeerID, at now: Instant) {
-    var link = links[peer] ?? ReliableLink(incarnation: incarnation)
+    guard var link = links[peer] else { return }
     let packets = link.send(ControlCodec.encode(reply), at: now)
     links[peer] = link
     transmit(packets, to: peer)
   }
 
-  /// Repeats and acknowledgements that are due.
-  package func tick(at now: Instant) {
+  /// Repeats and acknowledgements that are due. Returns the peers that are forgotten from now on.
+  @discardableResult
+  package func tick(at now: Instant) -> [PeerID] {
+    var forgotten: [PeerID] = []
     for peer in links.keys.sorted() {
       if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
         links[peer] = nil
         lastHeard[peer] = nil
+        forgotten.append(peer)
         continue
       }
       let packets = links[peer]!.tick(at: now)
       transmit(packets, to: peer)
     }
+    return forgotten
   }
 
   package var nextTick: Instant? { links.values.compactMap(\.nextTick).min() }

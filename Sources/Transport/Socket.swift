@@ -90,6 +90,7 @@ package final class Socket {
   @discardableResult
   package func bind(_ endpoint: String, insecure: Bool = false) throws(TransportError) -> String {
     try EndpointPolicy.check(listening: endpoint, insecure: insecure)
+    try IPCPath.checkFree(endpoint)
     allowIPv6(for: endpoint)
     guard zmq_bind(handle, endpoint) == 0 else {
       throw .cannotBind(endpoint: endpoint, reason: TransportError.lastReason())
@@ -150,9 +151,10 @@ package final class Socket {
     }
   }
 
-  /// The next message's frames; nil where none waits. A frame past `limit` in number or size drops the message.
+  /// The next message's frames; nil where none waits. A message of more than `frameLimit` frames is dropped.
   package func receive(frameLimit: Int = 8) -> [Payload]? {
     var frames: [Payload] = []
+    var frameCount = 0
     while true {
       var message = zmq_msg_t()
       zmq_msg_init(&message)
@@ -163,14 +165,18 @@ package final class Socket {
         return nil
       }
       let size = zmq_msg_size(&message)
-      if frames.count < frameLimit {
+      frameCount += 1
+      if frameCount <= frameLimit {
         let payload = Payload(byteCount: size)
         if size > 0 {
           payload.bytes.copyMemory(from: UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: size))
         }
         frames.append(payload)
       }
-      if zmq_msg_more(&message) == 0 { return frames }
+      guard zmq_msg_more(&message) == 0 else { continue }
+      if frameCount <= frameLimit { return frames }
+      frames = []
+      frameCount = 0
     }
   }
 }

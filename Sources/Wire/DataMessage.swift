@@ -117,11 +117,14 @@ private func crc32c(of bytes: ArraySlice<UInt8>) -> UInt32 { bytes.withUnsafeByt
 
 package enum WireError: Error, Equatable, CustomStringConvertible {
   case malformed(String)
+  /// A packet whose link header is damaged or no link header at all: nothing is lost, a sender of ours repeats it.
+  case damagedPacket(String)
   case wrongVersion(theirs: Int, ours: Int)
 
   package var description: String {
     switch self {
     case .malformed(let what): "a message cannot be read: \(what)"
+    case .damagedPacket(let what): "a packet was dropped: \(what)"
     case .wrongVersion(let theirs, let ours):
       "a message of protocol version \(theirs) where this program speaks \(ours); use one version of ress everywhere"
     }

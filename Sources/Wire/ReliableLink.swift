@@ -2,8 +2,13 @@
 // was seen to lose messages silently (16 of 200), because a reconnecting socket forgets what its peer never read.
 //
 // Every packet carries a sequence number and what its sender has received so far. The receiver takes only the packet it
-// expects (go-back-N: loss is rare and order is what a healthy connection gives), and the sender repeats what stays
-// unacknowledged. A process that restarts has a new incarnation; numbers of different incarnations never mix.
+// expects (go-back-N: loss is rare and order is what a healthy connection gives). A process that restarts has a new
+// incarnation; numbers of different incarnations never mix.
+//
+// What to repeat, and when: every transmission has a number too, and the receiver says which it saw last. Connections keep
+// order, so what was transmitted before that and is still unacknowledged was lost, and is repeated at once. Where nothing
+// is heard at all, time decides, and then the oldest message alone is repeated: its answer tells what else is missing. To
+// repeat the whole window instead was seen to send ten messages of 40 MB over a gigabit link 65 times.
 //
 // The link is a value without clock or socket: whoever owns it hands it packets and the time, and sends what it returns.
 //
@@ -24,10 +29,14 @@ package struct LinkHeader: Equatable, Sendable {
   package var conversation: UInt64
   /// The receiver's conversation that `acknowledged` counts in.
   package var acknowledgedConversation: UInt64
+  /// Number of this transmission, from 1, counted anew in each conversation; 0 where no message follows.
+  package var transmission: UInt64
+  /// The newest transmission of the receiver's that has arrived.
+  package var seen: UInt64
 
   package init(
     incarnation: UInt64, peer: UInt64, sequence: UInt64, acknowledged: UInt64, conversation: UInt64 = 0,
-    acknowledgedConversation: UInt64 = 0
+    acknowledgedConversation: UInt64 = 0, transmission: UInt64 = 0, seen: UInt64 = 0
   ) {
     self.incarnation = incarnation
     self.peer = peer
@@ -35,26 +44,30 @@ package struct LinkHeader: Equatable, Sendable {
     self.acknowledged = acknowledged
     self.conversation = conversation
     self.acknowledgedConversation = acknowledgedConversation
+    self.transmission = transmission
+    self.seen = seen
   }
 
   static let magic: UInt32 = 0x5353_4552  // "RESS"
-  static let version: UInt16 = 1
-  package static let byteCount = 4 + 2 + 6 * 8 + 4
+  static let version: UInt16 = 2
+  package static let byteCount = 4 + 2 + 8 * 8 + 4
 
   package func encoded() -> [UInt8] {
     var writer = ByteWriter()
     writer.write(LinkHeader.magic)
     writer.write(LinkHeader.version)
-    let numbers = [incarnation, peer, sequence, acknowledged, conversation, acknowledgedConversation]
+    let numbers = [
+      incarnation, peer, sequence, acknowledged, conversation, acknowledgedConversation, transmission, seen,
+    ]
     for number in numbers { writer.write(number) }
     writer.write(writer.bytes.withUnsafeBytes { crc32c($0) })
     return writer.bytes
   }
 
   package init(_ bytes: [UInt8]) throws(WireError) {
-    guard bytes.count == LinkHeader.byteCount else { throw .malformed("a link header of \(bytes.count) bytes") }
+    guard bytes.count == LinkHeader.byteCount else { throw .damagedPacket("a link header of \(bytes.count) bytes") }
     var reader = ByteReader(bytes)
-    guard reader.read(UInt32.self) == LinkHeader.magic else { throw .malformed("no ress message") }
+    guard reader.read(UInt32.self) == LinkHeader.magic else { throw .damagedPacket("no ress message") }
     let version = reader.read(UInt16.self)!
     guard version == LinkHeader.version else {
       throw .wrongVersion(theirs: Int(version), ours: Int(LinkHeader.version))
@@ -65,8 +78,10 @@ package struct LinkHeader: Equatable, Sendable {
     acknowledged = reader.read(UInt64.self)!
     conversation = reader.read(UInt64.self)!
     acknowledgedConversation = reader.read(UInt64.self)!
+    transmission = reader.read(UInt64.self)!
+    seen = reader.read(UInt64.self)!
     let sum = bytes.dropLast(4).withUnsafeBytes { crc32c($0) }
-    guard reader.read(UInt32.self) == sum else { throw .malformed("a link header's CRC-32C") }
+    guard reader.read(UInt32.self) == sum else { throw .damagedPacket("a link header's CRC-32C") }
   }
 }
 
@@ -85,7 +100,8 @@ package struct ReliableLink<Message> {
     package var peerRestarted = false
   }
 
-  /// Unacknowledged messages are repeated after this long, then after twice as long, up to the limit.
+  /// The oldest unacknowledged message is repeated after this long, or twice the last round trip where that is longer; then
+  /// after twice as long, up to the limit.
   package static var firstRepeat: Duration { .milliseconds(300) }
   package static var slowestRepeat: Duration { .seconds(3) }
   /// An arrival is acknowledged at most this much later, or with the next message out.
@@ -98,8 +114,19 @@ package struct ReliableLink<Message> {
   private let peerIsFixed: Bool
   private var lastSent: UInt64 = 0
   private var lastReceived: UInt64 = 0
+  private struct Unacknowledged {
+    var sequence: UInt64
+    var message: Message
+    /// Its last transmission, 0 while it waits for room in the window.
+    var transmission: UInt64 = 0
+    var sentAt = Instant(nanoseconds: 0)
+    /// More than one transmission: an acknowledgement does not say of which.
+    var isRepeated = false
+  }
   /// Sent and not acknowledged, oldest first, then those that wait for room in the window.
-  private var unacknowledged: [(sequence: UInt64, message: Message)] = []
+  private var unacknowledged: [Unacknowledged] = []
+  private var lastTransmission: UInt64 = 0
+  private var seen: UInt64 = 0
   private var sentUpTo: UInt64 = 0
   private var repeatAt: Instant?
   private var repeatAfter = ReliableLink.firstRepeat
@@ -126,7 +153,7 @@ package struct ReliableLink<Message> {
   /// Takes a message and returns the packets to send now.
   package mutating func send(_ message: Message, at now: Instant) -> [Packet] {
     lastSent += 1
-    unacknowledged.append((lastSent, message))
+    unacknowledged.append(Unacknowledged(sequence: lastSent, message: message))
     return release(at: now)
   }
 
@@ -145,17 +172,22 @@ package struct ReliableLink<Message> {
       peer = header.incarnation
       peerConversation = header.conversation
       lastReceived = 0
+      seen = 0
     }
     // A packet from before its sender began anew counts messages that no longer matter.
     guard header.conversation >= peerConversation else { return (arrival, release(at: now)) }
     if header.conversation > peerConversation {
       peerConversation = header.conversation
       lastReceived = 0
+      seen = 0
     }
-    if header.acknowledged > 0 && header.acknowledgedConversation == conversation {
+    var repeats: [Packet] = []
+    if header.peer == incarnation && header.acknowledgedConversation == conversation {
       acknowledge(header.acknowledged, at: now)
+      repeats = repeatLost(before: header.seen, at: now)
     }
     if header.sequence > 0 {
+      seen = max(seen, header.transmission)
       if header.sequence == lastReceived + 1, let message {
         lastReceived += 1
         arrival.delivered = message
@@ -165,14 +197,14 @@ package struct ReliableLink<Message> {
         acknowledgeAt = now
       }
     }
-    return (arrival, release(at: now))
+    return (arrival, repeats + release(at: now))
   }
 
   /// What time brings: repeats and acknowledgements that are due.
   package mutating func tick(at now: Instant) -> [Packet] {
     var packets: [Packet] = []
     if let due = repeatAt, due <= now {
-      for (sequence, message) in unacknowledged where sequence <= sentUpTo { packets.append(packet(sequence, message)) }
+      packets.append(transmit(0, at: now))
       repeatAfter = min(repeatAfter * 2, ReliableLink.slowestRepeat)
       repeatAt = now + repeatAfter
     }
@@ -195,16 +227,38 @@ package struct ReliableLink<Message> {
     if formerPeers.count > ReliableLink.formerPeerLimit { formerPeers.removeFirst() }
     unacknowledged = []
     lastSent = 0
+    lastTransmission = 0
     sentUpTo = 0
     repeatAt = nil
     conversation += 1
   }
 
   private mutating func acknowledge(_ upTo: UInt64, at now: Instant) {
-    guard let first = unacknowledged.first?.sequence, upTo >= first, upTo <= lastSent else { return }
-    unacknowledged.removeFirst(min(Int(upTo - first) + 1, unacknowledged.count))
-    repeatAfter = ReliableLink.firstRepeat
+    guard let first = unacknowledged.first?.sequence, upTo >= first, upTo <= sentUpTo else { return }
+    let newest = unacknowledged[Int(upTo - first)]
+    unacknowledged.removeFirst(Int(upTo - first) + 1)
+    if !newest.isRepeated {
+      repeatAfter = min(max((now - newest.sentAt) * 2, ReliableLink.firstRepeat), ReliableLink.slowestRepeat)
+    }
     repeatAt = unacknowledged.isEmpty ? nil : now + repeatAfter
+  }
+
+  /// Repeats what was under way when the peer saw a later transmission.
+  private mutating func repeatLost(before seen: UInt64, at now: Instant) -> [Packet] {
+    var packets: [Packet] = []
+    for index in unacknowledged.indices {
+      guard unacknowledged[index].sequence <= sentUpTo else { break }
+      if unacknowledged[index].transmission <= seen { packets.append(transmit(index, at: now)) }
+    }
+    return packets
+  }
+
+  private mutating func transmit(_ index: Int, at now: Instant) -> Packet {
+    lastTransmission += 1
+    unacknowledged[index].isRepeated = unacknowledged[index].transmission != 0
+    unacknowledged[index].transmission = lastTransmission
+    unacknowledged[index].sentAt = now
+    return packet(unacknowledged[index].sequence, unacknowledged[index].message, transmission: lastTransmission)
   }
 
   /// Sends what the window has room for.
@@ -214,7 +268,7 @@ package struct ReliableLink<Message> {
     let limit = min(lastSent, first + UInt64(ReliableLink.window) - 1)
     while sentUpTo < limit {
       sentUpTo = max(sentUpTo + 1, first)
-      packets.append(packet(sentUpTo, unacknowledged[Int(sentUpTo - first)].message))
+      packets.append(transmit(Int(sentUpTo - first), at: now))
     }
     if !packets.isEmpty {
       acknowledgeAt = nil
@@ -223,11 +277,11 @@ package struct ReliableLink<Message> {
     return packets
   }
 
-  private func packet(_ sequence: UInt64, _ message: Message?) -> Packet {
+  private func packet(_ sequence: UInt64, _ message: Message?, transmission: UInt64 = 0) -> Packet {
     Packet(
       header: LinkHeader(
         incarnation: incarnation, peer: peer, sequence: sequence, acknowledged: lastReceived,
         conversation: conversation,
-        acknowledgedConversation: peerConversation), message: message)
+        acknowledgedConversation: peerConversation, transmission: transmission, seen: seen), message: message)
   }
 }

@@ -138,7 +138,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       } restarted: {
         apply(session.coordinatorRestarted(at: now), at: now)
       } unreadable: {
-        options.log("\($0)")
+        apply(session.unreadable($0), at: now)
       }
       apply(session.tick(heartbeat.withLock { $0 }, at: now), at: now)
       control.tick(at: now)

@@ -57,6 +57,7 @@ struct Cluster {
     configuration.run = run
     configuration.cluster.workers = workers
     configuration.training.steps = steps
+    configuration.data.path = "text.h5"
     return Submission(configuration: configuration, resume: .no)
   }
 

@@ -63,7 +63,10 @@ import Wire
     let (_, workers) = cluster.startRun()
     for _ in 0..<5 {
       cluster.wait(.seconds(9))
-      for worker in workers { cluster.say(.heartbeat(Heartbeat()), from: worker) }
+      for worker in workers {
+        let generation = cluster.assignment(worker)!.generation
+        cluster.say(.heartbeat(Heartbeat(generation: generation)), from: worker)
+      }
     }
     #expect(cluster.story.last!.0 == .running)
   }

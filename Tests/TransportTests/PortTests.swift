@@ -208,6 +208,60 @@ import Wire
     #expect(message { try EndpointPolicy.check(listening: long, insecure: false) }.contains("more than 107 bytes"))
   }
 
+  @Test func `a path in use is not taken over, a file is not removed, and what a dead process left is`() throws {
+    let context = try SocketContext()
+    let listen = "ipc://\(folder)/c"
+    let port = try ControlPort(listen: listen, insecure: false, incarnation: 5, context)
+    let said = message { _ = try ControlPort(listen: listen, insecure: false, incarnation: 6, context) }
+    #expect(said == "cannot listen at \(port.endpoint): Address already in use")
+
+    let notes = folder + "/notes.txt"
+    try "precious".write(toFile: notes, atomically: true, encoding: .utf8)
+    let refused = message { _ = try ControlPort(listen: "ipc://" + notes, insecure: false, incarnation: 5, context) }
+    #expect(refused.contains("something that is no socket has this path"))
+    #expect(try String(contentsOfFile: notes, encoding: .utf8) == "precious")
+
+    // A socket that nobody listens at.
+    let left = folder + "/left"
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: left.utf8) }
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    #expect(bound == 0)
+    close(descriptor)
+    _ = try ControlPort(listen: "ipc://" + left, insecure: false, incarnation: 5, context)
+  }
+
+  @Test func `a peer that was silent for long is forgotten, and replies to it are dropped`() throws {
+    let context = try SocketContext()
+    let port = try ControlPort(listen: "ipc://\(folder)/f", insecure: false, incarnation: 5, context)
+    let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
+    connection.send(.status, at: MonotonicClock.now)
+    var peer: PeerID?
+    let heard = turn { now in
+      port.receive(at: now) { from, _ in
+        peer = from
+      } unreadable: { _, _ in
+      }
+    } until: {
+      peer != nil
+    }
+    guard heard, let peer else {
+      Issue.record("nothing was heard")
+      return
+    }
+    let later = MonotonicClock.now + .seconds(121)
+    #expect(port.tick(at: MonotonicClock.now).isEmpty)
+    #expect(port.tick(at: later) == [peer])
+    port.send(.alive, to: peer, at: later)
+    #expect(port.isIdle && port.nextTick == nil)
+  }
+
   @Test func `an address in use is named`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "tcp://127.0.0.1:*", insecure: false, incarnation: 5, context)

@@ -1,0 +1,27 @@
+// A configuration that did not come from a file, such as one that a command sent: it must pass what a file would.
+
+extension RunConfiguration {
+  /// Throws every rule of the schema, and between fields, that this configuration breaks. Problems name the key.
+  package func check() throws(ConfigurationError) {
+    // One set of rules: what a file of these values would be told.
+    let text = ConfigurationEncoder.yaml(self)
+    do throws(ConfigurationError) {
+      _ = try ConfigurationDecoder.decode(text: text, name: "this configuration")
+    } catch {
+      let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+      throw ConfigurationError(
+        error.problems.map { problem in
+          guard case .place(_, let line, _) = problem.source, lines.indices.contains(line - 1) else { return problem }
+          return ConfigurationProblem(.file(Self.path(of: line - 1, in: lines)), problem.message)
+        })
+    }
+  }
+
+  /// `model.width`, for the line of that key in what the encoder wrote.
+  private static func path(of line: Int, in lines: [Substring]) -> String {
+    func key(_ line: Substring) -> Substring { line.drop { $0 == " " }.prefix { $0 != ":" } }
+    guard lines[line].hasPrefix(" ") else { return String(key(lines[line])) }
+    let section = lines[..<line].last { $0.first.map { $0 != " " && $0 != "#" } ?? false }
+    return section.map { "\(key($0)).\(key(lines[line]))" } ?? String(key(lines[line]))
+  }
+}
