@@ -145,6 +145,7 @@ enum RunPreparation {
     let folder = absolute(configuration.checkpoint.directory) + "/" + configuration.run
     do throws(FolderError) {
       var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
+      var beginning: [String] = []
       switch submission.resume {
       case .no:
         if let last = CheckpointFolder.steps(folder).last {
@@ -154,8 +155,11 @@ enum RunPreparation {
         }
       case .newest:
         checkpoint = CheckpointFolder.newestVerified(folder)
-        if checkpoint == nil {
-          let steps = CheckpointFolder.steps(folder)
+        let steps = CheckpointFolder.steps(folder)
+        // Killed before its first checkpoint: going on is beginning again, to the same numbers.
+        let hasBegun = steps.isEmpty && FileManager.default.fileExists(atPath: MetricsFile(folder: folder).path)
+        if hasBegun { beginning.append("the run holds no checkpoint yet, so it begins again at step 0") }
+        if checkpoint == nil && !hasBegun {
           return .refused(
             reason: steps.isEmpty
               ? "there is nothing to resume: \(folder) holds no checkpoint"
@@ -166,6 +170,7 @@ enum RunPreparation {
       }
       try Durable.makeFolder(folder)
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
+      notes += beginning
       guard let checkpoint else {
         try MetricsFile(folder: folder).cut(after: 0)
         return .ready(folder: folder, checkpoint: nil, firstStep: 0, notes: notes)

@@ -86,6 +86,18 @@ import Testing
     #expect(!left.contains { $0.hasSuffix(".tmp") }, "\(left)")
   }
 
+  @Test func `a run killed before its first checkpoint begins again on resume, to the same curve`() throws {
+    let words = ["train", "run.yaml", "--set", "run=early", "--threads", "1", "--set", "checkpoint.every=0"]
+    let training = try place.start(words)
+    #expect(waitUntil(60) { place.curve("early").count > 4 }, "\(training.output)")
+    training.killAll()
+    _ = training.exitCode(within: 10)
+    let resumed = try place.run(words + ["--resume", "--workers", "2"])
+    #expect(
+      resumed.code == 0 && resumed.output.contains("begins again at step 0"), "\(resumed.output)\(resumed.errors)")
+    try expectSameEnd("early")
+  }
+
   @Test func `a worker that dies stops the run with a line that names it, and the run goes on with another one`() throws
   {
     let address = "ipc://\(place.path)/c"
