@@ -19,27 +19,19 @@ INLINE void sift_down(const real *scores, int32_t *heap, int64_t count, int64_t 
   }
 }
 
-// The `degree` best of scores[0 ..< count], ascending by index. A heap holds the best so far, its worst on top; tokens
-// come from the most recent back, so an equal score never displaces one. Blocks that cannot beat the top are skipped.
-INLINE int64_t select_best(const real *restrict scores, int64_t count, int64_t degree, int32_t *restrict heap,
-                           int32_t *restrict out) {
-  if (count <= degree) {
-    for (int64_t j = 0; j < count; j++) out[j] = (int32_t)j;
-    return count;
-  }
-  if (degree == 0) return 0;
-  int64_t j = count - 1;
-  for (int64_t i = 0; i < degree; i++, j--) heap[i] = (int32_t)j;
-  for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);
+// Offers scores[begin ..< end], from the most recent back, to a heap of the best so far, its worst on top. An equal score
+// never displaces one. Blocks that cannot beat the top are skipped.
+INLINE void offer(const real *restrict scores, int64_t begin, int64_t end, int64_t degree, int32_t *restrict heap) {
   real bar = scores[heap[0]];
-  while (j >= 0) {
-    while (j >= 15) {
+  int64_t j = end - 1;
+  while (j >= begin) {
+    while (j >= begin + 15) {
       real largest = scores[j];
       for (int i = 1; i < 16; i++) largest = scores[j - i] > largest ? scores[j - i] : largest;
       if (largest > bar) break;
       j -= 16;
     }
-    int64_t stop = j >= 15 ? j - 15 : 0;
+    int64_t stop = j >= begin + 15 ? j - 15 : begin;
     for (; j >= stop; j--) {
       if (scores[j] > bar) {
         heap[0] = (int32_t)j;
@@ -48,6 +40,23 @@ INLINE int64_t select_best(const real *restrict scores, int64_t count, int64_t d
       }
     }
   }
+}
+
+// The `degree` best of scores[0 ..< left] and scores[right ..< end], ascending by index. Returns how many.
+INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
+                           int32_t *restrict heap, int32_t *restrict out) {
+  int64_t later = end - right, count = left + later;
+  if (count <= degree) {
+    for (int64_t j = 0; j < left; j++) out[j] = (int32_t)j;
+    for (int64_t j = 0; j < later; j++) out[left + j] = (int32_t)(right + j);
+    return count;
+  }
+  if (degree == 0) return 0;
+  // The most recent ones fill the heap; the rest are offered, the recent first.
+  for (int64_t i = 0; i < degree; i++) heap[i] = (int32_t)(i < later ? end - 1 - i : left - 1 - (i - later));
+  for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);
+  if (later > degree) offer(scores, right, end - degree, degree, heap);
+  offer(scores, 0, later > degree ? left : left - (degree - later), degree, heap);
   // Ascending by index: Shell's gaps of 1, 4, 13, 40, 121 suffice for the degrees in use.
   static const int64_t gaps[] = {121, 40, 13, 4, 1};
   for (int g = 0; g < 5; g++) {
@@ -62,17 +71,24 @@ INLINE int64_t select_best(const real *restrict scores, int64_t count, int64_t d
   return degree;
 }
 
-KERNEL void ress_graph_forward(int64_t row_begin, int64_t row_end, int64_t cached, int64_t window, int64_t degree,
-                               const real *scores, int64_t score_stride, int32_t *neighbours, int32_t *counts,
-                               real *weights, real *structure, int32_t *heap) {
-  int64_t capacity = window + degree;
+KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin, int64_t row_end, const real *scores,
+                               int64_t score_stride, int32_t *neighbours, int32_t *counts, real *weights,
+                               real *structure, int32_t *heap) {
+  int64_t capacity = shape->capacity, cached = shape->cached;
   for (int64_t i = row_begin; i < row_end; i++) {
     const real *restrict scores_J = scores + (i - row_begin) * score_stride;
     int32_t *restrict neighbours_N = neighbours + i * capacity;
     real *restrict weights_N = weights + i * capacity, *restrict structure_N = structure + i * capacity;
-    int64_t visible = cached + i + 1, window_begin = visible > window ? visible - window : 0;
-    int64_t count = select_best(scores_J, window_begin, degree, heap, neighbours_N);
-    for (int64_t j = window_begin; j < visible; j++) neighbours_N[count++] = (int32_t)j;
+    int64_t self = cached + i, visible = shape->causal ? self + 1 : shape->visible;
+    int64_t left = self > shape->before ? self - shape->before : 0;
+    int64_t right = self + shape->after + 1 < visible ? self + shape->after + 1 : visible;
+    int64_t chosen = select_best(scores_J, left, right, visible, shape->degree, heap, neighbours_N), earlier = 0;
+    // The window goes between the chosen ones before and behind it.
+    int64_t window = right - left;
+    while (earlier < chosen && neighbours_N[earlier] < left) earlier++;
+    for (int64_t n = chosen - 1; n >= earlier; n--) neighbours_N[n + window] = neighbours_N[n];
+    for (int64_t n = 0; n < window; n++) neighbours_N[earlier + n] = (int32_t)(left + n);
+    int64_t count = chosen + window;
     counts[i] = (int32_t)count;
 
     real largest = REAL_LOWEST, sum = 0;

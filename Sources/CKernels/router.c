@@ -1,5 +1,6 @@
 // Which experts a token reaches, and the two losses that keep the router healthy.
 #include "kernels.h"
+#include <string.h>
 
 KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, const real *logits, const real *bias,
                                 int32_t *top, real *weights, real *probabilities, real *logsums) {
@@ -48,5 +49,32 @@ KERNEL void ress_router_backward(int64_t rows, int64_t experts, int64_t active, 
     real inner = dot(active, weights_e, dweights_e);
     for (int64_t slot = 0; slot < active; slot++)
       dlogits_E[top_e[slot]] += weights_e[slot] * (dweights_e[slot] - inner);
+  }
+}
+
+KERNEL void ress_scatter_rows(int64_t rows, int64_t active, int64_t width, const real *x, const int32_t *places, real *out) {
+  for (int64_t t = 0; t < rows; t++)
+    for (int64_t slot = 0; slot < active; slot++)
+      memcpy(out + places[t * active + slot] * width, x + t * width, (size_t)width * sizeof(real));
+}
+
+KERNEL void ress_gather_rows(int64_t rows, int64_t active, int64_t width, const real *x, const int32_t *places,
+                             const real *weights, real *y) {
+  for (int64_t t = 0; t < rows; t++)
+    for (int64_t slot = 0; slot < active; slot++)
+      axpy(width, weights ? weights[t * active + slot] : 1, x + places[t * active + slot] * width, y + t * width);
+}
+
+KERNEL void ress_gather_rows_backward(int64_t rows, int64_t active, int64_t width, const real *x, const int32_t *places,
+                                      const real *weights, const real *dy, real *dweights, real *dx) {
+  for (int64_t t = 0; t < rows; t++) {
+    const real *restrict dy_D = dy + t * width;
+    for (int64_t slot = 0; slot < active; slot++) {
+      int64_t at = t * active + slot;
+      real *restrict dx_D = dx + places[at] * width;
+      real weight = weights[at];
+      dweights[at] = dot(width, dy_D, x + places[at] * width);
+      for (int64_t i = 0; i < width; i++) dx_D[i] = weight * dy_D[i];
+    }
   }
 }

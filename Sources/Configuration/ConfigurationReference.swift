@@ -28,6 +28,10 @@ package enum ConfigurationReference {
 
       - `model.width` is a multiple of `model.heads`.
       - `model.active_experts` is at most `model.experts`.
+      - `model.ordered: false` needs a head other than `lm`.
+      - `model.separate_blocks` makes `steps × experts` experts, at most 9999.
+      - With `model.architecture: transformer`, `data.sequence_length` is at most `model.segment`, and rotary positions need an even `width / heads`.
+      - `window + graph_degree` (at most the visible tokens) and `memory_slots` together stay below 65536.
       - `training.batch_sequences` is a multiple of `training.unit_sequences`; their ratio is the number of units a step.
       - `cluster.workers` is at most the number of units.
 

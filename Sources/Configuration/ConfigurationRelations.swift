@@ -13,6 +13,31 @@ extension Decoding {
       "a token cannot reach \(model.activeExperts) experts of \(model.experts)"
         + "; lower active_experts or raise experts")
     check(
+      model.ordered || model.head != .lm, ["model.ordered", "model.head"],
+      "a language model predicts the next token, so its tokens have an order"
+        + "; set ordered: true, or a head of classify, tag or span")
+    check(
+      !model.isTransformer || configuration.data.sequenceLength <= model.segment,
+      ["data.sequence_length", "model.segment", "model.architecture"],
+      "a transformer reads a sequence as one segment, and \(configuration.data.sequenceLength) tokens are more than "
+        + "\(model.segment); raise model.segment or lower data.sequence_length")
+    check(
+      !model.isTransformer || model.positions != .rotary || (model.width / model.heads).isMultiple(of: 2),
+      ["model.positions", "model.heads", "model.width"],
+      "rotary positions turn pairs, and a head of width \(model.width / model.heads) is odd"
+        + "; take an even width / heads, or learned positions")
+    check(
+      model.expertCount <= 9_999, ["model.experts", "model.steps", "model.separate_blocks"],
+      "\(model.steps) separate blocks of \(model.experts) experts make \(model.expertCount), and 9999 is the most")
+    let visible = model.visibleCache + model.segment
+    let candidates =
+      min(model.window + (model.graphDegree ?? visible), visible) + model.slots
+    check(
+      model.isTransformer || candidates < 65_536,
+      ["model.graph_degree", "model.window", "model.memory_slots", "model.segment", "model.cache"],
+      "a token would weigh \(candidates) neighbours and memory slots, and 65535 are the most"
+        + "; lower graph_degree, window or memory_slots")
+    check(
       training.batchSequences.isMultiple(of: training.unitSequences),
       ["training.unit_sequences", "training.batch_sequences"],
       "batch_sequences must be a multiple of unit_sequences, and \(training.batchSequences) is not one of "

@@ -24,6 +24,11 @@ package enum ConfigurationSchema {
   static let model = ConfigurationSection(
     name: "model", documentation: "ReSSFormer's sizes, with the letters of docs/model.md.",
     fields: [
+      .choice("architecture", \.model.architecture, "The model of the paper, or the dense baseline."),
+      .choice("head", \.model.head, "What is asked: the next token, a class, a class a token, or a span."),
+      ConfigurationField("classes", .whole(\.model.classes, 1...16_777_216), "Classes of `classify` and `tag`."),
+      ConfigurationField(
+        "ordered", .flag(\.model.ordered), "Whether tokens have an order; without it there is no recency and no cache."),
       ConfigurationField("width", .whole(\.model.width, 1...65_536), "d: width of a token's vector."),
       ConfigurationField(
         "heads", .whole(\.model.heads, 1...1_024), "h: attention heads; the width must be a multiple of it."),
@@ -38,16 +43,25 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "structure_rank", .whole(\.model.structureRank, 1...4_096), "r: rank of the structure scores."),
       ConfigurationField(
-        "graph_degree", .whole(\.model.graphDegree, 0...1_048_576), "g: neighbours chosen by score beyond the window."),
-      ConfigurationField("keys", .whole(\.model.keys, 1...1_048_576), "k: attention weights kept a query and head."),
+        "graph_degree", .wholeOrNull(\.model.graphDegree, 0...1_048_576),
+        "g: neighbours chosen by score beyond the window; null: every visible token."),
+      ConfigurationField(
+        "structure_bias", .flag(\.model.structureBias), "Whether the graph weighs edges, or only chooses neighbours."),
+      ConfigurationField(
+        "keys", .wholeOrNull(\.model.keys, 1...1_048_576),
+        "k: attention weights kept a query and head; null keeps all."),
       .choice("activation", \.model.activation, "How the kept scores become weights."),
       ConfigurationField(
         "recency_taps", .whole(\.model.recencyTaps, 1...1_024), "w: recency taps, the token itself included."),
-      ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: experts."),
+      .choice("feed_forward", \.model.feedForward, "Routed experts, or one dense network of the same FLOPs."),
+      ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: experts, of each block."),
       ConfigurationField("active_experts", .whole(\.model.activeExperts, 1...9_999), "e: experts a token reaches."),
       ConfigurationField("expert_width", .whole(\.model.expertWidth, 1...1_048_576), "f: width of an expert."),
       ConfigurationField(
         "shared_expert", .flag(\.model.sharedExpert), "An expert that every token reaches, beside the routed ones."),
+      ConfigurationField(
+        "separate_blocks", .flag(\.model.separateBlocks), "K blocks of their own instead of one applied K times."),
+      .choice("positions", \.model.positions, "How the baseline knows where a token stands."),
       ConfigurationField(
         "vocabulary", .wholeOrNull(\.model.vocabulary, 2...16_777_216), "V: tokens known; null takes the dataset's."),
       ConfigurationField(

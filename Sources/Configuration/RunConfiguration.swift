@@ -20,6 +20,13 @@ package struct RunConfiguration: Equatable, Sendable, Codable {
 
 /// ReSSFormer's sizes, with the letters of docs/model.md.
 package struct ModelConfiguration: Equatable, Sendable, Codable {
+  package var architecture = Architecture.ressformer
+  /// What is asked of the model, and with it what a token may see: `lm` is causal, the others look both ways.
+  package var head = Head.lm
+  /// Classes of the heads `tag` and `classify`.
+  package var classes = 2
+  /// Whether the order of tokens means anything; without it there is no recency sum and no cache.
+  package var ordered = true
   /// d: width of a token's vector.
   package var width = 128
   /// h: attention heads; the width is a multiple of it.
@@ -36,15 +43,19 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var window = 16
   /// r: rank of the structure scores.
   package var structureRank = 16
-  /// g: neighbours chosen by score beyond the window.
-  package var graphDegree = 32
-  /// k: attention weights kept a query and head.
-  package var keys = 16
+  /// g: neighbours chosen by score beyond the window; nil: every visible token is one.
+  package var graphDegree: Int? = 32
+  /// Whether attention adds what the graph thinks of an edge; without it the graph only chooses neighbours.
+  package var structureBias = true
+  /// k: attention weights kept a query and head; nil keeps all.
+  package var keys: Int? = 16
   /// How the kept scores become weights.
   package var activation = Activation.sparsemax
   /// w: recency taps, the token itself included; 1 turns the recency sum off.
   package var recencyTaps = 4
-  /// E: experts.
+  /// Whether a token goes to routed experts, or through one dense network of the same FLOPs.
+  package var feedForward = FeedForward.experts
+  /// E: experts (of each block, where blocks are separate).
   package var experts = 8
   /// e: experts a token reaches.
   package var activeExperts = 2
@@ -52,6 +63,10 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var expertWidth = 256
   /// An expert that every token reaches, beside the routed ones.
   package var sharedExpert = false
+  /// K blocks with weights of their own instead of one applied K times.
+  package var separateBlocks = false
+  /// How the baseline knows where a token stands.
+  package var positions = Positions.rotary
   /// V: tokens the model knows; nil takes the dataset's vocabulary.
   package var vocabulary: Int? = nil
   /// λ_s, weight of the penalty on how fast the graph changes.
@@ -65,6 +80,16 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
 
   package init() {}
 }
+
+/// The model of the paper, or the dense one that it is compared with.
+package enum Architecture: String, Equatable, Sendable, Codable, CaseIterable { case ressformer, transformer }
+
+/// Next token; one class a sequence; one a token; the start and end of an answer.
+package enum Head: String, Equatable, Sendable, Codable, CaseIterable { case lm, classify, tag, span }
+
+package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { case experts, dense }
+
+package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { case rotary, learned, none }
 
 /// How attention turns its k largest scores into weights. The first two give exact zeros to scores far below the best.
 package enum Activation: String, Equatable, Sendable, Codable, CaseIterable { case sparsemax, entmax15, softmax }

@@ -98,9 +98,10 @@ extension Coordinator {
     lastGeneration += 1
     let units = evenShares(
       of: configuration.training.batchSequences / configuration.training.unitSequences, among: wanted)
-    let experts = evenShares(of: configuration.model.experts, among: wanted)
+    let experts = evenShares(of: configuration.model.routedExperts, among: wanted)
     let roster = workers.enumerated().map { place, member in
-      RosterEntry(worker: member.description, units: units[place], experts: Array(experts[place]))
+      RosterEntry(
+        worker: member.description, units: units[place], experts: configuration.model.experts(in: experts[place]))
     }
     runs[index].generation = lastGeneration
     runs[index].roster = workers.map(\.id)

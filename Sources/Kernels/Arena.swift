@@ -25,6 +25,9 @@ package final class Arena {
   /// Bytes this arena holds.
   package var byteCount: Int { capacity }
 
+  /// Whether its pieces are memory, and not only counted.
+  package var isReal: Bool { base != nil }
+
   /// Runs `layout` against a counting arena, then against a real one of that size, zero-filled.
   package static func build<Layout>(backing: Backing = .memory, _ layout: (Arena) -> Layout) -> (Arena, Layout) {
     let counting = Arena()

@@ -8,7 +8,7 @@ package final class Decoder {
   private let sizes: Sizes
   private let weights: Weights
   private let segment: Segment
-  private let head: LanguageModelHead
+  private let head: TokenHead
   private let tables: SequenceTables
   private let activations: SegmentActivations
   private let memory: Matrix
@@ -20,12 +20,13 @@ package final class Decoder {
   private var segmentIndex = 0
 
   package init(_ sizes: Sizes, weights: Weights, team: Team, exchange: any ExpertExchange) {
+    precondition(sizes.model.head == .lm, "only a language model writes text")
     self.sizes = sizes
     self.weights = weights
     self.exchange = exchange
     let (arena, parts) = Arena.build { arena in
       (
-        Segment(arena, sizes, team), LanguageModelHead(arena, sizes, team), SegmentActivations(arena, sizes),
+        Segment(arena, sizes, team), TokenHead(arena, sizes, team), SegmentActivations(arena, sizes),
         arena.matrix(sizes.slots, sizes.width), arena.matrix(1, sizes.vocabulary)
       )
     }
@@ -62,7 +63,7 @@ package final class Decoder {
       try tokens.withUnsafeBufferPointer { tokens in
         try segment.forward(
           tokens.baseAddress!, ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), current, tables,
-          weights, activations, exchange: exchange, keep: false)
+          memory: memory, weights, activations, exchange: exchange, keep: false)
       }
       tables.finish(current)
       span = current

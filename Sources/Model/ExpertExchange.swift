@@ -23,16 +23,17 @@ package struct ExpertSite: Hashable, Sendable {
 /// Computes experts on rows, wherever they live. Each expert's rows of a site are one call, in token order, so that a
 /// row's bits do not depend on where the expert is.
 package protocol ExpertExchange: AnyObject {
-  /// out (N, d) = each row through its expert. `rows` (N, d) are sorted by expert, `counts` (E) tells how many each
-  /// gets. With `keep`, what `backward` needs is kept until it is asked for.
-  func forward(_ site: ExpertSite, rows: Matrix, counts: [Int], into out: Matrix, keep: Bool) throws
+  /// out (N, d) = each row of `rows` (N, d) through its expert; pieces ascend by expert. With `keep`, what `backward`
+  /// needs is kept until it is asked for.
+  func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) throws
 
   /// drows (N, d) from dout (N, d), adding to the gradients of the experts' weights for the site's unit.
-  func backward(_ site: ExpertSite, dout: Matrix, counts: [Int], into drows: Matrix) throws
+  func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) throws
 }
 
 /// Rows of one expert within a matrix sorted by expert.
 package struct ExpertPiece: Equatable, Sendable {
+  /// Among all experts of the model.
   package var expert: Int
   package var rows: Range<Int>
 
@@ -41,9 +42,9 @@ package struct ExpertPiece: Equatable, Sendable {
     self.rows = rows
   }
 
-  /// The pieces of a matrix whose first `counts[0]` rows go to expert 0, the next to expert 1, and so on; experts
-  /// without rows are left out.
-  package static func split(_ counts: [Int]) -> [ExpertPiece] {
+  /// The pieces of rows whose first `counts[0]` go to expert 0, the next to expert 1, and so on; experts without rows are
+  /// left out.
+  package static func split(_ counts: some Collection<Int>) -> [ExpertPiece] {
     var pieces: [ExpertPiece] = []
     var row = 0
     for (expert, count) in counts.enumerated() where count > 0 {

@@ -1,5 +1,6 @@
 // ASAM's experts: Y = norm(G; moe_norm); the router picks A of E experts a token, and every token reaches all of them
-// (dropless). Hᵗ⁺¹ = G + Σ u_j · expert_j(Y) (+ shared_expert(Y)).
+// (dropless). Hᵗ⁺¹ = G + Σ u_j · expert_j(Y) (+ dense(Y)), where the dense network is the shared expert, or stands in place of
+// all experts.
 //
 // Rows are sorted by expert and, within one, by token; where experts live is the exchange's business.
 
@@ -13,9 +14,9 @@ package struct ExpertLayer {
   private let sent, received: Matrix
   /// (T, A) gradient of u, (T, E) of the router's logits; by lane (tile, D) of Y.
   private let dweights, dlogits, dy: Matrix
-  /// By lane: hidden rows of the shared expert, their gradient and that of gate and up. (tile, F) × 4
-  private let hidden: Matrix
+  private let dense: DenseNetwork?
   private let gainPartials: TilePartials
+  private let order: ExpertOrder
 
   package struct Activations {
     let g, y: Matrix
@@ -29,9 +30,9 @@ package struct ExpertLayer {
     let places: UnsafeMutablePointer<Int32>
     /// The experts' outputs in expert order, (T · A, D).
     let outputs: Matrix
-    /// Gate and up of the shared expert, (T, 2F), where there is one.
-    let sharedGateUp: Matrix
-    /// Rows each expert got, (E).
+    /// Gate and up of the dense network, (T, 2F), where there is one.
+    let denseGateUp: Matrix
+    /// Rows each expert of the block got, (E).
     let counts: UnsafeMutablePointer<Int32>
     init(_ arena: Arena, _ sizes: Sizes) {
       g = arena.matrix(sizes.segment, sizes.width)
@@ -44,11 +45,9 @@ package struct ExpertLayer {
       logsums = arena.reals(sizes.segment)
       places = arena.indices(sizes.segment * sizes.active)
       outputs = arena.matrix(sizes.segment * sizes.active, sizes.width)
-      sharedGateUp = arena.matrix(sizes.model.sharedExpert ? sizes.segment : 0, 2 * sizes.expertWidth)
+      denseGateUp = arena.matrix(sizes.segment, 2 * sizes.model.denseWidth)
       counts = arena.indices(sizes.experts)
     }
-
-    func countsByExpert(_ experts: Int) -> [Int] { (0..<experts).map { Int(counts[$0]) } }
   }
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
@@ -59,139 +58,139 @@ package struct ExpertLayer {
     dweights = arena.matrix(sizes.segment, sizes.active)
     dlogits = arena.matrix(sizes.segment, sizes.experts)
     dy = arena.matrix(team.laneCount, Sizes.rowTile * sizes.width)
-    hidden = arena.matrix(team.laneCount, sizes.model.sharedExpert ? 4 * Sizes.rowTile * sizes.expertWidth : 0)
+    dense = sizes.model.denseWidth > 0 ? DenseNetwork(arena, sizes, team) : nil
     gainPartials = TilePartials(arena, sizes)
+    order = ExpertOrder(experts: sizes.experts)
   }
 
   /// a.g (T, D) → h (T, D)
   func forward(
-    _ site: ExpertSite, _ span: Span, _ w: Weights, _ a: Activations, exchange: any ExpertExchange, keep: Bool,
+    _ site: ExpertSite, _ span: Span, _ w: BlockWeights, _ a: Activations, exchange: any ExpertExchange, keep: Bool,
     into h: Matrix
   ) throws {
     let tiles = span.tiles
+    let isRouted = sizes.experts > 0
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
       ress_rmsnorm_forward(
         Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.y.row(first), a.rstd + first)
+      guard isRouted else { return }
       BLAS.multiplyTransposed(a.y[rows: rows], w.router, into: a.logits[rows: rows])
       ress_router_forward(
         Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.logits.row(first), w.routerBias,
         a.top + first * sizes.active, a.weights.row(first), a.probabilities.row(first), a.logsums + first)
     }
-    sortByExpert(span, a)
-    let rowCount = span.rows.count * sizes.active
-    team.run(tiles.count) { task, _ in
-      for row in tiles[task] {
-        for slot in 0..<sizes.active {
-          sent.row(Int(a.places[row * sizes.active + slot])).update(from: a.y.row(row), count: sizes.width)
-        }
+    if isRouted {
+      order.sort(span.rows, active: sizes.active, a)
+      let rowCount = span.rows.count * sizes.active
+      team.run(tiles.count) { task, _ in
+        let rows = tiles[task]
+        ress_scatter_rows(
+          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.y.row(rows.lowerBound),
+          a.places + rows.lowerBound * sizes.active, sent.pointer)
       }
+      try exchange.forward(
+        site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), rows: sent[rows: 0..<rowCount],
+        into: a.outputs[rows: 0..<rowCount], keep: keep)
     }
-    try exchange.forward(
-      site, rows: sent[rows: 0..<rowCount], counts: a.countsByExpert(sizes.experts),
-      into: a.outputs[rows: 0..<rowCount],
-      keep: keep)
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       h[rows: rows].copy(from: a.g[rows: rows])
-      if let shared = w.sharedExpert {
-        let hidden_TF = Matrix(hidden.row(lane), rows: rows.count, columns: sizes.expertWidth)
-        BLAS.multiplyTransposed(a.y[rows: rows], shared.gateUp, into: a.sharedGateUp[rows: rows])
-        ress_swiglu_forward(
-          Int64(rows.count), Int64(sizes.expertWidth), a.sharedGateUp.row(rows.lowerBound), hidden_TF.pointer)
-        BLAS.multiplyTransposed(hidden_TF, shared.down, into: h[rows: rows], adding: true)
+      if let dense, let network = w.dense {
+        dense.forward(a.y[rows: rows], lane: lane, network, gateUp: a.denseGateUp[rows: rows], adding: h[rows: rows])
       }
-      for row in rows {
-        for slot in 0..<sizes.active {
-          let place = Int(a.places[row * sizes.active + slot])
-          ress_axpy(Int64(sizes.width), a.weights.row(row)[slot], a.outputs.row(place), h.row(row))
-        }
-      }
+      guard isRouted else { return }
+      ress_gather_rows(
+        Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.outputs.pointer,
+        a.places + rows.lowerBound * sizes.active, a.weights.row(rows.lowerBound), h.row(rows.lowerBound))
     }
   }
 
   /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` multiplies Σ logsumexp², `balance` (E) is the
   /// balance loss's gradient with respect to each token's P.
   func backward(
-    _ site: ExpertSite, _ span: Span, _ w: Weights, _ a: Activations, exchange: any ExpertExchange, zScale: Real,
-    balance: RealPointer, dh: Matrix, _ d: Weights
+    _ site: ExpertSite, _ span: Span, _ w: BlockWeights, _ a: Activations, exchange: any ExpertExchange, zScale: Real,
+    balance: RealPointer, dh: Matrix, _ d: BlockWeights
   ) throws {
     let tiles = span.tiles
     let all = 0..<span.rows.count
-    let rowCount = span.rows.count * sizes.active
-    team.run(tiles.count) { task, _ in
-      for row in tiles[task] {
-        for slot in 0..<sizes.active {
-          let place = Int(a.places[row * sizes.active + slot])
-          dweights.row(row)[slot] = ress_dot(Int64(sizes.width), dh.row(row), a.outputs.row(place))
-          sent.row(place).update(repeating: 0, count: sizes.width)
-          ress_axpy(Int64(sizes.width), a.weights.row(row)[slot], dh.row(row), sent.row(place))
-        }
+    let isRouted = sizes.experts > 0
+    if isRouted {
+      let rowCount = span.rows.count * sizes.active
+      team.run(tiles.count) { task, _ in
+        let rows = tiles[task]
+        let first = rows.lowerBound
+        ress_gather_rows_backward(
+          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.outputs.pointer,
+          a.places + first * sizes.active,
+          a.weights.row(first), dh.row(first), dweights.row(first), sent.pointer)
       }
+      try exchange.backward(
+        site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), dout: sent[rows: 0..<rowCount],
+        into: received[rows: 0..<rowCount])
     }
-    try exchange.backward(
-      site, dout: sent[rows: 0..<rowCount], counts: a.countsByExpert(sizes.experts), into: received[rows: 0..<rowCount])
-    if let shared = w.sharedExpert, let dshared = d.sharedExpert {
-      backwardShared(span, shared, a, dh: dh, dshared)
+    if let dense, let network = w.dense, let gradient = d.dense {
+      dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, gradient)
     }
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       let first = rows.lowerBound
       let dy_TD = Matrix(dy.row(lane), rows: rows.count, columns: sizes.width)
-      ress_router_backward(
-        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.top + first * sizes.active,
-        a.weights.row(first),
-        a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance, dlogits.row(first))
-      BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD)
-      for row in rows {
-        for slot in 0..<sizes.active {
-          let place = Int(a.places[row * sizes.active + slot])
-          ress_add(Int64(sizes.width), received.row(place), dy_TD.row(row - first))
-        }
-      }
-      if let shared = w.sharedExpert {
-        BLAS.multiply(a.sharedGateUp[rows: rows], shared.gateUp, into: dy_TD, adding: true)
+      if let dense, let network = w.dense { dense.backwardInput(rows, network, into: dy_TD) }
+      if isRouted {
+        ress_router_backward(
+          Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.top + first * sizes.active,
+          a.weights.row(first),
+          a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance, dlogits.row(first))
+        BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD, adding: dense != nil)
+        ress_gather_rows(
+          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), received.pointer, a.places + first * sizes.active,
+          nil, dy_TD.pointer)
       }
       ress_rmsnorm_backward(
         Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.rstd + first, dy_TD.pointer, dh.row(first),
         gainPartials.begin(task))
     }
     gainPartials.fold(tiles.count, into: d.moeNorm)
-    addWeightGradient(dlogits[rows: all], a.y[rows: all], into: d.router, team)
+    if isRouted { addWeightGradient(dlogits[rows: all], a.y[rows: all], into: d.router, team) }
   }
+}
 
-  /// Weight gradients of the shared expert; a.sharedGateUp becomes the gradient of gate and up, which the caller
-  /// multiplies back to Y. Tiles run one after another because they add to the same weights.
-  private func backwardShared(_ span: Span, _ w: ExpertWeights, _ a: Activations, dh: Matrix, _ d: ExpertWeights) {
-    let tiles = span.tiles
-    for index in 0..<tiles.count {
-      let rows = tiles[index]
-      let f = sizes.expertWidth
-      let hidden_TF = Matrix(hidden.row(0), rows: rows.count, columns: f)
-      let dhidden_TF = Matrix(hidden_TF.pointer + hidden_TF.count, rows: rows.count, columns: f)
-      let dgateUp_T2F = Matrix(dhidden_TF.pointer + dhidden_TF.count, rows: rows.count, columns: 2 * f)
-      BLAS.multiply(dh[rows: rows], w.down, into: dhidden_TF)
-      ress_swiglu_backward(
-        Int64(rows.count), Int64(f), a.sharedGateUp.row(rows.lowerBound), dhidden_TF.pointer, dgateUp_T2F.pointer,
-        hidden_TF.pointer)
-      addWeightGradient(dh[rows: rows], hidden_TF, into: d.down, team)
-      addWeightGradient(dgateUp_T2F, a.y[rows: rows], into: d.gateUp, team)
-      a.sharedGateUp[rows: rows].copy(from: dgateUp_T2F)
-    }
+/// Rows brought into the order of their experts. It keeps its lists from call to call.
+private final class ExpertOrder {
+  private let experts: Int
+  private var next: [Int32]
+  private var list: [ExpertPiece] = []
+
+  init(experts: Int) {
+    self.experts = experts
+    next = Array(repeating: 0, count: experts)
+    list.reserveCapacity(experts)
   }
 
   /// Counts each expert's rows and gives every (token, slot) its place: by expert, then by token.
-  private func sortByExpert(_ span: Span, _ a: Activations) {
-    a.counts.update(repeating: 0, count: sizes.experts)
-    let slots = span.rows.lowerBound * sizes.active..<span.rows.upperBound * sizes.active
+  func sort(_ rows: Range<Int>, active: Int, _ a: ExpertLayer.Activations) {
+    a.counts.update(repeating: 0, count: experts)
+    let slots = rows.lowerBound * active..<rows.upperBound * active
     for slot in slots { a.counts[Int(a.top[slot])] += 1 }
-    var next = [Int32](repeating: 0, count: sizes.experts)
-    for expert in 1..<max(1, sizes.experts) { next[expert] = next[expert - 1] + a.counts[expert - 1] }
+    next[0] = 0
+    for expert in 1..<max(1, experts) { next[expert] = next[expert - 1] + a.counts[expert - 1] }
     for slot in slots {
       let expert = Int(a.top[slot])
       a.places[slot] = next[expert]
       next[expert] += 1
     }
+  }
+
+  /// The rows of each expert that has any. Experts of block b come behind those of the blocks before it.
+  func pieces(block: Int, _ counts: UnsafeMutablePointer<Int32>) -> [ExpertPiece] {
+    list.removeAll(keepingCapacity: true)
+    var row = 0
+    for expert in 0..<experts where counts[expert] > 0 {
+      list.append(ExpertPiece(expert: block * experts + expert, rows: row..<row + Int(counts[expert])))
+      row += Int(counts[expert])
+    }
+    return list
   }
 }

@@ -47,18 +47,6 @@ package final class LocalExperts: ExpertExchange {
     scratch = Array(repeating: nil, count: team.laneCount)
   }
 
-  // MARK: every expert is here
-
-  package func forward(_ site: ExpertSite, rows: Matrix, counts: [Int], into out: Matrix, keep: Bool) throws {
-    forward(site, pieces: ExpertPiece.split(counts), rows: rows, into: out, keep: keep)
-  }
-
-  package func backward(_ site: ExpertSite, dout: Matrix, counts: [Int], into drows: Matrix) throws {
-    backward(site, pieces: ExpertPiece.split(counts), dout: dout, into: drows)
-  }
-
-  // MARK: some experts are here
-
   /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece, one task an expert.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
     let buffers = pieces.map { pool.take($0.rows.count * (width + 2 * expertWidth)) }

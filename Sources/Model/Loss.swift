@@ -31,7 +31,7 @@ package struct LossSums: Equatable, Sendable {
   }
 }
 
-/// The means of a batch, and their weighted total.
+/// The means of a batch, and their weighted total. `steps` counts the recurrence steps run, if not the configured ones.
 package struct Losses: Equatable, Sendable, Codable {
   package var total: Double
   package var task: Double
@@ -39,10 +39,10 @@ package struct Losses: Equatable, Sendable, Codable {
   package var balance: Double
   package var routerZ: Double
 
-  package init(_ sums: LossSums, _ model: ModelConfiguration) {
-    let steps = Double(model.steps)
+  package init(_ sums: LossSums, _ model: ModelConfiguration, steps: Int? = nil) {
+    let steps = Double(steps ?? model.steps)
     task = sums.task / Double(max(sums.targets, 1))
-    smooth = model.steps > 1 ? sums.smooth / (Double(sums.tokens) * (steps - 1)) : 0
+    smooth = steps > 1 ? sums.smooth / (Double(sums.tokens) * (steps - 1)) : 0
     balance = sums.balance / (Double(sums.tokens) * steps)
     routerZ = sums.routerZ / (Double(sums.tokens) * steps)
     total = task + model.smoothWeight * smooth + model.balanceWeight * balance + model.routerZWeight * routerZ

@@ -42,53 +42,90 @@ package struct ParameterLayout: Equatable, Sendable {
 
   package init(_ model: ModelConfiguration, vocabulary: Int) {
     let d = model.width
+    let small = ParameterEntry.Initial.normal(deviation: 0.02)
+    add("embed/weight", [vocabulary, d], small, decays: true)
+    if model.isTransformer {
+      if model.positions == .learned { add("position/weight", [model.segment, d], small) }
+    } else {
+      add("embed_norm/weight", [d], .constant(1))
+      add("memory_norm/weight", [d], .constant(1))
+      add("step/embedding", [model.steps, d], small)
+      add("memory/initial", [model.slots, d], small)
+    }
+    add("final_norm/weight", [d], .constant(1))
+    if model.head != .lm { add("head/weight", [model.headClasses, d], small, decays: true) }
+    for block in 0..<model.blockCount { addBlock(ParameterLayout.blockPrefix(block, model), model) }
+    for index in 0..<model.expertCount { addExpert(index, model) }
+  }
+
+  /// `block/0002/` where blocks are separate.
+  package static func blockPrefix(_ block: Int, _ model: ModelConfiguration) -> String {
+    model.separateBlocks || model.isTransformer ? "block/" + fourDigits(block) + "/" : ""
+  }
+
+  private mutating func addBlock(_ prefix: String, _ model: ModelConfiguration) {
+    let d = model.width
     let r = model.structureRank
-    let f = model.expertWidth
     let wide = 1 / Double(d).squareRoot()
-    let depth = 1 / (2 * Double(model.steps)).squareRoot()
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
     let map = ParameterEntry.Initial.normal(deviation: wide)
-
-    add("embed/weight", [vocabulary, d], small, decays: true)
-    for norm in ["embed_norm", "attn_norm", "moe_norm", "pool_norm", "memory_norm", "final_norm"] {
-      add(norm + "/weight", [d], .constant(1))
+    add(prefix + "attn_norm/weight", [d], .constant(1))
+    add(prefix + "moe_norm/weight", [d], .constant(1))
+    if !model.isTransformer {
+      add(prefix + "pool_norm/weight", [d], .constant(1))
+      add(prefix + "recency/weight", [model.taps - 1, d], small)
+      add(prefix + "soes/query/weight", [r, d], map, decays: true)
+      add(prefix + "soes/key/weight", [r, d], map, decays: true)
     }
-    add("step/embedding", [model.steps, d], small)
-    add("recency/weight", [model.recencyTaps - 1, d], small)
-    add("soes/query/weight", [r, d], map, decays: true)
-    add("soes/key/weight", [r, d], map, decays: true)
-    add("attn/query/weight", [d, d], map, decays: true)
-    add("attn/key/weight", [d, d], map, decays: true)
-    add("attn/value/weight", [d, d], map, decays: true)
-    add("attn/output/weight", [d, d], .normal(deviation: wide * depth), decays: true)
-    add("attn/structure_gain", [model.heads], .constant(1))
-    add("attn/memory_bias", [model.heads], .constant(0))
-    add("router/weight", [model.experts, d], small, decays: true)
-    add("router/bias", [model.experts], .constant(0), isTrained: false)
-    let expert: [(String, [Int], ParameterEntry.Initial)] = [
-      ("gate", [f, d], map), ("up", [f, d], map),
-      ("down", [d, f], .normal(deviation: depth / Double(f).squareRoot())),
-    ]
-    if model.sharedExpert {
-      for (name, shape, initial) in expert { add("shared_expert/" + name, shape, initial, decays: true) }
+    add(prefix + "attn/query/weight", [d, d], map, decays: true)
+    add(prefix + "attn/key/weight", [d, d], map, decays: true)
+    add(prefix + "attn/value/weight", [d, d], map, decays: true)
+    add(prefix + "attn/output/weight", [d, d], .normal(deviation: wide * model.depthScale), decays: true)
+    if !model.isTransformer {
+      // Without the bias the gain stays 0: the graph then chooses neighbours and weighs nothing.
+      add(
+        prefix + "attn/structure_gain", [model.heads], .constant(model.structureBias ? 1 : 0),
+        isTrained: model.structureBias)
+      add(prefix + "attn/memory_bias", [model.heads], .constant(0))
     }
-    add("memory/initial", [model.memorySlots, d], small)
-    add("memory/pool_query", [model.memorySlots, d], small)
-    add("memory/pool_key/weight", [d, d], map, decays: true)
-    add("memory/pool_value/weight", [d, d], map, decays: true)
-    add("memory/gate/weight", [2 * d], small)
-    add("memory/gate/bias", [1], .constant(0))
-
-    for index in 0..<model.experts {
-      var block: [ParameterEntry] = []
-      for (part, (name, shape, initial)) in expert.enumerated() {
-        block.append(
-          ParameterEntry(
-            name: ParameterLayout.expertName(index, name), shape: shape, offset: block.last?.range.upperBound ?? 0,
-            initial: initial, decays: true, isTrained: true, stream: 0x1_0000 + UInt64(index * 3 + part)))
+    if model.routedExperts > 0 {
+      add(prefix + "router/weight", [model.experts, d], small, decays: true)
+      add(prefix + "router/bias", [model.experts], .constant(0), isTrained: false)
+    }
+    if model.denseWidth > 0 {
+      let network = model.routedExperts > 0 ? "shared_expert/" : "feed_forward/"
+      for (name, shape, initial) in ParameterLayout.network(model, width: model.denseWidth) {
+        add(prefix + network + name, shape, initial, decays: true)
       }
-      experts.append(block)
     }
+    if !model.isTransformer {
+      add(prefix + "memory/pool_query", [model.slots, d], small)
+      add(prefix + "memory/pool_key/weight", [d, d], map, decays: true)
+      add(prefix + "memory/pool_value/weight", [d, d], map, decays: true)
+      add(prefix + "memory/gate/weight", [2 * d], small)
+      add(prefix + "memory/gate/bias", [1], .constant(0))
+    }
+  }
+
+  private mutating func addExpert(_ index: Int, _ model: ModelConfiguration) {
+    var block: [ParameterEntry] = []
+    for (part, (name, shape, initial)) in ParameterLayout.network(model, width: model.expertWidth).enumerated() {
+      block.append(
+        ParameterEntry(
+          name: ParameterLayout.expertName(index, name), shape: shape, offset: block.last?.range.upperBound ?? 0,
+          initial: initial, decays: true, isTrained: true, stream: 0x1_0000 + UInt64(index * 3 + part)))
+    }
+    experts.append(block)
+  }
+
+  /// A SwiGLU network: gate and up (f, d), down (d, f).
+  private static func network(_ model: ModelConfiguration, width f: Int) -> [(String, [Int], ParameterEntry.Initial)] {
+    let d = model.width
+    let map = ParameterEntry.Initial.normal(deviation: 1 / Double(d).squareRoot())
+    return [
+      ("gate", [f, d], map), ("up", [f, d], map),
+      ("down", [d, f], .normal(deviation: model.depthScale / Double(f).squareRoot())),
+    ]
   }
 
   private mutating func add(
@@ -101,9 +138,11 @@ package struct ParameterLayout: Equatable, Sendable {
   }
 
   /// `experts/0003/gate`
-  package static func expertName(_ index: Int, _ part: String) -> String {
+  package static func expertName(_ index: Int, _ part: String) -> String { "experts/" + fourDigits(index) + "/" + part }
+
+  private static func fourDigits(_ index: Int) -> String {
     let digits = String(index)
-    return "experts/" + String(repeating: "0", count: max(0, 4 - digits.count)) + digits + "/" + part
+    return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
   }
 
   package func denseEntry(_ name: String) -> ParameterEntry? { dense.first { $0.name == name } }
@@ -152,6 +191,11 @@ package final class ParameterBuffer {
   }
 
   package func clearDense() { dense.update(repeating: 0, count: layout.denseCount) }
+}
+
+extension ModelConfiguration {
+  /// What a map that ends in the residual stream is scaled by, so that 2K of them keep its size. GPT-2's rule.
+  fileprivate var depthScale: Double { 1 / (2 * Double(steps)).squareRoot() }
 }
 
 extension ParameterEntry {

@@ -1,69 +1,112 @@
 // One step of the R2MU block, Hᵗ → Hᵗ⁺¹: step input → graph (SOES) → sparse attention and experts (ASAM) → memory. The K
-// steps of a segment are K `Activations` and one set of weights.
+// steps of a segment are K `Activations` and one set of weights, or one a step where blocks are separate. The baseline's layer is
+// the same step with dense attention in the place of graph, sparse attention and memory.
 
 import Kernels
 
 package struct RecurrentStep {
   let input: StepInput
-  let graph: StructureGraph
-  let attention: SparseAttention
+  let attention: Attention
   let experts: ExpertLayer
   let memory: MemoryWrite
   private let sizes: Sizes
   /// (T, D) gradient of X.
   private let dx: Matrix
 
+  enum Attention {
+    case sparse(StructureGraph, SparseAttention)
+    case dense(DenseAttention)
+  }
+
   package struct Activations {
     let input: StepInput.Activations
-    let graph: StructureGraph.Activations
-    let attention: SparseAttention.Activations
+    let attention: AttentionActivations
     let experts: ExpertLayer.Activations
     let memory: MemoryWrite.Activations
+
+    enum AttentionActivations {
+      case sparse(StructureGraph.Activations, SparseAttention.Activations)
+      case dense(DenseAttention.Activations)
+    }
+
     init(_ arena: Arena, _ sizes: Sizes) {
       input = .init(arena, sizes)
-      graph = .init(arena, sizes)
-      attention = .init(arena, sizes)
+      attention =
+        sizes.model.isTransformer ? .dense(.init(arena, sizes)) : .sparse(.init(arena, sizes), .init(arena, sizes))
       experts = .init(arena, sizes)
       memory = .init(arena, sizes)
+    }
+
+    /// The token graph, where there is one.
+    var graph: StructureGraph.Activations? {
+      switch attention {
+      case .sparse(let graph, _): graph
+      case .dense: nil
+      }
     }
   }
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
     input = StepInput(arena, sizes, team)
-    graph = StructureGraph(arena, sizes, team)
-    attention = SparseAttention(arena, sizes, team)
+    attention =
+      sizes.model.isTransformer
+      ? .dense(DenseAttention(arena, sizes, team))
+      : .sparse(StructureGraph(arena, sizes, team), SparseAttention(arena, sizes, team))
     experts = ExpertLayer(arena, sizes, team)
     memory = MemoryWrite(arena, sizes, team)
     dx = arena.matrix(sizes.segment, sizes.width)
   }
 
+  /// The row of `step/embedding` that a step uses: steps beyond those trained use the last one's.
+  private func embedding(_ step: Int, _ w: Weights) -> RealPointer? {
+    w.step.rows > 0 ? w.step.row(min(step, w.step.rows - 1)) : nil
+  }
+
   /// h (T, D) → next (T, D). The rows are scored for the memory; the write itself waits for the segment's last row.
   func forward(
-    _ h: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations, _ w: Weights,
-    _ a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
+    _ h: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
+    _ weights: Weights, _ a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
   ) throws {
-    input.forward(h, step: site.recurrence, span, tables, w, a.input)
-    graph.forward(a.input.x, span, tables, w, a.graph)
-    attention.forward(a.input.x, h: h, span, tables, a.graph, read, w, a.attention, into: a.experts.g)
+    let w = weights.block(site.recurrence)
+    input.forward(h, step: embedding(site.recurrence, weights), span, tables, w, a.input)
+    switch (attention, a.attention) {
+    case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
+      graph.forward(a.input.x, span, tables, w, chosen)
+      attention.forward(a.input.x, h: h, span, tables, chosen, read, w, mixed, into: a.experts.g)
+    case (.dense(let attention), .dense(let mixed)):
+      attention.forward(a.input.x, h: h, span, tables, w, mixed, into: a.experts.g)
+    case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
+    }
     try experts.forward(site, span, w, a.experts, exchange: exchange, keep: keep, into: next)
-    if sizes.slots > 0 { memory.score(next, span, w, a.memory) }
+    if sizes.slots > 0 { memory.score(next, step: site.recurrence, span, w, a.memory) }
   }
 
   /// dh (T, D) is the gradient of `next` on entry and of `h` on return, dmemory likewise of the memory after and before.
   func backward(
     _ h: Matrix, next: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
-    _ readGradient: MemoryRead.Gradient, _ w: Weights, _ a: Activations, previousGraph: StructureGraph.Activations?,
-    nextGraph: StructureGraph.Activations?, exchange: any ExpertExchange, scales: LossScales, balance: RealPointer,
-    dh: Matrix, dmemory: Matrix, _ d: Weights
+    _ readGradient: MemoryRead.Gradient, _ weights: Weights, _ a: Activations,
+    previousGraph: StructureGraph.Activations?, nextGraph: StructureGraph.Activations?, exchange: any ExpertExchange,
+    scales: LossScales, balance: RealPointer, dh: Matrix, dmemory: Matrix, _ gradients: Weights
   ) throws {
-    if sizes.slots > 0 { memory.backward(h: next, span, w, a.memory, dmemory: dmemory, dh: dh, d) }
+    let (w, d) = (weights.block(site.recurrence), gradients.block(site.recurrence))
+    if sizes.slots > 0 {
+      memory.backward(h: next, step: site.recurrence, span, w, a.memory, dmemory: dmemory, dh: dh, d)
+    }
     try experts.backward(
       site, span, w, a.experts, exchange: exchange, zScale: scales.routerZ, balance: balance, dh: dh, d)
-    attention.backward(a.input.x, span, tables, a.graph, read, readGradient, w, a.attention, dg: dh, dx: dx, d)
-    graph.backward(
-      a.input.x, span, tables, w, a.graph, previous: previousGraph, next: nextGraph, attention: a.attention,
-      dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, d)
-    input.backward(h, step: site.recurrence, span, tables, w, a.input, dx: dx, dh: dh, d)
+    switch (attention, a.attention) {
+    case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
+      attention.backward(a.input.x, span, tables, chosen, read, readGradient, w, mixed, dg: dh, dx: dx, d)
+      graph.backward(
+        a.input.x, span, tables, w, chosen, previous: previousGraph, next: nextGraph, attention: mixed,
+        dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, d)
+    case (.dense(let attention), .dense(let mixed)):
+      attention.backward(a.input.x, span, tables, w, mixed, dg: dh, dx: dx, d)
+    case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
+    }
+    input.backward(
+      h, step: embedding(site.recurrence, weights), span, tables, w, a.input, dx: dx, dh: dh, d,
+      dstep: embedding(site.recurrence, gradients))
   }
 }

@@ -1,4 +1,7 @@
 // One segment of one sequence: the embedding, K steps of recurrence and the memory they leave behind.
+//
+// A causal model reads the memory as the segment found it, and writes when its last row is complete, so that no token sees a later
+// one. A bidirectional model reads and writes at every step.
 
 import CKernels
 import Configuration
@@ -6,19 +9,21 @@ import Kernels
 
 package struct SegmentActivations {
   let embedding: Embedding.Activations
-  let read: MemoryRead.Activations
+  /// One, or one a step where every step reads anew.
+  let reads: [MemoryRead.Activations]
   /// H⁰ … Hᴷ, (K + 1) of (T, D)
   let h: [Matrix]
   let steps: [RecurrentStep.Activations]
 
   init(_ arena: Arena, _ sizes: Sizes) {
     embedding = .init(arena, sizes)
-    read = .init(arena, sizes)
+    reads = (0..<(sizes.readsEachStep ? sizes.steps : 1)).map { _ in .init(arena, sizes) }
     h = (0...sizes.steps).map { _ in arena.matrix(sizes.segment, sizes.width) }
     steps = (0..<sizes.steps).map { _ in RecurrentStep.Activations(arena, sizes) }
   }
 
   var last: Matrix { h[h.count - 1] }
+  func read(_ step: Int) -> MemoryRead.Activations { reads[reads.count == 1 ? 0 : step] }
 }
 
 package struct Segment {
@@ -27,6 +32,8 @@ package struct Segment {
   let read: MemoryRead
   let step: RecurrentStep
   private let readGradient: MemoryRead.Gradient
+  /// (M, D) gradient of the memory as the segment found it, while later writes still have theirs to add.
+  private let dfound: Matrix
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
@@ -34,31 +41,38 @@ package struct Segment {
     read = MemoryRead(arena, sizes)
     step = RecurrentStep(arena, sizes, team)
     readGradient = MemoryRead.Gradient(arena, sizes)
+    dfound = arena.matrix(sizes.slots, sizes.width)
   }
 
-  /// The segment begins: its tokens will read `memory` (M, D) as it stands now.
+  /// The segment begins: where the model is causal its tokens will read `memory` (M, D) as it stands now.
   func begin(memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
-    if sizes.slots > 0 { read.forward(memory, w, a.read) }
+    guard sizes.slots > 0, sizes.model.isCausal else { return }
+    for (step, activations) in a.reads.enumerated() { read.forward(memory, w.block(step), activations) }
   }
 
-  /// Computes the span's rows. tokens (T) are the segment's.
+  /// Computes the span's rows. tokens (T) are the segment's. A bidirectional model also writes `memory` (M, D).
   func forward(
-    _ tokens: UnsafePointer<Int32>, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, _ w: Weights,
-    _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
+    _ tokens: UnsafePointer<Int32>, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, memory: Matrix,
+    _ w: Weights, _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
   ) throws {
+    let writesEachStep = sizes.slots > 0 && !sizes.model.isCausal
     embedding.forward(tokens, rows: span.rows, w, a.embedding, into: a.h[0])
     for t in 0..<sizes.steps {
       var site = site
       site.recurrence = t
+      if writesEachStep { read.forward(memory, w.block(t), a.reads[t]) }
       try step.forward(
-        a.h[t], site, span, tables.steps[t], a.read, w, a.steps[t], exchange: exchange, keep: keep, into: a.h[t + 1])
+        a.h[t], site, span, tables.steps[t], a.read(t), w, a.steps[t], exchange: exchange, keep: keep, into: a.h[t + 1])
+      if writesEachStep {
+        step.memory.forward(rowCount: span.rows.count, w.block(t), a.steps[t].memory, memory: memory)
+      }
     }
   }
 
-  /// The segment's rows are complete: memory (M, D) takes in every step's.
+  /// The segment's rows are complete: a causal model's memory (M, D) takes in every step's.
   func end(rowCount: Int, memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
-    guard sizes.slots > 0 else { return }
-    for t in 0..<sizes.steps { step.memory.forward(rowCount: rowCount, w, a.steps[t].memory, memory: memory) }
+    guard sizes.slots > 0, sizes.model.isCausal else { return }
+    for t in 0..<sizes.steps { step.memory.forward(rowCount: rowCount, w.block(t), a.steps[t].memory, memory: memory) }
   }
 
   /// dh (T, D): gradient of Hᴷ on entry. dmemory (M, D): of the memory after the segment on entry, before it on return.
@@ -67,17 +81,22 @@ package struct Segment {
     _ a: SegmentActivations, exchange: any ExpertExchange, scales: LossScales, balance: Matrix, dh: Matrix,
     dmemory: Matrix, _ d: Weights
   ) throws {
+    dfound.clear()
     readGradient.clear()
     for t in (0..<sizes.steps).reversed() {
       var site = site
       site.recurrence = t
       try step.backward(
-        a.h[t], next: a.h[t + 1], site, span, tables.steps[t], a.read, readGradient, w, a.steps[t],
+        a.h[t], next: a.h[t + 1], site, span, tables.steps[t], a.read(t), readGradient, w, a.steps[t],
         previousGraph: t > 0 ? a.steps[t - 1].graph : nil,
         nextGraph: t + 1 < sizes.steps ? a.steps[t + 1].graph : nil, exchange: exchange, scales: scales,
         balance: balance.row(t), dh: dh, dmemory: dmemory, d)
+      guard sizes.slots > 0, sizes.readsEachStep || t == 0 else { continue }
+      read.backward(
+        w.block(t), a.read(t), readGradient, dmemory: sizes.model.isCausal ? dfound : dmemory, d.block(t))
+      readGradient.clear()
     }
-    if sizes.slots > 0 { read.backward(w, a.read, readGradient, dmemory: dmemory, d) }
+    ress_add(Int64(dfound.count), dfound.pointer, dmemory.pointer)
     embedding.backward(tokens, rows: span.rows, w, a.embedding, dh: dh, d)
   }
 }

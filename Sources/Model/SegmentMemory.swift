@@ -13,8 +13,8 @@ import Kernels
 package struct MemoryWrite {
   private let sizes: Sizes
   private let team: Team
-  /// pool_query · pool_key (M, D) and its gradient, for as long as the weights stay as they are.
-  private let pooledQuery, dpooledQuery: Matrix
+  /// Of each block: pool_query · pool_key (M, D) and its gradient, for as long as the weights stay as they are.
+  private let pooledQueries, dpooledQueries: [Matrix]
   /// (M, T), (M, D) × 3 gradients; by lane (tile, D).
   private let dprobabilities, dpooled, dcandidate, dnormed, dz: Matrix
   private let gainPartials: TilePartials
@@ -43,8 +43,8 @@ package struct MemoryWrite {
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
     self.team = team
-    pooledQuery = arena.matrix(sizes.slots, sizes.width)
-    dpooledQuery = arena.matrix(sizes.slots, sizes.width)
+    pooledQueries = (0..<sizes.blocks).map { _ in arena.matrix(sizes.slots, sizes.width) }
+    dpooledQueries = (0..<sizes.blocks).map { _ in arena.matrix(sizes.slots, sizes.width) }
     dprobabilities = arena.matrix(sizes.slots, sizes.segment)
     dpooled = arena.matrix(sizes.slots, sizes.width)
     dcandidate = arena.matrix(sizes.slots, sizes.width)
@@ -57,19 +57,24 @@ package struct MemoryWrite {
 
   /// Call before a sequence, and after every change of the weights.
   func begin(_ w: Weights) {
-    BLAS.multiply(w.poolQuery, w.poolKey, into: pooledQuery)
-    dpooledQuery.clear()
+    for (block, w) in w.blocks.enumerated() {
+      BLAS.multiply(w.poolQuery, w.poolKey, into: pooledQueries[block])
+      dpooledQueries[block].clear()
+    }
   }
 
   /// The gradient that a sequence's writes gathered in pool_query · pool_key, to its two factors.
   func finishBackward(_ w: Weights, _ d: Weights) {
-    BLAS.multiplyTransposed(dpooledQuery, w.poolKey, into: d.poolQuery, adding: true)
-    BLAS.transposeMultiply(w.poolQuery, dpooledQuery, into: d.poolKey, adding: true)
+    for (block, (w, d)) in zip(w.blocks, d.blocks).enumerated() {
+      BLAS.multiplyTransposed(dpooledQueries[block], w.poolKey, into: d.poolQuery, adding: true)
+      BLAS.transposeMultiply(w.poolQuery, dpooledQueries[block], into: d.poolKey, adding: true)
+    }
   }
 
   /// h (T, D): the rows of the span are normed, and scored for every slot.
-  func score(_ h: Matrix, _ span: Span, _ w: Weights, _ a: Activations) {
+  func score(_ h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations) {
     let tiles = span.tiles
+    let pooledQuery = pooledQueries[sizes.block(step)]
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
@@ -80,7 +85,7 @@ package struct MemoryWrite {
   }
 
   /// memory (M, D) becomes S after the write of a segment whose first `rowCount` rows were scored.
-  func forward(rowCount: Int, _ w: Weights, _ a: Activations, memory: Matrix) {
+  func forward(rowCount: Int, _ w: BlockWeights, _ a: Activations, memory: Matrix) {
     let width = Int64(sizes.width)
     let probabilities_MT = a.probabilities[columns: 0..<rowCount]
     ress_softmax_rows(
@@ -101,7 +106,11 @@ package struct MemoryWrite {
   }
 
   /// dmemory (M, D) is the gradient of S after the write on entry and before it on return; dh (T, D) +=.
-  func backward(h: Matrix, _ span: Span, _ w: Weights, _ a: Activations, dmemory: Matrix, dh: Matrix, _ d: Weights) {
+  func backward(
+    h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations, dmemory: Matrix, dh: Matrix,
+    _ d: BlockWeights
+  ) {
+    let (pooledQuery, dpooledQuery) = (pooledQueries[sizes.block(step)], dpooledQueries[sizes.block(step)])
     let width = Int64(sizes.width)
     let all = 0..<span.rows.count
     for slot in 0..<sizes.slots {
@@ -159,8 +168,8 @@ package struct MemoryWrite {
   }
 }
 
-/// Reading the memory: keys and values of the slots as they stood when the segment began, the same at every step, so that
-/// no token sees a later one.
+/// Reading the memory: keys and values of its slots. In a causal model they are those of the segment's start at every step, so
+/// that no token sees a later one; in a bidirectional one every step reads what the step before it wrote.
 package struct MemoryRead {
   private let sizes: Sizes
   private let dnormed: Matrix
@@ -178,7 +187,7 @@ package struct MemoryRead {
     }
   }
 
-  /// Gradients of the slots' keys and values, gathered over the steps of a segment.
+  /// Gradients of the slots' keys and values, gathered over the steps that read them.
   package struct Gradient {
     let keys, values: Matrix
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -196,7 +205,7 @@ package struct MemoryRead {
     dnormed = arena.matrix(sizes.slots, sizes.width)
   }
 
-  func forward(_ memory: Matrix, _ w: Weights, _ a: Activations) {
+  func forward(_ memory: Matrix, _ w: BlockWeights, _ a: Activations) {
     a.memory.copy(from: memory)
     ress_rmsnorm_forward(
       Int64(sizes.slots), Int64(sizes.width), memory.pointer, w.memoryNorm, a.normed.pointer, a.rstd)
@@ -205,7 +214,7 @@ package struct MemoryRead {
   }
 
   /// dmemory (M, D) +=
-  func backward(_ w: Weights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: Weights) {
+  func backward(_ w: BlockWeights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: BlockWeights) {
     BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key, adding: true)
     BLAS.transposeMultiply(gradient.values, a.normed, into: d.value, adding: true)
     BLAS.multiply(gradient.keys, w.key, into: dnormed)

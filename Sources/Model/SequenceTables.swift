@@ -39,7 +39,8 @@ package final class SequenceTables {
       (0..<sizes.steps).map { _ in
         StepTables(
           keys: arena.matrix(capacity, sizes.width), values: arena.matrix(capacity, sizes.width),
-          structureKeys: arena.matrix(capacity, sizes.rank), inputs: arena.matrix(capacity, sizes.width))
+          structureKeys: arena.matrix(capacity, sizes.model.isTransformer ? 0 : sizes.rank),
+          inputs: arena.matrix(capacity, sizes.width))
       }
     }
   }
@@ -58,8 +59,8 @@ package final class SequenceTables {
   /// The span of a segment computed before, whose rows are still here.
   package func span(segment: Int, start: Int, rows: Int) -> Span {
     Span(
-      segment: segment, start: start, cached: min(start, sizes.model.cache),
-      before: min(start, sizes.model.recencyTaps - 1), rows: 0..<rows)
+      segment: segment, start: start, cached: min(start, sizes.cache),
+      before: min(start, sizes.taps - 1), rows: 0..<rows)
   }
 
   package func finish(_ span: Span) { filled = span.start + span.rows.upperBound }

@@ -13,28 +13,48 @@ import Kernels
 package struct Sizes: Equatable, Sendable {
   package let model: ModelConfiguration
   package let vocabulary: Int
+  /// K as the model is run: as trained, or another number at evaluation.
+  package let steps: Int
 
-  package init(_ model: ModelConfiguration, vocabulary: Int) {
+  /// - Parameter steps: recurrence steps to run instead of the trained ones; one shared block allows any number.
+  package init(_ model: ModelConfiguration, vocabulary: Int, steps: Int? = nil) {
+    precondition(steps == nil || steps == model.steps || model.blockCount == 1, "separate blocks run as they are")
     self.model = model
     self.vocabulary = vocabulary
+    self.steps = steps ?? model.steps
   }
 
   package var segment: Int { model.segment }
   package var width: Int { model.width }
   package var heads: Int { model.heads }
   package var headWidth: Int { model.width / model.heads }
-  package var steps: Int { model.steps }
-  package var slots: Int { model.memorySlots }
+  package var slots: Int { model.slots }
+  /// Tokens before a segment that stay visible.
+  package var cache: Int { model.visibleCache }
+  package var taps: Int { model.taps }
+  /// Neighbours before and after a token that its window holds.
+  package var windowBefore: Int { model.isCausal ? model.window - 1 : model.ordered ? model.window / 2 : 0 }
+  package var windowAfter: Int { model.isCausal ? 0 : windowBefore }
+  /// Tokens that one token can see at most.
+  package var visible: Int { cache + segment }
+  /// Neighbours chosen by score at most.
+  package var degree: Int { min(model.graphDegree ?? visible, visible) }
   /// Neighbours that a row keeps at most.
-  package var neighbours: Int { model.window + model.graphDegree }
+  package var neighbours: Int { min(windowBefore + 1 + windowAfter + degree, visible) }
   /// Attention weights that a row and head keep at most.
-  package var kept: Int { min(model.keys, neighbours + slots) }
+  package var kept: Int { min(model.keys ?? .max, neighbours + slots) }
   package var rank: Int { model.structureRank }
-  package var experts: Int { model.experts }
-  package var active: Int { model.activeExperts }
+  /// Routed experts of a block.
+  package var experts: Int { model.routedExperts }
+  package var active: Int { experts == 0 ? 0 : model.activeExperts }
   package var expertWidth: Int { model.expertWidth }
+  package var blocks: Int { model.blockCount }
+  /// Block of a step's weights.
+  package func block(_ step: Int) -> Int { blocks == 1 ? 0 : step }
+  /// Whether the memory is read anew at every step: it changes between steps, or every block has its own maps.
+  package var readsEachStep: Bool { !model.isCausal || blocks > 1 }
   /// Rows before a segment that some part of the next one can still see.
-  package var history: Int { max(model.cache, model.recencyTaps - 1) }
+  package var history: Int { max(cache, taps - 1) }
 
   /// Rows a task takes. Large enough for OpenBLAS to reach its speed, small enough to share a segment among threads.
   package static let rowTile = 128

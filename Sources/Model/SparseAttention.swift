@@ -57,7 +57,7 @@ package struct SparseAttention {
   /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
   func forward(
     _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
-    _ memory: MemoryRead.Activations, _ w: Weights, _ a: Activations, into g: Matrix
+    _ memory: MemoryRead.Activations, _ w: BlockWeights, _ a: Activations, into g: Matrix
   ) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
@@ -93,8 +93,9 @@ package struct SparseAttention {
   /// caller's: dg is also the gradient of h.
   func backward(
     _ x: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
-    _ memory: MemoryRead.Activations, _ memoryGradient: MemoryRead.Gradient, _ w: Weights, _ a: Activations, dg: Matrix,
-    dx: Matrix, _ d: Weights
+    _ memory: MemoryRead.Activations, _ memoryGradient: MemoryRead.Gradient, _ w: BlockWeights, _ a: Activations,
+    dg: Matrix,
+    dx: Matrix, _ d: BlockWeights
   ) {
     let tiles = span.tiles
     let all = 0..<span.rows.count

@@ -1,4 +1,4 @@
-// What the shared block reads at step t: X = norm(Hᵗ + step[t]; attn_norm), then for ordered inputs the recency sum
+// What the block reads at step t: X = norm(Hᵗ + step[t]; attn_norm) (the baseline has no step[t]), then for ordered inputs the recency sum
 // X + Σ_τ recency[τ−1] ⊙ X shifted τ back, which is all the model knows of order. Rows before the segment come
 // from the tables and get no gradient.
 
@@ -30,14 +30,19 @@ package struct StepInput {
     stepPartials = TilePartials(arena, sizes)
   }
 
-  /// h (T, D) → a.x (T, D); the rows before the recency sum go to the tables.
-  func forward(_ h: Matrix, step: Int, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations) {
+  /// h (T, D), step[t] (D) → a.x (T, D); the rows before the recency sum go to the tables.
+  func forward(
+    _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations
+  ) {
     let width = Int64(sizes.width)
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
-      let u = scratch.row(lane)
-      ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), w.step.row(step), u)
+      var u = h.row(rows.lowerBound)
+      if let step {
+        u = scratch.row(lane)
+        ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), step, u)
+      }
       ress_rmsnorm_forward(
         Int64(rows.count), width, u, w.attnNorm, tables.inputs.row(span.start + rows.lowerBound),
         a.rstd + rows.lowerBound)
@@ -45,18 +50,18 @@ package struct StepInput {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       ress_recency_forward(
-        Int64(rows.lowerBound), Int64(rows.upperBound), width, Int64(sizes.model.recencyTaps), Int64(span.before),
+        Int64(rows.lowerBound), Int64(rows.upperBound), width, Int64(sizes.taps), Int64(span.before),
         tables.inputs.row(span.start), w.recency, a.x.pointer)
     }
   }
 
-  /// dx (T, D) → dh (T, D) +=
+  /// dx (T, D) → dh (T, D) +=, dstep (D) +=
   func backward(
-    _ h: Matrix, step: Int, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations, dx: Matrix, dh: Matrix,
-    _ d: Weights
+    _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations,
+    dx: Matrix, dh: Matrix, _ d: BlockWeights, dstep: RealPointer?
   ) {
     let width = Int64(sizes.width)
-    let taps = Int64(sizes.model.recencyTaps)
+    let taps = Int64(sizes.taps)
     let rowCount = Int64(span.rows.count)
     let columns = Tiles(of: sizes.width, size: 64)
     if taps > 1 {
@@ -71,14 +76,18 @@ package struct StepInput {
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       let count = rows.count * sizes.width
-      let u = scratch.row(lane)
-      let du = u + Sizes.rowTile * sizes.width
+      let sum = scratch.row(lane)
+      let du = sum + Sizes.rowTile * sizes.width
       let dx0 = du + Sizes.rowTile * sizes.width
       // The kernel addresses rows from the segment's first; only this tile's are written.
       ress_recency_backward_input(
         Int64(rows.lowerBound), Int64(rows.upperBound), rowCount, width, taps, dx.pointer, w.recency,
         dx0 - rows.lowerBound * sizes.width)
-      ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), w.step.row(step), u)
+      var u = h.row(rows.lowerBound)
+      if let step {
+        u = sum
+        ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), step, u)
+      }
       du.update(repeating: 0, count: count)
       ress_rmsnorm_backward(
         Int64(rows.count), width, u, w.attnNorm, a.rstd + rows.lowerBound, dx0, du, gainPartials.begin(task))
@@ -86,6 +95,6 @@ package struct StepInput {
       ress_sum_rows(Int64(rows.count), width, du, stepPartials.begin(task))
     }
     gainPartials.fold(tiles.count, into: d.attnNorm)
-    stepPartials.fold(tiles.count, into: d.step.row(step))
+    if let dstep { stepPartials.fold(tiles.count, into: dstep) }
   }
 }

@@ -1,5 +1,5 @@
 // SOES, the self-organizing encoder structure: each token chooses its neighbours by content. e_ij = a_i · b_j / √r over
-// the visible tokens; N_i is the window and the g best before it; A_i = softmax of e_i over N_i. Attention reads
+// the visible tokens; N_i is the window and the g best outside it; A_i = softmax of e_i over N_i. Attention reads
 // log A_ij + log |N_i|, and a penalty keeps the graph from changing fast between steps.
 
 import CKernels
@@ -38,9 +38,9 @@ package struct StructureGraph {
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
     self.team = team
-    visibleLimit = sizes.model.cache + sizes.segment
+    visibleLimit = sizes.visible
     scores = arena.matrix(team.laneCount, Sizes.rowTile * visibleLimit)
-    heap = arena.indices(team.laneCount * max(sizes.model.graphDegree, 1))
+    heap = arena.indices(team.laneCount * max(sizes.degree, 1))
     smoothnessOwner = DoubleBuffer(sizes.rowTiles)
     smoothness = smoothnessOwner.pointer
     dweights = arena.matrix(sizes.segment, sizes.neighbours)
@@ -52,7 +52,7 @@ package struct StructureGraph {
   private var scale: Real { 1 / Real(sizes.rank).squareRoot() }
 
   /// x (T, D) → the graph of the span's rows; their structure keys go to the tables.
-  func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations) {
+  func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
@@ -60,15 +60,23 @@ package struct StructureGraph {
       BLAS.multiplyTransposed(x[rows: rows], w.structureQuery, into: a.queries[rows: rows])
       BLAS.multiplyTransposed(x[rows: rows], w.structureKey, into: tables.structureKeys[rows: tableRows])
     }
+    let shape = ress_graph_shape(
+      cached: Int64(span.cached), visible: Int64(span.cached + span.rows.upperBound),
+      causal: sizes.model.isCausal ? 1 : 0,
+      before: Int64(sizes.windowBefore), after: Int64(sizes.windowAfter), degree: Int64(sizes.degree),
+      capacity: Int64(sizes.neighbours))
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
-      let visible = span.firstVisible..<span.start + rows.upperBound
+      let lastRow = sizes.model.isCausal ? rows.upperBound : span.rows.upperBound
+      let visible = span.firstVisible..<span.start + lastRow
       let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: visible.count)
       BLAS.multiplyTransposed(a.queries[rows: rows], tables.structureKeys[rows: visible], into: scores_TS, scale: scale)
-      ress_graph_forward(
-        Int64(rows.lowerBound), Int64(rows.upperBound), Int64(span.cached), Int64(sizes.model.window),
-        Int64(sizes.model.graphDegree), scores_TS.pointer, Int64(scores_TS.stride), a.neighbours, a.counts,
-        a.weights.pointer, a.structure.pointer, heap + lane * max(sizes.model.graphDegree, 1))
+      withUnsafePointer(to: shape) { shape in
+        ress_graph_forward(
+          shape, Int64(rows.lowerBound), Int64(rows.upperBound), scores_TS.pointer, Int64(scores_TS.stride),
+          a.neighbours,
+          a.counts, a.weights.pointer, a.structure.pointer, heap + lane * max(sizes.degree, 1))
+      }
     }
   }
 
@@ -87,9 +95,9 @@ package struct StructureGraph {
   /// From attention's logit gradients (T, H, k) and the smoothness against the neighbouring steps' graphs
   /// → dx (T, D) +=. `smoothScale` multiplies Σ (A − A')².
   func backward(
-    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: Weights, _ a: Activations, previous: Activations?,
+    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, previous: Activations?,
     next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
-    _ d: Weights
+    _ d: BlockWeights
   ) {
     let tiles = span.tiles
     let capacity = Int64(sizes.neighbours)

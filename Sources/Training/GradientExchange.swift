@@ -5,15 +5,7 @@ import Kernels
 import Model
 
 /// What a unit tells everyone: its losses, and the tokens each expert got.
-package struct UnitReport: Equatable, Sendable {
-  package var losses: LossSums
-  package var loads: [Int]
-
-  package init(losses: LossSums, loads: [Int]) {
-    self.losses = losses
-    self.loads = loads
-  }
-}
+package typealias UnitReport = SequenceReport
 
 /// A round is one pass of units through the model: a step's batch, or an evaluation. Rounds are numbered alike on all
 /// workers.

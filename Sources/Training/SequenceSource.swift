@@ -5,15 +5,19 @@ import Model
 
 package protocol SequenceSource: AnyObject {
   var sequenceCount: Int { get }
-  /// Inputs a sequence.
+  /// Inputs of the longest sequence.
   var length: Int { get }
-  /// Fills `tokens` and `targets` (`length` each); a negative target counts nothing.
+  /// Fills `tokens` (the sequence's inputs) and `targets` (as the model's head wants them, docs/model.md); a negative target counts
+  /// nothing.
   func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws
+  /// Inputs of a sequence.
+  func tokenCount(of sequence: Int) -> Int
   /// Targets of a sequence that count.
   func targetCount(of sequence: Int) -> Int
 }
 
 extension SequenceSource {
+  package func tokenCount(of sequence: Int) -> Int { length }
   package func targetCount(of sequence: Int) -> Int { length }
 }
 
@@ -32,7 +36,11 @@ package final class LanguageModelSource: SequenceSource {
 
   package func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws {
     try split.read(sequence: sequence, length: length, into: &buffer)
-    tokens = Array(buffer[0..<length])
-    targets = Array(buffer[1...length])
+    if tokens.count != length { tokens = Array(repeating: 0, count: length) }
+    if targets.count != length { targets = Array(repeating: 0, count: length) }
+    for index in 0..<length {
+      tokens[index] = buffer[index]
+      targets[index] = buffer[index + 1]
+    }
   }
 }

@@ -52,12 +52,13 @@ package final class Trainer {
   private let sampler: Sampler
   private let expertExchange: any ExpertExchange
   private let gradientExchange: any GradientExchange
-  private let model: LanguageModel
+  private let model: SequenceModel
   private let weights: Weights
   private let pool = BufferPool()
   private let zeros: ParameterZeros
   private var tokens: [Int32] = []
   private var targets: [Int32] = []
+  private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
 
   /// How a worker's exchanges are made, once its experts exist.
@@ -87,7 +88,7 @@ package final class Trainer {
     optimizer = Optimizer(configuration.optimizer, parameters: parameters, plan: plan, team: team)
     (expertExchange, gradientExchange) =
       exchanges?(experts, expertGradients, team) ?? (experts, LocalGradientExchange(expertGradients))
-    model = LanguageModel(
+    model = SequenceModel(
       sizes, maximumTokens: source.length, recompute: configuration.training.recompute, memoryLimit: memoryLimit,
       team: team, exchange: expertExchange)
     zeros = ParameterZeros(Optimizer.zeroCount)
@@ -103,7 +104,8 @@ package final class Trainer {
     let round = try begin(step: step, .training, unitCount: plan.unitCount)
     expertGradients.begin(unitCount: plan.unitCount)
     let targetCount = batch.reduce(0) { $0 + source.targetCount(of: $1) }
-    let scales = LossScales(configuration.model, targets: targetCount, tokens: batch.count * source.length)
+    let tokenCount = batch.reduce(0) { $0 + source.tokenCount(of: $1) }
+    let scales = LossScales(configuration.model, targets: targetCount, tokens: tokenCount)
 
     // Units → gradients, summed in the tree as far as this worker's units go.
     var tree = UnitTree<PooledBuffer>(unitCount: plan.unitCount)
@@ -111,8 +113,7 @@ package final class Trainer {
     for unit in plan.myUnits {
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
-      let d = Weights(parameters.layout, dense: gradient.pointer, configuration.model)
-      let report = try trainUnit(unit, batch, scales, d)
+      let report = try trainUnit(unit, batch, scales, views(of: gradient.pointer))
       tree.insert(gradient, at: UnitNode(level: 0, index: unit)) { left, right in
         left.add(right, count: denseCount)
         pool.give(right)
@@ -124,7 +125,7 @@ package final class Trainer {
     // Every unit's report, the gradients this worker owns, and the global norm.
     let reports = try gradientExchange.reports()
     let losses = Losses(sum(reports), configuration.model)
-    let loads = reports.reduce(into: Array(repeating: 0, count: sizes.experts)) { total, report in
+    let loads = reports.reduce(into: Array(repeating: 0, count: sizes.model.expertCount)) { total, report in
       for expert in total.indices { total[expert] += report.loads[expert] }
     }
     let sums = tree.pending.map { (node: $0.node, values: $0.value!) }
@@ -144,7 +145,7 @@ package final class Trainer {
     balance(loads)
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
-      tokens: batch.count * source.length)
+      tokens: tokenCount)
   }
 
   /// Mean losses over `sequences` of a split, evenly spaced, computed by all workers together.
@@ -154,12 +155,13 @@ package final class Trainer {
     _ = try begin(step: step, .evaluation, unitCount: count)
     for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
       try validation.read(unit * validation.sequenceCount / count, tokens: &tokens, targets: &targets)
-      let report = try tokens.withUnsafeBufferPointer { tokens in
+      var report = UnitReport(sizes)
+      try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
-          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights)
+          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
         }
       }
-      try gradientExchange.finish(unit: unit, UnitReport(losses: report.losses, loads: report.loads))
+      try gradientExchange.finish(unit: unit, report)
     }
     return Losses(sum(try gradientExchange.reports()), configuration.model)
   }
@@ -179,20 +181,26 @@ package final class Trainer {
 
   private func trainUnit(_ unit: Int, _ batch: [Int], _ scales: LossScales, _ d: Weights) throws -> UnitReport {
     let perUnit = configuration.training.unitSequences
-    var sum = UnitReport(losses: LossSums(), loads: Array(repeating: 0, count: sizes.experts))
+    var report = UnitReport(sizes)
     for sequence in 0..<perUnit {
       try source.read(batch[unit * perUnit + sequence], tokens: &tokens, targets: &targets)
-      let report = try tokens.withUnsafeBufferPointer { tokens in
+      try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
           try model.train(
             tokens: tokens, targets: targets, unit: unit, sequence: sequence, weights, scales: scales,
-            bpttSegments: configuration.training.bpttSegments, gradient: d)
+            bpttSegments: configuration.training.bpttSegments, gradient: d, report: &report)
         }
       }
-      sum.losses = sum.losses + report.losses
-      for expert in sum.loads.indices { sum.loads[expert] += report.loads[expert] }
     }
-    return sum
+    return report
+  }
+
+  /// The gradient buffers go round, so a step of a long run finds its views made.
+  private func views(of gradient: RealPointer) -> Weights {
+    if let views = gradientViews[gradient] { return views }
+    let views = Weights(parameters.layout, dense: gradient, configuration.model)
+    gradientViews[gradient] = views
+    return views
   }
 
   /// In the tree, like the gradients.
@@ -216,13 +224,17 @@ package final class Trainer {
 
   /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.
   /// arXiv 2408.15664.
+  /// An expert is compared with the others of its block.
   private func balance(_ loads: [Int]) {
-    let total = loads.reduce(0, +)
+    let experts = sizes.experts
     let rate = Real(configuration.model.balancerRate)
-    for (expert, load) in loads.enumerated() {
-      // mean − load, times E, in whole numbers.
-      let difference = total - load * loads.count
-      if difference != 0 { weights.routerBias[expert] += difference > 0 ? rate : -rate }
+    for (block, w) in weights.blocks.enumerated() {
+      let total = loads[block * experts..<(block + 1) * experts].reduce(0, +)
+      for expert in 0..<experts {
+        // mean − load, times E, in whole numbers.
+        let difference = total - loads[block * experts + expert] * experts
+        if difference != 0 { w.routerBias[expert] += difference > 0 ? rate : -rate }
+      }
     }
   }
 }

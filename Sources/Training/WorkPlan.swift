@@ -26,7 +26,7 @@ package struct WorkPlan: Equatable, Sendable {
   package static func alone(_ configuration: RunConfiguration, layout: ParameterLayout) -> WorkPlan {
     WorkPlan(
       index: 0, units: [0..<configuration.training.unitCount],
-      expertOwners: Array(repeating: 0, count: configuration.model.experts), layout: layout)
+      expertOwners: Array(repeating: 0, count: configuration.model.expertCount), layout: layout)
   }
 
   package var unitCount: Int { units.last?.upperBound ?? 0 }

@@ -65,16 +65,14 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
 
   // MARK: experts
 
-  package func forward(_ site: ExpertSite, rows: Matrix, counts: [Int], into out: Matrix, keep: Bool) throws {
-    let pieces = ExpertPiece.split(counts)
-    try request(keep ? .dispatchForward : .dispatchEvaluation, site, rows: rows, counts: counts, pieces)
+  package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) throws {
+    try request(keep ? .dispatchForward : .dispatchEvaluation, site, rows: rows, pieces)
     experts.forward(site, pieces: mine(pieces), rows: rows, into: out, keep: keep)
     try collect(.combineForward, site, pieces, into: out)
   }
 
-  package func backward(_ site: ExpertSite, dout: Matrix, counts: [Int], into drows: Matrix) throws {
-    let pieces = ExpertPiece.split(counts)
-    try request(.dispatchBackward, site, rows: dout, counts: counts, pieces)
+  package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) throws {
+    try request(.dispatchBackward, site, rows: dout, pieces)
     experts.backward(site, pieces: mine(pieces), dout: dout, into: drows)
     try collect(.combineBackward, site, pieces, into: drows)
   }
@@ -84,17 +82,16 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   }
 
   /// Sends every peer the rows of its experts: first how many each of all experts gets, then the rows.
-  private func request(
-    _ phase: DataPhase, _ site: ExpertSite, rows: Matrix, counts: [Int], _ pieces: [ExpertPiece]
-  ) throws {
+  private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
+    let expertCount = plan.expertOwners.count
     for peer in peers {
       let theirs = pieces.filter { plan.expertOwners[$0.expert] == peer }
       guard !theirs.isEmpty else { continue }
       let rowCount = theirs.reduce(0) { $0 + $1.rows.count }
-      let payload = Payload(byteCount: 4 * (counts.count + rowCount * width))
+      let payload = Payload(byteCount: 4 * (expertCount + rowCount * width))
       let header = payload.bytes.baseAddress!.assumingMemoryBound(to: Int32.self)
-      header.update(repeating: 0, count: counts.count)
-      var place = (header + counts.count).withMemoryRebound(to: Real.self, capacity: rowCount * width) { $0 }
+      header.update(repeating: 0, count: expertCount)
+      var place = (header + expertCount).withMemoryRebound(to: Real.self, capacity: rowCount * width) { $0 }
       for piece in theirs {
         header[piece.expert] = Int32(piece.rows.count)
         place.update(from: rows.row(piece.rows.lowerBound), count: piece.rows.count * width)

@@ -28,6 +28,9 @@ package final class RunJob {
     self.network = network
     let configuration = assignment.configuration
     let dataset = try Dataset(path: configuration.data.path)
+    guard configuration.model.head == .lm else {
+      throw JobError.noLabels(head: configuration.model.head, path: configuration.data.path)
+    }
     if let asked = configuration.model.vocabulary, asked < dataset.vocabulary {
       throw JobError.vocabulary(model: asked, dataset: dataset.vocabulary, path: configuration.data.path)
     }
@@ -47,7 +50,7 @@ package final class RunJob {
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     let plan = WorkPlan(
       index: assignment.index, units: assignment.roster.map(\.units),
-      expertOwners: RunJob.owners(assignment.roster, experts: configuration.model.experts), layout: layout)
+      expertOwners: RunJob.owners(assignment.roster, experts: configuration.model.expertCount), layout: layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
     // The run's word, then the machine's (`ress worker --threads`), then an equal share.
     let own = assignment.roster[assignment.index].worker.threads
@@ -185,11 +188,14 @@ package final class RunJob {
 
 package enum JobError: Error, CustomStringConvertible {
   case vocabulary(model: Int, dataset: Int, path: String)
+  case noLabels(head: Head, path: String)
 
   package var description: String {
     switch self {
     case .vocabulary(let model, let dataset, let path):
       "model.vocabulary is \(model), and \(path) uses \(dataset) tokens; raise it or leave it out"
+    case .noLabels(let head, let path):
+      "\(path) holds text without labels, which model.head: \(head.rawValue) needs; text trains head: lm"
     }
   }
 }

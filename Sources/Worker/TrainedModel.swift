@@ -31,7 +31,7 @@ package final class TrainedModel {
     let embedding = try reader.shape(of: "model/embed/weight")
     vocabulary = embedding[0]
     let model = manifest.configuration.model
-    let owned = Array(0..<model.experts)
+    let owned = Array(0..<model.expertCount)
     parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
     try parameters.forEachTensor { entry, values in
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
@@ -41,11 +41,25 @@ package final class TrainedModel {
     experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
   }
 
+  /// The model's sizes, run for `recurrence` steps instead of those it was trained with.
+  private func sizes(recurrence: Int?) throws -> Sizes {
+    let model = manifest.configuration.model
+    if let recurrence, recurrence != model.steps, model.separateBlocks || model.isTransformer {
+      throw ModelUseError.fixedSteps(path: path, steps: model.steps)
+    }
+    return Sizes(model, vocabulary: vocabulary, steps: recurrence)
+  }
+
   /// Continues a prompt, handing over each token as it is drawn.
   package func generate(
-    prompt: [Int32], count: Int, _ options: SamplingOptions, each: (Int32) throws -> Void
+    prompt: [Int32], count: Int, recurrence: Int? = nil, _ options: SamplingOptions, each: (Int32) throws -> Void
   ) throws {
-    let sizes = Sizes(manifest.configuration.model, vocabulary: vocabulary)
+    let model = manifest.configuration.model
+    guard model.head == .lm else { throw ModelUseError.writesNoText(path: path, head: model.head) }
+    guard !model.isTransformer || prompt.count + count <= model.segment else {
+      throw ModelUseError.contextTooLong(path: path, tokens: prompt.count + count, context: model.segment)
+    }
+    let sizes = try sizes(recurrence: recurrence)
     let decoder = Decoder(sizes, weights: weights, team: team, exchange: experts)
     try TextGenerator(decoder, options).generate(prompt: prompt, count: count, each: each)
   }
@@ -58,9 +72,11 @@ package final class TrainedModel {
 
   /// Losses over sequences of a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
   /// as in training give the same bits as in training.
-  package func evaluate(data: String, sequences: Int?, progress: (Int, Int) -> Void = { _, _ in }) throws -> Evaluation
-  {
+  package func evaluate(
+    data: String, sequences: Int?, recurrence: Int? = nil, progress: (Int, Int) -> Void = { _, _ in }
+  ) throws -> Evaluation {
     let configuration = manifest.configuration
+    let sizes = try sizes(recurrence: recurrence)
     let length = configuration.data.sequenceLength
     let dataset = try Dataset(path: data)
     guard dataset.vocabulary <= vocabulary else {
@@ -71,23 +87,42 @@ package final class TrainedModel {
     guard source.sequenceCount > 0 else {
       throw DataError.tooSmall(path: data, split: "validation", tokens: split.tokenCount, needed: length + 1)
     }
-    let model = LanguageModel(
-      Sizes(configuration.model, vocabulary: vocabulary), maximumTokens: length, recompute: .always, memoryLimit: 0,
+    let model = SequenceModel(
+      sizes, maximumTokens: length, recompute: .always, memoryLimit: 0,
       team: team, exchange: experts)
     let count = min(sequences ?? source.sequenceCount, source.sequenceCount)
     var tree = UnitTree<LossSums>(unitCount: count)
     var tokens: [Int32] = [], targets: [Int32] = []
     for unit in 0..<count {
       try source.read(unit * source.sequenceCount / count, tokens: &tokens, targets: &targets)
-      let report = try tokens.withUnsafeBufferPointer { tokens in
+      var report = SequenceReport(sizes)
+      try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
-          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights)
+          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
         }
       }
       tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
       progress(unit + 1, count)
     }
     return Evaluation(
-      losses: Losses(tree.total!, configuration.model), sequences: count, tokens: count * length)
+      losses: Losses(tree.total!, configuration.model, steps: sizes.steps), sequences: count, tokens: count * length)
+  }
+}
+
+/// What was asked of a model that cannot do it.
+package enum ModelUseError: Error, Equatable, CustomStringConvertible {
+  case fixedSteps(path: String, steps: Int)
+  case writesNoText(path: String, head: Head)
+  case contextTooLong(path: String, tokens: Int, context: Int)
+
+  package var description: String {
+    switch self {
+    case .fixedSteps(let path, let steps):
+      "\(path) has \(steps) blocks of their own, so it runs for \(steps) steps; leave --recurrence out"
+    case .writesNoText(let path, let head):
+      "\(path) was trained for '\(head.rawValue)'; only a model with head: lm writes text"
+    case .contextTooLong(let path, let tokens, let context):
+      "\(path) is a transformer that reads \(context) tokens at most, and prompt and text are \(tokens); lower --tokens"
+    }
   }
 }

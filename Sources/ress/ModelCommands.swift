@@ -17,7 +17,8 @@ func generate(_ arguments: Arguments) throws -> ExitCode {
   Terminal.write(prompt)
   var writer = CharacterWriter()
   try model.generate(
-    prompt: [ByteTokenizer.separator] + ByteTokenizer.encode(prompt), count: arguments.whole("--tokens") ?? 400, options
+    prompt: [ByteTokenizer.separator] + ByteTokenizer.encode(prompt), count: arguments.whole("--tokens") ?? 400,
+    recurrence: arguments.whole("--recurrence"), options
   ) { token in
     if let byte = UInt8(exactly: token) { Terminal.write(writer.text(after: byte)) }
   }
@@ -49,7 +50,9 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
   for sentence in model.skipped { Terminal.complain(sentence) }
   let data = arguments.text("--data") ?? model.manifest.configuration.data.path
   let isShown = Terminal.isTerminal && !arguments.has("--json")
-  let result = try model.evaluate(data: data, sequences: arguments.whole("--sequences")) { done, total in
+  let result = try model.evaluate(
+    data: data, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence")
+  ) { done, total in
     if isShown { Terminal.write("\r\(done)/\(total) sequences\u{1B}[K") }
   }
   if isShown { Terminal.write("\r\u{1B}[K") }

@@ -96,7 +96,7 @@ import Testing
     ("smooth_weight: .inf", "expected a number, found '.inf'"),
     ("smooth_weight: 1e999", "'smooth_weight' is 1e999, and must be a number of at least 0"),
     ("smooth_weight: -1", "'smooth_weight' is -1, and must be a number of at least 0"),
-    ("keys: 0", "'keys' is 0, and must be a whole number from 1 to 1048576"),
+    ("keys: 0", "'keys' is 0, and must be a whole number from 1 to 1048576, or null"),
     ("window: 0", "'window' is 0, and must be a whole number from 1 to 1048576"),
     ("segment: 0", "'segment' is 0, and must be a whole number from 1 to 1048576"),
     ("steps: 0", "'steps' is 0, and must be a whole number from 1 to 256"),

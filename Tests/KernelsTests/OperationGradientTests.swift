@@ -41,6 +41,16 @@
     return (0..<count).map { scale * (2 * philox.uniform(UInt64($0)) - 1) }
   }
 
+  /// Without Foundation: a series of cos around 0 for angles of a few radians.
+  private func cosine(_ x: Double) -> Double {
+    var term = 1.0, sum = 1.0
+    for n in 1...30 {
+      term *= -x * x / Double((2 * n - 1) * (2 * n))
+      sum += term
+    }
+    return sum
+  }
+
   private func zeros(_ count: Int) -> [Double] { Array(repeating: 0, count: count) }
 
   @Suite struct OperationGradientTests {
@@ -145,6 +155,72 @@
       ).check("cross-entropy")
     }
 
+    @Test(arguments: [(3, 1), (5, 0)])
+    func `the softmax over visible tokens has the gradient that its slope shows`(visible: Int, growth: Int) {
+      // out = p · values with p from scores; the backward gets dp = dout · valuesᵀ as attention does.
+      let rows = 3, width = 5, scale = 0.7
+      let values = random(width, seed: 3)
+      Operation(
+        inputs: [random(rows * width, seed: 1, scale: 2)],
+        forward: { x in
+          var p = x[0], logsums = zeros(rows)
+          ress_visible_softmax(
+            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, &p, &logsums, 1)
+          return (0..<rows).map { row in (0..<width).reduce(0) { $0 + p[row * width + $1] * values[$1] } }
+        },
+        backward: { x, dout in
+          var p = x[0], logsums = zeros(rows)
+          ress_visible_softmax(
+            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, &p, &logsums, 1)
+          var dp = (0..<rows * width).map { dout[$0 / width] * values[$0 % width] }
+          let delta = (0..<rows).map { row in (0..<width).reduce(0) { $0 + p[row * width + $1] * dp[row * width + $1] }
+          }
+          var again = x[0]
+          ress_visible_softmax_backward(
+            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, logsums, delta, 1, &again,
+            &dp)
+          for (one, two) in zip(p, again) { #expect(abs(one - two) < 1e-12) }
+          return [dp]
+        }
+      ).check("visible softmax")
+    }
+
+    @Test func `turning back is the gradient of turning`() {
+      let rows = 2, heads = 2, half = 3
+      let angles = random(rows * half, seed: 4, scale: 3)
+      let table = (0..<rows).flatMap { row in
+        let row_N = angles[row * half..<(row + 1) * half]
+        return row_N.map { cosine($0) } + row_N.map { cosine($0 - .pi / 2) }
+      }
+      func turned(_ x: [Double], _ direction: Double) -> [Double] {
+        var y = x
+        ress_rotate(Int64(rows), Int64(heads), Int64(half), table, direction, &y)
+        return y
+      }
+      let x = random(rows * heads * 2 * half, seed: 1)
+      Operation(inputs: [x], forward: { turned($0[0], 1) }, backward: { _, dout in [turned(dout, -1)] }).check("turn")
+      for (one, two) in zip(turned(turned(x, 1), -1), x) { #expect(abs(one - two) < 1e-12) }
+    }
+
+    @Test func `rows brought back from their experts carry the gradient of rows and weights`() {
+      let rows = 3, active = 2, width = 4
+      let places: [Int32] = [4, 0, 1, 5, 3, 2]
+      Operation(
+        inputs: [random(rows * active * width, seed: 1), random(rows * active, seed: 2)],
+        forward: { x in
+          var y = zeros(rows * width)
+          ress_gather_rows(Int64(rows), Int64(active), Int64(width), x[0], places, x[1], &y)
+          return y
+        },
+        backward: { x, dy in
+          var dx = zeros(x[0].count), dweights = zeros(x[1].count)
+          ress_gather_rows_backward(
+            Int64(rows), Int64(active), Int64(width), x[0], places, x[1], dy, &dweights, &dx)
+          return [dx, dweights]
+        }
+      ).check("gather")
+    }
+
     @Test func `the graph's gradient reaches its scores through attention and through its weights`() {
       // Outputs: structure (log A + log |N|) with a gain, and A itself, for rows that see some cached tokens.
       let rows = 4, cached = 3, window = 2, degree = 2, rank = 3, capacity = window + degree, visible = cached + rows
@@ -162,9 +238,11 @@
         var neighbours = [Int32](repeating: -1, count: rows * capacity), counts = [Int32](repeating: 0, count: rows)
         var weights = zeros(rows * capacity), structure = zeros(rows * capacity)
         var heap = [Int32](repeating: 0, count: degree)
+        var shape = ress_graph_shape(
+          cached: Int64(cached), visible: Int64(visible), causal: 1, before: Int64(window - 1), after: 0,
+          degree: Int64(degree), capacity: Int64(capacity))
         ress_graph_forward(
-          0, Int64(rows), Int64(cached), Int64(window), Int64(degree), scores, Int64(visible), &neighbours, &counts,
-          &weights, &structure, &heap)
+          &shape, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap)
         return (neighbours, counts, weights, structure)
       }
       Operation(

@@ -26,15 +26,45 @@ import Testing
       var weights = [Real](repeating: 0, count: capacity), structure = weights
       var heap = [Int32](repeating: 0, count: max(degree, 1))
       // One row, which sees all tokens before it as cached.
+      var shape = ress_graph_shape(
+        cached: Int64(visible - 1), visible: Int64(visible), causal: 1, before: Int64(window - 1), after: 0,
+        degree: Int64(degree), capacity: Int64(capacity))
       ress_graph_forward(
-        0, 1, Int64(visible - 1), Int64(window), Int64(degree), scores, Int64(visible), &neighbours, &count, &weights,
-        &structure, &heap)
+        &shape, 0, 1, scores, Int64(visible), &neighbours, &count, &weights, &structure, &heap)
       let border = max(0, visible - window)
       let best = (0..<border).sorted { scores[$0] == scores[$1] ? $0 > $1 : scores[$0] > scores[$1] }.prefix(degree)
       let expected = best.sorted() + Array(border..<visible)
       #expect(neighbours.prefix(Int(count)).map { Int($0) } == expected)
       let sum = weights.prefix(Int(count)).reduce(0) { $0 + Double($1) }
       #expect(abs(sum - 1) < 1e-5)
+    }
+  }
+
+  @Test(arguments: [1, 2, 5, 17, 64, 200], [nil, 3, 1])
+  func `a token that looks both ways has its window on both sides and the best outside it`(visible: Int, levels: Int?) {
+    for (reach, degree) in [(0, 0), (0, 16), (2, 4), (4, 16), (1, 300), (40, 3)] {
+      let scores = random(visible * visible, seed: UInt64(visible + 1), levels: levels)
+      let capacity = min(2 * reach + 1 + degree, visible)
+      var neighbours = [Int32](repeating: -1, count: visible * capacity)
+      var counts = [Int32](repeating: 0, count: visible)
+      var weights = [Real](repeating: 0, count: visible * capacity), structure = weights
+      var heap = [Int32](repeating: 0, count: max(degree, 1))
+      let cached = visible / 3
+      let rows = visible - cached
+      var shape = ress_graph_shape(
+        cached: Int64(cached), visible: Int64(visible), causal: 0, before: Int64(reach), after: Int64(reach),
+        degree: Int64(degree), capacity: Int64(capacity))
+      ress_graph_forward(
+        &shape, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap)
+      for row in 0..<rows {
+        let token = cached + row
+        let window = max(0, token - reach)..<min(visible, token + reach + 1)
+        let row_S = scores[row * visible..<(row + 1) * visible].map { $0 }
+        let best = (0..<visible).filter { !window.contains($0) }
+          .sorted { row_S[$0] == row_S[$1] ? $0 > $1 : row_S[$0] > row_S[$1] }.prefix(degree)
+        let found = neighbours[row * capacity..<row * capacity + Int(counts[row])].map { Int($0) }
+        #expect(found == (best + Array(window)).sorted(), "row \(row), reach \(reach), degree \(degree)")
+      }
     }
   }
 
@@ -90,9 +120,11 @@ import Testing
     var neighbours = [Int32](repeating: -1, count: rows * 2 * rows), counts = [Int32](repeating: 0, count: rows)
     var weights = [Real](repeating: 0, count: rows * 2 * rows), structure = weights
     var heap = [Int32](repeating: 0, count: rows)
+    var graph = ress_graph_shape(
+      cached: 0, visible: Int64(rows), causal: 1, before: Int64(rows - 1), after: 0, degree: Int64(rows),
+      capacity: Int64(2 * rows))
     ress_graph_forward(
-      0, Int64(rows), 0, Int64(rows), Int64(rows), scores, Int64(rows), &neighbours, &counts, &weights, &structure,
-      &heap)
+      &graph, 0, Int64(rows), scores, Int64(rows), &neighbours, &counts, &weights, &structure, &heap)
     var shape = ress_attention_shape(
       heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(rows),
       capacity: Int64(2 * rows),

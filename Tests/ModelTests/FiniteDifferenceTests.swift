@@ -11,68 +11,94 @@
     /// The gradient stops at the cache by contract, so a difference of losses sees the parameters' way through it and the
     /// gradient does not. Cases with one segment check everything inside it; cases without cache and recency check the
     /// memory's way across segments. What the cache itself adds is checked against PyTorch's values (GoldenTests).
-    static let cases: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
-      ("one segment", { $0.segment = 24 }),
-      (
-        "one segment, one step",
-        {
-          $0.segment = 24; $0.steps = 1
-        }
-      ),
-      (
-        "one segment without recency",
-        {
-          $0.segment = 24; $0.recencyTaps = 1
-        }
-      ),
-      (
-        "softmax",
-        {
-          $0.segment = 24; $0.activation = .softmax
-        }
-      ),
-      (
-        "1.5-entmax",
-        {
-          $0.segment = 24; $0.activation = .entmax15
-        }
-      ),
-      (
-        "a shared expert",
-        {
-          $0.segment = 24; $0.sharedExpert = true
-        }
-      ),
+    typealias Change = @Sendable (inout ModelConfiguration) -> Void
+
+    /// The cases of one segment.
+    static let short: [(String, Change)] = [
+      ("one segment", { _ in }),
+      ("one segment, one step", { $0.steps = 1 }),
+      ("one segment without recency", { $0.recencyTaps = 1 }),
+      ("softmax", { $0.activation = .softmax }),
+      ("1.5-entmax", { $0.activation = .entmax15 }),
+      ("a shared expert", { $0.sharedExpert = true }),
       (
         "one expert",
         {
-          $0.segment = 24; $0.experts = 1; $0.activeExperts = 1
+          $0.experts = 1; $0.activeExperts = 1
+        }
+      ),
+      ("all experts active", { $0.activeExperts = 4 }),
+      ("no neighbours by score", { $0.graphDegree = 0 }),
+      (
+        "every visible token a neighbour and every key kept",
+        {
+          $0.keys = nil; $0.graphDegree = nil
+        }
+      ),
+      ("no memory", { $0.memorySlots = 0 }),
+      ("no structure bias", { $0.structureBias = false }),
+      ("a dense network for the experts", { $0.feedForward = .dense }),
+      ("separate blocks", { $0.separateBlocks = true }),
+      (
+        "tags",
+        {
+          $0.head = .tag; $0.classes = 3
         }
       ),
       (
-        "all experts active",
+        "tags from separate blocks",
         {
-          $0.segment = 24; $0.activeExperts = 4
+          $0.head = .tag; $0.separateBlocks = true
         }
       ),
       (
-        "no neighbours by score",
+        "tags with softmax",
         {
-          $0.segment = 24; $0.graphDegree = 0
+          $0.head = .tag; $0.activation = .softmax
         }
       ),
       (
-        "every key kept",
+        "a class",
         {
-          $0.segment = 24; $0.keys = 64; $0.graphDegree = 64
+          $0.head = .classify; $0.classes = 4
         }
       ),
       (
-        "no memory",
+        "a class without memory",
         {
-          $0.segment = 24; $0.memorySlots = 0
+          $0.head = .classify; $0.memorySlots = 0
         }
       ),
+      ("a span", { $0.head = .span }),
+      (
+        "a class of a set",
+        {
+          $0.head = .classify; $0.ordered = false
+        }
+      ),
+      ("the baseline, rotary", { $0.architecture = .transformer }),
+      (
+        "the baseline, learned positions",
+        {
+          $0.architecture = .transformer; $0.positions = .learned
+        }
+      ),
+      (
+        "the baseline, a class",
+        {
+          $0.architecture = .transformer; $0.head = .classify
+        }
+      ),
+      (
+        "the baseline, tags",
+        {
+          $0.architecture = .transformer; $0.head = .tag; $0.positions = .none
+        }
+      ),
+    ]
+
+    /// The cases that only the memory links across segments.
+    static let long: [(String, Change)] = [
       (
         "memory over three segments",
         {
@@ -85,14 +111,61 @@
           $0.segment = 2; $0.cache = 0; $0.recencyTaps = 1
         }
       ),
+      (
+        "a class over three segments",
+        {
+          $0.head = .classify; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "a class of a set over three segments",
+        {
+          $0.head = .classify; $0.ordered = false
+        }
+      ),
+      (
+        "a class without memory over three segments",
+        {
+          $0.head = .classify; $0.memorySlots = 0; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "tags over three segments",
+        {
+          $0.head = .tag; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "a span over three segments",
+        {
+          $0.head = .span; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "separate blocks over three segments",
+        {
+          $0.separateBlocks = true; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
     ]
+
+    static let cases =
+      short.map { name, change in
+        (
+          name,
+          { (model: inout ModelConfiguration) in
+            model.segment = 24
+            change(&model)
+          } as Change
+        )
+      } + long
 
     @Test(arguments: cases.indices)
     func `the loss moves as its gradient says`(index: Int) throws {
       var configuration = TinyModel.base
       Self.cases[index].1(&configuration)
-      let tiny = TinyModel(configuration)
-      let batch = [TinyModel.tokens(21), TinyModel.tokens(14, seed: 4)]
+      let tiny = TinyModel(configuration, vocabulary: configuration.taps > 1 ? 13 : 23)
+      let batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)]
       try tiny.loss(batch, gradient: true)
       let gradients = tiny.gradientsByName()
       var place = 0

@@ -7,12 +7,13 @@ import Model
 final class TinyModel {
   let configuration: ModelConfiguration
   let vocabulary: Int
+  let sizes: Sizes
   let layout: ParameterLayout
   let parameters: ParameterBuffer
   let gradients: ParameterBuffer
   let team: Team
   let experts: LocalExperts
-  let model: LanguageModel
+  let model: SequenceModel
   var bpttSegments: Int?
 
   static var base: ModelConfiguration {
@@ -40,19 +41,20 @@ final class TinyModel {
   init(
     _ configuration: ModelConfiguration = TinyModel.base, vocabulary: Int = 13, maximumTokens: Int = 20,
     threads: Int = 1,
-    recompute: Recompute = .never, seed: UInt64? = 7
+    recompute: Recompute = .never, steps: Int? = nil, seed: UInt64? = 7
   ) {
     BLAS.useOneThread()
     self.configuration = configuration
     self.vocabulary = vocabulary
     layout = ParameterLayout(configuration, vocabulary: vocabulary)
-    let all = Array(0..<configuration.experts)
+    let all = Array(0..<configuration.expertCount)
+    sizes = Sizes(configuration, vocabulary: vocabulary, steps: steps)
     parameters = ParameterBuffer(layout, experts: all)
     gradients = ParameterBuffer(layout, experts: all)
     team = Team(laneCount: threads)
     experts = LocalExperts(configuration, parameters: parameters, owned: all, team: team)
-    model = LanguageModel(
-      Sizes(configuration, vocabulary: vocabulary), maximumTokens: maximumTokens, recompute: recompute,
+    model = SequenceModel(
+      sizes, maximumTokens: maximumTokens, recompute: recompute,
       memoryLimit: .max, team: team, exchange: experts)
     if let seed { randomize(seed: seed) }
   }
@@ -77,43 +79,70 @@ final class TinyModel {
     return (0..<count).map { Int32(random.uniform(UInt64($0)) * Double(vocabulary)) }
   }
 
-  /// Loss of a batch of sequences (inputs and one more), and with `gradient` its gradient in `gradients`.
+  /// Loss of a batch of texts (inputs and one more), and with `gradient` its gradient in `gradients`.
   @discardableResult
   func loss(_ batch: [[Int32]], gradient: Bool = false) throws -> (losses: Losses, loads: [Int]) {
+    try loss(batch.map { Example(tokens: Array($0.dropLast()), targets: Array($0.dropFirst())) }, gradient: gradient)
+  }
+
+  struct Example {
+    var tokens: [Int32]
+    var targets: [Int32]
+  }
+
+  /// A random sequence with random targets for the model's head.
+  func example(_ count: Int, seed: UInt64) -> Example {
+    var tokens = TinyModel.tokens(count, vocabulary: vocabulary, seed: seed)
+    if configuration.taps == 1, count <= vocabulary {
+      // Without recency equal tokens are equal in every way and tie wherever something is chosen, so all differ here.
+      let random = Philox(seed: seed, stream: 98)
+      let drawn = (0..<vocabulary).map { (key: random.uniform(UInt64($0)), token: Int32($0)) }
+      tokens = drawn.sorted { $0.key < $1.key }.prefix(count).map(\.token)
+    }
+    let choices = configuration.head == .span ? count : configuration.head == .lm ? vocabulary : configuration.classes
+    var targets = TinyModel.tokens(sizes.targetRows(count), vocabulary: choices, seed: seed + 50)
+    // Some tokens have no label.
+    if configuration.head == .tag { for index in stride(from: 1, to: count, by: 4) { targets[index] = -1 } }
+    return Example(tokens: tokens, targets: targets)
+  }
+
+  @discardableResult
+  func loss(_ batch: [Example], gradient: Bool = false) throws -> (losses: Losses, loads: [Int]) {
     let w = Weights(parameters, configuration)
     let d = Weights(gradients, configuration)
-    let count = batch.reduce(0) { $0 + $1.count - 1 }
-    let scales = LossScales(configuration, targets: count, tokens: count)
-    var sums = LossSums()
-    var loads = Array(repeating: 0, count: configuration.experts)
+    let scales = LossScales(
+      configuration, targets: batch.reduce(0) { $0 + $1.targets.count { $0 >= 0 } },
+      tokens: batch.reduce(0) { $0 + $1.tokens.count })
+    var report = SequenceReport(sizes)
     gradients.forEachTensor { entry, values in values.update(repeating: 0, count: entry.count) }
-    for (index, sequence) in batch.enumerated() {
-      let report = try sequence.withUnsafeBufferPointer { tokens in
-        let inputs = UnsafeBufferPointer(rebasing: tokens[0..<tokens.count - 1])
-        let targets = UnsafeBufferPointer(rebasing: tokens[1...])
-        return gradient
-          ? try model.train(
-            tokens: inputs, targets: targets, unit: index, sequence: 0, w, scales: scales, bpttSegments: bpttSegments,
-            gradient: d)
-          : try model.evaluate(tokens: inputs, targets: targets, unit: index, sequence: 0, w)
+    for (index, example) in batch.enumerated() {
+      try example.tokens.withUnsafeBufferPointer { tokens in
+        try example.targets.withUnsafeBufferPointer { targets in
+          if gradient {
+            try model.train(
+              tokens: tokens, targets: targets, unit: index, sequence: 0, w, scales: scales, bpttSegments: bpttSegments,
+              gradient: d, report: &report)
+          } else {
+            try model.evaluate(tokens: tokens, targets: targets, unit: index, sequence: 0, w, report: &report)
+          }
+        }
       }
-      sums = sums + report.losses
-      for expert in loads.indices { loads[expert] += report.loads[expert] }
       for (expert, block) in experts.takeGradients(unit: index) {
         for place in 0..<layout.expertCount { gradients.experts[expert]![place] += block.pointer[place] }
         experts.recycle(block)
       }
     }
-    return (Losses(sums, configuration), loads)
+    return (Losses(report.losses, configuration, steps: sizes.steps), report.loads)
   }
 
   func logits(_ sequence: [Int32]) throws -> [Real] {
-    var out = [Real](repeating: 0, count: sequence.count * vocabulary)
+    let (rows, columns) = (sizes.logitRows(sequence.count), sizes.logitColumns)
+    var out = [Real](repeating: 0, count: rows * columns)
     try out.withUnsafeMutableBufferPointer { out in
       try sequence.withUnsafeBufferPointer { tokens in
         try model.logits(
           tokens: tokens, Weights(parameters, configuration),
-          into: Matrix(out.baseAddress!, rows: sequence.count, columns: vocabulary))
+          into: Matrix(out.baseAddress!, rows: rows, columns: columns))
       }
     }
     return out

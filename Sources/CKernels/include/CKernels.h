@@ -72,13 +72,20 @@ void ress_adamw(int64_t count, ress_real *parameter, ress_real *first, ress_real
 
 // --- graph.c: SOES ---------------------------------------------------------------------------------------------
 
-/// The token graph of rows [row_begin, row_end): for each, the `window` most recent visible tokens and the `degree`
-/// largest scores before them (ties to the more recent), in ascending order.
-/// scores (rows of the range, stride) already divided by √r; visible token j of row i: j ≤ cached + i.
+typedef struct {
+  int64_t cached;    ///< visible tokens before the segment; token `cached + i` is row i itself
+  int64_t visible;   ///< all tokens that a row may see: cached + rows; a causal row sees none behind itself
+  int64_t causal;
+  int64_t before, after;  ///< the window: this many tokens on each side, and the token itself
+  int64_t degree;    ///< neighbours by score outside the window
+  int64_t capacity;  ///< N, room for neighbours of a row
+} ress_graph_shape;
+
+/// The token graph of rows [row_begin, row_end): for each, its window and the `degree` largest scores outside it (ties to
+/// the more recent), in ascending order. scores (rows of the range, stride) already divided by √r.
 /// → neighbours (T, N), counts (T), weights A (T, N), structure log A + log |N_i| (T, N).
-void ress_graph_forward(int64_t row_begin, int64_t row_end, int64_t cached, int64_t window, int64_t degree,
-                        const ress_real *scores, int64_t score_stride, int32_t *neighbours, int32_t *counts,
-                        ress_real *weights, ress_real *structure, int32_t *heap);
+void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *scores, int64_t score_stride,
+                        int32_t *neighbours, int32_t *counts, ress_real *weights, ress_real *structure, int32_t *heap);
 
 /// Σ_rows Σ_j (A − A')² over the union of the neighbourhoods of two steps.
 double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,
@@ -150,3 +157,28 @@ void ress_router_forward(int64_t rows, int64_t experts, int64_t active, const re
 void ress_router_backward(int64_t rows, int64_t experts, int64_t active, const int32_t *top, const ress_real *weights,
                           const ress_real *probabilities, const ress_real *logsums, const ress_real *dweights,
                           ress_real z_scale, const ress_real *balance, ress_real *dlogits);
+
+/// out[places[t, slot]] = x[t]: rows into the order of their experts. x (T, D), places (T, e), out (T · e, D).
+void ress_scatter_rows(int64_t rows, int64_t active, int64_t width, const ress_real *x, const int32_t *places,
+                       ress_real *out);
+/// y[t] += Σ_slot weights[t, slot] · x[places[t, slot]]; `weights` null counts as ones.
+void ress_gather_rows(int64_t rows, int64_t active, int64_t width, const ress_real *x, const int32_t *places,
+                      const ress_real *weights, ress_real *y);
+/// Gradient of `ress_gather_rows`: dweights[t, slot] = dy[t] · x[place], dx[place] = weight · dy[t].
+void ress_gather_rows_backward(int64_t rows, int64_t active, int64_t width, const ress_real *x, const int32_t *places,
+                               const ress_real *weights, const ress_real *dy, ress_real *dweights, ress_real *dx);
+
+// --- dense.c: the baseline's attention ---------------------------------------------------------------------------
+
+/// Softmax of `scale · x` over the first min(width, visible + t · growth) entries of row t, 0 behind them; `logsums` gets each
+/// row's logsumexp, `logsum_stride` apart. visible, growth: (first row's + 1, 1) is causal, (width, 0) sees all.
+void ress_visible_softmax(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth, ress_real scale,
+                          ress_real *x, ress_real *logsums, int64_t logsum_stride);
+/// From scores x and dp (T, S): p = exp(scale · x − logsum) replaces x, dx = scale · p ⊙ (dp − delta) replaces dp; 0 where
+/// nothing is visible. delta[t] = Σ_j p_tj dp_tj, `logsum_stride` apart like the logsums.
+void ress_visible_softmax_backward(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth,
+                                   ress_real scale, const ress_real *logsums, const ress_real *delta,
+                                   int64_t logsum_stride, ress_real *x, ress_real *dp);
+/// Turns components n and n + C/2 of every head by `table`'s angle of the row, C = 2 · half: cosines then sines, (T, 2, half).
+/// `direction` −1 turns back, which is the gradient. arXiv 2104.09864.
+void ress_rotate(int64_t rows, int64_t heads, int64_t half, const ress_real *table, ress_real direction, ress_real *x);

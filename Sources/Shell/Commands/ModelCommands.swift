@@ -4,6 +4,10 @@ extension CommandDescription {
   private static let checkpointArgument = ArgumentDescription(
     "CHECKPOINT", "A checkpoint's folder, or a run's folder, whose newest checkpoint is taken.")
 
+  private static let recurrence = OptionDescription(
+    "--recurrence", .whole("K", 1...256), standard: "as trained",
+    "Steps of recurrence to run; a model with one shared block takes any number.")
+
   package static let generate = CommandDescription(
     "generate", summary: "write text with a trained model",
     discussion: """
@@ -20,6 +24,7 @@ extension CommandDescription {
       OptionDescription(
         "--top-p", .real("P", 0...1), standard: "0.95",
         "Sample among the likeliest tokens that together have this probability."),
+      recurrence,
       .seed("The seed of the sampling."),
       .threads(standard: "all cores"),
     ],
@@ -38,6 +43,7 @@ extension CommandDescription {
       OptionDescription("--data", .text("D.h5"), standard: "the run's dataset", "The dataset to measure on."),
       OptionDescription(
         "--sequences", .whole("N", 1...1_000_000_000), standard: "the whole split", "Sequences to read, evenly spaced."),
+      recurrence,
       .threads(standard: "all cores"),
       .json,
     ],

@@ -1,0 +1,97 @@
+// One class for a whole sequence: logits = P headᵀ, with P the mean of norm(S; final_norm) over the memory's slots after the last
+// segment. A model without memory pools its tokens instead: P is the mean of norm(Hᴷ; final_norm) over the sequence.
+
+import CKernels
+import Kernels
+
+package struct ClassHead: OutputHead {
+  private let sizes: Sizes
+  /// P and its gradient (1, D), logits (1, classes).
+  private let pooled, dpooled, logits: Matrix
+  /// Normed slots or rows and their gradient, (M or T, D), and 1/rms.
+  private let normed, dnormed: Matrix
+  private let rstd: RealPointer
+
+  package var classes: Int { sizes.logitColumns }
+
+  init(_ arena: Arena, _ sizes: Sizes) {
+    self.sizes = sizes
+    let rows = sizes.slots > 0 ? sizes.slots : sizes.segment
+    pooled = arena.matrix(1, sizes.width)
+    dpooled = arena.matrix(1, sizes.width)
+    logits = arena.matrix(1, sizes.logitColumns)
+    normed = arena.matrix(rows, sizes.width)
+    dnormed = arena.matrix(rows, sizes.width)
+    rstd = arena.reals(rows)
+  }
+
+  /// Without memory: the segment's rows are added to the pool.
+  package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
+    guard sizes.slots == 0 else { return }
+    if start == 0 { pooled.clear() }
+    add(h, count: rowCount, w)
+  }
+
+  /// pooled += Σ norm(x; final_norm) over the first `count` rows.
+  private func add(_ x: Matrix, count: Int, _ w: Weights) {
+    ress_rmsnorm_forward(Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, normed.pointer, rstd)
+    ress_sum_rows(Int64(count), Int64(sizes.width), normed.pointer, pooled.pointer)
+  }
+
+  /// P, from the sum over slots or tokens, and its logits.
+  private func finish(memory: Matrix, tokenCount: Int, _ w: Weights) {
+    if sizes.slots > 0 {
+      pooled.clear()
+      add(memory, count: sizes.slots, w)
+    }
+    let share = self.share(tokenCount)
+    for column in 0..<sizes.width { pooled.pointer[column] *= share }
+    BLAS.multiplyTransposed(pooled, w.head, into: logits)
+  }
+
+  private func share(_ tokenCount: Int) -> Real { 1 / Real(sizes.slots > 0 ? sizes.slots : tokenCount) }
+
+  package func sequence(
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    finish(memory: memory, tokenCount: tokenCount, w)
+    let loss = ress_cross_entropy(
+      1, Int64(classes), logits.pointer, targets.baseAddress!, d == nil ? 0 : scale)
+    dmemory.clear()
+    guard let d else { return loss }
+    BLAS.transposeMultiply(logits, pooled, into: d.head, adding: true)
+    BLAS.multiply(logits, w.head, into: dpooled, scale: share(tokenCount))
+    if sizes.slots > 0 { backward(memory, count: sizes.slots, w, into: dmemory, d) }
+    return loss
+  }
+
+  package func segment(
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    guard let d else { return 0 }
+    dh.clear()
+    if sizes.slots == 0 {
+      ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
+      backward(h, count: rowCount, w, into: dh, d)
+    }
+    return 0
+  }
+
+  /// Each row's share of dP, through the norm; `rstd` is that of these rows.
+  private func backward(_ x: Matrix, count: Int, _ w: Weights, into dx: Matrix, _ d: Weights) {
+    for row in 0..<count { dnormed.row(row).update(from: dpooled.pointer, count: sizes.width) }
+    ress_rmsnorm_backward(
+      Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, rstd, dnormed.pointer, dx.pointer, d.finalNorm)
+  }
+
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
+    read(h, start: start, rowCount: rowCount, w)
+  }
+
+  package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {
+    finish(memory: memory, tokenCount: tokenCount, w)
+    out.pointer.update(from: logits.pointer, count: classes)
+  }
+}

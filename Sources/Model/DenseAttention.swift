@@ -1,0 +1,166 @@
+// The baseline's attention: every query weighs every token it may see, p = softmax(q · key / √C), G = H + (Σ_j p_ij val_j) Woᵀ,
+// with rotary positions where they are asked for.
+//
+// Scores exist for one head and one tile of rows at a time. The forward keeps their logsumexp; the backward computes them again
+// (arXiv 2205.14135).
+
+import CKernels
+import Kernels
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+package struct DenseAttention {
+  private let sizes: Sizes
+  private let team: Team
+  /// By lane: scores of a tile against all tokens, and their gradient. (tile, T) × 2
+  private let scores: Matrix
+  /// (T, D) gradients of the mixed values, queries, keys and values; (T, H) of Σ_j p dp.
+  private let dmixed, dqueries, dkeys, dvalues, delta: Matrix
+  /// Cosines and sines of each position, (T, 2, C/2); empty without rotary positions.
+  private let turns: Matrix
+
+  package struct Activations {
+    let queries: Matrix
+    /// Σ_j p_ij val_j (T, D), and the scores' logsumexp (T, H).
+    let mixed, logsums: Matrix
+    init(_ arena: Arena, _ sizes: Sizes) {
+      queries = arena.matrix(sizes.segment, sizes.width)
+      mixed = arena.matrix(sizes.segment, sizes.width)
+      logsums = arena.matrix(sizes.segment, sizes.heads)
+    }
+  }
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.sizes = sizes
+    self.team = team
+    scores = arena.matrix(team.laneCount, 2 * Sizes.rowTile * sizes.segment)
+    dmixed = arena.matrix(sizes.segment, sizes.width)
+    dqueries = arena.matrix(sizes.segment, sizes.width)
+    dkeys = arena.matrix(sizes.segment, sizes.width)
+    dvalues = arena.matrix(sizes.segment, sizes.width)
+    delta = arena.matrix(sizes.segment, sizes.heads)
+    turns = arena.matrix(sizes.model.positions == .rotary ? sizes.segment : 0, sizes.headWidth)
+    if arena.isReal { fillTurns() }
+  }
+
+  private var scale: Real { 1 / Real(sizes.headWidth).squareRoot() }
+  private var half: Int { sizes.headWidth / 2 }
+
+  /// Position i turns pair n by i · 10000^(−2n/C); in double, so that late positions keep their angle.
+  private func fillTurns() {
+    for position in 0..<turns.rows {
+      for pair in 0..<half {
+        let angle = Double(position) * pow(10_000, -2 * Double(pair) / Double(sizes.headWidth))
+        turns.row(position)[pair] = Real(cos(angle))
+        turns.row(position)[half + pair] = Real(sin(angle))
+      }
+    }
+  }
+
+  private func turn(_ x: Matrix, positions: Range<Int>, direction: Real) {
+    guard turns.rows > 0 else { return }
+    ress_rotate(
+      Int64(x.rows), Int64(sizes.heads), Int64(half), turns.row(positions.lowerBound), direction, x.pointer)
+  }
+
+  /// How many tokens the first of `rows` sees, and how many more each later one.
+  private func sight(_ rows: Range<Int>, _ span: Span) -> (columns: Int, first: Int64, growth: Int64) {
+    sizes.model.isCausal
+      ? (rows.upperBound, Int64(rows.lowerBound + 1), 1) : (span.rows.upperBound, Int64(span.rows.upperBound), 0)
+  }
+
+  private func head(_ head: Int) -> Range<Int> { head * sizes.headWidth..<(head + 1) * sizes.headWidth }
+
+  /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
+  func forward(
+    _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, into g: Matrix
+  ) {
+    let tiles = span.tiles
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      BLAS.multiplyTransposed(x[rows: rows], w.query, into: a.queries[rows: rows])
+      BLAS.multiplyTransposed(x[rows: rows], w.key, into: tables.keys[rows: rows])
+      BLAS.multiplyTransposed(x[rows: rows], w.value, into: tables.values[rows: rows])
+      turn(a.queries[rows: rows], positions: rows, direction: 1)
+      turn(tables.keys[rows: rows], positions: rows, direction: 1)
+    }
+    team.run(sizes.heads * tiles.count) { task, lane in
+      let columns = head(task % sizes.heads)
+      // The last rows see most, so they come first: the lanes then end together.
+      let rows = tiles[tiles.count - 1 - task / sizes.heads]
+      let sight = sight(rows, span)
+      let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: sight.columns)
+      let seen = 0..<sight.columns
+      BLAS.multiplyTransposed(
+        a.queries[rows: rows][columns: columns], tables.keys[rows: seen][columns: columns], into: scores_TS)
+      ress_visible_softmax(
+        Int64(rows.count), Int64(sight.columns), Int64(sight.columns), sight.first, sight.growth, scale,
+        scores_TS.pointer, a.logsums.row(rows.lowerBound) + task % sizes.heads, Int64(sizes.heads))
+      BLAS.multiply(scores_TS, tables.values[rows: seen][columns: columns], into: a.mixed[rows: rows][columns: columns])
+    }
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      g[rows: rows].copy(from: h[rows: rows])
+      BLAS.multiplyTransposed(a.mixed[rows: rows], w.output, into: g[rows: rows], adding: true)
+    }
+  }
+
+  /// dg (T, D) → dx (T, D) overwritten. The residual path is the caller's: dg is also the gradient of h.
+  func backward(
+    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, dg: Matrix, dx: Matrix,
+    _ d: BlockWeights
+  ) {
+    let tiles = span.tiles
+    let all = 0..<span.rows.count
+    addWeightGradient(dg[rows: all], a.mixed[rows: all], into: d.output, team)
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      BLAS.multiply(dg[rows: rows], w.output, into: dmixed[rows: rows])
+      dkeys[rows: rows].clear()
+      dvalues[rows: rows].clear()
+      for row in rows {
+        for head in 0..<sizes.heads {
+          let at = row * sizes.width + head * sizes.headWidth
+          delta.row(row)[head] = ress_dot(Int64(sizes.headWidth), dmixed.pointer + at, a.mixed.pointer + at)
+        }
+      }
+    }
+    // A head's columns are its own, so heads run side by side and each adds to its keys tile by tile.
+    team.run(sizes.heads) { number, lane in
+      let columns = head(number)
+      for index in 0..<tiles.count {
+        let rows = tiles[index]
+        let sight = sight(rows, span)
+        let seen = 0..<sight.columns
+        let p_TS = Matrix(scores.row(lane), rows: rows.count, columns: sight.columns)
+        let dp_TS = Matrix(p_TS.pointer + Sizes.rowTile * sizes.segment, rows: rows.count, columns: sight.columns)
+        let queries_TC = a.queries[rows: rows][columns: columns]
+        let keys_SC = tables.keys[rows: seen][columns: columns]
+        let dmixed_TC = dmixed[rows: rows][columns: columns]
+        BLAS.multiplyTransposed(queries_TC, keys_SC, into: p_TS)
+        BLAS.multiplyTransposed(dmixed_TC, tables.values[rows: seen][columns: columns], into: dp_TS)
+        ress_visible_softmax_backward(
+          Int64(rows.count), Int64(sight.columns), Int64(sight.columns), sight.first, sight.growth, scale,
+          a.logsums.row(rows.lowerBound) + number, delta.row(rows.lowerBound) + number, Int64(sizes.heads),
+          p_TS.pointer,
+          dp_TS.pointer)
+        BLAS.transposeMultiply(p_TS, dmixed_TC, into: dvalues[rows: seen][columns: columns], adding: true)
+        BLAS.transposeMultiply(dp_TS, queries_TC, into: dkeys[rows: seen][columns: columns], adding: true)
+        BLAS.multiply(dp_TS, keys_SC, into: dqueries[rows: rows][columns: columns])
+      }
+    }
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      turn(dqueries[rows: rows], positions: rows, direction: -1)
+      turn(dkeys[rows: rows], positions: rows, direction: -1)
+      BLAS.multiply(dqueries[rows: rows], w.query, into: dx[rows: rows])
+      BLAS.multiply(dkeys[rows: rows], w.key, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dvalues[rows: rows], w.value, into: dx[rows: rows], adding: true)
+    }
+    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query, team)
+    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key, team)
+    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value, team)
+  }
+}

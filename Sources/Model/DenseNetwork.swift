@@ -1,0 +1,51 @@
+// The SwiGLU network that every token passes, held by every worker: the shared expert beside the routed ones, or the dense
+// network in place of all of them. arXiv 2002.05202.
+
+import CKernels
+import Kernels
+
+package struct DenseNetwork {
+  private let team: Team
+  private let width: Int
+  /// By lane (tile, F): the hidden rows of a forward.
+  private let laneHidden: Matrix
+  /// (T, F) hidden rows and their gradient, (T, 2F) of gate and up.
+  private let hidden, dhidden, dgateUp: Matrix
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.team = team
+    width = sizes.model.denseWidth
+    laneHidden = arena.matrix(team.laneCount, Sizes.rowTile * width)
+    hidden = arena.matrix(sizes.segment, width)
+    dhidden = arena.matrix(sizes.segment, width)
+    dgateUp = arena.matrix(sizes.segment, 2 * width)
+  }
+
+  /// A tile of y (N, D) → gateUp (N, 2F), and h (N, D) += down · (silu(gate · y) ⊙ (up · y)).
+  func forward(_ y: Matrix, lane: Int, _ w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
+    let hidden_NF = Matrix(laneHidden.row(lane), rows: y.rows, columns: width)
+    BLAS.multiplyTransposed(y, w.gateUp, into: gateUp)
+    ress_swiglu_forward(Int64(y.rows), Int64(width), gateUp.pointer, hidden_NF.pointer)
+    BLAS.multiplyTransposed(hidden_NF, w.down, into: h, adding: true)
+  }
+
+  /// The weights' gradients (+=) from dout (T, D), and that of gate and up, which `backwardInput` takes on.
+  func backward(_ span: Span, y: Matrix, _ w: ExpertWeights, gateUp: Matrix, dout: Matrix, _ d: ExpertWeights) {
+    let tiles = span.tiles
+    let all = 0..<span.rows.count
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      let first = rows.lowerBound
+      BLAS.multiply(dout[rows: rows], w.down, into: dhidden[rows: rows])
+      ress_swiglu_backward(
+        Int64(rows.count), Int64(width), gateUp.row(first), dhidden.row(first), dgateUp.row(first), hidden.row(first))
+    }
+    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down, team)
+    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp, team)
+  }
+
+  /// dy (N, D) of a tile's rows, overwritten.
+  func backwardInput(_ rows: Range<Int>, _ w: ExpertWeights, into dy: Matrix) {
+    BLAS.multiply(dgateUp[rows: rows], w.gateUp, into: dy)
+  }
+}

@@ -1,0 +1,270 @@
+// The model on one sequence: forward over its segments, then backward from the last to the first, through the memory that links
+// them.
+//
+// Where memory is short the forward keeps only the memory at each segment's start and computes a segment again in the
+// backward. Both ways give the same bits: they run the same products in the same order.
+
+import CKernels
+import Configuration
+import Kernels
+
+package final class SequenceModel {
+  package let sizes: Sizes
+  private let segment: Segment
+  private let head: any OutputHead
+  private let tables: SequenceTables
+  private let exchange: any ExpertExchange
+  /// One a segment, or a single one that every segment uses in turn.
+  private let activations: [SegmentActivations]
+  /// The memory: current (M, D), its gradient (M, D), and as it stood at each segment's start.
+  private let memory, dmemory: Matrix
+  private let memoryAtStart: [Matrix]
+  /// (T, D) gradient of H.
+  private let dh: Matrix
+  /// Gradient of the balance loss with respect to a token's P, (K, E).
+  private let balance: Matrix
+  private let routing: RoutingSums
+  /// Task loss of each segment, added in their order.
+  private let taskLosses: DoubleBuffer
+  private let maximumTokens: Int
+  private let arena: Arena
+
+  /// Whether the backward computes each segment's forward again.
+  package let recomputes: Bool
+  package var byteCount: Int { activationByteCount + tables.byteCount }
+  /// Bytes of activations and scratch, without the tables of keys and values, which are a file when segments are
+  /// computed again.
+  package var activationByteCount: Int { arena.byteCount }
+
+  /// - Parameters:
+  ///   - maximumTokens: longest sequence, in inputs.
+  ///   - memoryLimit: bytes that activations may take before `recompute: auto` gives them up.
+  package init(
+    _ sizes: Sizes, maximumTokens: Int, recompute: Recompute, memoryLimit: Int, team: Team, exchange: any ExpertExchange
+  ) {
+    precondition(
+      !sizes.model.isTransformer || maximumTokens <= sizes.segment, "the baseline reads a sequence as one segment")
+    self.sizes = sizes
+    self.exchange = exchange
+    self.maximumTokens = maximumTokens
+    let segments = max(1, (maximumTokens + sizes.segment - 1) / sizes.segment)
+    let one = Arena.measure { _ = SegmentActivations($0, sizes) }
+    switch recompute {
+    case .always: recomputes = segments > 1
+    case .never: recomputes = false
+    case .auto: recomputes = segments > 1 && one * segments > memoryLimit
+    }
+    let slots = recomputes ? 1 : segments
+    let (arena, parts) = Arena.build { arena in
+      (
+        segment: Segment(arena, sizes, team), head: sizes.outputHead(arena, team, maximumTokens: maximumTokens),
+        activations: (0..<slots).map { _ in SegmentActivations(arena, sizes) },
+        memory: arena.matrix(sizes.slots, sizes.width), dmemory: arena.matrix(sizes.slots, sizes.width),
+        starts: (0..<segments).map { _ in arena.matrix(sizes.slots, sizes.width) },
+        dh: arena.matrix(sizes.segment, sizes.width), balance: arena.matrix(sizes.steps, sizes.experts)
+      )
+    }
+    self.arena = arena
+    segment = parts.segment
+    head = parts.head
+    activations = parts.activations
+    memory = parts.memory
+    dmemory = parts.dmemory
+    memoryAtStart = parts.starts
+    dh = parts.dh
+    balance = parts.balance
+    routing = RoutingSums(sizes)
+    taskLosses = DoubleBuffer(segments)
+    tables = SequenceTables(sizes, wholeSequence: maximumTokens, backing: recomputes ? .file : .memory)
+  }
+
+  /// Adds the sequence's gradient to `d`, and to `report` its losses and the tokens each expert got over all steps.
+  /// `targets` are the head's (docs/model.md); a negative one counts nothing.
+  package func train(
+    tokens: UnsafeBufferPointer<Int32>, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    scales: LossScales, bpttSegments: Int?, gradient d: Weights, report: inout SequenceReport
+  ) throws {
+    precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
+    let segments = segmentCount(tokens.count)
+    try forward(tokens, unit: unit, sequence: sequence, w, keepAll: !recomputes, keepLast: true, &report) { index, a in
+      let span = span(index, of: tokens.count)
+      head.read(a.last, start: span.start, rowCount: span.rows.count, w)
+    }
+    routing.setBalance(balance, tokens: tokens.count, scale: scales.balance, sizes)
+    report.losses.task += head.sequence(
+      memory: memory, targets: targets, tokenCount: tokens.count, w, scale: scales.task, dmemory: dmemory, gradient: d)
+    for index in (0..<segments).reversed() {
+      let span = span(index, of: tokens.count)
+      let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
+      let a = activations[recomputes ? 0 : index]
+      let first = tokens.baseAddress! + span.start
+      if recomputes && index != segments - 1 {
+        memory.copy(from: memoryAtStart[index])
+        segment.begin(memory: memory, w, a)
+        try segment.forward(first, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
+        segment.end(rowCount: span.rows.count, memory: memory, w, a)
+      }
+      taskLosses.pointer[index] = head.segment(
+        a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh,
+        gradient: d)
+      try segment.backward(
+        first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
+        d)
+      if let bpttSegments, index > 0, index % bpttSegments == 0 { dmemory.clear() }
+    }
+    if sizes.slots > 0 {
+      ress_add(Int64(dmemory.count), dmemory.pointer, d.memoryInitial.pointer)
+      segment.step.memory.finishBackward(w, d)
+    }
+    for index in 0..<segments { report.losses.task += taskLosses.pointer[index] }
+    report.count(targets)
+  }
+
+  /// Losses of a sequence, without gradients, added to `report`.
+  package func evaluate(
+    tokens: UnsafeBufferPointer<Int32>, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    report: inout SequenceReport
+  ) throws {
+    precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
+    try forward(tokens, unit: unit, sequence: sequence, w, keepAll: false, keepLast: false, &report) { index, a in
+      let span = span(index, of: tokens.count)
+      head.read(a.last, start: span.start, rowCount: span.rows.count, w)
+      taskLosses.pointer[index] = head.segment(
+        a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh, gradient: nil)
+    }
+    report.losses.task += head.sequence(
+      memory: memory, targets: targets, tokenCount: tokens.count, w, scale: 0, dmemory: dmemory, gradient: nil)
+    for index in 0..<segmentCount(tokens.count) { report.losses.task += taskLosses.pointer[index] }
+    report.count(targets)
+  }
+
+  /// Every logit of a sequence, (`Sizes.logitRows`, classes); training never holds them all.
+  package func logits(tokens: UnsafeBufferPointer<Int32>, _ w: Weights, into out: Matrix) throws {
+    var report = SequenceReport(sizes)
+    try forward(tokens, unit: 0, sequence: 0, w, keepAll: false, keepLast: false, &report) { index, a in
+      let span = span(index, of: tokens.count)
+      head.writeLogits(a.last, start: span.start, rowCount: span.rows.count, w, into: out)
+    }
+    head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
+  }
+
+  /// The memory as the last sequence left it, (M, D).
+  package var finalMemory: Matrix { memory }
+
+  private func segmentCount(_ tokenCount: Int) -> Int { (tokenCount + sizes.segment - 1) / sizes.segment }
+
+  private func span(_ index: Int, of tokenCount: Int) -> Span {
+    let start = index * sizes.segment
+    return tables.span(segment: index, start: start, rows: min(sizes.segment, tokenCount - start))
+  }
+
+  /// The forward over all segments. The losses other than the task's are counted here, once, so that a segment
+  /// computed again counts nothing.
+  private func forward(
+    _ tokens: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights, keepAll: Bool, keepLast: Bool,
+    _ report: inout SequenceReport, segmentDone: (Int, SegmentActivations) -> Void
+  ) throws {
+    precondition(
+      tokens.count > 0 && tokens.count <= maximumTokens, "\(tokens.count) tokens, room for \(maximumTokens)")
+    routing.begin()
+    if sizes.slots > 0 {
+      memory.copy(from: w.memoryInitial)
+      segment.step.memory.begin(w)
+    }
+    let segments = segmentCount(tokens.count)
+    for index in 0..<segments {
+      let span = span(index, of: tokens.count)
+      let a = activations[recomputes ? 0 : index]
+      let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
+      if sizes.slots > 0 { memoryAtStart[index].copy(from: memory) }
+      segment.begin(memory: memory, w, a)
+      try segment.forward(
+        tokens.baseAddress! + span.start, site, span, tables, memory: memory, w, a, exchange: exchange,
+        keep: keepAll || keepLast && index == segments - 1)
+      segment.end(rowCount: span.rows.count, memory: memory, w, a)
+      for t in 0..<sizes.steps {
+        if t > 0, case .sparse(let sparse, _) = segment.step.attention, let graph = a.steps[t].graph,
+          let previous = a.steps[t - 1].graph
+        {
+          report.losses.smooth += sparse.smoothness(span, graph, previous: previous)
+        }
+        if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report.losses) }
+      }
+      segmentDone(index, a)
+    }
+    routing.finish(tokens: tokens.count, sizes, &report)
+    report.losses.tokens += tokens.count
+  }
+}
+
+/// What sequences add to the batch: their losses, and the tokens each expert of the model got over all steps.
+package struct SequenceReport: Equatable, Sendable {
+  package var losses = LossSums()
+  package var loads: [Int]
+
+  package init(losses: LossSums, loads: [Int]) {
+    self.losses = losses
+    self.loads = loads
+  }
+
+  package init(_ sizes: Sizes) { loads = Array(repeating: 0, count: sizes.model.expertCount) }
+
+  fileprivate mutating func count(_ targets: UnsafeBufferPointer<Int32>) {
+    for target in targets where target >= 0 { losses.targets += 1 }
+  }
+}
+
+/// How one sequence's tokens were routed, by step.
+private final class RoutingSums {
+  private let steps, experts: Int
+  /// Assignments and the sum of P, (K, E).
+  private let counts: UnsafeMutablePointer<Int>
+  private let probabilities: DoubleBuffer
+
+  init(_ sizes: Sizes) {
+    steps = sizes.steps
+    experts = sizes.experts
+    counts = .allocate(capacity: max(1, steps * experts))
+    probabilities = DoubleBuffer(steps * experts)
+  }
+
+  deinit { counts.deallocate() }
+
+  func begin() {
+    counts.update(repeating: 0, count: steps * experts)
+    probabilities.pointer.update(repeating: 0, count: steps * experts)
+  }
+
+  func add(_ a: ExpertLayer.Activations, step: Int, _ rows: Range<Int>, _ losses: inout LossSums) {
+    let counts_E = counts + step * experts
+    let probabilities_E = probabilities.pointer + step * experts
+    for row in rows {
+      let logsum = Double(a.logsums[row])
+      losses.routerZ += logsum * logsum
+      let row_E = a.probabilities.row(row)
+      for expert in 0..<experts { probabilities_E[expert] += Double(row_E[expert]) }
+    }
+    for expert in 0..<experts { counts_E[expert] += Int(a.counts[expert]) }
+  }
+
+  func finish(tokens: Int, _ sizes: Sizes, _ report: inout SequenceReport) {
+    for t in 0..<steps {
+      for expert in 0..<experts {
+        let count = counts[t * experts + expert]
+        report.loads[sizes.block(t) * experts + expert] += count
+        // tokens · E · f · P with f = count / (A · tokens) and P = Σ probabilities / tokens.
+        report.losses.balance +=
+          Double(experts) * Double(count) * probabilities.pointer[t * experts + expert] / Double(sizes.active * tokens)
+      }
+    }
+  }
+
+  /// balance (K, E) = scale · f, f the share of assignments.
+  func setBalance(_ balance: Matrix, tokens: Int, scale: Real, _ sizes: Sizes) {
+    for t in 0..<steps {
+      for expert in 0..<experts {
+        balance.row(t)[expert] = scale * Real(Double(counts[t * experts + expert]) / Double(sizes.active * tokens))
+      }
+    }
+  }
+}

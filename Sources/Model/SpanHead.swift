@@ -1,0 +1,65 @@
+// Where an answer starts and where it ends: two logits a token, norm(Hᴷ; final_norm) headᵀ, each a softmax over all the
+// sequence's tokens. Two numbers a token are kept from the forward, so the loss needs no segment's activations again.
+
+import CKernels
+import Kernels
+
+package struct SpanHead: OutputHead {
+  private let sizes: Sizes
+  /// Logits of the whole sequence, and then their gradient: start's row and end's, (2, tokens).
+  private let logits: Matrix
+  /// A segment's normed rows and their gradient (T, D), 1/rms (T).
+  private let normed, dnormed: Matrix
+  private let rstd: RealPointer
+
+  package let classes = 2
+
+  init(_ arena: Arena, _ sizes: Sizes, maximumTokens: Int) {
+    self.sizes = sizes
+    logits = arena.matrix(2, maximumTokens)
+    normed = arena.matrix(sizes.segment, sizes.width)
+    dnormed = arena.matrix(sizes.segment, sizes.width)
+    rstd = arena.reals(sizes.segment)
+  }
+
+  /// The segment's two rows of logits, (2, rows).
+  package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
+    ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
+    BLAS.multiplyTransposed(w.head, normed[rows: 0..<rowCount], into: logits[columns: start..<start + rowCount])
+  }
+
+  package func sequence(
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    dmemory.clear()
+    return (0..<2).reduce(0) { total, border in
+      total
+        + ress_cross_entropy(
+          1, Int64(tokenCount), logits.row(border), targets.baseAddress! + border, d == nil ? 0 : scale)
+    }
+  }
+
+  package func segment(
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    guard let d else { return 0 }
+    let width = Int64(sizes.width)
+    let dlogits_2T = logits[columns: start..<start + rowCount]
+    ress_rmsnorm_forward(Int64(rowCount), width, h.pointer, w.finalNorm, normed.pointer, rstd)
+    BLAS.transposeMultiply(dlogits_2T, w.head, into: dnormed[rows: 0..<rowCount])
+    BLAS.multiply(dlogits_2T, normed[rows: 0..<rowCount], into: d.head, adding: true)
+    dh.clear()
+    ress_rmsnorm_backward(
+      Int64(rowCount), width, h.pointer, w.finalNorm, rstd, dnormed.pointer, dh.pointer, d.finalNorm)
+    return 0
+  }
+
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
+    ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
+    BLAS.multiplyTransposed(normed[rows: 0..<rowCount], w.head, into: out[rows: start..<start + rowCount])
+  }
+
+  package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}
+}

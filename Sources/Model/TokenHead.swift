@@ -1,0 +1,95 @@
+// A prediction at every token: the next token, with the embedding as output map, or a class. logits = norm(Hᴷ; final_norm) mapᵀ.
+// Logits exist for a chunk of rows at a time; forward and backward are one pass, because nothing else reads the last H.
+
+import CKernels
+import Configuration
+import Kernels
+
+package struct TokenHead: OutputHead {
+  private let sizes: Sizes
+  private let team: Team
+  /// One chunk: normed rows and their gradient (chunk, D), logits (chunk, V).
+  private let normed, dnormed, logits: Matrix
+  private let rstd: RealPointer
+  private let gainPartials: Matrix
+  private let losses: DoubleBuffer
+
+  /// Rows whose logits exist at once, and the rows of one task.
+  private static let chunk = 128
+  private static let tile = 32
+  private static var tilesPerChunk: Int { chunk / tile }
+
+  package var classes: Int { sizes.logitColumns }
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.sizes = sizes
+    self.team = team
+    normed = arena.matrix(TokenHead.chunk, sizes.width)
+    dnormed = arena.matrix(TokenHead.chunk, sizes.width)
+    logits = arena.matrix(TokenHead.chunk, sizes.logitColumns)
+    rstd = arena.reals(TokenHead.chunk)
+    gainPartials = arena.matrix(TokenHead.tilesPerChunk, sizes.width)
+    losses = DoubleBuffer(TokenHead.tilesPerChunk)
+  }
+
+  private func map(_ w: Weights) -> Matrix { sizes.model.head == .lm ? w.embed : w.head }
+
+  package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {}
+
+  package func sequence(
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    dmemory.clear()
+    return 0
+  }
+
+  /// Cross-entropy sum of the rows' targets (a negative one counts nothing).
+  package func segment(
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    gradient d: Weights?
+  ) -> Double {
+    var total = 0.0
+    let width = Int64(sizes.width)
+    let targets = targets.baseAddress! + start
+    let map = map(w)
+    for first in stride(from: 0, to: rowCount, by: TokenHead.chunk) {
+      let chunk = min(TokenHead.chunk, rowCount - first)
+      let tiles = Tiles(of: chunk, size: TokenHead.tile)
+      team.run(tiles.count) { task, _ in
+        let rows = tiles[task]
+        let row = first + rows.lowerBound
+        let count = Int64(rows.count)
+        ress_rmsnorm_forward(count, width, h.row(row), w.finalNorm, normed.row(rows.lowerBound), rstd + rows.lowerBound)
+        BLAS.multiplyTransposed(normed[rows: rows], map, into: logits[rows: rows])
+        losses.pointer[task] = ress_cross_entropy(
+          count, Int64(classes), logits.row(rows.lowerBound), targets + row, d == nil ? 0 : scale)
+        guard d != nil else { return }
+        BLAS.multiply(logits[rows: rows], map, into: dnormed[rows: rows])
+        gainPartials.row(task).update(repeating: 0, count: sizes.width)
+        dh.row(row).update(repeating: 0, count: rows.count * sizes.width)
+        ress_rmsnorm_backward(
+          count, width, h.row(row), w.finalNorm, rstd + rows.lowerBound, dnormed.row(rows.lowerBound), dh.row(row),
+          gainPartials.row(task))
+      }
+      for task in 0..<tiles.count { total += losses.pointer[task] }
+      if let d {
+        ress_sum_rows(Int64(tiles.count), width, gainPartials.pointer, d.finalNorm)
+        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d), team)
+      }
+    }
+    return total
+  }
+
+  /// Logits of one row, (V).
+  func logits(_ h: Matrix, row: Int, _ w: Weights, into out: Matrix) {
+    ress_rmsnorm_forward(1, Int64(sizes.width), h.row(row), w.finalNorm, normed.pointer, rstd)
+    BLAS.multiplyTransposed(normed[rows: 0..<1], map(w), into: out)
+  }
+
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
+    for row in 0..<rowCount { logits(h, row: row, w, into: out[rows: start + row..<start + row + 1]) }
+  }
+
+  package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}
+}
