@@ -63,6 +63,11 @@ let system: [Target] = [
       "Configuration", "CHDF5", "CZeroMQ",
     ],
     swiftSettings: swiftSettings),
+  // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
+  .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
+  .executableTarget(
+    name: "ress-bench", dependencies: ["CAllocations", "Training", "Model", "Kernels", "Configuration"],
+    path: "Benchmarks/Steps", swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5"]),
   tests("Training", ["Training", "Model", "Configuration"]),

@@ -143,6 +143,9 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "threads", .whole(\.cluster.threads, 0...4_096), "Threads a worker; 0 shares the machine's cores."),
       ConfigurationField(
+        "profile_steps", .whole(\.cluster.profileSteps, 0...1_000),
+        "Steps whose time is taken down by part, into RUN/profile; 0: none."),
+      ConfigurationField(
         "patience_seconds", .real(\.cluster.patienceSeconds, .between(0.1, 3_600)),
         "Silence after which a worker or coordinator counts as lost."),
     ])

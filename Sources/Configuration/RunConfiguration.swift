@@ -161,6 +161,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var workers = 1
   /// Threads a worker computes with; 0 shares the machine's cores among its workers. Never changes a number.
   package var threads = 0
+  /// Steps whose time is taken down, part by part, from the sixth of a generation on; 0: none. Never changes a number.
+  package var profileSteps = 0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
 

@@ -20,17 +20,41 @@ package final class PooledBuffer {
 
 /// Free buffers by size class. One thread uses a pool.
 package final class BufferPool {
-  private var free: [Int: [PooledBuffer]] = [:]
+  private struct Shelf {
+    let capacity: Int
+    var buffers: [PooledBuffer] = []
+
+    init(capacity: Int) {
+      self.capacity = capacity
+      buffers.reserveCapacity(32)
+    }
+  }
+  /// Ascending by capacity.
+  private var shelves: [Shelf] = []
 
   package init() {}
 
-  /// At least `count` values, uninitialised.
+  /// At least `count` values, uninitialised: from the shelf of its size, or the next ones up to twice as large.
   package func take(_ count: Int) -> PooledBuffer {
     let capacity = BufferPool.sizeClass(count)
-    return free[capacity]?.popLast() ?? PooledBuffer(capacity: capacity)
+    var place = shelf(capacity)
+    while place < shelves.count, shelves[place].capacity <= 2 * capacity {
+      if let buffer = shelves[place].buffers.popLast() { return buffer }
+      place += 1
+    }
+    return PooledBuffer(capacity: capacity)
   }
 
-  package func give(_ buffer: PooledBuffer) { free[buffer.capacity, default: []].append(buffer) }
+  package func give(_ buffer: PooledBuffer) {
+    let place = shelf(buffer.capacity)
+    if place == shelves.count || shelves[place].capacity != buffer.capacity {
+      shelves.insert(Shelf(capacity: buffer.capacity), at: place)
+    }
+    shelves[place].buffers.append(buffer)
+  }
+
+  /// The first shelf of at least that capacity.
+  private func shelf(_ capacity: Int) -> Int { shelves.firstIndex { $0.capacity >= capacity } ?? shelves.count }
 
   /// Four classes an octave: at most a fifth of a buffer lies idle.
   static func sizeClass(_ count: Int) -> Int {

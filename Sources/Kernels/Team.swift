@@ -1,6 +1,7 @@
 // The threads of one worker. Work comes as numbered tasks whose content does not depend on how many threads there are;
 // which thread takes which task is left to chance, because no result depends on it.
 
+import CKernels
 import Synchronization
 
 #if canImport(Glibc)
@@ -18,6 +19,20 @@ package final class Team: @unchecked Sendable {
   package let laneCount: Int
   private let bench: Bench
   private var threads: [pthread_t] = []
+
+  /// Takes down where the time goes while it is set. Set it between regions.
+  package var profile: Profile? {
+    get { bench.profile }
+    set { bench.profile = newValue }
+  }
+
+  /// Runs `body`, and with a profile takes down how long.
+  package func measure<Result, Failure: Error>(
+    _ part: ProfilePart, _ direction: ProfileDirection = .neither, _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    guard let profile = bench.profile else { return try body() }
+    return try profile.measure(part, direction, body)
+  }
 
   package init(laneCount: Int) {
     self.laneCount = max(1, laneCount)
@@ -62,7 +77,9 @@ private final class Bench: @unchecked Sendable {
   private let ending = Atomic<Bool>(false)
   // Written by the caller before `region` moves on, read by the lanes after they saw it move.
   private var taskCount = 0
-  private var body: UnsafePointer<Team.Task>?
+  var profile: Profile?
+  private var others = 0
+  private let lent: UnsafeMutablePointer<ress_closure>
 
   /// How long an idle lane looks for the next region before it sleeps: regions of one step follow each other in
   /// microseconds, while a sleeping thread takes some 50 µs to wake.
@@ -71,6 +88,8 @@ private final class Bench: @unchecked Sendable {
   init() {
     mutex = .allocate(capacity: 1)
     wake = .allocate(capacity: 1)
+    lent = .allocate(capacity: 1)
+    lent.initialize(to: ress_closure())
     pthread_mutex_init(mutex, nil)
     pthread_cond_init(wake, nil)
   }
@@ -79,6 +98,7 @@ private final class Bench: @unchecked Sendable {
     pthread_cond_destroy(wake)
     pthread_mutex_destroy(mutex)
     wake.deallocate()
+    lent.deallocate()
     mutex.deallocate()
   }
 
@@ -90,33 +110,34 @@ private final class Bench: @unchecked Sendable {
   }
 
   func run(_ count: Int, others: Int, _ body: Team.Task) {
-    withoutActuallyEscaping(body) { escaping in
-      withUnsafePointer(to: escaping) { pointer in
-        self.body = pointer
-        taskCount = count
-        nextTask.store(0, ordering: .relaxed)
-        working.store(others, ordering: .relaxed)
-        pthread_mutex_lock(mutex)
-        region.wrappingAdd(1, ordering: .releasing)
-        pthread_cond_broadcast(wake)
-        pthread_mutex_unlock(mutex)
-        take(lane: 0)
-        var spins = 0
-        while working.load(ordering: .acquiring) > 0 {
-          spins += 1
-          if spins > Bench.spinCount { sched_yield() }
-        }
-        self.body = nil
-      }
+    taskCount = count
+    self.others = others
+    // A region allocates nothing: withoutActuallyEscaping would box the closure.
+    lend(
+      body, lent, { Unmanaged<Bench>.fromOpaque($0!).takeUnretainedValue().runLent() },
+      Unmanaged.passUnretained(self).toOpaque())
+  }
+
+  private func runLent() {
+    nextTask.store(0, ordering: .relaxed)
+    working.store(others, ordering: .relaxed)
+    pthread_mutex_lock(mutex)
+    region.wrappingAdd(1, ordering: .releasing)
+    pthread_cond_broadcast(wake)
+    pthread_mutex_unlock(mutex)
+    take(lane: 0)
+    var spins = 0
+    while working.load(ordering: .acquiring) > 0 {
+      spins += 1
+      if spins > Bench.spinCount { sched_yield() }
     }
   }
 
   private func take(lane: Int) {
-    let body = self.body!
     while true {
       let task = nextTask.wrappingAdd(1, ordering: .relaxed).oldValue
       if task >= taskCount { return }
-      body.pointee(task, lane)
+      ress_call_lent(lent, Int64(task), Int64(lane))
     }
   }
 
@@ -134,11 +155,24 @@ private final class Bench: @unchecked Sendable {
       }
       if ending.load(ordering: .acquiring) { return }
       seen = region.load(ordering: .acquiring)
-      take(lane: lane)
+      if let profile {
+        let begin = Profile.now()
+        take(lane: lane)
+        profile.note(lane: lane, begin: begin)
+      } else {
+        take(lane: lane)
+      }
       working.wrappingSubtract(1, ordering: .releasing)
     }
   }
 }
+
+/// Puts the closure's two words into `place`, calls `during(context)`, and takes them away: CKernels/team.c.
+@_silgen_name("ress_lend")
+private func lend(
+  _ body: Team.Task, _ place: UnsafeMutablePointer<ress_closure>,
+  _ during: @convention(c) (UnsafeMutableRawPointer?) -> Void,
+  _ context: UnsafeMutableRawPointer)
 
 /// Where a lane sits.
 private final class Seat {

@@ -90,9 +90,11 @@ package struct ExpertLayer {
           Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.y.row(rows.lowerBound),
           a.places + rows.lowerBound * sizes.active, sent.pointer)
       }
-      try exchange.forward(
-        site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), rows: sent[rows: 0..<rowCount],
-        into: a.outputs[rows: 0..<rowCount], keep: keep)
+      try team.measure(.experts, .forward) {
+        try exchange.forward(
+          site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), rows: sent[rows: 0..<rowCount],
+          into: a.outputs[rows: 0..<rowCount], keep: keep)
+      }
     }
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
@@ -126,9 +128,11 @@ package struct ExpertLayer {
           a.places + first * sizes.active,
           a.weights.row(first), dh.row(first), dweights.row(first), sent.pointer)
       }
-      try exchange.backward(
-        site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), dout: sent[rows: 0..<rowCount],
-        into: received[rows: 0..<rowCount])
+      try team.measure(.experts, .backward) {
+        try exchange.backward(
+          site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), dout: sent[rows: 0..<rowCount],
+          into: received[rows: 0..<rowCount])
+      }
     }
     if let dense, let network = w.dense, let gradient = d.dense {
       dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, gradient)

@@ -16,22 +16,25 @@ package final class LocalExperts: ExpertExchange {
   private let expertWidth: Int
   private let blockCount: Int
   private let parameters: ParameterBuffer
-  private let team: Team
+  package let team: Team
   private let pool = BufferPool()
-  private var kept: [ExpertCall: Kept] = [:]
+  private var kept: [ExpertSite: Kept] = [:]
   private var gradients: [UnitExpert: PooledBuffer] = [:]
   /// By lane: hidden rows, their gradient, and the gradient of gate and up. (F + F + 2F) · rows
   private var scratch: [PooledBuffer?]
+  /// Of the call in hand, a piece each; a steady step need not make the list again.
+  private var gradientBlocks: [GradientBlock] = []
 
-  private struct ExpertCall: Hashable {
-    var site: ExpertSite
-    var expert: Int
-  }
   private struct UnitExpert: Hashable {
     var unit: Int
     var expert: Int
   }
-  /// Input rows (N, D) and gate-up products (N, 2F) of one forward call.
+  /// A fresh block holds nothing yet: the first product overwrites it.
+  private struct GradientBlock {
+    var buffer: PooledBuffer
+    var isFresh: Bool
+  }
+  /// Input rows (N, D) and gate-up products (N, 2F) of all pieces of one forward call, side by side.
   private struct Kept {
     var buffer: PooledBuffer
     var rows: Int
@@ -49,42 +52,36 @@ package final class LocalExperts: ExpertExchange {
 
   /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece, one task an expert.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
-    let buffers = pieces.map { pool.take($0.rows.count * (width + 2 * expertWidth)) }
+    let rowCount = LocalExperts.rowCount(pieces)
+    let buffer = pool.take(rowCount * (width + 2 * expertWidth))
     reserveScratch(pieces)
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let w = weights(piece.expert)
-      let (rows_ND, gateUp_N2F) = parts(buffers[task], rows: piece.rows.count)
+      let (rows_ND, gateUp_N2F) = parts(buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: piece.rows.count, columns: expertWidth)
       rows_ND.copy(from: rows[rows: piece.rows])
       BLAS.multiplyTransposed(rows_ND, w.gateUp, into: gateUp_N2F)
       ress_swiglu_forward(Int64(h_NF.rows), Int64(expertWidth), gateUp_N2F.pointer, h_NF.pointer)
       BLAS.multiplyTransposed(h_NF, w.down, into: out[rows: piece.rows])
     }
-    for (piece, buffer) in zip(pieces, buffers) {
-      if keep {
-        kept[ExpertCall(site: site, expert: piece.expert)] = Kept(buffer: buffer, rows: piece.rows.count)
-      } else {
-        pool.give(buffer)
-      }
-    }
+    if keep { kept[site] = Kept(buffer: buffer, rows: rowCount) } else { pool.give(buffer) }
   }
 
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
     reserveScratch(pieces)
-    let calls = pieces.map { piece in
-      guard let call = kept.removeValue(forKey: ExpertCall(site: site, expert: piece.expert)),
-        call.rows == piece.rows.count
-      else { preconditionFailure("no forward of expert \(piece.expert) at \(site) with \(piece.rows.count) rows") }
-      return call
+    let rowCount = LocalExperts.rowCount(pieces)
+    guard let call = kept.removeValue(forKey: site), call.rows == rowCount else {
+      preconditionFailure("no forward at \(site) with \(rowCount) rows")
     }
-    let gradientBuffers = pieces.map { gradientBuffer(unit: site.unit, expert: $0.expert) }
+    gradientBlocks.removeAll(keepingCapacity: true)
+    for piece in pieces { gradientBlocks.append(gradientBlock(unit: site.unit, expert: piece.expert)) }
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let count = piece.rows.count
       let w = weights(piece.expert)
-      let d = ExpertWeights(gradientBuffers[task].pointer, width: width, expertWidth: expertWidth)
-      let (rows_ND, gateUp_N2F) = parts(calls[task].buffer, rows: count)
+      let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
+      let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: count, columns: expertWidth)
       let dh_NF = Matrix(h_NF.pointer + h_NF.count, rows: count, columns: expertWidth)
       let dgateUp_N2F = Matrix(dh_NF.pointer + dh_NF.count, rows: count, columns: 2 * expertWidth)
@@ -93,19 +90,17 @@ package final class LocalExperts: ExpertExchange {
       BLAS.multiply(dout_ND, w.down, into: dh_NF)
       ress_swiglu_backward(
         Int64(count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.pointer, dgateUp_N2F.pointer, h_NF.pointer)
-      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down, adding: true)
-      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp, adding: true)
+      let adding = !gradientBlocks[task].isFresh
+      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down, adding: adding)
+      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp, adding: adding)
       BLAS.multiply(dgateUp_N2F, w.gateUp, into: drows[rows: piece.rows])
     }
-    for call in calls { pool.give(call.buffer) }
+    pool.give(call.buffer)
   }
 
-  /// Ends a unit: its gradients, one block an expert that had rows, ascending by expert. The caller gives each buffer
-  /// back with `recycle`.
-  package func takeGradients(unit: Int) -> [(expert: Int, block: PooledBuffer)] {
-    owned.compactMap { expert in
-      gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert)).map { (expert, $0) }
-    }
+  /// Ends a unit for an expert: the block of its gradients, nil if it had no rows. The caller gives it back with `recycle`.
+  package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? {
+    gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert))
   }
 
   package func recycle(_ buffer: PooledBuffer) { pool.give(buffer) }
@@ -121,24 +116,32 @@ package final class LocalExperts: ExpertExchange {
     return ExpertWeights(block, width: width, expertWidth: expertWidth)
   }
 
-  private func parts(_ buffer: PooledBuffer, rows: Int) -> (rows_ND: Matrix, gateUp_N2F: Matrix) {
-    (
-      Matrix(buffer.pointer, rows: rows, columns: width),
-      Matrix(buffer.pointer + rows * width, rows: rows, columns: 2 * expertWidth)
+  private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }
+
+  /// A piece's part of what a call of `total` rows keeps.
+  private func parts(
+    _ buffer: PooledBuffer, of total: Int, _ pieces: [ExpertPiece], _ place: Int
+  ) -> (rows_ND: Matrix, gateUp_N2F: Matrix) {
+    let first = LocalExperts.rowCount(pieces[..<place])
+    let rows = pieces[place].rows.count
+    return (
+      Matrix(buffer.pointer + first * width, rows: rows, columns: width),
+      Matrix(buffer.pointer + total * width + first * 2 * expertWidth, rows: rows, columns: 2 * expertWidth)
     )
   }
 
-  private func gradientBuffer(unit: Int, expert: Int) -> PooledBuffer {
+  private func gradientBlock(unit: Int, expert: Int) -> GradientBlock {
     let key = UnitExpert(unit: unit, expert: expert)
-    if let buffer = gradients[key] { return buffer }
+    if let buffer = gradients[key] { return GradientBlock(buffer: buffer, isFresh: false) }
     let buffer = pool.take(blockCount)
-    buffer.pointer.update(repeating: 0, count: blockCount)
     gradients[key] = buffer
-    return buffer
+    return GradientBlock(buffer: buffer, isFresh: true)
   }
 
   private func reserveScratch(_ pieces: [ExpertPiece]) {
-    let needed = 4 * expertWidth * (pieces.map(\.rows.count).max() ?? 0)
+    // Up to the next power of two: an expert's rows vary a little from call to call.
+    let rows = pieces.reduce(1) { max($0, $1.rows.count) }
+    let needed = 4 * expertWidth << (Int.bitWidth - (rows - 1).leadingZeroBitCount)
     for lane in scratch.indices where (scratch[lane]?.capacity ?? 0) < needed {
       scratch[lane].map(pool.give)
       scratch[lane] = pool.take(needed)

@@ -10,6 +10,7 @@ package struct RecurrentStep {
   let experts: ExpertLayer
   let memory: MemoryWrite
   private let sizes: Sizes
+  private let team: Team
   /// (T, D) gradient of X.
   private let dx: Matrix
 
@@ -48,6 +49,7 @@ package struct RecurrentStep {
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
+    self.team = team
     input = StepInput(arena, sizes, team)
     attention =
       sizes.model.isTransformer
@@ -69,17 +71,27 @@ package struct RecurrentStep {
     _ weights: Weights, _ a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
   ) throws {
     let w = weights.block(site.recurrence)
-    input.forward(h, step: embedding(site.recurrence, weights), span, tables, w, a.input)
+    team.measure(.input, .forward) {
+      input.forward(h, step: embedding(site.recurrence, weights), span, tables, w, a.input)
+    }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
-      graph.forward(a.input.x, span, tables, w, chosen)
-      attention.forward(a.input.x, h: h, span, tables, chosen, read, w, mixed, into: a.experts.g)
+      team.measure(.graph, .forward) { graph.forward(a.input.x, span, tables, w, chosen) }
+      team.measure(.attention, .forward) {
+        attention.forward(a.input.x, h: h, span, tables, chosen, read, w, mixed, into: a.experts.g)
+      }
     case (.dense(let attention), .dense(let mixed)):
-      attention.forward(a.input.x, h: h, span, tables, w, mixed, into: a.experts.g)
+      team.measure(.denseAttention, .forward) {
+        attention.forward(a.input.x, h: h, span, tables, w, mixed, into: a.experts.g)
+      }
     case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
     }
-    try experts.forward(site, span, w, a.experts, exchange: exchange, keep: keep, into: next)
-    if sizes.slots > 0 { memory.score(next, step: site.recurrence, span, w, a.memory) }
+    try team.measure(.feedForward, .forward) {
+      try experts.forward(site, span, w, a.experts, exchange: exchange, keep: keep, into: next)
+    }
+    if sizes.slots > 0 {
+      team.measure(.memory, .forward) { memory.score(next, step: site.recurrence, span, w, a.memory) }
+    }
   }
 
   /// dh (T, D) is the gradient of `next` on entry and of `h` on return, dmemory likewise of the memory after and before.
@@ -91,22 +103,34 @@ package struct RecurrentStep {
   ) throws {
     let (w, d) = (weights.block(site.recurrence), gradients.block(site.recurrence))
     if sizes.slots > 0 {
-      memory.backward(h: next, step: site.recurrence, span, w, a.memory, dmemory: dmemory, dh: dh, d)
+      team.measure(.memory, .backward) {
+        memory.backward(h: next, step: site.recurrence, span, w, a.memory, dmemory: dmemory, dh: dh, d)
+      }
     }
-    try experts.backward(
-      site, span, w, a.experts, exchange: exchange, zScale: scales.routerZ, balance: balance, dh: dh, d)
+    try team.measure(.feedForward, .backward) {
+      try experts.backward(
+        site, span, w, a.experts, exchange: exchange, zScale: scales.routerZ, balance: balance, dh: dh, d)
+    }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
-      attention.backward(a.input.x, span, tables, chosen, read, readGradient, w, mixed, dg: dh, dx: dx, d)
-      graph.backward(
-        a.input.x, span, tables, w, chosen, previous: previousGraph, next: nextGraph, attention: mixed,
-        dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, d)
+      team.measure(.attention, .backward) {
+        attention.backward(a.input.x, span, tables, chosen, read, readGradient, w, mixed, dg: dh, dx: dx, d)
+      }
+      team.measure(.graph, .backward) {
+        graph.backward(
+          a.input.x, span, tables, w, chosen, previous: previousGraph, next: nextGraph, attention: mixed,
+          dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, d)
+      }
     case (.dense(let attention), .dense(let mixed)):
-      attention.backward(a.input.x, span, tables, w, mixed, dg: dh, dx: dx, d)
+      team.measure(.denseAttention, .backward) {
+        attention.backward(a.input.x, span, tables, w, mixed, dg: dh, dx: dx, d)
+      }
     case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
     }
-    input.backward(
-      h, step: embedding(site.recurrence, weights), span, tables, w, a.input, dx: dx, dh: dh, d,
-      dstep: embedding(site.recurrence, gradients))
+    team.measure(.input, .backward) {
+      input.backward(
+        h, step: embedding(site.recurrence, weights), span, tables, w, a.input, dx: dx, dh: dh, d,
+        dstep: embedding(site.recurrence, gradients))
+    }
   }
 }

@@ -28,6 +28,7 @@ package struct SegmentActivations {
 
 package struct Segment {
   private let sizes: Sizes
+  private let team: Team
   let embedding: Embedding
   let read: MemoryRead
   let step: RecurrentStep
@@ -37,6 +38,7 @@ package struct Segment {
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
+    self.team = team
     embedding = Embedding(sizes: sizes)
     read = MemoryRead(arena, sizes)
     step = RecurrentStep(arena, sizes, team)
@@ -56,7 +58,9 @@ package struct Segment {
     _ w: Weights, _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
   ) throws {
     let writesEachStep = sizes.slots > 0 && !sizes.model.isCausal
-    embedding.forward(tokens, rows: span.rows, w, a.embedding, into: a.h[0])
+    team.measure(.embedding, .forward) {
+      embedding.forward(tokens, rows: span.rows, w, a.embedding, into: a.h[0])
+    }
     for t in 0..<sizes.steps {
       var site = site
       site.recurrence = t
@@ -72,7 +76,11 @@ package struct Segment {
   /// The segment's rows are complete: a causal model's memory (M, D) takes in every step's.
   func end(rowCount: Int, memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
     guard sizes.slots > 0, sizes.model.isCausal else { return }
-    for t in 0..<sizes.steps { step.memory.forward(rowCount: rowCount, w.block(t), a.steps[t].memory, memory: memory) }
+    team.measure(.memory, .forward) {
+      for t in 0..<sizes.steps {
+        step.memory.forward(rowCount: rowCount, w.block(t), a.steps[t].memory, memory: memory)
+      }
+    }
   }
 
   /// dh (T, D): gradient of Hᴷ on entry. dmemory (M, D): of the memory after the segment on entry, before it on return.
@@ -92,11 +100,15 @@ package struct Segment {
         nextGraph: t + 1 < sizes.steps ? a.steps[t + 1].graph : nil, exchange: exchange, scales: scales,
         balance: balance.row(t), dh: dh, dmemory: dmemory, d)
       guard sizes.slots > 0, sizes.readsEachStep || t == 0 else { continue }
-      read.backward(
-        w.block(t), a.read(t), readGradient, dmemory: sizes.model.isCausal ? dfound : dmemory, d.block(t))
-      readGradient.clear()
+      team.measure(.memory, .backward) {
+        read.backward(
+          w.block(t), a.read(t), readGradient, dmemory: sizes.model.isCausal ? dfound : dmemory, d.block(t))
+        readGradient.clear()
+      }
     }
     ress_add(Int64(dfound.count), dfound.pointer, dmemory.pointer)
-    embedding.backward(tokens, rows: span.rows, w, a.embedding, dh: dh, d)
+    team.measure(.embedding, .backward) {
+      embedding.backward(tokens, rows: span.rows, w, a.embedding, dh: dh, d)
+    }
   }
 }

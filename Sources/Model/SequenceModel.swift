@@ -14,6 +14,7 @@ package final class SequenceModel {
   private let head: any OutputHead
   private let tables: SequenceTables
   private let exchange: any ExpertExchange
+  private let team: Team
   /// One a segment, or a single one that every segment uses in turn.
   private let activations: [SegmentActivations]
   /// The memory: current (M, D), its gradient (M, D), and as it stood at each segment's start.
@@ -46,6 +47,7 @@ package final class SequenceModel {
       !sizes.model.isTransformer || maximumTokens <= sizes.segment, "the baseline reads a sequence as one segment")
     self.sizes = sizes
     self.exchange = exchange
+    self.team = team
     self.maximumTokens = maximumTokens
     let segments = max(1, (maximumTokens + sizes.segment - 1) / sizes.segment)
     let one = Arena.measure { _ = SegmentActivations($0, sizes) }
@@ -104,9 +106,11 @@ package final class SequenceModel {
         try segment.forward(first, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
         segment.end(rowCount: span.rows.count, memory: memory, w, a)
       }
-      taskLosses.pointer[index] = head.segment(
-        a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh,
-        gradient: d)
+      taskLosses.pointer[index] = team.measure(.head, .backward) {
+        head.segment(
+          a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh,
+          gradient: d)
+      }
       try segment.backward(
         first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
         d)
@@ -182,18 +186,23 @@ package final class SequenceModel {
         tokens.baseAddress! + span.start, site, span, tables, memory: memory, w, a, exchange: exchange,
         keep: keepAll || keepLast && index == segments - 1)
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
-      for t in 0..<sizes.steps {
-        if t > 0, case .sparse(let sparse, _) = segment.step.attention, let graph = a.steps[t].graph,
-          let previous = a.steps[t - 1].graph
-        {
-          report.losses.smooth += sparse.smoothness(span, graph, previous: previous)
-        }
-        if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report.losses) }
-      }
+      team.measure(.losses) { count(span, a, &report) }
       segmentDone(index, a)
     }
     routing.finish(tokens: tokens.count, sizes, &report)
     report.losses.tokens += tokens.count
+  }
+
+  /// What a segment's forward adds to the losses other than the task's.
+  private func count(_ span: Span, _ a: SegmentActivations, _ report: inout SequenceReport) {
+    for t in 0..<sizes.steps {
+      if t > 0, case .sparse(let sparse, _) = segment.step.attention, let graph = a.steps[t].graph,
+        let previous = a.steps[t - 1].graph
+      {
+        report.losses.smooth += sparse.smoothness(span, graph, previous: previous)
+      }
+      if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report.losses) }
+    }
   }
 }
 
@@ -205,6 +214,18 @@ package struct SequenceReport: Equatable, Sendable {
   package init(losses: LossSums, loads: [Int]) {
     self.losses = losses
     self.loads = loads
+  }
+
+  /// Takes another's values, in the memory it has.
+  package mutating func copy(_ other: SequenceReport) {
+    losses = other.losses
+    if loads.count != other.loads.count { loads = Array(repeating: 0, count: other.loads.count) }
+    for expert in loads.indices { loads[expert] = other.loads[expert] }
+  }
+
+  package mutating func clear() {
+    losses = LossSums()
+    for expert in loads.indices { loads[expert] = 0 }
   }
 
   package init(_ sizes: Sizes) { loads = Array(repeating: 0, count: sizes.model.expertCount) }

@@ -107,12 +107,8 @@ package struct StructureGraph {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       dweights[rows: rows].clear()
-      for other in [previous, next] {
-        guard let other else { continue }
-        ress_graph_smooth_backward(
-          Int64(rows.lowerBound), Int64(rows.upperBound), capacity, 2 * smoothScale, a.neighbours, a.counts,
-          a.weights.pointer, other.neighbours, other.counts, other.weights.pointer, dweights.pointer)
-      }
+      if let previous { backwardSmoothness(rows, a, against: previous, scale: smoothScale) }
+      if let next { backwardSmoothness(rows, a, against: next, scale: smoothScale) }
       ress_graph_backward(
         Int64(rows.lowerBound), Int64(rows.upperBound), capacity, rank, Int64(sizes.heads), Int64(sizes.kept), scale,
         w.structureGain, a.neighbours, a.counts, a.weights.pointer, attention.support, attention.supportCounts, dlogits,
@@ -130,6 +126,15 @@ package struct StructureGraph {
     }
     addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery, team)
     addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey, team)
+  }
+}
+
+extension StructureGraph {
+  /// dA += scale · 2 (A − A') over the graph of a neighbouring step.
+  private func backwardSmoothness(_ rows: Range<Int>, _ a: Activations, against other: Activations, scale: Real) {
+    ress_graph_smooth_backward(
+      Int64(rows.lowerBound), Int64(rows.upperBound), Int64(sizes.neighbours), 2 * scale, a.neighbours, a.counts,
+      a.weights.pointer, other.neighbours, other.counts, other.weights.pointer, dweights.pointer)
   }
 }
 

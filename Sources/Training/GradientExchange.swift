@@ -36,7 +36,7 @@ package protocol GradientExchange: AnyObject {
 
   /// From this worker's subtree sums over the dense parameters, and everyone else's: the total over the batch of the part
   /// that this worker owns, valid until the next round.
-  func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) throws -> RealPointer
+  func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer
 
   /// Element-wise sum over workers; of each element all but one worker's are 0.
   func gather(_ squares: [Double]) throws -> [Double]
@@ -49,25 +49,27 @@ package protocol GradientExchange: AnyObject {
 package final class LocalGradientExchange: GradientExchange {
   private let expertGradients: ExpertGradients
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
-  private var finished: [UnitReport?] = []
+  private var finished: [UnitReport] = []
 
   package init(_ expertGradients: ExpertGradients) { self.expertGradients = expertGradients }
 
   package func begin(_ round: Round) {
     self.round = round
-    finished = Array(repeating: nil, count: round.unitCount)
+    if finished.count != round.unitCount {
+      finished = Array(repeating: UnitReport(losses: LossSums(), loads: []), count: round.unitCount)
+    }
   }
 
   package func finish(unit: Int, _ report: UnitReport) {
-    finished[unit] = report
+    finished[unit].copy(report)
     if round.purpose == .training { expertGradients.close(unit: unit) }
   }
 
-  package func reports() -> [UnitReport] { finished.map { $0! } }
+  package func reports() -> [UnitReport] { finished }
 
-  package func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) -> RealPointer {
+  package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) -> RealPointer {
     precondition(sums.count == 1, "one worker holds the whole tree")
-    return sums[0].values.pointer
+    return sums[0].value!.pointer
   }
 
   package func gather(_ squares: [Double]) -> [Double] { squares }
@@ -78,22 +80,27 @@ package final class LocalGradientExchange: GradientExchange {
 package final class ExpertGradients {
   private let experts: LocalExperts
   private let blockCount: Int
-  private var trees: [Int: UnitTree<PooledBuffer>] = [:]
+  /// One an expert held here.
+  private var trees: [UnitTree<PooledBuffer>]
+  /// The sum of each expert of the model, nil where it lives elsewhere or no token reached it.
+  package private(set) var totals: [RealPointer?]
 
   package init(_ experts: LocalExperts, layout: ParameterLayout) {
     self.experts = experts
     blockCount = layout.expertCount
+    trees = experts.owned.map { _ in UnitTree(unitCount: 1) }
+    totals = Array(repeating: nil, count: layout.experts.count)
   }
 
   package func begin(unitCount: Int) {
-    for expert in experts.owned { trees[expert] = UnitTree(unitCount: unitCount) }
+    for place in trees.indices { trees[place].begin(unitCount: unitCount) }
   }
 
   /// No more rows of the unit will come, from whatever worker computes it.
   package func close(unit: Int) {
-    let blocks = Dictionary(uniqueKeysWithValues: experts.takeGradients(unit: unit).map { ($0.expert, $0.block) })
-    for expert in experts.owned {
-      trees[expert]!.insert(blocks[expert], at: UnitNode(level: 0, index: unit)) { left, right in
+    for (place, expert) in experts.owned.enumerated() {
+      let block = experts.takeGradient(unit: unit, expert: expert)
+      trees[place].insert(block, at: UnitNode(level: 0, index: unit)) { left, right in
         left.add(right, count: blockCount)
         experts.recycle(right)
         return left
@@ -101,15 +108,15 @@ package final class ExpertGradients {
     }
   }
 
-  /// The sums; the blocks stay valid until `recycle`.
-  package var totals: [Int: PooledBuffer] {
-    var totals: [Int: PooledBuffer] = [:]
-    for expert in experts.owned { totals[expert] = trees[expert]!.total }
-    return totals
+  /// Every unit is closed: fills `totals`, whose blocks stay valid until `recycle`.
+  package func finish() {
+    for (place, expert) in experts.owned.enumerated() { totals[expert] = trees[place].total?.pointer }
   }
 
   package func recycle() {
-    for expert in experts.owned { for (_, block) in trees[expert]!.pending { block.map(experts.recycle) } }
-    trees = [:]
+    for place in trees.indices {
+      for (_, block) in trees[place].pending { if let block { experts.recycle(block) } }
+      trees[place].begin(unitCount: 1)
+    }
   }
 }

@@ -20,7 +20,19 @@ package final class Optimizer {
     let chunks: Range<Int>
   }
 
+  /// One chunk of a tensor that is trained here.
+  private struct Piece {
+    let tensor: Owned
+    let start: Int
+    let count: Int
+    let chunk: Int
+  }
+
   package let owned: [Owned]
+  private let pieces: [Piece]
+  private let sums: DoubleBuffer
+  /// By chunk of the model.
+  private var squares: [Double]
   /// Chunks of the whole model.
   package let chunkCount: Int
   private let configuration: OptimizerConfiguration
@@ -67,6 +79,15 @@ package final class Optimizer {
     }
     self.arena = arena
     self.owned = owned
+    pieces = owned.filter(\.entry.isTrained).flatMap { tensor in
+      tensor.chunks.enumerated().map { index, chunk in
+        let start = index * Optimizer.chunkSize
+        return Piece(
+          tensor: tensor, start: start, count: min(Optimizer.chunkSize, tensor.entry.count - start), chunk: chunk)
+      }
+    }
+    squares = Array(repeating: 0, count: chunkCount)
+    sums = DoubleBuffer(pieces.count)
   }
 
   package var byteCount: Int { arena.byteCount }
@@ -75,9 +96,10 @@ package final class Optimizer {
   /// nil where no token reached it.
   package struct Gradients {
     package var dense: RealPointer
-    package var experts: [Int: RealPointer]
+    /// By expert of the model.
+    package var experts: [RealPointer?]
 
-    package init(dense: RealPointer, experts: [Int: RealPointer]) {
+    package init(dense: RealPointer, experts: [RealPointer?]) {
       self.dense = dense
       self.experts = experts
     }
@@ -90,15 +112,12 @@ package final class Optimizer {
 
   /// Sums of squares of this worker's chunks, at their places in the list of all chunks; 0 elsewhere.
   package func squares(_ gradients: Gradients) -> [Double] {
-    var squares = [Double](repeating: 0, count: chunkCount)
-    for tensor in owned where tensor.entry.isTrained {
-      guard let gradient = gradient(of: tensor, gradients) else { continue }
-      for (index, chunk) in tensor.chunks.enumerated() {
-        let start = index * Optimizer.chunkSize
-        let count = min(Optimizer.chunkSize, tensor.entry.count - start)
-        squares[chunk] = ress_sum_of_squares(Int64(count), gradient + start)
-      }
+    team.run(pieces.count) { task, _ in
+      let piece = pieces[task]
+      let gradient = gradient(of: piece.tensor, gradients)
+      sums.pointer[task] = gradient.map { ress_sum_of_squares(Int64(piece.count), $0 + piece.start) } ?? 0
     }
+    for (place, piece) in pieces.enumerated() { squares[piece.chunk] = sums.pointer[place] }
     return squares
   }
 
@@ -111,15 +130,12 @@ package final class Optimizer {
   package func update(_ gradients: Gradients, scale: Double, step: Int, rate: Double, zeros: RealPointer) {
     let c1 = 1 - power(configuration.beta1, step + 1)
     let c2 = 1 - power(configuration.beta2, step + 1)
-    let pieces = owned.filter(\.entry.isTrained).flatMap { tensor in
-      stride(from: 0, to: tensor.entry.count, by: Optimizer.chunkSize).map { (tensor, $0) }
-    }
     team.run(pieces.count) { task, _ in
-      let (tensor, start) = pieces[task]
-      let count = min(Optimizer.chunkSize, tensor.entry.count - start)
+      let (tensor, start) = (pieces[task].tensor, pieces[task].start)
       let gradient = gradient(of: tensor, gradients).map { $0 + start } ?? zeros
       ress_adamw(
-        Int64(count), tensor.values + start, tensor.first + start, tensor.second + start, gradient, Real(scale),
+        Int64(pieces[task].count), tensor.values + start, tensor.first + start, tensor.second + start, gradient,
+        Real(scale),
         Real(rate), Real(configuration.beta1), Real(configuration.beta2), Real(configuration.epsilon),
         tensor.entry.decays ? Real(configuration.weightDecay) : 0, Real(c1), Real(c2))
     }

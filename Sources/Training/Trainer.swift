@@ -58,6 +58,12 @@ package final class Trainer {
   private let zeros: ParameterZeros
   private var tokens: [Int32] = []
   private var targets: [Int32] = []
+  // What a step fills again and again, so that a steady one takes nothing from the allocator.
+  private var batch: [Int]
+  private var tree = UnitTree<PooledBuffer>(unitCount: 1)
+  private var lossTree = UnitTree<LossSums>(unitCount: 1)
+  private var report: UnitReport
+  private var loads: [Int]
   private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
 
@@ -77,6 +83,9 @@ package final class Trainer {
     guard source.sequenceCount > 0 else {
       throw TrainingError.tooFewSequences(available: 0, length: source.length, split: "train")
     }
+    batch = Array(repeating: 0, count: configuration.training.batchSequences)
+    report = UnitReport(sizes)
+    loads = Array(repeating: 0, count: configuration.model.expertCount)
     sampler = Sampler(seed: configuration.training.seed, sequenceCount: source.sequenceCount)
     team = Team(laneCount: threads)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
@@ -100,7 +109,11 @@ package final class Trainer {
 
   /// Step `step` (from 0) of the run.
   package func step(_ step: Int) throws -> StepResult {
-    let batch = batch(step)
+    try team.measure(.step) { try applied(step) }
+  }
+
+  private func applied(_ step: Int) throws -> StepResult {
+    sample(step)
     let round = try begin(step: step, .training, unitCount: plan.unitCount)
     expertGradients.begin(unitCount: plan.unitCount)
     let targetCount = batch.reduce(0) { $0 + source.targetCount(of: $1) }
@@ -108,40 +121,43 @@ package final class Trainer {
     let scales = LossScales(configuration.model, targets: targetCount, tokens: tokenCount)
 
     // Units → gradients, summed in the tree as far as this worker's units go.
-    var tree = UnitTree<PooledBuffer>(unitCount: plan.unitCount)
+    tree.begin(unitCount: plan.unitCount)
     let denseCount = parameters.layout.denseCount
     for unit in plan.myUnits {
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
-      let report = try trainUnit(unit, batch, scales, views(of: gradient.pointer))
-      tree.insert(gradient, at: UnitNode(level: 0, index: unit)) { left, right in
-        left.add(right, count: denseCount)
-        pool.give(right)
-        return left
+      try trainUnit(unit, scales, views(of: gradient.pointer))
+      team.measure(.tree) {
+        tree.insert(gradient, at: UnitNode(level: 0, index: unit)) { left, right in
+          left.add(right, count: denseCount)
+          pool.give(right)
+          return left
+        }
       }
-      try gradientExchange.finish(unit: unit, report)
+      try team.measure(.tree) { try gradientExchange.finish(unit: unit, report) }
     }
 
     // Every unit's report, the gradients this worker owns, and the global norm.
-    let reports = try gradientExchange.reports()
+    let reports = try team.measure(.waiting) { try gradientExchange.reports() }
     let losses = Losses(sum(reports), configuration.model)
-    let loads = reports.reduce(into: Array(repeating: 0, count: sizes.model.expertCount)) { total, report in
-      for expert in total.indices { total[expert] += report.loads[expert] }
-    }
-    let sums = tree.pending.map { (node: $0.node, values: $0.value!) }
-    let dense = try gradientExchange.reduce(sums)
-    let blocks = expertGradients.totals
-    let gradients = Optimizer.Gradients(dense: dense, experts: blocks.mapValues(\.pointer))
-    let squares = try gradientExchange.gather(optimizer.squares(gradients))
+    add(loadsOf: reports)
+    let dense = try team.measure(.waiting) { try gradientExchange.reduce(tree.pending) }
+    expertGradients.finish()
+    let gradients = Optimizer.Gradients(dense: dense, experts: expertGradients.totals)
+    let mine = team.measure(.optimizer) { optimizer.squares(gradients) }
+    let squares = try team.measure(.waiting) { try gradientExchange.gather(mine) }
     let norm = squares.reduce(0, +).squareRoot()
     try checkFinite(round, reports, norm: norm)
 
     // AdamW, the balancer, and the new parameters to everyone.
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
-    optimizer.update(gradients, scale: optimizer.clipScale(norm: norm), step: step, rate: rate, zeros: zeros.pointer)
-    for (_, buffer) in sums { pool.give(buffer) }
+    team.measure(.optimizer) {
+      optimizer.update(gradients, scale: optimizer.clipScale(norm: norm), step: step, rate: rate, zeros: zeros.pointer)
+    }
+    for (_, buffer) in tree.pending { if let buffer { pool.give(buffer) } }
+    tree.begin(unitCount: plan.unitCount)
     expertGradients.recycle()
-    try gradientExchange.share(parameters)
+    try team.measure(.waiting) { try gradientExchange.share(parameters) }
     balance(loads)
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
@@ -155,7 +171,7 @@ package final class Trainer {
     _ = try begin(step: step, .evaluation, unitCount: count)
     for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
       try validation.read(unit * validation.sequenceCount / count, tokens: &tokens, targets: &targets)
-      var report = UnitReport(sizes)
+      report.clear()
       try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
           try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
@@ -167,9 +183,15 @@ package final class Trainer {
   }
 
   /// The sequences of a step, in the order of the run's permutation.
-  private func batch(_ step: Int) -> [Int] {
-    let size = configuration.training.batchSequences
-    return (0..<size).map { sampler.sequence(at: step * size + $0) }
+  private func sample(_ step: Int) {
+    for place in batch.indices { batch[place] = sampler.sequence(at: step * batch.count + place) }
+  }
+
+  private func add(loadsOf reports: [UnitReport]) {
+    for expert in loads.indices {
+      loads[expert] = 0
+      for unit in reports.indices { loads[expert] += reports[unit].loads[expert] }
+    }
   }
 
   private func begin(step: Int, _ purpose: Round.Purpose, unitCount: Int) throws -> Round {
@@ -179,11 +201,14 @@ package final class Trainer {
     return round
   }
 
-  private func trainUnit(_ unit: Int, _ batch: [Int], _ scales: LossScales, _ d: Weights) throws -> UnitReport {
+  /// Adds a unit's gradients to `d`, and leaves its losses and loads in `report`.
+  private func trainUnit(_ unit: Int, _ scales: LossScales, _ d: Weights) throws {
     let perUnit = configuration.training.unitSequences
-    var report = UnitReport(sizes)
+    report.clear()
     for sequence in 0..<perUnit {
-      try source.read(batch[unit * perUnit + sequence], tokens: &tokens, targets: &targets)
+      try team.measure(.read) {
+        try source.read(batch[unit * perUnit + sequence], tokens: &tokens, targets: &targets)
+      }
       try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
           try model.train(
@@ -192,7 +217,6 @@ package final class Trainer {
         }
       }
     }
-    return report
   }
 
   /// The gradient buffers go round, so a step of a long run finds its views made.
@@ -205,11 +229,11 @@ package final class Trainer {
 
   /// In the tree, like the gradients.
   private func sum(_ reports: [UnitReport]) -> LossSums {
-    var tree = UnitTree<LossSums>(unitCount: reports.count)
-    for (unit, report) in reports.enumerated() {
-      tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
+    lossTree.begin(unitCount: reports.count)
+    for unit in reports.indices {
+      lossTree.insert(reports[unit].losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
     }
-    return tree.total!
+    return lossTree.total!
   }
 
   private func checkFinite(_ round: Round, _ reports: [UnitReport], norm: Double) throws {

@@ -22,12 +22,20 @@ package struct UnitNode: Hashable, Comparable, Sendable {
 /// Sums in the tree, as far as they can be formed from what has arrived, in whatever order it arrives. A leaf may be
 /// empty (nil): an expert that no token of the unit reached adds nothing, which is not the same bits as adding zeros.
 package struct UnitTree<Value> {
-  package let unitCount: Int
-  private var waiting: [UnitNode: Value?] = [:]
+  package private(set) var unitCount: Int
+  /// The subtree sums that could not be joined further yet, first units first.
+  package private(set) var pending: [(node: UnitNode, value: Value?)] = []
 
   package init(unitCount: Int) {
     precondition(unitCount > 0)
     self.unitCount = unitCount
+  }
+
+  /// Starts over, in the memory it has.
+  package mutating func begin(unitCount: Int) {
+    precondition(unitCount > 0)
+    self.unitCount = unitCount
+    pending.removeAll(keepingCapacity: true)
   }
 
   private var root: UnitNode {
@@ -41,27 +49,25 @@ package struct UnitTree<Value> {
     while node != root {
       let sibling = UnitNode(level: node.level, index: node.index ^ 1)
       if sibling.firstUnit < unitCount {
-        guard let other = waiting.removeValue(forKey: sibling) else { break }
+        guard let place = pending.firstIndex(where: { $0.node == sibling }) else { break }
+        let other = pending.remove(at: place).value
         let (left, right) = node.index % 2 == 0 ? (value, other) : (other, value)
         if let left, let right { value = add(left, right) } else { value = left ?? right }
       }
       node = UnitNode(level: node.level + 1, index: node.index / 2)
     }
-    precondition(waiting[node] == nil, "units at \(node) were added twice")
-    waiting[node] = .some(value)
-  }
-
-  /// The subtree sums that could not be joined further, first units first.
-  package var pending: [(node: UnitNode, value: Value?)] {
-    waiting.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+    let place = pending.firstIndex { $0.node.firstUnit >= node.firstUnit } ?? pending.count
+    precondition(
+      place == pending.count || pending[place].node.firstUnit != node.firstUnit, "units at \(node) were added twice")
+    pending.insert((node, value), at: place)
   }
 
   /// Whether every unit has arrived.
-  package var isComplete: Bool { waiting.count == 1 && waiting[root] != nil }
+  package var isComplete: Bool { pending.count == 1 && pending[0].node == root }
 
   /// The sum over all units; nil where every leaf was empty.
   package var total: Value? {
     precondition(isComplete, "the tree still waits for units")
-    return waiting[root]!
+    return pending[0].value
   }
 }

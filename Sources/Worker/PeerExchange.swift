@@ -117,7 +117,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     self.round = round
     reported = Array(repeating: nil, count: round.unitCount)
     for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
-    denseTree = UnitTree(unitCount: round.unitCount)
+    denseTree.begin(unitCount: round.unitCount)
     squares = [:]
     updates = [:]
   }
@@ -150,16 +150,17 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     return reported.map { $0! }
   }
 
-  package func reduce(_ sums: [(node: UnitNode, values: PooledBuffer)]) throws -> RealPointer {
+  package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer {
     for peer in peers {
       let part = plan.denseRanges[peer]
-      for (node, values) in sums {
+      for (node, value) in sums {
+        guard let values = value else { continue }
         let payload = Payload(copying: values.pointer + part.lowerBound, count: part.count)
         let site = ExpertSite(unit: node.index, sequence: 0, segment: node.level, recurrence: 0)
         try send(.gradient, site, rows: 1, payload, to: peer)
       }
     }
-    for (node, values) in sums { add(values.pointer + plan.myDense.lowerBound, at: node) }
+    for (node, value) in sums { if let value { add(value.pointer + plan.myDense.lowerBound, at: node) } }
     while !denseTree.isComplete { try serve(awaited: peers, in: .gradient) }
     return denseTree.total!.pointer
   }
@@ -300,7 +301,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
       return early.remove(at: index)
     }
     while true {
-      let message = try link.receive(awaited: awaited, in: phase)
+      let message = try experts.team.measure(.waiting) { try link.receive(awaited: awaited, in: phase) }
       if message.header.round == UInt64(round.number) { return message }
       guard message.header.round > UInt64(round.number) else {
         throw ExchangeError.unexpectedMessage(

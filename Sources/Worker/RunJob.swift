@@ -20,12 +20,16 @@ package final class RunJob {
   private let trainer: Trainer
   private let validation: LanguageModelSource?
   private let link: NetworkLink
+  private let profile: StepProfile
+  private let log: (String) -> Void
   private var lastNote = ContinuousClock.now
 
   /// Loads data, model and, on a resume, the state. Throws what a user can act on.
-  package init(_ assignment: Assignment, network: any WorkerChannel, log: (String) -> Void) throws {
+  package init(_ assignment: Assignment, network: any WorkerChannel, log: @escaping (String) -> Void) throws {
     self.assignment = assignment
     self.network = network
+    self.log = log
+    profile = StepProfile(assignment)
     let configuration = assignment.configuration
     let dataset = try Dataset(path: configuration.data.path)
     guard configuration.model.head == .lm else {
@@ -92,7 +96,7 @@ package final class RunJob {
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
       let begun = ContinuousClock.now
-      let result = try trainer.step(step)
+      let result = try profile.step(step, trainer, log: log)
       let done = step + 1
       if assignment.index == 0 { report(result, seconds: begun.duration(to: .now)) }
       let isLast = done == steps

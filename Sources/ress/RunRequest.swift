@@ -17,6 +17,10 @@ struct RunRequest {
         overrides.append(ConfigurationOverride(option: option, path: path, value: value))
       }
     }
+    if arguments.has("--profile") {
+      overrides.append(
+        ConfigurationOverride(option: "--profile", path: "cluster.profile_steps", value: String(Self.profiledSteps)))
+    }
     configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
     resume =
       switch arguments.text("--resume") {
@@ -25,6 +29,9 @@ struct RunRequest {
       case .some(let path): .checkpoint(path: path)
       }
   }
+
+  /// Enough for a mean, and a trace that a browser opens at once.
+  private static let profiledSteps = 20
 
   var submission: Submission { Submission(configuration: configuration, resume: resume) }
 

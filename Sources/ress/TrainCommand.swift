@@ -74,7 +74,20 @@ enum RunWatch {
       verdict.note(event)
       show(event)
     }
+    showProfiles(request, show)
     return verdict.exitCode ?? .failed
+  }
+
+  /// What the workers took down of their steps' time, where this machine sees the run's folder.
+  private static func showProfiles(_ request: RunRequest, _ show: (RunEvent) -> Void) {
+    guard request.configuration.cluster.profileSteps > 0 else { return }
+    let folder = request.folder + "/profile"
+    let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
+    for name in names where name.hasSuffix(".txt") {
+      guard let text = try? String(contentsOfFile: "\(folder)/\(name)", encoding: .utf8) else { continue }
+      show(.said(text))
+    }
+    if !names.isEmpty { show(.said("traces for chrome://tracing or ui.perfetto.dev: \(folder)/*.json")) }
   }
 
   /// The view that suits where standard output goes.

@@ -23,6 +23,67 @@ import Testing
     #expect(workers.allSatisfy { kill($0, 0) != 0 })
   }
 
+  @Test func `a profile shows each part's time, and its trace is one that viewers read`() throws {
+    let place = try Workplace()
+    let run = try place.run(["train", "run.yaml", "--workers", "2", "--profile", "--set", "training.steps=30"])
+    #expect(run.code == 0, "\(run.output)\(run.errors)")
+    for part in ["experts", "graph", "attention", "memory", "optimizer", "worker-2: steps 6–25"] {
+      #expect(run.output.contains(part), "\(part)")
+    }
+    // Shares of one worker add up to the whole.
+    let table = try String(contentsOfFile: place.path + "/checkpoints/first/profile/worker-1.txt", encoding: .utf8)
+    let shares = table.split(separator: "\n").dropFirst(2).compactMap { line -> Double? in
+      let words = line.split(separator: " ")
+      return words.last == "%" ? Double(words[words.count - 2]) : nil
+    }
+    #expect(shares.count > 8 && abs(shares.reduce(0, +) - 100) < 1)
+    let data = try Data(contentsOf: URL(filePath: place.path + "/checkpoints/first/profile/worker-1.json"))
+    let trace = try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
+    let events = try #require(trace["traceEvents"] as? [[String: Any]])
+    #expect(events.count { $0["name"] as? String == "step" && $0["ph"] as? String == "X" } == 20)
+    #expect(events.allSatisfy { ($0["dur"] as? Double ?? 0) >= 0 })
+  }
+
+  @Test func `a model is measured with another number of recurrence steps where its blocks are shared`() throws {
+    let place = try Workplace()
+    let short = ["--set", "training.steps=3", "--set", "checkpoint.every=0"]
+    #expect(try place.run(["train", "run.yaml"] + short).code == 0)
+    let losses = try ["1", "2", "5"].map { steps in
+      let measured = try place.run(["evaluate", "checkpoints/first", "--recurrence", steps, "--json"])
+      #expect(measured.code == 0, "\(measured.errors)")
+      return measured.output
+    }
+    #expect(Set(losses).count == 3)
+    #expect(try place.run(["evaluate", "checkpoints/first", "--json"]).output == losses[1])
+    let text = try place.run(["generate", "checkpoints/first", "--tokens", "5", "--recurrence", "3"])
+    #expect(text.code == 0, "\(text.errors)")
+
+    let blocks = ["--set", "model.separate_blocks=true", "--set", "run=blocks"]
+    #expect(try place.run(["train", "run.yaml"] + short + blocks).code == 0)
+    let refused = try place.run(["evaluate", "checkpoints/blocks", "--recurrence", "5"])
+    #expect(refused.code == 1 && refused.errors.contains("2 blocks of their own"), "\(refused.errors)")
+  }
+
+  @Test func `the dense baseline is trained, measured and sampled like any model, up to its context`() throws {
+    let place = try Workplace()
+    let baseline = [
+      "--set", "model.architecture=transformer", "--set", "model.segment=64", "--set", "training.steps=5",
+      "--set", "checkpoint.every=0", "--workers", "2",
+    ]
+    #expect(try place.run(["train", "run.yaml"] + baseline).code == 0)
+    #expect(try place.run(["evaluate", "checkpoints/first"]).code == 0)
+    #expect(try place.run(["generate", "checkpoints/first", "--tokens", "40"]).code == 0)
+    let long = try place.run(["generate", "checkpoints/first", "--tokens", "400"])
+    #expect(long.code == 1 && long.errors.contains("reads 64 tokens at most"), "\(long.errors)")
+  }
+
+  @Test func `text without labels cannot train a head that needs them, and says so`() throws {
+    let place = try Workplace()
+    let run = try place.run(["train", "run.yaml", "--set", "model.head=tag"])
+    #expect(
+      run.code == 1 && run.output.contains("holds text without labels, which model.head: tag needs"), "\(run.output)")
+  }
+
   @Test func `no worker outlives a command that is killed`() throws {
     let place = try Workplace()
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)

@@ -12,15 +12,17 @@ struct Finished {
 }
 
 /// The program lies beside the test bundle.
-func program() throws -> URL {
+func program(_ name: String = "ress") throws -> URL {
   let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-  return URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+  return URL(filePath: bundle).deletingLastPathComponent().appending(path: name)
 }
 
 /// Runs `ress` with these words and waits for it.
-func ress(_ words: [String], folder: URL? = nil) throws -> Finished {
+func ress(_ words: [String], folder: URL? = nil) throws -> Finished { try run("ress", words, folder: folder) }
+
+func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finished {
   let process = Process()
-  process.executableURL = try program()
+  process.executableURL = try program(name)
   process.arguments = words
   process.currentDirectoryURL = folder
   let output = Pipe(), errors = Pipe()
@@ -85,5 +87,12 @@ func ress(_ words: [String], folder: URL? = nil) throws -> Finished {
     #expect(finished.output.contains("GFLOP/s"))
     let json = try JSONSerialization.jsonObject(with: Data(try ress(["doctor", "--json"]).output.utf8))
     #expect((json as? [String: Any])?["usable"] as? Bool == true)
+  }
+
+  /// ress-bench counts every call of malloc and its kin in its own process.
+  @Test(arguments: ["1", "2"], ["bench-small", "dense-small"])
+  func `a steady training step takes nothing from the allocator`(threads: String, shape: String) throws {
+    let bench = try run("ress-bench", ["allocations", "--threads", threads, "--shape", shape])
+    #expect(bench.code == 0 && bench.output.hasPrefix("0 allocations in 5 steps"), "\(bench.output)\(bench.errors)")
   }
 }

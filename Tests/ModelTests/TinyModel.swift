@@ -127,7 +127,8 @@ final class TinyModel {
           }
         }
       }
-      for (expert, block) in experts.takeGradients(unit: index) {
+      for expert in experts.owned {
+        guard let block = experts.takeGradient(unit: index, expert: expert) else { continue }
         for place in 0..<layout.expertCount { gradients.experts[expert]![place] += block.pointer[place] }
         experts.recycle(block)
       }

@@ -76,6 +76,39 @@ import Worker
     #expect(one == other)
   }
 
+  /// What changes the parameters' table or the experts' number.
+  static let variants: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
+    ("separate blocks", { $0.separateBlocks = true }),
+    ("a dense network for the experts", { $0.feedForward = .dense }),
+    (
+      "no structure bias, no top-k, every token a neighbour",
+      { ($0.structureBias, $0.keys, $0.graphDegree) = (false, nil, nil) }
+    ),
+    ("the dense baseline", { ($0.architecture, $0.segment) = (.transformer, 64) }),
+    (
+      "the dense baseline with learned positions",
+      { ($0.architecture, $0.segment, $0.positions) = (.transformer, 64, .learned) }
+    ),
+  ]
+
+  @Test(arguments: variants.indices)
+  func `a model with other parts has one curve too, and learns`(index: Int) throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    Self.variants[index].1(&c.model)
+    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
+    #expect(alone.errors == [], "\(Self.variants[index].0)")
+    #expect(alone.steps.last!.task < alone.steps[0].task - 0.2, "\(Self.variants[index].0) learnt nothing")
+    let saved = try tensors(scratch.path + "/1", step: 20, alone.files[20] ?? [], c)
+    for (workers, threads) in [(2, 2), (3, 1)] {
+      let folder = scratch.path + "/\(workers)"
+      let outcome = try OneProcessCluster(c, workers: workers, threads: threads, folder: folder).run()
+      #expect(outcome.errors == [], "\(Self.variants[index].0)")
+      #expect(outcome.steps == alone.steps, "\(Self.variants[index].0) on \(workers) workers")
+      #expect(try tensors(folder, step: 20, outcome.files[20] ?? [], c) == saved)
+    }
+  }
+
   @Test func `a shared expert, several sequences a unit and recomputed segments keep the curve one`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)

@@ -58,7 +58,9 @@ final class OneProcessCluster: @unchecked Sendable {
     firstStep: Int = 0
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
-    let experts = evenShares(of: configuration.model.experts, among: workers).map { Array($0) }
+    let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
+      configuration.model.experts(in: $0)
+    }
     let roster = (0..<workers).map { index in
       RosterEntry(
         worker: WorkerDescription(

@@ -7,6 +7,7 @@
 #pragma once
 #include <stdint.h>
 #include "crc32c.h"
+#include "team.h"
 
 #ifdef RESS_DOUBLE
 typedef double ress_real;

@@ -22,11 +22,15 @@ extension CommandDescription {
         "Go on from the run's newest checkpoint that verifies, or from the one named."),
       .set,
       OptionDescription(
+        "--profile", "Show where the time of some steps goes, by part of the model, and write traces to RUN/profile."),
+      OptionDescription(
         "--coordinator", .text("ADDRESS"), "Hand the run to the coordinator there, such as tcp://127.0.0.1:7077."),
       .json,
     ],
     examples: [
       CommandExample("ress train configs/demo.yaml --workers 2", "Train here, with two worker processes."),
+      CommandExample(
+        "ress train configs/demo.yaml --profile --set training.steps=30", "Where does the time of a step go?"),
       CommandExample(
         "ress train configs/demo.yaml --resume --set training.steps=2000",
         "Go on from the newest checkpoint, for longer."),

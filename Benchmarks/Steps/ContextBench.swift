@@ -1,0 +1,70 @@
+// Time and memory a token as the context grows: both should stay, because a segment costs the same wherever it stands.
+
+import Configuration
+import Foundation
+import Kernels
+import Model
+import Training
+
+enum ContextBench {
+  static let contexts = [2_048, 16_384, 65_536, 262_144]
+
+  /// Each context in a process of its own, because the largest resident size of a process only grows.
+  static func run(_ arguments: BenchArguments) throws {
+    if arguments.text("--context", "") != "" { return try measure(arguments) }
+    let threads = arguments.text("--threads", "2")
+    print("context    tokens/s   µs a token        resident     anonymous and shared memory, largest")
+    var first: (time: Double, memory: Double)?
+    for context in contexts {
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+      process.arguments = [
+        "context", "--context", String(context), "--threads", threads, "--shape",
+        arguments.text("--shape", "bench-small"),
+        "--shapes", arguments.text("--shapes", Shape.standardFile),
+      ]
+      let pipe = Pipe()
+      process.standardOutput = pipe
+      try process.run()
+      let output = pipe.fileHandleForReading.readDataToEndOfFile()
+      process.waitUntilExit()
+      let numbers = String(decoding: output, as: UTF8.self).split(separator: " ").compactMap { Double($0) }
+      guard process.terminationStatus == 0, numbers.count == 2 else {
+        arguments.fail("context \(context) ended with \(process.terminationStatus)")
+      }
+      let (time, memory) = (numbers[0], numbers[1])
+      let base = first ?? (time, memory)
+      first = base
+      print(
+        String(
+          format: "%7d %11.0f %8.1f (%+5.1f %%) %8.1f MiB (%+5.1f %%)", context, 1e6 / time, time,
+          100 * (time / base.time - 1), memory, 100 * (memory / base.memory - 1)))
+    }
+  }
+
+  /// Prints microseconds a token and the largest anonymous memory in MiB: what a machine must have, without the file that holds a
+  /// recomputed sequence's keys and values, whose pages the kernel may write back and drop.
+  private static func measure(_ arguments: BenchArguments) throws {
+    var shape = try Shape(
+      arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
+    let context = Int(arguments.number("--context", 2_048))
+    shape.configuration.data.sequenceLength = context
+    shape.configuration.training.recompute = .always
+    let trainer = try StepBench.makeTrainer(shape, threads: Int(arguments.number("--threads", 2)))
+    let tokens = 262_144
+    var best = Double.infinity
+    // The same number of tokens for every context, in steps of one sequence.
+    let steps = max(2, min(16, tokens / context))
+    for seconds in StepBench.times(trainer, warmup: 1, steps: steps) { best = min(best, seconds) }
+    print("\(best / Double(context) * 1e6) \(anonymousMebibytes())")
+  }
+
+  /// RssAnon of /proc/self/status.
+  private static func anonymousMebibytes() -> Double {
+    let status = (try? String(contentsOfFile: "/proc/self/status", encoding: .utf8)) ?? ""
+    for line in status.split(separator: "\n") where line.hasPrefix("RssAnon:") {
+      return (line.split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { Double($0) }.first ?? 0) / 1024
+    }
+    return 0
+  }
+}

@@ -1,0 +1,111 @@
+// The shapes that both programs measure: Benchmarks/shapes.json, in the words of a configuration's `model` section.
+
+import Configuration
+import Foundation
+import Model
+import Training
+
+struct Shape {
+  let name: String
+  var configuration = RunConfiguration()
+  let vocabulary: Int
+
+  /// Reads the shape from shapes.json, beside which this program's sources lie, or from `--shapes FILE`.
+  init(_ name: String, file: String) throws {
+    let data = try Data(contentsOf: URL(fileURLWithPath: file))
+    guard let shapes = try JSONSerialization.jsonObject(with: data) as? [String: [String: Any]] else {
+      throw ShapeError.unreadable(file)
+    }
+    guard let shape = shapes[name] else { throw ShapeError.unknown(name, shapes.keys.sorted()) }
+    self.name = name
+    var vocabulary: Int?
+    // The decoder of configurations knows every key, and refuses what it does not know.
+    var overrides: [ConfigurationOverride] = []
+    for (key, value) in shape.sorted(by: { $0.key < $1.key }) {
+      switch key {
+      case "vocabulary": vocabulary = value as? Int
+      case "sequence_length": overrides.append(ConfigurationOverride(set: "data.sequence_length=\(value)"))
+      default: overrides.append(ConfigurationOverride(set: "model.\(key)=\(value)"))
+      }
+    }
+    overrides.append(ConfigurationOverride(set: "data.path=random"))
+    overrides.append(ConfigurationOverride(set: "training.batch_sequences=1"))
+    configuration = try ConfigurationDecoder.decode(text: "run: \(name)\n", name: file, overrides: overrides)
+    guard let vocabulary else { throw ShapeError.unreadable(file) }
+    self.vocabulary = vocabulary
+  }
+
+  static var standardFile: String {
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .appendingPathComponent("shapes.json").path
+  }
+
+  /// Multiply-adds of matrix products that one token needs in a forward, as the model defines them: what a perfect program computes.
+  /// Benchmarks/pytorch/time_step.py counts the same.
+  var multiplyAdds: Double {
+    let model = configuration.model
+    let (d, length) = (Double(model.width), configuration.data.sequenceLength)
+    let dense = 3 * d * Double(model.denseWidth)
+    let head = d * Double(vocabulary)
+    if model.isTransformer {
+      let visible = Double(length + 1) / 2
+      return Double(model.steps) * (4 * d * d + 2 * visible * d + dense) + head
+    }
+    // Means over the tokens of a sequence: what a token can see, and how many of those it keeps as neighbours.
+    var (visible, neighbours) = (0.0, 0.0)
+    let most = model.window + (model.graphDegree ?? .max / 2)
+    for token in 0..<length {
+      let segment = token / model.segment
+      let seen = min(segment * model.segment, model.visibleCache) + token % model.segment + 1
+      visible += Double(seen) / Double(length)
+      neighbours += Double(min(seen, most)) / Double(length)
+    }
+    let slots = Double(model.slots)
+    let kept = min(Double(model.keys ?? .max), neighbours + slots)
+    let attention = 4 * d * d + (neighbours + slots + kept) * d
+    let graph = Double(model.structureRank) * (2 * d + visible)
+    let experts =
+      Double(model.routedExperts) * d + 3 * d
+      * Double(model.expertWidth * (model.routedExperts > 0 ? model.activeExperts : 0))
+    let memory = 2 * slots * d
+    return Double(model.steps) * (attention + graph + experts + dense + memory) + head
+  }
+
+  /// Forward and backward: the backward has two products for each of the forward's.
+  var gigaflopsPerToken: Double { 3 * 2 * multiplyAdds / 1e9 }
+}
+
+enum ShapeError: Error, CustomStringConvertible {
+  case unreadable(String)
+  case unknown(String, [String])
+
+  var description: String {
+    switch self {
+    case .unreadable(let file): "\(file) holds no shapes"
+    case .unknown(let name, let known): "there is no shape '\(name)'; known are \(known.joined(separator: ", "))"
+    }
+  }
+}
+
+/// Random tokens, the same for every step, so that a step costs what it computes.
+final class RandomTokens: SequenceSource {
+  let sequenceCount = 1
+  let length: Int
+  private let stream: [Int32]
+
+  init(length: Int, vocabulary: Int) {
+    self.length = length
+    var state: UInt64 = 0x9E37_79B9_7F4A_7C15
+    stream = (0...length).map { _ in
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int32((state >> 33) % UInt64(vocabulary))
+    }
+  }
+
+  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) {
+    if tokens.count != length {
+      tokens = Array(stream[0..<length])
+      targets = Array(stream[1...length])
+    }
+  }
+}

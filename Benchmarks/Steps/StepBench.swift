@@ -1,0 +1,97 @@
+// Whole training steps of a shape, and the speed of sgemm beside them.
+
+import Configuration
+import Foundation
+import Kernels
+import Model
+import Training
+
+enum StepBench {
+  static func run(_ arguments: BenchArguments) throws {
+    let shape = try Shape(
+      arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
+    let threads = Int(arguments.number("--threads", 1))
+    let peak = SgemmPeak.measure(threads: threads)
+    let trainer = try makeTrainer(shape, threads: threads)
+    let seconds = times(trainer, warmup: 3, atLeast: arguments.number("--seconds", 5)).sorted()
+    let tokens = Double(shape.configuration.data.sequenceLength)
+    let rate = tokens / seconds[seconds.count / 2]
+    let flops = shape.gigaflopsPerToken
+    print(
+      JSONLine([
+        ("program", "\"ress\""), ("shape", "\"\(shape.name)\""), ("threads", "\(threads)"),
+        ("tokens_per_second", JSONLine.number(rate)), ("steps", "\(seconds.count)"),
+        ("step_seconds_best", JSONLine.number(seconds[0])),
+        ("step_seconds_median", JSONLine.number(seconds[seconds.count / 2])),
+        ("sgemm_gflops", JSONLine.number(peak)), ("gflop_per_token", JSONLine.number(flops)),
+        ("share_of_sgemm", JSONLine.number(rate * flops / peak)), ("memory_mib", "\(trainer.byteCount >> 20)"),
+        ("core", "\"\(BLAS.coreName)\""),
+      ]).text)
+  }
+
+  static func makeTrainer(_ shape: Shape, threads: Int) throws -> Trainer {
+    let configuration = shape.configuration
+    let layout = ParameterLayout(configuration.model, vocabulary: shape.vocabulary)
+    return try Trainer(
+      configuration, vocabulary: shape.vocabulary, plan: .alone(configuration, layout: layout),
+      source: RandomTokens(length: configuration.data.sequenceLength, vocabulary: shape.vocabulary), threads: threads,
+      memoryLimit: .max)
+  }
+
+  /// Seconds of each step after the warm-up: as many as asked, or for as long as asked and five at least.
+  static func times(_ trainer: Trainer, warmup: Int, steps: Int = 5, atLeast limit: Double = 0) -> [Double] {
+    var seconds: [Double] = []
+    seconds.reserveCapacity(1_000)
+    var step = 0
+    func once() -> Double {
+      let begun = ContinuousClock.now
+      do { _ = try trainer.step(step) } catch { fatalError("step \(step): \(error)") }
+      step += 1
+      let (whole, fraction) = begun.duration(to: .now).components
+      return Double(whole) + Double(fraction) * 1e-18
+    }
+    for _ in 0..<warmup { _ = once() }
+    while seconds.count < steps || seconds.reduce(0, +) < limit { seconds.append(once()) }
+    return seconds
+  }
+}
+
+/// Best speed of sgemm at a size that is large for it, each thread with matrices of its own.
+enum SgemmPeak {
+  static func measure(threads: Int) -> Double {
+    let n = 768
+    let team = Team(laneCount: threads)
+    let (arena, matrices) = Arena.build { arena in
+      (0..<threads).map { _ in (arena.matrix(n, n), arena.matrix(n, n), arena.matrix(n, n)) }
+    }
+    return withExtendedLifetime(arena) {
+      for (a, b, _) in matrices {
+        Philox(seed: 1, stream: 1).fillNormal(a.pointer, count: a.count, deviation: 1)
+        Philox(seed: 1, stream: 2).fillNormal(b.pointer, count: b.count, deviation: 1)
+      }
+      var best = 0.0
+      for _ in 0..<12 {
+        let begun = ContinuousClock.now
+        team.run(threads) { task, _ in
+          let (a, b, c) = matrices[task]
+          BLAS.multiply(a, b, into: c)
+        }
+        let (whole, fraction) = begun.duration(to: .now).components
+        let seconds = Double(whole) + Double(fraction) * 1e-18
+        best = max(best, Double(threads) * 2 * Double(n * n * n) / seconds / 1e9)
+      }
+      return best
+    }
+  }
+}
+
+/// Fields in order, values as JSON already.
+struct JSONLine {
+  let text: String
+
+  init(_ fields: [(String, String)]) {
+    text = "{" + fields.map { "\"\($0.0)\": \($0.1)" }.joined(separator: ", ") + "}"
+  }
+
+  static func number(_ value: Double) -> String { String(format: "%.6g", value) }
+}

@@ -1,0 +1,52 @@
+// ress-bench: how fast the training step is on this machine, measured through the same `Trainer` that a worker runs.
+//
+//   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
+//   ress-bench context --threads 2                                   time and memory a token as the context grows
+//   ress-bench allocations                                           calls of malloc in a steady step
+//
+// Benchmarks/compare.py runs `step` and the PyTorch peers in turn. Timings are for people; no test reads them.
+
+import Foundation
+import Kernels
+
+BLAS.useOneThread()
+let arguments = BenchArguments(CommandLine.arguments.dropFirst())
+do {
+  switch arguments.command {
+  case "step": try StepBench.run(arguments)
+  case "context": try ContextBench.run(arguments)
+  case "allocations": try AllocationBench.run(arguments)
+  default: arguments.fail("say step, context or allocations, not '\(arguments.command)'")
+  }
+} catch {
+  arguments.fail("\(error)")
+}
+
+/// `--name value` pairs after a command.
+struct BenchArguments {
+  let command: String
+  private var values: [String: String] = [:]
+
+  init(_ words: some Collection<String>) {
+    var words = Array(words)
+    command = words.isEmpty ? "" : words.removeFirst()
+    while words.count >= 2 {
+      values[words[0]] = words[1]
+      words.removeFirst(2)
+    }
+    if let word = words.first { fail("'\(word)' has no value") }
+  }
+
+  func text(_ name: String, _ standard: String) -> String { values[name] ?? standard }
+
+  func number(_ name: String, _ standard: Double) -> Double {
+    guard let text = values[name] else { return standard }
+    guard let value = Double(text), value > 0 else { fail("\(name) is a number above 0, not '\(text)'") }
+    return value
+  }
+
+  func fail(_ message: String) -> Never {
+    FileHandle.standardError.write(Data("ress-bench: \(message)\n".utf8))
+    exit(2)
+  }
+}

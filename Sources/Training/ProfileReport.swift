@@ -1,0 +1,86 @@
+// A profile for people, as a table, and for a viewer, as a trace that chrome://tracing and ui.perfetto.dev open.
+
+import Kernels
+
+package struct ProfileReport {
+  private let profile: Profile
+  private let worker: String
+  private let laneCount: Int
+  private let stepCount: Int
+  private let firstStep: Int
+
+  /// - Parameters:
+  ///   - worker: what the report calls this process.
+  ///   - firstStep: number of the first step profiled, from 1.
+  package init(_ profile: Profile, worker: String, laneCount: Int, firstStep: Int, stepCount: Int) {
+    self.profile = profile
+    self.worker = worker
+    self.laneCount = laneCount
+    self.firstStep = firstStep
+    self.stepCount = stepCount
+  }
+
+  /// Milliseconds a step and share of each part, and how busy the other lanes were.
+  package var text: String {
+    let times = profile.selfTimes()
+    let total = max(1, times.reduce(0) { $0 + $1.nanoseconds })
+    func milliseconds(_ nanoseconds: Int64) -> String { fixed(Double(nanoseconds) / 1e6 / Double(stepCount), 2) }
+    var lines = [
+      "\(worker): steps \(firstStep)–\(firstStep + stepCount - 1), \(milliseconds(total)) ms a step, "
+        + "\(laneCount) thread\(laneCount == 1 ? "" : "s")",
+      row("part", "forward ms", "backward ms", "other ms", "share"),
+    ]
+    for part in ProfilePart.allCases {
+      let own = times.filter { $0.part == part }
+      guard !own.isEmpty else { continue }
+      func cell(_ direction: ProfileDirection) -> String {
+        own.first { $0.direction == direction }.map { milliseconds($0.nanoseconds) } ?? ""
+      }
+      let share = Double(own.reduce(0) { $0 + $1.nanoseconds }) / Double(total)
+      let name = part == .step ? "everything else" : part.rawValue
+      lines.append(row(name, cell(.forward), cell(.backward), cell(.neither), fixed(100 * share, 1) + " %"))
+    }
+    for lane in 1..<max(1, laneCount) {
+      let busy = profile.spans.filter { $0.lane == lane }.reduce(0) { $0 + $1.end - $1.begin }
+      lines.append("thread \(lane + 1) computed \(fixed(100 * Double(busy) / Double(total), 1)) % of the time")
+    }
+    if !profile.isComplete { lines.append("the steps were too long to keep: later parts are missing") }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  /// Trace Event Format: complete events in microseconds, a thread a lane.
+  package var trace: String {
+    var events = ["{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"\(escaped(worker))\"}}"]
+    for lane in 0..<laneCount {
+      let name = lane == 0 ? "training thread" : "thread \(lane + 1)"
+      events.append("{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":\(lane),\"args\":{\"name\":\"\(name)\"}}")
+    }
+    for span in profile.spans {
+      let direction = span.direction == .neither ? "" : " \(span.direction.rawValue)"
+      events.append(
+        "{\"name\":\"\(span.part.rawValue)\(direction)\",\"cat\":\"\(span.direction.rawValue)\",\"ph\":\"X\",\"pid\":1,"
+          + "\"tid\":\(span.lane),\"ts\":\(Double(span.begin) / 1000),\"dur\":\(Double(span.end - span.begin) / 1000)}")
+    }
+    return "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + events.joined(separator: ",\n") + "\n]}\n"
+  }
+
+  private func row(_ name: String, _ cells: String...) -> String {
+    name.padded(to: 24) + cells.map { $0.aligned(to: 12) }.joined()
+  }
+
+  private func escaped(_ text: String) -> String {
+    String(text.flatMap { $0 == "\"" || $0 == "\\" ? ["\\", $0] : $0.isNewline ? [" "] : [$0] })
+  }
+
+  private func fixed(_ value: Double, _ digits: Int) -> String {
+    let scale = digits == 1 ? 10 : 100
+    let whole = Int((value * Double(scale)).rounded())
+    let fraction = String(whole % scale)
+    return "\(whole / scale)." + String(repeating: "0", count: digits - fraction.count) + fraction
+  }
+}
+
+extension String {
+  fileprivate func padded(to width: Int) -> String { self + String(repeating: " ", count: max(0, width - count)) }
+  fileprivate func aligned(to width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
+}

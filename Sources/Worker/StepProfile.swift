@@ -1,0 +1,50 @@
+// The steps of a run whose time is taken down (`cluster.profile_steps`), and the files that tell of it: RUN/profile/WORKER.txt for
+// people, WORKER.json for a trace viewer.
+
+import Kernels
+import RunFolder
+import Training
+import Wire
+
+final class StepProfile {
+  private let assignment: Assignment
+  private let steps: Range<Int>
+  private var profile: Profile?
+
+  /// Steps that a generation runs first: caches and buffers are then what they will be.
+  private static let warmup = 5
+
+  init(_ assignment: Assignment) {
+    self.assignment = assignment
+    let last = assignment.configuration.training.steps
+    let wanted = assignment.configuration.cluster.profileSteps
+    // A short run is profiled at its end.
+    let first = max(assignment.firstStep, min(assignment.firstStep + StepProfile.warmup, last - wanted))
+    steps = first..<max(first, min(first + wanted, last))
+  }
+
+  /// One training step; what happens between steps is not taken down.
+  func step(_ step: Int, _ trainer: Trainer, log: (String) -> Void) throws -> StepResult {
+    guard steps.contains(step) else { return try trainer.step(step) }
+    let profile = self.profile ?? Profile(laneCount: trainer.team.laneCount)
+    self.profile = profile
+    trainer.team.profile = profile
+    defer { trainer.team.profile = nil }
+    let result = try trainer.step(step)
+    if step == steps.upperBound - 1 { try write(profile, laneCount: trainer.team.laneCount, log: log) }
+    return result
+  }
+
+  private func write(_ profile: Profile, laneCount: Int, log: (String) -> Void) throws {
+    let name = assignment.roster[assignment.index].worker.name
+    let report = ProfileReport(
+      profile, worker: name, laneCount: laneCount, firstStep: steps.lowerBound + 1, stepCount: steps.count)
+    let folder = assignment.folder + "/profile"
+    let path = folder + "/" + String(name.map { $0 == "/" ? "-" : $0 })
+    try Durable.makeFolder(folder)
+    try Durable.write(Array(report.text.utf8), to: path + ".txt")
+    try Durable.write(Array(report.trace.utf8), to: path + ".json")
+    self.profile = nil
+    log("the profile of \(steps.count) steps is \(path).txt, its trace \(path).json")
+  }
+}
