@@ -178,7 +178,7 @@ class FastReSSFormer(ReSSFormer):
         self, task: Tensor, smooth: Tensor | float, z: Tensor, P_KBE: Tensor, count_KBE: Tensor, B: int, L: int
     ) -> tuple[Losses, Tensor]:
         c = self.configuration
-        f_KBE = count_KBE / (min(c.active_experts, c.experts) * L)
+        f_KBE = count_KBE.to(task.dtype) / (min(c.active_experts, c.experts) * L)
         balance = c.experts * (f_KBE * P_KBE / L).sum(-1).mean()
         smooth = smooth / (B * L * (c.steps - 1)) if c.steps > 1 else task.new_zeros(())
         z = z / (B * L * c.steps)
