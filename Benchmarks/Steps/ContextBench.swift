@@ -28,7 +28,9 @@ enum ContextBench {
       try process.run()
       let output = pipe.fileHandleForReading.readDataToEndOfFile()
       process.waitUntilExit()
-      let numbers = String(decoding: output, as: UTF8.self).split(whereSeparator: \.isWhitespace).compactMap { Double($0) }
+      let numbers = String(decoding: output, as: UTF8.self).split(whereSeparator: \.isWhitespace).compactMap {
+        Double($0)
+      }
       guard process.terminationStatus == 0, numbers.count == 2 else {
         arguments.fail("context \(context) ended with \(process.terminationStatus)")
       }

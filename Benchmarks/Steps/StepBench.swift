@@ -29,6 +29,22 @@ enum StepBench {
       ]).text)
   }
 
+  /// Milliseconds of each part, over ten steps after three.
+  static func profile(_ arguments: BenchArguments) throws {
+    let shape = try Shape(
+      arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
+    let threads = Int(arguments.number("--threads", 1))
+    let trainer = try makeTrainer(shape, threads: threads)
+    let (warmup, steps) = (3, 10)
+    for step in 0..<warmup { _ = try trainer.step(step) }
+    let profile = Profile(laneCount: threads)
+    trainer.team.profile = profile
+    for step in warmup..<warmup + steps { _ = try trainer.step(step) }
+    let report = ProfileReport(
+      profile, worker: shape.name, laneCount: threads, firstStep: warmup + 1, stepCount: steps)
+    print(report.text, terminator: "")
+  }
+
   static func makeTrainer(_ shape: Shape, threads: Int) throws -> Trainer {
     let configuration = shape.configuration
     let layout = ParameterLayout(configuration.model, vocabulary: shape.vocabulary)

@@ -1,6 +1,7 @@
 // ress-bench: how fast the training step is on this machine, measured through the same `Trainer` that a worker runs.
 //
 //   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
+//   ress-bench profile --shape bench-small --threads 1               where a step's time goes
 //   ress-bench context --threads 2                                   time and memory a token as the context grows
 //   ress-bench allocations                                           calls of malloc in a steady step
 //
@@ -14,9 +15,10 @@ let arguments = BenchArguments(CommandLine.arguments.dropFirst())
 do {
   switch arguments.command {
   case "step": try StepBench.run(arguments)
+  case "profile": try StepBench.profile(arguments)
   case "context": try ContextBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
-  default: arguments.fail("say step, context or allocations, not '\(arguments.command)'")
+  default: arguments.fail("say step, profile, context or allocations, not '\(arguments.command)'")
   }
 } catch {
   arguments.fail("\(error)")

@@ -42,6 +42,78 @@ INLINE void offer(const real *restrict scores, int64_t begin, int64_t end, int64
   }
 }
 
+// A bar that at least `degree` of the scores reach, and few more. Score j goes to bin j mod `bins`; each bin's best is a score of its
+// own, so the degree-th best of these is such a bar, and with bins ≥ 2 · degree some 1.4 · degree scores reach it.
+INLINE real find_bar(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree, int64_t bins,
+                     real *restrict best) {
+  for (int64_t l = 0; l < bins; l++) best[l] = REAL_LOWEST;
+  int64_t begins[2] = {0, right}, ends[2] = {left, end};
+  for (int range = 0; range < 2; range++) {
+    int64_t j = begins[range];
+    for (; j + bins <= ends[range]; j += bins)
+      for (int64_t l = 0; l < bins; l++) best[l] = scores[j + l] > best[l] ? scores[j + l] : best[l];
+    for (int64_t l = 0; j < ends[range]; j++, l++) best[l] = scores[j] > best[l] ? scores[j] : best[l];
+  }
+  real bar = REAL_LOWEST;
+  for (int64_t i = 0; i < bins; i++) {
+    if (best[i] <= bar) continue;
+    int32_t reaching = 0;
+    for (int64_t l = 0; l < bins; l++) reaching += best[l] >= best[i];
+    if (reaching >= degree) bar = best[i];
+  }
+  return bar;
+}
+
+// Indices of scores[begin ..< end] that reach the bar, ascending, behind the `count` in `out`; at most `room`, else −1.
+INLINE int64_t collect(const real *restrict scores, int64_t begin, int64_t end, real bar, int64_t room,
+                       int32_t *restrict out, int64_t count) {
+  int64_t j = begin;
+  for (; j + 16 <= end; j += 16) {
+    real largest = scores[j];
+    for (int i = 1; i < 16; i++) largest = scores[j + i] > largest ? scores[j + i] : largest;
+    if (largest < bar) continue;
+    if (count + 16 > room) return -1;
+    for (int i = 0; i < 16; i++) {
+      out[count] = (int32_t)(j + i);
+      count += scores[j + i] >= bar;
+    }
+  }
+  for (; j < end; j++) {
+    if (scores[j] < bar) continue;
+    if (count == room) return -1;
+    out[count++] = (int32_t)j;
+  }
+  return count;
+}
+
+enum { MOST_BINS = 256, MOST_CANDIDATES = 3 * MOST_BINS };
+
+// The `degree` best by a bar, in some three passes over the scores; 0 where too many are equal to tell them apart this way.
+INLINE int64_t select_by_bar(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
+                             int32_t *restrict out) {
+  real best[MOST_BINS], candidate_scores[MOST_CANDIDATES];
+  int32_t candidates[MOST_CANDIDATES];
+  int64_t bins = 32;
+  while (bins < 2 * degree) bins *= 2;
+  real bar = find_bar(scores, left, right, end, degree, bins, best);
+  int64_t room = 2 * bins + 64 < MOST_CANDIDATES ? 2 * bins + 64 : MOST_CANDIDATES;
+  int64_t count = collect(scores, 0, left, bar, room, candidates, 0);
+  if (count >= 0) count = collect(scores, right, end, bar, room, candidates, count);
+  if (count < degree) return 0;
+  for (int64_t n = 0; n < count; n++) candidate_scores[n] = scores[candidates[n]];
+  int64_t kept = 0;
+  for (int64_t n = 0; n < count; n++) {
+    // How many are preferred: the larger, and of the equal ones the later.
+    int32_t before = 0;
+    for (int64_t m = 0; m < n; m++) before += candidate_scores[m] > candidate_scores[n];
+    for (int64_t m = n + 1; m < count; m++) before += candidate_scores[m] >= candidate_scores[n];
+    out[kept] = candidates[n];
+    kept += before < degree;
+    if (kept == degree) break;
+  }
+  return kept;
+}
+
 // The `degree` best of scores[0 ..< left] and scores[right ..< end], ascending by index. Returns how many.
 INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
                            int32_t *restrict heap, int32_t *restrict out) {
@@ -52,6 +124,7 @@ INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t ri
     return count;
   }
   if (degree == 0) return 0;
+  if (2 * degree <= MOST_BINS && count >= 4 * degree && select_by_bar(scores, left, right, end, degree, out)) return degree;
   // The most recent ones fill the heap; the rest are offered, the recent first.
   for (int64_t i = 0; i < degree; i++) heap[i] = (int32_t)(i < later ? end - 1 - i : left - 1 - (i - later));
   for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);

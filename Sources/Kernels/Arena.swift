@@ -13,14 +13,7 @@ package final class Arena {
 
   private let base: UnsafeMutableRawPointer?
   private let capacity: Int
-  private let mapped: Bool
   private var used = 0
-
-  package enum Backing {
-    case memory
-    /// An unlinked file in the temporary folder: the kernel may move its pages to disk, so it never exhausts memory.
-    case file
-  }
 
   /// Bytes this arena holds.
   package var byteCount: Int { capacity }
@@ -29,10 +22,10 @@ package final class Arena {
   package var isReal: Bool { base != nil }
 
   /// Runs `layout` against a counting arena, then against a real one of that size, zero-filled.
-  package static func build<Layout>(backing: Backing = .memory, _ layout: (Arena) -> Layout) -> (Arena, Layout) {
+  package static func build<Layout>(_ layout: (Arena) -> Layout) -> (Arena, Layout) {
     let counting = Arena()
     _ = layout(counting)
-    let arena = Arena(byteCount: max(counting.used, alignment), backing: backing)
+    let arena = Arena(byteCount: max(counting.used, alignment))
     return (arena, layout(arena))
   }
 
@@ -46,22 +39,15 @@ package final class Arena {
   private init() {
     base = nil
     capacity = .max
-    mapped = false
   }
 
-  private init(byteCount: Int, backing: Backing) {
-    var mapping: UnsafeMutableRawPointer?
-    if backing == .file { mapping = Arena.mapUnlinkedFile(byteCount: byteCount) }
-    mapped = mapping != nil
-    base = mapping ?? UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: Arena.alignment)
-    if mapping == nil { memset(base!, 0, byteCount) }
+  private init(byteCount: Int) {
+    base = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: Arena.alignment)
+    memset(base!, 0, byteCount)
     capacity = byteCount
   }
 
-  deinit {
-    guard let base else { return }
-    if mapped { munmap(base, capacity) } else { base.deallocate() }
-  }
+  deinit { base?.deallocate() }
 
   private func take<Element>(_ count: Int, of type: Element.Type) -> UnsafeMutablePointer<Element> {
     let byteCount = (count * MemoryLayout<Element>.stride + Arena.alignment - 1) & ~(Arena.alignment - 1)
@@ -79,18 +65,5 @@ package final class Arena {
   package func shorts(_ count: Int) -> UnsafeMutablePointer<UInt16> { take(count, of: UInt16.self) }
   package func matrix(_ rows: Int, _ columns: Int) -> Matrix {
     Matrix(reals(rows * columns), rows: rows, columns: columns)
-  }
-
-  /// Nil where the temporary folder refuses; the arena then takes memory, which the caller would have preferred anyway.
-  private static func mapUnlinkedFile(byteCount: Int) -> UnsafeMutableRawPointer? {
-    let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
-    var path = Array((folder + "/ress-sequence-XXXXXX").utf8CString)
-    let descriptor = mkstemp(&path)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    unlink(path)
-    guard ftruncate(descriptor, byteCount) == 0 else { return nil }
-    let address = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
-    return address == MAP_FAILED ? nil : address
   }
 }

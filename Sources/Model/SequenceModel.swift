@@ -17,9 +17,8 @@ package final class SequenceModel {
   private let team: Team
   /// One a segment, or a single one that every segment uses in turn.
   private let activations: [SegmentActivations]
-  /// The memory: current (M, D), its gradient (M, D), and as it stood at each segment's start.
+  /// The memory (M, D) and its gradient.
   private let memory, dmemory: Matrix
-  private let memoryAtStart: [Matrix]
   /// (T, D) gradient of H.
   private let dh: Matrix
   /// Gradient of the balance loss with respect to a token's P, (K, E).
@@ -33,8 +32,7 @@ package final class SequenceModel {
   /// Whether the backward computes each segment's forward again.
   package let recomputes: Bool
   package var byteCount: Int { activationByteCount + tables.byteCount }
-  /// Bytes of activations and scratch, without the tables of keys and values, which are a file when segments are
-  /// computed again.
+  /// Bytes of activations and scratch.
   package var activationByteCount: Int { arena.byteCount }
 
   /// - Parameters:
@@ -62,7 +60,6 @@ package final class SequenceModel {
         segment: Segment(arena, sizes, team), head: sizes.outputHead(arena, team, maximumTokens: maximumTokens),
         activations: (0..<slots).map { _ in SegmentActivations(arena, sizes) },
         memory: arena.matrix(sizes.slots, sizes.width), dmemory: arena.matrix(sizes.slots, sizes.width),
-        starts: (0..<segments).map { _ in arena.matrix(sizes.slots, sizes.width) },
         dh: arena.matrix(sizes.segment, sizes.width), balance: arena.matrix(sizes.steps, sizes.experts)
       )
     }
@@ -72,12 +69,12 @@ package final class SequenceModel {
     activations = parts.activations
     memory = parts.memory
     dmemory = parts.dmemory
-    memoryAtStart = parts.starts
     dh = parts.dh
     balance = parts.balance
     routing = RoutingSums(sizes)
     taskLosses = DoubleBuffer(segments)
-    tables = SequenceTables(sizes, wholeSequence: maximumTokens, backing: recomputes ? .file : .memory)
+    tables =
+      recomputes ? SequenceTables(segmentwise: sizes) : SequenceTables(sizes, wholeSequence: maximumTokens)
   }
 
   /// Adds the sequence's gradient to `d`, and to `report` its losses and the tokens each expert got over all steps.
@@ -88,9 +85,9 @@ package final class SequenceModel {
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
     let segments = segmentCount(tokens.count)
-    try forward(tokens, unit: unit, sequence: sequence, w, keepAll: !recomputes, keepLast: true, &report) { index, a in
+    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: true, &report) { index, a in
       let span = span(index, of: tokens.count)
-      head.read(a.last, start: span.start, rowCount: span.rows.count, w)
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
     }
     routing.setBalance(balance, tokens: tokens.count, scale: scales.balance, sizes)
     report.losses.task += head.sequence(
@@ -99,16 +96,18 @@ package final class SequenceModel {
       let span = span(index, of: tokens.count)
       let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
       let a = activations[recomputes ? 0 : index]
-      let first = tokens.baseAddress! + span.start
+      let start = index * sizes.segment
+      let first = tokens.baseAddress! + start
       if recomputes && index != segments - 1 {
-        memory.copy(from: memoryAtStart[index])
+        try tables.restore(segment: index, memory: memory)
         segment.begin(memory: memory, w, a)
         try segment.forward(first, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
         segment.end(rowCount: span.rows.count, memory: memory, w, a)
       }
       taskLosses.pointer[index] = team.measure(.head, .backward) {
         head.segment(
-          a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh,
+          a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: scales.task,
+          dh: dh,
           gradient: d)
       }
       try segment.backward(
@@ -130,11 +129,12 @@ package final class SequenceModel {
     report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
-    try forward(tokens, unit: unit, sequence: sequence, w, keepAll: false, keepLast: false, &report) { index, a in
+    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: false, &report) { index, a in
       let span = span(index, of: tokens.count)
-      head.read(a.last, start: span.start, rowCount: span.rows.count, w)
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
       taskLosses.pointer[index] = head.segment(
-        a.last, start: span.start, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh, gradient: nil)
+        a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh,
+        gradient: nil)
     }
     report.losses.task += head.sequence(
       memory: memory, targets: targets, tokenCount: tokens.count, w, scale: 0, dmemory: dmemory, gradient: nil)
@@ -145,9 +145,9 @@ package final class SequenceModel {
   /// Every logit of a sequence, (`Sizes.logitRows`, classes); training never holds them all.
   package func logits(tokens: UnsafeBufferPointer<Int32>, _ w: Weights, into out: Matrix) throws {
     var report = SequenceReport(sizes)
-    try forward(tokens, unit: 0, sequence: 0, w, keepAll: false, keepLast: false, &report) { index, a in
+    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, a in
       let span = span(index, of: tokens.count)
-      head.writeLogits(a.last, start: span.start, rowCount: span.rows.count, w, into: out)
+      head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: out)
     }
     head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
   }
@@ -158,14 +158,14 @@ package final class SequenceModel {
   private func segmentCount(_ tokenCount: Int) -> Int { (tokenCount + sizes.segment - 1) / sizes.segment }
 
   private func span(_ index: Int, of tokenCount: Int) -> Span {
-    let start = index * sizes.segment
-    return tables.span(segment: index, start: start, rows: min(sizes.segment, tokenCount - start))
+    let first = index * sizes.segment
+    return tables.span(segment: index, first: first, rows: min(sizes.segment, tokenCount - first))
   }
 
   /// The forward over all segments. The losses other than the task's are counted here, once, so that a segment
   /// computed again counts nothing.
   private func forward(
-    _ tokens: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights, keepAll: Bool, keepLast: Bool,
+    _ tokens: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
     _ report: inout SequenceReport, segmentDone: (Int, SegmentActivations) -> Void
   ) throws {
     precondition(
@@ -180,13 +180,14 @@ package final class SequenceModel {
       let span = span(index, of: tokens.count)
       let a = activations[recomputes ? 0 : index]
       let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
-      if sizes.slots > 0 { memoryAtStart[index].copy(from: memory) }
+      if isTraining { try tables.keep(memory: memory, segment: index) }
       segment.begin(memory: memory, w, a)
       try segment.forward(
-        tokens.baseAddress! + span.start, site, span, tables, memory: memory, w, a, exchange: exchange,
-        keep: keepAll || keepLast && index == segments - 1)
+        tokens.baseAddress! + index * sizes.segment, site, span, tables, memory: memory, w, a, exchange: exchange,
+        keep: isTraining && (!recomputes || index == segments - 1))
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
       team.measure(.losses) { count(span, a, &report) }
+      if index < segments - 1 { try tables.advance(segment: index, rows: span.rows.count, keeping: isTraining) }
       segmentDone(index, a)
     }
     routing.finish(tokens: tokens.count, sizes, &report)

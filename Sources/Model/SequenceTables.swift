@@ -1,6 +1,9 @@
 // What later tokens of a sequence still need of earlier ones, for each step of recurrence: keys, values, structure keys
 // and the rows that the recency sum reads. A segment writes its rows behind those of the segment before, so the cache
-// is simply the rows in front of it and nothing is copied.
+// is simply the rows in front of it.
+//
+// Tables hold a whole sequence, or the visible past and one segment. In the second case the past moves to the front after each
+// segment, and a backward that computes segments again finds each one's past in a `BorderFile`.
 
 import Kernels
 
@@ -11,6 +14,11 @@ package struct StepTables {
   package let structureKeys: Matrix
   /// Normalised inputs before the recency sum.
   package let inputs: Matrix
+
+  /// The tables with the number of rows that each must remember, given those of the cache and of the recency sum.
+  fileprivate func remembered(cache: Int, inputs reach: Int) -> [(table: Matrix, rows: Int)] {
+    [(keys, cache), (values, cache), (structureKeys, cache), (inputs, reach)]
+  }
 }
 
 package final class SequenceTables {
@@ -18,24 +26,35 @@ package final class SequenceTables {
   private let sizes: Sizes
   private let arena: Arena
   private let capacity: Int
-  /// Rows held.
+  /// Rows held, when the tables roll.
   private var filled = 0
+  /// What crosses each border of a sequence that is longer than the tables.
+  private let borders: BorderFile?
 
-  /// Room for a whole sequence of `tokens`, in training, where the backward needs every row.
-  /// `backing: .file` lets the kernel move rows of a very long sequence to disk.
-  package convenience init(_ sizes: Sizes, wholeSequence tokens: Int, backing: Arena.Backing) {
-    self.init(sizes, capacity: tokens, backing: backing)
+  /// Room for a whole sequence of `tokens`.
+  package convenience init(_ sizes: Sizes, wholeSequence tokens: Int) {
+    self.init(sizes, capacity: tokens, borders: nil)
   }
 
-  /// Room for the visible past and one segment, however long the sequence: for evaluation and generation.
+  /// Room for the visible past and one segment, the rest of a sequence in a file.
+  package convenience init(segmentwise sizes: Sizes) {
+    let kept = min(sizes.segment, sizes.cache), inputs = min(sizes.segment, sizes.taps - 1)
+    let recordCount = sizes.steps * (kept * (2 * sizes.width + sizes.rank) + inputs * sizes.width)
+    self.init(
+      sizes, capacity: sizes.history + sizes.segment,
+      borders: BorderFile(recordByteCount: (recordCount + sizes.slots * sizes.width) * MemoryLayout<Real>.stride))
+  }
+
+  /// Room for the visible past and one segment or two, however long the text: for generation.
   package convenience init(rolling sizes: Sizes) {
-    self.init(sizes, capacity: sizes.history + 2 * sizes.segment, backing: .memory)
+    self.init(sizes, capacity: sizes.history + 2 * sizes.segment, borders: nil)
   }
 
-  private init(_ sizes: Sizes, capacity: Int, backing: Arena.Backing) {
+  private init(_ sizes: Sizes, capacity: Int, borders: BorderFile?) {
     self.sizes = sizes
     self.capacity = capacity
-    (arena, steps) = Arena.build(backing: backing) { arena in
+    self.borders = borders
+    (arena, steps) = Arena.build { arena in
       (0..<sizes.steps).map { _ in
         StepTables(
           keys: arena.matrix(capacity, sizes.width), values: arena.matrix(capacity, sizes.width),
@@ -47,20 +66,72 @@ package final class SequenceTables {
 
   package var byteCount: Int { arena.byteCount }
 
-  /// A new sequence begins.
+  /// The span of a segment whose first token is the sequence's token `first`.
+  package func span(segment: Int, first: Int, rows: Int) -> Span {
+    Span(
+      segment: segment, start: borders == nil ? first : sizes.history, cached: min(first, sizes.cache),
+      before: min(first, sizes.taps - 1), rows: 0..<rows)
+  }
+
+  // MARK: segment by segment
+
+  /// The memory (M, D) as a segment finds it, for the backward.
+  func keep(memory: Matrix, segment: Int) throws {
+    try borders?.write(memory[rows: 0..<memory.rows], to: segment, at: 0)
+  }
+
+  /// A segment of `rows` tokens is computed and another follows: what that one sees moves to the front, and with `keeping` into the
+  /// file.
+  func advance(segment: Int, rows: Int, keeping: Bool) throws {
+    guard let borders else { return }
+    var place = sizes.slots * sizes.width
+    for step in steps {
+      for (table, remembered) in step.remembered(cache: sizes.cache, inputs: sizes.taps - 1) where remembered > 0 {
+        let own = min(rows, remembered)
+        let end = sizes.history + rows
+        if keeping { try borders.write(table[rows: end - own..<end], to: segment, at: place) }
+        place += min(sizes.segment, remembered) * table.columns
+        // Rows in front of the past are none of anybody's; they move too.
+        let moved = min(sizes.history, remembered)
+        (table.row(sizes.history - moved)).update(from: table.row(end - moved), count: moved * table.columns)
+      }
+    }
+  }
+
+  /// Brings back what a segment saw before itself, and its memory (M, D). Segments before it were whole.
+  func restore(segment: Int, memory: Matrix) throws {
+    guard let borders else { return }
+    try borders.read(memory, from: segment, at: 0)
+    var place = sizes.slots * sizes.width
+    for step in steps {
+      for (table, remembered) in step.remembered(cache: sizes.cache, inputs: sizes.taps - 1) where remembered > 0 {
+        let kept = min(sizes.segment, remembered)
+        var left = min(segment * sizes.segment, remembered)
+        var end = sizes.history
+        var earlier = segment - 1
+        while left > 0 {
+          // The newest rows that segment `earlier` kept.
+          let rows = min(left, kept)
+          try borders.read(
+            table[rows: end - rows..<end], from: earlier, at: place + (kept - rows) * table.columns)
+          left -= rows
+          end -= rows
+          earlier -= 1
+        }
+        place += kept * table.columns
+      }
+    }
+  }
+
+  // MARK: rolling
+
+  /// A new text begins.
   package func begin() { filled = 0 }
 
   /// The span of the next segment, of `rows` tokens. Call `finish` when it is computed.
   package func next(segment: Int, rows: Int) -> Span {
     if filled + rows > capacity { roll() }
-    return span(segment: segment, start: filled, rows: rows)
-  }
-
-  /// The span of a segment computed before, whose rows are still here.
-  package func span(segment: Int, start: Int, rows: Int) -> Span {
-    Span(
-      segment: segment, start: start, cached: min(start, sizes.cache),
-      before: min(start, sizes.taps - 1), rows: 0..<rows)
+    return span(segment: segment, first: filled, rows: rows)
   }
 
   package func finish(_ span: Span) { filled = span.start + span.rows.upperBound }

@@ -58,8 +58,9 @@ package struct Sizes: Equatable, Sendable {
 
   /// Rows a task takes. Large enough for OpenBLAS to reach its speed, small enough to share a segment among threads.
   package static let rowTile = 128
-  /// Rows of a weight gradient that a task takes.
-  package static let weightTile = 128
+  /// Rows of a weight gradient of `rows` that a task takes: an eighth, but not so few that packing the other factor for each
+  /// task costs much, nor so many that a task's part leaves the cache.
+  package static func weightTile(of rows: Int) -> Int { max(128, min(512, rows / 8 / 128 * 128)) }
 
   package var rowTiles: Int { (segment + Sizes.rowTile - 1) / Sizes.rowTile }
 }
@@ -118,7 +119,7 @@ package struct TilePartials {
 
 /// dW (out, in) += dyᵀ x over all rows, in tiles of dW's rows.
 package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, _ team: Team) {
-  let tiles = Tiles(of: dw.rows, size: Sizes.weightTile)
+  let tiles = Tiles(of: dw.rows, size: Sizes.weightTile(of: dw.rows))
   team.run(tiles.count) { task, _ in
     let part = tiles[task]
     BLAS.transposeMultiply(dy[columns: part], x, into: dw[rows: part], adding: true)

@@ -14,22 +14,28 @@ package struct TokenHead: OutputHead {
   private let gainPartials: Matrix
   private let losses: DoubleBuffer
 
-  /// Rows whose logits exist at once, and the rows of one task.
-  private static let chunk = 128
-  private static let tile = 32
-  private static var tilesPerChunk: Int { chunk / tile }
+  /// Rows of one task: enough that packing the map for a product is a small part of it.
+  private static let tile = 128
+  /// Logits of a chunk, at most.
+  private static let chunkValues = 1 << 24
+  /// Tiles whose logits exist at once.
+  private let tilesPerChunk: Int
+  private var chunk: Int { tilesPerChunk * TokenHead.tile }
 
   package var classes: Int { sizes.logitColumns }
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
     self.team = team
-    normed = arena.matrix(TokenHead.chunk, sizes.width)
-    dnormed = arena.matrix(TokenHead.chunk, sizes.width)
-    logits = arena.matrix(TokenHead.chunk, sizes.logitColumns)
-    rstd = arena.reals(TokenHead.chunk)
-    gainPartials = arena.matrix(TokenHead.tilesPerChunk, sizes.width)
-    losses = DoubleBuffer(TokenHead.tilesPerChunk)
+    let segmentTiles = (sizes.segment + TokenHead.tile - 1) / TokenHead.tile
+    tilesPerChunk = max(1, min(8, segmentTiles, TokenHead.chunkValues / (TokenHead.tile * sizes.logitColumns)))
+    let chunk = tilesPerChunk * TokenHead.tile
+    normed = arena.matrix(chunk, sizes.width)
+    dnormed = arena.matrix(chunk, sizes.width)
+    logits = arena.matrix(chunk, sizes.logitColumns)
+    rstd = arena.reals(chunk)
+    gainPartials = arena.matrix(tilesPerChunk, sizes.width)
+    losses = DoubleBuffer(tilesPerChunk)
   }
 
   private func map(_ w: Weights) -> Matrix { sizes.model.head == .lm ? w.embed : w.head }
@@ -53,8 +59,8 @@ package struct TokenHead: OutputHead {
     let width = Int64(sizes.width)
     let targets = targets.baseAddress! + start
     let map = map(w)
-    for first in stride(from: 0, to: rowCount, by: TokenHead.chunk) {
-      let chunk = min(TokenHead.chunk, rowCount - first)
+    for first in stride(from: 0, to: rowCount, by: self.chunk) {
+      let chunk = min(self.chunk, rowCount - first)
       let tiles = Tiles(of: chunk, size: TokenHead.tile)
       team.run(tiles.count) { task, _ in
         let rows = tiles[task]

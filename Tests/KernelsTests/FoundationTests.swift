@@ -51,9 +51,8 @@ import Testing
     #expect((0..<tiles.count).flatMap { Array(tiles[$0]) } == Array(0..<total))
   }
 
-  @Test(arguments: [Arena.Backing.memory, .file])
-  func `an arena hands out aligned zeros that do not overlap`(backing: Arena.Backing) {
-    let (arena, parts) = Arena.build(backing: backing) { ($0.matrix(3, 5), $0.indices(7), $0.shorts(1), $0.reals(0)) }
+  @Test func `an arena hands out aligned zeros that do not overlap`() {
+    let (arena, parts) = Arena.build { ($0.matrix(3, 5), $0.indices(7), $0.shorts(1), $0.reals(0)) }
     withExtendedLifetime(arena) {
       #expect(UInt(bitPattern: parts.0.pointer) % 64 == 0 && UInt(bitPattern: parts.1) % 64 == 0)
       for index in 0..<15 { #expect(parts.0.pointer[index] == 0) }

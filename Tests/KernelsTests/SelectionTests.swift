@@ -14,11 +14,11 @@ import Testing
     }
   }
 
-  @Test(arguments: [1, 2, 5, 17, 64, 200], [nil, 3, 1])
+  @Test(arguments: [1, 2, 5, 17, 64, 200, 777, 4_000], [nil, 100, 3, 1])
   func `a token's neighbours are its window and the best before it, later tokens first among equals`(
     visible: Int, levels: Int?
   ) {
-    for (window, degree) in [(1, 0), (3, 4), (8, 16), (1, 300), (5, 1)] {
+    for (window, degree) in [(1, 0), (3, 4), (8, 16), (1, 300), (5, 1), (16, 32), (16, 64), (2, 128)] {
       let scores = random(visible, seed: UInt64(visible), levels: levels)
       let capacity = window + degree
       var neighbours = [Int32](repeating: -1, count: capacity)
@@ -40,9 +40,9 @@ import Testing
     }
   }
 
-  @Test(arguments: [1, 2, 5, 17, 64, 200], [nil, 3, 1])
+  @Test(arguments: [1, 2, 5, 17, 64, 200, 500], [nil, 100, 3, 1])
   func `a token that looks both ways has its window on both sides and the best outside it`(visible: Int, levels: Int?) {
-    for (reach, degree) in [(0, 0), (0, 16), (2, 4), (4, 16), (1, 300), (40, 3)] {
+    for (reach, degree) in [(0, 0), (0, 16), (2, 4), (4, 16), (1, 300), (40, 3), (8, 64)] {
       let scores = random(visible * visible, seed: UInt64(visible + 1), levels: levels)
       let capacity = min(2 * reach + 1 + degree, visible)
       var neighbours = [Int32](repeating: -1, count: visible * capacity)
