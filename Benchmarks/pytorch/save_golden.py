@@ -16,6 +16,7 @@ import torch
 
 from ressformer import ModelConfiguration, Output, ReSSFormer, Trace
 from training import OptimizerConfiguration, Trainer, learning_rate
+from variants import Variant, VariantConfiguration
 
 GOLDEN = Path(__file__).resolve().parents[2] / "Tests" / "Golden"
 MARGIN = 1e-3
@@ -44,6 +45,31 @@ CASES: dict[str, tuple[dict, int | None]] = {
     "bptt-two": ({}, 2),
 }
 
+# What docs/model.md adds to the causal language model: name: (what differs from BASE, bptt_segments). Whole sequences are 20 tokens,
+# which is no multiple of the segment; tokens do not repeat where nothing else would tell them apart (taps 1).
+TRANSFORMER = dict(architecture="transformer", segment=20, recency_taps=1, vocabulary=23)
+VARIANTS: dict[str, tuple[dict, int | None]] = {
+    "tag": (dict(head="tag", classes=4), None),
+    "tag-softmax": (dict(head="tag", classes=4, activation="softmax", keys=None, graph_degree=None), None),
+    "classify": (dict(head="classify", classes=5), None),
+    "classify-no-memory": (dict(head="classify", classes=5, memory_slots=0), None),
+    "span": (dict(head="span"), None),
+    "span-entmax": (dict(head="span", activation="entmax15"), None),
+    "unordered": (dict(head="classify", classes=3, ordered=False, vocabulary=23), None),
+    "lm-entmax": (dict(activation="entmax15"), None),
+    "no-structure-bias": (dict(structure_bias=False), None),
+    "dense-feed-forward": (dict(feed_forward="dense", shared_expert=True), None),
+    "separate-blocks": (dict(separate_blocks=True), None),
+    "separate-blocks-tag": (dict(separate_blocks=True, head="tag", classes=4), None),
+    "bidirectional-bptt": (dict(head="tag", classes=4), 1),
+    "more-steps": ({}, None),
+    "transformer-rotary": (TRANSFORMER, None),
+    "transformer-learned": (TRANSFORMER | dict(positions="learned"), None),
+    "transformer-classify": (TRANSFORMER | dict(head="classify", classes=5), None),
+    "transformer-tag": (TRANSFORMER | dict(head="tag", classes=4, positions="none"), None),
+}
+MORE_STEPS = 5
+
 
 def randomise(model: ReSSFormer, seed: int) -> None:
     """Parameters of a size at which every path of the model shows in the losses and gradients."""
@@ -59,6 +85,9 @@ def randomise(model: ReSSFormer, seed: int) -> None:
         "memory/gate/weight": (0, 0.4), "memory/gate/bias": (0.3, 0.1),
     }
     for path, parameter in model.named_paths():
+        path = path.split("/", 2)[2] if path.startswith("block/") else path
+        if path == "attn/structure_gain" and not parameter.requires_grad:
+            continue
         mean, deviation = (1, 0.2) if "_norm/" in path else scales.get(path, (0, wide))
         values = mean + deviation * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
         parameter.data = (values * 1024).round() / 1024
@@ -118,6 +147,51 @@ def golden_case(name: str, seed: int) -> dict | None:
             "graph": [tensor(a) for a in trace.graph[0]],
             "memory": tensor(trace.memory[0]),
         } if name == "base" else None,
+    }
+
+
+def targets_for(c: VariantConfiguration, tokens: torch.Tensor, seed: int) -> torch.Tensor:
+    """Random targets of a head: BL labels of which every fourth is missing, B1 classes, B2 starts and ends."""
+    generator = torch.Generator().manual_seed(seed + 2_000_000)
+    B, L = tokens.shape
+    if c.head == "classify":
+        return torch.randint(c.classes, (B, 1), generator=generator)
+    if c.head == "span":
+        return torch.randint(L, (B, 2), generator=generator)
+    labels = torch.randint(c.classes, (B, L), generator=generator)
+    return labels.masked_fill(torch.arange(L) % 4 == 1, -1)
+
+
+def golden_variant(name: str, seed: int) -> dict | None:
+    """As golden_case, for what VARIANTS lists."""
+    change, bptt = VARIANTS[name]
+    c = VariantConfiguration(**BASE | change)
+    model = Variant(c).double()
+    randomise(model, seed)
+    tokens = tokens_for(seed, c.vocabulary)
+    inputs, targets = (tokens[:, :-1], tokens[:, 1:]) if c.head == "lm" else (tokens[:, :-1], None)
+    if targets is None:
+        targets = targets_for(c, inputs, seed)
+    trace = Trace()
+    steps = MORE_STEPS if name == "more-steps" else None
+    output = model(inputs, targets, bptt, trace, steps)
+    if not is_clear(trace, MARGIN):
+        return None
+    output.losses.total.backward()
+    gradients = {
+        path: tensor(torch.zeros_like(p) if p.grad is None else p.grad) for path, p in model.named_paths()}
+    logits = output.logits_BLV[0]
+    return {
+        "configuration": BASE | change | {"bptt_segments": bptt, "evaluation_steps": steps},
+        "seed": seed,
+        "margins": {kind: number(gap) for kind, gap in trace.margins.items()},
+        "tokens": (tokens if c.head == "lm" else inputs).tolist(),
+        "targets": None if c.head == "lm" else targets.tolist(),
+        "parameters": {path: tensor(p) for path, p in model.named_paths()},
+        "losses": losses(output),
+        "loads": output.loads_E.tolist(),
+        "logits": tensor(logits if logits.dim() == 2 else logits[None]),
+        "gradients": gradients,
     }
 
 
@@ -188,11 +262,13 @@ def write(name: str, case: dict) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    wanted = sys.argv[1:] or [*CASES, "trajectory", "schedule"]
+    wanted = sys.argv[1:] or [*CASES, *VARIANTS, "trajectory", "schedule"]
     for name in wanted:
         if name == "trajectory":
             write(name, first_clear(golden_trajectory))
         elif name == "schedule":
             write(name, golden_schedule())
+        elif name in VARIANTS:
+            write(name, first_clear(lambda seed: golden_variant(name, seed)))
         else:
             write(name, first_clear(lambda seed: golden_case(name, seed)))
