@@ -67,8 +67,11 @@ struct Shape {
     let experts =
       Double(model.routedExperts) * d + 3 * d
       * Double(model.expertWidth * (model.routedExperts > 0 ? model.activeExperts : 0))
-    let memory = 2 * slots * d
-    return Double(model.steps) * (attention + graph + experts + dense + memory) + head
+    // Scores and sums of the pool; its maps and those of the slots' keys and values act on the slots' rows alone.
+    let maps = slots * d * d
+    let memory = 2 * slots * d + maps / Double(model.segment)
+    let once = 2 * maps / Double(model.segment) + maps / Double(length)
+    return Double(model.steps) * (attention + graph + experts + dense + memory) + once + head
   }
 
   /// Forward and backward: the backward has two products for each of the forward's.

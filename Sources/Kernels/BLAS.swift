@@ -1,6 +1,9 @@
 // Matrix products. Every call runs on the thread that makes it, and its shape is decided by the unit of data it
 // belongs to, because OpenBLAS changes a row's bits with the shape of the call and the number of threads.
+//
+// Products with a weight, or as wide as one, are ours where this processor has a kernel (CKernels/gemm.c); the rest are OpenBLAS's.
 
+import CKernels
 import COpenBLAS
 
 package enum BLAS {
@@ -19,9 +22,35 @@ package enum BLAS {
     gemm(CblasNoTrans, CblasTrans, c.rows, c.columns, a.columns, scale, a, b, adding, c)
   }
 
+  /// y (m, n) = x (m, k) · wᵀ, w (n, k): a linear map.
+  package static func apply(_ map: LinearMap, to x: Matrix, into y: Matrix, adding: Bool = false) {
+    let w = map.weight
+    guard let packed = map.packed else { return multiplyTransposed(x, w, into: y, adding: adding) }
+    precondition(x.columns == w.columns && y.rows == x.rows && y.columns == w.rows, shapes(x, w, y))
+    ress_gemm_packed(
+      Int64(x.rows), Int64(w.rows), Int64(w.columns), x.pointer, Int64(x.stride), packed, y.pointer, Int64(y.stride),
+      adding ? 1 : 0)
+  }
+
+  /// Columns that our kernel takes of a product n wide, k deep: whole panels, where k is long enough to pay for the result's way
+  /// to memory and back. The choice depends on the shape alone.
+  private static func ownColumns(_ n: Int, depth: Int, atLeast least: Int) -> Int {
+    let panel = Int(ress_gemm_panel())
+    return panel > 0 && depth >= least ? n / panel * panel : 0
+  }
+
   /// c (m, n) = a (m, k) · b (k, n).
   package static func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false) {
     precondition(a.columns == b.rows && c.rows == a.rows && c.columns == b.columns, shapes(a, b, c))
+    let own = scale == 1 && c.rows >= 4 ? ownColumns(c.columns, depth: b.rows, atLeast: 64) : 0
+    if own > 0 {
+      ress_gemm(
+        Int64(c.rows), Int64(own), Int64(b.rows), a.pointer, Int64(a.stride), 1, b.pointer, Int64(b.stride), c.pointer,
+        Int64(c.stride), adding ? 1 : 0)
+      if own == c.columns { return }
+      let rest = own..<c.columns
+      return multiply(a, b[columns: rest], into: c[columns: rest], adding: adding)
+    }
     gemm(CblasNoTrans, CblasNoTrans, c.rows, c.columns, a.columns, scale, a, b, adding, c)
   }
 
@@ -29,6 +58,15 @@ package enum BLAS {
   package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false)
   {
     precondition(a.rows == b.rows && c.rows == a.columns && c.columns == b.columns, shapes(a, b, c))
+    let own = scale == 1 && c.rows >= 4 ? ownColumns(c.columns, depth: a.rows, atLeast: 256) : 0
+    if own > 0 {
+      ress_gemm(
+        Int64(c.rows), Int64(own), Int64(a.rows), a.pointer, 1, Int64(a.stride), b.pointer, Int64(b.stride), c.pointer,
+        Int64(c.stride), adding ? 1 : 0)
+      if own == c.columns { return }
+      let rest = own..<c.columns
+      return transposeMultiply(a, b[columns: rest], into: c[columns: rest], adding: adding)
+    }
     gemm(CblasTrans, CblasNoTrans, c.rows, c.columns, a.rows, scale, a, b, adding, c)
   }
 

@@ -13,16 +13,19 @@ package enum Fingerprint {
     return "\(BLAS.coreName)/\(kernelClone)/\(hexadecimal(probe()))"
   }
 
-  /// FNV-1a over the bits of a product, a norm, a softmax and a gate on fixed random input, at shapes that reach the
+  /// FNV-1a over the bits of two products, a norm, a softmax and a gate on fixed random input, at shapes that reach the
   /// vector loops and their tails.
   private static func probe() -> UInt64 {
-    let (arena, (x, y, z, normed)) = Arena.build {
-      ($0.matrix(67, 93), $0.matrix(45, 93), $0.matrix(67, 45), $0.matrix(67, 45))
+    let (arena, (x, y, w, z, normed)) = Arena.build {
+      ($0.matrix(67, 93), $0.matrix(45, 93), $0.matrix(93, 45), $0.matrix(67, 45), $0.matrix(67, 45))
     }
     return withExtendedLifetime(arena) {
       Philox(seed: 0x5EED, stream: 1).fillNormal(x.pointer, count: x.count, deviation: 1)
       Philox(seed: 0x5EED, stream: 2).fillNormal(y.pointer, count: y.count, deviation: 1)
+      Philox(seed: 0x5EED, stream: 3).fillNormal(w.pointer, count: w.count, deviation: 1)
+      // OpenBLAS's product and ours.
       BLAS.multiplyTransposed(x, y, into: z)
+      BLAS.multiply(x, w, into: z, adding: true)
       ress_rmsnorm_forward(Int64(z.rows), Int64(z.columns), z.pointer, y.pointer, normed.pointer, x.pointer)
       ress_softmax_rows(Int64(z.rows), Int64(z.columns), Int64(z.stride), 0.7, normed.pointer)
       var hash: UInt64 = 0xCBF2_9CE4_8422_2325

@@ -46,7 +46,7 @@ package struct ClassHead: OutputHead {
     }
     let share = self.share(tokenCount)
     for column in 0..<sizes.width { pooled.pointer[column] *= share }
-    BLAS.multiplyTransposed(pooled, w.head, into: logits)
+    BLAS.multiplyTransposed(pooled, w.head.weight, into: logits)
   }
 
   private func share(_ tokenCount: Int) -> Real { 1 / Real(sizes.slots > 0 ? sizes.slots : tokenCount) }
@@ -60,8 +60,8 @@ package struct ClassHead: OutputHead {
       1, Int64(classes), logits.pointer, targets.baseAddress!, d == nil ? 0 : scale)
     dmemory.clear()
     guard let d else { return loss }
-    BLAS.transposeMultiply(logits, pooled, into: d.head, adding: true)
-    BLAS.multiply(logits, w.head, into: dpooled, scale: share(tokenCount))
+    BLAS.transposeMultiply(logits, pooled, into: d.head.weight, adding: true)
+    BLAS.multiply(logits, w.head.weight, into: dpooled, scale: share(tokenCount))
     if sizes.slots > 0 { backward(memory, count: sizes.slots, w, into: dmemory, d) }
     return loss
   }

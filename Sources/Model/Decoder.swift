@@ -7,6 +7,7 @@ import Kernels
 package final class Decoder {
   private let sizes: Sizes
   private let weights: Weights
+  private let team: Team
   private let segment: Segment
   private let head: TokenHead
   private let tables: SequenceTables
@@ -23,6 +24,7 @@ package final class Decoder {
     precondition(sizes.model.head == .lm, "only a language model writes text")
     self.sizes = sizes
     self.weights = weights
+    self.team = team
     self.exchange = exchange
     let (arena, parts) = Arena.build { arena in
       (
@@ -53,6 +55,7 @@ package final class Decoder {
   /// Reads tokens and returns the logits (V) of what follows the last one, valid until the next call.
   package func append(_ newTokens: [Int32]) throws -> UnsafeBufferPointer<Real> {
     precondition(!newTokens.isEmpty)
+    weights.refresh(team)
     var position = 0
     while position < newTokens.count {
       var current = openSpan()

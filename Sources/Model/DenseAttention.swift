@@ -80,9 +80,9 @@ package struct DenseAttention {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiplyTransposed(x[rows: rows], w.query, into: a.queries[rows: rows])
-      BLAS.multiplyTransposed(x[rows: rows], w.key, into: tables.keys[rows: rows])
-      BLAS.multiplyTransposed(x[rows: rows], w.value, into: tables.values[rows: rows])
+      BLAS.apply(w.query, to: x[rows: rows], into: a.queries[rows: rows])
+      BLAS.apply(w.key, to: x[rows: rows], into: tables.keys[rows: rows])
+      BLAS.apply(w.value, to: x[rows: rows], into: tables.values[rows: rows])
       turn(a.queries[rows: rows], positions: rows, direction: 1)
       turn(tables.keys[rows: rows], positions: rows, direction: 1)
     }
@@ -103,7 +103,7 @@ package struct DenseAttention {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       g[rows: rows].copy(from: h[rows: rows])
-      BLAS.multiplyTransposed(a.mixed[rows: rows], w.output, into: g[rows: rows], adding: true)
+      BLAS.apply(w.output, to: a.mixed[rows: rows], into: g[rows: rows], adding: true)
     }
   }
 
@@ -114,10 +114,10 @@ package struct DenseAttention {
   ) {
     let tiles = span.tiles
     let all = 0..<span.rows.count
-    addWeightGradient(dg[rows: all], a.mixed[rows: all], into: d.output, team)
+    addWeightGradient(dg[rows: all], a.mixed[rows: all], into: d.output.weight, team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiply(dg[rows: rows], w.output, into: dmixed[rows: rows])
+      BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
       dkeys[rows: rows].clear()
       dvalues[rows: rows].clear()
       for row in rows {
@@ -155,12 +155,12 @@ package struct DenseAttention {
       let rows = tiles[task]
       turn(dqueries[rows: rows], positions: rows, direction: -1)
       turn(dkeys[rows: rows], positions: rows, direction: -1)
-      BLAS.multiply(dqueries[rows: rows], w.query, into: dx[rows: rows])
-      BLAS.multiply(dkeys[rows: rows], w.key, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dvalues[rows: rows], w.value, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dqueries[rows: rows], w.query.weight, into: dx[rows: rows])
+      BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query, team)
-    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key, team)
-    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value, team)
+    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team)
+    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team)
+    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team)
   }
 }

@@ -24,9 +24,9 @@ package struct DenseNetwork {
   /// A tile of y (N, D) → gateUp (N, 2F), and h (N, D) += down · (silu(gate · y) ⊙ (up · y)).
   func forward(_ y: Matrix, lane: Int, _ w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
     let hidden_NF = Matrix(laneHidden.row(lane), rows: y.rows, columns: width)
-    BLAS.multiplyTransposed(y, w.gateUp, into: gateUp)
+    BLAS.apply(w.gateUp, to: y, into: gateUp)
     ress_swiglu_forward(Int64(y.rows), Int64(width), gateUp.pointer, hidden_NF.pointer)
-    BLAS.multiplyTransposed(hidden_NF, w.down, into: h, adding: true)
+    BLAS.apply(w.down, to: hidden_NF, into: h, adding: true)
   }
 
   /// The weights' gradients (+=) from dout (T, D), and that of gate and up, which `backwardInput` takes on.
@@ -36,16 +36,16 @@ package struct DenseNetwork {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
-      BLAS.multiply(dout[rows: rows], w.down, into: dhidden[rows: rows])
+      BLAS.multiply(dout[rows: rows], w.down.weight, into: dhidden[rows: rows])
       ress_swiglu_backward(
         Int64(rows.count), Int64(width), gateUp.row(first), dhidden.row(first), dgateUp.row(first), hidden.row(first))
     }
-    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down, team)
-    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp, team)
+    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down.weight, team)
+    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp.weight, team)
   }
 
   /// dy (N, D) of a tile's rows, overwritten.
   func backwardInput(_ rows: Range<Int>, _ w: ExpertWeights, into dy: Matrix) {
-    BLAS.multiply(dgateUp[rows: rows], w.gateUp, into: dy)
+    BLAS.multiply(dgateUp[rows: rows], w.gateUp.weight, into: dy)
   }
 }

@@ -17,13 +17,13 @@ package struct Embedding {
     let width = Int64(sizes.width)
     if sizes.model.isTransformer {
       for row in rows {
-        h.row(row).update(from: w.embed.row(Int(tokens[row])), count: sizes.width)
+        h.row(row).update(from: w.embed.weight.row(Int(tokens[row])), count: sizes.width)
         if w.position.rows > 0 { ress_add(width, w.position.row(row), h.row(row)) }
       }
       return
     }
     for row in rows {
-      ress_rmsnorm_forward(1, width, w.embed.row(Int(tokens[row])), w.embedNorm, h.row(row), a.rstd + row)
+      ress_rmsnorm_forward(1, width, w.embed.weight.row(Int(tokens[row])), w.embedNorm, h.row(row), a.rstd + row)
     }
   }
 
@@ -34,7 +34,7 @@ package struct Embedding {
     let width = Int64(sizes.width)
     if sizes.model.isTransformer {
       for row in rows {
-        ress_add(width, dh.row(row), d.embed.row(Int(tokens[row])))
+        ress_add(width, dh.row(row), d.embed.weight.row(Int(tokens[row])))
         if d.position.rows > 0 { ress_add(width, dh.row(row), d.position.row(row)) }
       }
       return
@@ -42,7 +42,8 @@ package struct Embedding {
     for row in rows {
       let token = Int(tokens[row])
       ress_rmsnorm_backward(
-        1, width, w.embed.row(token), w.embedNorm, a.rstd + row, dh.row(row), d.embed.row(token), d.embedNorm)
+        1, width, w.embed.weight.row(token), w.embedNorm, a.rstd + row, dh.row(row), d.embed.weight.row(token),
+        d.embedNorm)
     }
   }
 }

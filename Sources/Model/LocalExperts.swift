@@ -16,6 +16,9 @@ package final class LocalExperts: ExpertExchange {
   private let expertWidth: Int
   private let blockCount: Int
   private let parameters: ParameterBuffer
+  /// By expert of the model, nil for those that live elsewhere; `packs` follows the parameters' changes.
+  private let weights: [ExpertWeights?]
+  private let packs: WeightPacks
   package let team: Team
   private let pool = BufferPool()
   private var kept: [ExpertSite: Kept] = [:]
@@ -48,10 +51,23 @@ package final class LocalExperts: ExpertExchange {
     expertWidth = model.expertWidth
     blockCount = parameters.layout.expertCount
     scratch = Array(repeating: nil, count: team.laneCount)
+    var maps: [LinearMap] = []
+    for expert in owned {
+      guard let block = parameters.experts[expert] else { preconditionFailure("expert \(expert) is not in the buffer") }
+      let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth)
+      maps += [views.gateUp, views.down]
+    }
+    packs = WeightPacks(&maps, of: parameters)
+    var weights = [ExpertWeights?](repeating: nil, count: parameters.experts.count)
+    for (place, expert) in owned.enumerated() {
+      weights[expert] = ExpertWeights(gateUp: maps[2 * place], down: maps[2 * place + 1])
+    }
+    self.weights = weights
   }
 
   /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece, one task an expert.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
+    packs.refresh(team)
     let rowCount = LocalExperts.rowCount(pieces)
     let buffer = pool.take(rowCount * (width + 2 * expertWidth))
     reserveScratch(pieces)
@@ -61,9 +77,9 @@ package final class LocalExperts: ExpertExchange {
       let (rows_ND, gateUp_N2F) = parts(buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: piece.rows.count, columns: expertWidth)
       rows_ND.copy(from: rows[rows: piece.rows])
-      BLAS.multiplyTransposed(rows_ND, w.gateUp, into: gateUp_N2F)
+      BLAS.apply(w.gateUp, to: rows_ND, into: gateUp_N2F)
       ress_swiglu_forward(Int64(h_NF.rows), Int64(expertWidth), gateUp_N2F.pointer, h_NF.pointer)
-      BLAS.multiplyTransposed(h_NF, w.down, into: out[rows: piece.rows])
+      BLAS.apply(w.down, to: h_NF, into: out[rows: piece.rows])
     }
     if keep { kept[site] = Kept(buffer: buffer, rows: rowCount) } else { pool.give(buffer) }
   }
@@ -87,13 +103,13 @@ package final class LocalExperts: ExpertExchange {
       let dgateUp_N2F = Matrix(dh_NF.pointer + dh_NF.count, rows: count, columns: 2 * expertWidth)
       let dout_ND = dout[rows: piece.rows]
 
-      BLAS.multiply(dout_ND, w.down, into: dh_NF)
+      BLAS.multiply(dout_ND, w.down.weight, into: dh_NF)
       ress_swiglu_backward(
         Int64(count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.pointer, dgateUp_N2F.pointer, h_NF.pointer)
       let adding = !gradientBlocks[task].isFresh
-      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down, adding: adding)
-      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp, adding: adding)
-      BLAS.multiply(dgateUp_N2F, w.gateUp, into: drows[rows: piece.rows])
+      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
+      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+      BLAS.multiply(dgateUp_N2F, w.gateUp.weight, into: drows[rows: piece.rows])
     }
     pool.give(call.buffer)
   }
@@ -112,8 +128,8 @@ package final class LocalExperts: ExpertExchange {
   }
 
   private func weights(_ expert: Int) -> ExpertWeights {
-    guard let block = parameters.experts[expert] else { preconditionFailure("expert \(expert) is not held here") }
-    return ExpertWeights(block, width: width, expertWidth: expertWidth)
+    guard let weights = weights[expert] else { preconditionFailure("expert \(expert) is not held here") }
+    return weights
   }
 
   private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }

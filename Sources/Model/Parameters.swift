@@ -155,6 +155,11 @@ package final class ParameterBuffer {
   /// A block for each expert that this buffer holds, nil for the others.
   package let experts: [RealPointer?]
   private let arena: Arena
+  /// Counts the changes that `changed` was told of.
+  package private(set) var version = 0
+
+  /// Call after writing parameters that a model has read: what was derived from them is old.
+  package func changed() { version += 1 }
 
   /// Zero-filled, with room for the experts given.
   package init(_ layout: ParameterLayout, experts held: [Int]) {

@@ -209,16 +209,16 @@ package struct MemoryRead {
     a.memory.copy(from: memory)
     ress_rmsnorm_forward(
       Int64(sizes.slots), Int64(sizes.width), memory.pointer, w.memoryNorm, a.normed.pointer, a.rstd)
-    BLAS.multiplyTransposed(a.normed, w.key, into: a.keys)
-    BLAS.multiplyTransposed(a.normed, w.value, into: a.values)
+    BLAS.apply(w.key, to: a.normed, into: a.keys)
+    BLAS.apply(w.value, to: a.normed, into: a.values)
   }
 
   /// dmemory (M, D) +=
   func backward(_ w: BlockWeights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: BlockWeights) {
-    BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key, adding: true)
-    BLAS.transposeMultiply(gradient.values, a.normed, into: d.value, adding: true)
-    BLAS.multiply(gradient.keys, w.key, into: dnormed)
-    BLAS.multiply(gradient.values, w.value, into: dnormed, adding: true)
+    BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key.weight, adding: true)
+    BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, adding: true)
+    BLAS.multiply(gradient.keys, w.key.weight, into: dnormed)
+    BLAS.multiply(gradient.values, w.value.weight, into: dnormed, adding: true)
     ress_rmsnorm_backward(
       Int64(sizes.slots), Int64(sizes.width), a.memory.pointer, w.memoryNorm, a.rstd, dnormed.pointer, dmemory.pointer,
       d.memoryNorm)

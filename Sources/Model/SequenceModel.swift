@@ -170,6 +170,7 @@ package final class SequenceModel {
   ) throws {
     precondition(
       tokens.count > 0 && tokens.count <= maximumTokens, "\(tokens.count) tokens, room for \(maximumTokens)")
+    w.refresh(team)
     routing.begin()
     if sizes.slots > 0 {
       memory.copy(from: w.memoryInitial)

@@ -25,7 +25,7 @@ package struct SpanHead: OutputHead {
   /// The segment's two rows of logits, (2, rows).
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
     ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.multiplyTransposed(w.head, normed[rows: 0..<rowCount], into: logits[columns: start..<start + rowCount])
+    BLAS.multiplyTransposed(w.head.weight, normed[rows: 0..<rowCount], into: logits[columns: start..<start + rowCount])
   }
 
   package func sequence(
@@ -48,8 +48,8 @@ package struct SpanHead: OutputHead {
     let width = Int64(sizes.width)
     let dlogits_2T = logits[columns: start..<start + rowCount]
     ress_rmsnorm_forward(Int64(rowCount), width, h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.transposeMultiply(dlogits_2T, w.head, into: dnormed[rows: 0..<rowCount])
-    BLAS.multiply(dlogits_2T, normed[rows: 0..<rowCount], into: d.head, adding: true)
+    BLAS.transposeMultiply(dlogits_2T, w.head.weight, into: dnormed[rows: 0..<rowCount])
+    BLAS.multiply(dlogits_2T, normed[rows: 0..<rowCount], into: d.head.weight, adding: true)
     dh.clear()
     ress_rmsnorm_backward(
       Int64(rowCount), width, h.pointer, w.finalNorm, rstd, dnormed.pointer, dh.pointer, d.finalNorm)
@@ -58,7 +58,7 @@ package struct SpanHead: OutputHead {
 
   package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
     ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.multiplyTransposed(normed[rows: 0..<rowCount], w.head, into: out[rows: start..<start + rowCount])
+    BLAS.multiplyTransposed(normed[rows: 0..<rowCount], w.head.weight, into: out[rows: start..<start + rowCount])
   }
 
   package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}

@@ -57,8 +57,8 @@ package struct StructureGraph {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
-      BLAS.multiplyTransposed(x[rows: rows], w.structureQuery, into: a.queries[rows: rows])
-      BLAS.multiplyTransposed(x[rows: rows], w.structureKey, into: tables.structureKeys[rows: tableRows])
+      BLAS.apply(w.structureQuery, to: x[rows: rows], into: a.queries[rows: rows])
+      BLAS.apply(w.structureKey, to: x[rows: rows], into: tables.structureKeys[rows: tableRows])
     }
     let shape = ress_graph_shape(
       cached: Int64(span.cached), visible: Int64(span.cached + span.rows.upperBound),
@@ -121,11 +121,11 @@ package struct StructureGraph {
       a.queries.pointer, dkeys_TR.pointer)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiply(dqueries[rows: rows], w.structureQuery, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dkeys[rows: rows], w.structureKey, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dqueries[rows: rows], w.structureQuery.weight, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dkeys[rows: rows], w.structureKey.weight, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery, team)
-    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey, team)
+    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery.weight, team)
+    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey.weight, team)
   }
 }
 

@@ -38,7 +38,7 @@ package struct TokenHead: OutputHead {
     losses = DoubleBuffer(tilesPerChunk)
   }
 
-  private func map(_ w: Weights) -> Matrix { sizes.model.head == .lm ? w.embed : w.head }
+  private func map(_ w: Weights) -> LinearMap { sizes.model.head == .lm ? w.embed : w.head }
 
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {}
 
@@ -67,11 +67,11 @@ package struct TokenHead: OutputHead {
         let row = first + rows.lowerBound
         let count = Int64(rows.count)
         ress_rmsnorm_forward(count, width, h.row(row), w.finalNorm, normed.row(rows.lowerBound), rstd + rows.lowerBound)
-        BLAS.multiplyTransposed(normed[rows: rows], map, into: logits[rows: rows])
+        BLAS.apply(map, to: normed[rows: rows], into: logits[rows: rows])
         losses.pointer[task] = ress_cross_entropy(
           count, Int64(classes), logits.row(rows.lowerBound), targets + row, d == nil ? 0 : scale)
         guard d != nil else { return }
-        BLAS.multiply(logits[rows: rows], map, into: dnormed[rows: rows])
+        BLAS.multiply(logits[rows: rows], map.weight, into: dnormed[rows: rows])
         gainPartials.row(task).update(repeating: 0, count: sizes.width)
         dh.row(row).update(repeating: 0, count: rows.count * sizes.width)
         ress_rmsnorm_backward(
@@ -81,7 +81,7 @@ package struct TokenHead: OutputHead {
       for task in 0..<tiles.count { total += losses.pointer[task] }
       if let d {
         ress_sum_rows(Int64(tiles.count), width, gainPartials.pointer, d.finalNorm)
-        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d), team)
+        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d).weight, team)
       }
     }
     return total
@@ -90,7 +90,7 @@ package struct TokenHead: OutputHead {
   /// Logits of one row, (V).
   func logits(_ h: Matrix, row: Int, _ w: Weights, into out: Matrix) {
     ress_rmsnorm_forward(1, Int64(sizes.width), h.row(row), w.finalNorm, normed.pointer, rstd)
-    BLAS.multiplyTransposed(normed[rows: 0..<1], map(w), into: out)
+    BLAS.apply(map(w), to: normed[rows: 0..<1], into: out)
   }
 
   package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {

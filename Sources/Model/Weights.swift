@@ -6,13 +6,18 @@ import Kernels
 
 /// Weights of one SwiGLU expert: gate and up lie side by side, (2f, d), so that one product computes both.
 package struct ExpertWeights {
-  package let gateUp: Matrix
-  package let down: Matrix
+  package let gateUp: LinearMap
+  package let down: LinearMap
 
   /// `block` holds gate (f, d), up (f, d), down (d, f).
   package init(_ block: RealPointer, width d: Int, expertWidth f: Int) {
-    gateUp = Matrix(block, rows: 2 * f, columns: d)
-    down = Matrix(block + 2 * f * d, rows: d, columns: f)
+    gateUp = LinearMap(Matrix(block, rows: 2 * f, columns: d))
+    down = LinearMap(Matrix(block + 2 * f * d, rows: d, columns: f))
+  }
+
+  init(gateUp: LinearMap, down: LinearMap) {
+    self.gateUp = gateUp
+    self.down = down
   }
 }
 
@@ -20,8 +25,8 @@ package struct ExpertWeights {
 package struct BlockWeights {
   package let attnNorm, moeNorm, poolNorm: RealPointer
   package let recency: RealPointer
-  package let structureQuery, structureKey: Matrix
-  package let query, key, value, output: Matrix
+  package let structureQuery, structureKey: LinearMap
+  package let query, key, value, output: LinearMap
   package let structureGain, memoryBias: RealPointer
   package let router: Matrix
   package let routerBias: RealPointer
@@ -36,23 +41,35 @@ package struct BlockWeights {
 }
 
 package struct Weights {
-  package let embed: Matrix
+  /// (V, D): a token's row, and the language model's output map.
+  package let embed: LinearMap
   package let embedNorm, finalNorm: RealPointer
   package let step: Matrix
   package let position: Matrix
   package let memoryInitial: Matrix
-  package let head: Matrix
+  package let head: LinearMap
   package let blocks: [BlockWeights]
+  private let packs: WeightPacks?
 
   /// The weights of a step.
   package func block(_ step: Int) -> BlockWeights { blocks[blocks.count == 1 ? 0 : step] }
 
+  /// Views of parameters that products read: maps are packed too, and `refresh` follows the parameters' changes.
   package init(_ buffer: ParameterBuffer, _ model: ModelConfiguration) {
-    self.init(buffer.layout, dense: buffer.dense, model)
+    self.init(buffer.layout, dense: buffer.dense, model, packing: buffer)
   }
 
-  /// Views into `dense`, which holds the dense parameters of `layout`.
+  /// Views into `dense`, which holds the dense parameters of `layout`: gradients, say.
   package init(_ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration) {
+    self.init(layout, dense: dense, model, packing: nil)
+  }
+
+  /// Call before products read the weights: packs them again where they have changed.
+  package func refresh(_ team: Team) { packs?.refresh(team) }
+
+  private init(
+    _ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration, packing buffer: ParameterBuffer?
+  ) {
     let entries = Dictionary(uniqueKeysWithValues: layout.dense.map { ($0.name, $0) })
     // A part that the model lacks has no parameters; its view is empty and nothing follows its pointer.
     func pointer(_ name: String) -> RealPointer { dense + (entries[name]?.offset ?? 0) }
@@ -60,29 +77,60 @@ package struct Weights {
       guard let entry = entries[name] else { return Matrix(dense, rows: 0, columns: 0) }
       return Matrix(dense + entry.offset, rows: entry.shape[0], columns: entry.shape[1])
     }
-    embed = matrix("embed/weight")
+    func block(_ block: Int, _ name: String) -> String { ParameterLayout.blockPrefix(block, model) + name }
+    let network = model.routedExperts > 0 ? "shared_expert/" : "feed_forward/"
+    func denseNetwork(_ index: Int) -> ExpertWeights? {
+      guard model.denseWidth > 0 else { return nil }
+      return ExpertWeights(pointer(block(index, network + "gate")), width: model.width, expertWidth: model.denseWidth)
+    }
+    // The maps in one list, so that they are packed together: two of the whole model, then eight of each block.
+    let names = ["soes/query", "soes/key", "attn/query", "attn/key", "attn/value", "attn/output"]
+    var maps = [matrix("embed/weight"), matrix("head/weight")].map(LinearMap.init)
+    for index in 0..<model.blockCount {
+      maps += names.map { LinearMap(matrix(block(index, $0 + "/weight"))) }
+      let empty = LinearMap(Matrix(pointer(""), rows: 0, columns: 0))
+      maps += denseNetwork(index).map { [$0.gateUp, $0.down] } ?? [empty, empty]
+    }
+    packs = buffer.map { WeightPacks(&maps, of: $0) }
+
+    embed = maps[0]
+    head = maps[1]
     embedNorm = pointer("embed_norm/weight")
     finalNorm = pointer("final_norm/weight")
     step = matrix("step/embedding")
     position = matrix("position/weight")
     memoryInitial = matrix("memory/initial")
-    head = matrix("head/weight")
-    blocks = (0..<model.blockCount).map { block in
-      let prefix = ParameterLayout.blockPrefix(block, model)
-      let network = prefix + (model.routedExperts > 0 ? "shared_expert/gate" : "feed_forward/gate")
+    blocks = (0..<model.blockCount).map { index in
+      let prefix = ParameterLayout.blockPrefix(index, model)
+      let own = Array(maps[2 + 8 * index..<10 + 8 * index])
       return BlockWeights(
         attnNorm: pointer(prefix + "attn_norm/weight"), moeNorm: pointer(prefix + "moe_norm/weight"),
         poolNorm: pointer(prefix + "pool_norm/weight"), recency: pointer(prefix + "recency/weight"),
-        structureQuery: matrix(prefix + "soes/query/weight"), structureKey: matrix(prefix + "soes/key/weight"),
-        query: matrix(prefix + "attn/query/weight"), key: matrix(prefix + "attn/key/weight"),
-        value: matrix(prefix + "attn/value/weight"), output: matrix(prefix + "attn/output/weight"),
+        structureQuery: own[0], structureKey: own[1], query: own[2], key: own[3], value: own[4], output: own[5],
         structureGain: pointer(prefix + "attn/structure_gain"), memoryBias: pointer(prefix + "attn/memory_bias"),
         router: matrix(prefix + "router/weight"), routerBias: pointer(prefix + "router/bias"),
-        dense: model.denseWidth > 0
-          ? ExpertWeights(pointer(network), width: model.width, expertWidth: model.denseWidth) : nil,
+        dense: model.denseWidth > 0 ? ExpertWeights(gateUp: own[6], down: own[7]) : nil,
         poolQuery: matrix(prefix + "memory/pool_query"), poolKey: matrix(prefix + "memory/pool_key/weight"),
         poolValue: matrix(prefix + "memory/pool_value/weight"), gate: pointer(prefix + "memory/gate/weight"),
         gateBias: pointer(prefix + "memory/gate/bias"), memoryNorm: pointer("memory_norm/weight"))
     }
+  }
+}
+
+/// The packed forms of a buffer's weights, and how old they are.
+final class WeightPacks {
+  private let maps: PackedMaps
+  private let buffer: ParameterBuffer
+  private var version = -1
+
+  init(_ maps: inout [LinearMap], of buffer: ParameterBuffer) {
+    self.maps = PackedMaps(&maps)
+    self.buffer = buffer
+  }
+
+  func refresh(_ team: Team) {
+    guard version != buffer.version else { return }
+    maps.pack(team)
+    version = buffer.version
   }
 }

@@ -158,6 +158,7 @@ package final class Trainer {
     tree.begin(unitCount: plan.unitCount)
     expertGradients.recycle()
     try team.measure(.waiting) { try gradientExchange.share(parameters) }
+    parameters.changed()
     balance(loads)
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,

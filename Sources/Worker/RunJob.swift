@@ -187,6 +187,7 @@ package final class RunJob {
       try reader.read("optimizer/first/" + owned.entry.name, shape: owned.entry.shape, into: owned.first)
       try reader.read("optimizer/second/" + owned.entry.name, shape: owned.entry.shape, into: owned.second)
     }
+    trainer.parameters.changed()
   }
 }
 

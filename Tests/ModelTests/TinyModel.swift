@@ -108,8 +108,10 @@ final class TinyModel {
 
   @discardableResult
   func loss(_ batch: [Example], gradient: Bool = false) throws -> (losses: Losses, loads: [Int]) {
+    // Tests write parameters as they like.
+    parameters.changed()
     let w = Weights(parameters, configuration)
-    let d = Weights(gradients, configuration)
+    let d = Weights(gradients.layout, dense: gradients.dense, configuration)
     let scales = LossScales(
       configuration, targets: batch.reduce(0) { $0 + $1.targets.count { $0 >= 0 } },
       tokens: batch.reduce(0) { $0 + $1.tokens.count })
@@ -137,6 +139,7 @@ final class TinyModel {
   }
 
   func logits(_ sequence: [Int32]) throws -> [Real] {
+    parameters.changed()
     let (rows, columns) = (sizes.logitRows(sequence.count), sizes.logitColumns)
     var out = [Real](repeating: 0, count: rows * columns)
     try out.withUnsafeMutableBufferPointer { out in

@@ -18,6 +18,21 @@ typedef float ress_real;
 /// Name of the instruction set whose clones this process runs: "x86-64-v4", "x86-64-v3" or "baseline".
 const char *ress_kernels_clone(void);
 
+// --- gemm.c ----------------------------------------------------------------------------------------------------
+
+/// Columns of a panel of this processor's products, 0 where it has no kernel and the others may not be called.
+int64_t ress_gemm_panel(void);
+/// Panels [panel_begin, panel_end) of bᵀ, b (n, k): panel q holds columns q · panel … as (k, panel), zeros behind the last column.
+/// packed: ⌈n / panel⌉ · panel · k values.
+void ress_gemm_pack_transposed(int64_t n, int64_t k, const ress_real *b, int64_t b_row, int64_t panel_begin,
+                               int64_t panel_end, ress_real *packed);
+/// c (m, n) = or += a (m, k) · the packed (k, n).
+void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, const ress_real *packed,
+                      ress_real *c, int64_t c_row, int adding);
+/// c (m, n) = or += a · b (k, n), with a[i, p] at a + i · a_row + p · a_step. n is a multiple of the panel.
+void ress_gemm(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, int64_t a_step, const ress_real *b,
+               int64_t b_row, ress_real *c, int64_t c_row, int adding);
+
 // --- elementwise.c ---------------------------------------------------------------------------------------------
 
 /// y[t] = x[t] · rstd[t] · gain, rstd = 1/√(mean(x²) + ε). x (T, D), gain (D) → y (T, D), rstd (T). arXiv 1910.07467.

@@ -1,0 +1,56 @@
+// A weight as products read it: y = x Wᵀ wants W packed by columns, and a weight changes once a step while hundreds of products read it.
+
+import CKernels
+
+/// A weight (out, in), and the same packed, where this processor's kernel wants that.
+package struct LinearMap {
+  package let weight: Matrix
+  fileprivate(set) package var packed: RealPointer?
+
+  package init(_ weight: Matrix) {
+    self.weight = weight
+    packed = nil
+  }
+
+  /// Values that the packed weight takes; 0 where nothing is packed.
+  fileprivate var packedCount: Int {
+    let panel = Int(ress_gemm_panel())
+    return panel == 0 || weight.rows < panel / 2 ? 0 : (weight.rows + panel - 1) / panel * panel * weight.columns
+  }
+}
+
+/// Room for the packed forms of some maps.
+package final class PackedMaps {
+  private let arena: Arena
+  private var pieces: [(map: LinearMap, panels: Range<Int>)] = []
+
+  /// Gives every map its place. `pack` fills them.
+  package init(_ maps: inout [LinearMap]) {
+    let counts = maps.map(\.packedCount)
+    let (arena, pointers) = Arena.build { arena in counts.map { $0 > 0 ? arena.reals($0) : nil } }
+    self.arena = arena
+    for index in maps.indices { maps[index].packed = pointers[index] }
+    let panel = Int(ress_gemm_panel())
+    for map in maps where map.packed != nil {
+      let count = (map.weight.rows + panel - 1) / panel
+      for first in stride(from: 0, to: count, by: PackedMaps.panelsAPiece) {
+        pieces.append((map, first..<min(count, first + PackedMaps.panelsAPiece)))
+      }
+    }
+  }
+
+  private static let panelsAPiece = 8
+
+  package var byteCount: Int { arena.byteCount }
+
+  /// Packs all weights as they are now.
+  package func pack(_ team: Team) {
+    team.run(pieces.count) { task, _ in
+      let (map, panels) = pieces[task]
+      let w = map.weight
+      ress_gemm_pack_transposed(
+        Int64(w.rows), Int64(w.columns), w.pointer, Int64(w.stride), Int64(panels.lowerBound), Int64(panels.upperBound),
+        map.packed!)
+    }
+  }
+}
