@@ -162,8 +162,10 @@ class FastReSSFormer(ReSSFormer):
             graph = None
             for t in range(c.steps):
                 before = graph
-                G_BTD, Y_BTD, expert_BTA, u_BTA, graph, routes, caches[t] = self.attend(
+                G_BTD, Y_BTD, l_BTE, expert_BTA, graph, routes, caches[t] = self.attend(
                     H_BTD, self.step.embedding[t], weights.project_XD, slotkey_BMD, slotvalue_BMD, caches[t], sight)
+                # Not in attend: there torch 2.13's compiler makes wrong gradients of this softmax.
+                u_BTA = l_BTE.gather(-1, expert_BTA).softmax(-1)
                 H_BTD = G_BTD + self.mix_experts(Y_BTD, expert_BTA, u_BTA, weights)
                 if before is not None:
                     smooth = smooth + self.graph_change(graph, before, C + T)
@@ -200,7 +202,7 @@ class FastReSSFormer(ReSSFormer):
         self, H_BTD: Tensor, step_D: Tensor, project_XD: Tensor, slotkey_BMD: Tensor, slotvalue_BMD: Tensor, cache: Cache,
         sight: Sight,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor], Cache]:
-        """G, moe_norm of G, each token's experts and their weights, the graph, sums over the routes, the cache."""
+        """G, moe_norm of G, the router's l and each token's experts, the graph, sums over the routes, the cache."""
         c, D, R = self.configuration, self.configuration.width, self.configuration.structure_rank
         rows_BjD = torch.cat([cache.row_BPD, norm(H_BTD + step_D, self.attn_norm.weight)], 1)
         T, P = H_BTD.shape[1], c.recency_taps - 1
@@ -229,10 +231,9 @@ class FastReSSFormer(ReSSFormer):
         Y_BTD = norm(G_BTD, self.moe_norm.weight)
         l_BTE = F.linear(Y_BTD, self.router.weight)
         expert_BTA = (l_BTE.detach() + self.router.bias).topk(min(c.active_experts, c.experts)).indices
-        u_BTA = l_BTE.gather(-1, expert_BTA).softmax(-1)
         routes = (
             l_BTE.logsumexp(-1).square().sum(), l_BTE.softmax(-1).sum(1), F.one_hot(expert_BTA, c.experts).sum((1, 2)))
-        return G_BTD, Y_BTD, expert_BTA, u_BTA, graph, routes, left
+        return G_BTD, Y_BTD, l_BTE, expert_BTA, graph, routes, left
 
     def choose(self, a_BTR: Tensor, b_BJR: Tensor, sight: Sight) -> tuple[Tensor, Tensor]:
         """Each token's neighbours and log A; −inf at indices that are no neighbours."""
