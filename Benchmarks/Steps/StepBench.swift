@@ -45,6 +45,17 @@ enum StepBench {
     print(report.text, terminator: "")
   }
 
+  /// One line a step: what must be nearly the same on any processor.
+  static func losses(_ arguments: BenchArguments) throws {
+    let shape = try Shape(arguments.text("--shape", "tiny"), file: arguments.text("--shapes", Shape.standardFile))
+    let trainer = try makeTrainer(shape, threads: Int(arguments.number("--threads", 1)))
+    print("\(BLAS.coreName) \(Fingerprint.kernelClone)")
+    for step in 0..<Int(arguments.number("--steps", 3)) {
+      let result = try trainer.step(step)
+      print(JSONLine.number(result.losses.total), JSONLine.number(result.gradientNorm))
+    }
+  }
+
   static func makeTrainer(_ shape: Shape, threads: Int) throws -> Trainer {
     let configuration = shape.configuration
     let layout = ParameterLayout(configuration.model, vocabulary: shape.vocabulary)

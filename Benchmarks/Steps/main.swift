@@ -2,6 +2,7 @@
 //
 //   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
 //   ress-bench profile --shape bench-small --threads 1               where a step's time goes
+//   ress-bench losses --shape tiny --steps 3                         the losses of some steps, to compare processors
 //   ress-bench context --threads 2                                   time and memory a token as the context grows
 //   ress-bench allocations                                           calls of malloc in a steady step
 //
@@ -16,9 +17,10 @@ do {
   switch arguments.command {
   case "step": try StepBench.run(arguments)
   case "profile": try StepBench.profile(arguments)
+  case "losses": try StepBench.losses(arguments)
   case "context": try ContextBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
-  default: arguments.fail("say step, profile, context or allocations, not '\(arguments.command)'")
+  default: arguments.fail("say step, profile, losses, context or allocations, not '\(arguments.command)'")
   }
 } catch {
   arguments.fail("\(error)")

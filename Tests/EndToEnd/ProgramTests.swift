@@ -89,6 +89,37 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     #expect((json as? [String: Any])?["usable"] as? Bool == true)
   }
 
+  /// Emulated: the first has no AVX, the second AVX2 and no AVX-512.
+  @Test(
+    .enabled(
+      if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-x86_64"),
+      "qemu-x86_64 (package qemu-user) is not here"),
+    arguments: [("Nehalem", "baseline"), ("Haswell", "x86-64-v3")])
+  func `older processors compute the same losses, with the kernels that they have`(processor: String, clone: String)
+    throws
+  {
+    let bench = try program("ress-bench").path
+    let here = try run("ress-bench", ["losses"]).output.split(separator: "\n")
+    let emulated = Process()
+    let output = Pipe()
+    emulated.executableURL = URL(filePath: "/usr/bin/qemu-x86_64")
+    emulated.arguments = ["-cpu", processor, bench, "losses"]
+    (emulated.standardOutput, emulated.standardError) = (output, FileHandle.nullDevice)
+    try emulated.run()
+    let there = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).split(
+      separator: "\n")
+    emulated.waitUntilExit()
+    #expect(emulated.terminationStatus == 0)
+    #expect(there.first?.hasSuffix(clone) == true, "\(there)")
+    #expect(here.count == 4 && there.count == 4)
+    for (one, other) in zip(here.dropFirst(), there.dropFirst()) {
+      for (x, y) in zip(one.split(separator: " "), other.split(separator: " ")) {
+        let (a, b) = (try #require(Double(x)), try #require(Double(y)))
+        #expect(abs(a - b) <= 1e-3 * abs(a), "\(one) here, \(other) on \(processor)")
+      }
+    }
+  }
+
   /// ress-bench counts every call of malloc and its kin in its own process.
   @Test(arguments: ["1", "2"], ["bench-small", "dense-small"])
   func `a steady training step takes nothing from the allocator`(threads: String, shape: String) throws {
