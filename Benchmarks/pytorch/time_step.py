@@ -23,8 +23,9 @@ from fast_ressformer import FORMS, FastReSSFormer, check
 from ressformer import ModelConfiguration
 from training import decays, move_router_bias
 
-# By default glibc gives large blocks back to the system when they are freed, and every step pays for their pages again.
-# It reads these only when a process starts. They made a step a quarter shorter or better at bench-small.
+# By default glibc gives large blocks back to the system when they are freed, and later steps pay for their pages again.
+# It reads these only when a process starts. At bench-small and bench-long they made no clear difference on a quiet machine;
+# with another program compiling, both of two pairs of runs were a third faster with them, or more.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 SHAPES = Path(__file__).parent.parent / "shapes.json"
 
