@@ -42,7 +42,7 @@ package final class Arena {
   }
 
   private init(byteCount: Int) {
-    base = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: Arena.alignment)
+    base = LargePages.allocate(byteCount: byteCount)
     memset(base!, 0, byteCount)
     capacity = byteCount
   }

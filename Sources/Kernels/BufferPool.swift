@@ -10,8 +10,7 @@ package final class PooledBuffer {
 
   fileprivate init(capacity: Int) {
     self.capacity = capacity
-    let raw = UnsafeMutableRawPointer.allocate(
-      byteCount: max(capacity, 1) * MemoryLayout<Real>.stride, alignment: Arena.alignment)
+    let raw = LargePages.allocate(byteCount: max(capacity, 1) * MemoryLayout<Real>.stride)
     pointer = raw.bindMemory(to: Real.self, capacity: max(capacity, 1))
   }
 
