@@ -44,8 +44,31 @@ package final class CoordinatorClient {
     return run
   }
 
-  /// Cancels a run, by name or identifier.
-  package func cancel(_ run: String) throws(ClientError) { _ = try ask(.cancel(run: run)) }
+  /// Cancels a run, by name or identifier. Returns its name.
+  @discardableResult
+  package func cancel(_ run: String) throws(ClientError) -> String {
+    guard case .submitted(_, let name) = try ask(.cancel(run: run)) else {
+      throw .refused("run \(run) was not cancelled")
+    }
+    return name
+  }
+
+  /// Hands over the events of a run so far. Replies keep their order, so the answer to a question asked behind `follow` comes
+  /// behind the last of them.
+  package func story(_ run: String, event: (RunEvent) -> Void) throws(ClientError) {
+    send(.follow(run: run))
+    send(.status)
+    let begun = MonotonicClock.now
+    while begun + patience > MonotonicClock.now {
+      switch receive(milliseconds: 100) {
+      case .event(let happened): event(happened)
+      case .refused(let reason): throw .refused(reason)
+      case .status: return
+      case .welcome, .alive, .assigned, .begin, .stop, .submitted, nil: continue
+      }
+    }
+    throw .transport(.noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
+  }
 
   package func status() throws(ClientError) -> ClusterStatus {
     guard case .status(let status) = try ask(.status) else { throw .refused("the coordinator gave no status") }

@@ -132,7 +132,9 @@ package struct ArgumentParser: Sendable {
     _ word: String, of command: CommandDescription, _ rest: inout ArraySlice<String>, into arguments: inout Arguments
   ) throws(UsageError) {
     let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-    let name = parts[0], attached = parts.count == 2 ? parts[1] : nil
+    // The one short option that everybody types: `logs -f`.
+    let name = parts[0] == "-f" && command.option(named: "--follow") != nil ? "--follow" : parts[0]
+    let attached = parts.count == 2 ? parts[1] : nil
     guard let option = command.option(named: name) else {
       throw UsageError(
         "Unknown option '\(name)' of '\(command.name)'\(hint(name, command.options.map(\.name)))", command: command.name

@@ -84,6 +84,42 @@ import Testing
       run.code == 1 && run.output.contains("holds text without labels, which model.head: tag needs"), "\(run.output)")
   }
 
+  @Test func `runs are submitted, listed, read and cancelled at a coordinator`() throws {
+    let place = try Workplace()
+    let address = "ipc://\(place.path)/coordinator"
+    let at = ["--coordinator", address]
+    let coordinator = try place.start(["coordinator", "--listen", address])
+    let worker = try place.start(["worker", "--name", "w1", "--listen", "ipc://\(place.path)/w1"] + at)
+    #expect(waitUntil(10) { ((try? place.run(["status"] + at))?.output ?? "").contains("w1") })
+    #expect(try place.run(["runs"] + at).output == "no run was submitted to this coordinator\n")
+
+    let short = try place.run(["submit", "run.yaml", "--set", "training.steps=3", "--set", "checkpoint.every=0"] + at)
+    #expect(short.code == 0 && short.output.hasPrefix("run first ("), "\(short.output)\(short.errors)")
+    let followed = try place.run(["logs", "first", "-f"] + at)
+    #expect(followed.code == 0 && followed.output.contains("step 3/3"), "\(followed.output)\(followed.errors)")
+    // The story stays after the end, from its first line.
+    let story = try place.run(["logs", "first", "--json"] + at)
+    #expect(story.code == 0 && story.output.contains("\"state\": \"queued\"") && story.output.contains("\"step\": 3,"))
+
+    let endless = ["submit", "run.yaml", "--set", "run=second"] + Self.endless + at
+    #expect(try place.run(endless).code == 0)
+    let again = try place.run(endless)
+    #expect(again.code == 1 && again.errors.contains("follow or cancel it"), "\(again.errors)")
+    #expect(waitUntil(20) { ((try? place.run(["runs"] + at))?.output ?? "").contains("running") })
+    #expect(try place.run(["status"] + at).output.contains("second"))
+    #expect(try place.run(["cancel", "second"] + at).output.hasPrefix("run second is cancelled"))
+    let ended = try place.run(["logs", "second", "--follow"] + at)
+    #expect(ended.code == 1 && ended.output.contains("cancelled on request"), "\(ended.output)")
+    let listed = try place.run(["runs", "--json"] + at).output.split(separator: "\n")
+    #expect(listed.count == 2 && listed[0].contains("finished") && listed[1].contains("cancelled"))
+    let unknown = try place.run(["cancel", "third"] + at)
+    #expect(unknown.code == 1 && unknown.errors.contains("it knows first, second"), "\(unknown.errors)")
+    for process in [worker, coordinator] {
+      process.process.terminate()
+      #expect(process.exitCode(within: 10) == 0)
+    }
+  }
+
   @Test func `no worker outlives a command that is killed`() throws {
     let place = try Workplace()
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)

@@ -90,7 +90,7 @@ import Testing
   }
 
   @Test func `no word at all lists the commands`() {
-    #expect(complaint([])?.hasPrefix("No command is given; there is: train, coordinator, worker, data,") == true)
+    #expect(complaint([])?.hasPrefix("No command is given; there is: train, coordinator, worker, submit,") == true)
   }
 
   @Test(arguments: [["--version"], ["version"]])

@@ -2,7 +2,8 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .dataPrepare, .dataShow, .generate, .evaluate, .checkpointList, .checkpointShow,
+    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .dataPrepare, .dataShow, .generate,
+    .evaluate, .checkpointList, .checkpointShow,
     .configShow, .configReference, .doctor,
   ]
 
@@ -17,6 +18,9 @@ extension OptionDescription {
   static let set = OptionDescription(
     "--set", .text("KEY=VALUE"), repeats: true,
     "Replace a key of the configuration, such as model.width=64 (docs/configuration.md lists them).")
+
+  static let profile = OptionDescription(
+    "--profile", "Show where the time of some steps goes, by part of the model, and write traces to RUN/profile.")
 
   static let insecure = OptionDescription(
     "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")

@@ -21,8 +21,7 @@ extension CommandDescription {
         "--resume", .optionalText("CHECKPOINT"),
         "Go on from the run's newest checkpoint that verifies, or from the one named."),
       .set,
-      OptionDescription(
-        "--profile", "Show where the time of some steps goes, by part of the model, and write traces to RUN/profile."),
+      .profile,
       OptionDescription(
         "--coordinator", .text("ADDRESS"), "Hand the run to the coordinator there, such as tcp://127.0.0.1:7077."),
       .json,
