@@ -20,10 +20,10 @@ demo: ## train on real text with two workers; TEXT=folder brings your own
 	@TEXT='$(TEXT)' scripts/demo.sh
 
 format: ## bring all Swift files into the house's format
-	@swift format -i -r Package.swift Sources Tests
+	@swift format -i -r Package.swift Sources Tests Benchmarks
 
 lint: ## say what `make format` would change, and fail if that is anything
-	@swift format lint --strict -r Package.swift Sources Tests
+	@swift format lint --strict -r Package.swift Sources Tests Benchmarks
 
 clean: ## remove what was built; checkpoints and data stay
 	@rm -rf .build .build-double

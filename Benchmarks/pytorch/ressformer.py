@@ -289,6 +289,25 @@ class StepCache:
     structure_BCR: Tensor
     row_BwD: Tensor  # the last w − 1 rows of X before the recency sum
 
+    def after(
+        self, c: ModelConfiguration, key_BJD: Tensor, value_BJD: Tensor, structure_BJR: Tensor, row_BTD: Tensor
+    ) -> "StepCache":
+        """What the segment in hand leaves, given all keys and values in sight and its own rows."""
+        return StepCache(
+            last_rows(key_BJD, c.cache).detach(), last_rows(value_BJD, c.cache).detach(),
+            last_rows(structure_BJR, c.cache).detach(),
+            last_rows(torch.cat([self.row_BwD, row_BTD], 1), c.recency_taps - 1).detach())
+
+
+def recency_sum(weight_wD: Tensor, row_BTD: Tensor, cached_BwD: Tensor) -> Tensor:
+    """X + Σ_τ recency[τ−1] ⊙ X shifted τ tokens back; before the sequence there is 0."""
+    T, reach = row_BTD.shape[1], weight_wD.shape[0]
+    padded = F.pad(torch.cat([cached_BwD, row_BTD], 1), (0, 0, reach - cached_BwD.shape[1], 0))
+    X_BTD = row_BTD
+    for tau in range(1, reach + 1):
+        X_BTD = X_BTD + weight_wD[tau - 1] * padded[:, reach - tau : reach - tau + T]
+    return X_BTD
+
 
 # ---------------------------------------------------------------------------------------------------------
 # The model
@@ -357,7 +376,7 @@ class ReSSFormer(nn.Module):
     ) -> tuple[Tensor, Tensor, StepCache]:
         c = self.configuration
         row_BTD = self.attn_norm(H_BTD + self.step.embedding[t])
-        X_BTD = self.recency_sum(row_BTD, cache.row_BwD)
+        X_BTD = recency_sum(self.recency.weight, row_BTD, cache.row_BwD)
         # SOES: the token graph
         structure_BJR = torch.cat([cache.structure_BCR, self.soes.key(X_BTD)], 1)
         logA_BTJ, neighbour_BTJ = self.soes(self.soes.query(X_BTD), structure_BJR, trace)
@@ -373,20 +392,8 @@ class ReSSFormer(nn.Module):
         tally.count_routes(t, l_BTE, expert_BTA)
         H_BTD = G_BTD + self.mix_experts(Y_BTD, expert_BTA, u_BTA)
 
-        left = StepCache(
-            last_rows(key_BJD, c.cache).detach(), last_rows(value_BJD, c.cache).detach(),
-            last_rows(structure_BJR, c.cache).detach(),
-            last_rows(torch.cat([cache.row_BwD, row_BTD], 1), c.recency_taps - 1).detach())
+        left = cache.after(c, key_BJD, value_BJD, structure_BJR, row_BTD)
         return H_BTD, torch.where(neighbour_BTJ, logA_BTJ.exp(), 0), left
-
-    def recency_sum(self, row_BTD: Tensor, cached_BwD: Tensor) -> Tensor:
-        """X + Σ_τ recency[τ−1] ⊙ X shifted τ tokens back; before the sequence there is 0."""
-        T, reach = row_BTD.shape[1], self.configuration.recency_taps - 1
-        padded = F.pad(torch.cat([cached_BwD, row_BTD], 1), (0, 0, reach - cached_BwD.shape[1], 0))
-        X_BTD = row_BTD
-        for tau in range(1, reach + 1):
-            X_BTD = X_BTD + self.recency.weight[tau - 1] * padded[:, reach - tau : reach - tau + T]
-        return X_BTD
 
     def mix_experts(self, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor) -> Tensor:
         """Dropless: every expert computes all the tokens that chose it."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ressformer import (
     NEVER, Expert, Losses, Map, Memory, ModelConfiguration, Norm, Output, ReSSFormer, Router, SparseAttention, StepCache,
-    Table, Tally, TokenGraph, Trace, chosen, largest, last_rows, sparsemax)
+    Table, Tally, TokenGraph, Trace, chosen, largest, recency_sum, sparsemax)
 
 
 @dataclass
@@ -281,7 +281,7 @@ class Variant(ReSSFormer):
     ) -> tuple[Tensor, Tensor, StepCache]:
         c = self.configuration
         row_BTD = parts.attn_norm(H_BTD + self.step.embedding[min(t, c.steps - 1)])
-        X_BTD = self.shifted_sum(parts.recency.weight, row_BTD, cache.row_BwD)
+        X_BTD = recency_sum(parts.recency.weight, row_BTD, cache.row_BwD)
         structure_BJR = torch.cat([cache.structure_BCR, parts.soes.key(X_BTD)], 1)
         logA_BTJ, neighbour_BTJ = parts.soes(parts.soes.query(X_BTD), structure_BJR, trace)
         key_BJD = torch.cat([cache.key_BCD, parts.attn.key(X_BTD)], 1)
@@ -296,19 +296,8 @@ class Variant(ReSSFormer):
             l_BTE, expert_BTA, u_BTA = parts.router(Y_BTD, trace)
             tally.count_routes(t, l_BTE, expert_BTA)
             H_BTD = G_BTD + self.mix(t, parts, Y_BTD, expert_BTA, u_BTA)
-        left = StepCache(
-            last_rows(key_BJD, c.cache).detach(), last_rows(value_BJD, c.cache).detach(),
-            last_rows(structure_BJR, c.cache).detach(),
-            last_rows(torch.cat([cache.row_BwD, row_BTD], 1), c.recency_taps - 1).detach())
+        left = cache.after(c, key_BJD, value_BJD, structure_BJR, row_BTD)
         return H_BTD, torch.where(neighbour_BTJ, logA_BTJ.exp(), 0), left
-
-    def shifted_sum(self, weight_wD: Tensor, row_BTD: Tensor, cached_BwD: Tensor) -> Tensor:
-        T, reach = row_BTD.shape[1], weight_wD.shape[0]
-        padded = F.pad(torch.cat([cached_BwD, row_BTD], 1), (0, 0, reach - cached_BwD.shape[1], 0))
-        X_BTD = row_BTD
-        for tau in range(1, reach + 1):
-            X_BTD = X_BTD + weight_wD[tau - 1] * padded[:, reach - tau : reach - tau + T]
-        return X_BTD
 
     def mix(self, t: int, parts: nn.Module, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor) -> Tensor:
         c = self.configuration

@@ -26,6 +26,18 @@ INLINE int32_t michelot(const real *restrict z, int32_t *restrict chosen, int32_
   }
 }
 
+// Brings the `kept` first of `count` chosen positions to the front, sorted by that order.
+INLINE void put_first(const real *restrict z, int32_t tokens, int32_t kept, int32_t count, int32_t *restrict chosen) {
+  for (int32_t place = 0; place < kept; place++) {
+    int32_t best = place;
+    for (int32_t other = place + 1; other < count; other++)
+      if (before(z, tokens, chosen[other], chosen[best])) best = other;
+    int32_t moved = chosen[place];
+    chosen[place] = chosen[best];
+    chosen[best] = moved;
+  }
+}
+
 // Support of sparsemax over the k largest of z (arXiv 1602.02068). Only scores above max − 1 can be in it, and where the
 // support of all scores has at most k members it is also the support of the k largest, so that no sorting is needed.
 INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen,
@@ -37,29 +49,15 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
     if (z[p] > largest - 1) chosen[candidates++] = p;
   int32_t size = michelot(z, chosen, candidates, threshold);
   if (size <= kept) return size;
-  for (int32_t place = 0; place < kept; place++) {
-    int32_t best = place;
-    for (int32_t other = place + 1; other < size; other++)
-      if (before(z, tokens, chosen[other], chosen[best])) best = other;
-    int32_t moved = chosen[place];
-    chosen[place] = chosen[best];
-    chosen[best] = moved;
-  }
+  put_first(z, tokens, kept, size, chosen);
   return michelot(z, chosen, kept, threshold);
 }
 
-// The `kept` first positions in that order, sorted by it.
+// The `kept` first of all positions, sorted.
 INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
   int32_t size = count < kept ? count : kept;
   for (int32_t p = 0; p < count; p++) chosen[p] = p;
-  for (int32_t place = 0; place < size; place++) {
-    int32_t best = place;
-    for (int32_t other = place + 1; other < count; other++)
-      if (before(z, tokens, chosen[other], chosen[best])) best = other;
-    int32_t moved = chosen[place];
-    chosen[place] = chosen[best];
-    chosen[best] = moved;
-  }
+  put_first(z, tokens, size, count, chosen);
   return size;
 }
 

@@ -28,7 +28,6 @@ extension ModelConfiguration {
     return sharedExpert ? expertWidth : 0
   }
 
-  package var hasStepEmbedding: Bool { !isTransformer }
   package var slots: Int { isTransformer ? 0 : memorySlots }
   package var visibleCache: Int { isTransformer || !ordered ? 0 : cache }
   package var taps: Int { isTransformer || !ordered ? 1 : recencyTaps }

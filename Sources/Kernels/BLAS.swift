@@ -32,42 +32,39 @@ package enum BLAS {
       adding ? 1 : 0)
   }
 
-  /// Columns that our kernel takes of a product n wide, k deep: whole panels, where k is long enough to pay for the result's way
-  /// to memory and back. The choice depends on the shape alone.
-  private static func ownColumns(_ n: Int, depth: Int, atLeast least: Int) -> Int {
+  /// Computes as many columns of c as our kernel takes, and returns the rest: whole panels, where the product is deep enough to
+  /// pay for the result's way to memory and back. The choice depends on the shape alone. a[i, p] is at a + i · row + p · step.
+  private static func multiplyPanels(
+    _ a: RealPointer, row: Int, step: Int, _ b: Matrix, into c: Matrix, scale: Real, adding: Bool,
+    depthAtLeast least: Int
+  ) -> Range<Int> {
     let panel = Int(ress_gemm_panel())
-    return panel > 0 && depth >= least ? n / panel * panel : 0
+    guard panel > 0, scale == 1, c.rows >= 4, b.rows >= least else { return 0..<c.columns }
+    let own = c.columns / panel * panel
+    if own > 0 {
+      ress_gemm(
+        Int64(c.rows), Int64(own), Int64(b.rows), a, Int64(row), Int64(step), b.pointer, Int64(b.stride), c.pointer,
+        Int64(c.stride), adding ? 1 : 0)
+    }
+    return own..<c.columns
   }
 
   /// c (m, n) = a (m, k) · b (k, n).
   package static func multiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false) {
     precondition(a.columns == b.rows && c.rows == a.rows && c.columns == b.columns, shapes(a, b, c))
-    let own = scale == 1 && c.rows >= 4 ? ownColumns(c.columns, depth: b.rows, atLeast: 64) : 0
-    if own > 0 {
-      ress_gemm(
-        Int64(c.rows), Int64(own), Int64(b.rows), a.pointer, Int64(a.stride), 1, b.pointer, Int64(b.stride), c.pointer,
-        Int64(c.stride), adding ? 1 : 0)
-      if own == c.columns { return }
-      let rest = own..<c.columns
-      return multiply(a, b[columns: rest], into: c[columns: rest], adding: adding)
-    }
-    gemm(CblasNoTrans, CblasNoTrans, c.rows, c.columns, a.columns, scale, a, b, adding, c)
+    let rest = multiplyPanels(
+      a.pointer, row: a.stride, step: 1, b, into: c, scale: scale, adding: adding, depthAtLeast: 64)
+    gemm(
+      CblasNoTrans, CblasNoTrans, c.rows, rest.count, a.columns, scale, a, b[columns: rest], adding, c[columns: rest])
   }
 
   /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows.
   package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false)
   {
     precondition(a.rows == b.rows && c.rows == a.columns && c.columns == b.columns, shapes(a, b, c))
-    let own = scale == 1 && c.rows >= 4 ? ownColumns(c.columns, depth: a.rows, atLeast: 256) : 0
-    if own > 0 {
-      ress_gemm(
-        Int64(c.rows), Int64(own), Int64(a.rows), a.pointer, 1, Int64(a.stride), b.pointer, Int64(b.stride), c.pointer,
-        Int64(c.stride), adding ? 1 : 0)
-      if own == c.columns { return }
-      let rest = own..<c.columns
-      return transposeMultiply(a, b[columns: rest], into: c[columns: rest], adding: adding)
-    }
-    gemm(CblasTrans, CblasNoTrans, c.rows, c.columns, a.rows, scale, a, b, adding, c)
+    let rest = multiplyPanels(
+      a.pointer, row: 1, step: a.stride, b, into: c, scale: scale, adding: adding, depthAtLeast: 256)
+    gemm(CblasTrans, CblasNoTrans, c.rows, rest.count, a.rows, scale, a, b[columns: rest], adding, c[columns: rest])
   }
 
   private static func gemm(

@@ -41,8 +41,6 @@ package final class PackedMaps {
 
   private static let panelsAPiece = 8
 
-  package var byteCount: Int { arena.byteCount }
-
   /// Packs all weights as they are now.
   package func pack(_ team: Team) {
     team.run(pieces.count) { task, _ in

@@ -49,26 +49,26 @@ final class BorderFile {
   func write(_ rows: Matrix, to record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
     try open()
-    var bytes = UnsafeRawPointer(rows.pointer)
-    var left = rows.count * MemoryLayout<Real>.stride
-    var offset = record * recordByteCount + place * MemoryLayout<Real>.stride
-    while left > 0 {
-      let count = pwrite(descriptor, bytes, left, offset)
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { throw failure("write") }
-      (bytes, left, offset) = (bytes + count, left - count, offset + count)
-    }
+    try transfer(rows, record, place, "write") { pwrite(descriptor, $0, $1, $2) }
   }
 
+  /// Reads back what `write` put there.
   func read(_ rows: Matrix, from record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
+    try transfer(rows, record, place, "read") { pread(descriptor, $0, $1, $2) }
+  }
+
+  /// All bytes of the rows by as many calls of `move` (bytes, count, offset) as it takes.
+  private func transfer(
+    _ rows: Matrix, _ record: Int, _ place: Int, _ action: String, _ move: (UnsafeMutableRawPointer, Int, Int) -> Int
+  ) throws(BorderFileError) {
     var bytes = UnsafeMutableRawPointer(rows.pointer)
     var left = rows.count * MemoryLayout<Real>.stride
     var offset = record * recordByteCount + place * MemoryLayout<Real>.stride
     while left > 0 {
-      let count = pread(descriptor, bytes, left, offset)
+      let count = move(bytes, left, offset)
       if count < 0 && errno == EINTR { continue }
-      guard count > 0 else { throw failure("read") }
+      guard count > 0 else { throw failure(action) }
       (bytes, left, offset) = (bytes + count, left - count, offset + count)
     }
   }

@@ -12,7 +12,7 @@ package struct ClassHead: OutputHead {
   private let normed, dnormed: Matrix
   private let rstd: RealPointer
 
-  package var classes: Int { sizes.logitColumns }
+  private var classes: Int { sizes.logitColumns }
 
   init(_ arena: Arena, _ sizes: Sizes) {
     self.sizes = sizes

@@ -16,8 +16,9 @@ package struct DenseAttention {
   private let team: Team
   /// By lane: scores of a tile against all tokens, and their gradient. (tile, T) × 2
   private let scores: Matrix
-  /// (T, D) gradients of the mixed values, queries, keys and values; (T, H) of Σ_j p dp.
-  private let dmixed, dqueries, dkeys, dvalues, delta: Matrix
+  private let maps: AttentionMaps
+  /// Σ_j p dp, (T, H).
+  private let delta: Matrix
   /// Cosines and sines of each position, (T, 2, C/2); empty without rotary positions.
   private let turns: Matrix
 
@@ -36,10 +37,7 @@ package struct DenseAttention {
     self.sizes = sizes
     self.team = team
     scores = arena.matrix(team.laneCount, 2 * Sizes.rowTile * sizes.segment)
-    dmixed = arena.matrix(sizes.segment, sizes.width)
-    dqueries = arena.matrix(sizes.segment, sizes.width)
-    dkeys = arena.matrix(sizes.segment, sizes.width)
-    dvalues = arena.matrix(sizes.segment, sizes.width)
+    maps = AttentionMaps(arena, sizes, team)
     delta = arena.matrix(sizes.segment, sizes.heads)
     turns = arena.matrix(sizes.model.positions == .rotary ? sizes.segment : 0, sizes.headWidth)
     if arena.isReal { fillTurns() }
@@ -80,9 +78,7 @@ package struct DenseAttention {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.apply(w.query, to: x[rows: rows], into: a.queries[rows: rows])
-      BLAS.apply(w.key, to: x[rows: rows], into: tables.keys[rows: rows])
-      BLAS.apply(w.value, to: x[rows: rows], into: tables.values[rows: rows])
+      maps.project(x, rows, span, tables, w, queries: a.queries)
       turn(a.queries[rows: rows], positions: rows, direction: 1)
       turn(tables.keys[rows: rows], positions: rows, direction: 1)
     }
@@ -100,11 +96,7 @@ package struct DenseAttention {
         scores_TS.pointer, a.logsums.row(rows.lowerBound) + task % sizes.heads, Int64(sizes.heads))
       BLAS.multiply(scores_TS, tables.values[rows: seen][columns: columns], into: a.mixed[rows: rows][columns: columns])
     }
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      g[rows: rows].copy(from: h[rows: rows])
-      BLAS.apply(w.output, to: a.mixed[rows: rows], into: g[rows: rows], adding: true)
-    }
+    maps.output(a.mixed, h: h, span, w, into: g)
   }
 
   /// dg (T, D) → dx (T, D) overwritten. The residual path is the caller's: dg is also the gradient of h.
@@ -113,17 +105,11 @@ package struct DenseAttention {
     _ d: BlockWeights
   ) {
     let tiles = span.tiles
-    let all = 0..<span.rows.count
-    addWeightGradient(dg[rows: all], a.mixed[rows: all], into: d.output.weight, team)
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
-      dkeys[rows: rows].clear()
-      dvalues[rows: rows].clear()
+    maps.backwardOutput(a.mixed, span, w, dg: dg, d) { rows in
       for row in rows {
         for head in 0..<sizes.heads {
           let at = row * sizes.width + head * sizes.headWidth
-          delta.row(row)[head] = ress_dot(Int64(sizes.headWidth), dmixed.pointer + at, a.mixed.pointer + at)
+          delta.row(row)[head] = ress_dot(Int64(sizes.headWidth), maps.dmixed.pointer + at, a.mixed.pointer + at)
         }
       }
     }
@@ -138,7 +124,7 @@ package struct DenseAttention {
         let dp_TS = Matrix(p_TS.pointer + Sizes.rowTile * sizes.segment, rows: rows.count, columns: sight.columns)
         let queries_TC = a.queries[rows: rows][columns: columns]
         let keys_SC = tables.keys[rows: seen][columns: columns]
-        let dmixed_TC = dmixed[rows: rows][columns: columns]
+        let dmixed_TC = maps.dmixed[rows: rows][columns: columns]
         BLAS.multiplyTransposed(queries_TC, keys_SC, into: p_TS)
         BLAS.multiplyTransposed(dmixed_TC, tables.values[rows: seen][columns: columns], into: dp_TS)
         ress_visible_softmax_backward(
@@ -146,21 +132,14 @@ package struct DenseAttention {
           a.logsums.row(rows.lowerBound) + number, delta.row(rows.lowerBound) + number, Int64(sizes.heads),
           p_TS.pointer,
           dp_TS.pointer)
-        BLAS.transposeMultiply(p_TS, dmixed_TC, into: dvalues[rows: seen][columns: columns], adding: true)
-        BLAS.transposeMultiply(dp_TS, queries_TC, into: dkeys[rows: seen][columns: columns], adding: true)
-        BLAS.multiply(dp_TS, keys_SC, into: dqueries[rows: rows][columns: columns])
+        BLAS.transposeMultiply(p_TS, dmixed_TC, into: maps.dvalues[rows: seen][columns: columns], adding: true)
+        BLAS.transposeMultiply(dp_TS, queries_TC, into: maps.dkeys[rows: seen][columns: columns], adding: true)
+        BLAS.multiply(dp_TS, keys_SC, into: maps.dqueries[rows: rows][columns: columns])
       }
     }
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      turn(dqueries[rows: rows], positions: rows, direction: -1)
-      turn(dkeys[rows: rows], positions: rows, direction: -1)
-      BLAS.multiply(dqueries[rows: rows], w.query.weight, into: dx[rows: rows])
-      BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
+    maps.backwardProject(x, span, w, dx: dx, d) { rows in
+      turn(maps.dqueries[rows: rows], positions: rows, direction: -1)
+      turn(maps.dkeys[rows: rows], positions: rows, direction: -1)
     }
-    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team)
-    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team)
-    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team)
   }
 }

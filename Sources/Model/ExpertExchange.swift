@@ -42,15 +42,14 @@ package struct ExpertPiece: Equatable, Sendable {
     self.rows = rows
   }
 
-  /// The pieces of rows whose first `counts[0]` go to expert 0, the next to expert 1, and so on; experts without rows are
-  /// left out.
-  package static func split(_ counts: some Collection<Int>) -> [ExpertPiece] {
-    var pieces: [ExpertPiece] = []
+  /// The pieces of rows whose first `counts[0]` go to expert `first`, the next to the one behind it, and so on, in place of what
+  /// `pieces` held; experts without rows are left out.
+  package static func split(_ counts: UnsafeBufferPointer<Int32>, first: Int = 0, into pieces: inout [ExpertPiece]) {
+    pieces.removeAll(keepingCapacity: true)
     var row = 0
-    for (expert, count) in counts.enumerated() where count > 0 {
-      pieces.append(ExpertPiece(expert: expert, rows: row..<row + count))
-      row += count
+    for (place, count) in counts.enumerated() where count > 0 {
+      pieces.append(ExpertPiece(expert: first + place, rows: row..<row + Int(count)))
+      row += Int(count)
     }
-    return pieces
   }
 }

@@ -189,12 +189,7 @@ private final class ExpertOrder {
 
   /// The rows of each expert that has any. Experts of block b come behind those of the blocks before it.
   func pieces(block: Int, _ counts: UnsafeMutablePointer<Int32>) -> [ExpertPiece] {
-    list.removeAll(keepingCapacity: true)
-    var row = 0
-    for expert in 0..<experts where counts[expert] > 0 {
-      list.append(ExpertPiece(expert: block * experts + expert, rows: row..<row + Int(counts[expert])))
-      row += Int(counts[expert])
-    }
+    ExpertPiece.split(UnsafeBufferPointer(start: counts, count: experts), first: block * experts, into: &list)
     return list
   }
 }

@@ -15,7 +15,6 @@ package final class LocalExperts: ExpertExchange {
   private let width: Int
   private let expertWidth: Int
   private let blockCount: Int
-  private let parameters: ParameterBuffer
   /// By expert of the model, nil for those that live elsewhere; `packs` follows the parameters' changes.
   private let weights: [ExpertWeights?]
   private let packs: WeightPacks
@@ -45,7 +44,6 @@ package final class LocalExperts: ExpertExchange {
 
   package init(_ model: ModelConfiguration, parameters: ParameterBuffer, owned: [Int], team: Team) {
     self.owned = owned
-    self.parameters = parameters
     self.team = team
     width = model.width
     expertWidth = model.expertWidth

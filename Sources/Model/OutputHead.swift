@@ -6,9 +6,6 @@ import Configuration
 import Kernels
 
 package protocol OutputHead {
-  /// Numbers a row of logits has.
-  var classes: Int { get }
-
   /// The forward reached the end of a segment: h (T, D) is its last H, `start` its first token's place in the sequence.
   func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights)
 

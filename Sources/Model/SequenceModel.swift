@@ -31,9 +31,8 @@ package final class SequenceModel {
 
   /// Whether the backward computes each segment's forward again.
   package let recomputes: Bool
-  package var byteCount: Int { activationByteCount + tables.byteCount }
-  /// Bytes of activations and scratch.
-  package var activationByteCount: Int { arena.byteCount }
+  /// Bytes of activations, scratch and tables.
+  package var byteCount: Int { arena.byteCount + tables.byteCount }
 
   /// - Parameters:
   ///   - maximumTokens: longest sequence, in inputs.
@@ -85,8 +84,7 @@ package final class SequenceModel {
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
     let segments = segmentCount(tokens.count)
-    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: true, &report) { index, a in
-      let span = span(index, of: tokens.count)
+    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: true, &report) { index, span, a in
       head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
     }
     routing.setBalance(balance, tokens: tokens.count, scale: scales.balance, sizes)
@@ -106,9 +104,7 @@ package final class SequenceModel {
       }
       taskLosses.pointer[index] = team.measure(.head, .backward) {
         head.segment(
-          a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: scales.task,
-          dh: dh,
-          gradient: d)
+          a.last, start: start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh, gradient: d)
       }
       try segment.backward(
         first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
@@ -129,8 +125,7 @@ package final class SequenceModel {
     report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
-    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: false, &report) { index, a in
-      let span = span(index, of: tokens.count)
+    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: false, &report) { index, span, a in
       head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
       taskLosses.pointer[index] = head.segment(
         a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh,
@@ -145,8 +140,7 @@ package final class SequenceModel {
   /// Every logit of a sequence, (`Sizes.logitRows`, classes); training never holds them all.
   package func logits(tokens: UnsafeBufferPointer<Int32>, _ w: Weights, into out: Matrix) throws {
     var report = SequenceReport(sizes)
-    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, a in
-      let span = span(index, of: tokens.count)
+    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
       head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: out)
     }
     head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
@@ -166,7 +160,7 @@ package final class SequenceModel {
   /// computed again counts nothing.
   private func forward(
     _ tokens: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
-    _ report: inout SequenceReport, segmentDone: (Int, SegmentActivations) -> Void
+    _ report: inout SequenceReport, segmentDone: (Int, Span, SegmentActivations) -> Void
   ) throws {
     precondition(
       tokens.count > 0 && tokens.count <= maximumTokens, "\(tokens.count) tokens, room for \(maximumTokens)")
@@ -189,7 +183,7 @@ package final class SequenceModel {
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
       team.measure(.losses) { count(span, a, &report) }
       if index < segments - 1 { try tables.advance(segment: index, rows: span.rows.count, keeping: isTraining) }
-      segmentDone(index, a)
+      segmentDone(index, span, a)
     }
     routing.finish(tokens: tokens.count, sizes, &report)
     report.losses.tokens += tokens.count

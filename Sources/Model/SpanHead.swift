@@ -12,8 +12,6 @@ package struct SpanHead: OutputHead {
   private let normed, dnormed: Matrix
   private let rstd: RealPointer
 
-  package let classes = 2
-
   init(_ arena: Arena, _ sizes: Sizes, maximumTokens: Int) {
     self.sizes = sizes
     logits = arena.matrix(2, maximumTokens)

@@ -12,8 +12,8 @@ package struct SparseAttention {
   /// By lane: scores and their copy, 2 (N + M); an order of positions, N + M.
   private let scratch: Matrix
   private let order: UnsafeMutablePointer<Int32>
-  /// (T, D) gradients of the mixed values, queries, keys and values; (T, H, k) of the kept logits.
-  private let dmixed, dqueries, dkeys, dvalues: Matrix
+  private let maps: AttentionMaps
+  /// (T, H, k) gradient of the kept logits.
   let dlogits: RealPointer
 
   package struct Activations {
@@ -40,10 +40,7 @@ package struct SparseAttention {
     precondition(candidates < 1 << 16, "window + graph_degree + memory_slots must stay below 65536")
     scratch = arena.matrix(team.laneCount, 2 * candidates)
     order = arena.indices(team.laneCount * candidates)
-    dmixed = arena.matrix(sizes.segment, sizes.width)
-    dqueries = arena.matrix(sizes.segment, sizes.width)
-    dkeys = arena.matrix(sizes.segment, sizes.width)
-    dvalues = arena.matrix(sizes.segment, sizes.width)
+    maps = AttentionMaps(arena, sizes, team)
     dlogits = arena.reals(sizes.segment * sizes.heads * sizes.kept)
   }
 
@@ -60,13 +57,7 @@ package struct SparseAttention {
     _ memory: MemoryRead.Activations, _ w: BlockWeights, _ a: Activations, into g: Matrix
   ) {
     let tiles = span.tiles
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
-      BLAS.apply(w.query, to: x[rows: rows], into: a.queries[rows: rows])
-      BLAS.apply(w.key, to: x[rows: rows], into: tables.keys[rows: tableRows])
-      BLAS.apply(w.value, to: x[rows: rows], into: tables.values[rows: tableRows])
-    }
+    team.run(tiles.count) { task, _ in maps.project(x, tiles[task], span, tables, w, queries: a.queries) }
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
@@ -82,11 +73,7 @@ package struct SparseAttention {
           scratch.row(lane), order + lane * candidates)
       }
     }
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      g[rows: rows].copy(from: h[rows: rows])
-      BLAS.apply(w.output, to: a.mixed[rows: rows], into: g[rows: rows], adding: true)
-    }
+    maps.output(a.mixed, h: h, span, w, into: g)
   }
 
   /// dg (T, D) → dx (T, D) overwritten, slot gradients in `memory` (+=), `dlogits` for the graph. The residual path is the
@@ -97,15 +84,7 @@ package struct SparseAttention {
     dg: Matrix,
     dx: Matrix, _ d: BlockWeights
   ) {
-    let tiles = span.tiles
-    let all = 0..<span.rows.count
-    addWeightGradient(dg[rows: all], a.mixed[rows: all], into: d.output.weight, team)
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
-      dkeys[rows: rows].clear()
-      dvalues[rows: rows].clear()
-    }
+    maps.backwardOutput(a.mixed, span, w, dg: dg, d)
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
@@ -113,22 +92,14 @@ package struct SparseAttention {
     team.run(sizes.heads) { head, _ in
       withUnsafePointer(to: shape) { shape in
         ress_attention_backward(
-          shape, Int64(head), Int64(all.count), a.queries.pointer, keys, values, memory.keys.pointer,
+          shape, Int64(head), Int64(span.rows.count), a.queries.pointer, keys, values, memory.keys.pointer,
           memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer, w.structureGain[head],
-          a.support, a.supportCounts, a.supportWeights, dmixed.pointer, dqueries.pointer, dkeys.pointer,
-          dvalues.pointer, memoryGradient.keys.pointer, memoryGradient.values.pointer, dlogits,
+          a.support, a.supportCounts, a.supportWeights, maps.dmixed.pointer, maps.dqueries.pointer, maps.dkeys.pointer,
+          maps.dvalues.pointer, memoryGradient.keys.pointer, memoryGradient.values.pointer, dlogits,
           d.structureGain + head, d.memoryBias + head)
       }
     }
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      BLAS.multiply(dqueries[rows: rows], w.query.weight, into: dx[rows: rows])
-      BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
-    }
-    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team)
-    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team)
-    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team)
+    maps.backwardProject(x, span, w, dx: dx, d)
   }
 }
 

@@ -22,7 +22,7 @@ package struct TokenHead: OutputHead {
   private let tilesPerChunk: Int
   private var chunk: Int { tilesPerChunk * TokenHead.tile }
 
-  package var classes: Int { sizes.logitColumns }
+  private var classes: Int { sizes.logitColumns }
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes

@@ -276,9 +276,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     let experts = plan.expertOwners.count
     let rowCount = Int(header.rows)
     guard message.payload.bytes.count == 4 * (experts + rowCount * width) else { throw refuse("wrong length") }
-    let words = message.payload.words
-    let perExpert = (0..<experts).map { Int(words[$0]) }
-    let pieces = ExpertPiece.split(perExpert)
+    var pieces: [ExpertPiece] = []
+    ExpertPiece.split(UnsafeBufferPointer(start: message.payload.words, count: experts), into: &pieces)
     guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
     else {
       throw refuse("rows for experts that live elsewhere")

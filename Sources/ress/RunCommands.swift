@@ -45,7 +45,7 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
   var verdict = RunVerdict()
   func tell(_ event: RunEvent) {
     verdict.note(event)
-    Terminal.write(view.text(for: event, at: Double(MonotonicClock.now.nanoseconds) * 1e-9))
+    Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds))
   }
   if arguments.has("--follow") {
     try client(arguments).follow(run, event: tell)

@@ -99,5 +99,5 @@ enum RunWatch {
 }
 
 extension Instant {
-  fileprivate var seconds: Double { Double(nanoseconds) * 1e-9 }
+  var seconds: Double { Double(nanoseconds) * 1e-9 }
 }

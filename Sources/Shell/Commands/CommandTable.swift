@@ -19,7 +19,19 @@ extension OptionDescription {
     "--set", .text("KEY=VALUE"), repeats: true,
     "Replace a key of the configuration, such as model.width=64 (docs/configuration.md lists them).")
 
-  static let profile = OptionDescription(
+  /// How a run is asked for, whether one watches it or not: `RunRequest` reads these.
+  static let run: [OptionDescription] = [
+    OptionDescription(
+      "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG",
+      "Workers of the run; each holds a share of the experts and of every batch."),
+    .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"),
+    OptionDescription(
+      "--resume", .optionalText("CHECKPOINT"),
+      "Go on from the run's newest checkpoint that verifies, or from the one named."),
+    .set, .profile,
+  ]
+
+  private static let profile = OptionDescription(
     "--profile", "Show where the time of some steps goes, by part of the model, and write traces to RUN/profile.")
 
   static let insecure = OptionDescription(

@@ -14,17 +14,7 @@ extension CommandDescription {
       queue until its workers are free. A run of the same name that has not ended refuses a second one.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
-    options: [
-      coordinatorOption,
-      OptionDescription(
-        "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG",
-        "Workers of the run; each holds a share of the experts and of every batch."),
-      .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"),
-      OptionDescription(
-        "--resume", .optionalText("CHECKPOINT"),
-        "Go on from the run's newest checkpoint that verifies, or from the one named."),
-      .set, .profile, .json,
-    ],
+    options: [coordinatorOption] + OptionDescription.run + [.json],
     examples: [
       CommandExample("ress submit configs/demo.yaml --workers 2", "Then: ress logs demo --follow"),
       CommandExample("ress submit configs/demo.yaml --resume", "Go on from the newest checkpoint."),

@@ -12,16 +12,7 @@ extension CommandDescription {
       Ctrl-C cancels the run; checkpoints that are complete stay. Neither workers nor threads change a number of the result.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
-    options: [
-      OptionDescription(
-        "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG",
-        "Workers of the run; each holds a share of the experts and of every batch."),
-      .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"),
-      OptionDescription(
-        "--resume", .optionalText("CHECKPOINT"),
-        "Go on from the run's newest checkpoint that verifies, or from the one named."),
-      .set,
-      .profile,
+    options: OptionDescription.run + [
       OptionDescription(
         "--coordinator", .text("ADDRESS"), "Hand the run to the coordinator there, such as tcp://127.0.0.1:7077."),
       .json,

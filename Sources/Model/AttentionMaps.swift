@@ -1,0 +1,73 @@
+// What both kinds of attention share: the maps before and behind them. Queries, keys and values are X through three maps; what the
+// heads mixed goes through a fourth and onto the residual stream. What lies between, which tokens weigh how much, is each kind's own.
+
+import Kernels
+
+package struct AttentionMaps {
+  private let team: Team
+  /// (T, D) gradients of the mixed values, queries, keys and values.
+  let dmixed, dqueries, dkeys, dvalues: Matrix
+
+  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+    self.team = team
+    dmixed = arena.matrix(sizes.segment, sizes.width)
+    dqueries = arena.matrix(sizes.segment, sizes.width)
+    dkeys = arena.matrix(sizes.segment, sizes.width)
+    dvalues = arena.matrix(sizes.segment, sizes.width)
+  }
+
+  /// A tile's queries (N, D), and its keys and values in the tables.
+  func project(_ x: Matrix, _ rows: Range<Int>, _ span: Span, _ tables: StepTables, _ w: BlockWeights, queries: Matrix)
+  {
+    let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
+    BLAS.apply(w.query, to: x[rows: rows], into: queries[rows: rows])
+    BLAS.apply(w.key, to: x[rows: rows], into: tables.keys[rows: tableRows])
+    BLAS.apply(w.value, to: x[rows: rows], into: tables.values[rows: tableRows])
+  }
+
+  /// G = H + mixed Woᵀ. (T, D)
+  func output(_ mixed: Matrix, h: Matrix, _ span: Span, _ w: BlockWeights, into g: Matrix) {
+    let tiles = span.tiles
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      g[rows: rows].copy(from: h[rows: rows])
+      BLAS.apply(w.output, to: mixed[rows: rows], into: g[rows: rows], adding: true)
+    }
+  }
+
+  /// dmixed (T, D) from dg; dkeys and dvalues are zero for the heads to add to. `tileDone` runs in each tile's task.
+  func backwardOutput(
+    _ mixed: Matrix, _ span: Span, _ w: BlockWeights, dg: Matrix, _ d: BlockWeights,
+    tileDone: (Range<Int>) -> Void = { _ in }
+  ) {
+    let tiles = span.tiles
+    let all = 0..<span.rows.count
+    addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team)
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
+      dkeys[rows: rows].clear()
+      dvalues[rows: rows].clear()
+      tileDone(rows)
+    }
+  }
+
+  /// dx (T, D) overwritten, from dqueries, dkeys and dvalues. `tileBegins` runs first in each tile's task.
+  func backwardProject(
+    _ x: Matrix, _ span: Span, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights,
+    tileBegins: (Range<Int>) -> Void = { _ in }
+  ) {
+    let tiles = span.tiles
+    let all = 0..<span.rows.count
+    team.run(tiles.count) { task, _ in
+      let rows = tiles[task]
+      tileBegins(rows)
+      BLAS.multiply(dqueries[rows: rows], w.query.weight, into: dx[rows: rows])
+      BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
+    }
+    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team)
+    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team)
+    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team)
+  }
+}
