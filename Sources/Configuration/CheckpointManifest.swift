@@ -17,6 +17,8 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package var writer: String
   /// UTC, ISO 8601.
   package var created: String
+  /// The generation that wrote it.
+  package var generation: UInt32
 
   package struct File: Equatable, Sendable, Codable {
     package var name: String
@@ -33,7 +35,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
 
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
-    writer: String, created: String
+    writer: String, created: String, generation: UInt32 = 0
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -43,6 +45,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.files = files
     self.writer = writer
     self.created = created
+    self.generation = generation
   }
 
   /// `step-00001200`, the folder of step 1200.

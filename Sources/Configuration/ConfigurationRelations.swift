@@ -50,6 +50,11 @@ extension Decoding {
       "\(configuration.cluster.workers) workers have only \(units) unit\(units == 1 ? "" : "s") a step to share "
         + "(batch_sequences / unit_sequences); raise batch_sequences or lower workers")
     check(
+      configuration.cluster.minimumWorkers <= configuration.cluster.workers,
+      ["cluster.minimum_workers", "cluster.workers"],
+      "at least \(configuration.cluster.minimumWorkers) workers and at most \(configuration.cluster.workers) cannot be met"
+        + "; lower minimum_workers or raise workers")
+    check(
       !configuration.data.path.isEmpty, ["data.path"],
       "no dataset is given; set 'path' under 'data' to a file that `ress data prepare` wrote")
     check(

@@ -134,17 +134,34 @@ package enum ConfigurationSchema {
         "directory", .text(\.checkpoint.directory), "The folder of all runs; this one writes DIRECTORY/RUN."),
       ConfigurationField(
         "every", .whole(\.checkpoint.every, 0...1_000_000_000), "Steps between checkpoints; 0: only at the end."),
+      ConfigurationField(
+        "keep", .whole(\.checkpoint.keep, 0...1_000_000_000),
+        "Newest checkpoints that stay; 0 keeps all. The last one that verifies always stays."),
+      ConfigurationField(
+        "keep_every", .whole(\.checkpoint.keepEvery, 0...1_000_000_000),
+        "Checkpoints of every so many steps stay in any case; 0: none."),
     ])
 
   static let cluster = ConfigurationSection(
     name: "cluster", documentation: "Who computes. Nothing here changes a number of the run.",
     fields: [
-      ConfigurationField("workers", .whole(\.cluster.workers, 1...4_096), "Workers of the run."),
+      ConfigurationField("workers", .whole(\.cluster.workers, 1...4_096), "Workers of the run, at most."),
+      ConfigurationField(
+        "minimum_workers", .whole(\.cluster.minimumWorkers, 1...4_096), "Workers without which it waits."),
+      ConfigurationField(
+        "priority", .whole(\.cluster.priority, -1_000...1_000),
+        "Runs of higher priority come first, and may take workers from others."),
       ConfigurationField(
         "threads", .whole(\.cluster.threads, 0...4_096), "Threads a worker; 0 shares the machine's cores."),
       ConfigurationField(
         "profile_steps", .whole(\.cluster.profileSteps, 0...1_000),
         "Steps whose time is taken down by part, into RUN/profile; 0: none."),
+      ConfigurationField(
+        "mirror_every", .whole(\.cluster.mirrorEvery, 0...1_000_000_000),
+        "Steps between copies of each worker's state in a peer's memory; 0: none."),
+      ConfigurationField(
+        "audit", .real(\.cluster.audit, .share),
+        "Share of the units that a second worker computes again, to the same bits."),
       ConfigurationField(
         "patience_seconds", .real(\.cluster.patienceSeconds, .between(0.1, 3_600)),
         "Silence after which a worker or coordinator counts as lost."),

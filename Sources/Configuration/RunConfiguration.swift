@@ -121,6 +121,9 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var evaluateSequences = 16
 
   package init() {}
+
+  /// Units a step.
+  package var unitCount: Int { batchSequences / unitSequences }
 }
 
 package enum Recompute: String, Equatable, Sendable, Codable, CaseIterable { case auto, always, never }
@@ -152,17 +155,29 @@ package struct CheckpointConfiguration: Equatable, Sendable, Codable {
   package var directory = "checkpoints"
   /// Steps between checkpoints; 0: only at the end.
   package var every = 200
+  /// Newest checkpoints that are kept; 0 keeps all.
+  package var keep = 0
+  /// Checkpoints of every so many steps are kept in any case; 0: none.
+  package var keepEvery = 0
 
   package init() {}
 }
 
 package struct ClusterConfiguration: Equatable, Sendable, Codable {
-  /// Workers of the run; never changes a number.
+  /// Workers of the run, at most; never changes a number.
   package var workers = 1
+  /// Workers without which it does not go on.
+  package var minimumWorkers = 1
+  /// Runs of higher priority come first, and may take workers from others.
+  package var priority = 0
   /// Threads a worker computes with; 0 shares the machine's cores among its workers. Never changes a number.
   package var threads = 0
   /// Steps whose time is taken down, part by part, from the sixth of a generation on; 0: none. Never changes a number.
   package var profileSteps = 0
+  /// Steps between copies of each worker's state in a peer's memory; 0: none.
+  package var mirrorEvery = 10
+  /// Share of the units that a second worker computes again, to the same bits.
+  package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
 

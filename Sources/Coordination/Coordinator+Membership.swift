@@ -1,90 +1,153 @@
-// Who is here. A worker joins by saying hello and stays as long as it is heard: `patience` of silence and it is lost, and so
-// is what it alone held.
+// Who is here. A worker joins by saying hello and stays as long as it is heard: `patience` of silence and it is lost. One
+// whose connection was closed is lost at once, unless it comes back over another: that is how a dead process is found within
+// a second, while a stopped one, whose kernel keeps the connection, has the whole patience.
 
 import Wire
 
 extension Coordinator {
-  mutating func join(_ description: WorkerDescription, _ peer: PeerID, at now: Instant, _ actions: inout [Action]) {
-    if var member = members[peer] {
-      // The same process says hello again, because our welcome was slow.
-      member.description = description
-      members[peer] = member
-      actions.append(.send(peer, .welcome(worker: member.id, patienceSeconds: patience.inSeconds)))
-      return
-    }
-    if let old = members.values.first(where: { $0.description.name == description.name }) {
-      // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
-      lose(old, "another process took its name: \(description.spoken)", mayReturn: false, &actions)
-    }
-    lastWorker += 1
-    let id = WorkerID(lastWorker)
-    members[peer] = Member(id: id, peer: peer, description: description, lastHeard: now)
-    actions.append(
-      .log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
-    actions.append(.send(peer, .welcome(worker: id, patienceSeconds: patience.inSeconds)))
-  }
+  /// A closed connection may be a moment's trouble; libzmq connects again within this.
+  private static let reconnectWithin = Duration.milliseconds(700)
 
-  mutating func findLost(at now: Instant, _ actions: inout [Action]) {
-    for member in members.values.sorted(by: { $0.id < $1.id }) where member.lastHeard + patience < now {
-      let silence = (now - member.lastHeard).spoken
-      lose(member, "nothing was heard of it for \(silence) (patience is \(patience.spoken))", &actions)
-    }
-    findStray(at: now, &actions)
-    findStandstill(&actions)
-  }
-
-  /// A worker that is heard, but for a patience has not worked for the run that counts on it, will not come back to it.
-  private mutating func findStray(at now: Instant, _ actions: inout [Action]) {
-    for run in runs where run.state == .running {
-      for id in run.roster where !run.finished.contains(id) {
-        guard let member = member(id), let since = member.strayedAt, since + patience < now else { continue }
-        end(
-          run.id, .failed,
-          "worker \(member.description.spoken) has not worked for the run for \((now - since).spoken), though it is heard",
-          &actions)
-        break
+  mutating func join(
+    _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant,
+    _ actions: inout [Action]
+  ) {
+    if members[peer] == nil {
+      if let old = members.values.first(where: { $0.description.name == description.name }) {
+        // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
+        lose(old, "another process took its name", mayReturn: false, at: now, &actions)
+      }
+      counters.worker += 1
+      members[peer] = Member(
+        id: WorkerID(counters.worker), peer: peer, description: description, lastHeard: now, progressAt: now)
+      actions.append(
+        .log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
+      for run in runs where run.record.phase.hasWorkers && run.record.generation!.peers.contains(description) {
+        members[peer]!.run = run.id
       }
     }
+    members[peer]!.description = description
+    members[peer]!.heartbeat = heartbeat
+    let (generation, noted) = standing(peer)
+    let keep = generation == heartbeat.generation ? generation : 0
+    actions.append(
+      .send(
+        peer,
+        .welcome(worker: members[peer]!.id, patienceSeconds: patience.inSeconds, keep: keep, noted: noted)))
+    // The run that counted on a process that is gone need not wait for its silence.
+    for run in runs where run.record.phase.hasWorkers {
+      guard let place = run.record.generation!.peers.firstIndex(where: { $0.name == description.name }),
+        run.record.generation!.peers[place] != description, member(run, place) == nil
+      else { continue }
+      missing(run.id, place, "worker \(run.record.generation!.peers[place].spoken) was started anew", at: now, &actions)
+    }
+    synchronize(peer, at: now, &actions)
   }
 
-  /// Notes what a worker says it works for.
-  mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, at now: Instant) {
+  /// Tells a worker that came back what it may not have heard.
+  private mutating func synchronize(_ peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+    guard let member = members[peer], let id = member.run, let index = index(of: id),
+      let generation = runs[index].record.generation, let place = generation.peers.firstIndex(of: member.description)
+    else { return }
+    let isIn = member.heartbeat.generation == generation.number
+    let isHelper = place >= generation.roster.count
+    switch runs[index].record.phase {
+    case .loading: if !isIn { actions.append(.send(peer, .assigned(assignment(runs[index], place)))) }
+    case .training, .halting:
+      if isHelper { return release(peer, generation.number, "its part is done", &actions) }
+      guard isIn else {
+        if !generation.finished.contains(place) && generation.halted[place] == nil {
+          missing(id, place, "worker \(member.description.spoken) came back without its generation", at: now, &actions)
+        }
+        return
+      }
+      if !member.heartbeat.hasBegun { actions.append(.send(peer, .begin(generation: generation.number))) }
+      if runs[index].record.phase == .halting { actions.append(.send(peer, halt(runs[index]))) }
+    case .collecting:
+      if isIn {
+        actions.append(.send(peer, .stop(generation: generation.number, reason: runs[index].record.reason)))
+      } else {
+        collected(id, place, at: now, &actions)
+      }
+    case .idle, .preparing, .waiting, .saving: break
+    }
+  }
+
+  /// Takes in what a worker says of itself.
+  mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     guard var member = members[peer] else { return }
+    if heartbeat.progress != member.heartbeat.progress || heartbeat.generation != member.heartbeat.generation {
+      member.progressAt = now
+    }
     member.heartbeat = heartbeat
-    let run = member.run.flatMap { id in runs.first { $0.id == id } }
-    let strays = run?.state == .running && heartbeat.generation != run?.generation
+    let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
+    let generation = run?.record.generation
+    let strays = run.map { $0.record.phase == .training || $0.record.phase == .halting } == true
+      && heartbeat.generation != generation?.number
     member.strayedAt = strays ? member.strayedAt ?? now : nil
     members[peer] = member
+    if let run, let generation, run.record.phase == .collecting, heartbeat.generation != generation.number,
+      let place = generation.peers.firstIndex(of: member.description)
+    {
+      collected(run.id, place, at: now, &actions)
+    }
   }
 
-  /// A run in which every worker waits for another has come to a standstill, though all hearts beat: it ends with a line
-  /// instead of never.
-  private mutating func findStandstill(_ actions: inout [Action]) {
-    for run in runs where run.state == .running {
-      let workers = run.roster.compactMap { member($0) }
-      let waiting = workers.compactMap { worker in
-        worker.heartbeat.waiting.map { "\(worker.description.name) waits for \($0)" }
+  mutating func tick(at now: Instant, _ actions: inout [Action]) {
+    for member in members.values.sorted(by: { $0.id < $1.id }) {
+      if member.lastHeard + patience(of: member) < now {
+        let silence = (now - member.lastHeard).spoken
+        lose(member, "nothing was heard of it for \(silence)", at: now, &actions)
+      } else if let closed = member.closedAt, closed + Coordinator.reconnectWithin < now {
+        lose(member, "its connection was closed", at: now, &actions)
       }
-      let shortest = workers.map(\.heartbeat.waitingSeconds).min() ?? 0
-      guard waiting.count == run.roster.count, shortest > patience.inSeconds else { continue }
-      end(run.id, .failed, "every worker waits for another: " + waiting.joined(separator: ", "), &actions)
     }
+    for run in runs where run.record.phase.hasWorkers {
+      // After a restart, or a hello that never came.
+      for place in run.record.generation!.peers.indices where member(run, place) == nil {
+        guard run.since + patience < now else { continue }
+        let worker = run.record.generation!.peers[place]
+        missing(run.id, place, "worker \(worker.spoken) did not come back", at: now, &actions)
+      }
+    }
+    for run in runs { keepLedger(run.id, at: now, &actions) }
+  }
+
+  /// The run's own, where it works for one.
+  private func patience(of member: Member) -> Duration {
+    member.run.flatMap { index(of: $0) }.map { runs[$0].patience } ?? patience
   }
 
   /// A worker that may not return is told why instead of to say hello: two processes of one name would otherwise take it
   /// from each other for ever.
-  private mutating func lose(_ member: Member, _ reason: String, mayReturn: Bool = true, _ actions: inout [Action]) {
-    members[member.peer] = nil
+  mutating func lose(
+    _ member: Member, _ reason: String, mayReturn: Bool = true, at now: Instant, _ actions: inout [Action]
+  ) {
     actions.append(.log("worker \(member.description.spoken) is lost: \(reason)"))
-    actions.append(.send(member.peer, .refused(reason: mayReturn ? Coordinator.unknownWorker : reason)))
-    guard let run = member.run else { return }
-    let waiting = members.values.sorted { $0.id < $1.id }
-      .compactMap { other in other.heartbeat.waiting.map { "\(other.description.name) waits for \($0)" } }
-    let ledger = waiting.isEmpty ? "" : "; " + waiting.joined(separator: ", ")
-    end(
-      run, .failed,
-      "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)\(ledger)", &actions)
+    let told = mayReturn ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)"
+    actions.append(.send(member.peer, .refused(reason: told)))
+    let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
+    members[member.peer] = nil
+    guard let run, let place = run.record.generation?.peers.firstIndex(of: member.description) else { return }
+    missing(
+      run.id, place, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", at: now,
+      &actions)
   }
 
-  func member(_ id: WorkerID) -> Member? { members.values.first { $0.id == id } }
+  /// Lets a worker go that its run needs no more.
+  mutating func release(_ peer: PeerID, _ generation: UInt32, _ reason: String, _ actions: inout [Action]) {
+    members[peer]!.run = nil
+    members[peer]!.strayedAt = nil
+    actions.append(.send(peer, .stop(generation: generation, reason: reason)))
+  }
+}
+
+extension RunRecord.Phase {
+  /// Workers are counted on.
+  var hasWorkers: Bool {
+    switch self {
+    case .loading, .training, .halting, .collecting: true
+    case .idle, .preparing, .waiting, .saving: false
+    }
+  }
 }

@@ -3,8 +3,11 @@
 //
 //     for event in messages + ticks + finished disk work { for action in coordinator.step(event, at: now) { run(action) } }
 //
-// A run goes queued → placing → running → finished | failed | cancelled; every change has a reason. A generation is one
-// membership of one run. Today a lost worker ends its run; the newest checkpoint is what `--resume` goes on from.
+// A run goes queued → placing → running → paused | finished | failed | cancelled; every change has a reason. A generation is
+// one membership of one run; whatever changes the membership makes a new one (Coordinator+Generations.swift).
+//
+// What must survive a dead coordinator is in `RunRecord`s. Each turn begins its actions with the changes to store, and the
+// daemon commits them before it does anything else: whatever was answered is remembered.
 
 import Configuration
 import Wire
@@ -12,26 +15,53 @@ import Wire
 package enum Event: Equatable, Sendable {
   case received(PeerID, Request)
   case tick
+  /// The process's connection was closed, and it has not spoken over another one since.
+  case disconnected(PeerID)
   /// A process that has been silent for so long that nothing more is kept for it.
   case forgotten(PeerID)
-  /// The disk has been looked at for a run that `prepareRun` named.
   case prepared(RunID, Preparation)
   case committed(RunID, step: Int, path: String)
   case commitFailed(RunID, step: Int, reason: String)
 
   package enum Preparation: Equatable, Sendable {
-    /// `notes` are sentences for the log: skipped checkpoints, say.
-    case ready(folder: String, checkpoint: String?, firstStep: Int, notes: [String])
+    /// `notes` are sentences for the log: skipped checkpoints, say. `proof` is what the next step gave when it was first run.
+    case ready(folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String])
     case refused(reason: String)
   }
 }
 
+/// What a step came to, for comparison: equal steps have equal bits.
+package struct StepMark: Codable, Equatable, Sendable {
+  package var step: Int
+  package var loss: Double
+  package var gradientNorm: Double
+
+  package init(step: Int, loss: Double, gradientNorm: Double) {
+    self.step = step
+    self.loss = loss
+    self.gradientNorm = gradientNorm
+  }
+
+  /// Bits, so that what is not a number equals itself.
+  func agrees(with other: StepMark) -> Bool {
+    step == other.step && loss.bitPattern == other.loss.bitPattern
+      && gradientNorm.bitPattern == other.gradientNorm.bitPattern
+  }
+}
+
 package enum Action: Equatable, Sendable {
+  /// Commit these before anything that follows.
+  case store([StoreChange])
   case send(PeerID, Reply)
-  /// Look at the run's folder: remove unfinished saves, find the checkpoint to resume from, refuse to overwrite.
-  case prepareRun(RunID, Submission)
+  /// A page of a run's events, of which there are `count`; `ended`: no more will come.
+  case sendEvents(PeerID, RunID, after: Int, count: Int, ended: Bool)
+  /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
+  /// the run has recorded steps that stay.
+  case prepareRun(RunID, Submission, again: Bool)
   /// All files of a checkpoint are on disk: write its manifest and make it count.
   case commit(RunID, CheckpointManifest, folder: String)
+  /// Write what the step after a checkpoint gave beside it.
+  case prove(checkpoint: String, StepMark)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
@@ -46,57 +76,67 @@ package struct Coordinator: Sendable {
     var lastHeard: Instant
     var heartbeat = Heartbeat()
     var run: RunID?
+    /// When its count of progress last moved.
+    var progressAt: Instant
     /// Since when its heartbeats have belonged to another generation than the one it is counted on for.
     var strayedAt: Instant?
+    var closedAt: Instant?
+    /// Runs that do not want it, and until when.
+    var aside: [RunID: Instant] = [:]
   }
 
-  /// One submission, from its first event to its last.
+  /// A run's record, and what a new coordinator can do without.
   struct Run: Equatable, Sendable {
-    var id: RunID
-    var submission: Submission
-    var state = RunState.queued
-    var reason = ""
-    /// All that happened, for those who begin to follow late.
-    var events: [RunEvent] = []
-    /// Steps are missing from `events`.
-    var hasGaps = false
-    var followers: [PeerID] = []
-    var folder = ""
-    var checkpoint: String?
-    var firstStep = 0
-    var step = 0
-    var generation: UInt32 = 0
-    /// Workers of the generation, in roster order.
-    var roster: [WorkerID] = []
-    var ready: Set<WorkerID> = []
-    var finished: Set<WorkerID> = []
-    /// Files of checkpoints that are being saved, by step and worker.
-    var saves: [Int: [WorkerID: [CheckpointManifest.File]]] = [:]
-    /// Checkpoints handed to the disk and not yet confirmed.
-    var committing: Set<Int> = []
-    var losses: [Int: Double] = [:]
+    var record: RunRecord
+    /// Who waits for events after which one.
+    var followers: [PeerID: Int] = [:]
+    /// When the present phase began, or this coordinator did.
+    var since: Instant
+    /// Training was interrupted by a fault then.
+    var faultAt: Instant?
+    /// Recorded steps, to compare those that are computed again.
+    var marks: [Int: StepMark] = [:]
+    /// What the ledger has said already.
+    var said: Set<String> = []
+    /// Steps of this generation, and by place the seconds of computing, fading.
+    var generationSteps = 0
+    var busy: [Double] = []
+    /// Since when one worker has been much slower than the others, by place.
+    var slowSince: [Int: Instant] = [:]
+    /// How long the last change of generation took.
+    var changeSeconds = 1.0
 
-    var name: String { submission.configuration.run }
+    var id: RunID { record.id }
+    var patience: Duration { .nanoseconds(Int64(record.configuration.cluster.patienceSeconds * 1e9)) }
+  }
+
+  struct Counters: Codable, Equatable, Sendable {
+    var worker: UInt32 = 0
+    var generation: UInt32 = 0
+    var submissions: UInt64 = 0
+    var place = 0
   }
 
   var members: [PeerID: Member] = [:]
   /// In order of submission.
   var runs: [Run] = []
-  var lastWorker: UInt32 = 0
-  var lastGeneration: UInt32 = 0
-  /// Waits for the disk to answer `prepareRun`.
-  var preparing: RunID?
+  var counters = Counters()
   let seed: UInt64
   let patience: Duration
   let program: String
-  var submissions: UInt64 = 0
+  /// What the store holds.
+  private var stored: [RunID: RunRecord] = [:]
+  private var storedCounters = Counters()
+  /// Of this turn.
+  var changes: [StoreChange] = []
   /// Runs that have ended are kept for those who ask, up to this many.
   static let endedRunLimit = 100
-  /// Events of one run that are kept in memory for late followers: steps of a long run would fill it.
-  static let eventLimit = 200_000
+  /// Steps that can be compared when they are computed again.
+  static let markLimit = 10_000
 
   /// - Parameters:
   ///   - seed: random, so that run identifiers of two coordinators differ.
+  ///   - patience: silence after which a worker is lost; a run's own setting decides about its work.
   ///   - program: name and version, written into checkpoints.
   package init(seed: UInt64, patience: Duration, program: String) {
     self.seed = seed
@@ -104,74 +144,128 @@ package struct Coordinator: Sendable {
     self.program = program
   }
 
+  /// Name of the stored value that holds the counters.
+  package static let countersName = "counters"
+
+  /// Takes over from a coordinator that is gone: its records, and the actions that may not have been done. Workers come back by
+  /// themselves; those that do not within the patience are lost.
+  package mutating func restore(records: [[UInt8]], counters stored: [UInt8]?, at now: Instant) throws(WireError) -> [Action]
+  {
+    if let stored { counters = try RecordCodec.decode(Counters.self, from: stored) }
+    storedCounters = counters
+    for bytes in records {
+      let record = try RecordCodec.decode(RunRecord.self, from: bytes)
+      runs.append(Run(record: record, since: now))
+      self.stored[record.id] = record
+    }
+    var actions: [Action] = []
+    for run in runs {
+      for (_, manifest) in run.record.commits.sorted(by: { $0.key < $1.key }) {
+        actions.append(.commit(run.id, manifest, folder: run.record.folder))
+      }
+      if run.record.phase == .preparing { prepare(run.id, again: run.record.step > 0, &actions) }
+    }
+    return actions
+  }
+
   package mutating func step(_ event: Event, at now: Instant) -> [Action] {
     var actions: [Action] = []
     switch event {
     case .received(let peer, let request): receive(request, from: peer, at: now, &actions)
-    case .tick: findLost(at: now, &actions)
-    case .forgotten(let peer):
-      for index in runs.indices { runs[index].followers.removeAll { $0 == peer } }
-    case .prepared(let id, let preparation): finishPreparing(id, preparation, &actions)
-    case .committed(let id, let step, let path): committed(id, step: step, path: path, &actions)
+    case .tick: tick(at: now, &actions)
+    case .disconnected(let peer): members[peer]?.closedAt = now
+    case .forgotten(let peer): for index in runs.indices { runs[index].followers[peer] = nil }
+    case .prepared(let id, let preparation): finishPreparing(id, preparation, at: now, &actions)
+    case .committed(let id, let step, let path): committed(id, step: step, path: path, at: now, &actions)
     case .commitFailed(let id, let step, let reason):
-      end(id, .failed, "the checkpoint of step \(step) could not be written: \(reason)", &actions)
+      saveFailed(id, step: step, "the checkpoint of step \(step) could not be written: \(reason)", at: now, &actions)
     }
-    placeNext(&actions)
-    return actions
+    schedule(at: now, &actions)
+    sendPages(&actions)
+    let changes = takeChanges()
+    return changes.isEmpty ? actions : [.store(changes)] + actions
+  }
+
+  /// What the store does not know yet.
+  private mutating func takeChanges() -> [StoreChange] {
+    var taken = changes
+    changes = []
+    for run in runs where stored[run.id] != run.record {
+      stored[run.id] = run.record
+      taken.append(.run(run.id, RecordCodec.encode(run.record)))
+    }
+    for id in stored.keys.sorted() where index(of: id) == nil {
+      stored[id] = nil
+      taken.append(.forget(id))
+    }
+    if counters != storedCounters {
+      storedCounters = counters
+      taken.append(.value(Coordinator.countersName, RecordCodec.encode(counters)))
+    }
+    return taken
   }
 
   private mutating func receive(_ request: Request, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     members[peer]?.lastHeard = now
+    members[peer]?.closedAt = nil
     switch request {
-    case .hello(let description): join(description, peer, at: now, &actions)
-    case .submit(let submission): submit(submission, from: peer, &actions)
-    case .follow(let run): follow(run, peer, &actions)
-    case .cancel(let name):
-      guard let run = find(name) else { return refuseRun(name, peer, &actions) }
-      if run.state.isEnd {
-        actions.append(.send(peer, .refused(reason: "run \(run.name) has ended: \(run.reason)")))
-      } else {
-        actions.append(.send(peer, .submitted(run: run.id, name: run.name)))
-        end(run.id, .cancelled, "cancelled on request", &actions)
-      }
-    case .status: actions.append(.send(peer, .status(status(at: now))))
-
+    case .hello(let description, let heartbeat): join(description, heartbeat, peer, at: now, &actions)
     case .heartbeat(let heartbeat):
       guard members[peer] != nil else { return strangeWorker(peer, &actions) }
-      heard(heartbeat, from: peer, at: now)
-      actions.append(.send(peer, .alive))
+      heard(heartbeat, from: peer, at: now, &actions)
+      let (generation, noted) = standing(peer)
+      actions.append(.send(peer, .alive(generation: generation, noted: noted)))
+    case .report(let generation, let number, let report):
+      guard members[peer] != nil else { return strangeWorker(peer, &actions) }
+      take(report, number, generation, from: peer, at: now, &actions)
     case .goodbye(let reason):
-      guard let member = members.removeValue(forKey: peer) else { return }
-      actions.append(.log("worker \(member.description.spoken) left: \(reason)"))
-      if let run = member.run {
-        end(
-          run, .failed, "worker \(member.description.spoken) left at step \(member.heartbeat.step): \(reason)", &actions
-        )
-      }
-    case .ready(let generation): report(peer, generation, &actions) { $0.workerReady($1, &$2) }
-    case .stepDone(let generation, let record): report(peer, generation, &actions) { $0.stepDone($1, record, &$2) }
-    case .evaluated(let generation, let record):
-      report(peer, generation, &actions) { $0.tell($1.run!, .evaluated(record), &$2) }
-    case .saved(let generation, let step, let files):
-      report(peer, generation, &actions) { $0.saved($1, step: step, files, &$2) }
-    case .finished(let generation): report(peer, generation, &actions) { $0.workerFinished($1, &$2) }
-    case .failed(let generation, let reason):
-      report(peer, generation, &actions) { coordinator, member, actions in
-        coordinator.end(member.run!, .failed, "worker \(member.description.spoken): \(reason)", &actions)
-      }
+      guard let member = members[peer] else { return }
+      lose(member, "left: \(reason)", at: now, &actions)
+
+    case .submit(let submission): submit(submission, from: peer, at: now, &actions)
+    case .follow(let run, let after): follow(run, after: after, peer, &actions)
+    case .change(let run, let change): self.change(run, change, from: peer, at: now, &actions)
+    case .status: actions.append(.send(peer, .status(status(at: now))))
     }
   }
 
-  /// Runs `body` for a report of a member about the generation it works in; reports about others are too late to matter.
-  private mutating func report(
-    _ peer: PeerID, _ generation: UInt32, _ actions: inout [Action],
-    _ body: (inout Coordinator, Member, inout [Action]) -> Void
+  /// Runs `body` for the next report of a worker about the generation it works in; what was taken before, and what is about
+  /// other generations, is too late to matter.
+  private mutating func take(
+    _ report: Report, _ number: Int, _ generation: UInt32, from peer: PeerID, at now: Instant, _ actions: inout [Action]
   ) {
-    guard let member = members[peer] else { return strangeWorker(peer, &actions) }
-    guard let id = member.run, let run = runs.first(where: { $0.id == id }), run.generation == generation,
-      !run.state.isEnd
+    guard let member = members[peer], let index = member.run.flatMap({ index(of: $0) }),
+      let current = runs[index].record.generation, current.number == generation,
+      let place = current.peers.firstIndex(of: member.description), place < current.noted.count,
+      number == current.noted[place] + 1
     else { return }
-    body(&self, member, &actions)
+    runs[index].record.generation!.noted[place] = number
+    let id = runs[index].id
+    switch report {
+    case .ready: workerReady(id, place, at: now, &actions)
+    case .stepDone(let record): stepDone(id, record, at: now, &actions)
+    case .evaluated(let record): evaluated(id, record, &actions)
+    case .saved(let step, let files): saved(id, place, step: step, files, &actions)
+    case .saveFailed(let step, let reason):
+      saveFailed(
+        id, step: step, "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason)",
+        at: now, &actions)
+    case .halted(let step, let held):
+      members[peer]!.heartbeat.held = held
+      workerHalted(id, place, step: step, at: now, &actions)
+    case .disagreed(let disagreement): disagreed(id, disagreement, at: now, &actions)
+    case .finished: workerFinished(id, place, &actions)
+    case .failed(let reason): end(id, .failed, "worker \(member.description.spoken): \(reason)", &actions)
+    }
+  }
+
+  /// The generation a worker is counted on for, and how many of its reports were taken in it.
+  func standing(_ peer: PeerID) -> (generation: UInt32, noted: Int) {
+    guard let member = members[peer], let index = member.run.flatMap({ index(of: $0) }),
+      let generation = runs[index].record.generation,
+      let place = generation.peers.firstIndex(of: member.description)
+    else { return (0, 0) }
+    return (generation.number, place < generation.noted.count ? generation.noted[place] : 0)
   }
 
   /// A worker that this coordinator does not know, or has given up: it must introduce itself again.
@@ -186,59 +280,80 @@ package struct Coordinator: Sendable {
 
   /// By name (the newest of that name) or identifier.
   func find(_ name: String) -> Run? {
-    runs.last { $0.name == name } ?? runs.first { $0.id.description == name }
+    runs.last { $0.record.name == name } ?? runs.first { $0.id.description == name }
   }
 
   func index(of id: RunID) -> Int? { runs.firstIndex { $0.id == id } }
 
+  /// The connected worker of a place in a run's generation.
+  func member(_ run: Run, _ place: Int) -> Member? {
+    guard let peers = run.record.generation?.peers, place < peers.count else { return nil }
+    return members.values.first { $0.run == run.id && $0.description == peers[place] }
+  }
+
   func status(at now: Instant) -> ClusterStatus {
     ClusterStatus(
       runs: runs.map { run in
-        ClusterStatus.Run(
-          id: run.id, name: run.name, state: run.state, reason: run.reason, step: run.step,
-          steps: run.submission.configuration.training.steps)
+        let record = run.record
+        return ClusterStatus.Run(
+          id: run.id, name: record.name, state: record.state, reason: record.reason, step: record.step,
+          steps: record.configuration.training.steps, priority: record.configuration.cluster.priority,
+          generation: record.generation?.number ?? 0, workers: record.roster.map(\.worker.name),
+          minimumWorkers: record.configuration.cluster.minimumWorkers,
+          wantedWorkers: record.configuration.cluster.workers, checkpointStep: record.checkpointStep,
+          goodput: record.goodput)
       },
       workers: members.values.sorted { $0.id < $1.id }.map { member in
         ClusterStatus.Worker(
-          description: member.description, run: member.run.flatMap { id in runs.first { $0.id == id }?.name },
-          silentSeconds: (now - member.lastHeard).inSeconds)
+          description: member.description, run: member.run.flatMap { index(of: $0) }.map { runs[$0].record.name },
+          silentSeconds: (now - member.lastHeard).inSeconds, waiting: member.heartbeat.waiting)
       })
   }
 
   func refuseRun(_ name: String, _ peer: PeerID, _ actions: inout [Action]) {
-    let known = runs.map(\.name)
+    let known = runs.map(\.record.name)
     let hint = known.isEmpty ? "no run was submitted to this coordinator" : "it knows \(known.joined(separator: ", "))"
     actions.append(.send(peer, .refused(reason: "no run '\(name)'; \(hint)")))
   }
 
-  /// Adds to a run's story and tells its followers.
+  // MARK: a run's story
+
+  /// Adds to a run's story.
   mutating func tell(_ id: RunID, _ event: RunEvent, _ actions: inout [Action]) {
     guard let index = index(of: id) else { return }
-    keep(event, at: index)
-    for follower in runs[index].followers { actions.append(.send(follower, .event(event))) }
+    runs[index].record.eventCount += 1
+    changes.append(.event(id, number: runs[index].record.eventCount, RecordCodec.encode(event)))
     switch event {
-    case .stepped, .evaluated: actions.append(.record(id, event, folder: runs[index].folder))
+    case .stepped, .evaluated: actions.append(.record(id, event, folder: runs[index].record.folder))
     case .began, .state, .placed, .saved, .said: break
     }
   }
 
-  /// Steps past the limit are not kept; everything else is, so that who follows late hears of the end.
-  private mutating func keep(_ event: RunEvent, at index: Int) {
-    switch event {
-    case .stepped where runs[index].events.count >= Coordinator.eventLimit:
-      if !runs[index].hasGaps {
-        runs[index].hasGaps = true
-        runs[index].events.append(.said("later steps are not kept for late followers; metrics.jsonl has them all"))
-      }
-    case .stepped, .began, .state, .placed, .evaluated, .saved, .said: runs[index].events.append(event)
+  mutating func change(_ id: RunID, to state: RunState, _ reason: String, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.state != state || runs[index].record.reason != reason else {
+      return
     }
+    runs[index].record.state = state
+    runs[index].record.reason = reason
+    actions.append(.log("run \(runs[index].record.name): \(state.rawValue): \(reason)"))
+    tell(id, .state(state, reason: reason), &actions)
   }
 
-  mutating func change(_ id: RunID, to state: RunState, _ reason: String, _ actions: inout [Action]) {
-    guard let index = index(of: id), runs[index].state != state || runs[index].reason != reason else { return }
-    runs[index].state = state
-    runs[index].reason = reason
-    actions.append(.log("run \(runs[index].name): \(state.rawValue): \(reason)"))
-    tell(id, .state(state, reason: reason), &actions)
+  private mutating func follow(_ name: String, after: Int, _ peer: PeerID, _ actions: inout [Action]) {
+    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &actions) }
+    runs[index].followers[peer] = max(0, after)
+  }
+
+  /// Pages for those whose events have come. Who wants the next page asks for it, so nobody is sent more than it can take.
+  private mutating func sendPages(_ actions: inout [Action]) {
+    for index in runs.indices {
+      let record = runs[index].record
+      let ended = record.state.isEnd
+      for (peer, after) in runs[index].followers.sorted(by: { $0.key < $1.key }) {
+        guard after < record.eventCount || ended else { continue }
+        runs[index].followers[peer] = nil
+        actions.append(.sendEvents(peer, record.id, after: after, count: record.eventCount, ended: ended))
+      }
+    }
   }
 }

@@ -1,5 +1,5 @@
-// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and the certainty that a
-// worker whose coordinator is gone does not wait for ever.
+// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, reports that are said until
+// they were taken, and the certainty that a worker whose coordinator is gone works on, and does not wait for ever.
 
 import Wire
 
@@ -8,7 +8,9 @@ package struct WorkerSession: Sendable {
     case send(Request)
     case assigned(Assignment)
     case begin(generation: UInt32)
+    case halt(generation: UInt32, saving: Bool, reason: String)
     case stop(generation: UInt32, reason: String)
+    case rewrite(RewriteOrder)
     /// The process should end.
     case exit(reason: String)
     case log(String)
@@ -23,19 +25,29 @@ package struct WorkerSession: Sendable {
 
   private let description: WorkerDescription
   private let endpoint: String
-  /// How long to look for a coordinator before giving up.
+  /// How long to look for a first coordinator before giving up, and for one that was there and is gone.
   private let joinWithin: Duration
+  private let returnWithin: Duration
   private var state: State
+  private var wasJoined = false
   private var patience = Duration.seconds(10)
   private var lastHeard: Instant
   private var nextHeartbeat: Instant
   private var generation: UInt32 = 0
+  private var hasBegun = false
   private var explained = false
+  /// Reports of the generation that were not noted yet, oldest first, and the number of the first.
+  private var outbox: [Report] = []
+  private var firstNumber = 1
 
-  package init(_ description: WorkerDescription, endpoint: String, joinWithin: Duration, at now: Instant) {
+  package init(
+    _ description: WorkerDescription, endpoint: String, joinWithin: Duration, returnWithin: Duration = .seconds(3600),
+    at now: Instant
+  ) {
     self.description = description
     self.endpoint = endpoint
     self.joinWithin = joinWithin
+    self.returnWithin = returnWithin
     state = .joining(since: now, saidHello: nil)
     lastHeard = now
     nextHeartbeat = now
@@ -44,32 +56,63 @@ package struct WorkerSession: Sendable {
   /// Several heartbeats fit into a patience, so that one lost packet costs nothing.
   private var heartbeatEvery: Duration { min(.milliseconds(250), patience / 8) }
 
+  /// Says something about the generation in hand; said again until it is noted.
+  package mutating func report(_ report: Report, generation: UInt32) -> [Effect] {
+    // What an old generation still wanted to say interests nobody.
+    guard generation == self.generation, state != .ended else { return [] }
+    outbox.append(report)
+    guard state == .joined else { return [] }
+    return [.send(.report(generation: generation, number: firstNumber + outbox.count - 1, report))]
+  }
+
   package mutating func receive(_ reply: Reply, at now: Instant) -> [Effect] {
     lastHeard = now
     switch reply {
-    case .welcome(let worker, let patienceSeconds):
+    case .welcome(let worker, let patienceSeconds, let keep, let noted):
       patience = .nanoseconds(Int64(patienceSeconds * 1e9))
       nextHeartbeat = now
-      guard state != .joined else { return [] }
+      let isNew = state != .joined
       state = .joined
-      return [.log("joined the coordinator at \(endpoint) as worker \(worker)")]
-    case .alive: return []
+      var effects: [Effect] = isNew ? [.log("joined the coordinator at \(endpoint) as worker \(worker)")] : []
+      wasJoined = true
+      if keep == generation && generation != 0 {
+        note(noted)
+        for (index, report) in outbox.enumerated() {
+          effects.append(.send(.report(generation: generation, number: firstNumber + index, report)))
+        }
+      } else if generation != 0 {
+        effects.append(letGo("the coordinator has given this generation up"))
+      }
+      return effects
+    case .alive(let generation, let noted):
+      if generation == self.generation { note(noted) }
+      return []
     case .assigned(let assignment):
+      // Said again, or late. From a halted generation the way leads straight into the next.
+      guard assignment.generation > generation else { return [] }
       generation = assignment.generation
+      hasBegun = false
+      outbox = []
+      firstNumber = 1
       return [.assigned(assignment)]
-    case .begin(let begun): return begun == generation ? [.begin(generation: begun)] : []
+    case .begin(let begun):
+      guard begun == generation, !hasBegun else { return [] }
+      hasBegun = true
+      return [.begin(generation: begun)]
+    case .halt(let halted, let saving, let reason):
+      return halted == generation ? [.halt(generation: halted, saving: saving, reason: reason)] : []
     case .stop(let stopped, let reason):
-      guard stopped == generation else { return [] }
-      generation = 0
-      return [.stop(generation: stopped, reason: reason)]
-    case .refused(Coordinator.unknownWorker): return rejoin("the coordinator gave this worker up", at: now)
+      guard stopped == generation, generation != 0 else { return [] }
+      return [letGo(reason)]
+    case .rewrite(let order): return [.rewrite(order)]
+    case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
     // Its name is another process's, or what it says cannot be read: to say it again would change nothing.
     case .refused(let reason): return end("the coordinator refused: \(reason)")
-    case .submitted, .event, .status: return [.log("the coordinator sent a worker what only a command asks for")]
+    case .submitted, .events, .accepted, .status: return [.log("the coordinator sent a worker what only a command asks for")]
     }
   }
 
-  /// Another coordinator process answers: it does not know us.
+  /// Another coordinator process answers. It knows from its store what this worker works for.
   package mutating func coordinatorRestarted(at now: Instant) -> [Effect] {
     lastHeard = now
     guard state == .joined else { return [] }
@@ -89,28 +132,36 @@ package struct WorkerSession: Sendable {
     switch state {
     case .ended: return []
     case .joining(let since, let saidHello):
-      if since + joinWithin < now {
+      let limit = wasJoined ? returnWithin : joinWithin
+      if since + limit < now {
         return end(
-          "no coordinator answered at \(endpoint) within \(joinWithin.spoken); start one with: ress coordinator --listen \(endpoint)"
+          wasJoined
+            ? "nothing was heard of the coordinator at \(endpoint) for \((now - lastHeard).spoken)"
+            : "no coordinator answered at \(endpoint) within \(joinWithin.spoken); start one with: ress coordinator --listen \(endpoint)"
         )
       }
       guard saidHello.map({ $0 + .seconds(1) <= now }) ?? true else { return [] }
       state = .joining(since: since, saidHello: now)
-      var effects: [Effect] = [.send(.hello(description))]
-      if !explained && since + .seconds(2) < now {
+      var effects: [Effect] = [.send(.hello(description, heartbeat))]
+      if !explained && !wasJoined && since + .seconds(2) < now {
         explained = true
         effects.append(.log("no answer from \(endpoint) yet; waiting for a coordinator (up to \(joinWithin.spoken))"))
       }
       return effects
     case .joined:
       if lastHeard + patience < now {
-        return end("nothing was heard of the coordinator at \(endpoint) for \((now - lastHeard).spoken)")
+        return rejoin(
+          "nothing was heard of the coordinator at \(endpoint) for \((now - lastHeard).spoken); "
+            + (generation == 0 ? "looking for it" : "working on") + " (up to \(returnWithin.spoken))", at: now)
       }
       guard nextHeartbeat <= now else { return [] }
       nextHeartbeat = now + heartbeatEvery
       return [.send(.heartbeat(heartbeat))]
     }
   }
+
+  /// The state of this worker has changed in a way that the coordinator waits for.
+  package mutating func hurry(at now: Instant) { nextHeartbeat = now }
 
   package func nextTick(after now: Instant) -> Instant {
     switch state {
@@ -120,22 +171,34 @@ package struct WorkerSession: Sendable {
     }
   }
 
-  /// The generation is over for the coordinator, whatever its state; the worker begins anew.
+  private mutating func note(_ noted: Int) {
+    let done = min(noted - firstNumber + 1, outbox.count)
+    guard done > 0 else { return }
+    outbox.removeFirst(done)
+    firstNumber += done
+  }
+
+  /// The generation goes on, if there is one: whether it may, the coordinator says in its welcome.
   private mutating func rejoin(_ reason: String, at now: Instant) -> [Effect] {
     guard state != .ended else { return [] }
+    if case .joining = state { return [] }
     state = .joining(since: now, saidHello: nil)
-    guard generation != 0 else { return [.log(reason)] }
+    return [.log(reason)]
+  }
+
+  private mutating func letGo(_ reason: String) -> Effect {
     let stopped = generation
     generation = 0
-    return [.stop(generation: stopped, reason: reason), .log(reason)]
+    hasBegun = false
+    outbox = []
+    firstNumber = 1
+    return .stop(generation: stopped, reason: reason)
   }
 
   private mutating func end(_ reason: String) -> [Effect] {
     guard state != .ended else { return [] }
     state = .ended
     guard generation != 0 else { return [.exit(reason: reason)] }
-    let stopped = generation
-    generation = 0
-    return [.stop(generation: stopped, reason: reason), .exit(reason: reason)]
+    return [letGo(reason), .exit(reason: reason)]
   }
 }

@@ -47,7 +47,3 @@ package struct WorkPlan: Equatable, Sendable {
     return (0..<workers).map { cuts[$0]..<cuts[$0 + 1] }
   }
 }
-
-extension TrainingConfiguration {
-  package var unitCount: Int { batchSequences / unitSequences }
-}

@@ -1,0 +1,358 @@
+// Generations: who works for a run, from a step on. A generation is placed, loads, trains, and ends in one of two ways.
+//
+//   halting     something is to change (a worker came, a scale, a pause, a move of experts): all workers stop together at a
+//               boundary of a step, and the next generation takes the state from where it lies
+//   collecting  a worker was lost: the others stop at once and say what they hold; the newest whole state in their memory is
+//               where the next generation begins, or else the newest checkpoint that verifies
+//
+// Either way the next steps have the bits that they would have had.
+
+import Configuration
+import Wire
+
+extension Coordinator {
+  /// Generations in a row that may end without a step done.
+  private static let fruitlessLimit = 6
+  /// Joins within this are one change.
+  private static let growAfter = Duration.seconds(1)
+
+  // MARK: placing
+
+  /// Gives the run its workers, or says what it waits for.
+  mutating func place(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    let run = runs[index]
+    let state = run.record.startsFromMemory ? newestState(run) : nil
+    if run.record.startsFromMemory && state == nil { return prepare(id, again: true, &actions) }
+    let cluster = run.record.configuration.cluster
+    let free = candidates(run, at: now)
+    let waited = run.record.wasPlaced || run.since + run.patience < now
+    let needed = waited ? cluster.minimumWorkers : cluster.workers
+    guard free.count >= needed else {
+      makeRoom(for: run, missing: cluster.minimumWorkers - free.count, &actions)
+      let present =
+        free.isEmpty
+        ? "none is here" : "\(free.count) are here: " + free.map(\.description.name).joined(separator: ", ")
+      let state: RunState = run.record.wasPlaced || run.record.state != .queued ? .placing : .queued
+      return change(id, to: state, "waits for \(needed) workers; \(present)", &actions)
+    }
+    // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
+    let groups = Dictionary(grouping: free, by: \.description.fingerprint)
+    let fitting = groups.values.filter { $0.count >= needed }.min { ($1.count, $0[0].id) < ($0.count, $1[0].id) }
+    guard let group = fitting else {
+      let first = free[0]
+      let other = free.first { $0.description.fingerprint != first.description.fingerprint }!
+      let reason =
+        "\(needed) workers with equal arithmetic are needed: \(first.description.spoken) computes as "
+        + "\(first.description.fingerprint), \(other.description.spoken) as \(other.description.fingerprint)"
+      return change(id, to: .placing, reason, &actions)
+    }
+    assign(index, workers: Array(group.prefix(cluster.workers)), state, at: now, &actions)
+  }
+
+  /// Workers that the run could have: those of its last generation first, in their order, then the others as they came.
+  private func candidates(_ run: Run, at now: Instant) -> [Member] {
+    let before = run.record.generations.last?.roster.map(\.worker) ?? []
+    func rank(_ member: Member) -> Int { before.firstIndex(of: member.description) ?? before.count }
+    return members.values.filter { member in
+      (member.run == nil || member.run == run.id) && (member.aside[run.id].map { $0 < now } ?? true)
+        && member.closedAt == nil
+    }.sorted { (rank($0), $0.id) < (rank($1), $1.id) }
+  }
+
+  /// What workers hold of a run's present submission.
+  private func newestState(_ run: Run) -> (generation: Generation, step: Int, holders: [WorkerID])? {
+    let held = members.values.filter { $0.run == nil || $0.run == run.id }.flatMap { member in
+      member.heartbeat.held.filter { $0.run == run.id && $0.generation >= run.record.firstGeneration }
+        .map { (holder: member.id, shard: $0) }
+    }
+    return NewestState.find(held, generations: run.record.generations)
+  }
+
+  private mutating func assign(
+    _ index: Int, workers: [Member], _ state: (generation: Generation, step: Int, holders: [WorkerID])?,
+    at now: Instant, _ actions: inout [Action]
+  ) {
+    let record = runs[index].record
+    let configuration = record.configuration
+    counters.generation += 1
+    let units = evenShares(of: configuration.training.unitCount, among: workers.count)
+    let experts = experts(record, workers.map(\.description))
+    let roster = workers.enumerated().map { place, member in
+      RosterEntry(worker: member.description, units: units[place], experts: experts[place])
+    }
+    // Who holds a part of the state and has no place any more hands it over and is let go.
+    let holders = state?.holders.map { id in members.values.first { $0.id == id }! } ?? []
+    var helpers: [Member] = []
+    for holder in holders where !workers.contains(where: { $0.id == holder.id }) {
+      if !helpers.contains(where: { $0.id == holder.id }) { helpers.append(holder) }
+    }
+    let firstStep = state?.step ?? record.firstStep
+    if let state {
+      let peers = workers + helpers
+      runs[index].record.start = .memory(
+        MemoryState(
+          generation: state.generation.number, step: state.step, units: state.generation.roster.map(\.units),
+          experts: state.generation.roster.map(\.experts),
+          holders: holders.map { holder in peers.firstIndex { $0.id == holder.id }! }))
+    }
+    let generation = Generation(
+      number: counters.generation, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
+      noted: Array(repeating: 0, count: workers.count), promise: runs[index].record.generation?.promise)
+    runs[index].record.generation = generation
+    // Two back: copies of the one before are kept until the new one has its own.
+    runs[index].record.generations = runs[index].record.generations.suffix(3) + [generation]
+    runs[index].record.saves = [:]
+    runs[index].generationSteps = 0
+    runs[index].busy = []
+    runs[index].slowSince = [:]
+    runs[index].said = []
+    enter(.loading, index, at: now)
+    let id = record.id
+    let from =
+      state.map { "step \($0.step) in the workers' memory" }
+      ?? (firstStep > 0 ? "the checkpoint of step \(firstStep)" : "the seed")
+    change(id, to: .placing, "\(workers.count) worker\(workers.count == 1 ? "" : "s") load from \(from)", &actions)
+    tell(id, .placed(generation: generation.number, roster: roster), &actions)
+    for (place, member) in (workers + helpers).enumerated() {
+      members[member.peer]!.run = id
+      members[member.peer]!.strayedAt = nil
+      members[member.peer]!.progressAt = now
+      actions.append(.send(member.peer, .assigned(assignment(runs[index], place))))
+    }
+    // Workers of the generation before that have neither a place nor a part of the state.
+    let kept = Set((workers + helpers).map(\.peer))
+    for peer in members.keys.sorted() where members[peer]!.run == id && !kept.contains(peer) {
+      release(peer, members[peer]!.heartbeat.generation, "the run goes on with others", &actions)
+    }
+  }
+
+  /// The experts of each worker: where they were, as far as that is balanced.
+  private func experts(_ record: RunRecord, _ workers: [WorkerDescription]) -> [[Int]] {
+    let model = record.configuration.model
+    guard let before = record.generations.last, model.expertCount > 0 else {
+      return ExpertPlacement.even(model, workers: workers.count)
+    }
+    var owners = [Int?](repeating: nil, count: model.expertCount)
+    for entry in before.roster {
+      guard let place = workers.firstIndex(of: entry.worker) else { continue }
+      for expert in entry.experts { owners[expert] = place }
+    }
+    let loads = record.expertLoads.isEmpty ? Array(repeating: 1, count: model.expertCount) : record.expertLoads
+    let placed = ExpertPlacement.place(loads: loads, owners: owners, workers: workers.count)
+    return workers.indices.map { worker in placed.indices.filter { placed[$0] == worker } }
+  }
+
+  /// What the worker at a place is told.
+  func assignment(_ run: Run, _ place: Int) -> Assignment {
+    let generation = run.record.generation!
+    return Assignment(
+      run: run.id, generation: generation.number, configuration: run.record.configuration, roster: generation.roster,
+      helpers: generation.helpers, index: place, threads: run.record.configuration.cluster.threads,
+      start: run.record.start, firstStep: generation.firstStep, folder: run.record.folder)
+  }
+
+  mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .loading else { return }
+    runs[index].record.generation!.ready.insert(place)
+    let generation = runs[index].record.generation!
+    guard generation.ready.count == generation.roster.count else { return }
+    let seconds = (now - runs[index].since).inSeconds
+    runs[index].changeSeconds = seconds
+    if let fault = runs[index].faultAt {
+      runs[index].record.goodput.fault += (now - fault).inSeconds
+      runs[index].faultAt = nil
+    } else {
+      runs[index].record.goodput.start += seconds
+    }
+    let from = generation.firstStep > 0 ? "goes on from step \(generation.firstStep)" : "begins"
+    let count = generation.roster.count
+    enter(.training, index, at: now)
+    runs[index].record.wasPlaced = true
+    change(id, to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &actions)
+    for place in generation.roster.indices {
+      guard let member = member(runs[index], place) else { continue }
+      members[member.peer]!.progressAt = now
+      actions.append(.send(member.peer, .begin(generation: generation.number)))
+    }
+    for place in generation.helpers.indices.map({ $0 + count }) {
+      guard let member = member(runs[index], place) else { continue }
+      release(member.peer, generation.number, "its part is done", &actions)
+    }
+  }
+
+  // MARK: changing
+
+  /// A free worker that a run may have makes it grow, when nobody else waits for one.
+  mutating func grow(at now: Instant, _ actions: inout [Action]) {
+    for run in runs where run.record.phase == .training && run.record.wish == nil {
+      let count = run.record.roster.count
+      guard count < run.record.configuration.cluster.workers, run.since + Coordinator.growAfter < now else { continue }
+      let fingerprint = run.record.roster[0].worker.fingerprint
+      let free = candidates(run, at: now).filter { $0.run == nil && $0.description.fingerprint == fingerprint }
+      guard !free.isEmpty, let index = index(of: run.id) else { continue }
+      let names = free.prefix(run.record.configuration.cluster.workers - count).map(\.description.name)
+      runs[index].record.wish = .renew(reason: names.joined(separator: ", ") + " joins")
+    }
+  }
+
+  /// A run of higher priority takes the workers of the lowest ones that work, as many as it needs.
+  private mutating func makeRoom(for run: Run, missing: Int, _ actions: inout [Action]) {
+    var missing = missing
+    guard missing > 0, run.since + .milliseconds(500) < run.since + run.patience else { return }
+    let lower = runs.filter { $0.record.phase.hasWorkers && $0.record.priority < run.record.priority }
+      .sorted { ($0.record.priority, $1.record.place) < ($1.record.priority, $0.record.place) }
+    for other in lower where missing > 0 {
+      missing -= other.record.roster.count
+      if let index = index(of: other.id), other.record.wish?.isFarewell != true {
+        runs[index].record.wish = .giveWay(
+          reason: "gives way to run \(run.record.name) of priority \(run.record.priority)")
+      }
+    }
+  }
+
+  func halt(_ run: Run) -> Reply {
+    .halt(
+      generation: run.record.generation!.number, saving: run.record.wish?.isFarewell ?? false,
+      reason: run.record.wish?.reason ?? "")
+  }
+
+  mutating func beginHalt(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    // Who is done soon is left alone.
+    guard runs[index].record.generation!.finished.isEmpty else {
+      if runs[index].record.wish?.isFarewell == false { runs[index].record.wish = nil }
+      return
+    }
+    enter(.halting, index, at: now)
+    tell(id, .said("changes at the end of a step: \(runs[index].record.wish!.reason)"), &actions)
+    for place in runs[index].record.roster.indices {
+      if let member = member(runs[index], place) { actions.append(.send(member.peer, halt(runs[index]))) }
+    }
+  }
+
+  mutating func workerHalted(_ id: RunID, _ place: Int, step: Int, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .halting else { return }
+    runs[index].record.generation!.halted[place] = step
+    let generation = runs[index].record.generation!
+    guard generation.halted.count == generation.roster.count else { return }
+    if runs[index].record.wish?.isFarewell == true {
+      enter(.saving, index, at: now)
+      restIfSaved(id, at: now, &actions)
+    } else {
+      runs[index].record.startsFromMemory = true
+      runs[index].record.wish = nil
+      enter(.waiting, index, at: now)
+    }
+  }
+
+  /// The end of a pause: everything is on disk.
+  mutating func restIfSaved(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .saving, runs[index].record.commits.isEmpty,
+      runs[index].record.saves.isEmpty
+    else { return }
+    switch runs[index].record.wish {
+    case .pause(let reason)?: rest(id, reason, &actions)
+    case .giveWay(let reason)?:
+      end(id, .paused, reason, &actions)
+      runs[index].record.submission.resume = .newest
+      enqueue(id, reason, at: now, &actions)
+    case .renew?, nil: preconditionFailure("a run that saves for nothing")
+    }
+  }
+
+  // MARK: recovering
+
+  /// A worker that the generation counts on is gone.
+  mutating func missing(_ id: RunID, _ place: Int, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), let generation = runs[index].record.generation else { return }
+    switch runs[index].record.phase {
+    case .collecting: collected(id, place, at: now, &actions)
+    case .training where place >= generation.roster.count: break
+    case .training where generation.finished.count == generation.roster.count: break
+    case .loading, .training, .halting: recover(id, reason, at: now, &actions)
+    case .idle, .preparing, .waiting, .saving: break
+    }
+  }
+
+  /// Ends the generation at once, to begin another one from what is left.
+  mutating func recover(_ id: RunID, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), let generation = runs[index].record.generation else { return }
+    runs[index].faultAt = runs[index].faultAt ?? now
+    runs[index].record.fruitless += 1
+    runs[index].record.saves = [:]
+    guard runs[index].record.fruitless <= Coordinator.fruitlessLimit else {
+      return end(
+        id, .failed, "\(Coordinator.fruitlessLimit) generations in a row did not get a step done; the last one: \(reason)",
+        &actions)
+    }
+    let waiting = runs[index].record.roster.indices.compactMap { member(runs[index], $0) }
+      .compactMap { other in other.heartbeat.waiting.map { "\(other.description.name) waits for \($0)" } }
+    let ledger = waiting.isEmpty ? "" : "; " + waiting.joined(separator: ", ")
+    change(id, to: .placing, reason + ledger, &actions)
+    enter(.collecting, index, at: now)
+    var awaited: Set<Int> = []
+    for place in generation.peers.indices {
+      guard let member = member(runs[index], place) else { continue }
+      awaited.insert(place)
+      actions.append(.send(member.peer, .stop(generation: generation.number, reason: reason)))
+    }
+    runs[index].record.generation!.awaited = awaited
+    // Those that have let it go already.
+    for place in awaited.sorted() {
+      if let member = member(runs[index], place), member.heartbeat.generation != generation.number {
+        collected(id, place, at: now, &actions)
+      }
+    }
+    if awaited.isEmpty { replace(id, at: now, &actions) }
+  }
+
+  /// One more has stopped and said what it holds, or will not.
+  mutating func collected(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .collecting,
+      runs[index].record.generation!.awaited.remove(place) != nil,
+      runs[index].record.generation!.awaited.isEmpty
+    else { return }
+    replace(id, at: now, &actions)
+  }
+
+  /// From memory, if that is not older than the newest checkpoint; else from disk.
+  private mutating func replace(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    for peer in members.keys.sorted() where members[peer]!.run == id { members[peer]!.run = nil }
+    enter(.waiting, index, at: now)
+    let state = newestState(runs[index])
+    if let state, state.step >= runs[index].record.checkpointStep ?? 0 {
+      runs[index].record.startsFromMemory = true
+    } else {
+      runs[index].record.startsFromMemory = false
+      prepare(id, again: true, &actions)
+    }
+  }
+
+  /// Two workers computed one unit to different results. Where a third agrees with one of them, the other is put aside.
+  mutating func disagreed(_ id: RunID, _ disagreement: Disagreement, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .training || runs[index].record.phase == .halting else {
+      return
+    }
+    let roster = runs[index].record.roster
+    let names = zip(disagreement.voters, disagreement.hashes).filter { roster.indices.contains($0.0) }.map {
+      "\(roster[$0].worker.name) got \(String($1, radix: 16))"
+    }
+    let what = "unit \(disagreement.unit) of step \(disagreement.step + 1): " + names.joined(separator: ", ")
+    let counts = Dictionary(grouping: zip(disagreement.voters, disagreement.hashes), by: \.1)
+    guard let majority = counts.values.first(where: { $0.count > 1 && 2 * $0.count > disagreement.voters.count }) else {
+      return rest(
+        id, "two workers computed a unit with different results, and one of them is wrong (\(what)); "
+          + "`ress doctor` on both machines may tell which", &actions)
+    }
+    let wrong = disagreement.voters.filter { voter in !majority.contains { $0.0 == voter } && roster.indices.contains(voter) }
+    for place in wrong {
+      if let member = member(runs[index], place) {
+        members[member.peer]!.aside[id] = now + .seconds(1_000_000_000)
+      }
+    }
+    let spoken = wrong.map { roster[$0].worker.spoken }.joined(separator: ", ")
+    recover(id, "worker \(spoken) computed wrongly and is put aside: \(what)", at: now, &actions)
+  }
+}

@@ -1,0 +1,180 @@
+// Who is late, in what, by how long. A run never just stands there: a worker that everyone waits for is named at half the
+// patience and replaced when it is over; one that is much slower than the others is let go when that makes the run faster;
+// experts move when the time that saves is worth the bytes.
+
+import Configuration
+import Wire
+
+extension Coordinator {
+  /// Much slower: so many times the median of the others.
+  private static let slow = 4.0
+  /// A move of experts must save this share of a step.
+  private static let worthwhile = 0.03
+  /// Steps of a generation before its loads are trusted.
+  private static let settledSteps = 30
+  /// Bytes a second between hosts that are assumed before any were measured: a tenth of a gigabit.
+  private static let assumedBandwidth = 12.5e6
+
+  mutating func keepLedger(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    let run = runs[index]
+    switch run.record.phase {
+    case .loading, .training, .halting, .collecting: break
+    case .idle, .preparing, .waiting, .saving: return
+    }
+    let workers = run.record.roster.indices.compactMap { place in member(run, place).map { (place, $0) } }
+    nameLate(index, workers, at: now, &actions)
+    for (place, worker) in workers where !run.record.generation!.finished.contains(place) {
+      if let since = worker.strayedAt, since + run.patience < now, run.record.generation!.halted[place] == nil {
+        return missing(
+          id, place,
+          "worker \(worker.description.spoken) has not worked for the run for \((now - since).spoken), though it is heard",
+          at: now, &actions)
+      }
+      // Its heart beats, and nothing moves: a dead file system, say.
+      let still = now - max(worker.progressAt, run.since)
+      let isWorking =
+        worker.heartbeat.waiting == nil && worker.heartbeat.generation == run.record.generation!.number
+        && run.record.generation!.halted[place] == nil && !(run.record.phase == .loading && run.record.generation!.ready.contains(place))
+      if isWorking && still > run.patience {
+        members[worker.peer]!.aside[id] = now + run.patience * 20
+        let waiting = workers.filter { $0.1.heartbeat.waitingFor.contains(place) }.map(\.1.description.name)
+        let others = waiting.isEmpty ? "" : ", and \(waiting.joined(separator: ", ")) wait for it"
+        // It may never answer, so nobody waits for what it holds.
+        members[worker.peer]!.run = nil
+        actions.append(
+          .send(worker.peer, .stop(generation: run.record.generation!.number, reason: "it made no progress")))
+        return missing(
+          id, place,
+          "worker \(worker.description.spoken) has done nothing for \(still.spoken) in step \(worker.heartbeat.step + 1), though it is heard\(others)",
+          at: now, &actions)
+      }
+    }
+    // All wait for each other: a message was lost, which should not happen, and must not hang.
+    let waiting = workers.map(\.1.heartbeat)
+    if run.record.phase == .training, workers.count == run.record.roster.count,
+      waiting.allSatisfy({ $0.waiting != nil && $0.waitingSeconds > run.patience.inSeconds })
+    {
+      recover(id, "every worker waits for another", at: now, &actions)
+    }
+  }
+
+  /// A line about each silence and each wait, once, at half the patience.
+  private mutating func nameLate(
+    _ index: Int, _ workers: [(Int, Member)], at now: Instant, _ actions: inout [Action]
+  ) {
+    let half = runs[index].patience.inSeconds / 2
+    let id = runs[index].id
+    func say(_ key: String, _ sentence: String) {
+      if runs[index].said.insert(key).inserted { tell(id, .said(sentence), &actions) }
+    }
+    for (place, worker) in workers {
+      let name = worker.description.name
+      let silence = (now - worker.lastHeard).inSeconds
+      if silence > half {
+        say("silent \(place) \(worker.heartbeat.step)", "step \(worker.heartbeat.step + 1): worker \(worker.description.spoken) has been silent for \((now - worker.lastHeard).spoken)")
+      }
+      if let waiting = worker.heartbeat.waiting, worker.heartbeat.waitingSeconds > half {
+        let seconds = Duration.nanoseconds(Int64(worker.heartbeat.waitingSeconds * 1e9)).spoken
+        say("waits \(place) \(worker.heartbeat.step)", "step \(worker.heartbeat.step + 1): worker \(name) has waited \(seconds) for \(waiting)")
+      }
+    }
+  }
+
+  /// Takes a step's times and loads into account.
+  mutating func weigh(_ id: RunID, _ record: StepRecord, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    let fade = 0.9
+    func faded(_ old: [Double], _ new: [Double]) -> [Double] {
+      old.count == new.count ? zip(old, new).map { fade * $0 + (1 - fade) * $1 } : new
+    }
+    runs[index].busy = faded(runs[index].busy, record.busy)
+    runs[index].record.expertLoads = faded(runs[index].record.expertLoads, record.loads.map { Double($0) })
+    let seconds = runs[index].record.stepSeconds
+    runs[index].record.stepSeconds =
+      runs[index].generationSteps > 1 && seconds > 0 ? fade * seconds + (1 - fade) * record.seconds : record.seconds
+    keepPromise(index, record, &actions)
+    guard runs[index].record.phase == .training, runs[index].record.wish == nil else { return }
+    letSlowGo(index, at: now, &actions)
+    moveExperts(index, &actions)
+  }
+
+  private mutating func letSlowGo(_ index: Int, at now: Instant, _ actions: inout [Action]) {
+    let run = runs[index]
+    guard run.busy.count > 1, run.busy.count == run.record.roster.count, run.generationSteps > 3 else { return }
+    for place in run.busy.indices {
+      let others = run.busy.indices.filter { $0 != place }.map { run.busy[$0] }.sorted()
+      let median = others[others.count / 2]
+      guard run.busy[place] > Coordinator.slow * median else {
+        runs[index].slowSince[place] = nil
+        continue
+      }
+      let since = runs[index].slowSince[place] ?? now
+      runs[index].slowSince[place] = since
+      let factor = Double(Int(10 * run.busy[place] / median)) / 10
+      let worker = run.record.roster[place].worker
+      let sentence = "worker \(worker.spoken) computes \(factor) times as long as the others"
+      if runs[index].said.insert("slow \(place)").inserted { tell(run.id, .said(sentence), &actions) }
+      let spare = members.values.contains { $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[run.id] == nil }
+      guard since + run.patience < now,
+        spare || run.busy.count > run.record.configuration.cluster.minimumWorkers, let member = member(run, place)
+      else { continue }
+      members[member.peer]!.aside[run.id] = now + run.patience * 20
+      runs[index].record.wish = .renew(reason: sentence + " and is put aside")
+      return
+    }
+  }
+
+  private mutating func moveExperts(_ index: Int, _ actions: inout [Action]) {
+    let run = runs[index]
+    let record = run.record
+    let model = record.configuration.model
+    let workers = record.roster.count
+    guard workers > 1, model.routedExperts > 0, record.expertLoads.count == model.expertCount,
+      run.generationSteps >= Coordinator.settledSteps, run.generationSteps.isMultiple(of: 10),
+      record.generation!.promise.map({ $0.steps >= PlacementPromise.measuredSteps }) ?? true
+    else { return }
+    var owners = [Int](repeating: 0, count: model.expertCount)
+    for (place, entry) in record.roster.enumerated() { for expert in entry.experts { owners[expert] = place } }
+    let placed = ExpertPlacement.place(loads: record.expertLoads, owners: owners, workers: workers)
+    let moved = owners.indices.count { owners[$0] != placed[$0] }
+    guard moved > 0 else { return }
+    let training = record.configuration.training
+    let tokens = record.roster.map {
+      Double($0.units.count * training.unitSequences * record.configuration.data.sequenceLength)
+    }
+    let expected = StepCost(model).predict(
+      seconds: record.stepSeconds, tokens: tokens, loads: record.expertLoads, owners: owners, newOwners: placed,
+      recurrence: model.steps)
+    let saved = record.stepSeconds - expected
+    let bytes = Double(moved * 3 * 3 * model.width * model.expertWidth * 4)
+    let cost = run.changeSeconds + bytes / Coordinator.assumedBandwidth
+    let left = Double(training.steps - record.step)
+    guard saved > Coordinator.worthwhile * record.stepSeconds, saved * left > 2 * cost else { return }
+    runs[index].record.generation!.promise = PlacementPromise(
+      stepSecondsBefore: record.stepSeconds, stepSecondsExpected: expected)
+    func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
+    runs[index].record.wish = .renew(
+      reason: "\(moved) experts move (\(Int(bytes / 1e3)) kB): a step of \(milliseconds(record.stepSeconds)) should take "
+        + "\(milliseconds(expected))")
+  }
+
+  /// Says how a move of experts turned out.
+  private mutating func keepPromise(_ index: Int, _ record: StepRecord, _ actions: inout [Action]) {
+    // The first steps of a generation warm up, and those of the old one do not count.
+    guard var promise = runs[index].record.generation?.promise, runs[index].record.phase == .training,
+      runs[index].record.wish == nil, runs[index].generationSteps > 5, promise.steps < PlacementPromise.measuredSteps
+    else { return }
+    promise.steps += 1
+    promise.seconds += record.seconds
+    runs[index].record.generation!.promise = promise
+    guard promise.steps == PlacementPromise.measuredSteps else { return }
+    func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
+    tell(
+      runs[index].id,
+      .said(
+        "since experts moved, a step takes \(milliseconds(promise.seconds / Double(promise.steps))); "
+          + "\(milliseconds(promise.stepSecondsExpected)) were expected, \(milliseconds(promise.stepSecondsBefore)) it took before"
+      ), &actions)
+  }
+}

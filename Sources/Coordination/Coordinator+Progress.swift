@@ -1,0 +1,121 @@
+// What a generation gets done: steps, evaluations, checkpoints, the end.
+
+import Configuration
+import Wire
+
+extension Coordinator {
+  mutating func stepDone(_ id: RunID, _ record: StepRecord, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    let mark = StepMark(step: record.step, loss: record.loss, gradientNorm: record.gradientNorm)
+    runs[index].generationSteps += 1
+    if record.step <= runs[index].record.step {
+      runs[index].record.goodput.fault += record.seconds
+      if let before = runs[index].marks[record.step], !before.agrees(with: mark) {
+        return rest(
+          id,
+          "step \(record.step) was computed again and differs: loss \(record.loss) where \(before.loss) was recorded; "
+            + "a worker computes wrongly, or what it began from was changed", &actions)
+      }
+    } else {
+      if let proof = runs[index].marks[record.step], !proof.agrees(with: mark) {
+        return rest(
+          id,
+          "step \(record.step), the first after its checkpoint, differs from what it gave when the checkpoint was written: loss "
+            + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one", &actions)
+      }
+      runs[index].record.step = record.step
+      runs[index].record.fruitless = 0
+      account(record, index)
+      tell(id, .stepped(record), &actions)
+    }
+    runs[index].marks[record.step] = mark
+    runs[index].marks[record.step - Coordinator.markLimit] = nil
+    prove(id, &actions)
+    weigh(id, record, at: now, &actions)
+  }
+
+  /// Where the step's time went.
+  private mutating func account(_ record: StepRecord, _ index: Int) {
+    let slowest = record.busy.max() ?? record.seconds
+    let mean = record.busy.isEmpty ? record.seconds : record.busy.reduce(0, +) / Double(record.busy.count)
+    runs[index].record.goodput.useful += min(mean, record.seconds)
+    runs[index].record.goodput.straggler += max(0, min(slowest, record.seconds) - mean)
+    runs[index].record.goodput.checkpoint += record.stall
+    runs[index].record.goodput.exchange += max(0, record.seconds - max(slowest, mean))
+  }
+
+  mutating func evaluated(_ id: RunID, _ record: EvaluationRecord, _ actions: inout [Action]) {
+    guard let index = index(of: id), record.step > runs[index].record.evaluatedStep else { return }
+    runs[index].record.evaluatedStep = record.step
+    tell(id, .evaluated(record), &actions)
+  }
+
+  // MARK: checkpoints
+
+  /// One worker's files of a checkpoint are on disk. When all are, the checkpoint is committed.
+  mutating func saved(
+    _ id: RunID, _ place: Int, step: Int, _ files: [CheckpointManifest.File], _ actions: inout [Action]
+  ) {
+    guard let index = index(of: id) else { return }
+    runs[index].record.saves[step, default: [:]][place] = files
+    let record = runs[index].record
+    guard let saves = record.saves[step], saves.count == record.roster.count else { return }
+    let all = record.roster.indices.flatMap { saves[$0]! }.sorted { $0.name < $1.name }
+    let manifest = CheckpointManifest(
+      run: record.name, runIdentifier: record.id.description, step: step, configuration: record.configuration,
+      loss: runs[index].marks[step]?.loss, files: all, writer: program, created: "",
+      generation: record.generation!.number)
+    runs[index].record.saves[step] = nil
+    runs[index].record.commits[step] = manifest
+    actions.append(.commit(id, manifest, folder: record.folder))
+  }
+
+  mutating func committed(_ id: RunID, step: Int, path: String, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.commits.removeValue(forKey: step) != nil else { return }
+    runs[index].record.checkpointStep = max(step, runs[index].record.checkpointStep ?? 0)
+    runs[index].record.unproven = path
+    runs[index].record.unprovenStep = step
+    tell(id, .saved(step: step, path: path), &actions)
+    prove(id, &actions)
+    restIfSaved(id, at: now, &actions)
+    finishIfDone(id, &actions)
+  }
+
+  /// Writes what the step after the newest checkpoint gave, once it is known: whoever resumes from it can see that the same
+  /// state was found.
+  private mutating func prove(_ id: RunID, _ actions: inout [Action]) {
+    guard let index = index(of: id), let path = runs[index].record.unproven,
+      let mark = runs[index].marks[runs[index].record.unprovenStep + 1]
+    else { return }
+    runs[index].record.unproven = nil
+    actions.append(.prove(checkpoint: path, mark))
+  }
+
+  /// Training on without checkpoints would be a gamble: the run pauses until somebody has made room.
+  mutating func saveFailed(_ id: RunID, step: Int, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), !runs[index].record.state.isAtRest else { return }
+    runs[index].record.commits[step] = nil
+    runs[index].record.saves[step] = nil
+    rest(id, reason + "; when that is mended, go on with: ress resume \(runs[index].record.name)", &actions)
+  }
+
+  // MARK: the end
+
+  mutating func workerFinished(_ id: RunID, _ place: Int, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    runs[index].record.generation!.finished.insert(place)
+    finishIfDone(id, &actions)
+  }
+
+  /// A run is finished when its last checkpoint counts.
+  private mutating func finishIfDone(_ id: RunID, _ actions: inout [Action]) {
+    guard let index = index(of: id), !runs[index].record.state.isAtRest else { return }
+    let record = runs[index].record
+    let steps = record.configuration.training.steps
+    let workersDone = record.generation.map { $0.finished.count == $0.roster.count } ?? false
+    guard record.step >= steps, record.commits.isEmpty, record.saves.isEmpty, workersDone,
+      record.checkpointStep == steps
+    else { return }
+    end(id, .finished, "all \(steps) steps are done", &actions)
+  }
+}

@@ -1,0 +1,266 @@
+// Submissions and what users ask of runs, and whose turn it is: higher priority first, then who came first. Nobody overtakes a
+// run that waits for workers, so none waits for ever.
+
+import Configuration
+import Wire
+
+extension Coordinator {
+  mutating func submit(_ submission: Submission, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+    let name = submission.configuration.run
+    // A command has checked it, but not every program that can reach the socket is our command.
+    do throws(ConfigurationError) {
+      try submission.configuration.check()
+    } catch {
+      return actions.append(
+        .send(
+          peer,
+          .refused(reason: "the run cannot be accepted: " + error.problems.map(\.description).joined(separator: "; "))
+        ))
+    }
+    if let key = submission.key, let same = runs.first(where: { $0.record.submission.key == key }) {
+      // Said twice, because the first answer did not arrive.
+      return actions.append(.send(peer, .submitted(run: same.id, name: same.record.name)))
+    }
+    if let same = runs.last(where: { $0.record.name == name }) {
+      if !same.record.state.isAtRest {
+        let reason = "run \(name) is \(same.record.state.rawValue) already; follow or cancel it, or choose another name"
+        return actions.append(.send(peer, .refused(reason: reason)))
+      }
+      if submission.resume == .newest, let index = index(of: same.id) {
+        // The same run goes on, under its name, identifier and curve.
+        let sameNumbers = same.record.configuration.decidesSameNumbers(as: submission.configuration)
+        runs[index].record.submission = submission
+        if !sameNumbers { runs[index].record.step = 0 }
+        actions.append(.log("run \(name) (\(same.id)) was submitted again"))
+        actions.append(.send(peer, .submitted(run: same.id, name: name)))
+        return enqueue(same.id, "submitted again", at: now, &actions)
+      }
+    }
+    counters.submissions += 1
+    var x = (seed ^ counters.submissions) &* 0x9E37_79B9_7F4A_7C15
+    x = (x ^ (x >> 29)) &* 0xBF58_476D_1CE4_E5B9
+    let id = RunID((x ^ (x >> 32)) | 1)
+    runs.append(Run(record: RunRecord(id: id, submission: submission, place: 0), since: now))
+    if runs.count > Coordinator.endedRunLimit, let old = runs.firstIndex(where: \.record.state.isEnd) {
+      runs.remove(at: old)
+    }
+    actions.append(.log("run \(name) (\(id)) was submitted"))
+    actions.append(.send(peer, .submitted(run: id, name: name)))
+    enqueue(id, "submitted", at: now, &actions)
+  }
+
+  /// To the end of the queue.
+  mutating func enqueue(_ id: RunID, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    counters.place += 1
+    runs[index].record.place = counters.place
+    runs[index].record.wish = nil
+    runs[index].record.fruitless = 0
+    runs[index].record.wasPlaced = false
+    runs[index].record.firstGeneration = counters.generation + 1
+    runs[index].record.generations = []
+    runs[index].faultAt = nil
+    enter(.idle, index, at: now)
+    change(id, to: .queued, reason, &actions)
+  }
+
+  mutating func change(
+    _ name: String, _ change: RunChange, from peer: PeerID, at now: Instant, _ actions: inout [Action]
+  ) {
+    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &actions) }
+    let record = run.record
+    func refuse(_ reason: String) { actions.append(.send(peer, .refused(reason: reason))) }
+    func accept(_ sentence: String) {
+      actions.append(.send(peer, .accepted(run: run.id, name: record.name, sentence)))
+    }
+    switch change {
+    case .cancel:
+      if record.state.isEnd { return refuse("run \(record.name) has ended: \(record.reason)") }
+      accept("run \(record.name) is cancelled")
+      end(run.id, .cancelled, "cancelled on request", &actions)
+    case .pause:
+      if record.state.isAtRest { return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)") }
+      if record.phase.hasWorkers {
+        accept("run \(record.name) will pause behind a checkpoint at the end of its step")
+        runs[index].record.wish = .pause(reason: "paused on request")
+      } else {
+        accept("run \(record.name) is paused")
+        rest(run.id, "paused on request", &actions)
+      }
+    case .resume:
+      if record.state == .finished {
+        return refuse(
+          "run \(record.name) is finished; raise training.steps and submit it with --resume to train it further")
+      }
+      guard record.state.isAtRest else {
+        return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)")
+      }
+      accept("run \(record.name) waits for its turn")
+      runs[index].record.submission.resume = record.wasEverPrepared ? .newest : record.submission.resume
+      enqueue(run.id, "resumed on request", at: now, &actions)
+    case .scale(let workers):
+      let units = record.configuration.training.batchSequences / record.configuration.training.unitSequences
+      guard (1...units).contains(workers) else {
+        return refuse("run \(record.name) has \(units) units a step, so it can have 1 to \(units) workers, not \(workers)")
+      }
+      if record.state.isEnd { return refuse("run \(record.name) has ended: \(record.reason)") }
+      runs[index].record.submission.configuration.cluster.workers = workers
+      let minimum = min(workers, record.configuration.cluster.minimumWorkers)
+      runs[index].record.submission.configuration.cluster.minimumWorkers = minimum
+      accept("run \(record.name) will have \(workers) workers as soon as they are here")
+      tell(run.id, .said("scaled to \(workers) workers on request"), &actions)
+      if record.phase.hasWorkers && record.roster.count > workers && record.wish == nil {
+        runs[index].record.wish = .renew(reason: "scaled to \(workers) workers")
+      }
+    case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &actions)
+    }
+  }
+
+  /// Asks whoever still holds the shards of a damaged checkpoint to write them again.
+  private func repair(
+    _ run: Run, _ step: Int, _ generation: UInt32, _ shards: [Int], _ peer: PeerID, _ actions: inout [Action]
+  ) {
+    var orders: [(PeerID, HeldShard)] = []
+    for index in shards {
+      let holder = members.values.sorted { $0.id < $1.id }.lazy.compactMap { member in
+        member.heartbeat.held.first {
+          $0.run == run.id && $0.generation == generation && $0.step == step && $0.index == index
+        }.map { (member.peer, $0) }
+      }.first
+      guard let holder else {
+        return actions.append(
+          .send(
+            peer,
+            .refused(
+              reason: "no worker holds shard \(index) of step \(step) in its memory any more; an older checkpoint, "
+                + "resumed, computes it again to the same bits")))
+      }
+      orders.append(holder)
+    }
+    for (holder, shard) in orders {
+      actions.append(.send(holder, .rewrite(RewriteOrder(shard: shard, folder: run.record.folder))))
+    }
+    actions.append(
+      .send(
+        peer,
+        .accepted(run: run.id, name: run.record.name, "\(shards.count) shards are being written again from memory")))
+  }
+
+  /// Gives workers to those whose turn it is.
+  mutating func schedule(at now: Instant, _ actions: inout [Action]) {
+    let waiting = runs.filter { !$0.record.state.isAtRest && !$0.record.phase.hasWorkers && $0.record.phase != .saving }
+      .sorted { ($1.record.priority, $0.record.place) < ($0.record.priority, $1.record.place) }
+    var blocker: String?
+    for run in waiting {
+      guard let index = index(of: run.id) else { continue }
+      if let blocker {
+        if run.record.state == .queued { change(run.id, to: .queued, "waits behind run \(blocker)", &actions) }
+        continue
+      }
+      switch run.record.phase {
+      case .idle: prepare(run.id, again: run.record.step > 0 && run.record.wasEverPrepared, &actions)
+      case .waiting:
+        if case .pause(let reason)? = run.record.wish {
+          rest(run.id, reason, &actions)
+          continue
+        }
+        runs[index].record.wish = nil
+        place(run.id, at: now, &actions)
+      case .preparing, .loading, .training, .halting, .collecting, .saving: break
+      }
+      if runs[index].record.phase == .waiting || runs[index].record.phase == .preparing { blocker = run.record.name }
+    }
+    if blocker == nil { grow(at: now, &actions) }
+    for run in runs where run.record.phase == .training && run.record.wish != nil { beginHalt(run.id, at: now, &actions) }
+  }
+
+  mutating func prepare(_ id: RunID, again: Bool, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    runs[index].record.phase = .preparing
+    if !again { change(id, to: .placing, "the run's folder is being looked at", &actions) }
+    actions.append(.prepareRun(id, runs[index].record.submission, again: again))
+  }
+
+  mutating func finishPreparing(
+    _ id: RunID, _ preparation: Event.Preparation, at now: Instant, _ actions: inout [Action]
+  ) {
+    guard let index = index(of: id), runs[index].record.phase == .preparing else { return }
+    switch preparation {
+    case .refused(let reason): end(id, .failed, reason, &actions)
+    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes):
+      let steps = runs[index].record.configuration.training.steps
+      let isFirst = runs[index].record.step == 0 || !runs[index].record.wasEverPrepared
+      runs[index].record.folder = folder
+      runs[index].record.start = checkpoint.map { .checkpoint(path: $0) } ?? .fresh
+      runs[index].record.startsFromMemory = false
+      runs[index].record.firstStep = firstStep
+      runs[index].record.wasEverPrepared = true
+      if checkpoint != nil { runs[index].record.checkpointStep = firstStep }
+      if isFirst {
+        runs[index].record.step = firstStep
+        runs[index].record.evaluatedStep = firstStep
+        runs[index].marks = [:]
+      }
+      if let proof { runs[index].marks[proof.step] = proof }
+      enter(.waiting, index, at: now)
+      for note in notes { tell(id, .said(note), &actions) }
+      if isFirst || !runs[index].record.wasPlaced {
+        tell(
+          id, .began(name: runs[index].record.name, firstStep: firstStep, steps: steps, checkpoint: checkpoint),
+          &actions)
+      }
+      if firstStep < runs[index].record.step {
+        tell(
+          id,
+          .said(
+            "steps \(firstStep + 1) to \(runs[index].record.step) are computed again, and compared with what was recorded"
+          ), &actions)
+      }
+      if firstStep >= steps {
+        end(id, .finished, "all \(steps) steps were done before; raise training.steps to go on", &actions)
+      }
+    }
+  }
+
+  /// Marks the beginning of a phase.
+  mutating func enter(_ phase: RunRecord.Phase, _ index: Int, at now: Instant) {
+    runs[index].record.phase = phase
+    runs[index].since = now
+  }
+
+  /// Without workers until someone resumes it.
+  mutating func rest(_ id: RunID, _ reason: String, _ actions: inout [Action]) { end(id, .paused, reason, &actions) }
+
+  /// The run's last event, unless it is resumed. Its workers are told to stop and are free again.
+  mutating func end(_ id: RunID, _ state: RunState, _ reason: String, _ actions: inout [Action]) {
+    guard let index = index(of: id), !runs[index].record.state.isEnd else { return }
+    let generation = runs[index].record.generation?.number ?? 0
+    for peer in members.keys.sorted() where members[peer]!.run == id { release(peer, generation, reason, &actions) }
+    runs[index].record.phase = .idle
+    runs[index].record.generation = nil
+    runs[index].record.generations = []
+    runs[index].record.wish = nil
+    runs[index].record.saves = [:]
+    runs[index].faultAt = nil
+    change(id, to: state, reason, &actions)
+  }
+}
+
+extension RunRecord {
+  var priority: Int { configuration.cluster.priority }
+}
+
+extension RunConfiguration {
+  /// Whether a step of the one gives the bits of the same step of the other.
+  func decidesSameNumbers(as other: RunConfiguration) -> Bool {
+    var mine = self, theirs = other
+    // A longer run has another schedule, unless the rate is constant.
+    for key in [\RunConfiguration.cluster] { mine[keyPath: key] = theirs[keyPath: key] }
+    mine.checkpoint = theirs.checkpoint
+    mine.training.evaluateEvery = theirs.training.evaluateEvery
+    mine.training.evaluateSequences = theirs.training.evaluateSequences
+    mine.training.recompute = theirs.training.recompute
+    theirs.run = mine.run
+    return mine == theirs
+  }
+}

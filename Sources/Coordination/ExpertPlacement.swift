@@ -1,0 +1,65 @@
+// Which worker holds which experts. Experts stay where they are unless a move pays: those without a home go to the least
+// loaded worker, heaviest first; then experts move from the most loaded worker to the least loaded one as long as the most
+// loaded gets lighter. A worker holds an expert once.
+
+import Configuration
+
+package enum ExpertPlacement {
+  /// - Parameters:
+  ///   - loads: rows of each expert a step; equal ones where nothing was measured.
+  ///   - owners: the worker that holds each expert now, nil where nobody that stays does.
+  /// - Returns: the worker of each expert.
+  package static func place(loads: [Double], owners: [Int?], workers: Int) -> [Int] {
+    var totals = [Double](repeating: 0, count: workers)
+    var counts = [Int](repeating: 0, count: workers)
+    var placed = owners
+    func lightest() -> Int { (0..<workers).min { (totals[$0], counts[$0], $0) < (totals[$1], counts[$1], $1) }! }
+    func put(_ expert: Int, _ worker: Int) {
+      placed[expert] = worker
+      totals[worker] += loads[expert]
+      counts[worker] += 1
+    }
+    for (expert, owner) in owners.enumerated() { if let owner { put(expert, owner) } }
+    let homeless = owners.indices.filter { owners[$0] == nil }.sorted { (-loads[$0], $0) < (-loads[$1], $1) }
+    for expert in homeless { put(expert, lightest()) }
+
+    // Every move makes the heaviest worker lighter, so there are few; the bound is for safety.
+    for _ in 0..<(4 * loads.count) {
+      let heavy = (0..<workers).max { (totals[$0], counts[$0], -$0) < (totals[$1], counts[$1], -$1) }!
+      let light = lightest()
+      let gap = totals[heavy] - totals[light]
+      // The expert that comes nearest to closing the gap, without turning it round.
+      let fitting = placed.indices.filter { placed[$0] == heavy && loads[$0] < gap - 1e-9 * totals[heavy] }
+      guard let best = fitting.min(by: { (abs(gap / 2 - loads[$0]), $0) < (abs(gap / 2 - loads[$1]), $1) }) else { break }
+      totals[heavy] -= loads[best]
+      counts[heavy] -= 1
+      put(best, light)
+    }
+    return placed.map { $0! }
+  }
+
+  /// The first placement: contiguous and even.
+  package static func even(_ model: ModelConfiguration, workers: Int) -> [[Int]] {
+    evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
+  }
+
+  /// Rows of the most loaded worker over the mean: 1 is balance.
+  package static func imbalance(loads: [Double], owners: [Int], workers: Int) -> Double {
+    let total = loads.reduce(0, +)
+    guard total > 0 else { return 1 }
+    var totals = [Double](repeating: 0, count: workers)
+    for (expert, owner) in owners.enumerated() { totals[owner] += loads[expert] }
+    return totals.max()! * Double(workers) / total
+  }
+}
+
+/// What a new placement was expected to bring, held against what it brought.
+struct PlacementPromise: Codable, Equatable, Sendable {
+  var stepSecondsBefore: Double
+  var stepSecondsExpected: Double
+  /// Steps measured since, and their seconds.
+  var steps = 0
+  var seconds = 0.0
+  /// As many are measured before it is said how it turned out.
+  static let measuredSteps = 20
+}

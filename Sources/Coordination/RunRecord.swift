@@ -1,0 +1,116 @@
+// All that is remembered of a run, also by the coordinator that comes after a dead one.
+
+import Configuration
+import Wire
+
+/// One run, from its first submission to its last event, over all generations, pauses and resumes.
+struct RunRecord: Codable, Equatable, Sendable {
+  var id: RunID
+  var submission: Submission
+  var state = RunState.queued
+  var reason = ""
+  var phase = Phase.idle
+  /// Order among runs of one priority: a resumed run waits again, behind those that waited before.
+  var place: Int
+  var folder = ""
+  /// Where the next generation begins.
+  var start = StartState.fresh
+  var firstStep = 0
+  /// Workers hold a newer state than `start`.
+  var startsFromMemory = false
+  /// Its folder was looked at and is its own.
+  var wasEverPrepared = false
+  /// Steps that were recorded; what is computed again must be the same, and is not recorded twice.
+  var step = 0
+  var evaluatedStep = 0
+  /// Newest checkpoint that was committed.
+  var checkpointStep: Int?
+  var generation: Generation?
+  /// Files of checkpoints that are being saved, by step and place in the roster.
+  var saves: [Int: [Int: [CheckpointManifest.File]]] = [:]
+  /// Checkpoints handed to the disk and not yet confirmed, by step.
+  var commits: [Int: CheckpointManifest] = [:]
+  /// The checkpoint whose proof, the step after it, is awaited.
+  var unproven: String?
+  var unprovenStep = 0
+  /// Told at a boundary of a step, whenever one comes: what to do there.
+  var wish: Wish?
+  var eventCount = 0
+  /// Generations in a row that did not add a step.
+  var fruitless = 0
+  /// Whether it once had all its workers: only a first placement waits for more than the minimum.
+  var wasPlaced = false
+  /// Seen since its first generation: which generations' shards belong to the present submission.
+  var firstGeneration: UInt32 = 0
+  /// Rosters of the generations whose shards may still be held.
+  var generations: [Generation] = []
+  /// Tokens that each expert got in recent steps, fading.
+  var expertLoads: [Double] = []
+  var goodput = Goodput()
+  /// Seconds of a step, fading.
+  var stepSeconds = 0.0
+
+  var name: String { submission.configuration.run }
+  var configuration: RunConfiguration { submission.configuration }
+  var roster: [RosterEntry] { generation?.roster ?? [] }
+
+  /// What happens now.
+  enum Phase: String, Codable, Equatable, Sendable {
+    /// Nobody works for it.
+    case idle
+    /// The disk looks at its folder.
+    case preparing
+    /// All but workers is there.
+    case waiting
+    /// Workers load.
+    case loading
+    case training
+    /// Workers were asked to stop at a boundary.
+    case halting
+    /// A worker was lost, and the others were told to stop.
+    case collecting
+    /// The last checkpoint of a pause is on its way.
+    case saving
+  }
+
+  enum Wish: Codable, Equatable, Sendable {
+    case pause(reason: String)
+    /// A run of higher priority needs its workers: it waits in the queue again.
+    case giveWay(reason: String)
+    /// A new generation with the workers and the placement of then.
+    case renew(reason: String)
+
+    var reason: String {
+      switch self {
+      case .pause(let reason), .giveWay(let reason), .renew(let reason): reason
+      }
+    }
+
+    /// Whether the workers are let go, which needs a checkpoint.
+    var isFarewell: Bool {
+      switch self {
+      case .pause, .giveWay: true
+      case .renew: false
+      }
+    }
+  }
+}
+
+/// One membership of one run.
+struct Generation: Codable, Equatable, Sendable {
+  var number: UInt32
+  var roster: [RosterEntry]
+  var helpers: [WorkerDescription] = []
+  var firstStep: Int
+  /// Reports taken, by place in the roster.
+  var noted: [Int]
+  var ready: Set<Int> = []
+  var halted: [Int: Int] = [:]
+  var finished: Set<Int> = []
+  /// Those that have still to say what they hold, after a loss.
+  var awaited: Set<Int> = []
+  /// What the experts' places were expected to bring.
+  var promise: PlacementPromise?
+
+  var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
+}

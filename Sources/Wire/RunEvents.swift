@@ -1,0 +1,78 @@
+// What happens in a run, as it is told to those who watch and written into its history.
+
+/// One step of a run, as it is logged. Step n is the n-th, counted from 1: `step` optimizer steps are done.
+package struct StepRecord: Codable, Equatable, Sendable {
+  package var step: Int
+  package var loss: Double
+  package var task: Double
+  package var smooth: Double
+  package var balance: Double
+  package var routerZ: Double
+  package var gradientNorm: Double
+  package var learningRate: Double
+  package var tokens: Int
+  package var seconds: Double
+  package var loads: [Int]
+  /// Seconds each worker of the roster computed, and this one stood still for checkpoints and copies.
+  package var busy: [Double]
+  package var stall: Double
+
+  package init(
+    step: Int, loss: Double, task: Double, smooth: Double, balance: Double, routerZ: Double, gradientNorm: Double,
+    learningRate: Double, tokens: Int, seconds: Double, loads: [Int], busy: [Double] = [], stall: Double = 0
+  ) {
+    self.step = step
+    self.loss = loss
+    self.task = task
+    self.smooth = smooth
+    self.balance = balance
+    self.routerZ = routerZ
+    self.gradientNorm = gradientNorm
+    self.learningRate = learningRate
+    self.tokens = tokens
+    self.seconds = seconds
+    self.loads = loads
+    self.busy = busy
+    self.stall = stall
+  }
+}
+
+package struct EvaluationRecord: Codable, Equatable, Sendable {
+  package var step: Int
+  /// Mean cross-entropy of the validation sequences, nats a token.
+  package var loss: Double
+  package var sequences: Int
+
+  package init(step: Int, loss: Double, sequences: Int) {
+    self.step = step
+    self.loss = loss
+    self.sequences = sequences
+  }
+}
+
+package enum RunState: String, Codable, Equatable, Sendable {
+  /// Waits for its turn.
+  case queued
+  /// Waits for workers, or for them to be ready.
+  case placing
+  case running
+  /// Saved and without workers until someone resumes it.
+  case paused
+  case finished, failed, cancelled
+
+  /// Nothing more happens unless somebody asks for it.
+  package var isAtRest: Bool { self == .paused || isEnd }
+  package var isEnd: Bool { self == .finished || self == .failed || self == .cancelled }
+}
+
+/// What happens in a run, from its first line to its last.
+package enum RunEvent: Codable, Equatable, Sendable {
+  case began(name: String, firstStep: Int, steps: Int, checkpoint: String?)
+  case state(RunState, reason: String)
+  case placed(generation: UInt32, roster: [RosterEntry])
+  case stepped(StepRecord)
+  case evaluated(EvaluationRecord)
+  case saved(step: Int, path: String)
+  case said(String)
+}
+
