@@ -98,7 +98,7 @@ extension Coordinator {
     }
     let generation = Generation(
       number: counters.generation, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
-      noted: Array(repeating: 0, count: workers.count), promise: runs[index].record.generation?.promise)
+      noted: Array(repeating: 0, count: workers.count + helpers.count), promise: runs[index].record.generation?.promise)
     runs[index].record.generation = generation
     // Two back: copies of the one before are kept until the new one has its own.
     runs[index].record.generations = runs[index].record.generations.suffix(3) + [generation]

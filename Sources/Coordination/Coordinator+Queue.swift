@@ -120,6 +120,10 @@ extension Coordinator {
   private func repair(
     _ run: Run, _ step: Int, _ generation: UInt32, _ shards: [Int], _ peer: PeerID, _ actions: inout [Action]
   ) {
+    func refuseRepair(_ reason: String) {
+      let hint = "an older checkpoint, resumed, computes it again to the same bits"
+      actions.append(.send(peer, .refused(reason: "\(reason); \(hint)")))
+    }
     var orders: [(PeerID, HeldShard)] = []
     for index in shards {
       let holder = members.values.sorted { $0.id < $1.id }.lazy.compactMap { member in
@@ -128,17 +132,21 @@ extension Coordinator {
         }.map { (member.peer, $0) }
       }.first
       guard let holder else {
-        return actions.append(
-          .send(
-            peer,
-            .refused(
-              reason: "no worker holds shard \(index) of step \(step) in its memory any more; an older checkpoint, "
-                + "resumed, computes it again to the same bits")))
+        return refuseRepair("no worker holds shard \(index) of step \(step) in its memory any more")
       }
       orders.append(holder)
     }
+    guard let layout = run.record.generations.first(where: { $0.number == generation }) else {
+      return refuseRepair("generation \(generation), which wrote the checkpoint, is forgotten")
+    }
     for (holder, shard) in orders {
-      actions.append(.send(holder, .rewrite(RewriteOrder(shard: shard, folder: run.record.folder))))
+      actions.append(
+        .send(
+          holder,
+          .rewrite(
+            RewriteOrder(
+              shard: shard, units: layout.roster.map(\.units), experts: layout.roster.map(\.experts),
+              folder: run.record.folder))))
     }
     actions.append(
       .send(

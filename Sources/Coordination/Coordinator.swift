@@ -254,6 +254,8 @@ package struct Coordinator: Sendable {
       members[peer]!.heartbeat.held = held
       workerHalted(id, place, step: step, at: now, &actions)
     case .disagreed(let disagreement): disagreed(id, disagreement, at: now, &actions)
+    case .lacking(let reason):
+      recover(id, "worker \(member.description.spoken): \(reason)", at: now, &actions)
     case .finished: workerFinished(id, place, &actions)
     case .failed(let reason): end(id, .failed, "worker \(member.description.spoken): \(reason)", &actions)
     }

@@ -5,11 +5,11 @@
   import Glibc
 #endif
 
-enum LargePages {
+package enum LargePages {
   private static let size = 2 << 20
 
   /// Not initialised; give it back with `deallocate`.
-  static func allocate(byteCount: Int) -> UnsafeMutableRawPointer {
+  package static func allocate(byteCount: Int) -> UnsafeMutableRawPointer {
     let isLarge = byteCount >= size
     let pointer = UnsafeMutableRawPointer.allocate(
       byteCount: byteCount, alignment: isLarge ? size : Arena.alignment)

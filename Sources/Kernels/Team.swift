@@ -59,6 +59,7 @@ package final class Team: @unchecked Sendable {
 
   /// Runs `body(task, lane)` for every task in 0 ..< count and returns when all have ended.
   package func run(_ count: Int, _ body: Task) {
+    Progress.note()
     if laneCount == 1 || count <= 1 {
       for task in 0..<count { body(task, 0) }
       return

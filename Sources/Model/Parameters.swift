@@ -205,6 +205,7 @@ extension ModelConfiguration {
 
 extension ParameterEntry {
   fileprivate func fill(_ values: RealPointer, seed: UInt64) {
+    Progress.note()
     switch initial {
     case .constant(let value): values.update(repeating: Real(value), count: count)
     case .normal(let deviation):

@@ -10,7 +10,8 @@ package typealias UnitReport = SequenceReport
 /// A round is one pass of units through the model: a step's batch, or an evaluation. Rounds are numbered alike on all
 /// workers.
 package struct Round: Equatable, Sendable {
-  package enum Purpose: Equatable, Sendable { case training, evaluation }
+  /// An audit computes units of the next training round on other workers, and throws their gradients away.
+  package enum Purpose: Equatable, Sendable { case training, evaluation, audit }
   package var number: Int
   package var step: Int
   package var purpose: Purpose
@@ -38,8 +39,10 @@ package protocol GradientExchange: AnyObject {
   /// that this worker owns, valid until the next round.
   func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer
 
-  /// Element-wise sum over workers; of each element all but one worker's are 0.
-  func gather(_ squares: [Double]) throws -> [Double]
+  /// Element-wise sum over workers; of each element all but one worker's are 0. With them goes a note, and everyone's notes
+  /// are there, by worker, when it returns.
+  func gather(_ squares: [Double], _ note: StepNote) throws -> [Double]
+  var notes: [StepNote] { get }
 
   /// Sends this worker's part of the dense parameters to all, and takes theirs.
   func share(_ parameters: ParameterBuffer) throws
@@ -50,6 +53,7 @@ package final class LocalGradientExchange: GradientExchange {
   private let expertGradients: ExpertGradients
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   private var finished: [UnitReport] = []
+  package private(set) var notes = [StepNote()]
 
   package init(_ expertGradients: ExpertGradients) { self.expertGradients = expertGradients }
 
@@ -72,7 +76,10 @@ package final class LocalGradientExchange: GradientExchange {
     return sums[0].value!.pointer
   }
 
-  package func gather(_ squares: [Double]) -> [Double] { squares }
+  package func gather(_ squares: [Double], _ note: StepNote) -> [Double] {
+    notes[0] = note
+    return squares
+  }
   package func share(_ parameters: ParameterBuffer) {}
 }
 
@@ -105,6 +112,13 @@ package final class ExpertGradients {
         experts.recycle(right)
         return left
       }
+    }
+  }
+
+  /// The unit was computed to compare it: its gradients go nowhere.
+  package func discard(unit: Int) {
+    for expert in experts.owned {
+      if let block = experts.takeGradient(unit: unit, expert: expert) { experts.recycle(block) }
     }
   }
 

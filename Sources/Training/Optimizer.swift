@@ -92,6 +92,11 @@ package final class Optimizer {
 
   package var byteCount: Int { arena.byteCount }
 
+  /// Of a whole model.
+  package static func chunkCount(_ layout: ParameterLayout) -> Int {
+    (layout.dense + layout.experts.flatMap { $0 }).reduce(0) { $0 + ($1.count + chunkSize - 1) / chunkSize }
+  }
+
   /// Gradients summed over the batch: this worker's part of the dense parameters, and a block for each of its experts,
   /// nil where no token reached it.
   package struct Gradients {

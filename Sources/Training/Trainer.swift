@@ -17,6 +17,10 @@ package struct StepResult: Equatable, Sendable {
   /// Tokens each expert got in the step, over all workers and recurrence steps.
   package var loads: [Int]
   package var tokens: Int
+  /// What all workers agreed on: to stop behind this step, or to go on.
+  package var halt = HaltWish.none
+  /// Seconds that each worker computed.
+  package var busy: [Double] = []
 }
 
 package enum TrainingError: Error, Equatable, CustomStringConvertible {
@@ -64,16 +68,24 @@ package final class Trainer {
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var report: UnitReport
   private var loads: [Int]
+  private var busy: [Double] = []
   private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
+  private var note = StepNote()
+  /// Seconds this worker has spent waiting for others since it began; what a step's computing is told from.
+  package var waitedSeconds: () -> Double = { 0 }
+  /// For drills: the step in which a bit of a unit's gradient is flipped here.
+  package var flipsBitInStep: Int?
 
   /// How a worker's exchanges are made, once its experts exist.
   package typealias Exchanges = (LocalExperts, ExpertGradients, Team) -> (any ExpertExchange, any GradientExchange)
 
   /// Parameters are initialised from the seed; load a checkpoint into `parameters` and `optimizer` to go on from one.
+  ///
+  /// `isLoaded` spares the initialising of parameters that are about to be overwritten.
   package init(
     _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, source: any SequenceSource, threads: Int,
-    memoryLimit: Int, exchanges: Exchanges? = nil
+    memoryLimit: Int, isLoaded: Bool = false, exchanges: Exchanges? = nil
   ) throws {
     BLAS.useOneThread()
     self.configuration = configuration
@@ -90,7 +102,7 @@ package final class Trainer {
     team = Team(laneCount: threads)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     parameters = ParameterBuffer(layout, experts: plan.myExperts)
-    parameters.initialize(seed: configuration.training.seed)
+    if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, configuration.model)
     experts = LocalExperts(configuration.model, parameters: parameters, owned: plan.myExperts, team: team)
     expertGradients = ExpertGradients(experts, layout: layout)
@@ -107,18 +119,27 @@ package final class Trainer {
   package var byteCount: Int { parameters.byteCount + optimizer.byteCount + model.byteCount }
   package var recomputes: Bool { model.recomputes }
 
-  /// Step `step` (from 0) of the run.
-  package func step(_ step: Int) throws -> StepResult {
-    try team.measure(.step) { try applied(step) }
+  /// Step `step` (from 0) of the run. `wish` is this worker's; all workers stop behind the step if one of them wishes it.
+  package func step(_ step: Int, wish: HaltWish = .none) throws -> StepResult {
+    note.halt = wish
+    return try team.measure(.step) { try applied(step) }
   }
 
   private func applied(_ step: Int) throws -> StepResult {
+    let begun = ContinuousClock.now
+    let waited = waitedSeconds()
     sample(step)
+    let training = configuration.training
+    let audit = Audit(
+      share: configuration.cluster.audit, seed: training.seed, step: step, unitCount: plan.unitCount,
+      workerCount: plan.workerCount)
+    note.owned = Array(repeating: 0, count: audit.units.count)
+    note.audited = note.owned
+    if !audit.units.isEmpty { note.audited = try examine(audit.units, step: step, opinion: 1) }
+
     let round = try begin(step: step, .training, unitCount: plan.unitCount)
     expertGradients.begin(unitCount: plan.unitCount)
-    let targetCount = batch.reduce(0) { $0 + source.targetCount(of: $1) }
-    let tokenCount = batch.reduce(0) { $0 + source.tokenCount(of: $1) }
-    let scales = LossScales(configuration.model, targets: targetCount, tokens: tokenCount)
+    let scales = self.scales
 
     // Units → gradients, summed in the tree as far as this worker's units go.
     tree.begin(unitCount: plan.unitCount)
@@ -126,7 +147,11 @@ package final class Trainer {
     for unit in plan.myUnits {
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
-      try trainUnit(unit, scales, views(of: gradient.pointer))
+      try trainUnit(unit, as: unit, scales, views(of: gradient.pointer))
+      if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit() }
+      if let place = audit.units.firstIndex(of: unit) {
+        note.owned[place] = Audit.hash(report, gradient: gradient.pointer, count: denseCount)
+      }
       team.measure(.tree) {
         tree.insert(gradient, at: UnitNode(level: 0, index: unit)) { left, right in
           left.add(right, count: denseCount)
@@ -145,7 +170,9 @@ package final class Trainer {
     expertGradients.finish()
     let gradients = Optimizer.Gradients(dense: dense, experts: expertGradients.totals)
     let mine = team.measure(.optimizer) { optimizer.squares(gradients) }
-    let squares = try team.measure(.waiting) { try gradientExchange.gather(mine) }
+    note.busy = begun.duration(to: .now).inSeconds - (waitedSeconds() - waited)
+    let squares = try team.measure(.waiting) { try gradientExchange.gather(mine, note) }
+    try compare(audit, step: step)
     let norm = squares.reduce(0, +).squareRoot()
     try checkFinite(round, reports, norm: norm)
 
@@ -160,10 +187,61 @@ package final class Trainer {
     try team.measure(.waiting) { try gradientExchange.share(parameters) }
     parameters.changed()
     balance(loads)
+    let notes = gradientExchange.notes
+    if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
+    for worker in notes.indices { busy[worker] = notes[worker].busy }
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
-      tokens: tokenCount)
+      tokens: tokenCount, halt: notes.reduce(.none) { max($0, $1.halt) }, busy: busy)
   }
+
+  // MARK: audits
+
+  /// Computes those of the units that this worker gives the `opinion`-th opinion on. Returns the hashes, 0 for the others'.
+  private func examine(_ units: [Int], step: Int, opinion: Int) throws -> [UInt64] {
+    _ = try begin(step: step, .audit, unitCount: units.count)
+    var hashes = [UInt64](repeating: 0, count: units.count)
+    let denseCount = parameters.layout.denseCount
+    for (place, unit) in units.enumerated() {
+      guard Audit.auditor(of: unit, opinion: opinion, in: plan) == plan.index else { continue }
+      let gradient = pool.take(denseCount)
+      gradient.pointer.update(repeating: 0, count: denseCount)
+      try trainUnit(unit, as: place, scales, views(of: gradient.pointer))
+      hashes[place] = Audit.hash(report, gradient: gradient.pointer, count: denseCount)
+      pool.give(gradient)
+      try gradientExchange.finish(unit: place, report)
+    }
+    _ = try gradientExchange.reports()
+    return hashes
+  }
+
+  /// Throws where the two results of a unit differ, with a third one if there is a third worker.
+  private func compare(_ audit: Audit, step: Int) throws {
+    let notes = gradientExchange.notes
+    for (place, unit) in audit.units.enumerated() {
+      var voters = (0...1).map { Audit.auditor(of: unit, opinion: $0, in: plan) }
+      var hashes = [notes[voters[0]].owned[place], notes[voters[1]].audited[place]]
+      guard hashes[0] != hashes[1] else { continue }
+      if plan.workerCount > 2 {
+        // All have heard of the difference and come to this round together.
+        var third = StepNote()
+        third.owned = [0]
+        third.audited = try examine([unit], step: step, opinion: 2)
+        _ = try gradientExchange.gather(Array(repeating: 0, count: optimizer.chunkCount), third)
+        voters.append(Audit.auditor(of: unit, opinion: 2, in: plan))
+        hashes.append(gradientExchange.notes[voters[2]].audited[0])
+      }
+      throw AuditFailure(step: step, unit: unit, voters: voters, hashes: hashes)
+    }
+  }
+
+  /// Of the step whose sequences are in `batch`.
+  private var scales: LossScales {
+    LossScales(
+      configuration.model, targets: batch.reduce(0) { $0 + source.targetCount(of: $1) }, tokens: tokenCount)
+  }
+
+  private var tokenCount: Int { batch.reduce(0) { $0 + source.tokenCount(of: $1) } }
 
   /// Mean losses over `sequences` of a split, evenly spaced, computed by all workers together.
   package func evaluate(_ validation: any SequenceSource, step: Int, sequences: Int) throws -> Losses? {
@@ -202,8 +280,8 @@ package final class Trainer {
     return round
   }
 
-  /// Adds a unit's gradients to `d`, and leaves its losses and loads in `report`.
-  private func trainUnit(_ unit: Int, _ scales: LossScales, _ d: Weights) throws {
+  /// Adds a unit's gradients to `d`, and leaves its losses and loads in `report`. `number` is what the round calls it.
+  private func trainUnit(_ unit: Int, as number: Int, _ scales: LossScales, _ d: Weights) throws {
     let perUnit = configuration.training.unitSequences
     report.clear()
     for sequence in 0..<perUnit {
@@ -213,7 +291,7 @@ package final class Trainer {
       try tokens.withUnsafeBufferPointer { tokens in
         try targets.withUnsafeBufferPointer { targets in
           try model.train(
-            tokens: tokens, targets: targets, unit: unit, sequence: sequence, weights, scales: scales,
+            tokens: tokens, targets: targets, unit: number, sequence: sequence, weights, scales: scales,
             bpttSegments: configuration.training.bpttSegments, gradient: d, report: &report)
         }
       }
@@ -272,4 +350,15 @@ private final class ParameterZeros {
     pointer.initialize(repeating: 0, count: count)
   }
   deinit { pointer.deallocate() }
+}
+
+extension PooledBuffer {
+  /// What a faulty processor does now and then.
+  fileprivate func flipABit() {
+    UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: UInt8.self)[0] ^= 1
+  }
+}
+
+extension Duration {
+  fileprivate var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
 }

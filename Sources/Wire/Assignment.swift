@@ -102,12 +102,19 @@ package struct Disagreement: Codable, Equatable, Sendable {
   }
 }
 
+/// To write the file of one shard of a checkpoint again.
 package struct RewriteOrder: Codable, Equatable, Sendable {
   package var shard: HeldShard
+  /// Units and experts of its generation, which say what is in it.
+  package var units: [Range<Int>]
+  package var experts: [[Int]]
+  /// The run's folder.
   package var folder: String
 
-  package init(shard: HeldShard, folder: String) {
+  package init(shard: HeldShard, units: [Range<Int>], experts: [[Int]], folder: String) {
     self.shard = shard
+    self.units = units
+    self.experts = experts
     self.folder = folder
   }
 }

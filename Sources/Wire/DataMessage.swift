@@ -11,6 +11,10 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
   case unitFinished
   /// A subtree's sum of gradients; sums of squares; updated parameters.
   case gradient, norms, parameters
+  /// A piece of a state, on its way into a new generation.
+  case state
+  /// A piece of a worker's shard for the peer that keeps a copy; that it has come.
+  case mirror, mirrored
 
   /// As it reads in a sentence about waiting.
   package var description: String {
@@ -24,6 +28,9 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
     case .gradient: "gradient sums"
     case .norms: "gradient norms"
     case .parameters: "updated parameters"
+    case .state: "the state of the generation before"
+    case .mirror: "a copy of a shard"
+    case .mirrored: "the receipt of a copy"
     }
   }
 }

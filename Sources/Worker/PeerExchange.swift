@@ -47,19 +47,25 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private var reported: [UnitReport?] = []
   private var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
   private var squares: [Int: [Double]] = [:]
+  package private(set) var notes: [StepNote]
+  /// Sums of squares that each worker sends.
+  private let norms: Int
   /// Updated parameters by sender. A peer that heard of all norms sends them while others are still waited for here.
   private var updates: [Int: Payload] = [:]
   /// The rows that this worker waits for: where each peer's go.
   private var expected: (phase: DataPhase, site: ExpertSite, rows: [Int: [ExpertPiece]], into: Matrix)?
 
   package init(
-    plan: WorkPlan, link: any PeerLink, experts: LocalExperts, expertGradients: ExpertGradients, width: Int
+    plan: WorkPlan, link: any PeerLink, experts: LocalExperts, expertGradients: ExpertGradients, width: Int,
+    norms: Int
   ) {
     self.plan = plan
     self.link = link
     self.experts = experts
     self.expertGradients = expertGradients
     self.width = width
+    self.norms = norms
+    notes = Array(repeating: StepNote(), count: plan.workerCount)
     peers = (0..<plan.workerCount).filter { $0 != plan.index }
   }
 
@@ -138,13 +144,23 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
 
   private func note(unit: Int, _ report: UnitReport) {
     reported[unit] = report
-    if round.purpose == .training { expertGradients.close(unit: unit) }
+    switch round.purpose {
+    case .training: expertGradients.close(unit: unit)
+    case .audit: expertGradients.discard(unit: unit)
+    case .evaluation: break
+    }
   }
 
   package func reports() throws -> [UnitReport] {
     while reported.contains(where: { $0 == nil }) {
-      let units = round.purpose == .training ? plan.units : evenShares(of: round.unitCount, among: plan.workerCount)
-      let late = peers.filter { units[$0].contains { reported[$0] == nil } }
+      // Whose unit it is in an audit depends on the opinion asked for, so all are named.
+      let units: [Range<Int>]? =
+        switch round.purpose {
+        case .training: plan.units
+        case .evaluation: evenShares(of: round.unitCount, among: plan.workerCount)
+        case .audit: nil
+        }
+      let late = units.map { units in peers.filter { units[$0].contains { reported[$0] == nil } } } ?? peers
       try serve(awaited: late, in: .unitFinished)
     }
     return reported.map { $0! }
@@ -176,13 +192,13 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     }
   }
 
-  package func gather(_ mine: [Double]) throws -> [Double] {
-    let payload = Payload(byteCount: 8 * mine.count)
-    payload.bytes.withMemoryRebound(to: Double.self) { values in
-      for (index, value) in mine.enumerated() { values[index] = value }
-    }
+  package func gather(_ mine: [Double], _ note: StepNote) throws -> [Double] {
+    let numbers = mine + note.encoded
+    let payload = Payload(byteCount: 8 * numbers.count)
+    numbers.withUnsafeBytes { payload.bytes.copyMemory(from: $0) }
     for peer in peers { try send(.norms, .wholeStep, rows: 1, payload, to: peer) }
     squares[plan.index] = mine
+    notes[plan.index] = note
     while squares.count < plan.workerCount {
       try serve(awaited: peers.filter { squares[$0] == nil }, in: .norms)
     }
@@ -263,7 +279,10 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
       guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
       add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))
     case .norms:
-      squares[sender] = Array(message.payload.doubles)
+      let numbers = message.payload.doubles
+      guard numbers.count >= norms, let note = StepNote(numbers[norms...]) else { throw refuse("wrong length") }
+      squares[sender] = Array(numbers[..<norms])
+      notes[sender] = note
     case .parameters:
       guard message.payload.bytes.count == 4 * plan.denseRanges[sender].count else { throw refuse("wrong length") }
       updates[sender] = message.payload

@@ -1,5 +1,5 @@
-// One worker's part in one generation of a run: its data, its model, its share of the state, and the loop of steps between
-// two checkpoints. This is where numbers and control meet.
+// One worker's part in one generation of a run: its data, its model, its share of the state, and the loop of steps. This is
+// where numbers and control meet.
 
 import Checkpoint
 import Configuration
@@ -15,29 +15,36 @@ import Wire
 package struct Stopped: Error { package var reason: String }
 
 package final class RunJob {
+  package enum Ending: Equatable { case finished, halted }
+
   package let assignment: Assignment
   private let network: any WorkerChannel
+  private let store: ShardStore
   private let trainer: Trainer
+  private let layout: ParameterLayout
   private let validation: LanguageModelSource?
   private let link: NetworkLink
   private let profile: StepProfile
+  private let saver = CheckpointSaver()
   private let log: (String) -> Void
   private var lastNote = ContinuousClock.now
+  /// Steps whose copies were made in this generation, the newest last.
+  private var copiedSteps: [Int] = []
+  private var savedStep = -1
+  /// Training stood still so long since the last report.
+  private var stall = 0.0
 
-  /// Loads data, model and, on a resume, the state. Throws what a user can act on.
-  package init(_ assignment: Assignment, network: any WorkerChannel, log: @escaping (String) -> Void) throws {
+  /// Loads data, model and state. Throws what a user can act on.
+  package init(
+    _ assignment: Assignment, network: any WorkerChannel, store: ShardStore, log: @escaping (String) -> Void
+  ) throws {
     self.assignment = assignment
     self.network = network
+    self.store = store
     self.log = log
     profile = StepProfile(assignment)
     let configuration = assignment.configuration
-    let dataset = try Dataset(path: configuration.data.path)
-    guard configuration.model.head == .lm else {
-      throw JobError.noLabels(head: configuration.model.head, path: configuration.data.path)
-    }
-    if let asked = configuration.model.vocabulary, asked < dataset.vocabulary {
-      throw JobError.vocabulary(model: asked, dataset: dataset.vocabulary, path: configuration.data.path)
-    }
+    let dataset = try RunJob.dataset(configuration)
     let vocabulary = configuration.model.vocabulary ?? dataset.vocabulary
     let length = configuration.data.sequenceLength
     let source = LanguageModelSource(dataset.split(.train), length: length)
@@ -52,9 +59,8 @@ package final class RunJob {
     }
 
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
-    let plan = WorkPlan(
-      index: assignment.index, units: assignment.roster.map(\.units),
-      expertOwners: RunJob.owners(assignment.roster, experts: configuration.model.expertCount), layout: layout)
+    self.layout = layout
+    let plan = RunJob.plan(assignment, layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
     // The run's word, then the machine's (`ress worker --threads`), then an equal share.
     let own = assignment.roster[assignment.index].worker.threads
@@ -65,46 +71,102 @@ package final class RunJob {
     self.link = link
     trainer = try Trainer(
       configuration, vocabulary: vocabulary, plan: plan, source: source, threads: threads, memoryLimit: memory,
+      isLoaded: assignment.start != .fresh,
       exchanges: plan.workerCount == 1
         ? nil
         : { experts, gradients, _ in
           let exchange = PeerExchange(
-            plan: plan, link: link, experts: experts, expertGradients: gradients, width: configuration.model.width)
+            plan: plan, link: link, experts: experts, expertGradients: gradients, width: configuration.model.width,
+            norms: Optimizer.chunkCount(layout))
           return (exchange, exchange)
         })
-    if let checkpoint = assignment.checkpoint { try load(checkpoint) }
+    trainer.waitedSeconds = { link.waitedSeconds }
+    trainer.flipsBitInStep = RunJob.bitFlip(of: assignment)
+    switch assignment.start {
+    case .fresh: break
+    case .checkpoint(let path): try load(path)
+    case .memory(let state):
+      let transfer = StateTransfer(assignment, state, layout, plan)
+      try transfer.send(from: store, into: trainer, by: network)
+      try transfer.receive(into: trainer, from: link)
+      trainer.parameters.changed()
+    }
     log(
       "generation \(assignment.generation): units \(plan.myUnits), experts \(plan.myExperts), \(threads) threads, "
         + "\(layout.totalCount) parameters in the model, \(trainer.byteCount >> 20) MiB here"
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }
 
-  /// A message that came before this worker was told to begin: its sender had been told already.
-  package func accept(early message: DataMessage) { link.accept(early: message) }
+  /// A helper's part: it hands over what it holds and has no work.
+  package static func help(_ assignment: Assignment, network: any WorkerChannel, store: ShardStore) throws {
+    guard case .memory(let state) = assignment.start else { return }
+    let configuration = assignment.configuration
+    let vocabulary = try configuration.model.vocabulary ?? dataset(configuration).vocabulary
+    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
+  }
+
+  private static func dataset(_ configuration: RunConfiguration) throws -> Dataset {
+    let dataset = try Dataset(path: configuration.data.path)
+    guard configuration.model.head == .lm else {
+      throw JobError.noLabels(head: configuration.model.head, path: configuration.data.path)
+    }
+    if let asked = configuration.model.vocabulary, asked < dataset.vocabulary {
+      throw JobError.vocabulary(model: asked, dataset: dataset.vocabulary, path: configuration.data.path)
+    }
+    return dataset
+  }
+
+  private static func plan(_ assignment: Assignment, _ layout: ParameterLayout) -> WorkPlan {
+    WorkPlan(
+      index: assignment.index, units: assignment.roster.map(\.units),
+      expertOwners: owners(assignment.roster.map(\.experts), experts: layout.experts.count), layout: layout)
+  }
 
   /// Worker of each expert.
-  static func owners(_ roster: [RosterEntry], experts: Int) -> [Int] {
+  static func owners(_ held: [[Int]], experts: Int) -> [Int] {
     var owners = Array(repeating: 0, count: experts)
-    for (index, entry) in roster.enumerated() { for expert in entry.experts { owners[expert] = index } }
+    for (index, mine) in held.enumerated() { for expert in mine { owners[expert] = index } }
     return owners
   }
 
-  /// All steps that are left. Returns when the last checkpoint's shard is on disk.
-  package func run() throws {
+  /// For drills and tests: `RESS_FLIP_BIT=WORKER@STEP` makes that worker compute one bit wrongly.
+  private static func bitFlip(of assignment: Assignment) -> Int? {
+    let words = ProcessInfo.processInfo.environment["RESS_FLIP_BIT"]?.split(separator: "@") ?? []
+    guard words.count == 2, words[0] == assignment.peers[assignment.index].name else { return nil }
+    return Int(words[1])
+  }
+
+  /// A message that came before this worker was told to begin: its sender had been told already.
+  package func accept(early message: DataMessage) { link.accept(early: message) }
+
+  package var heartbeat: Heartbeat { link.heartbeat }
+
+  /// All steps that are left, or those up to where all workers agree to stop.
+  package func run() throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
+    link.hasBegun = true
+    if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
       let begun = ContinuousClock.now
-      let result = try profile.step(step, trainer, log: log)
+      let result = try profile.step(step, trainer, wish: network.pendingHalt(assignment.generation), log: log)
       let done = step + 1
+      store.stepDone(assignment.generation)
       if assignment.index == 0 { report(result, seconds: begun.duration(to: .now)) }
       let isLast = done == steps
       let every = configuration.training.evaluateEvery
       if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
       let saveEvery = configuration.checkpoint.every
-      if isLast || (saveEvery > 0 && done % saveEvery == 0) { try save(after: done) }
+      let saves = isLast || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
+      let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
+      if saves || copies { try copy(done, mirrors: copies, saves: saves) }
+      if result.halt != .none && !isLast { return try halt(after: done) }
     }
+    try finishSaving()
+    network.report(.finished, generation: assignment.generation)
+    return .finished
   }
 
   private func checkStopped(_ step: Int) throws {
@@ -113,7 +175,7 @@ package final class RunJob {
     // Heartbeats leave four times a second; a fresh note more often would not be heard.
     if lastNote.duration(to: now) > .milliseconds(100) || step == assignment.firstStep {
       lastNote = now
-      network.note(Heartbeat(generation: assignment.generation, step: step))
+      network.note(link.heartbeat)
     }
     if let reason = network.pendingStop() { throw Stopped(reason: reason) }
   }
@@ -122,11 +184,12 @@ package final class RunJob {
     let losses = result.losses
     network.report(
       .stepDone(
-        generation: assignment.generation,
         StepRecord(
           step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
           routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-          tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads)))
+          tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: result.busy, stall: stall)),
+      generation: assignment.generation)
+    stall = 0
   }
 
   private func evaluate(_ validation: LanguageModelSource, after step: Int) throws {
@@ -135,55 +198,103 @@ package final class RunJob {
       return
     }
     network.report(
-      .evaluated(
-        generation: assignment.generation,
-        EvaluationRecord(step: step, loss: losses.task, sequences: min(sequences, validation.sequenceCount))))
+      .evaluated(EvaluationRecord(step: step, loss: losses.task, sequences: min(sequences, validation.sequenceCount))),
+      generation: assignment.generation)
   }
 
-  // MARK: checkpoints
+  /// Stops at a boundary, with the state where it lies.
+  private func halt(after step: Int) throws -> Ending {
+    link.step = step
+    try finishSaving()
+    store.setLive(key(step), Shard(of: trainer))
+    network.note(link.heartbeat)
+    network.report(.halted(step: step, held: store.held), generation: assignment.generation)
+    return .halted
+  }
 
-  /// This worker's shard, and from the first one the file that joins them.
-  private func save(after step: Int) throws {
-    let writer = try CheckpointWriter(folder: assignment.folder, step: step, shardCount: trainer.plan.workerCount)
-    var tensors: [NamedTensor] = []
-    for owned in trainer.optimizer.owned {
-      let entry = owned.entry
-      tensors.append(NamedTensor(name: "model/" + entry.name, shape: entry.shape, values: owned.values))
-      guard entry.isTrained else { continue }
-      tensors.append(NamedTensor(name: "optimizer/first/" + entry.name, shape: entry.shape, values: owned.first))
-      tensors.append(NamedTensor(name: "optimizer/second/" + entry.name, shape: entry.shape, values: owned.second))
+  // MARK: copies and checkpoints
+
+  private var mirrors: Bool { assignment.configuration.cluster.mirrorEvery > 0 && trainer.plan.workerCount > 1 }
+
+  private func key(_ step: Int) -> HeldShard {
+    HeldShard(
+      run: assignment.run, generation: assignment.generation, index: assignment.index, count: assignment.roster.count,
+      step: step)
+  }
+
+  /// A copy of this worker's shard behind `step`: for its mirror, for a checkpoint, or both.
+  private func copy(_ step: Int, mirrors: Bool, saves: Bool) throws {
+    let begun = ContinuousClock.now
+    defer { stall += begun.duration(to: .now).inSeconds }
+    if mirrors, let before = copiedSteps.last {
+      // Its copy before must be whole, or there might be no step that all have.
+      let arrived = store.waitForMirror(of: before) {
+        link.note("its copy of step \(before) to arrive", since: begun)
+        return network.pendingStop() != nil
+      }
+      if !arrived { throw Stopped(reason: network.pendingStop() ?? "") }
     }
-    var files = [try writer.writeShard(assignment.index, tensors)]
-    if assignment.index == 0 {
-      files.append(try writer.writeModel(RunJob.shards(trainer.plan, trainer.parameters.layout)))
+    let live = Shard(of: trainer)
+    let memory = store.memory(live.layout.count)
+    let shard = live.copy(into: memory, trainer.team)
+    if mirrors {
+      copiedSteps.append(step)
+      store.keep(key(step), memory)
+      network.mirror(key(step), memory, count: shard.layout.count, to: assignment.mirror(of: assignment.index)!)
     }
-    network.report(.saved(generation: assignment.generation, step: step, files: files))
+    if saves, savedStep != step {
+      savedStep = step
+      try save(shard, step)
+    }
+  }
+
+  private func save(_ shard: Shard, _ step: Int) throws {
+    let network = self.network, generation = assignment.generation
+    let writer: CheckpointWriter
+    do throws(CheckpointError) {
+      writer = try CheckpointWriter(
+        folder: assignment.folder, step: step, generation: generation, shardCount: assignment.roster.count)
+    } catch {
+      return network.report(.saveFailed(step: step, reason: "\(error)"), generation: generation)
+    }
+    let links = assignment.index == 0 ? RunJob.links(trainer.plan, layout) : nil
+    nonisolated(unsafe) let channel = network
+    saver.save(shard, to: writer, place: assignment.index, links: links) { result in
+      switch result {
+      case .success(let files): channel.report(.saved(step: step, files: files), generation: generation)
+      case .failure(let error):
+        channel.report(.saveFailed(step: step, reason: "\(error)"), generation: generation)
+      }
+    }
+  }
+
+  private func finishSaving() throws {
+    let begun = ContinuousClock.now
+    saver.finish {
+      link.note("its part of a checkpoint to be written", since: begun)
+      return network.pendingStop() != nil
+    }
+    stall += begun.duration(to: .now).inSeconds
+    if let reason = network.pendingStop() { throw Stopped(reason: reason) }
+    network.note(link.heartbeat)
   }
 
   /// Which shard holds each tensor of a checkpoint.
-  private static func shards(_ plan: WorkPlan, _ layout: ParameterLayout) -> [(name: String, shard: Int)] {
-    var shards: [(String, Int)] = []
-    func add(_ entry: ParameterEntry, _ shard: Int) {
-      guard entry.count > 0 else { return }
-      shards.append(("model/" + entry.name, shard))
-      guard entry.isTrained else { return }
-      shards.append(("optimizer/first/" + entry.name, shard))
-      shards.append(("optimizer/second/" + entry.name, shard))
+  static func links(_ plan: WorkPlan, _ layout: ParameterLayout) -> [(name: String, shard: Int)] {
+    (0..<plan.workerCount).flatMap { index in
+      ShardLayout(layout, plan.at(index, layout)).pieces.map { (name: $0.name, shard: index) }
     }
-    for entry in layout.dense { add(entry, plan.denseRanges.firstIndex { $0.contains(entry.offset) } ?? 0) }
-    for (expert, entries) in layout.experts.enumerated() {
-      for entry in entries { add(entry, plan.expertOwners[expert]) }
-    }
-    return shards
   }
 
   /// Every dense parameter, this worker's experts, and the moments of what it owns.
   private func load(_ path: String) throws {
     let reader = try CheckpointReader(path)
     try trainer.parameters.forEachTensor { entry, values in
+      Progress.note()
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
     }
     for owned in trainer.optimizer.owned where owned.entry.isTrained {
+      Progress.note()
       try reader.read("optimizer/first/" + owned.entry.name, shape: owned.entry.shape, into: owned.first)
       try reader.read("optimizer/second/" + owned.entry.name, shape: owned.entry.shape, into: owned.second)
     }
@@ -194,6 +305,7 @@ package final class RunJob {
 package enum JobError: Error, CustomStringConvertible {
   case vocabulary(model: Int, dataset: Int, path: String)
   case noLabels(head: Head, path: String)
+  case shardGone(step: Int, index: Int)
 
   package var description: String {
     switch self {
@@ -201,6 +313,7 @@ package enum JobError: Error, CustomStringConvertible {
       "model.vocabulary is \(model), and \(path) uses \(dataset) tokens; raise it or leave it out"
     case .noLabels(let head, let path):
       "\(path) holds text without labels, which model.head: \(head.rawValue) needs; text trains head: lm"
+    case .shardGone(let step, let index): "shard \(index) of step \(step) is not in this worker's memory any more"
     }
   }
 }

@@ -24,13 +24,13 @@ final class StepProfile {
   }
 
   /// One training step; what happens between steps is not taken down.
-  func step(_ step: Int, _ trainer: Trainer, log: (String) -> Void) throws -> StepResult {
-    guard steps.contains(step) else { return try trainer.step(step) }
+  func step(_ step: Int, _ trainer: Trainer, wish: HaltWish, log: (String) -> Void) throws -> StepResult {
+    guard steps.contains(step) else { return try trainer.step(step, wish: wish) }
     let profile = self.profile ?? Profile(laneCount: trainer.team.laneCount)
     self.profile = profile
     trainer.team.profile = profile
     defer { trainer.team.profile = nil }
-    let result = try trainer.step(step)
+    let result = try trainer.step(step, wish: wish)
     if step == steps.upperBound - 1 { try write(profile, laneCount: trainer.team.laneCount, log: log) }
     return result
   }

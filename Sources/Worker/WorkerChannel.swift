@@ -6,12 +6,16 @@ import Wire
 
 package protocol WorkerChannel: AnyObject {
   func send(_ message: DataMessage, to index: Int)
-  func report(_ request: Request)
+  func report(_ report: Report, generation: UInt32)
   func note(_ heartbeat: Heartbeat)
   /// Blocks for the next event; nil after the timeout.
   func next(timeout: Duration?) -> WorkerEvent?
   /// The reason, if the coordinator has stopped the generation. Never blocks.
   func pendingStop() -> String?
+  /// Whether the coordinator has asked to stop behind a step.
+  func pendingHalt(_ generation: UInt32) -> HaltWish
+  /// Sends a copy of this worker's shard to a peer, beside everything else.
+  func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int)
 }
 
 /// A job's peers over a channel: waits for their messages, says in its heartbeats for whom it waits, and ends with the
@@ -21,6 +25,9 @@ final class NetworkLink: PeerLink {
   private let assignment: Assignment
   /// Steps done, for the heartbeats.
   var step = 0
+  var hasBegun = false
+  /// Spent waiting since the job began.
+  private(set) var waitedSeconds = 0.0
   /// Messages of peers that were told to begin before this worker was.
   private var early: [DataMessage] = []
   /// Waiting is worth a note when it lasts longer than this.
@@ -29,6 +36,13 @@ final class NetworkLink: PeerLink {
   init(_ channel: any WorkerChannel, _ assignment: Assignment) {
     self.channel = channel
     self.assignment = assignment
+    step = assignment.firstStep
+  }
+
+  var heartbeat: Heartbeat {
+    var heartbeat = Heartbeat(generation: assignment.generation, step: step)
+    heartbeat.hasBegun = hasBegun
+    return heartbeat
   }
 
   func send(_ message: DataMessage, to worker: Int) { channel.send(message, to: worker) }
@@ -36,25 +50,32 @@ final class NetworkLink: PeerLink {
   func accept(early message: DataMessage) { early.append(message) }
 
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
-    if !early.isEmpty { return early.removeFirst() }
+    if phase != .state, !early.isEmpty { return early.removeFirst() }
     let begun = ContinuousClock.now
+    defer { waitedSeconds += begun.duration(to: .now).inSeconds }
     var noted = false
     while true {
       switch channel.next(timeout: NetworkLink.noteAfter) {
       case .data(let message):
-        if noted { channel.note(Heartbeat(generation: assignment.generation, step: step)) }
+        if noted { channel.note(heartbeat) }
         return message
       case .stop(let generation, let reason) where generation == assignment.generation: throw Stopped(reason: reason)
       case .exit(let reason): throw Stopped(reason: reason)
-      case .stop, .begin, .assigned: continue
+      case .stop, .begin, .assigned, .halt, .rewrite: continue
       case nil:
         noted = true
-        let names = awaited.map { assignment.roster[$0].worker.name }.joined(separator: " and ")
-        channel.note(
-          Heartbeat(
-            generation: assignment.generation, step: step, waiting: "\(names) (\(phase.description))",
-            waitingSeconds: begun.duration(to: .now).inSeconds))
+        note("\(awaited.map { assignment.peers[$0].name }.joined(separator: " and ")) (\(phase.description))",
+          since: begun, for: awaited)
       }
     }
+  }
+
+  /// Says in the heartbeats what is waited for.
+  func note(_ what: String, since begun: ContinuousClock.Instant, for awaited: [Int] = []) {
+    var heartbeat = heartbeat
+    heartbeat.waiting = what
+    heartbeat.waitingSeconds = begun.duration(to: .now).inSeconds
+    heartbeat.waitingFor = awaited
+    channel.note(heartbeat)
   }
 }

@@ -3,7 +3,9 @@
 
 import Coordination
 import Foundation
+import Kernels
 import Synchronization
+import Training
 import Transport
 import Wire
 
@@ -12,7 +14,11 @@ package enum WorkerEvent: Sendable {
   case assigned(Assignment)
   case begin(generation: UInt32)
   case data(DataMessage)
+  /// Stop with all others behind a step.
+  case halt(generation: UInt32, saving: Bool)
   case stop(generation: UInt32, reason: String)
+  /// Write a file of a checkpoint again.
+  case rewrite(RewriteOrder)
   case exit(reason: String)
 }
 
@@ -24,6 +30,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     package var insecure = false
     package var description: WorkerDescription
     package var joinWithinSeconds = 30.0
+    /// How long to work on, and to look, after a coordinator that was there is gone.
+    package var returnWithinSeconds = 3600.0
     package var log: @Sendable (String) -> Void = { _ in }
 
     package init(coordinator: String, listen: String, description: WorkerDescription) {
@@ -35,7 +43,9 @@ package final class WorkerNetwork: @unchecked Sendable {
 
   private enum Outgoing {
     case data(DataMessage, to: Int)
-    case report(Request)
+    case report(Report, generation: UInt32)
+    case mirror(HeldShard, ShardMemory, count: Int, to: Int)
+    case hurry
     case close(reason: String)
   }
 
@@ -48,6 +58,11 @@ package final class WorkerNetwork: @unchecked Sendable {
   private let heartbeat = Mutex<Heartbeat>(Heartbeat())
   private let ended = DispatchSemaphore(value: 0)
   private var session: WorkerSession
+  /// The generation that the data plane is open for.
+  private var current: Assignment?
+  private var mirrorSender = MirrorSender()
+  /// What this process holds of runs' states.
+  package let store = ShardStore()
 
   package init(_ options: Options) throws(TransportError) {
     var generator = SystemRandomNumberGenerator()
@@ -60,7 +75,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     self.options = options
     session = WorkerSession(
       options.description, endpoint: options.coordinator,
-      joinWithin: .nanoseconds(Int64(options.joinWithinSeconds * 1e9)), at: MonotonicClock.now)
+      joinWithin: .nanoseconds(Int64(options.joinWithinSeconds * 1e9)),
+      returnWithin: .nanoseconds(Int64(options.returnWithinSeconds * 1e9)), at: MonotonicClock.now)
   }
 
   package func start() {
@@ -82,17 +98,33 @@ package final class WorkerNetwork: @unchecked Sendable {
     mailbox.first {
       switch $0 {
       case .stop(_, let reason), .exit(let reason): reason
-      case .assigned, .begin, .data: nil
+      case .assigned, .begin, .data, .halt, .rewrite: nil
       }
     }
   }
 
   package func send(_ message: DataMessage, to index: Int) { put(.data(message, to: index)) }
 
-  package func report(_ request: Request) { put(.report(request)) }
+  package func report(_ report: Report, generation: UInt32) { put(.report(report, generation: generation)) }
 
-  /// What the next heartbeats say.
-  package func note(_ state: Heartbeat) { heartbeat.withLock { $0 = state } }
+  package func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
+    put(.mirror(key, memory, count: count, to: index))
+  }
+
+  /// What the next heartbeats say. Another generation is said at once: the coordinator may wait for it.
+  package func note(_ state: Heartbeat) {
+    let changes = heartbeat.withLock { heartbeat in
+      defer { heartbeat = state }
+      return heartbeat.generation != state.generation
+    }
+    if changes { put(.hurry) }
+  }
+
+  package func pendingHalt(_ generation: UInt32) -> HaltWish {
+    mailbox.first {
+      if case .halt(generation, let saving) = $0 { saving ? HaltWish.haltSaving : .halt } else { nil }
+    } ?? .none
+  }
 
   /// Says goodbye and ends the thread.
   package func close(reason: String) {
@@ -118,7 +150,7 @@ package final class WorkerNetwork: @unchecked Sendable {
 
       // Data first: rows are what somebody waits for.
       data.receive(at: now) {
-        mailbox.put(.data($0))
+        take($0, at: now)
       } unreadable: {
         options.log($0)
       }
@@ -129,10 +161,14 @@ package final class WorkerNetwork: @unchecked Sendable {
       for item in items {
         switch item {
         case .data(let message, let index): data.send(message, to: index, at: now)
-        case .report(let request): control.send(request, at: now)
+        case .report(let report, let generation): apply(session.report(report, generation: generation), at: now)
+        case .mirror(let key, let memory, let count, let index):
+          if key.generation == current?.generation { mirrorSender.start(key, memory, count: count, to: index) }
+        case .hurry: session.hurry(at: now)
         case .close(let reason): return farewell(reason)
         }
       }
+      while let (message, peer) = mirrorSender.next() { data.send(message, to: peer, at: now) }
       control.receive(at: now) { reply in
         apply(session.receive(reply, at: now), at: now)
       } restarted: {
@@ -140,9 +176,35 @@ package final class WorkerNetwork: @unchecked Sendable {
       } unreadable: {
         apply(session.unreadable($0), at: now)
       }
-      apply(session.tick(heartbeat.withLock { $0 }, at: now), at: now)
+      apply(session.tick(fullHeartbeat, at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
+    }
+  }
+
+  /// With what the training thread need not know.
+  private var fullHeartbeat: Heartbeat {
+    var heartbeat = self.heartbeat.withLock { $0 }
+    heartbeat.progress = Progress.count
+    heartbeat.held = store.held
+    return heartbeat
+  }
+
+  /// Copies are the network thread's business: they come and are answered while the training thread computes.
+  private func take(_ message: DataMessage, at now: Instant) {
+    let header = message.header
+    switch header.phase {
+    case .mirror:
+      guard let current else { return }
+      let sender = Int(header.sender)
+      let key = HeldShard(
+        run: current.run, generation: current.generation, index: sender, count: current.roster.count,
+        step: Int(header.round))
+      store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload)
+      data.send(MirrorSender.receipt(for: message, from: current.index), to: sender, at: now)
+    case .mirrored:
+      if let key = mirrorSender.received(header) { store.mirrored(key.step) }
+    default: mailbox.put(.data(message))
     }
   }
 
@@ -152,18 +214,26 @@ package final class WorkerNetwork: @unchecked Sendable {
       case .send(let request): control.send(request, at: now)
       case .log(let line): options.log(line)
       case .begin(let generation): mailbox.put(.begin(generation: generation))
+      case .halt(let generation, let saving, let reason):
+        options.log("generation \(generation) stops behind a step: \(reason)")
+        mailbox.put(.halt(generation: generation, saving: saving))
+      case .rewrite(let order): mailbox.put(.rewrite(order))
       case .exit(let reason): mailbox.put(.exit(reason: reason))
       case .assigned(let assignment):
         do throws(TransportError) {
           try data.open(assignment)
+          current = assignment
+          mirrorSender.clear()
           mailbox.put(.assigned(assignment))
         } catch {
-          control.send(.failed(generation: assignment.generation, reason: "\(error)"), at: now)
+          apply(session.report(.failed(reason: "\(error)"), generation: assignment.generation), at: now)
         }
       case .stop(let generation, let reason):
         // What the generation's peers still said is of no use to anyone.
         mailbox.removeAll { if case .data = $0 { true } else { false } }
         data.close()
+        current = nil
+        mirrorSender.clear()
         mailbox.put(.stop(generation: generation, reason: reason))
       }
     }

@@ -1,8 +1,12 @@
 // `ress worker`: joins a coordinator, does what it is assigned, and ends with a reason.
 
+import Checkpoint
 import Configuration
 import Foundation
 import Kernels
+import Model
+import RunFolder
+import Training
 import Transport
 import Wire
 
@@ -24,24 +28,24 @@ package final class WorkerProcess: Sendable {
       guard let event = network.next() else { continue }
       switch event {
       case .assigned(let assignment):
+        // The state of a halted generation stays in the store until its successor begins.
         job = nil
-        do {
-          job = try RunJob(assignment, network: network, log: log)
-          network.note(Heartbeat(generation: assignment.generation, step: assignment.firstStep))
-          network.report(.ready(generation: assignment.generation))
-        } catch {
-          log("generation \(assignment.generation) cannot begin: \(error)")
-          network.report(.failed(generation: assignment.generation, reason: "\(error)"))
-        }
+        job = load(assignment)
       case .begin(let generation):
         guard let current = job, current.assignment.generation == generation else { continue }
-        train(current)
+        network.store.dropLive()
+        // What it halted with, if it did, is in the store.
         job = nil
+        train(current)
       case .stop(_, let reason):
         job = nil
+        network.store.dropLive()
         network.note(Heartbeat())
         log("stopped: \(reason)")
       case .data(let message): job?.accept(early: message)
+      case .rewrite(let order): rewrite(order)
+      // Too late: the generation was over when it came.
+      case .halt: continue
       case .exit(let reason):
         network.close(reason: reason)
         return reason
@@ -53,19 +57,64 @@ package final class WorkerProcess: Sendable {
   /// should end then.
   package func leave(reason: String) { network.close(reason: reason) }
 
+  private func load(_ assignment: Assignment) -> RunJob? {
+    let generation = assignment.generation
+    network.store.begin(assignment.run)
+    network.note(Heartbeat(generation: generation, step: assignment.firstStep))
+    do {
+      guard !assignment.isHelper else {
+        try RunJob.help(assignment, network: network, store: network.store)
+        return nil
+      }
+      let job = try RunJob(assignment, network: network, store: network.store, log: log)
+      network.note(job.heartbeat)
+      network.report(.ready, generation: generation)
+      return job
+    } catch let stop as Stopped {
+      log("generation \(generation) was stopped before it began: \(stop.reason)")
+      network.note(Heartbeat())
+    } catch JobError.shardGone(let step, let index) {
+      let reason = "\(JobError.shardGone(step: step, index: index))"
+      log("generation \(generation) cannot begin: \(reason)")
+      network.report(.lacking(reason: reason), generation: generation)
+    } catch {
+      log("generation \(generation) cannot begin: \(error)")
+      network.report(.failed(reason: "\(error)"), generation: generation)
+    }
+    return nil
+  }
+
   private func train(_ job: RunJob) {
     let generation = job.assignment.generation
     do {
-      try job.run()
-      network.report(.finished(generation: generation))
-      log("generation \(generation): all steps are done")
+      switch try job.run() {
+      case .finished:
+        log("generation \(generation): all steps are done")
+        network.note(Heartbeat())
+      // It still counts as at work: its state is what the next generation begins with.
+      case .halted: log("generation \(generation) has stopped behind a step")
+      }
     } catch let stop as Stopped {
       log("generation \(generation) was stopped: \(stop.reason)")
+      network.note(Heartbeat())
+    } catch let failure as AuditFailure {
+      log("generation \(generation): \(failure)")
+      network.report(
+        .disagreed(
+          Disagreement(step: failure.step, unit: failure.unit, voters: failure.voters, hashes: failure.hashes)),
+        generation: generation)
     } catch {
       log("generation \(generation) failed: \(error)")
-      network.report(.failed(generation: generation, reason: "\(error)"))
+      network.report(.failed(reason: "\(error)"), generation: generation)
+      network.note(Heartbeat())
     }
-    network.note(Heartbeat())
+  }
+
+  /// Writes a damaged file of a checkpoint again from memory, if it comes out as it was.
+  private func rewrite(_ order: RewriteOrder) {
+    do { try CheckpointRepair.rewrite(order, from: network.store) } catch {
+      log("shard \(order.shard.index) of step \(order.shard.step) could not be written again: \(error)")
+    }
   }
 }
 

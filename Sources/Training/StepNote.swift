@@ -1,0 +1,37 @@
+// What workers tell each other of a step beside its numbers, together with the norms of the gradients: everyone hears the same
+// from everyone before the step is applied, so all decide alike without another message.
+
+/// Whether a worker was asked to stop at the next boundary of a step.
+package enum HaltWish: Int, Comparable, Sendable {
+  case none, halt, haltSaving
+
+  package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
+}
+
+package struct StepNote: Equatable, Sendable {
+  package var halt = HaltWish.none
+  /// Seconds of computing in this step so far.
+  package var busy = 0.0
+  /// Hashes of this worker's results of the step's audited units, as their owner and as their auditor; 0 for others.
+  package var owned: [UInt64] = []
+  package var audited: [UInt64] = []
+
+  package init() {}
+
+  /// As doubles, which is what travels with the norms; hashes keep their bits.
+  package var encoded: [Double] {
+    [Double(halt.rawValue), busy, Double(owned.count)] + (owned + audited).map { Double(bitPattern: $0) }
+  }
+
+  /// Nil where the numbers are no note.
+  package init?(_ numbers: some Collection<Double>) {
+    let numbers = Array(numbers)
+    guard numbers.count >= 3, let wish = HaltWish(rawValue: Int(exactly: numbers[0]) ?? -1),
+      let count = Int(exactly: numbers[2]), count >= 0, numbers.count == 3 + 2 * count
+    else { return nil }
+    halt = wish
+    busy = numbers[1]
+    owned = numbers[3..<3 + count].map(\.bitPattern)
+    audited = numbers[(3 + count)...].map(\.bitPattern)
+  }
+}

@@ -1,0 +1,34 @@
+// A damaged shard of a checkpoint, written again by a worker that still holds it. The new file must have the SHA-256 of the
+// manifest, which it has because equal tensors make equal files.
+
+import Checkpoint
+import Configuration
+import Data
+import Model
+import RunFolder
+import Training
+import Wire
+
+enum CheckpointRepair {
+  static func rewrite(_ order: RewriteOrder, from store: ShardStore) throws {
+    let key = order.shard
+    let path = CheckpointFolder.finished(order.folder, step: key.step)
+    let configuration = try CheckpointFolder.readManifest(path).configuration
+    let vocabulary = try configuration.model.vocabulary ?? Dataset(path: configuration.data.path).vocabulary
+    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let plan = WorkPlan(
+      index: key.index, units: order.units,
+      expertOwners: RunJob.owners(order.experts, experts: layout.experts.count), layout: layout)
+    guard let shard = store.shard(key, ShardLayout(layout, plan)) else {
+      throw JobError.shardGone(step: key.step, index: key.index)
+    }
+    let writer = try CheckpointWriter(
+      folder: order.folder, step: key.step, generation: key.generation, shardCount: key.count)
+    let files = try CheckpointSaver.write(
+      shard, writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
+    for file in files {
+      let fresh = CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation) + "/" + file.name
+      try CheckpointFolder.replace(file: file.name, in: path, by: fresh)
+    }
+  }
+}

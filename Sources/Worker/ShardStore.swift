@@ -1,0 +1,139 @@
+// The parts of runs' states that this process holds in memory: its own shard as of the last two copies, those of the peer whose
+// mirror it is, and between two generations the live one. Whatever dies, the newest step of which all shards are left somewhere
+// is where the run goes on.
+//
+// Which copies stay. A worker keeps its two newest, and a third until the step after it is done: then every worker has made
+// that copy, and before it waited for its second newest to arrive at its mirror (`waitForMirror`). So the second newest is
+// whole everywhere, and in the mirrors too, at every moment.
+
+import Foundation
+import Synchronization
+import Training
+import Wire
+
+package final class ShardStore: @unchecked Sendable {
+  private struct Copy {
+    var memory: ShardMemory
+    /// Pieces of a copy under way that have not come; 0: it is whole.
+    var missing = 0
+    var isMirror = false
+  }
+
+  private let condition = NSCondition()
+  private var copies: [HeldShard: Copy] = [:]
+  private var live: (key: HeldShard, shard: Shard)?
+  private var mirroredStep = -1
+  /// Memory of copies that are gone: the next ones touch no new page.
+  private var free: [ShardMemory] = []
+
+  package init() {}
+
+  private func locked<Result>(_ body: () -> Result) -> Result {
+    condition.lock()
+    defer { condition.unlock() }
+    return body()
+  }
+
+  /// What is whole here, for the heartbeats.
+  package var held: [HeldShard] {
+    locked { copies.filter { $0.value.missing == 0 }.map(\.key) + (live.map { [$0.key] } ?? []) }
+      .sorted { ($0.generation, $0.step, $0.index) < ($1.generation, $1.step, $1.index) }
+  }
+
+  /// A shard to read from; nil where it is not here.
+  package func shard(_ key: HeldShard, _ layout: ShardLayout) -> Shard? {
+    locked {
+      if let live, live.key == key { return live.shard }
+      guard let copy = copies[key], copy.missing == 0 else { return nil }
+      return Shard(layout, in: copy.memory)
+    }
+  }
+
+  // MARK: for the training thread
+
+  /// A generation of a run begins to load; what other runs left is gone.
+  package func begin(_ run: RunID) {
+    locked {
+      copies = copies.filter { $0.key.run == run }
+      if live?.key.run != run { live = nil }
+      mirroredStep = -1
+    }
+  }
+
+  /// Between two generations a trainer's own tensors serve as its shard.
+  package func setLive(_ key: HeldShard, _ shard: Shard) { locked { live = (key, shard) } }
+  package func dropLive() { locked { live = nil } }
+
+  /// Memory for a copy of `count` values.
+  package func memory(_ count: Int) -> ShardMemory {
+    locked {
+      if let place = free.firstIndex(where: { $0.count == count }) { return free.remove(at: place) }
+      return ShardMemory(count: count)
+    }
+  }
+
+  package func keep(_ key: HeldShard, _ memory: ShardMemory) { locked { copies[key] = Copy(memory: memory) } }
+
+  /// Waits until the copy of `step` is whole in its mirror. False where `abandoned` says so before.
+  package func waitForMirror(of step: Int, abandoned: () -> Bool) -> Bool {
+    condition.lock()
+    defer { condition.unlock() }
+    while mirroredStep < step {
+      if abandoned() { return false }
+      condition.wait(until: Date().addingTimeInterval(0.05))
+    }
+    return true
+  }
+
+  /// A step of the generation is done: its third copy, and those of the generations before, have served.
+  package func stepDone(_ generation: UInt32) {
+    locked {
+      func steps(mirrors: Bool) -> [Int] {
+        copies.filter { $0.key.generation == generation && $0.value.isMirror == mirrors && $0.value.missing == 0 }
+          .map(\.key.step).sorted()
+      }
+      let own = steps(mirrors: false)
+      guard own.count >= 2 else { return }
+      let oldestOwn = own[own.count - 2]
+      let mirrored = steps(mirrors: true)
+      let oldestMirrored = mirrored.count >= 2 ? mirrored[mirrored.count - 2] : 0
+      for key in copies.keys {
+        let isOld = key.generation < generation || key.step < (copies[key]!.isMirror ? oldestMirrored : oldestOwn)
+        if isOld { drop(key) }
+      }
+    }
+  }
+
+  private func drop(_ key: HeldShard) {
+    guard var memory = copies.removeValue(forKey: key)?.memory else { return }
+    // A checkpoint may still be written from it.
+    if isKnownUniquelyReferenced(&memory), free.count < 3 { free.append(memory) }
+  }
+
+  // MARK: for the network thread
+
+  /// A peer has the whole copy of this worker's shard.
+  package func mirrored(_ step: Int) {
+    locked {
+      mirroredStep = max(mirroredStep, step)
+      condition.broadcast()
+    }
+  }
+
+  /// A piece of a peer's shard.
+  package func accept(_ key: HeldShard, piece: Int, of pieces: Int, _ payload: Payload) {
+    locked {
+      if copies[key] == nil {
+        copies[key] = Copy(memory: ShardMemory(count: pieces * MirrorSender.pieceSize), missing: pieces, isMirror: true)
+      }
+      guard let copy = copies[key], copy.missing > 0, piece < pieces,
+        copy.memory.count >= piece * MirrorSender.pieceSize + payload.bytes.count / 4
+      else { return }
+      withExtendedLifetime(payload) {
+        (copy.memory.pointer + piece * MirrorSender.pieceSize).update(
+          from: payload.reals, count: payload.bytes.count / 4)
+      }
+      copies[key]!.missing -= 1
+    }
+  }
+}

@@ -1,0 +1,98 @@
+// A run's state on its way from one generation into the next. Every holder of a shard knows the new roster, so it sends each
+// worker what that needs and nobody asks for anything.
+
+import Kernels
+import Model
+import Training
+import Wire
+
+struct StateTransfer {
+  private let assignment: Assignment
+  private let state: MemoryState
+  private let layout: ParameterLayout
+  /// The generation that begins.
+  private let plan: WorkPlan
+  /// The shards of the one before, by place.
+  private let shards: [ShardLayout]
+
+  /// Values a message: 4 MiB.
+  private static let pieceSize = 1 << 20
+
+  init(_ assignment: Assignment, _ state: MemoryState, _ layout: ParameterLayout, _ plan: WorkPlan) {
+    self.assignment = assignment
+    self.state = state
+    self.layout = layout
+    self.plan = plan
+    let owners = RunJob.owners(state.experts, experts: layout.experts.count)
+    shards = state.units.indices.map { index in
+      ShardLayout(layout, WorkPlan(index: index, units: state.units, expertOwners: owners, layout: layout))
+    }
+  }
+
+  /// Sends what this worker holds to those who need it, and copies what it needs itself into `trainer`.
+  func send(from store: ShardStore, into trainer: Trainer?, by channel: any WorkerChannel) throws {
+    for (index, shardLayout) in shards.enumerated() where state.holders[index] == assignment.index {
+      let key = HeldShard(
+        run: assignment.run, generation: state.generation, index: index, count: shards.count, step: state.step)
+      guard let shard = store.shard(key, shardLayout) else { throw JobError.shardGone(step: state.step, index: index) }
+      for (number, piece) in shardLayout.pieces.enumerated() {
+        let receivers = assignment.roster.indices.filter { plan.needs(piece, worker: $0) }
+        if receivers.contains(assignment.index), let trainer { trainer.take(piece, from: shard.values(number)) }
+        for start in stride(from: 0, to: piece.count, by: StateTransfer.pieceSize) {
+          let count = min(StateTransfer.pieceSize, piece.count - start)
+          var payload: Payload?
+          for receiver in receivers where receiver != assignment.index {
+            let values = payload ?? Payload(copying: shard.values(number) + start, count: count)
+            payload = values
+            var header = DataHeader(phase: .state, sender: assignment.index)
+            header.unit = UInt32(piece.tensor)
+            header.sequence = UInt32(piece.kind.rawValue)
+            header.segment = UInt32(start / StateTransfer.pieceSize)
+            header.rows = UInt32(count)
+            channel.send(DataMessage(header: header, payload: values), to: receiver)
+          }
+        }
+      }
+    }
+  }
+
+  /// Takes what others send, until all that this worker needs is there.
+  func receive(into trainer: Trainer, from link: NetworkLink) throws {
+    var pieces: [Int: ShardLayout.Piece] = [:]
+    var missing: [Int: Int] = [:]
+    for (index, shardLayout) in shards.enumerated() where state.holders[index] != assignment.index {
+      for piece in shardLayout.pieces where plan.needs(piece, worker: assignment.index) {
+        pieces[3 * piece.tensor + piece.kind.rawValue] = piece
+        missing[state.holders[index], default: 0] += piece.count
+      }
+    }
+    while missing.contains(where: { $0.value > 0 }) {
+      let message = try link.receive(awaited: missing.filter { $0.value > 0 }.keys.sorted(), in: .state)
+      // What belongs to the first step of a peer that has begun.
+      guard message.header.phase == .state else {
+        link.accept(early: message)
+        continue
+      }
+      let header = message.header
+      let start = Int(header.segment) * StateTransfer.pieceSize
+      guard let piece = pieces[3 * Int(header.unit) + Int(header.sequence)],
+        start + message.payload.bytes.count / 4 <= piece.count
+      else {
+        throw ExchangeError.unexpectedMessage(
+          phase: header.phase.description, sender: Int(header.sender), detail: "nobody here needs tensor \(header.unit)")
+      }
+      withExtendedLifetime(message) {
+        (trainer.place(of: piece)! + start).update(
+          from: message.payload.reals, count: message.payload.bytes.count / 4)
+      }
+      Progress.note()
+      missing[Int(header.sender), default: 0] -= message.payload.bytes.count / 4
+    }
+  }
+}
+
+extension Trainer {
+  fileprivate func take(_ piece: ShardLayout.Piece, from values: RealPointer) {
+    place(of: piece)!.update(from: values, count: piece.count)
+  }
+}
