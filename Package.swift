@@ -43,6 +43,7 @@ let system: [Target] = [
   .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
   .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
   .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+  .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
   .systemLibrary(name: "CLinux"),
   module("HDF5", ["CHDF5"]),
   module("Data", ["HDF5", "Model", "Configuration"]),
@@ -51,9 +52,15 @@ let system: [Target] = [
   module("Checkpoint", ["HDF5", "RunFolder", "Model", "Configuration"]),
   module("Wire", ["CKernels", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
+  module("RunStore", ["CSQLite", "Wire"]),
   module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
-  module("Daemon", ["Coordination", "Transport", "RunFolder", "Wire", "Configuration"]),
-  module("Worker", ["Training", "Checkpoint", "Data", "Transport", "Coordination", "Wire", "Model", "Configuration"]),
+  module("Daemon", ["Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  module(
+    "Worker",
+    [
+      "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire", "Model", "Kernels",
+      "Configuration",
+    ]),
   module("Shell", ["Wire", "Configuration"]),
   .executableTarget(
     name: "ress",

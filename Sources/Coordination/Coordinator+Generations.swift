@@ -30,11 +30,10 @@ extension Coordinator {
     let needed = waited ? cluster.minimumWorkers : cluster.workers
     guard free.count >= needed else {
       makeRoom(for: run, missing: cluster.minimumWorkers - free.count, &actions)
-      let present =
-        free.isEmpty
-        ? "none is here" : "\(free.count) are here: " + free.map(\.description.name).joined(separator: ", ")
+      let names = free.map(\.description.name).joined(separator: ", ")
+      let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
       let state: RunState = run.record.wasPlaced || run.record.state != .queued ? .placing : .queued
-      return change(id, to: state, "waits for \(needed) workers; \(present)", &actions)
+      return change(id, to: state, "waits for \(needed) worker\(needed == 1 ? "" : "s"); \(present)", &actions)
     }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
     let groups = Dictionary(grouping: free, by: \.description.fingerprint)
@@ -168,6 +167,7 @@ extension Coordinator {
     let from = generation.firstStep > 0 ? "goes on from step \(generation.firstStep)" : "begins"
     let count = generation.roster.count
     enter(.training, index, at: now)
+    runs[index].lastStepAt = now
     runs[index].record.wasPlaced = true
     change(id, to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &actions)
     for place in generation.roster.indices {
@@ -278,7 +278,8 @@ extension Coordinator {
   /// Ends the generation at once, to begin another one from what is left.
   mutating func recover(_ id: RunID, _ reason: String, at now: Instant, _ actions: inout [Action]) {
     guard let index = index(of: id), let generation = runs[index].record.generation else { return }
-    runs[index].faultAt = runs[index].faultAt ?? now
+    // Since the last step that was heard of, nothing useful was done.
+    runs[index].faultAt = runs[index].faultAt ?? runs[index].lastStepAt ?? runs[index].since
     runs[index].record.fruitless += 1
     runs[index].record.saves = [:]
     guard runs[index].record.fruitless <= Coordinator.fruitlessLimit else {

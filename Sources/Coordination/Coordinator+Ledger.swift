@@ -31,12 +31,13 @@ extension Coordinator {
           "worker \(worker.description.spoken) has not worked for the run for \((now - since).spoken), though it is heard",
           at: now, &actions)
       }
-      // Its heart beats, and nothing moves: a dead file system, say.
+      // Its heart beats, and nothing moves: a dead file system, say. One that is silent has its own rule.
+      let isHeard = worker.lastHeard + run.patience / 4 > now
       let still = now - max(worker.progressAt, run.since)
       let isWorking =
         worker.heartbeat.waiting == nil && worker.heartbeat.generation == run.record.generation!.number
         && run.record.generation!.halted[place] == nil && !(run.record.phase == .loading && run.record.generation!.ready.contains(place))
-      if isWorking && still > run.patience {
+      if isWorking && isHeard && still > run.patience {
         members[worker.peer]!.aside[id] = now + run.patience * 20
         let waiting = workers.filter { $0.1.heartbeat.waitingFor.contains(place) }.map(\.1.description.name)
         let others = waiting.isEmpty ? "" : ", and \(waiting.joined(separator: ", ")) wait for it"

@@ -8,6 +8,7 @@ extension Coordinator {
     guard let index = index(of: id) else { return }
     let mark = StepMark(step: record.step, loss: record.loss, gradientNorm: record.gradientNorm)
     runs[index].generationSteps += 1
+    runs[index].lastStepAt = now
     if record.step <= runs[index].record.step {
       runs[index].record.goodput.fault += record.seconds
       if let before = runs[index].marks[record.step], !before.agrees(with: mark) {

@@ -19,7 +19,7 @@ extension Coordinator {
     }
     if let key = submission.key, let same = runs.first(where: { $0.record.submission.key == key }) {
       // Said twice, because the first answer did not arrive.
-      return actions.append(.send(peer, .submitted(run: same.id, name: same.record.name)))
+      return actions.append(.send(peer, .submitted(run: same.id, name: same.record.name, after: 0)))
     }
     if let same = runs.last(where: { $0.record.name == name }) {
       if !same.record.state.isAtRest {
@@ -32,7 +32,7 @@ extension Coordinator {
         runs[index].record.submission = submission
         if !sameNumbers { runs[index].record.step = 0 }
         actions.append(.log("run \(name) (\(same.id)) was submitted again"))
-        actions.append(.send(peer, .submitted(run: same.id, name: name)))
+        actions.append(.send(peer, .submitted(run: same.id, name: name, after: same.record.eventCount)))
         return enqueue(same.id, "submitted again", at: now, &actions)
       }
     }
@@ -45,7 +45,7 @@ extension Coordinator {
       runs.remove(at: old)
     }
     actions.append(.log("run \(name) (\(id)) was submitted"))
-    actions.append(.send(peer, .submitted(run: id, name: name)))
+    actions.append(.send(peer, .submitted(run: id, name: name, after: 0)))
     enqueue(id, "submitted", at: now, &actions)
   }
 

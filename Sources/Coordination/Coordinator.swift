@@ -94,6 +94,7 @@ package struct Coordinator: Sendable {
     var since: Instant
     /// Training was interrupted by a fault then.
     var faultAt: Instant?
+    var lastStepAt: Instant?
     /// Recorded steps, to compare those that are computed again.
     var marks: [Int: StepMark] = [:]
     /// What the ledger has said already.
@@ -166,6 +167,14 @@ package struct Coordinator: Sendable {
       if run.record.phase == .preparing { prepare(run.id, again: run.record.step > 0, &actions) }
     }
     return actions
+  }
+
+  /// Every run that has not ended waits for somebody to resume it.
+  package mutating func pauseAll(_ reason: String) -> [Action] {
+    var actions: [Action] = []
+    for run in runs where !run.record.state.isAtRest { rest(run.id, reason, &actions) }
+    let changes = takeChanges()
+    return changes.isEmpty ? actions : [.store(changes)] + actions
   }
 
   package mutating func step(_ event: Event, at now: Instant) -> [Action] {

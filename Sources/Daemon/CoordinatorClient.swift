@@ -1,4 +1,5 @@
-// A command's conversation with the coordinator: one request, one answer, or the story of a run until it ends.
+// A command's conversation with the coordinator: one request, one answer, or the story of a run until it ends. A coordinator
+// that dies and comes back is asked again; what was answered before its death counts.
 
 import Configuration
 import Transport
@@ -26,6 +27,7 @@ package final class CoordinatorClient {
   private var lastHeard: Instant
   /// A command waits this long for its answer.
   private let patience: Duration
+  private var isAnotherCoordinator = false
 
   package init(_ endpoint: String, patienceSeconds: Double = 10) throws(ClientError) {
     var generator = SystemRandomNumberGenerator()
@@ -39,82 +41,116 @@ package final class CoordinatorClient {
     lastHeard = MonotonicClock.now
   }
 
-  package func submit(_ submission: Submission) throws(ClientError) -> RunID {
-    guard case .submitted(let run, _) = try ask(.submit(submission)) else { throw .refused("no run was accepted") }
-    return run
-  }
-
-  /// Cancels a run, by name or identifier. Returns its name.
-  @discardableResult
-  package func cancel(_ run: String) throws(ClientError) -> String {
-    guard case .submitted(_, let name) = try ask(.cancel(run: run)) else {
-      throw .refused("run \(run) was not cancelled")
+  /// A submission with a key may be said again, so it is, should the coordinator die over it.
+  /// Returns the run, and how many events its story has already.
+  package func submit(_ submission: Submission) throws(ClientError) -> (run: RunID, after: Int) {
+    guard case .submitted(let run, _, let after) = try ask(.submit(submission), again: submission.key != nil) else {
+      throw .refused("no run was accepted")
     }
-    return name
+    return (run, after)
   }
 
-  /// Hands over the events of a run so far. Replies keep their order, so the answer to a question asked behind `follow` comes
-  /// behind the last of them.
+  /// Asks for a change of a run, by name or identifier. Returns what will happen.
+  package func change(_ run: String, _ change: RunChange) throws(ClientError) -> String {
+    guard case .accepted(_, _, let sentence) = try ask(.change(run: run, change)) else {
+      throw .refused("run \(run) was not changed")
+    }
+    return sentence
+  }
+
+  package func status() throws(ClientError) -> ClusterStatus {
+    guard case .status(let status) = try ask(.status, again: true) else {
+      throw .refused("the coordinator gave no status")
+    }
+    return status
+  }
+
+  /// Hands over the events of a run so far.
   package func story(_ run: String, event: (RunEvent) -> Void) throws(ClientError) {
-    send(.follow(run: run))
+    var after = 0
+    while case .events(_, let first, let events, let isEnd) = try askForStory(run, after: after), !events.isEmpty {
+      for (offset, happened) in events.enumerated() where first + offset == after + 1 {
+        after += 1
+        event(happened)
+      }
+      if isEnd { return }
+    }
+  }
+
+  /// A page, or nil where there is none yet: then the answer to the question behind it comes first.
+  private func askForStory(_ run: String, after: Int) throws(ClientError) -> Reply? {
+    send(.follow(run: run, after: after))
     send(.status)
     let begun = MonotonicClock.now
     while begun + patience > MonotonicClock.now {
       switch receive(milliseconds: 100) {
-      case .event(let happened): event(happened)
+      case .events(let id, let first, let events, let isEnd):
+        return .events(run: id, first: first, events, isEnd: isEnd)
       case .refused(let reason): throw .refused(reason)
-      case .status: return
-      case .welcome, .alive, .assigned, .begin, .stop, .submitted, nil: continue
+      case .status: return nil
+      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, nil: continue
       }
     }
     throw .transport(.noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
   }
 
-  package func status() throws(ClientError) -> ClusterStatus {
-    guard case .status(let status) = try ask(.status) else { throw .refused("the coordinator gave no status") }
-    return status
-  }
-
-  /// Hands over every event of a run, from its first on, until it has ended. `interrupted` is asked several times a second;
-  /// where it says yes the run is cancelled, once.
-  package func follow(_ run: String, interrupted: () -> Bool = { false }, event: (RunEvent) -> Void) throws(ClientError)
-  {
-    send(.follow(run: run))
+  /// Hands over every event of a run behind the `after`-th, until it has ended or `event` says that it is enough. `interrupted` is asked several
+  /// times a second; where it says yes the run is cancelled, once. A coordinator that is gone is waited for `absence`.
+  package func follow(
+    _ run: String, after first: Int = 0, absence: Duration? = nil, interrupted: () -> Bool = { false },
+    event: (RunEvent) -> Bool
+  ) throws(ClientError) {
+    var run = run
+    var after = first
     var cancelled = false
-    var lastSign = MonotonicClock.now
+    var asked = MonotonicClock.now
+    lastHeard = asked
+    send(.follow(run: run, after: after))
     while true {
-      if let reply = receive(milliseconds: 200) {
-        switch reply {
-        case .event(let happened):
-          event(happened)
-          if case .state(let state, _) = happened, state.isEnd { return }
-        case .refused(let reason): throw .refused(reason)
-        case .welcome, .alive, .assigned, .begin, .stop, .submitted, .status: break
+      switch receive(milliseconds: 200) {
+      case .events(let id, let first, let events, let isEnd):
+        // The name may be given to another run meanwhile.
+        run = id.description
+        // A page that was asked for twice comes twice.
+        for (offset, happened) in events.enumerated() where first + offset == after + 1 {
+          after += 1
+          if event(happened) { return }
         }
+        if isEnd && first + events.count - 1 <= after { return }
+        asked = MonotonicClock.now
+        send(.follow(run: run, after: after))
+      case .refused(let reason): throw .refused(reason)
+      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, nil: break
       }
       let now = MonotonicClock.now
       if !cancelled && interrupted() {
         cancelled = true
-        send(.cancel(run: run))
+        send(.change(run: run, .cancel))
       }
-      // A sign of life is asked for, because a slow run may say nothing for long.
-      if lastSign + .seconds(1) < now {
-        lastSign = now
+      // Asked again now and then: a sign of life, and the question a new coordinator has not heard.
+      if asked + .seconds(1) < now {
+        asked = now
+        send(.follow(run: run, after: after))
         send(.status)
       }
-      if lastHeard + patience < now { throw .lost(endpoint: endpoint, seconds: patience.inSeconds) }
+      let limit = absence ?? patience
+      if lastHeard + limit < now { throw .lost(endpoint: endpoint, seconds: limit.inSeconds) }
     }
   }
 
-  private func ask(_ request: Request) throws(ClientError) -> Reply {
+  private func ask(_ request: Request, again: Bool = false) throws(ClientError) -> Reply {
     send(request)
     let begun = MonotonicClock.now
     while begun + patience > MonotonicClock.now {
-      guard let reply = receive(milliseconds: 100) else { continue }
+      let reply = receive(milliseconds: 100)
+      if isAnotherCoordinator {
+        isAnotherCoordinator = false
+        if again { send(request) }
+      }
       switch reply {
       case .refused(let reason): throw .refused(reason)
-      case .event: continue
-      case .welcome, .alive, .assigned, .begin, .stop, .submitted, .status: return reply
+      case .events, nil: continue
+      case .some(let reply): return reply
       }
     }
     throw .transport(.noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
@@ -130,6 +166,7 @@ package final class CoordinatorClient {
       replies.append(reply)
       lastHeard = now
     } restarted: {
+      isAnotherCoordinator = true
     } unreadable: { error in
       switch error {
       case .damagedPacket: break

@@ -1,11 +1,15 @@
-// The coordinator as a process: a socket, a clock and a disk around the pure `Coordinator`. One thread owns the socket and
-// the value; another does disk work, so that hashing a checkpoint never keeps a heartbeat waiting.
+// The coordinator as a process: a socket, a clock, a store and a disk around the pure `Coordinator`. One thread owns the
+// socket, the value and the store; another does disk work, so that hashing a checkpoint never keeps a heartbeat waiting.
+//
+// Each turn's changes are committed to the store before anything else is done, so a coordinator that dies at any moment is
+// followed by one that knows all that the dead one has answered.
 
 import Configuration
 import Coordination
 import Dispatch
 import Foundation
 import RunFolder
+import RunStore
 import Synchronization
 import Transport
 import Wire
@@ -16,7 +20,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     package var insecure = false
     package var patienceSeconds = 10.0
     package var program: String
+    /// The file of what must not be forgotten; `:memory:` forgets.
+    package var store = ":memory:"
+    /// Runs that the coordinator before left unfinished lost their workers with it, and wait for somebody to resume them.
+    package var pausesUnfinished = false
     package var log: @Sendable (String) -> Void = { _ in }
+    /// The store cannot be written: nothing more is answered, and the process should end.
+    package var fail: @Sendable (String) -> Void = { fatalError($0) }
 
     package init(listen: String, program: String) {
       self.listen = listen
@@ -32,12 +42,17 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let stopping = Atomic<Bool>(false)
   private let ended = DispatchSemaphore(value: 0)
   private var coordinator: Coordinator
+  private let store: RunStore
+  /// What the coordinator before could not finish.
+  private var unfinished: [Action]
 
   /// The address that workers and commands connect to, with its actual port.
   package let endpoint: String
 
-  package init(_ options: Options) throws(TransportError) {
+  package init(_ options: Options) throws {
     self.options = options
+    store = try RunStore(
+      path: options.store, holder: "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)")
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
@@ -46,6 +61,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     endpoint = port.endpoint
     coordinator = Coordinator(
       seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
+    unfinished = try coordinator.restore(
+      records: store.runs(), counters: store.value(Coordinator.countersName), at: MonotonicClock.now)
+    if options.pausesUnfinished {
+      unfinished = coordinator.pauseAll("the process that ran it is gone")
+      if case .store(let changes)? = unfinished.first { try store.commit(changes) }
+      unfinished.removeAll { if case .store = $0 { true } else { false } }
+    }
   }
 
   package func start() {
@@ -66,6 +88,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   private func loop() {
+    for action in unfinished { run(action, at: MonotonicClock.now) }
     while !stopping.load(ordering: .acquiring) {
       var now = MonotonicClock.now
       let tick = now + .milliseconds(100)
@@ -87,7 +110,18 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
       events.append(.tick)
       events += port.tick(at: now).map { .forgotten($0) }
-      for event in events { for action in coordinator.step(event, at: now) { run(action, at: now) } }
+      // One transaction for all of them, before the first answer.
+      var changes: [StoreChange] = []
+      var actions: [Action] = []
+      for event in events {
+        for action in coordinator.step(event, at: now) {
+          if case .store(let more) = action { changes += more } else { actions.append(action) }
+        }
+      }
+      do throws(StoreError) { if !changes.isEmpty { try store.commit(changes) } } catch {
+        return options.fail("\(error); nothing that was not stored was answered, and running workers go on")
+      }
+      for action in actions { run(action, at: now) }
     }
     farewell()
   }
@@ -106,124 +140,51 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   private func run(_ action: Action, at now: Instant) {
+    let log = options.log
     switch action {
+    case .store: preconditionFailure("changes are committed before actions are run")
     case .send(let peer, let reply): port.send(reply, to: peer, at: now)
-    case .log(let line): options.log(line)
-    case .prepareRun(let id, let submission):
-      onDisk { .prepared(id, RunPreparation.prepare(submission)) }
-    case .commit(let id, let unsigned, let folder):
-      onDisk {
-        var manifest = unsigned
-        manifest.created = RunPreparation.now()
-        do throws(FolderError) {
-          return .committed(id, step: manifest.step, path: try CheckpointFolder.commit(manifest, folder: folder))
-        } catch {
-          return .commitFailed(id, step: manifest.step, reason: "\(error)")
-        }
+    case .sendEvents(let peer, let id, let after, let count, let ended):
+      do {
+        let events = try page(id, after: after)
+        let isEnd = ended && after + events.count >= count
+        port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: now)
+      } catch {
+        port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: now)
       }
+    case .log(let line): options.log(line)
+    case .prepareRun(let id, let submission, let again):
+      onDisk { .prepared(id, RunPreparation.prepare(submission, again: again)) }
+    case .commit(let id, let unsigned, let folder):
+      onDisk { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
+    case .prove(let checkpoint, let mark):
+      disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
     case .record(_, let event, let folder):
-      let log = options.log
       disk.async {
         do throws(FolderError) { try MetricsFile(folder: folder).append(event.metricsLine) } catch { log("\(error)") }
       }
     }
   }
 
+  /// Events that fit into one message.
+  private func page(_ id: RunID, after: Int) throws -> [RunEvent] {
+    var events: [RunEvent] = []
+    var byteCount = 0
+    for row in try store.events(of: id, after: after, limit: 512) {
+      byteCount += row.event.count
+      if byteCount > CoordinatorDaemon.pageBytes && !events.isEmpty { break }
+      events.append(try RecordCodec.decode(RunEvent.self, from: row.event))
+    }
+    return events
+  }
+
+  private static let pageBytes = 1 << 20
+
   private func onDisk(_ work: @escaping @Sendable () -> Event) {
     disk.async { [self] in
       let event = work()
       fromDisk.withLock { $0.append(event) }
       wake.signal()
-    }
-  }
-}
-
-/// What must be true of a run's folder before the run may begin.
-enum RunPreparation {
-  static func prepare(_ submission: Submission) -> Event.Preparation {
-    let configuration = submission.configuration
-    let folder = absolute(configuration.checkpoint.directory) + "/" + configuration.run
-    do throws(FolderError) {
-      var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
-      var beginning: [String] = []
-      switch submission.resume {
-      case .no:
-        if let last = CheckpointFolder.steps(folder).last {
-          return .refused(
-            reason: "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
-              + "or choose another name with --set run=NAME")
-        }
-      case .newest:
-        checkpoint = CheckpointFolder.newestVerified(folder)
-        let steps = CheckpointFolder.steps(folder)
-        // Killed before its first checkpoint: going on is beginning again, to the same numbers.
-        let hasBegun = steps.isEmpty && FileManager.default.fileExists(atPath: MetricsFile(folder: folder).path)
-        if hasBegun { beginning.append("the run holds no checkpoint yet, so it begins again at step 0") }
-        if checkpoint == nil && !hasBegun {
-          return .refused(
-            reason: steps.isEmpty
-              ? "there is nothing to resume: \(folder) holds no checkpoint"
-              : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
-          )
-        }
-      case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
-      }
-      try Durable.makeFolder(folder)
-      var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
-      notes += beginning
-      guard let checkpoint else {
-        try MetricsFile(folder: folder).cut(after: 0)
-        return .ready(folder: folder, checkpoint: nil, firstStep: 0, notes: notes)
-      }
-      notes += checkpoint.skipped
-      if let reason = difference(checkpoint.manifest.configuration, configuration) {
-        return .refused(reason: "\(checkpoint.path) cannot be resumed: \(reason)")
-      }
-      try MetricsFile(folder: folder).cut(after: checkpoint.manifest.step)
-      return .ready(folder: folder, checkpoint: checkpoint.path, firstStep: checkpoint.manifest.step, notes: notes)
-    } catch {
-      return .refused(reason: "\(error)")
-    }
-  }
-
-  /// What must not change between a checkpoint and the run that goes on from it: anything that decides which numbers the
-  /// weights mean and which sequences come next. The rest (steps, optimizer, evaluation, cluster) may.
-  private static func difference(_ old: RunConfiguration, _ new: RunConfiguration) -> String? {
-    func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
-      x == y ? nil : "\(key) was \(x) and is \(y) now"
-    }
-    if old.model != new.model {
-      return "the model section differs from the checkpoint's; use the configuration it was trained with"
-    }
-    return sentence("training.seed", old.training.seed, new.training.seed)
-      ?? sentence("training.batch_sequences", old.training.batchSequences, new.training.batchSequences)
-      ?? sentence("training.unit_sequences", old.training.unitSequences, new.training.unitSequences)
-      ?? sentence("data.sequence_length", old.data.sequenceLength, new.data.sequenceLength)
-  }
-
-  private static func absolute(_ path: String) -> String {
-    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
-  }
-
-  static func now() -> String {
-    let formatter = ISO8601DateFormatter()
-    return formatter.string(from: Date())
-  }
-}
-
-extension RunEvent {
-  /// A line of `metrics.jsonl`; numbers print so that they read back to the same bits.
-  var metricsLine: String {
-    func number(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }
-    switch self {
-    case .stepped(let r):
-      return "{\"step\":\(r.step),\"loss\":\(number(r.loss)),\"task\":\(number(r.task)),\"smooth\":\(number(r.smooth)),"
-        + "\"balance\":\(number(r.balance)),\"router_z\":\(number(r.routerZ)),\"gradient_norm\":\(number(r.gradientNorm)),"
-        + "\"learning_rate\":\(number(r.learningRate)),\"tokens\":\(r.tokens),\"seconds\":\(number(r.seconds)),"
-        + "\"loads\":\(r.loads)}"
-    case .evaluated(let r):
-      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)}"
-    case .began, .state, .placed, .saved, .said: return "{}"
     }
   }
 }

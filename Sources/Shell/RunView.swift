@@ -45,7 +45,7 @@ package struct RunView: Sendable {
       let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
       return block("run \(name): \(steps) steps\(resumed)")
     case .state(let state, let reason):
-      return state.isEnd ? end(state, reason) : block("\(state.rawValue): \(reason)")
+      return state.isAtRest ? end(state, reason) : block("\(state.rawValue): \(reason)")
     case .placed(let generation, let roster):
       return block((["generation \(generation):"] + roster.map(Self.line)).joined(separator: "\n"))
     case .stepped(let record): return stepText(record, at: seconds)
@@ -110,7 +110,7 @@ package struct RunView: Sendable {
   private mutating func end(_ state: RunState, _ reason: String) -> String {
     var text = statusShown ? "\n" : ""
     statusShown = false
-    text += "run \(run) " + (state == .cancelled ? "was cancelled" : state.rawValue)
+    text += "run \(run) " + state.ending
     if step > 0 { text += " after step \(step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     let columns = if case .terminal(let columns) = style { columns } else { 80 }
@@ -198,5 +198,16 @@ struct Pace: Sendable {
     let secondsPerStep = (last.seconds - first.seconds) / Double(last.step - first.step)
     let tokensPerStep = Double(marks.dropFirst().reduce(0) { $0 + $1.tokens }) / Double(marks.count - 1)
     return (tokensPerStep / secondsPerStep, secondsPerStep)
+  }
+}
+
+extension RunState {
+  /// As the end of a sentence about a run.
+  fileprivate var ending: String {
+    switch self {
+    case .cancelled: "was cancelled"
+    case .paused: "is paused"
+    case .queued, .placing, .running, .finished, .failed: rawValue
+    }
   }
 }

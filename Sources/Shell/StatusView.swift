@@ -6,9 +6,12 @@ package enum StatusView {
   package static func runs(_ status: ClusterStatus) -> String {
     if status.runs.isEmpty { return "no run was submitted to this coordinator" }
     return table(
-      ["run", "id", "state", "step", "reason"],
+      ["run", "id", "state", "step", "workers", "goodput", "reason"],
       status.runs.map { run in
-        [run.name, run.id.description, run.state.rawValue, "\(run.step)/\(run.steps)", run.reason]
+        [
+          run.name, run.id.description, run.state.rawValue, "\(run.step)/\(run.steps)",
+          "\(run.workers.count)/\(run.wantedWorkers)", run.goodput.share.map(percent) ?? "", run.reason,
+        ]
       })
   }
 
@@ -17,9 +20,38 @@ package enum StatusView {
       JSONText.object([
         ("run", .text(run.name)), ("id", .text(run.id.description)), ("state", .text(run.state.rawValue)),
         ("step", .whole(run.step)), ("steps", .whole(run.steps)), ("reason", .text(run.reason)),
-      ])
+        ("priority", .whole(run.priority)), ("generation", .whole(Int(run.generation))),
+        ("workers", JSONText.list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
+        ("wanted_workers", .whole(run.wantedWorkers)),
+        ("checkpoint_step", run.checkpointStep.map { .whole($0) } ?? .raw("null")),
+        ("goodput", run.goodput.share.map { .real($0) } ?? .raw("null")),
+        ("useful_seconds", .real(run.goodput.useful)),
+      ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
     }
   }
+
+  /// One run, whole.
+  package static func run(_ run: ClusterStatus.Run) -> String {
+    let goodput = run.goodput
+    var lines = [
+      "run \(run.name) (\(run.id)): \(run.state.rawValue): \(run.reason)",
+      "  step         \(run.step) of \(run.steps)",
+      "  workers      " + (run.workers.isEmpty ? "none" : run.workers.joined(separator: ", "))
+        + " (\(run.minimumWorkers) to \(run.wantedWorkers)), generation \(run.generation)",
+      "  priority     \(run.priority)",
+      "  checkpoint   " + (run.checkpointStep.map { "step \($0)" } ?? "none yet"),
+    ]
+    guard let share = goodput.share else { return lines.joined(separator: "\n") }
+    lines.append(
+      "  goodput      \(percent(share)) of \(Format.duration(seconds: goodput.total)) went into useful steps")
+    for (cause, seconds) in goodput.losses where seconds > 0 {
+      let name = cause + String(repeating: " ", count: 11 - cause.count)
+      lines.append("    \(name)\(percent(seconds / goodput.total))  \(Format.fixed(seconds, 1)) s")
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private static func percent(_ share: Double) -> String { Format.fixed(100 * share, 1) + " %" }
 
   /// Workers, then the runs that have not ended.
   package static func cluster(_ status: ClusterStatus) -> String {
@@ -27,12 +59,12 @@ package enum StatusView {
       status.workers.isEmpty
       ? "no worker is here; start one with: ress worker"
       : table(
-        ["worker", "host", "process", "works for", "silent"],
+        ["worker", "host", "process", "works for", "silent", "waits for"],
         status.workers.map { worker in
           let description = worker.description
           return [
             description.name, description.host, String(description.process), worker.run ?? "nobody",
-            Format.fixed(worker.silentSeconds, 1) + " s",
+            Format.fixed(worker.silentSeconds, 1) + " s", worker.waiting ?? "",
           ]
         })
     var going = status
@@ -46,6 +78,7 @@ package enum StatusView {
         ("worker", .text(worker.description.name)), ("host", .text(worker.description.host)),
         ("process", .whole(worker.description.process)), ("run", worker.run.map { .text($0) } ?? .raw("null")),
         ("silent_seconds", .real(worker.silentSeconds)), ("fingerprint", .text(worker.description.fingerprint)),
+        ("waiting", worker.waiting.map { .text($0) } ?? .raw("null")),
       ])
     } + runsJSON(status)
   }

@@ -59,7 +59,8 @@ package enum Reply: Codable, Equatable, Sendable {
   case rewrite(RewriteOrder)
 
   // To commands
-  case submitted(run: RunID, name: String)
+  /// Its story goes on behind the `after`-th event: a run that was resumed has one already.
+  case submitted(run: RunID, name: String, after: Int)
   /// Events of a run from number `first` on; `isEnd` where the last of them is the run's last.
   case events(run: RunID, first: Int, [RunEvent], isEnd: Bool)
   /// A change was accepted; the sentence says what will happen.

@@ -36,7 +36,7 @@ final class CheckpointSaver: @unchecked Sendable {
   func finish(abandoned: () -> Bool) {
     condition.lock()
     defer { condition.unlock() }
-    while underWay > 0 && !abandoned() { condition.wait(until: Date().addingTimeInterval(0.05)) }
+    while underWay > 0 && !abandoned() { _ = condition.wait(until: Date().addingTimeInterval(0.05)) }
   }
 
   static func write(

@@ -286,6 +286,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     case .parameters:
       guard message.payload.bytes.count == 4 * plan.denseRanges[sender].count else { throw refuse("wrong length") }
       updates[sender] = message.payload
+    case .state, .mirror, .mirrored: throw refuse("it belongs to no step")
     }
   }
 

@@ -151,7 +151,8 @@ package final class RunJob {
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
       let begun = ContinuousClock.now
-      let result = try profile.step(step, trainer, wish: network.pendingHalt(assignment.generation), log: log)
+      let wish = max(link.haltWish, network.pendingHalt(assignment.generation))
+      let result = try profile.step(step, trainer, wish: wish, log: log)
       let done = step + 1
       store.stepDone(assignment.generation)
       if assignment.index == 0 { report(result, seconds: begun.duration(to: .now)) }

@@ -80,7 +80,7 @@ package final class ShardStore: @unchecked Sendable {
     defer { condition.unlock() }
     while mirroredStep < step {
       if abandoned() { return false }
-      condition.wait(until: Date().addingTimeInterval(0.05))
+      _ = condition.wait(until: Date().addingTimeInterval(0.05))
     }
     return true
   }

@@ -26,6 +26,8 @@ final class NetworkLink: PeerLink {
   /// Steps done, for the heartbeats.
   var step = 0
   var hasBegun = false
+  /// What the coordinator asked for while this worker waited.
+  private(set) var haltWish = HaltWish.none
   /// Spent waiting since the job began.
   private(set) var waitedSeconds = 0.0
   /// Messages of peers that were told to begin before this worker was.
@@ -61,6 +63,8 @@ final class NetworkLink: PeerLink {
         return message
       case .stop(let generation, let reason) where generation == assignment.generation: throw Stopped(reason: reason)
       case .exit(let reason): throw Stopped(reason: reason)
+      case .halt(let generation, let saving) where generation == assignment.generation:
+        haltWish = max(haltWish, saving ? .haltSaving : .halt)
       case .stop, .begin, .assigned, .halt, .rewrite: continue
       case nil:
         noted = true

@@ -16,7 +16,12 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
   options.insecure = arguments.has("--insecure")
   options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
+  options.store = arguments.text("--store") ?? CommandTable.standardStore
   options.log = { Log.write($0) }
+  options.fail = { reason in
+    Log.write("ends: \(reason)")
+    exit(ExitCode.failed.rawValue)
+  }
   let daemon = try CoordinatorDaemon(options)
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
@@ -33,12 +38,14 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
   let description = WorkerDescription(
     name: arguments.text("--name") ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
     // 0: an equal share of the cores, which only a run can know.
-    threads: arguments.whole("--threads") ?? 0, fingerprint: Fingerprint.measure(), program: Version.program)
+    threads: arguments.whole("--threads") ?? 0, fingerprint: Fingerprint.measure(), program: Version.program,
+    incarnation: UInt64.random(in: 1...UInt64.max))
   var options = WorkerNetwork.Options(
     coordinator: arguments.text("--coordinator") ?? CommandTable.standardAddress,
     listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
   options.insecure = arguments.has("--insecure")
   options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
+  options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
   options.log = { Log.write($0) }
   let process = try WorkerProcess(options)
   Interrupt.whenRequested { signal in

@@ -3,46 +3,57 @@
 import Glibc
 import Shell
 
-/// Starts the workers of a run and notices those that end.
+/// Starts the workers of a run, notices those that end, and starts them again: the run takes them in.
 final class LocalWorkers {
-  private let children: [ChildProcess]
-  private var reported: Set<pid_t> = []
+  private var children: [ChildProcess] = []
+  private var restartsLeft = LocalWorkers.restartLimit
+  private let start: (String) throws(ProcessError) -> ChildProcess
 
   /// How long a worker may take to end in order before it is ended: it says goodbye within a second.
   private static let endSeconds = 5.0
+  /// Workers that keep ending have a reason that starting them again does not cure.
+  private static let restartLimit = 5
 
   /// Worker N listens below `sockets` and appends what it says to `logs`/worker-N.log.
   init(count: Int, threads: Int, coordinator: String, sockets: String, logs: String) throws(ProcessError) {
-    var children: [ChildProcess] = []
+    start = { name throws(ProcessError) in
+      try ChildProcess(
+        name: name,
+        words: [
+          "worker", "--coordinator", coordinator, "--name", name, "--threads", String(threads),
+          "--listen", "ipc://\(sockets)/\(name)", "--end-with-input",
+        ], log: "\(logs)/\(name).log")
+    }
     for number in 1...count {
-      do throws(ProcessError) {
-        let name = "worker-\(number)"
-        children.append(
-          try ChildProcess(
-            name: name,
-            words: [
-              "worker", "--coordinator", coordinator, "--name", name, "--threads", String(threads),
-              "--listen", "ipc://\(sockets)/\(name)", "--end-with-input",
-            ], log: "\(logs)/\(name).log"))
-      } catch {
+      do throws(ProcessError) { children.append(try start("worker-\(number)")) } catch {
         ChildProcess.end(children, within: 0)
         throw error
       }
     }
-    self.children = children
   }
 
-  /// A sentence about each worker that has ended since the last call.
-  func newlyEnded() -> [String] {
+  /// A sentence about each worker that has ended since the last call. `restarting` starts it again.
+  func newlyEnded(restarting: Bool) -> [String] {
     var sentences: [String] = []
-    for child in children where !reported.contains(child.identifier) {
-      if let ending = child.poll() {
-        reported.insert(child.identifier)
-        sentences.append("\(child.name) (pid \(child.identifier)) \(ending); its log is \(child.log)")
+    for (place, child) in children.enumerated().reversed() {
+      guard let ending = child.poll() else { continue }
+      var sentence = "\(child.name) (pid \(child.identifier)) \(ending); its log is \(child.log)"
+      children.remove(at: place)
+      if restarting, restartsLeft > 0 {
+        restartsLeft -= 1
+        do throws(ProcessError) {
+          children.append(try start(child.name))
+          sentence += "; it is started again"
+        } catch {
+          sentence += "; it could not be started again: \(error)"
+        }
       }
+      sentences.append(sentence)
     }
     return sentences
   }
+
+  var isGone: Bool { children.isEmpty }
 
   func end() { ChildProcess.end(children, within: Self.endSeconds) }
 }

@@ -1,4 +1,4 @@
-// `ress submit`, `runs`, `status`, `logs` and `cancel`: what one asks a coordinator about runs.
+// `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: what one asks a coordinator about runs.
 
 import Daemon
 import Shell
@@ -11,13 +11,19 @@ private func client(_ arguments: Arguments) throws -> CoordinatorClient {
 
 func submit(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments).anywhere
-  let run = try client(arguments).submit(request.submission)
+  let run = try client(arguments).submit(request.submission).run
   let name = request.configuration.run
   if arguments.has("--json") {
     Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
   } else {
     let address = arguments.text("--coordinator").map { " --coordinator \($0)" } ?? ""
-    Terminal.print("run \(name) (\(run)) was submitted; watch it with: ress logs \(name) -f\(address)")
+    Terminal.print(
+      """
+      run \(name) (\(run)) was submitted
+        watch it:   ress logs \(name) -f\(address)
+        its state:  ress status \(name)\(address)
+        pause it:   ress pause \(name)\(address)
+      """)
   }
   return .done
 }
@@ -29,8 +35,19 @@ func runs(_ arguments: Arguments) throws -> ExitCode {
 }
 
 func status(_ arguments: Arguments) throws -> ExitCode {
-  let status = try client(arguments).status()
-  show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
+  var status = try client(arguments).status()
+  guard let name = arguments.words.first else {
+    show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
+    return .done
+  }
+  // The newest of a name, as everywhere.
+  guard let run = status.runs.last(where: { $0.name == name }) ?? status.runs.first(where: { $0.id.description == name })
+  else {
+    let known = status.runs.map(\.name).joined(separator: ", ")
+    throw ClientError.refused("no run '\(name)'; " + (known.isEmpty ? "no run was submitted" : "the coordinator knows \(known)"))
+  }
+  status.runs = [run]
+  show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.run(run)])
   return .done
 }
 
@@ -48,15 +65,27 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
     Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds))
   }
   if arguments.has("--follow") {
-    try client(arguments).follow(run, event: tell)
+    // A coordinator may be gone for long; the run goes on without it, and so does this command.
+    try client(arguments).follow(run, absence: .seconds(600)) { event in
+      tell(event)
+      return false
+    }
     return verdict.exitCode ?? .failed
   }
   try client(arguments).story(run, event: tell)
   return .done
 }
 
-func cancel(_ arguments: Arguments) throws -> ExitCode {
-  let name = try client(arguments).cancel(arguments.words[0])
-  Terminal.print("run \(name) is cancelled; go on with: ress submit CONFIG --resume")
+func cancel(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .cancel) }
+func pause(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .pause) }
+func resume(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .resume) }
+
+func scale(_ arguments: Arguments) throws -> ExitCode {
+  guard let workers = arguments.whole("--workers") else { preconditionFailure("the parser asks for --workers") }
+  return try change(arguments, .scale(workers: workers))
+}
+
+private func change(_ arguments: Arguments, _ change: RunChange) throws -> ExitCode {
+  Terminal.print(try client(arguments).change(arguments.words[0], change))
   return .done
 }

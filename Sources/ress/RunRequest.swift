@@ -8,6 +8,8 @@ import Wire
 struct RunRequest {
   var configuration: RunConfiguration
   var resume: Submission.Resume
+  /// One submission, one key: said twice, it is one run.
+  private let key: String
 
   init(_ arguments: Arguments) throws(ConfigurationError) {
     var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
@@ -21,6 +23,7 @@ struct RunRequest {
       overrides.append(
         ConfigurationOverride(option: "--profile", path: "cluster.profile_steps", value: String(Self.profiledSteps)))
     }
+    key = arguments.text("--key") ?? String(UInt64.random(in: .min ... .max), radix: 16)
     configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
     resume =
       switch arguments.text("--resume") {
@@ -33,7 +36,7 @@ struct RunRequest {
   /// Enough for a mean, and a trace that a browser opens at once.
   private static let profiledSteps = 20
 
-  var submission: Submission { Submission(configuration: configuration, resume: resume) }
+  var submission: Submission { Submission(configuration: configuration, resume: resume, key: key) }
 
   /// `checkpoints/RUN`
   var folder: String { "\(configuration.checkpoint.directory)/\(configuration.run)" }

@@ -32,6 +32,9 @@ enum LocalRun {
     let log = try LogFile(request.folder + "/coordinator.log")
     var options = CoordinatorDaemon.Options(listen: "ipc://\(sockets.path)/coordinator", program: Version.program)
     options.patienceSeconds = configuration.cluster.patienceSeconds
+    // In the run's folder, so that a run keeps its identifier and story over resumes.
+    options.store = request.folder + "/coordinator.db"
+    options.pausesUnfinished = true
     options.log = log.write
     let daemon = try CoordinatorDaemon(options)
     daemon.start()
@@ -57,22 +60,19 @@ enum RunWatch {
     var isCancelling = false
     func show(_ event: RunEvent) { Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds)) }
 
-    let run = try client.submit(request.submission)
-    try client.follow(run.description) {
+    let (run, after) = try client.submit(request.submission)
+    try client.follow(run.description, after: after) {
       if Interrupt.isRequested, !isCancelling {
         isCancelling = true
         show(.said("cancelling the run; Ctrl-C once more ends at once"))
       }
-      var isHopeless = false
-      for sentence in workers?.newlyEnded() ?? [] {
-        show(.said(sentence))
-        // A run that has its workers ends by the coordinator's word, which knows more.
-        if !verdict.hasWorkers { isHopeless = true }
-      }
-      return isCancelling || isHopeless
+      for sentence in workers?.newlyEnded(restarting: verdict.hasWorkers) ?? [] { show(.said(sentence)) }
+      return isCancelling || workers?.isGone == true
     } event: { event in
       verdict.note(event)
       show(event)
+      if case .state(let state, _) = event { return state.isAtRest }
+      return false
     }
     showProfiles(request, show)
     return verdict.exitCode ?? .failed

@@ -6,6 +6,9 @@ extension CommandDescription {
     discussion: """
       Waits for workers and for runs. It gives each worker of a run its experts and its units of every batch, watches that all
       are alive, and commits checkpoints. It computes nothing itself. It ends with Ctrl-C or SIGTERM.
+
+      What it knows is in its store, on disk before it answers: after a crash, or kill -9, start it again and all runs are there;
+      workers that are training go on meanwhile. Coordinators of one machine need a store each.
       """,
     options: [
       OptionDescription(
@@ -14,18 +17,23 @@ extension CommandDescription {
       OptionDescription(
         "--patience", .real("SECONDS", 0.1...3_600), standard: "10",
         "Silence after which a worker counts as lost."),
+      OptionDescription(
+        "--store", .text("FILE"), standard: CommandTable.standardStore,
+        "Where runs and their stories are kept (SQLite); :memory: keeps nothing."),
       .insecure,
     ],
     examples: [
       CommandExample("ress coordinator", "Serve workers and commands on this machine."),
-      CommandExample("ress coordinator --listen ipc:///tmp/ress.sock", "The same without a port."),
+      CommandExample(
+        "ress coordinator --listen ipc:///tmp/ress.sock --store /var/lib/ress/runs.db", "Without a port, and its store elsewhere."),
     ])
 
   package static let worker = CommandDescription(
     "worker", summary: "compute for a coordinator",
     discussion: """
       Connects to a coordinator, waits for work, computes its share of a run and writes its part of checkpoints. Start one on each
-      machine, or several on a large one. It ends with Ctrl-C, SIGTERM, or when its coordinator is silent for too long.
+      machine, or several on a large one. It may come and go at any time: runs that want more workers take it in at the end of a step,
+      and go on without it. It ends with Ctrl-C or SIGTERM, or when its coordinator is gone for too long.
       """,
     options: [
       OptionDescription(
@@ -39,6 +47,9 @@ extension CommandDescription {
         "Where other workers connect to this one: tcp://HOST:PORT, with * for a free port, or ipc:///PATH."),
       OptionDescription(
         "--join-within", .real("SECONDS", 0.1...86_400), standard: "30", "How long to look for the coordinator."),
+      OptionDescription(
+        "--return-within", .real("SECONDS", 0.1...1_000_000), standard: "3600",
+        "How long to work on, and look, after a coordinator that was there is gone."),
       .insecure,
       OptionDescription(
         "--end-with-input", "End when standard input closes: a parent that dies takes its workers with it."),

@@ -2,13 +2,16 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .dataPrepare, .dataShow, .generate,
+    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan, .drill, .dataPrepare, .dataShow, .generate,
     .evaluate, .checkpointList, .checkpointShow,
     .configShow, .configReference, .doctor,
   ]
 
   /// Where a coordinator listens and everybody looks for it, unless told otherwise.
   package static let standardAddress = "tcp://127.0.0.1:7077"
+
+  /// A coordinator's store, in the folder it was started in.
+  package static let standardStore = "ress-coordinator.db"
 }
 
 /// Options that several commands share.
@@ -28,6 +31,9 @@ extension OptionDescription {
     OptionDescription(
       "--resume", .optionalText("CHECKPOINT"),
       "Go on from the run's newest checkpoint that verifies, or from the one named."),
+    OptionDescription(
+      "--key", .text("KEY"), standard: "a random one",
+      "Names this submission: said twice, by a script that was not sure, it is one run."),
     .set, .profile,
   ]
 

@@ -1,4 +1,5 @@
-// The descriptions of what one asks a coordinator about runs: `ress submit`, `runs`, `status`, `logs`, `cancel`.
+// The descriptions of what one asks a coordinator about runs: `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume`,
+// `scale`, `plan`.
 
 extension CommandDescription {
   private static let coordinatorOption = OptionDescription(
@@ -11,7 +12,9 @@ extension CommandDescription {
     "submit", summary: "hand a run to a coordinator and leave",
     discussion: """
       Gives the run that CONFIG describes to a coordinator that has workers, and ends; the run goes on. It waits in the coordinator's
-      queue until its workers are free. A run of the same name that has not ended refuses a second one.
+      queue, by cluster.priority and then by time, until cluster.minimum_workers are free, and grows to cluster.workers as they come.
+      A run of the same name that has not ended refuses a second one; with --resume a run that has ended or paused goes on under its
+      name, identifier and curve. A --key makes it safe to submit twice: the second answer is the first one's.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: [coordinatorOption] + OptionDescription.run + [.json],
@@ -31,9 +34,14 @@ extension CommandDescription {
 
   package static let status = CommandDescription(
     "status", summary: "show a coordinator's workers and runs",
-    discussion: "Who is here, what each works for, how long it has been silent, and the runs that have not ended.",
+    discussion: """
+      Who is here, what each works for, what it waits for and how long it has been silent, and the runs that have not ended. With RUN:
+      that run's workers, checkpoint and goodput, the share of its time that went into useful steps, and where the rest went.
+      """,
+    arguments: [ArgumentDescription("RUN", .optional, "A run's name or identifier.")],
     options: [coordinatorOption, .json],
     examples: [
+      CommandExample("ress status demo", "Where does that run's time go?"),
       CommandExample("ress status", "Of the coordinator on this machine."),
       CommandExample("ress status --coordinator tcp://10.0.0.1:7077", "Of a coordinator elsewhere."),
     ])
@@ -60,5 +68,67 @@ extension CommandDescription {
       CommandExample(
         "ress cancel demo --coordinator tcp://10.0.0.1:7077",
         "At another coordinator; `ress submit` with --resume goes on."),
+    ])
+
+  package static let pause = CommandDescription(
+    "pause", summary: "save a run and free its workers",
+    discussion: """
+      At the end of its step the run writes a checkpoint and lets its workers go; it keeps its place in no queue until `ress resume`.
+      A run that waits is taken out of the queue at once.
+      """,
+    arguments: [runArgument], options: [coordinatorOption],
+    examples: [
+      CommandExample("ress pause demo", "Then, whenever: ress resume demo"),
+      CommandExample("ress pause demo --coordinator tcp://10.0.0.1:7077", "At another coordinator."),
+    ])
+
+  package static let resume = CommandDescription(
+    "resume", summary: "let a paused, failed or cancelled run go on",
+    discussion: """
+      The run waits for its turn again and goes on from its newest checkpoint that verifies, under its name, identifier and curve.
+      Steps that it had recorded behind that checkpoint are computed again and must have the same bits.
+      """,
+    arguments: [runArgument], options: [coordinatorOption],
+    examples: [
+      CommandExample("ress resume demo", "Go on."),
+      CommandExample("ress resume demo --coordinator tcp://10.0.0.1:7077", "At another coordinator."),
+    ])
+
+  package static let scale = CommandDescription(
+    "scale", summary: "give a run more or fewer workers",
+    discussion: """
+      The number of workers that the run may have from now on. It changes at the end of a step, without a stop and without a change of
+      any number: experts and moments move in memory. More workers are taken as they come.
+      """,
+    arguments: [runArgument],
+    options: [
+      OptionDescription("--workers", .whole("N", 1...4_096), isRequired: true, "Workers, at most one a unit of the batch."),
+      coordinatorOption,
+    ],
+    examples: [
+      CommandExample("ress scale demo --workers 4", "Four, as soon as they are here."),
+      CommandExample("ress scale demo --workers 1", "One keeps all experts; the others are free."),
+    ])
+
+  package static let plan = CommandDescription(
+    "plan", summary: "say what a run would need and whether it can be placed",
+    discussion: """
+      Counts the parameters of CONFIG, the memory of each worker, the size of a checkpoint and the bytes that travel each step, and asks
+      the coordinator whether its workers would do. Exit code 3: they would not.
+      """,
+    arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
+    options: [
+      OptionDescription(
+        "--coordinator", .text("ADDRESS"), "Ask this coordinator for workers; without it only the needs are counted."),
+      OptionDescription(
+        "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG", "Workers to plan for."),
+      OptionDescription(
+        "--vocabulary", .whole("N", 1...10_000_000), standard: "of the dataset, where it is here",
+        "Tokens of the dataset that is not here yet."),
+      .set, .json,
+    ],
+    examples: [
+      CommandExample("ress plan configs/demo.yaml --workers 4", "What would each of four workers need?"),
+      CommandExample("ress plan configs/demo.yaml --coordinator tcp://127.0.0.1:7077", "Can it be placed there now?"),
     ])
 }

@@ -1,0 +1,141 @@
+// What a run's folder is looked at for, before the run begins and before it goes on without its workers' memory.
+
+import Configuration
+import Coordination
+import Foundation
+import RunFolder
+import Wire
+
+enum RunPreparation {
+  /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
+  static func prepare(_ submission: Submission, again: Bool) -> Event.Preparation {
+    let configuration = submission.configuration
+    let folder = absolute(configuration.checkpoint.directory) + "/" + configuration.run
+    do throws(FolderError) {
+      if again { return try prepareAgain(submission, folder) }
+      var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
+      var beginning: [String] = []
+      switch submission.resume {
+      case .no:
+        if let last = CheckpointFolder.steps(folder).last {
+          return .refused(
+            reason: "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
+              + "or choose another name with --set run=NAME")
+        }
+      case .newest:
+        checkpoint = CheckpointFolder.newestVerified(folder)
+        let steps = CheckpointFolder.steps(folder)
+        // Killed before its first checkpoint: going on is beginning again, to the same numbers.
+        let hasBegun = steps.isEmpty && FileManager.default.fileExists(atPath: MetricsFile(folder: folder).path)
+        if hasBegun { beginning.append("the run holds no checkpoint yet, so it begins again at step 0") }
+        if checkpoint == nil && !hasBegun {
+          return .refused(
+            reason: steps.isEmpty
+              ? "there is nothing to resume: \(folder) holds no checkpoint"
+              : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
+          )
+        }
+      case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
+      }
+      try Durable.makeFolder(folder)
+      var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
+      notes += beginning
+      guard let checkpoint else {
+        try MetricsFile(folder: folder).cut(after: 0)
+        return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes)
+      }
+      notes += checkpoint.skipped
+      if let reason = difference(checkpoint.manifest.configuration, configuration) {
+        return .refused(reason: "\(checkpoint.path) cannot be resumed: \(reason)")
+      }
+      try MetricsFile(folder: folder).cut(after: checkpoint.manifest.step)
+      return ready(folder, checkpoint.path, checkpoint.manifest, notes)
+    } catch {
+      return .refused(reason: "\(error)")
+    }
+  }
+
+  private static func ready(
+    _ folder: String, _ path: String, _ manifest: CheckpointManifest, _ notes: [String]
+  ) -> Event.Preparation {
+    let proof = CheckpointFolder.readProof(path).map {
+      StepMark(step: $0.step, loss: $0.loss, gradientNorm: $0.gradientNorm)
+    }
+    return .ready(folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes)
+  }
+
+  /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.
+  private static func prepareAgain(_ submission: Submission, _ folder: String) throws(FolderError) -> Event.Preparation {
+    let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
+    if let newest = CheckpointFolder.newestVerified(folder) {
+      return ready(folder, newest.path, newest.manifest, notes + newest.skipped)
+    }
+    guard case .checkpoint(let path) = submission.resume else {
+      return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes)
+    }
+    let first = try CheckpointFolder.resolve(absolute(path))
+    return ready(folder, first.path, first.manifest, notes)
+  }
+
+  /// Makes a checkpoint count, and lets go of those that need not stay.
+  static func commit(
+    _ id: RunID, _ unsigned: CheckpointManifest, folder: String, log: (String) -> Void
+  ) -> Event {
+    var manifest = unsigned
+    manifest.created = now()
+    do throws(FolderError) {
+      let path = try CheckpointFolder.commit(manifest, folder: folder, generation: manifest.generation)
+      let checkpoint = manifest.configuration.checkpoint
+      do throws(FolderError) {
+        for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery) {
+          log("run \(manifest.run): removed checkpoint \(name), as checkpoint.keep says")
+        }
+      } catch {
+        log("run \(manifest.run): an old checkpoint could not be removed: \(error)")
+      }
+      return .committed(id, step: manifest.step, path: path)
+    } catch {
+      // The coordinator before this one may have done it and died before it knew.
+      let path = CheckpointFolder.finished(folder, step: manifest.step)
+      if let there = try? CheckpointFolder.readManifest(path), there.files == manifest.files {
+        return .committed(id, step: manifest.step, path: path)
+      }
+      return .commitFailed(id, step: manifest.step, reason: "\(error)")
+    }
+  }
+
+  static func prove(_ checkpoint: String, _ mark: StepMark, log: (String) -> Void) {
+    // A checkpoint that was removed meanwhile needs no proof.
+    guard FileManager.default.fileExists(atPath: checkpoint) else { return }
+    do throws(FolderError) {
+      try CheckpointFolder.writeProof(
+        ResumeProof(step: mark.step, loss: mark.loss, gradientNorm: mark.gradientNorm), in: checkpoint)
+    } catch {
+      log("\(error)")
+    }
+  }
+
+  /// What must not change between a checkpoint and the run that goes on from it: anything that decides which numbers the
+  /// weights mean and which sequences come next. The rest (steps, optimizer, evaluation, cluster) may.
+  private static func difference(_ old: RunConfiguration, _ new: RunConfiguration) -> String? {
+    func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
+      x == y ? nil : "\(key) was \(x) and is \(y) now"
+    }
+    if old.model != new.model {
+      return "the model section differs from the checkpoint's; use the configuration it was trained with"
+    }
+    return sentence("training.seed", old.training.seed, new.training.seed)
+      ?? sentence("training.batch_sequences", old.training.batchSequences, new.training.batchSequences)
+      ?? sentence("training.unit_sequences", old.training.unitSequences, new.training.unitSequences)
+      ?? sentence("data.sequence_length", old.data.sequenceLength, new.data.sequenceLength)
+  }
+
+  private static func absolute(_ path: String) -> String {
+    path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+  }
+
+  static func now() -> String {
+    let formatter = ISO8601DateFormatter()
+    return formatter.string(from: Date())
+  }
+}

@@ -1,0 +1,2 @@
+import Shell
+func drill(_ arguments: Arguments) throws -> ExitCode { .failed }
