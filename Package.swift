@@ -49,7 +49,7 @@ let system: [Target] = [
   module("Data", ["HDF5", "Model", "Configuration"]),
   module("Training", ["Model", "Data", "Configuration"]),
   module("RunFolder", ["CCrypto", "CLinux", "Configuration"]),
-  module("Checkpoint", ["HDF5", "RunFolder", "Model", "Configuration"]),
+  module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
   module("Wire", ["CKernels", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
   module("RunStore", ["CSQLite", "Wire"]),

@@ -4,8 +4,9 @@
 // one logical file: an external link for each tensor, so that h5py, h5ls and ress see it by its name. Links and not
 // virtual datasets, because those read a missing shard as zeros.
 
-import HDF5
+import CKernels
 import Configuration
+import HDF5
 import RunFolder
 
 /// A tensor as a checkpoint names it: `model/embed/weight`, `optimizer/first/embed/weight`, `optimizer/second/…`.
@@ -40,9 +41,10 @@ package struct CheckpointWriter {
   private let step: Int
   private let shardCount: Int
 
-  /// `folder` is the run's, `checkpoints/RUN`.
-  package init(folder: String, step: Int, shardCount: Int) throws(CheckpointError) {
-    self.folder = CheckpointFolder.unfinished(folder, step: step)
+  /// `folder` is the run's, `checkpoints/RUN`. Each generation writes into a folder of its own, so that a worker thought dead
+  /// spoils nothing.
+  package init(folder: String, step: Int, generation: UInt32, shardCount: Int) throws(CheckpointError) {
+    self.folder = CheckpointFolder.unfinished(folder, step: step, generation: generation)
     self.step = step
     self.shardCount = shardCount
     do throws(FolderError) { try Durable.makeFolder(self.folder) } catch { throw .folder(error) }
@@ -61,7 +63,10 @@ package struct CheckpointWriter {
   package func writeShard(_ index: Int, _ tensors: [NamedTensor]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointWriter.shardName(index, of: shardCount)) { file throws(HDF5Error) in
       try file.setAttribute("step", step)
-      for tensor in tensors { try file.write(tensor.name, shape: tensor.shape, tensor.values) }
+      for tensor in tensors {
+        let sum = ress_crc32c(0, tensor.values, 4 * tensor.shape.reduce(1, *))
+        try file.write(tensor.name, shape: tensor.shape, tensor.values, crc32c: sum)
+      }
     }
   }
 

@@ -3,7 +3,7 @@
 
 package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// Version of the folder's layout.
-  package var format = 1
+  package var format = currentFormat
   package var run: String
   package var runIdentifier: String
   /// Optimizer steps applied; with the configuration it is also the data cursor.
@@ -19,6 +19,8 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package var created: String
   /// The generation that wrote it.
   package var generation: UInt32
+
+  package static let currentFormat = 2
 
   package struct File: Equatable, Sendable, Codable {
     package var name: String

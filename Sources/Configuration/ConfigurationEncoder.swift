@@ -19,4 +19,16 @@ package enum ConfigurationEncoder {
     }
     return text
   }
+
+  /// Keys whose values differ, as a file spells them.
+  package static func differences(
+    _ a: RunConfiguration, _ b: RunConfiguration
+  ) -> [(key: String, a: String, b: String)] {
+    ConfigurationSchema.sections.flatMap { section in
+      section.fields.compactMap { field in
+        let x = field.text(in: a), y = field.text(in: b)
+        return x == y ? nil : (section.path(of: field), x, y)
+      }
+    }
+  }
 }

@@ -84,9 +84,10 @@ enum RunPreparation {
     var manifest = unsigned
     manifest.created = now()
     do throws(FolderError) {
-      let path = try CheckpointFolder.commit(manifest, folder: folder, generation: manifest.generation)
+      let path = try CheckpointFolder.commit(manifest, folder: folder)
       let checkpoint = manifest.configuration.checkpoint
       do throws(FolderError) {
+        try CheckpointFolder.removeUnfinished(folder, before: manifest.generation)
         for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery) {
           log("run \(manifest.run): removed checkpoint \(name), as checkpoint.keep says")
         }

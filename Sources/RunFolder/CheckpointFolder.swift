@@ -1,8 +1,9 @@
 // Which checkpoints a run has, and how one comes to count.
 //
-// Workers write their files to `step-00001200.tmp/`. When all are on disk the manifest is written there and the folder is
-// renamed to `step-00001200`: that rename is the commit. A folder that ends in .tmp never counts and is removed when the
-// run starts again. A folder without a readable manifest, or whose files differ from it, is named and passed over.
+// Workers of generation 7 write their files to `step-00001200.g7.tmp/`. When all are on disk the manifest and `SHA256SUMS` are
+// written there and the folder is renamed to `step-00001200`: that rename is the commit. A folder that ends in .tmp never counts
+// and is removed when the run starts again. A folder without a readable manifest, or whose files differ from it, is named and
+// passed over. `sha256sum -c SHA256SUMS` says the same as `ress checkpoint verify`.
 
 import Configuration
 import Foundation
@@ -11,9 +12,11 @@ package enum CheckpointFolder {
   package static let manifestName = "manifest.json"
   package static let modelName = "model.h5"
 
-  /// Where the files of a step are written before it counts.
-  package static func unfinished(_ folder: String, step: Int) -> String {
-    folder + "/" + CheckpointManifest.folderName(step: step) + ".tmp"
+  package static let sumsName = "SHA256SUMS"
+
+  /// Where a generation's files of a step are written before it counts.
+  package static func unfinished(_ folder: String, step: Int, generation: UInt32) -> String {
+    folder + "/" + CheckpointManifest.folderName(step: step) + ".g\(generation).tmp"
   }
 
   package static func finished(_ folder: String, step: Int) -> String {
@@ -23,7 +26,7 @@ package enum CheckpointFolder {
   /// Makes the checkpoint count. Every file that the manifest names must be there with its size.
   /// Returns the folder's path.
   package static func commit(_ manifest: CheckpointManifest, folder: String) throws(FolderError) -> String {
-    let aside = unfinished(folder, step: manifest.step)
+    let aside = unfinished(folder, step: manifest.step, generation: manifest.generation)
     for file in manifest.files {
       let path = aside + "/" + file.name
       let attributes = try? FileManager.default.attributesOfItem(atPath: path)
@@ -39,7 +42,9 @@ package enum CheckpointFolder {
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     do {
-      try Durable.write(Array(encoder.encode(manifest)), to: aside + "/" + manifestName)
+      let bytes = Array(try encoder.encode(manifest))
+      try Durable.write(bytes, to: aside + "/" + manifestName)
+      try Durable.write(Array(sums(manifest, SHA256.of(bytes)).utf8), to: aside + "/" + sumsName)
     } catch let error as FolderError { throw error } catch {
       throw .system(action: "encode", path: manifestName, reason: "\(error)")
     }
@@ -48,11 +53,26 @@ package enum CheckpointFolder {
     return path
   }
 
+  /// The text of `SHA256SUMS`: every file, and the manifest itself.
+  private static func sums(_ manifest: CheckpointManifest, _ ownDigest: String) -> String {
+    (manifest.files.map { "\($0.sha256)  \($0.name)\n" } + ["\(ownDigest)  \(manifestName)\n"]).joined()
+  }
+
   /// Folders of saves that were never committed. Returns their names.
   package static func removeUnfinished(_ folder: String) throws(FolderError) -> [String] {
     let names = entries(folder).filter { $0.hasPrefix("step-") && $0.hasSuffix(".tmp") }
     for name in names { try Durable.removeFolder(folder + "/" + name) }
     return names
+  }
+
+  /// Saves that generations before `generation` began and nobody will complete.
+  package static func removeUnfinished(_ folder: String, before generation: UInt32) throws(FolderError) {
+    for name in entries(folder) where name.hasPrefix("step-") && name.hasSuffix(".tmp") {
+      let parts = name.split(separator: ".")
+      guard parts.count == 3, parts[1].hasPrefix("g"), let number = UInt32(parts[1].dropFirst()), number < generation
+      else { continue }
+      try Durable.removeFolder(folder + "/" + name)
+    }
   }
 
   /// Steps that have a folder, ascending. Whether they verify is another question.
@@ -72,23 +92,38 @@ package enum CheckpointFolder {
   /// The manifest of a checkpoint folder, with every file checked against it.
   package static func verify(_ path: String) throws(FolderError) -> CheckpointManifest {
     let manifest = try readManifest(path)
-    for file in manifest.files {
-      let place = path + "/" + file.name
-      guard FileManager.default.fileExists(atPath: place) else {
-        throw .damaged(path: path, problem: "\(file.name) is missing")
-      }
-      let (digest, byteCount) = try SHA256.ofFile(place)
-      guard byteCount == file.byteCount else {
-        throw .damaged(path: place, problem: "\(byteCount) bytes where the manifest says \(file.byteCount)")
-      }
-      guard digest == file.sha256 else {
-        throw .damaged(path: place, problem: "its SHA-256 is not the one in the manifest")
-      }
-    }
+    for file in manifest.files { try verify(file, in: path) }
     return manifest
   }
 
-  /// The manifest alone, unchecked against the files.
+  /// One file of a checkpoint against what the manifest says of it.
+  package static func verify(_ file: CheckpointManifest.File, in path: String) throws(FolderError) {
+    let place = path + "/" + file.name
+    guard FileManager.default.fileExists(atPath: place) else {
+      throw .damaged(path: path, problem: "\(file.name) is missing")
+    }
+    let (digest, byteCount) = try SHA256.ofFile(place)
+    guard byteCount == file.byteCount else {
+      throw .damaged(path: place, problem: "\(byteCount) bytes where the manifest says \(file.byteCount)")
+    }
+    guard digest == file.sha256 else {
+      throw .damaged(path: place, problem: "its SHA-256 is not the one in the manifest")
+    }
+  }
+
+  /// Puts a file that was written again in the place of a damaged one, if it is the file that the manifest names.
+  package static func replace(file name: String, in path: String, by fresh: String) throws(FolderError) {
+    guard let file = try readManifest(path).files.first(where: { $0.name == name }) else {
+      throw .missing(path: path + "/" + name, hint: "the manifest names no such file")
+    }
+    let (digest, byteCount) = try SHA256.ofFile(fresh)
+    guard digest == file.sha256, byteCount == file.byteCount else {
+      throw .damaged(path: fresh, problem: "it did not come out as the manifest says, so nothing was replaced")
+    }
+    try Durable.replaceFile(path + "/" + name, by: fresh)
+  }
+
+  /// The manifest alone, checked against its own sum and not against the files.
   package static func readManifest(_ path: String) throws(FolderError) -> CheckpointManifest {
     guard FileManager.default.fileExists(atPath: path) else {
       throw .missing(path: path, hint: "`ress checkpoint list` shows what there is")
@@ -104,11 +139,18 @@ package enum CheckpointFolder {
     guard let format = try? decoder.decode(Format.self, from: data) else {
       throw .damaged(path: place, problem: "it is not a manifest in JSON")
     }
-    guard format.format == 1 else {
-      throw .damaged(path: place, problem: "format \(format.format), and this program reads format 1")
+    guard format.format == CheckpointManifest.currentFormat else {
+      throw .damaged(
+        path: place,
+        problem: "format \(format.format), and this program reads format \(CheckpointManifest.currentFormat)")
     }
     guard let manifest = try? decoder.decode(CheckpointManifest.self, from: data) else {
       throw .damaged(path: place, problem: "fields are missing or of another type")
+    }
+    // A flipped bit in a loss or a learning rate is still a manifest, but not the one that was written.
+    let expected = sums(manifest, SHA256.of(Array(data)))
+    guard FileManager.default.contents(atPath: path + "/" + sumsName) == Data(expected.utf8) else {
+      throw .damaged(path: path, problem: "\(sumsName) is missing or does not fit \(manifestName)")
     }
     // A manifest names files in its own folder; anything else would reach out of it.
     for file in manifest.files where file.name.contains("/") || file.name.hasPrefix(".") || file.name.isEmpty {

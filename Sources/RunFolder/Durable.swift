@@ -71,6 +71,13 @@ package enum Durable {
     try sync((path as NSString).deletingLastPathComponent.isEmpty ? "." : (path as NSString).deletingLastPathComponent)
   }
 
+  /// Makes the file `path` the one that `fresh` is, in one step; both are on disk then.
+  package static func replaceFile(_ path: String, by fresh: String) throws(FolderError) {
+    try sync(fresh)
+    guard rename(fresh, path) == 0 else { throw fail("rename \(fresh) to", path) }
+    try sync((path as NSString).deletingLastPathComponent)
+  }
+
   /// Makes the folder `path` the one that `fresh` is. Where `path` exists the two change places in one step, so that there
   /// is never a moment without it; the old one is then removed.
   package static func replaceFolder(_ path: String, by fresh: String) throws(FolderError) {

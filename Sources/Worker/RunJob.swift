@@ -289,7 +289,7 @@ package final class RunJob {
 
   /// Every dense parameter, this worker's experts, and the moments of what it owns.
   private func load(_ path: String) throws {
-    let reader = try CheckpointReader(path)
+    let reader = try CheckpointReader(path, verified: true)
     try trainer.parameters.forEachTensor { entry, values in
       Progress.note()
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }

@@ -1,4 +1,4 @@
-// The descriptions of `ress checkpoint list` and `ress checkpoint show`.
+// The descriptions of `ress checkpoint list | show | verify | diff | repair`.
 
 extension CommandDescription {
   package static let checkpointList = CommandDescription(
@@ -27,5 +27,56 @@ extension CommandDescription {
     examples: [
       CommandExample("ress checkpoint show checkpoints/demo", "The newest of a run."),
       CommandExample("ress checkpoint show checkpoints/demo/step-00000200 --tensors", "A certain one, in full."),
+    ])
+
+  package static let checkpointVerify = CommandDescription(
+    "checkpoint verify", summary: "check every file and every tensor of checkpoints",
+    discussion: """
+      Reads each checkpoint whole: every file against its SHA-256, every tensor against its CRC-32C. Says which file and which tensors are
+      damaged. Ends with code 1 where anything is. Without ress: sha256sum -c SHA256SUMS in the checkpoint's folder.
+      """,
+    arguments: [
+      ArgumentDescription("CHECKPOINT", .oneOrMore, "Checkpoints' folders, or runs' folders: then all that they hold.")
+    ],
+    options: [.json],
+    examples: [
+      CommandExample("ress checkpoint verify checkpoints/demo", "All of a run."),
+      CommandExample("ress checkpoint verify checkpoints/demo/step-00000200 --json", "One, for a program."),
+    ])
+
+  package static let checkpointDiff = CommandDescription(
+    "checkpoint diff", summary: "compare two checkpoints, number by number",
+    discussion: """
+      Compares configuration and tensors, moments too. Two checkpoints of one step of one run are equal to the bit, whatever workers wrote
+      them. Ends with code 1 where they differ.
+      """,
+    arguments: [
+      ArgumentDescription("A", "A checkpoint's folder, or a run's, whose newest checkpoint is taken."),
+      ArgumentDescription("B", "The other one."),
+    ],
+    options: [.json],
+    examples: [
+      CommandExample("ress checkpoint diff checkpoints/demo checkpoints/demo-2", "The newest of two runs."),
+      CommandExample(
+        "ress checkpoint diff checkpoints/a/step-00000100 checkpoints/a/step-00000200", "How far did each tensor move?"),
+    ])
+
+  package static let checkpointRepair = CommandDescription(
+    "checkpoint repair", summary: "write damaged files of a checkpoint again, from workers' memory",
+    discussion: """
+      Finds the damaged shards of a checkpoint and asks the coordinator's workers to write them again from the copies of the state that they
+      hold (cluster.mirror_every); a file is put in place only if it has the SHA-256 of the manifest. Workers hold the last two copies, so this
+      helps while the run goes on near that step. Later, an older checkpoint, resumed, computes it again.
+      """,
+    arguments: [ArgumentDescription("CHECKPOINT", "A checkpoint's folder.")],
+    options: [
+      OptionDescription(
+        "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress, "The coordinator of the run.")
+    ],
+    examples: [
+      CommandExample("ress checkpoint repair checkpoints/demo/step-00000200", "While the run goes on."),
+      CommandExample(
+        "ress checkpoint repair checkpoints/demo/step-00000200 --coordinator tcp://10.0.0.1:7077",
+        "At a coordinator elsewhere."),
     ])
 }

@@ -1,0 +1,93 @@
+// `ress checkpoint verify`, `diff` and `repair`.
+
+import Checkpoint
+import Configuration
+import Daemon
+import Foundation
+import Glibc
+import RunFolder
+import Shell
+import Wire
+
+func checkpointVerify(_ arguments: Arguments) throws -> ExitCode {
+  let paths = arguments.words.flatMap { word -> [String] in
+    let steps = CheckpointFolder.steps(word)
+    return steps.isEmpty ? [word] : steps.map { CheckpointFolder.finished(word, step: $0) }
+  }
+  var damaged = 0
+  for path in paths {
+    let problems = CheckpointCheck.problems(path)
+    damaged += problems.isEmpty ? 0 : 1
+    if arguments.has("--json") {
+      Terminal.print(
+        JSONText.object([
+          ("path", .text(path)), ("whole", .flag(problems.isEmpty)), ("problems", JSONText.list(problems)),
+        ]))
+    } else {
+      Terminal.print("\(path): " + (problems.isEmpty ? "whole" : "damaged"))
+      for problem in problems { Terminal.print("  " + problem) }
+    }
+  }
+  return damaged == 0 ? .done : .failed
+}
+
+func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
+  let a = try CheckpointReader(arguments.words[0]), b = try CheckpointReader(arguments.words[1])
+  let (differences, tensors) = try CheckpointCheck.differences(a, b)
+  let keys = ConfigurationEncoder.differences(a.manifest.configuration, b.manifest.configuration)
+  let isJSON = arguments.has("--json")
+  if !isJSON {
+    Terminal.print("A: \(a.path), step \(a.manifest.step)\nB: \(b.path), step \(b.manifest.step)")
+    for (key, x, y) in keys { Terminal.print("  \(key): \(x) and \(y)") }
+  }
+  for difference in differences {
+    if isJSON {
+      Terminal.print(
+        JSONText.object([
+          ("tensor", .text(difference.tensor)), ("count", .whole(difference.count)),
+          ("differing", difference.differing.map { .whole($0) } ?? .raw("null")), ("largest", .real(difference.largest)),
+          ("place", .whole(difference.place)), ("problem", difference.problem.map { .text($0) } ?? .raw("null")),
+        ]))
+    } else {
+      let what =
+        difference.problem
+        ?? "\(difference.differing ?? 0) of \(difference.count) numbers differ, by up to \(difference.largest) (number \(difference.place))"
+      Terminal.print("  \(difference.tensor): \(what)")
+    }
+  }
+  if !isJSON {
+    Terminal.print(
+      differences.isEmpty ? "all \(tensors) tensors are equal to the bit" : "\(differences.count) of \(tensors) tensors differ")
+  }
+  return differences.isEmpty ? .done : .failed
+}
+
+func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
+  let word = arguments.words[0]
+  let path = word.hasPrefix("/") ? word : FileManager.default.currentDirectoryPath + "/" + word
+  let (manifest, damaged) = try CheckpointCheck.damagedFiles(path)
+  guard !damaged.isEmpty else {
+    Terminal.print("\(word) is whole; nothing is to be repaired")
+    return .done
+  }
+  // `model.h5` is written with the first shard.
+  let shards = Set(damaged.map { name in
+    name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
+  }).sorted()
+  let client = try CoordinatorClient(arguments.text("--coordinator") ?? CommandTable.standardAddress)
+  Terminal.print("damaged: " + damaged.joined(separator: ", "))
+  Terminal.print(
+    try client.change(
+      manifest.runIdentifier, .repair(step: manifest.step, generation: manifest.generation, shards: shards)))
+  // The workers say in their logs why one could not.
+  for _ in 0..<100 {
+    usleep(100_000)
+    if try CheckpointCheck.damagedFiles(path).1.isEmpty {
+      Terminal.print("\(word) is whole again")
+      return .done
+    }
+  }
+  let left = try CheckpointCheck.damagedFiles(path).1
+  Terminal.complain("\(left.joined(separator: ", ")) could not be written again within 10 s; the workers' logs say why")
+  return .failed
+}
