@@ -83,7 +83,9 @@ let system: [Target] = [
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),
   tests("Transport", ["Transport", "Wire", "Configuration"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
-  tests("Worker", ["Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
+  tests("RunStore", ["RunStore", "Wire"]),
+  tests("Daemon", ["Daemon", "Worker", "Transport", "Wire", "Configuration"]),
+  tests("Worker", ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",

@@ -16,6 +16,8 @@ static inline hid_t ress_h5_uint16_file(void) { return H5T_STD_U16LE; }
 static inline hid_t ress_h5_uint32(void) { return H5T_NATIVE_UINT32; }
 static inline hid_t ress_h5_uint32_file(void) { return H5T_STD_U32LE; }
 static inline hid_t ress_h5_dataset_create(void) { return H5P_DATASET_CREATE; }
+static inline hid_t ress_h5_group_create(void) { return H5P_GROUP_CREATE; }
+static inline hid_t ress_h5_file_create(void) { return H5P_FILE_CREATE; }
 static inline hid_t ress_h5_link_create(void) { return H5P_LINK_CREATE; }
 static inline hid_t ress_h5_file_access(void) { return H5P_FILE_ACCESS; }
 static inline unsigned ress_h5_truncate(void) { return H5F_ACC_TRUNC; }

@@ -187,12 +187,14 @@ extension Coordinator {
   mutating func grow(at now: Instant, _ actions: inout [Action]) {
     for run in runs where run.record.phase == .training && run.record.wish == nil {
       let count = run.record.roster.count
-      guard count < run.record.configuration.cluster.workers, run.since + Coordinator.growAfter < now else { continue }
+      guard count < run.record.configuration.cluster.workers, run.growsAtOnce || run.since + Coordinator.growAfter < now
+      else { continue }
       let fingerprint = run.record.roster[0].worker.fingerprint
       let free = candidates(run, at: now).filter { $0.run == nil && $0.description.fingerprint == fingerprint }
       guard !free.isEmpty, let index = index(of: run.id) else { continue }
       let names = free.prefix(run.record.configuration.cluster.workers - count).map(\.description.name)
-      runs[index].record.wish = .renew(reason: names.joined(separator: ", ") + " joins")
+      runs[index].growsAtOnce = false
+      runs[index].record.wish = .renew(reason: names.joined(separator: ", ") + (names.count == 1 ? " joins" : " join"))
     }
   }
 

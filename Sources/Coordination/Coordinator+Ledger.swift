@@ -37,6 +37,15 @@ extension Coordinator {
       let isWorking =
         worker.heartbeat.waiting == nil && worker.heartbeat.generation == run.record.generation!.number
         && run.record.generation!.halted[place] == nil && !(run.record.phase == .loading && run.record.generation!.ready.contains(place))
+      // A disk or a line that moves nothing for so long is gone.
+      if worker.heartbeat.waiting != nil, worker.heartbeat.waitingFor.isEmpty,
+        worker.heartbeat.waitingSeconds > 20 * run.patience.inSeconds
+      {
+        members[worker.peer]!.aside[id] = now + run.patience * 20
+        return missing(
+          id, place, "worker \(worker.description.spoken) waits for \(worker.heartbeat.waiting!) in vain", at: now,
+          &actions)
+      }
       if isWorking && isHeard && still > run.patience {
         members[worker.peer]!.aside[id] = now + run.patience * 20
         let waiting = workers.filter { $0.1.heartbeat.waitingFor.contains(place) }.map(\.1.description.name)
@@ -52,9 +61,13 @@ extension Coordinator {
       }
     }
     // All wait for each other: a message was lost, which should not happen, and must not hang.
-    let waiting = workers.map(\.1.heartbeat)
-    if run.record.phase == .training, workers.count == run.record.roster.count,
-      waiting.allSatisfy({ $0.waiting != nil && $0.waitingSeconds > run.patience.inSeconds })
+    let generation = run.record.generation!
+    let unready = workers.filter { place, _ in run.record.phase == .training || !generation.ready.contains(place) }
+    let waitAll = unready.allSatisfy { _, worker in
+      !worker.heartbeat.waitingFor.isEmpty && worker.heartbeat.waitingSeconds > run.patience.inSeconds
+    }
+    if run.record.phase == .training || run.record.phase == .loading, workers.count == run.record.roster.count,
+      !unready.isEmpty, waitAll
     {
       recover(id, "every worker waits for another", at: now, &actions)
     }

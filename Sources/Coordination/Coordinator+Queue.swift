@@ -108,6 +108,7 @@ extension Coordinator {
       let minimum = min(workers, record.configuration.cluster.minimumWorkers)
       runs[index].record.submission.configuration.cluster.minimumWorkers = minimum
       accept("run \(record.name) will have \(workers) workers as soon as they are here")
+      runs[index].growsAtOnce = true
       tell(run.id, .said("scaled to \(workers) workers on request"), &actions)
       if record.phase.hasWorkers && record.roster.count > workers && record.wish == nil {
         runs[index].record.wish = .renew(reason: "scaled to \(workers) workers")

@@ -104,6 +104,8 @@ package struct Coordinator: Sendable {
     var busy: [Double] = []
     /// Since when one worker has been much slower than the others, by place.
     var slowSince: [Int: Instant] = [:]
+    /// Somebody asked for more workers: it need not wait for others that may come too.
+    var growsAtOnce = false
     /// How long the last change of generation took.
     var changeSeconds = 1.0
 

@@ -60,9 +60,12 @@ package final class HDF5File {
     Turn.begin()
     defer { Turn.end() }
     ress_h5_quiet()
+    // Nothing notes the time, so that equal contents make equal bytes.
     guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
       H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
-      let file = Handle(H5Fcreate(path, ress_h5_truncate(), 0, access.id), H5Fclose)
+      let creation = Handle(H5Pcreate(ress_h5_file_create()), H5Pclose),
+      H5Pset_obj_track_times(creation.id, false) >= 0,
+      let file = Handle(H5Fcreate(path, ress_h5_truncate(), creation.id, access.id), H5Fclose)
     else { throw .cannotCreate(path: path, reason: HDF5Error.lastReason("HDF5 refused")) }
     return HDF5File(path: path, file: file)
   }
@@ -100,20 +103,16 @@ package final class HDF5File {
     return true
   }
 
-  /// A property list that creates the groups above a name.
-  private func creatingParents(_ name: String) throws(HDF5Error) -> Handle {
-    guard let list = Handle(H5Pcreate(ress_h5_link_create()), H5Pclose),
-      H5Pset_create_intermediate_group(list.id, 1) >= 0
-    else { throw fail(name, "no property list") }
-    return list
-  }
-
-  package func createGroup(_ name: String) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
-    let parents = try creatingParents(name)
-    guard let _ = Handle(H5Gcreate2(file.id, name, parents.id, 0, 0), H5Gclose) else {
-      throw fail(name, "no such group")
+  /// Makes the groups above a name that are not there. HDF5 would make them itself, and note the time.
+  private func createParents(_ name: String) throws(HDF5Error) {
+    var path = ""
+    for part in name.split(separator: "/").dropLast() {
+      path += "/" + part
+      if H5Lexists(file.id, path, 0) > 0 { continue }
+      guard let properties = Handle(H5Pcreate(ress_h5_group_create()), H5Pclose),
+        H5Pset_obj_track_times(properties.id, false) >= 0,
+        let _ = Handle(H5Gcreate2(file.id, path, 0, properties.id, 0), H5Gclose)
+      else { throw fail(path, "the group cannot be created") }
     }
   }
 
@@ -137,13 +136,13 @@ package final class HDF5File {
   private func create(_ name: String, _ shape: [Int], _ crc32c: UInt32) throws(HDF5Error) -> Handle {
     Turn.begin()
     defer { Turn.end() }
-    let parents = try creatingParents(name)
+    try createParents(name)
     var sum = crc32c
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
       H5Pset_obj_track_times(properties.id, false) >= 0,
       let space = Handle(H5Screate_simple(Int32(shape.count), shape.map { hsize_t($0) }, nil), H5Sclose),
       let dataset = Handle(
-        H5Dcreate2(file.id, name, ress_h5_float32_file(), space.id, parents.id, properties.id, 0), H5Dclose),
+        H5Dcreate2(file.id, name, ress_h5_float32_file(), space.id, 0, properties.id, 0), H5Dclose),
       let scalar = Handle(H5Screate(H5S_SCALAR), H5Sclose),
       let attribute = Handle(
         H5Acreate2(dataset.id, HDF5File.sumName, ress_h5_uint32_file(), scalar.id, 0, 0), H5Aclose),
@@ -211,8 +210,8 @@ package final class HDF5File {
   package func link(_ name: String, to object: String, in other: String) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
-    let parents = try creatingParents(name)
-    guard H5Lcreate_external(other, object, file.id, name, parents.id, 0) >= 0 else {
+    try createParents(name)
+    guard H5Lcreate_external(other, object, file.id, name, 0, 0) >= 0 else {
       throw fail(name, "the link cannot be written")
     }
   }
@@ -275,11 +274,11 @@ package final class HDF5File {
       case .bits32: ress_h5_uint32_file()
       case .bits64: ress_h5_uint64_file()
       }
-    let parents = try creatingParents(name)
+    try createParents(name)
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
       H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0,
       let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
-      let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, parents.id, properties.id, 0), H5Dclose)
+      let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), H5Dclose)
     else { throw fail(name, "the list cannot be created") }
     return HDF5List(file: self, name: name, dataset: dataset, count: 0)
   }

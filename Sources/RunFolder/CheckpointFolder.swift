@@ -147,14 +147,14 @@ package enum CheckpointFolder {
     guard let manifest = try? decoder.decode(CheckpointManifest.self, from: data) else {
       throw .damaged(path: place, problem: "fields are missing or of another type")
     }
+    // A manifest names files in its own folder; anything else would reach out of it.
+    for file in manifest.files where file.name.contains("/") || file.name.hasPrefix(".") || file.name.isEmpty {
+      throw .damaged(path: place, problem: "it names a file '\(file.name)'")
+    }
     // A flipped bit in a loss or a learning rate is still a manifest, but not the one that was written.
     let expected = sums(manifest, SHA256.of(Array(data)))
     guard FileManager.default.contents(atPath: path + "/" + sumsName) == Data(expected.utf8) else {
       throw .damaged(path: path, problem: "\(sumsName) is missing or does not fit \(manifestName)")
-    }
-    // A manifest names files in its own folder; anything else would reach out of it.
-    for file in manifest.files where file.name.contains("/") || file.name.hasPrefix(".") || file.name.isEmpty {
-      throw .damaged(path: place, problem: "it names a file '\(file.name)'")
     }
     return manifest
   }

@@ -92,7 +92,7 @@ package struct RunView: Sendable {
       pace.begin(step: step, at: seconds)
     case .stepped(let record):
       step = record.step
-      pace.note(step: step, tokens: record.tokens, at: seconds)
+      pace.note(step: step, tokens: record.tokens, took: record.seconds, at: seconds)
       // The cross-entropy alone, which compares with the validation loss.
       smoothed.add(record.task)
       chart.add(training: record.task, step: step)
@@ -180,9 +180,17 @@ struct Pace: Sendable {
   private static let windowCount = 256
   private var marks: [(step: Int, seconds: Double, tokens: Int)] = []
 
-  mutating func begin(step: Int, at seconds: Double) { marks = [(step, seconds, 0)] }
+  /// Of the clock of `seconds`; a story told later comes faster than it happened, and then the steps' own times count.
+  private var lag = 0.0
 
-  mutating func note(step: Int, tokens: Int, at seconds: Double) {
+  mutating func begin(step: Int, at seconds: Double) {
+    marks = [(step, seconds, 0)]
+    lag = 0
+  }
+
+  mutating func note(step: Int, tokens: Int, took: Double, at clock: Double) {
+    if let last = marks.last { lag = max(lag, last.seconds + took - clock) }
+    let seconds = clock + lag
     marks.append((step, seconds, tokens))
     // Two marks at least stay, so that a run of slow steps has a pace too.
     while marks.count > 2, seconds - marks[1].seconds > Self.windowSeconds || marks.count > Self.windowCount {

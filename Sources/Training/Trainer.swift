@@ -19,8 +19,6 @@ package struct StepResult: Equatable, Sendable {
   package var tokens: Int
   /// What all workers agreed on: to stop behind this step, or to go on.
   package var halt = HaltWish.none
-  /// Seconds that each worker computed.
-  package var busy: [Double] = []
 }
 
 package enum TrainingError: Error, Equatable, CustomStringConvertible {
@@ -68,7 +66,8 @@ package final class Trainer {
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var report: UnitReport
   private var loads: [Int]
-  private var busy: [Double] = []
+  /// Seconds that each worker computed in the last step; no two runs share them, so they are no part of its result.
+  package private(set) var busy: [Double] = []
   private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
   private var note = StepNote()
@@ -192,7 +191,7 @@ package final class Trainer {
     for worker in notes.indices { busy[worker] = notes[worker].busy }
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
-      tokens: tokenCount, halt: notes.reduce(.none) { max($0, $1.halt) }, busy: busy)
+      tokens: tokenCount, halt: notes.reduce(.none) { max($0, $1.halt) })
   }
 
   // MARK: audits

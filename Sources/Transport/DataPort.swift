@@ -22,9 +22,9 @@ package final class DataPort {
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
     let mine = DataPort.incarnation(assignment, assignment.index)
-    for (index, entry) in assignment.roster.enumerated() where index != assignment.index {
+    for (index, peer) in assignment.peers.enumerated() where index != assignment.index {
       let dealer = try Socket(.dealer, context)
-      try dealer.connect(entry.worker.dataAddress)
+      try dealer.connect(peer.dataAddress)
       dealers[index] = dealer
       let theirs = DataPort.incarnation(assignment, index)
       links[index] = ReliableLink(incarnation: mine, peer: theirs)

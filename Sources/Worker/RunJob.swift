@@ -188,7 +188,7 @@ package final class RunJob {
         StepRecord(
           step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
           routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-          tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: result.busy, stall: stall)),
+          tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall)),
       generation: assignment.generation)
     stall = 0
   }

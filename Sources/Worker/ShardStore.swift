@@ -19,6 +19,9 @@ package final class ShardStore: @unchecked Sendable {
     var isMirror = false
   }
 
+  /// Values of one piece of a copy on its way to a mirror.
+  package static let mirrorPieceSize = MirrorSender.pieceSize
+
   private let condition = NSCondition()
   private var copies: [HeldShard: Copy] = [:]
   private var live: (key: HeldShard, shard: Shard)?

@@ -23,7 +23,7 @@ import Testing
   }
 
   private func save(shards: Int, step: Int = 4) throws -> String {
-    let writer = try CheckpointWriter(folder: folder, step: step, shardCount: shards)
+    let writer = try CheckpointWriter(folder: folder, step: step, generation: 0, shardCount: shards)
     var files: [CheckpointManifest.File] = []
     for shard in 0..<shards {
       let mine = Self.tensors.indices.filter { $0 % shards == shard }
@@ -99,8 +99,67 @@ import Testing
 
   @Test func `a place where no file can be written is named, and the checkpoint before it stays`() throws {
     let path = try save(shards: 1)
-    try "in the way".write(toFile: CheckpointFolder.unfinished(folder, step: 5), atomically: false, encoding: .utf8)
-    #expect(message { _ = try CheckpointWriter(folder: folder, step: 5, shardCount: 1) }.contains("step-00000005.tmp"))
+    try "in the way".write(toFile: CheckpointFolder.unfinished(folder, step: 5, generation: 0), atomically: false, encoding: .utf8)
+    #expect(message { _ = try CheckpointWriter(folder: folder, step: 5, generation: 0, shardCount: 1) }.contains("step-00000005.g0.tmp"))
+    try expectWhole(path)
+  }
+
+  @Test func `equal tensors make equal files, whenever they are written`() throws {
+    let first = try CheckpointFolder.readManifest(try save(shards: 3)).files
+    Thread.sleep(forTimeInterval: 1.1)
+    let second = try CheckpointFolder.readManifest(try save(shards: 3)).files
+    #expect(first == second)
+  }
+
+  @Test func `a damaged shard is put back by a file that came out the same, and by no other`() throws {
+    let path = try save(shards: 2)
+    let place = path + "/shard-0001-of-0002.h5", good = folder + "/good.h5", bad = folder + "/bad.h5"
+    try FileManager.default.copyItem(atPath: place, toPath: good)
+    try Data([1, 2, 3]).write(to: URL(filePath: bad))
+    try Data([9]).write(to: URL(filePath: place))
+    #expect(message { try CheckpointFolder.replace(file: "shard-0001-of-0002.h5", in: path, by: bad) }.contains("bad.h5"))
+    #expect(CheckpointCheck.problems(path).contains { $0.contains("shard-0001-of-0002.h5 is damaged") })
+    try CheckpointFolder.replace(file: "shard-0001-of-0002.h5", in: path, by: good)
+    #expect(try CheckpointFolder.verify(path).step == 4)
+    try expectWhole(path)
+  }
+
+  @Test func `a checkpoint whose files were not hashed again still refuses damaged numbers`() throws {
+    let path = try save(shards: 1)
+    let place = path + "/shard-0000-of-0001.h5"
+    var bytes = FileManager.default.contents(atPath: place)!
+    // The bytes of one number of the first tensor.
+    let number = withUnsafeBytes(of: values(0)[5]) { Data($0) }
+    let found = try #require(bytes.range(of: number))
+    bytes[found.lowerBound] ^= 4
+    try bytes.write(to: URL(filePath: place))
+    let reader = try CheckpointReader(path, verified: true)
+    var read = [Float](repeating: 0, count: 21)
+    let said = message { try reader.read("model/embed/weight", shape: [7, 3], into: &read) }
+    #expect(said.contains("model/embed/weight") && said.contains("CRC-32C"), "\(said)")
+  }
+
+  @Test func `ten thousand checkpoints with a flipped bit or a cut tail, anywhere: none loads`() throws {
+    let path = try save(shards: 2)
+    let names = ["model.h5", "shard-0000-of-0002.h5", "shard-0001-of-0002.h5", "manifest.json", "SHA256SUMS"]
+    let whole = names.map { FileManager.default.contents(atPath: path + "/" + $0)! }
+    var state: UInt64 = 42
+    func draw(_ limit: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int((state >> 33) % UInt64(limit))
+    }
+    var loaded: [String] = []
+    for round in 0..<10_000 {
+      let place = draw(names.count)
+      var bytes = whole[place]
+      let offset = draw(bytes.count)
+      let isCut = draw(4) == 0
+      if isCut { bytes = bytes.prefix(offset) } else { bytes[offset] ^= UInt8(1 << draw(8)) }
+      try bytes.write(to: URL(filePath: path + "/" + names[place]))
+      if (try? CheckpointReader(path)) != nil { loaded.append("round \(round): \(names[place]) at \(offset), cut: \(isCut)") }
+      try whole[place].write(to: URL(filePath: path + "/" + names[place]))
+    }
+    #expect(loaded == [])
     try expectWhole(path)
   }
 

@@ -46,7 +46,7 @@ import Testing
     let values: [Float] = (0..<24).map { Float($0) }
     do {
       let file = try HDF5File.create(path)
-      try file.write("a/b", shape: [2, 3, 4], values)
+      try file.write("a/b", shape: [2, 3, 4], values, crc32c: 7)
       #expect(file.contains("a/b") && file.contains("a") && !file.contains("a/c") && !file.contains("x/y"))
     }
     let file = try HDF5File.open(path)

@@ -12,37 +12,102 @@ struct Cluster {
   var sent: [PeerID: [Reply]] = [:]
   var log: [String] = []
   var commits: [(RunID, CheckpointManifest, String)] = []
-  var preparations: [(RunID, Submission)] = []
+  var preparations: [(RunID, Submission, again: Bool)] = []
   var records: [RunEvent] = []
+  var proofs: [(String, StepMark)] = []
+  /// What the store holds.
+  var stored: [RunID: [UInt8]] = [:]
+  var counters: [UInt8]?
+  var events: [RunID: [RunEvent]] = [:]
+  /// Reports of each worker in its generation.
+  private var reported: [PeerID: (generation: UInt32, count: Int)] = [:]
+  /// What workers say they hold.
+  var held: [PeerID: [HeldShard]] = [:]
 
   static let client = PeerID("client")
 
-  mutating func step(_ event: Event) {
-    for action in coordinator.step(event, at: now) {
+  mutating func step(_ event: Event) { run(coordinator.step(event, at: now)) }
+
+  private mutating func run(_ actions: [Action]) {
+    for action in actions {
       switch action {
+      case .store(let changes): for change in changes { keep(change) }
       case .send(let peer, let reply): sent[peer, default: []].append(reply)
+      case .sendEvents(let peer, let id, let after, let count, let ended):
+        let page = Array((events[id] ?? []).dropFirst(after))
+        sent[peer, default: []].append(
+          .events(run: id, first: after + 1, page, isEnd: ended && after + page.count >= count))
       case .log(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
-      case .prepareRun(let run, let submission): preparations.append((run, submission))
+      case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
+      case .prepareRun(let run, let submission, let again): preparations.append((run, submission, again))
       case .record(_, let event, _): records.append(event)
       }
     }
   }
 
+  private mutating func keep(_ change: StoreChange) {
+    switch change {
+    case .run(let id, let record): stored[id] = record
+    case .forget(let id): (stored[id], events[id]) = (nil, nil)
+    case .event(let id, let number, let bytes):
+      precondition(number == (events[id]?.count ?? 0) + 1, "event \(number) after \(events[id]?.count ?? 0)")
+      events[id, default: []].append(try! RecordCodec.decode(RunEvent.self, from: bytes))
+    case .value(_, let value): counters = value
+    }
+  }
+
+  /// kill -9 and a new process: all that it knows is in the store.
+  mutating func restartCoordinator() {
+    coordinator = Coordinator(seed: 2, patience: .seconds(10), program: "ress test")
+    let records = stored.sorted { $0.key < $1.key }.map(\.value)
+    run(try! coordinator.restore(records: records, counters: counters, at: now))
+  }
+
   mutating func say(_ request: Request, from peer: PeerID) { step(.received(peer, request)) }
 
+  /// The next report of a worker in its generation.
+  mutating func report(_ report: Report, from peer: PeerID) {
+    guard let generation = assignment(peer)?.generation else { return }
+    let count = reported[peer].map { $0.generation == generation ? $0.count : 0 } ?? 0
+    reported[peer] = (generation, count + 1)
+    say(.report(generation: generation, number: count + 1, report), from: peer)
+  }
+
+  /// A heartbeat of a worker that does what it was told.
+  func heartbeat(_ peer: PeerID) -> Heartbeat {
+    var heartbeat = Heartbeat()
+    for reply in sent[peer] ?? [] {
+      switch reply {
+      case .assigned(let assignment): heartbeat = Heartbeat(generation: assignment.generation)
+      case .begin: heartbeat.hasBegun = true
+      case .stop(let generation, _) where generation == heartbeat.generation: heartbeat = Heartbeat()
+      default: break
+      }
+    }
+    heartbeat.held = held[peer] ?? []
+    return heartbeat
+  }
+
+  /// Time goes by; who is alive works on.
   mutating func wait(_ duration: Duration, alive: [PeerID] = []) {
     let end = now + duration
+    var beat = 0
     while now < end {
       now = now + .milliseconds(250)
-      for peer in alive { say(.heartbeat(Heartbeat()), from: peer) }
+      beat += 1
+      for peer in alive {
+        var heartbeat = heartbeat(peer)
+        heartbeat.progress = beat
+        say(.heartbeat(heartbeat), from: peer)
+      }
       step(.tick)
     }
   }
 
   mutating func join(_ name: String, fingerprint: String = "F") -> PeerID {
     let peer = PeerID("peer-" + name)
-    say(.hello(Cluster.worker(name, fingerprint: fingerprint)), from: peer)
+    say(.hello(Cluster.worker(name, fingerprint: fingerprint), Heartbeat()), from: peer)
     return peer
   }
 
@@ -52,10 +117,11 @@ struct Cluster {
       fingerprint: fingerprint, program: "ress test")
   }
 
-  static func submission(_ run: String = "run", workers: Int = 2, steps: Int = 10) -> Submission {
+  static func submission(_ run: String = "run", workers: Int = 2, minimum: Int? = nil, steps: Int = 10) -> Submission {
     var configuration = RunConfiguration()
     configuration.run = run
     configuration.cluster.workers = workers
+    configuration.cluster.minimumWorkers = minimum ?? workers
     configuration.training.steps = steps
     configuration.data.path = "text.h5"
     return Submission(configuration: configuration, resume: .no)
@@ -67,24 +133,27 @@ struct Cluster {
     let before = preparations.count
     say(.submit(submission), from: Cluster.client)
     guard
-      case .submitted(let run, let name)? = sent[Cluster.client]?.last(where: {
+      case .submitted(let run, let name, _)? = sent[Cluster.client]?.last(where: {
         if case .submitted = $0 { true } else { false }
       })
     else { return nil }
-    say(.follow(run: run.description), from: Cluster.client)
     if preparations.count > before { prepare(run, name, firstStep: firstStep) }
     return run
   }
 
   mutating func prepare(_ run: RunID, _ name: String, firstStep: Int = 0) {
-    step(.prepared(run, .ready(folder: "/runs/" + name, checkpoint: nil, firstStep: firstStep, notes: [])))
+    step(
+      .prepared(
+        run,
+        .ready(
+          folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: [])))
   }
 
-  /// Two workers, a submitted run, everyone ready.
+  /// Workers, a submitted run, everyone ready.
   mutating func startRun(_ submission: Submission = submission()) -> (run: RunID, workers: [PeerID]) {
     let workers = (0..<submission.configuration.cluster.workers).map { join("w\($0)") }
     let run = submit(submission)!
-    for worker in workers { say(.ready(generation: assignment(worker)!.generation), from: worker) }
+    for worker in workers { report(.ready, from: worker) }
     return (run, workers)
   }
 
@@ -96,23 +165,32 @@ struct Cluster {
     (sent[peer] ?? []).compactMap { if case .stop(_, let reason) = $0 { reason } else { nil } }
   }
 
+  func halts(_ peer: PeerID) -> [Bool] {
+    (sent[peer] ?? []).compactMap { if case .halt(_, let saving, _) = $0 { saving } else { nil } }
+  }
+
   func begins(_ peer: PeerID) -> Int { (sent[peer] ?? []).count { if case .begin = $0 { true } else { false } } }
 
-  /// What the client was told of the run's states.
-  var story: [(RunState, String)] {
-    (sent[Cluster.client] ?? []).compactMap { reply in
-      if case .event(.state(let state, let reason)) = reply { (state, reason) } else { nil }
-    }
+  /// The states of the newest run, with their reasons.
+  var story: [(RunState, String)] { story(of: preparations.last?.0 ?? events.keys.first!) }
+
+  func story(of run: RunID) -> [(RunState, String)] {
+    (events[run] ?? []).compactMap { if case .state(let state, let reason) = $0 { (state, reason) } else { nil } }
+  }
+
+  func said(_ run: RunID) -> [String] {
+    (events[run] ?? []).compactMap { if case .said(let sentence) = $0 { sentence } else { nil } }
   }
 
   var refusals: [String] {
-    (sent[Cluster.client] ?? []).compactMap { if case .refused(let reason) = $0 { reason } else { nil } }
+    (sent[Cluster.client] ?? []).compactMap { reply in
+      if case .refused(let reason) = reply { reason } else { nil }
+    }
   }
 }
 
 func record(_ step: Int, loss: Double = 2) -> StepRecord {
   StepRecord(
     step: step, loss: loss, task: loss, smooth: 0, balance: 1, routerZ: 1, gradientNorm: 1, learningRate: 1e-3,
-    tokens: 10,
-    seconds: 0.1, loads: [])
+    tokens: 10, seconds: 0.1, loads: [])
 }

@@ -10,7 +10,8 @@ import Wire
 
   init() {
     session = WorkerSession(
-      Cluster.worker("w"), endpoint: "ipc:///c", joinWithin: .seconds(5), at: Instant(nanoseconds: 0))
+      Cluster.worker("w"), endpoint: "ipc:///c", joinWithin: .seconds(5), returnWithin: .seconds(30),
+      at: Instant(nanoseconds: 0))
   }
 
   private mutating func run(_ duration: Duration, hears reply: Reply? = nil) -> [WorkerSession.Effect] {
@@ -26,15 +27,22 @@ import Wire
 
   private func assignment(_ generation: UInt32) -> Assignment {
     Assignment(
-      run: RunID(1), generation: generation, configuration: .init(), roster: [], index: 0, threads: 1, checkpoint: nil,
+      run: RunID(1), generation: generation, configuration: .init(), roster: [], index: 0, threads: 1, start: .fresh,
       firstStep: 0, folder: "/f")
   }
 
+  private func welcome(keep: UInt32 = 0, noted: Int = 0) -> Reply {
+    .welcome(worker: WorkerID(1), patienceSeconds: 2, keep: keep, noted: noted)
+  }
+
+  private let hello = WorkerSession.Effect.send(.hello(Cluster.worker("w"), Heartbeat()))
+
   @Test mutating func `it says hello every second until it is welcomed, then sends heartbeats`() {
-    let hellos = run(.milliseconds(2500)).count { $0 == .send(.hello(Cluster.worker("w"))) }
+    let hello = self.hello
+    let hellos = run(.milliseconds(2500)).count { $0 == hello }
     #expect(hellos == 3)
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 8), at: now)
-    let beats = run(.seconds(2), hears: .alive)
+    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 8, keep: 0, noted: 0), at: now)
+    let beats = run(.seconds(2), hears: .alive(generation: 0, noted: 0))
     #expect(beats.allSatisfy { $0 == .send(.heartbeat(Heartbeat())) } && (7...9).contains(beats.count))
   }
 
@@ -47,43 +55,114 @@ import Wire
     #expect(run(.seconds(2)).isEmpty)
   }
 
-  @Test mutating func `a coordinator's silence past its patience stops the generation and ends the worker`() {
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 2), at: now)
+  @Test mutating func `a coordinator's silence does not stop the generation, and ends the worker only much later`() {
+    _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
-    let effects = run(.seconds(3))
-    guard case .stop(4, _)? = effects.dropLast().last, case .exit(let reason)? = effects.last else {
-      Issue.record("\(effects.suffix(2))")
+    let effects = run(.seconds(20))
+    #expect(!effects.contains { if case .stop = $0 { true } else { false } })
+    #expect(effects.contains { if case .log(let line) = $0 { line.contains("working on") } else { false } })
+    let last = run(.seconds(20))
+    guard case .stop(4, _)? = last.dropLast().last, case .exit(let reason)? = last.last else {
+      Issue.record("\(last.suffix(2))")
       return
     }
-    #expect(reason.hasPrefix("nothing was heard of the coordinator at ipc:///c for 2."))
+    #expect(reason.hasPrefix("nothing was heard of the coordinator at ipc:///c for 3"))
   }
 
-  @Test mutating func `a restarted coordinator ends the generation, and the worker joins again`() {
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 2), at: now)
+  @Test mutating func `reports are said again to a new coordinator from the first that was not noted`() {
+    _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
-    let effects = session.coordinatorRestarted(at: now)
-    #expect(effects.first == .stop(generation: 4, reason: "the coordinator was restarted"))
-    #expect(run(.milliseconds(100)).contains(.send(.hello(Cluster.worker("w")))))
+    for step in 1...3 { _ = session.report(.stepDone(record(step)), generation: 4) }
+    _ = session.receive(.alive(generation: 4, noted: 1), at: now)
+    #expect(session.coordinatorRestarted(at: now) == [.log("the coordinator was restarted")])
+    #expect(session.report(.finished, generation: 4).isEmpty, "nobody knows yet who listens")
+    let effects = session.receive(welcome(keep: 4, noted: 2), at: now)
+    #expect(
+      effects.dropFirst() == [
+        .send(.report(generation: 4, number: 3, .stepDone(record(3)))), .send(.report(generation: 4, number: 4, .finished)),
+      ])
   }
 
-  @Test mutating func `stops and begins of other generations are dropped`() {
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 2), at: now)
+  @Test mutating func `a coordinator that does not keep the generation ends it`() {
+    _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
+    _ = session.receive(.refused(reason: Coordinator.unknownWorker), at: now)
+    let hello = self.hello
+    #expect(run(.milliseconds(100)).contains(hello))
+    let effects = session.receive(welcome(), at: now)
+    #expect(effects.last == .stop(generation: 4, reason: "the coordinator has given this generation up"))
+  }
+
+  @Test mutating func `stops, begins, halts and assignments of other generations are dropped, and all are heard once`() {
+    _ = session.receive(welcome(), at: now)
+    _ = session.receive(.assigned(assignment(4)), at: now)
+    #expect(session.receive(.assigned(assignment(4)), at: now).isEmpty)
+    #expect(session.receive(.assigned(assignment(3)), at: now).isEmpty)
     #expect(session.receive(.stop(generation: 3, reason: "old"), at: now).isEmpty)
     #expect(session.receive(.begin(generation: 3), at: now).isEmpty)
     #expect(session.receive(.begin(generation: 4), at: now) == [.begin(generation: 4)])
+    #expect(session.receive(.begin(generation: 4), at: now).isEmpty)
+    #expect(session.receive(.halt(generation: 3, saving: true, reason: ""), at: now).isEmpty)
     #expect(session.receive(.stop(generation: 4, reason: "done"), at: now) == [.stop(generation: 4, reason: "done")])
     #expect(session.receive(.stop(generation: 4, reason: "again"), at: now).isEmpty)
+    #expect(session.report(.finished, generation: 4).isEmpty)
   }
 
-  @Test mutating func `a worker that was given up says hello again`() {
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 2), at: now)
+  @Test mutating func `a worker that is refused for good ends with the reason, and its generation before it`() {
+    _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
-    let effects = session.receive(.refused(reason: Coordinator.unknownWorker), at: now)
-    guard case .stop(4, _)? = effects.first else {
-      Issue.record("\(effects)")
+    let reason = "the coordinator refused: no"
+    #expect(
+      session.receive(.refused(reason: "no"), at: now) == [.stop(generation: 4, reason: reason), .exit(reason: reason)])
+    #expect(session.receive(.refused(reason: "no"), at: now).isEmpty)
+    #expect(session.receive(.refused(reason: Coordinator.unknownWorker), at: now).isEmpty)
+    #expect(session.tick(Heartbeat(), at: now + .seconds(9)).isEmpty)
+  }
+
+  @Test mutating func `a coordinator of another version ends the worker, a damaged packet does not`() {
+    #expect(
+      session.unreadable(.damagedPacket("a link header's CRC-32C")) == [
+        .log("a packet was dropped: a link header's CRC-32C")
+      ])
+    guard case .exit(let reason)? = session.unreadable(.wrongVersion(theirs: 2, ours: 1)).last else {
+      Issue.record("it goes on")
       return
     }
-    #expect(run(.milliseconds(100)).contains(.send(.hello(Cluster.worker("w")))))
+    #expect(reason.hasPrefix("the coordinator at ipc:///c sent what cannot be read") && reason.contains("version 2"))
+  }
+
+  @Test func `of two processes with one name the newer stays, and the older one ends instead of taking it back`() {
+    var coordinator = Coordinator(seed: 1, patience: .seconds(10), program: "ress test")
+    let peers = [PeerID("older"), PeerID("newer")]
+    var now = Instant(nanoseconds: 0)
+    var sessions: [PeerID: WorkerSession] = [:]
+    var hellos = 0
+    var exits: [PeerID: String] = [:]
+    for turn in 0..<600 {
+      if turn % 50 == 0, turn / 50 < 2 {
+        sessions[peers[turn / 50]] = WorkerSession(
+          Cluster.worker("w0"), endpoint: "ipc:///c", joinWithin: .seconds(30), at: now)
+      }
+      now = now + .milliseconds(20)
+      for peer in peers where sessions[peer] != nil {
+        var effects = sessions[peer]!.tick(Heartbeat(), at: now)
+        while !effects.isEmpty {
+          let effect = effects.removeFirst()
+          if case .exit(let reason) = effect { exits[peer] = reason }
+          guard case .send(let request) = effect else { continue }
+          if case .hello = request { hellos += 1 }
+          for case .send(let to, let reply) in coordinator.step(.received(peer, request), at: now) {
+            for effect in sessions[to]!.receive(reply, at: now) {
+              if case .exit(let reason) = effect { exits[to] = reason } else { effects.append(effect) }
+            }
+          }
+        }
+      }
+    }
+    #expect(hellos == 2)
+    #expect(
+      exits == [
+        peers[0]: "the coordinator refused: another process took its name: w0 (host-w0, process 102)"
+      ])
   }
 }

@@ -98,66 +98,6 @@ import Testing
     try expectSameEnd("early")
   }
 
-  @Test func `a worker that dies stops the run with a line that names it, and the run goes on with another one`() throws
-  {
-    let address = "ipc://\(place.path)/c"
-    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "2"])
-    let staying = try place.start(["worker", "--coordinator", address, "--name", "staying", "--threads", "1"])
-    let dying = try place.start(["worker", "--coordinator", address, "--name", "dying", "--threads", "1"])
-    let words = ["train", "run.yaml", "--coordinator", address, "--set", "run=hurt", "--set", "cluster.workers=2"]
-    let training = try place.start(words + ["--set", "checkpoint.every=3"])
-    #expect(waitUntil(60) { place.curve("hurt").count > 8 }, "\(training.output)\(coordinator.output)")
-    dying.killAll()
-    #expect(training.exitCode(within: 30) == 1, "\(training.output)")
-    let output = training.output
-    #expect(output.contains("dying") && output.contains("process \(dying.process.processIdentifier)"), "\(output)")
-    #expect(output.contains("is lost at step"), "\(output)")
-    #expect(staying.process.isRunning && coordinator.process.isRunning)
-
-    let replacing = try place.start(["worker", "--coordinator", address, "--name", "replacing", "--threads", "1"])
-    let again = try place.run([
-      "train", "run.yaml", "--coordinator", address, "--set", "run=hurt", "--set", "cluster.workers=2", "--resume",
-    ])
-    #expect(again.code == 0, "\(again.output)\(again.errors)\(coordinator.output)")
-    #expect(replacing.process.isRunning)
-    try expectSameEnd("hurt")
-  }
-
-  @Test func `a worker that is stopped counts as lost after the patience, and is named`() throws {
-    let address = "ipc://\(place.path)/c"
-    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "1.5"])
-    let workers = try (1...2).map {
-      try place.start(["worker", "--coordinator", address, "--name", "w\($0)", "--threads", "1"])
-    }
-    let training = try place.start([
-      "train", "run.yaml", "--coordinator", address, "--set", "run=frozen", "--set", "cluster.workers=2", "--set",
-      "training.steps=100000",
-    ])
-    #expect(waitUntil(60) { place.curve("frozen").count > 3 }, "\(training.output)\(coordinator.output)")
-    kill(workers[1].process.processIdentifier, SIGSTOP)
-    #expect(training.exitCode(within: 30) == 1)
-    #expect(training.output.contains("w2") && training.output.contains("nothing was heard"), "\(training.output)")
-    kill(workers[1].process.processIdentifier, SIGCONT)
-    // It hears that it was given up, and joins again.
-    #expect(
-      waitUntil(20) { coordinator.output.components(separatedBy: "worker w2").count > 3 }, "\(coordinator.output)")
-  }
-
-  @Test func `workers whose coordinator dies end by themselves, and so does whoever follows the run`() throws {
-    let address = "ipc://\(place.path)/c"
-    let coordinator = try place.start(["coordinator", "--listen", address, "--patience", "1"])
-    let worker = try place.start(["worker", "--coordinator", address, "--name", "w", "--threads", "1"])
-    let training = try place.start([
-      "train", "run.yaml", "--coordinator", address, "--set", "run=orphan", "--set", "training.steps=100000",
-    ])
-    #expect(waitUntil(60) { place.curve("orphan").count > 3 }, "\(training.output)\(coordinator.output)")
-    coordinator.killAll()
-    #expect(worker.exitCode(within: 30) == 1)
-    #expect(worker.output.contains("nothing was heard of the coordinator"), "\(worker.output)")
-    #expect(training.exitCode(within: 30) == 1)
-    #expect(training.output.contains("has not answered"), "\(training.output)")
-  }
-
   @Test func `a damaged checkpoint is refused by name, passed over for an older one, and nothing saved is touched`()
     throws
   {

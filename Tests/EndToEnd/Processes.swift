@@ -13,12 +13,13 @@ final class Running {
   let outputPath: String
 
   /// The program lies beside the test bundle.
-  init(_ words: [String], folder: String) throws {
+  init(_ words: [String], folder: String, environment: [String: String] = [:]) throws {
     let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     outputPath = folder + "/output-" + UUID().uuidString
     _ = FileManager.default.createFile(atPath: outputPath, contents: nil)
     process.executableURL = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
     process.arguments = words
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.currentDirectoryURL = URL(filePath: folder)
     process.standardInput = FileHandle.nullDevice
     let output = FileHandle(forWritingAtPath: outputPath)!
@@ -69,9 +70,9 @@ final class Running {
 }
 
 /// Looks every few milliseconds; false where it never came true.
-func waitUntil(_ seconds: Double, _ condition: () -> Bool) -> Bool {
+func waitUntil(_ seconds: Double, _ condition: () throws -> Bool) rethrows -> Bool {
   let deadline = Date().addingTimeInterval(seconds)
-  while !condition() {
+  while try !condition() {
     if Date() > deadline { return false }
     Thread.sleep(forTimeInterval: 0.005)
   }
@@ -111,7 +112,9 @@ final class Workplace {
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
-  func start(_ words: [String]) throws -> Running { try Running(words, folder: path) }
+  func start(_ words: [String], environment: [String: String] = [:]) throws -> Running {
+    try Running(words, folder: path, environment: environment)
+  }
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 
   /// A run's `metrics.jsonl` without the seconds, which no two runs share.

@@ -19,7 +19,7 @@ import Testing
   /// A checkpoint of two files.
   @discardableResult
   private func save(step: Int, content: String = "weights") throws -> String {
-    let aside = CheckpointFolder.unfinished(folder, step: step)
+    let aside = CheckpointFolder.unfinished(folder, step: step, generation: 0)
     try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
     let files = try ["model.h5", "shard-0000-of-0001.h5"].map { name in
       try (content + " of \(name) at \(step)").write(toFile: aside + "/" + name, atomically: false, encoding: .utf8)
@@ -59,7 +59,7 @@ import Testing
   }
 
   @Test func `a commit is refused where a file is missing or short, and nothing new counts`() throws {
-    let aside = CheckpointFolder.unfinished(folder, step: 5)
+    let aside = CheckpointFolder.unfinished(folder, step: 5, generation: 0)
     try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
     let file = CheckpointManifest.File(name: "a.h5", byteCount: 3, sha256: "")
     #expect(
@@ -120,6 +120,10 @@ import Testing
     func expect(_ text: String?, _ part: String) throws {
       if let text {
         try text.write(toFile: place, atomically: false, encoding: .utf8)
+        // Whoever writes manifests by hand can also write sums.
+        let sums = try String(contentsOfFile: path + "/SHA256SUMS", encoding: .utf8).split(separator: "\n").dropLast()
+        try (sums + ["\(SHA256.of(Array(text.utf8)))  manifest.json"]).joined(separator: "\n").appending("\n")
+          .write(toFile: path + "/SHA256SUMS", atomically: false, encoding: .utf8)
       } else {
         try FileManager.default.removeItem(atPath: place)
       }
@@ -129,8 +133,8 @@ import Testing
     }
     try expect(String(whole.prefix(whole.count / 2)), "it is not a manifest in JSON")
     try expect(
-      whole.replacingOccurrences(of: "\"format\" : 1", with: "\"format\" : 2"),
-      "format 2, and this program reads format 1")
+      whole.replacingOccurrences(of: "\"format\" : 2", with: "\"format\" : 3"),
+      "format 3, and this program reads format 2")
     try expect(
       whole.replacingOccurrences(of: "\"step\" : 5", with: "\"step\" : \"five\""),
       "fields are missing or of another type")

@@ -29,11 +29,11 @@ import Wire
     let port = try ControlPort(listen: listen, insecure: false, incarnation: 5, context)
     #expect(!port.endpoint.contains("*"))
     let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
-    for index in 0..<50 { connection.send(.follow(run: "\(index)"), at: MonotonicClock.now) }
+    for index in 0..<50 { connection.send(.follow(run: "\(index)", after: index), at: MonotonicClock.now) }
     var heard: [String] = [], answers: [String] = []
     let whole = turn { now in
       port.receive(at: now) { peer, request in
-        guard case .follow(let run) = request else { return }
+        guard case .follow(let run, _) = request else { return }
         heard.append(run)
         port.send(.refused(reason: run), to: peer, at: now)
       } unreadable: { _, error in
@@ -69,7 +69,7 @@ import Wire
         connection.send(.status, at: now)
         port.receive(at: now) { peer, _ in
           heard += 1
-          port.send(.alive, to: peer, at: now)
+          port.send(.alive(generation: 0, noted: 0), to: peer, at: now)
         } unreadable: { _, _ in
         }
         port.tick(at: now)
@@ -130,7 +130,7 @@ import Wire
       return Assignment(
         run: RunID(7), generation: generation, configuration: RunConfiguration(), roster: roster, index: index,
         threads: 1,
-        checkpoint: nil, firstStep: 0, folder: "")
+        start: .fresh, firstStep: 0, folder: "")
     }
     let sizes = [0, 1, 64 << 10, 8 << 20, 3, 100_000]
     func message(_ size: Int) -> DataMessage {
@@ -258,7 +258,7 @@ import Wire
     let later = MonotonicClock.now + .seconds(121)
     #expect(port.tick(at: MonotonicClock.now).isEmpty)
     #expect(port.tick(at: later) == [peer])
-    port.send(.alive, to: peer, at: later)
+    port.send(.alive(generation: 0, noted: 0), to: peer, at: later)
     #expect(port.isIdle && port.nextTick == nil)
   }
 

@@ -15,8 +15,8 @@ import Worker
     -> [String: [Float]]
   {
     let manifest = CheckpointManifest(
-      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: ""
-    )
+      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: "",
+      generation: 1)
     let path = try CheckpointFolder.commit(manifest, folder: folder)
     let reader = try CheckpointReader(path)
     var tensors: [String: [Float]] = [:]
@@ -64,7 +64,7 @@ import Worker
     let first = try OneProcessCluster(c, workers: before, threads: 1, folder: folder).run()
     let manifest = CheckpointManifest(
       run: c.run, runIdentifier: "1", step: 7, configuration: c, loss: nil, files: first.files[7]!, writer: "test",
-      created: "")
+      created: "", generation: 1)
     let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
     let second = try OneProcessCluster(
       c, workers: after, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 7

@@ -8,6 +8,7 @@ import Foundation
 import Kernels
 import RunFolder
 import Synchronization
+import Training
 import Wire
 import Worker
 
@@ -25,14 +26,15 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   let mailbox = Mailbox<WorkerEvent>()
   private let index: Int
   private let hub: OneProcessCluster
-  private let reported = Mutex<[Request]>([])
+  private let reported = Mutex<[Report]>([])
+  let store = ShardStore()
 
   init(_ index: Int, _ hub: OneProcessCluster) {
     self.index = index
     self.hub = hub
   }
 
-  var requests: [Request] { reported.withLock { $0 } }
+  var reports: [Report] { reported.withLock { $0 } }
 
   func send(_ message: DataMessage, to index: Int) {
     // Through its bytes, as the network would carry it.
@@ -41,9 +43,24 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
     let arrived = try! DataMessage(header: message.encodedHeader(), payload: copy)
     hub.channels[index].mailbox.put(.data(arrived))
   }
-  func report(_ request: Request) { reported.withLock { $0.append(request) } }
+  func report(_ report: Report, generation: UInt32) { reported.withLock { $0.append(report) } }
   func note(_ heartbeat: Heartbeat) {}
   func next(timeout: Duration?) -> WorkerEvent? { mailbox.take(timeout: timeout) }
+  func pendingHalt(_ generation: UInt32) -> HaltWish {
+    mailbox.first { if case .halt(generation, let saving) = $0 { saving ? .haltSaving : .halt } else { nil } } ?? .none
+  }
+
+  /// What the network threads of two processes do together.
+  func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
+    let size = ShardStore.mirrorPieceSize
+    let pieces = (count + size - 1) / size
+    for piece in 0..<pieces {
+      let values = Payload(copying: memory.pointer + piece * size, count: min(size, count - piece * size))
+      hub.channels[index].store.accept(key, piece: piece, of: pieces, values)
+    }
+    store.mirrored(key.step)
+  }
+
   func pendingStop() -> String? {
     mailbox.first { if case .stop(_, let reason) = $0 { reason } else { nil } }
   }
@@ -71,7 +88,8 @@ final class OneProcessCluster: @unchecked Sendable {
     assignments = (0..<workers).map { index in
       Assignment(
         run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
-        checkpoint: checkpoint, firstStep: firstStep, folder: folder)
+        start: checkpoint.map { .checkpoint(path: $0) } ?? .fresh, firstStep: firstStep,
+        folder: folder)
     }
     channels = (0..<workers).map { HubChannel($0, self) }
   }
@@ -88,12 +106,12 @@ final class OneProcessCluster: @unchecked Sendable {
   func run(meanwhile: () -> Void = {}) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let group = DispatchGroup()
-    let jobs = try assignments.map { try RunJob($0, network: channels[$0.index], log: { _ in }) }
+    let jobs = try assignments.map { try RunJob($0, network: channels[$0.index], store: channels[$0.index].store, log: { _ in }) }
     for job in jobs {
       nonisolated(unsafe) let job = job
       group.enter()
       let thread = Thread {
-        do { try job.run() } catch {
+        do { _ = try job.run() } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }
           // As the coordinator would: the others are told.
           for channel in self.channels { channel.mailbox.put(.stop(generation: 1, reason: "a job failed")) }
@@ -106,14 +124,14 @@ final class OneProcessCluster: @unchecked Sendable {
     group.wait()
     var outcome = Outcome(steps: [], evaluations: [], files: [:], errors: errors.withLock { $0 })
     for channel in channels {
-      for request in channel.requests {
-        switch request {
-        case .stepDone(_, let record):
+      for report in channel.reports {
+        switch report {
+        case .stepDone(let record):
           var record = record
-          record.seconds = 0
+          (record.seconds, record.busy, record.stall) = (0, [], 0)
           outcome.steps.append(record)
-        case .evaluated(_, let record): outcome.evaluations.append(record)
-        case .saved(_, let step, let files): outcome.files[step, default: []] += files
+        case .evaluated(let record): outcome.evaluations.append(record)
+        case .saved(let step, let files): outcome.files[step, default: []] += files
         default: break
         }
       }

@@ -1,0 +1,229 @@
+// A cluster of real processes whose members come, go, stop and die. Every run is held against the undisturbed curve, and every
+// one of them ends by itself.
+
+import Foundation
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A coordinator and workers of a workplace, started and killed by name.
+final class TestCluster {
+  let place: Workplace
+  private(set) var coordinator: Running!
+  private(set) var workers: [String: Running] = [:]
+  private let patience: String
+  var address: String { "ipc://\(place.path)/cluster" }
+
+  init(_ place: Workplace, patience: Double = 3) throws {
+    self.place = place
+    self.patience = "\(patience)"
+    try startCoordinator()
+  }
+
+  func startCoordinator() throws {
+    // A socket of a process that was killed stays behind.
+    coordinator = try place.start(["coordinator", "--listen", address, "--store", "runs.db", "--patience", patience])
+  }
+
+  func start(_ names: String..., environment: [String: String] = [:]) throws {
+    for name in names {
+      workers[name] = try place.start(
+        ["worker", "--coordinator", address, "--name", name, "--threads", "1", "--listen", "ipc://\(place.path)/d-\(name)"],
+        environment: environment)
+    }
+  }
+
+  func kill(_ name: String) {
+    workers[name]?.killAll()
+    workers[name] = nil
+  }
+
+  func signal(_ name: String, _ number: Int32) { _ = Glibc.kill(workers[name]!.process.processIdentifier, number) }
+
+  @discardableResult
+  func ask(_ words: String...) throws -> Finished { try place.run(words + ["--coordinator", address]) }
+
+  /// Steps that a run has recorded.
+  func steps(_ run: String) -> Int { place.curve(run).count { !$0.contains("validation") } }
+
+  func reaches(_ run: String, _ step: Int, within seconds: Double = 60) -> Bool {
+    waitUntil(seconds) { steps(run) >= step }
+  }
+
+  /// All that anybody printed, for the record of a failure.
+  var logs: String {
+    (["coordinator": coordinator!] as [String: Running]).merging(workers) { $1 }
+      .map { "== \($0.key)\n\($0.value.output.suffix(3000))" }.joined(separator: "\n")
+  }
+}
+
+@Suite(.serialized) final class ElasticTests {
+  private let place: Workplace
+  private let curve: [String]
+  /// Long enough that faults fall into the middle of it.
+  private static let long = ["--set", "training.steps=150", "--set", "checkpoint.every=50"]
+
+  init() throws {
+    place = try Workplace()
+    let whole = try place.run(["train", "run.yaml", "--threads", "1", "--set", "run=whole"] + Self.long)
+    #expect(whole.code == 0, "\(whole.output)\(whole.errors)")
+    curve = place.curve("whole")
+    #expect(curve.count == 158)
+  }
+
+  private func submit(_ cluster: TestCluster, _ run: String, workers: Int, _ more: String...) throws {
+    let submitted = try place.run(
+      ["submit", "run.yaml", "--coordinator", cluster.address, "--workers", "\(workers)", "--set", "run=\(run)"]
+        + Self.long + more)
+    #expect(submitted.code == 0, "\(submitted.errors)")
+  }
+
+  /// Waits for the run's end and holds it against the undisturbed one. Returns its story.
+  @discardableResult
+  private func expectSameEnd(_ cluster: TestCluster, _ run: String) throws -> String {
+    let logs = try place.start(["logs", run, "-f", "--coordinator", cluster.address])
+    let code = logs.exitCode(within: 90)
+    #expect(code == 0, "\(logs.output)\n\(cluster.logs)")
+    #expect(place.curve(run) == curve, "\(logs.output)")
+    let compared = try place.run(["checkpoint", "diff", "checkpoints/whole", "checkpoints/\(run)"])
+    #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
+    return logs.output
+  }
+
+  @Test func `a worker that is killed is found at once, the others go on from memory, and one that comes is taken in`()
+    throws
+  {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b", "c")
+    try submit(cluster, "hurt", workers: 3, "--set", "checkpoint.every=0")
+    #expect(cluster.reaches("hurt", 25), "\(cluster.logs)")
+    cluster.kill("b")
+    try cluster.start("d")
+    let story = try expectSameEnd(cluster, "hurt")
+    #expect(story.contains("worker b (") && story.contains("in the workers' memory"), "\(story)")
+    #expect(story.contains("d joins") || story.contains("3 workers load from step"), "\(story)")
+  }
+
+  @Test func `a stopped worker is named, replaced when the patience is over, and taken in again when it wakes`() throws {
+    let cluster = try TestCluster(place, patience: 1.5)
+    try cluster.start("a", "b")
+    try submit(cluster, "frozen", workers: 2, "--set", "cluster.patience_seconds=1.5")
+    #expect(cluster.reaches("frozen", 15), "\(cluster.logs)")
+    cluster.signal("b", SIGSTOP)
+    let stopped = cluster.steps("frozen")
+    #expect(cluster.reaches("frozen", min(150, stopped + 20)), "\(cluster.logs)")
+    cluster.signal("b", SIGCONT)
+    let story = try expectSameEnd(cluster, "frozen")
+    #expect(story.contains("worker b (") && story.contains("has been silent for"), "\(story)")
+    #expect(waitUntil(20) { cluster.workers["b"]!.output.components(separatedBy: "joined the coordinator").count > 2 })
+  }
+
+  @Test func `kill -9 of the coordinator at any moment loses nothing: workers train on, and a follower sees every line`()
+    throws
+  {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    try submit(cluster, "orphan", workers: 2)
+    let follower = try place.start(["logs", "orphan", "-f", "--coordinator", cluster.address])
+    for round in 1...3 {
+      #expect(cluster.reaches("orphan", 25 * round), "\(cluster.logs)")
+      cluster.coordinator.killAll()
+      usleep(UInt32.random(in: 0...400_000))
+      try cluster.startCoordinator()
+    }
+    let story = try expectSameEnd(cluster, "orphan")
+    #expect(follower.exitCode(within: 30) == 0, "\(follower.output)")
+    #expect(!story.contains("generation 2"), "no worker was ever stopped: \(story)")
+    let ids = try cluster.ask("runs", "--json").output
+    #expect(ids.contains("\"run\": \"orphan\"") && ids.contains("finished"))
+    // Steps are numbered without gaps in the story, whoever told it.
+    let told = try cluster.ask("logs", "orphan", "--json").output.split(separator: "\n")
+      .filter { $0.contains("\"event\": \"step\"") }
+    #expect(told.count == 150)
+  }
+
+  @Test func `everything dies at once, comes back in any order, and the run goes on by itself`() throws {
+    let cluster = try TestCluster(place, patience: 2)
+    try cluster.start("a", "b")
+    try submit(cluster, "dark", workers: 2, "--set", "checkpoint.every=10")
+    #expect(cluster.reaches("dark", 40), "\(cluster.logs)")
+    cluster.kill("a")
+    cluster.coordinator.killAll()
+    cluster.kill("b")
+    try cluster.start("x", "y")
+    usleep(300_000)
+    try cluster.startCoordinator()
+    let story = try expectSameEnd(cluster, "dark")
+    #expect(story.contains("load from the checkpoint of step") && story.contains("are computed again"), "\(story)")
+  }
+
+  @Test func `scale moves experts and moments without a stop, up and down`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b", "c")
+    try submit(cluster, "scaled", workers: 1, "--set", "checkpoint.every=0")
+    #expect(cluster.reaches("scaled", 10), "\(cluster.logs)")
+    #expect(try cluster.ask("scale", "scaled", "--workers", "3").code == 0)
+    #expect(cluster.reaches("scaled", 70), "\(cluster.logs)")
+    #expect(try cluster.ask("scale", "scaled", "--workers", "2").code == 0)
+    let story = try expectSameEnd(cluster, "scaled")
+    for workers in 1...3 { #expect(story.contains(" with \(workers) worker") == true, "\(workers): \(story)") }
+    #expect(try cluster.ask("scale", "scaled", "--workers", "2").code == 1)
+  }
+
+  @Test func `a pause saves and frees the workers for others, a resume keeps name, identifier and curve`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    try submit(cluster, "paused", workers: 2)
+    #expect(cluster.reaches("paused", 20), "\(cluster.logs)")
+    #expect(try cluster.ask("pause", "paused").code == 0)
+    #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("paused on request") })
+    let before = try cluster.ask("runs", "--json").output
+    // Somebody else's turn, meanwhile.
+    try submit(cluster, "guest", workers: 2)
+    try expectSameEnd(cluster, "guest")
+    #expect(try cluster.ask("resume", "paused").code == 0)
+    let story = try expectSameEnd(cluster, "paused")
+    #expect(story.contains("checkpoint of step"), "\(story)")
+    let id = before.firstMatch(of: /"run": "paused", "id": "([0-9a-f]+)"/)?.1
+    let after = try cluster.ask("runs", "--json").output
+    #expect(id.map { after.contains("\"id\": \"\($0)\"") } == true, "\(before)\(after)")
+  }
+
+  @Test func `a worker that computes a bit wrongly is found by the audit, named and put aside`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    try cluster.start("wrong", environment: ["RESS_FLIP_BIT": "wrong@30"])
+    try submit(cluster, "audited", workers: 3, "--set", "cluster.audit=1")
+    let story = try expectSameEnd(cluster, "audited")
+    #expect(story.contains("computed wrongly and is put aside") && story.contains("worker wrong ("), "\(story)")
+  }
+
+  @Test func `a full disk pauses the run with the reason, and a resume goes on when there is room`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    // A file where the checkpoint's folder should be is as good as a full disk, and needs no rights.
+    try submit(cluster, "full", workers: 2)
+    #expect(cluster.reaches("full", 5), "\(cluster.logs)")
+    let blocker = "\(place.path)/checkpoints/full/step-00000050.g1.tmp"
+    try "in the way".write(toFile: blocker, atomically: false, encoding: .utf8)
+    #expect(try waitUntil(30) { try cluster.ask("runs").output.contains("go on with: ress resume full") }, "\(cluster.logs)")
+    try FileManager.default.removeItem(atPath: blocker)
+    #expect(try cluster.ask("resume", "full").code == 0)
+    try expectSameEnd(cluster, "full")
+  }
+
+  @Test func `the same submission twice is one run, and workers whose coordinator stays away end by themselves`() throws {
+    let cluster = try TestCluster(place, patience: 1)
+    for _ in 1...2 { try submit(cluster, "once", workers: 1, "--key", "mine") }
+    #expect(try cluster.ask("runs", "--json").output.split(separator: "\n").count == 1)
+    let worker = try place.start([
+      "worker", "--coordinator", cluster.address, "--name", "w", "--threads", "1", "--return-within", "2",
+    ])
+    #expect(cluster.reaches("once", 5), "\(cluster.logs)")
+    cluster.coordinator.killAll()
+    #expect(worker.exitCode(within: 30) == 1)
+    #expect(worker.output.contains("nothing was heard of the coordinator"), "\(worker.output)")
+  }
+}

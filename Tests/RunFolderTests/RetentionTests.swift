@@ -1,0 +1,76 @@
+// What goes and what stays when there are more checkpoints than are kept.
+
+import Configuration
+import Foundation
+import RunFolder
+import Testing
+
+@Suite final class RetentionTests {
+  private let folder = NSTemporaryDirectory() + "ress-retention-" + UUID().uuidString
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  private func save(step: Int) throws {
+    let aside = CheckpointFolder.unfinished(folder, step: step, generation: 1)
+    try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+    try "weights at \(step)".write(toFile: aside + "/model.h5", atomically: false, encoding: .utf8)
+    let (digest, byteCount) = try SHA256.ofFile(aside + "/model.h5")
+    _ = try CheckpointFolder.commit(
+      CheckpointManifest(
+        run: "r", runIdentifier: "1", step: step, configuration: RunConfiguration(), loss: 1,
+        files: [.init(name: "model.h5", byteCount: byteCount, sha256: digest)], writer: "test", created: "now",
+        generation: 1), folder: folder)
+  }
+
+  @Test func `the newest and every so many stay, the others go`() throws {
+    for step in stride(from: 10, through: 100, by: 10) { try save(step: step) }
+    #expect(try CheckpointFolder.retain(folder, newest: 0, every: 0).isEmpty)
+    let removed = try CheckpointFolder.retain(folder, newest: 2, every: 30)
+    #expect(CheckpointFolder.steps(folder) == [30, 60, 90, 100])
+    #expect(removed.count == 6 && removed[0] == "step-00000010")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder).allSatisfy { !$0.hasSuffix(".tmp") })
+  }
+
+  @Test func `the newest checkpoint that verifies always stays, whatever is damaged`() throws {
+    var state: UInt64 = 3
+    func draw(_ limit: Int) -> Int {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int((state >> 33) % UInt64(limit))
+    }
+    for round in 0..<150 {
+      try? FileManager.default.removeItem(atPath: folder)
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      for step in 1...(1 + draw(6)) { try save(step: step) }
+      for step in CheckpointFolder.steps(folder) where draw(2) == 0 {
+        try Data([UInt8(draw(256))]).write(to: URL(filePath: CheckpointFolder.finished(folder, step: step) + "/model.h5"))
+      }
+      let before = CheckpointFolder.newestVerified(folder)?.manifest.step
+      _ = try CheckpointFolder.retain(folder, newest: 1 + draw(3), every: draw(3))
+      #expect(CheckpointFolder.newestVerified(folder)?.manifest.step == before, "round \(round)")
+    }
+  }
+
+  @Test func `saves of generations before are removed, those of this one stay`() throws {
+    for generation in UInt32(1)...3 {
+      let aside = CheckpointFolder.unfinished(folder, step: 7, generation: generation)
+      try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+    }
+    try CheckpointFolder.removeUnfinished(folder, before: 3)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["step-00000007.g3.tmp"])
+  }
+
+  @Test func `a proof reads back to the same bits, and a damaged one is none`() throws {
+    try save(step: 5)
+    let path = CheckpointFolder.finished(folder, step: 5)
+    #expect(CheckpointFolder.readProof(path) == nil)
+    let proof = ResumeProof(step: 6, loss: 0.1 + 0.2, gradientNorm: 1 / 3)
+    try CheckpointFolder.writeProof(proof, in: path)
+    #expect(CheckpointFolder.readProof(path) == proof)
+    #expect(try CheckpointFolder.verify(path).step == 5, "a proof is no part of what is verified")
+    let place = path + "/proof.json"
+    let text = try String(contentsOfFile: place, encoding: .utf8)
+    try text.replacingOccurrences(of: "0.3000", with: "0.3001").write(toFile: place, atomically: false, encoding: .utf8)
+    #expect(CheckpointFolder.readProof(path) == nil)
+  }
+}

@@ -1,0 +1,107 @@
+// What the coordinator's store promises: whole transactions, in order, whatever dies.
+
+import Foundation
+import RunStore
+import Testing
+import Wire
+
+@Suite final class RunStoreTests {
+  private let folder = NSTemporaryDirectory() + "ress-store-" + UUID().uuidString
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  private func bytes(_ text: String) -> [UInt8] { Array(text.utf8) }
+
+  private func message(_ body: () throws -> Void) -> String {
+    do { try body() } catch { return "\(error)" }
+    return "no error"
+  }
+
+  @Test func `records, events and values come back as they were, and a forgotten run leaves nothing`() throws {
+    let path = folder + "/store.db"
+    do {
+      let store = try RunStore(path: path, holder: "test")
+      try store.commit([
+        .run(RunID(9), bytes("nine")), .run(RunID(3), bytes("three")), .value("counters", bytes("")),
+        .event(RunID(9), number: 1, bytes("a")), .event(RunID(9), number: 2, bytes("b")),
+      ])
+      try store.commit([.run(RunID(9), bytes("nine again")), .value("counters", bytes("x"))])
+    }
+    let store = try RunStore(path: path, holder: "test")
+    #expect(try store.runs() == [bytes("nine again"), bytes("three")])
+    #expect(try store.value("counters") == bytes("x") && store.value("none") == nil)
+    #expect(try store.events(of: RunID(9), after: 1, limit: 10).map(\.event) == [bytes("b")])
+    try store.commit([.forget(RunID(9))])
+    #expect(try store.runs().count == 1 && store.events(of: RunID(9), after: 0, limit: 10).isEmpty)
+  }
+
+  @Test func `events come page by page`() throws {
+    let store = try RunStore(path: ":memory:", holder: "test")
+    try store.commit((1...1000).map { .event(RunID(1), number: $0, bytes("\($0)")) })
+    var after = 0
+    while true {
+      let page = try store.events(of: RunID(1), after: after, limit: 64)
+      #expect(page.map(\.number) == Array(after + 1..<after + 1 + page.count))
+      if page.isEmpty { break }
+      after += page.count
+    }
+    #expect(after == 1000)
+  }
+
+  @Test func `a copy of the files at any moment opens to a prefix of the transactions, each whole`() throws {
+    let path = folder + "/store.db"
+    let store = try RunStore(path: path, holder: "test")
+    for transaction in 1...300 {
+      try store.commit([
+        .value("count", bytes("\(transaction)")), .run(RunID(1), bytes("\(transaction)")),
+        .event(RunID(1), number: transaction, bytes("\(transaction)")),
+      ])
+      guard transaction.isMultiple(of: 7) else { continue }
+      // What a process killed now would leave.
+      let place = folder + "/copy-\(transaction)"
+      try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+      for suffix in ["", "-wal"] {
+        try FileManager.default.copyItem(atPath: path + suffix, toPath: place + "/store.db" + suffix)
+      }
+      // And what a torn last write would leave.
+      let wal = try FileHandle(forWritingTo: URL(filePath: place + "/store.db-wal"))
+      let length = try wal.seekToEnd()
+      if transaction.isMultiple(of: 2) { try wal.truncate(atOffset: length - UInt64(transaction % 90) - 1) }
+      let copy = try RunStore(path: place + "/store.db", holder: "test")
+      let count = Int(String(decoding: try copy.value("count") ?? [], as: UTF8.self)) ?? 0
+      #expect(count == transaction || (transaction.isMultiple(of: 2) && count == transaction - 1))
+      #expect(try copy.runs() == [bytes("\(count)")])
+      #expect(try copy.events(of: RunID(1), after: 0, limit: 1000).count == count)
+    }
+  }
+
+  @Test func `one store has one coordinator, and the second is told who holds it`() throws {
+    let path = folder + "/store.db"
+    var store: RunStore? = try RunStore(path: path, holder: "process 7 on n1")
+    #expect(message { _ = try RunStore(path: path, holder: "x") }.contains("another coordinator, process 7 on n1"))
+    withExtendedLifetime(store) {}
+    store = nil
+    #expect(message { _ = try RunStore(path: path, holder: "x") } == "no error")
+  }
+
+  @Test func `a store of the future, a foreign database, no database and a missing folder are refused in words`() throws {
+    let path = folder + "/store.db"
+    _ = try RunStore(path: path, holder: "test")
+    func python(_ statement: String, _ path: String) throws {
+      let process = Process()
+      process.executableURL = URL(filePath: "/usr/bin/env")
+      process.arguments = ["python3", "-c", "import sqlite3; sqlite3.connect('\(path)').execute('\(statement)')"]
+      try process.run()
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 0)
+    }
+    try python("PRAGMA user_version = 99", path)
+    #expect(message { _ = try RunStore(path: path, holder: "x") }.contains("a newer ress (schema 99"))
+    try python("CREATE TABLE t (x)", folder + "/other.db")
+    #expect(message { _ = try RunStore(path: folder + "/other.db", holder: "x") }.contains("another program"))
+    try Data(repeating: 65, count: 9000).write(to: URL(filePath: folder + "/text.db"))
+    #expect(message { _ = try RunStore(path: folder + "/text.db", holder: "x") }.contains("text.db: file is not a database"))
+    #expect(message { _ = try RunStore(path: folder + "/none/store.db", holder: "x") }.contains("none/store.db"))
+  }
+}
