@@ -85,7 +85,9 @@ let system: [Target] = [
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
   tests("Daemon", ["Daemon", "Worker", "Transport", "Wire", "Configuration"]),
-  tests("Worker", ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
+  tests(
+    "Worker",
+    ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",

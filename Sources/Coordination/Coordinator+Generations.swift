@@ -286,7 +286,8 @@ extension Coordinator {
     runs[index].record.saves = [:]
     guard runs[index].record.fruitless <= Coordinator.fruitlessLimit else {
       return end(
-        id, .failed, "\(Coordinator.fruitlessLimit) generations in a row did not get a step done; the last one: \(reason)",
+        id, .failed,
+        "\(Coordinator.fruitlessLimit) generations in a row did not get a step done; the last one: \(reason)",
         &actions)
     }
     let waiting = runs[index].record.roster.indices.compactMap { member(runs[index], $0) }
@@ -335,7 +336,8 @@ extension Coordinator {
 
   /// Two workers computed one unit to different results. Where a third agrees with one of them, the other is put aside.
   mutating func disagreed(_ id: RunID, _ disagreement: Disagreement, at now: Instant, _ actions: inout [Action]) {
-    guard let index = index(of: id), runs[index].record.phase == .training || runs[index].record.phase == .halting else {
+    guard let index = index(of: id), runs[index].record.phase == .training || runs[index].record.phase == .halting
+    else {
       return
     }
     let roster = runs[index].record.roster
@@ -346,10 +348,13 @@ extension Coordinator {
     let counts = Dictionary(grouping: zip(disagreement.voters, disagreement.hashes), by: \.1)
     guard let majority = counts.values.first(where: { $0.count > 1 && 2 * $0.count > disagreement.voters.count }) else {
       return rest(
-        id, "two workers computed a unit with different results, and one of them is wrong (\(what)); "
+        id,
+        "two workers computed a unit with different results, and one of them is wrong (\(what)); "
           + "`ress doctor` on both machines may tell which", &actions)
     }
-    let wrong = disagreement.voters.filter { voter in !majority.contains { $0.0 == voter } && roster.indices.contains(voter) }
+    let wrong = disagreement.voters.filter { voter in
+      !majority.contains { $0.0 == voter } && roster.indices.contains(voter)
+    }
     for place in wrong {
       if let member = member(runs[index], place) {
         members[member.peer]!.aside[id] = now + .seconds(1_000_000_000)

@@ -36,7 +36,8 @@ extension Coordinator {
       let still = now - max(worker.progressAt, run.since)
       let isWorking =
         worker.heartbeat.waiting == nil && worker.heartbeat.generation == run.record.generation!.number
-        && run.record.generation!.halted[place] == nil && !(run.record.phase == .loading && run.record.generation!.ready.contains(place))
+        && run.record.generation!.halted[place] == nil
+        && !(run.record.phase == .loading && run.record.generation!.ready.contains(place))
       // A disk or a line that moves nothing for so long is gone.
       if worker.heartbeat.waiting != nil, worker.heartbeat.waitingFor.isEmpty,
         worker.heartbeat.waitingSeconds > 20 * run.patience.inSeconds
@@ -86,11 +87,16 @@ extension Coordinator {
       let name = worker.description.name
       let silence = (now - worker.lastHeard).inSeconds
       if silence > half {
-        say("silent \(place) \(worker.heartbeat.step)", "step \(worker.heartbeat.step + 1): worker \(worker.description.spoken) has been silent for \((now - worker.lastHeard).spoken)")
+        say(
+          "silent \(place) \(worker.heartbeat.step)",
+          "step \(worker.heartbeat.step + 1): worker \(worker.description.spoken) has been silent for \((now - worker.lastHeard).spoken)"
+        )
       }
       if let waiting = worker.heartbeat.waiting, worker.heartbeat.waitingSeconds > half {
         let seconds = Duration.nanoseconds(Int64(worker.heartbeat.waitingSeconds * 1e9)).spoken
-        say("waits \(place) \(worker.heartbeat.step)", "step \(worker.heartbeat.step + 1): worker \(name) has waited \(seconds) for \(waiting)")
+        say(
+          "waits \(place) \(worker.heartbeat.step)",
+          "step \(worker.heartbeat.step + 1): worker \(name) has waited \(seconds) for \(waiting)")
       }
     }
   }
@@ -129,7 +135,9 @@ extension Coordinator {
       let worker = run.record.roster[place].worker
       let sentence = "worker \(worker.spoken) computes \(factor) times as long as the others"
       if runs[index].said.insert("slow \(place)").inserted { tell(run.id, .said(sentence), &actions) }
-      let spare = members.values.contains { $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[run.id] == nil }
+      let spare = members.values.contains {
+        $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[run.id] == nil
+      }
       guard since + run.patience < now,
         spare || run.busy.count > run.record.configuration.cluster.minimumWorkers, let member = member(run, place)
       else { continue }
@@ -169,7 +177,8 @@ extension Coordinator {
       stepSecondsBefore: record.stepSeconds, stepSecondsExpected: expected)
     func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
     runs[index].record.wish = .renew(
-      reason: "\(moved) experts move (\(Int(bytes / 1e3)) kB): a step of \(milliseconds(record.stepSeconds)) should take "
+      reason:
+        "\(moved) experts move (\(Int(bytes / 1e3)) kB): a step of \(milliseconds(record.stepSeconds)) should take "
         + "\(milliseconds(expected))")
   }
 

@@ -6,7 +6,7 @@ import Wire
 
 extension Coordinator {
   /// A closed connection may be a moment's trouble; libzmq connects again within this.
-  private static let reconnectWithin = Duration.milliseconds(700)
+  private static let reconnectWithin = Duration.milliseconds(600)
 
   mutating func join(
     _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant,
@@ -82,7 +82,8 @@ extension Coordinator {
     member.heartbeat = heartbeat
     let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
     let generation = run?.record.generation
-    let strays = run.map { $0.record.phase == .training || $0.record.phase == .halting } == true
+    let strays =
+      run.map { $0.record.phase == .training || $0.record.phase == .halting } == true
       && heartbeat.generation != generation?.number
     member.strayedAt = strays ? member.strayedAt ?? now : nil
     members[peer] = member

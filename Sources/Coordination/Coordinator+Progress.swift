@@ -22,7 +22,8 @@ extension Coordinator {
         return rest(
           id,
           "step \(record.step), the first after its checkpoint, differs from what it gave when the checkpoint was written: loss "
-            + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one", &actions)
+            + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one",
+          &actions)
       }
       runs[index].record.step = record.step
       runs[index].record.fruitless = 0

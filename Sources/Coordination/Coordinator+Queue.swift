@@ -101,7 +101,8 @@ extension Coordinator {
     case .scale(let workers):
       let units = record.configuration.training.batchSequences / record.configuration.training.unitSequences
       guard (1...units).contains(workers) else {
-        return refuse("run \(record.name) has \(units) units a step, so it can have 1 to \(units) workers, not \(workers)")
+        return refuse(
+          "run \(record.name) has \(units) units a step, so it can have 1 to \(units) workers, not \(workers)")
       }
       if record.state.isEnd { return refuse("run \(record.name) has ended: \(record.reason)") }
       runs[index].record.submission.configuration.cluster.workers = workers
@@ -180,7 +181,9 @@ extension Coordinator {
       if runs[index].record.phase == .waiting || runs[index].record.phase == .preparing { blocker = run.record.name }
     }
     if blocker == nil { grow(at: now, &actions) }
-    for run in runs where run.record.phase == .training && run.record.wish != nil { beginHalt(run.id, at: now, &actions) }
+    for run in runs where run.record.phase == .training && run.record.wish != nil {
+      beginHalt(run.id, at: now, &actions)
+    }
   }
 
   mutating func prepare(_ id: RunID, again: Bool, _ actions: inout [Action]) {

@@ -152,7 +152,8 @@ package struct Coordinator: Sendable {
 
   /// Takes over from a coordinator that is gone: its records, and the actions that may not have been done. Workers come back by
   /// themselves; those that do not within the patience are lost.
-  package mutating func restore(records: [[UInt8]], counters stored: [UInt8]?, at now: Instant) throws(WireError) -> [Action]
+  package mutating func restore(records: [[UInt8]], counters stored: [UInt8]?, at now: Instant) throws(WireError)
+    -> [Action]
   {
     if let stored { counters = try RecordCodec.decode(Counters.self, from: stored) }
     storedCounters = counters
@@ -259,7 +260,8 @@ package struct Coordinator: Sendable {
     case .saved(let step, let files): saved(id, place, step: step, files, &actions)
     case .saveFailed(let step, let reason):
       saveFailed(
-        id, step: step, "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason)",
+        id, step: step,
+        "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason)",
         at: now, &actions)
     case .halted(let step, let held):
       members[peer]!.heartbeat.held = held

@@ -30,7 +30,9 @@ package enum ExpertPlacement {
       let gap = totals[heavy] - totals[light]
       // The expert that comes nearest to closing the gap, without turning it round.
       let fitting = placed.indices.filter { placed[$0] == heavy && loads[$0] < gap - 1e-9 * totals[heavy] }
-      guard let best = fitting.min(by: { (abs(gap / 2 - loads[$0]), $0) < (abs(gap / 2 - loads[$1]), $1) }) else { break }
+      guard let best = fitting.min(by: { (abs(gap / 2 - loads[$0]), $0) < (abs(gap / 2 - loads[$1]), $1) }) else {
+        break
+      }
       totals[heavy] -= loads[best]
       counts[heavy] -= 1
       put(best, light)

@@ -12,8 +12,11 @@ package struct StepCost {
     let d = Double(model.width), f = Double(model.expertWidth)
     expertRow = 3 * d * f
     // Queries, keys, values and outputs, the dense network, the router, and attention over its neighbours.
-    let neighbours = Double(min(model.window + (model.graphDegree ?? model.segment), model.segment + model.visibleCache))
-    token = 4 * d * d + 3 * d * Double(model.denseWidth) + d * Double(model.experts) + 2 * d * (neighbours + Double(model.slots))
+    let neighbours = Double(
+      min(model.window + (model.graphDegree ?? model.segment), model.segment + model.visibleCache))
+    token =
+      4 * d * d + 3 * d * Double(model.denseWidth) + d * Double(model.experts) + 2 * d
+      * (neighbours + Double(model.slots))
   }
 
   /// Seconds of a step under another placement, from those under the present one: the slowest worker decides.

@@ -108,7 +108,8 @@ package struct WorkerSession: Sendable {
     case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
     // Its name is another process's, or what it says cannot be read: to say it again would change nothing.
     case .refused(let reason): return end("the coordinator refused: \(reason)")
-    case .submitted, .events, .accepted, .status: return [.log("the coordinator sent a worker what only a command asks for")]
+    case .submitted, .events, .accepted, .status:
+      return [.log("the coordinator sent a worker what only a command asks for")]
     }
   }
 

@@ -52,7 +52,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   package init(_ options: Options) throws {
     self.options = options
     store = try RunStore(
-      path: options.store, holder: "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)")
+      path: options.store,
+      holder: "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)")
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
@@ -108,6 +109,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         defer { waiting = [] }
         return waiting
       }
+      events += port.takeDisconnected().map { .disconnected($0) }
       events.append(.tick)
       events += port.tick(at: now).map { .forgotten($0) }
       // One transaction for all of them, before the first answer.

@@ -65,7 +65,8 @@ enum RunPreparation {
   }
 
   /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.
-  private static func prepareAgain(_ submission: Submission, _ folder: String) throws(FolderError) -> Event.Preparation {
+  private static func prepareAgain(_ submission: Submission, _ folder: String) throws(FolderError) -> Event.Preparation
+  {
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
     if let newest = CheckpointFolder.newestVerified(folder) {
       return ready(folder, newest.path, newest.manifest, notes + newest.skipped)

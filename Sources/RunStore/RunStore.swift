@@ -101,7 +101,8 @@ package final class RunStore {
         "INSERT OR REPLACE INTO events (run, number, event) VALUES (?, ?, ?)", .text(id.description), .number(number),
         .bytes(event))
     case .value(let name, let value):
-      try database.execute("INSERT OR REPLACE INTO named_values (name, value) VALUES (?, ?)", .text(name), .bytes(value))
+      try database.execute(
+        "INSERT OR REPLACE INTO named_values (name, value) VALUES (?, ?)", .text(name), .bytes(value))
     }
   }
 

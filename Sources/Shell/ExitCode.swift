@@ -19,7 +19,8 @@ package struct RunVerdict: Sendable {
     case .placed: isPlaced = true
     case .state(.finished, _): exitCode = .done
     // A run that was in order and never got its workers could not be placed; anything else failed.
-    case .state(.failed, _), .state(.cancelled, _), .state(.paused, _): exitCode = isPrepared && !isPlaced ? .cannotBePlaced : .failed
+    case .state(.failed, _), .state(.cancelled, _), .state(.paused, _):
+      exitCode = isPrepared && !isPlaced ? .cannotBePlaced : .failed
     // It goes on after all.
     case .state(.queued, _), .state(.placing, _), .state(.running, _): exitCode = nil
     case .stepped, .evaluated, .saved, .said: break

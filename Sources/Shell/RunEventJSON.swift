@@ -25,7 +25,8 @@ extension RunEvent {
         ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
         ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
         ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
-        ("busy", .raw("[" + record.busy.map { String($0) }.joined(separator: ", ") + "]")), ("stall", .real(record.stall)),
+        ("busy", .raw("[" + record.busy.map { String($0) }.joined(separator: ", ") + "]")),
+        ("stall", .real(record.stall)),
       ])
     case .evaluated(let record):
       JSONText.object([

@@ -17,16 +17,17 @@ package enum StatusView {
 
   package static func runsJSON(_ status: ClusterStatus) -> [String] {
     status.runs.map { run in
-      JSONText.object([
-        ("run", .text(run.name)), ("id", .text(run.id.description)), ("state", .text(run.state.rawValue)),
-        ("step", .whole(run.step)), ("steps", .whole(run.steps)), ("reason", .text(run.reason)),
-        ("priority", .whole(run.priority)), ("generation", .whole(Int(run.generation))),
-        ("workers", JSONText.list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
-        ("wanted_workers", .whole(run.wantedWorkers)),
-        ("checkpoint_step", run.checkpointStep.map { .whole($0) } ?? .raw("null")),
-        ("goodput", run.goodput.share.map { .real($0) } ?? .raw("null")),
-        ("useful_seconds", .real(run.goodput.useful)),
-      ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
+      JSONText.object(
+        [
+          ("run", .text(run.name)), ("id", .text(run.id.description)), ("state", .text(run.state.rawValue)),
+          ("step", .whole(run.step)), ("steps", .whole(run.steps)), ("reason", .text(run.reason)),
+          ("priority", .whole(run.priority)), ("generation", .whole(Int(run.generation))),
+          ("workers", JSONText.list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
+          ("wanted_workers", .whole(run.wantedWorkers)),
+          ("checkpoint_step", run.checkpointStep.map { .whole($0) } ?? .raw("null")),
+          ("goodput", run.goodput.share.map { .real($0) } ?? .raw("null")),
+          ("useful_seconds", .real(run.goodput.useful)),
+        ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
     }
   }
 

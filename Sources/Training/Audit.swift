@@ -33,9 +33,10 @@ package struct Audit: Equatable, Sendable {
   /// Of a unit's losses, loads and dense gradient.
   static func hash(_ report: UnitReport, gradient: RealPointer, count: Int) -> UInt64 {
     let losses = report.losses
-    let numbers = [
-      losses.task, losses.smooth, losses.balance, losses.routerZ, Double(losses.targets), Double(losses.tokens),
-    ] + report.loads.map { Double($0) }
+    let numbers =
+      [
+        losses.task, losses.smooth, losses.balance, losses.routerZ, Double(losses.targets), Double(losses.tokens),
+      ] + report.loads.map { Double($0) }
     let low = numbers.withUnsafeBytes { ress_crc32c(0, $0.baseAddress, $0.count) }
     let high = ress_crc32c(0, gradient, count * MemoryLayout<Real>.stride)
     return UInt64(high) << 32 | UInt64(low)

@@ -9,6 +9,9 @@ package final class ControlPort {
   private let incarnation: UInt64
   private var links: [PeerID: ReliableLink<[UInt8]>] = [:]
   private var lastHeard: [PeerID: Instant] = [:]
+  private let monitor: ConnectionMonitor
+  /// The connection that each process last spoke over.
+  private var connections: [PeerID: Int32] = [:]
   package let endpoint: String
 
   /// A peer that says nothing for this long is forgotten; a live one speaks several times a second.
@@ -17,9 +20,19 @@ package final class ControlPort {
   private static let peerLimit = 4096
 
   package init(listen: String, insecure: Bool, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
-    socket = try Socket(.router, context)
+    socket = try Socket(.router, context, watch: .kernel)
+    monitor = try ConnectionMonitor(socket, context)
     endpoint = try socket.bind(listen, insecure: insecure)
     self.incarnation = incarnation
+  }
+
+  /// Processes whose connection was closed since the last call, and that have not spoken over another one.
+  package func takeDisconnected() -> [PeerID] {
+    let closed = Set(monitor.closed())
+    guard !closed.isEmpty else { return [] }
+    let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
+    for peer in gone { connections[peer] = nil }
+    return gone
   }
 
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
@@ -37,6 +50,7 @@ package final class ControlPort {
         let header = try LinkHeader(frames[1].array)
         guard links[peer] != nil || links.count < ControlPort.peerLimit else { continue }
         lastHeard[peer] = now
+        connections[peer] = socket.lastSource
         var link = links[peer] ?? ReliableLink(incarnation: incarnation)
         let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)
         links[peer] = link
@@ -67,6 +81,7 @@ package final class ControlPort {
       if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
         links[peer] = nil
         lastHeard[peer] = nil
+        connections[peer] = nil
         forgotten.append(peer)
         continue
       }
@@ -99,7 +114,8 @@ package final class ControlConnection {
   package init(to endpoint: String, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
     guard endpoint.hasPrefix("tcp://") || endpoint.hasPrefix("ipc://") else { throw .badEndpoint(endpoint) }
     // Its name for the ROUTER: 0x01 and the incarnation, since names that begin with 0 are libzmq's own.
-    socket = try Socket(.dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) })
+    socket = try Socket(
+      .dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) }, watch: .kernel)
     try socket.connect(endpoint)
     link = ReliableLink(incarnation: incarnation)
     self.endpoint = endpoint

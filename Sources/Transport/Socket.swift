@@ -9,7 +9,7 @@ import Wire
 
 /// libzmq's threads and buffers. Sockets keep their context alive.
 package final class SocketContext: @unchecked Sendable {
-  fileprivate let handle: UnsafeMutableRawPointer
+  let handle: UnsafeMutableRawPointer
 
   package init() throws(TransportError) {
     guard let handle = zmq_ctx_new() else { throw .system(call: "zmq_ctx_new", reason: TransportError.lastReason()) }
@@ -46,16 +46,29 @@ package enum Frame {
 package final class Socket {
   package enum Kind { case router, dealer }
 
-  fileprivate let handle: UnsafeMutableRawPointer
+  /// Who notices that the other end is gone.
+  package enum Watch {
+    /// libzmq, which asks every half second: a process that is stopped looks like one that is dead.
+    case heartbeats
+    /// The kernel alone: a process that ends closes its connection, a line that is cut stops acknowledging, and a process that
+    /// is stopped does neither.
+    case kernel
+  }
+
+  let handle: UnsafeMutableRawPointer
   private let context: SocketContext
 
   /// Messages that may wait in libzmq for one peer. What waits longer waits in a `ReliableLink`, whose window is smaller.
   private static let highWaterMark: Int32 = 4096
   /// No frame is larger: a gradient of half a billion numbers.
   private static let largestFrame: Int64 = 2 << 30
+  /// Data that nobody acknowledges for so long closes a connection that the kernel watches.
+  private static let unacknowledgedMilliseconds: Int32 = 1200
 
   /// - Parameter identity: how ROUTER sockets will name this one; 5 to 255 bytes, not beginning with 0.
-  package init(_ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil) throws(TransportError) {
+  package init(
+    _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats
+  ) throws(TransportError) {
     self.context = context
     guard let handle = zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
       throw .system(call: "zmq_socket", reason: TransportError.lastReason())
@@ -65,9 +78,13 @@ package final class Socket {
     set(ZMQ_SNDHWM, Socket.highWaterMark)
     set(ZMQ_RCVHWM, Socket.highWaterMark)
     set(ZMQ_MAXMSGSIZE, Socket.largestFrame)
-    // libzmq notices dead connections by itself within two seconds and connects again.
-    set(ZMQ_HEARTBEAT_IVL, Int32(500))
-    set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
+    switch watch {
+    case .heartbeats:
+      // libzmq notices dead connections by itself within two seconds and connects again.
+      set(ZMQ_HEARTBEAT_IVL, Int32(500))
+      set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
+    case .kernel: set(ZMQ_TCP_MAXRT, Socket.unacknowledgedMilliseconds)
+    }
     set(ZMQ_RECONNECT_IVL, Int32(50))
     set(ZMQ_RECONNECT_IVL_MAX, Int32(1000))
     if kind == .router {
@@ -151,6 +168,9 @@ package final class Socket {
     }
   }
 
+  /// The connection that the last message came over, as a number of this moment; -1 where it is not known.
+  package private(set) var lastSource: Int32 = -1
+
   /// The next message's frames; nil where none waits. A message of more than `frameLimit` frames is dropped.
   package func receive(frameLimit: Int = 8) -> [Payload]? {
     var frames: [Payload] = []
@@ -164,6 +184,7 @@ package final class Socket {
         if zmq_errno() == EINTR { continue }
         return nil
       }
+      lastSource = zmq_msg_get(&message, ZMQ_SRCFD)
       let size = zmq_msg_size(&message)
       frameCount += 1
       if frameCount <= frameLimit {

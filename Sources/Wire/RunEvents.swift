@@ -75,4 +75,3 @@ package enum RunEvent: Codable, Equatable, Sendable {
   case saved(step: Int, path: String)
   case said(String)
 }
-

@@ -27,7 +27,8 @@ enum CheckpointRepair {
     let files = try CheckpointSaver.write(
       shard, writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
     for file in files {
-      let fresh = CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation) + "/" + file.name
+      let fresh =
+        CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation) + "/" + file.name
       try CheckpointFolder.replace(file: file.name, in: path, by: fresh)
     }
   }

@@ -41,7 +41,9 @@ struct MirrorSender {
     header.sequence = UInt32(copy.pieces)
     header.rows = UInt32(count)
     queue[0].sent += 1
-    return (DataMessage(header: header, payload: Payload(copying: copy.memory.pointer + start, count: count)), copy.peer)
+    return (
+      DataMessage(header: header, payload: Payload(copying: copy.memory.pointer + start, count: count)), copy.peer
+    )
   }
 
   /// The receipt of a piece. Returns the copy that is whole now.

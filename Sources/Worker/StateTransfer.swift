@@ -79,7 +79,8 @@ struct StateTransfer {
         start + message.payload.bytes.count / 4 <= piece.count
       else {
         throw ExchangeError.unexpectedMessage(
-          phase: header.phase.description, sender: Int(header.sender), detail: "nobody here needs tensor \(header.unit)")
+          phase: header.phase.description, sender: Int(header.sender), detail: "nobody here needs tensor \(header.unit)"
+        )
       }
       withExtendedLifetime(message) {
         (trainer.place(of: piece)! + start).update(

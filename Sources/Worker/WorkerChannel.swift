@@ -68,7 +68,8 @@ final class NetworkLink: PeerLink {
       case .stop, .begin, .assigned, .halt, .rewrite: continue
       case nil:
         noted = true
-        note("\(awaited.map { assignment.peers[$0].name }.joined(separator: " and ")) (\(phase.description))",
+        note(
+          "\(awaited.map { assignment.peers[$0].name }.joined(separator: " and ")) (\(phase.description))",
           since: begun, for: awaited)
       }
     }

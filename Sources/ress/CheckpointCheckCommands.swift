@@ -45,7 +45,8 @@ func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
       Terminal.print(
         JSONText.object([
           ("tensor", .text(difference.tensor)), ("count", .whole(difference.count)),
-          ("differing", difference.differing.map { .whole($0) } ?? .raw("null")), ("largest", .real(difference.largest)),
+          ("differing", difference.differing.map { .whole($0) } ?? .raw("null")),
+          ("largest", .real(difference.largest)),
           ("place", .whole(difference.place)), ("problem", difference.problem.map { .text($0) } ?? .raw("null")),
         ]))
     } else {
@@ -57,7 +58,8 @@ func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
   }
   if !isJSON {
     Terminal.print(
-      differences.isEmpty ? "all \(tensors) tensors are equal to the bit" : "\(differences.count) of \(tensors) tensors differ")
+      differences.isEmpty
+        ? "all \(tensors) tensors are equal to the bit" : "\(differences.count) of \(tensors) tensors differ")
   }
   return differences.isEmpty ? .done : .failed
 }
@@ -71,9 +73,11 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   // `model.h5` is written with the first shard.
-  let shards = Set(damaged.map { name in
-    name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
-  }).sorted()
+  let shards = Set(
+    damaged.map { name in
+      name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
+    }
+  ).sorted()
   let client = try CoordinatorClient(arguments.text("--coordinator") ?? CommandTable.standardAddress)
   Terminal.print("damaged: " + damaged.joined(separator: ", "))
   Terminal.print(

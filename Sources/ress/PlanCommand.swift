@@ -15,10 +15,13 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
     overrides.append(ConfigurationOverride(option: "--workers", path: "cluster.workers", value: workers))
   }
   let configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
-  let vocabulary = try arguments.whole("--vocabulary") ?? configuration.model.vocabulary
+  let vocabulary =
+    try arguments.whole("--vocabulary") ?? configuration.model.vocabulary
     ?? Dataset(path: configuration.data.path).vocabulary
   let needs = RunNeeds(configuration, vocabulary: vocabulary)
-  let placement = try arguments.text("--coordinator").map { try RunPlacement(configuration, CoordinatorClient($0).status()) }
+  let placement = try arguments.text("--coordinator").map {
+    try RunPlacement(configuration, CoordinatorClient($0).status())
+  }
   if arguments.has("--json") {
     Terminal.print(JSONText.object(needs.json + (placement?.json ?? [])))
   } else {

@@ -41,10 +41,12 @@ func status(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   // The newest of a name, as everywhere.
-  guard let run = status.runs.last(where: { $0.name == name }) ?? status.runs.first(where: { $0.id.description == name })
+  guard
+    let run = status.runs.last(where: { $0.name == name }) ?? status.runs.first(where: { $0.id.description == name })
   else {
     let known = status.runs.map(\.name).joined(separator: ", ")
-    throw ClientError.refused("no run '\(name)'; " + (known.isEmpty ? "no run was submitted" : "the coordinator knows \(known)"))
+    throw ClientError.refused(
+      "no run '\(name)'; " + (known.isEmpty ? "no run was submitted" : "the coordinator knows \(known)"))
   }
   status.runs = [run]
   show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.run(run)])

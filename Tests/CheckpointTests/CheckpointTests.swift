@@ -99,8 +99,11 @@ import Testing
 
   @Test func `a place where no file can be written is named, and the checkpoint before it stays`() throws {
     let path = try save(shards: 1)
-    try "in the way".write(toFile: CheckpointFolder.unfinished(folder, step: 5, generation: 0), atomically: false, encoding: .utf8)
-    #expect(message { _ = try CheckpointWriter(folder: folder, step: 5, generation: 0, shardCount: 1) }.contains("step-00000005.g0.tmp"))
+    try "in the way".write(
+      toFile: CheckpointFolder.unfinished(folder, step: 5, generation: 0), atomically: false, encoding: .utf8)
+    #expect(
+      message { _ = try CheckpointWriter(folder: folder, step: 5, generation: 0, shardCount: 1) }.contains(
+        "step-00000005.g0.tmp"))
     try expectWhole(path)
   }
 
@@ -117,7 +120,8 @@ import Testing
     try FileManager.default.copyItem(atPath: place, toPath: good)
     try Data([1, 2, 3]).write(to: URL(filePath: bad))
     try Data([9]).write(to: URL(filePath: place))
-    #expect(message { try CheckpointFolder.replace(file: "shard-0001-of-0002.h5", in: path, by: bad) }.contains("bad.h5"))
+    #expect(
+      message { try CheckpointFolder.replace(file: "shard-0001-of-0002.h5", in: path, by: bad) }.contains("bad.h5"))
     #expect(CheckpointCheck.problems(path).contains { $0.contains("shard-0001-of-0002.h5 is damaged") })
     try CheckpointFolder.replace(file: "shard-0001-of-0002.h5", in: path, by: good)
     #expect(try CheckpointFolder.verify(path).step == 4)
@@ -156,7 +160,9 @@ import Testing
       let isCut = draw(4) == 0
       if isCut { bytes = bytes.prefix(offset) } else { bytes[offset] ^= UInt8(1 << draw(8)) }
       try bytes.write(to: URL(filePath: path + "/" + names[place]))
-      if (try? CheckpointReader(path)) != nil { loaded.append("round \(round): \(names[place]) at \(offset), cut: \(isCut)") }
+      if (try? CheckpointReader(path)) != nil {
+        loaded.append("round \(round): \(names[place]) at \(offset), cut: \(isCut)")
+      }
       try whole[place].write(to: URL(filePath: path + "/" + names[place]))
     }
     #expect(loaded == [])

@@ -146,7 +146,8 @@ struct Cluster {
       .prepared(
         run,
         .ready(
-          folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: [])))
+          folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: []))
+    )
   }
 
   /// Workers, a submitted run, everyone ready.

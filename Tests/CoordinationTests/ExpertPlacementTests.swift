@@ -38,7 +38,8 @@ import Testing
 
   @Test func `experts that are balanced stay where they are`() {
     let owners: [Int?] = [1, 0, 1, 0, 2, 2]
-    #expect(ExpertPlacement.place(loads: Array(repeating: 5, count: 6), owners: owners, workers: 3) == owners.map { $0! })
+    #expect(
+      ExpertPlacement.place(loads: Array(repeating: 5, count: 6), owners: owners, workers: 3) == owners.map { $0! })
   }
 
   @Test func `only the experts of a lost worker move, where the others are even`() {

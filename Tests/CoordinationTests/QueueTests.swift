@@ -62,7 +62,8 @@ import Wire
     #expect(cluster.preparations.last?.0 == low && cluster.preparations.last?.1.resume == .newest)
   }
 
-  @Test func `a pause saves at the end of a step and frees the workers, and a resume goes on under the same identifier`() {
+  @Test
+  func `a pause saves at the end of a step and frees the workers, and a resume goes on under the same identifier`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     for step in 1...3 { cluster.report(.stepDone(record(step)), from: workers[0]) }

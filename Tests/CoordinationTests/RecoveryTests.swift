@@ -111,7 +111,10 @@ import Wire
       cluster.wait(.milliseconds(1000), alive: [workers[0]])
       cluster.say(.heartbeat(Heartbeat()), from: workers[1])
     }
-    #expect(cluster.story(of: run).contains { $0.1.hasPrefix("worker w1 (host-w1, process 102) has not worked for the run for 1") })
+    #expect(
+      cluster.story(of: run).contains {
+        $0.1.hasPrefix("worker w1 (host-w1, process 102) has not worked for the run for 1")
+      })
   }
 
   @Test func `a worker whose heart beats while nothing moves is named with those who wait, and put aside`() {
@@ -130,7 +133,9 @@ import Wire
       if cluster.story(of: run).last!.0 != .running { break }
     }
     let reason = cluster.story(of: run).first { $0.1.contains("has done nothing") }?.1 ?? "nobody was named"
-    #expect(reason.hasPrefix("worker w1 (host-w1, process 102) has done nothing for 10") && reason.contains("and w0 wait for it"))
+    #expect(
+      reason.hasPrefix("worker w1 (host-w1, process 102) has done nothing for 10")
+        && reason.contains("and w0 wait for it"))
     #expect(cluster.said(run).contains("step 1: worker w0 has waited 5.3 s for w1 (expert outputs)"))
     cluster.wait(.seconds(1), alive: [workers[0]])
     #expect(cluster.assignment(workers[0])?.roster.map(\.worker.name) == ["w0"], "the stuck one was taken again")
@@ -176,7 +181,8 @@ import Wire
     var three = Cluster()
     let (other, peers) = three.startRun(Cluster.submission(workers: 3, minimum: 1))
     three.report(.disagreed(Disagreement(step: 0, unit: 3, voters: [0, 1, 2], hashes: [10, 11, 10])), from: peers[2])
-    #expect(three.story(of: other).last!.1.contains("worker w1 (host-w1, process 102) computed wrongly and is put aside"))
+    #expect(
+      three.story(of: other).last!.1.contains("worker w1 (host-w1, process 102) computed wrongly and is put aside"))
     three.wait(.seconds(1), alive: peers)
     three.prepare(other, "run")
     #expect(three.assignment(peers[0])?.roster.map(\.worker.name) == ["w0", "w2"])

@@ -79,7 +79,8 @@ import Wire
     let effects = session.receive(welcome(keep: 4, noted: 2), at: now)
     #expect(
       effects.dropFirst() == [
-        .send(.report(generation: 4, number: 3, .stepDone(record(3)))), .send(.report(generation: 4, number: 4, .finished)),
+        .send(.report(generation: 4, number: 3, .stepDone(record(3)))),
+        .send(.report(generation: 4, number: 4, .finished)),
       ])
   }
 
@@ -93,7 +94,8 @@ import Wire
     #expect(effects.last == .stop(generation: 4, reason: "the coordinator has given this generation up"))
   }
 
-  @Test mutating func `stops, begins, halts and assignments of other generations are dropped, and all are heard once`() {
+  @Test mutating func `stops, begins, halts and assignments of other generations are dropped, and all are heard once`()
+  {
     _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
     #expect(session.receive(.assigned(assignment(4)), at: now).isEmpty)

@@ -130,14 +130,18 @@ import Testing
     #expect(waitUntil(5) { workers.allSatisfy { kill($0, 0) != 0 } })
   }
 
-  @Test func `a worker of the command that dies is named at once`() throws {
+  @Test func `a worker of the command that dies is named at once, started again, and taken back into the run`() throws {
     let place = try Workplace()
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
     #expect(waitUntil(30) { run.output.contains("running: ") })
     let victim = try #require(run.family.last)
     kill(victim, SIGKILL)
     #expect(waitUntil(2) { run.output.contains("(pid \(victim)) was ended by signal 9") })
-    #expect(run.exitCode(within: 20) == 1)
+    #expect(
+      waitUntil(20) { run.output.contains("worker-") && run.output.components(separatedBy: "with 2 workers").count > 2 }
+    )
+    run.process.interrupt()
+    #expect(run.exitCode(within: 20) == 1, "\(run.output.suffix(2000))")
   }
 
   @Test func `a run whose workers cannot be had ends with code 3`() throws {
@@ -145,7 +149,7 @@ import Testing
     let address = "ipc://\(place.path)/coordinator"
     let coordinator = try place.start(["coordinator", "--listen", address])
     let run = try place.start(["train", "run.yaml", "--coordinator", address])
-    #expect(waitUntil(10) { run.output.contains("waits for 1 workers; none is here") })
+    #expect(waitUntil(10) { run.output.contains("waits for 1 worker; none is free") })
     run.process.interrupt()
     #expect(run.exitCode(within: 10) == 3)
     coordinator.process.terminate()

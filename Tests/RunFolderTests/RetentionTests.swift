@@ -43,7 +43,8 @@ import Testing
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
       for step in 1...(1 + draw(6)) { try save(step: step) }
       for step in CheckpointFolder.steps(folder) where draw(2) == 0 {
-        try Data([UInt8(draw(256))]).write(to: URL(filePath: CheckpointFolder.finished(folder, step: step) + "/model.h5"))
+        try Data([UInt8(draw(256))]).write(
+          to: URL(filePath: CheckpointFolder.finished(folder, step: step) + "/model.h5"))
       }
       let before = CheckpointFolder.newestVerified(folder)?.manifest.step
       _ = try CheckpointFolder.retain(folder, newest: 1 + draw(3), every: draw(3))

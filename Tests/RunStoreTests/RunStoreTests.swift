@@ -85,7 +85,8 @@ import Wire
     #expect(message { _ = try RunStore(path: path, holder: "x") } == "no error")
   }
 
-  @Test func `a store of the future, a foreign database, no database and a missing folder are refused in words`() throws {
+  @Test func `a store of the future, a foreign database, no database and a missing folder are refused in words`() throws
+  {
     let path = folder + "/store.db"
     _ = try RunStore(path: path, holder: "test")
     func python(_ statement: String, _ path: String) throws {
@@ -101,7 +102,8 @@ import Wire
     try python("CREATE TABLE t (x)", folder + "/other.db")
     #expect(message { _ = try RunStore(path: folder + "/other.db", holder: "x") }.contains("another program"))
     try Data(repeating: 65, count: 9000).write(to: URL(filePath: folder + "/text.db"))
-    #expect(message { _ = try RunStore(path: folder + "/text.db", holder: "x") }.contains("text.db: file is not a database"))
+    #expect(
+      message { _ = try RunStore(path: folder + "/text.db", holder: "x") }.contains("text.db: file is not a database"))
     #expect(message { _ = try RunStore(path: folder + "/none/store.db", holder: "x") }.contains("none/store.db"))
   }
 }

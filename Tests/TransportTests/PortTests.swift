@@ -262,6 +262,43 @@ import Wire
     #expect(port.isIdle && port.nextTick == nil)
   }
 
+  @Test(arguments: ["ipc", "tcp"])
+  func `a process whose connection closes is reported at once, and a live one is not`(transport: String) throws {
+    let context = try SocketContext()
+    let listen = transport == "ipc" ? "ipc://\(folder)/c" : "tcp://127.0.0.1:*"
+    let port = try ControlPort(listen: listen, insecure: false, incarnation: 5, context)
+    let staying = try ControlConnection(to: port.endpoint, incarnation: 9, context)
+    var leaving: ControlConnection? = try ControlConnection(to: port.endpoint, incarnation: 11, context)
+    var peers: [PeerID] = [], gone: [PeerID] = []
+    func pump(_ now: Instant) {
+      port.receive(at: now) { peer, request in
+        if case .follow(let run, _) = request, run == "leaving" || run == "staying" { peers.append(peer) }
+      } unreadable: { _, error in
+        Issue.record("\(error)")
+      }
+      port.tick(at: now)
+      staying.receive(at: now) { _ in
+      } restarted: {
+      } unreadable: { _ in
+      }
+      staying.tick(at: now)
+      leaving?.receive(at: now) { _ in
+      } restarted: {
+      } unreadable: { _ in
+      }
+      leaving?.tick(at: now)
+      gone += port.takeDisconnected()
+    }
+    leaving?.send(.follow(run: "leaving", after: 0), at: MonotonicClock.now)
+    #expect(turn(pump) { peers.count == 1 })
+    staying.send(.follow(run: "staying", after: 0), at: MonotonicClock.now)
+    #expect(turn(pump) { peers.count == 2 } && gone.isEmpty)
+    let closing = MonotonicClock.now
+    leaving = nil
+    #expect(turn(pump) { !gone.isEmpty })
+    #expect(gone == [peers[0]] && (MonotonicClock.now - closing).inSeconds < 2)
+  }
+
   @Test func `an address in use is named`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "tcp://127.0.0.1:*", insecure: false, incarnation: 5, context)

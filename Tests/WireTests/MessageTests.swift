@@ -32,15 +32,17 @@ import Wire
     .disagreed(Disagreement(step: 1, unit: 2, voters: [0, 1], hashes: [.max, 3])),
   ]
 
-  static let requests: [Request] = [
-    .hello(worker, heartbeat), .heartbeat(heartbeat), .goodbye(reason: ""),
-    .submit(Submission(configuration: RunConfiguration(), resume: .checkpoint(path: "/x"), key: "k")),
-    .submit(Submission(configuration: RunConfiguration(), resume: .newest)), .follow(run: "r", after: 7),
-    .change(run: "r", .cancel), .change(run: "r", .pause), .change(run: "r", .resume),
-    .change(run: "r", .scale(workers: 3)), .change(run: "r", .repair(step: 2, generation: 3, shards: [0])), .status,
-  ] + reports.enumerated().map { .report(generation: 1, number: $0.offset, $0.element) }
+  static let requests: [Request] =
+    [
+      .hello(worker, heartbeat), .heartbeat(heartbeat), .goodbye(reason: ""),
+      .submit(Submission(configuration: RunConfiguration(), resume: .checkpoint(path: "/x"), key: "k")),
+      .submit(Submission(configuration: RunConfiguration(), resume: .newest)), .follow(run: "r", after: 7),
+      .change(run: "r", .cancel), .change(run: "r", .pause), .change(run: "r", .resume),
+      .change(run: "r", .scale(workers: 3)), .change(run: "r", .repair(step: 2, generation: 3, shards: [0])), .status,
+    ] + reports.enumerated().map { .report(generation: 1, number: $0.offset, $0.element) }
   static let replies: [Reply] = [
-    .welcome(worker: WorkerID(3), patienceSeconds: 2.5, keep: 2, noted: 7), .alive(generation: 2, noted: 8), .assigned(assignment), .begin(generation: 2),
+    .welcome(worker: WorkerID(3), patienceSeconds: 2.5, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
+    .assigned(assignment), .begin(generation: 2),
     .halt(generation: 2, saving: true, reason: "r"), .stop(generation: 2, reason: "r"),
     .rewrite(RewriteOrder(shard: shard, units: [0..<3], experts: [[1]], folder: "/f")),
     .submitted(run: RunID(5), name: "n", after: 3), .accepted(run: RunID(5), name: "n", "s"),
@@ -67,7 +69,10 @@ import Wire
 
   @Test func `losses travel to the bit, also those that are no numbers`() throws {
     let request = Request.report(generation: 1, number: 1, .stepDone(Self.step))
-    guard case .report(_, _, .stepDone(let back)) = try ControlCodec.decode(Request.self, from: ControlCodec.encode(request)) else {
+    guard
+      case .report(_, _, .stepDone(let back)) = try ControlCodec.decode(
+        Request.self, from: ControlCodec.encode(request))
+    else {
       Issue.record("another message")
       return
     }

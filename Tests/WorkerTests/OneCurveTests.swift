@@ -15,7 +15,8 @@ import Worker
     -> [String: [Float]]
   {
     let manifest = CheckpointManifest(
-      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test", created: "",
+      run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test",
+      created: "",
       generation: 1)
     let path = try CheckpointFolder.commit(manifest, folder: folder)
     let reader = try CheckpointReader(path)

@@ -106,7 +106,9 @@ final class OneProcessCluster: @unchecked Sendable {
   func run(meanwhile: () -> Void = {}) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let group = DispatchGroup()
-    let jobs = try assignments.map { try RunJob($0, network: channels[$0.index], store: channels[$0.index].store, log: { _ in }) }
+    let jobs = try assignments.map {
+      try RunJob($0, network: channels[$0.index], store: channels[$0.index].store, log: { _ in })
+    }
     for job in jobs {
       nonisolated(unsafe) let job = job
       group.enter()

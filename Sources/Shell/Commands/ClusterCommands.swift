@@ -25,7 +25,8 @@ extension CommandDescription {
     examples: [
       CommandExample("ress coordinator", "Serve workers and commands on this machine."),
       CommandExample(
-        "ress coordinator --listen ipc:///tmp/ress.sock --store /var/lib/ress/runs.db", "Without a port, and its store elsewhere."),
+        "ress coordinator --listen ipc:///tmp/ress.sock --store /var/lib/ress/runs.db",
+        "Without a port, and its store elsewhere."),
     ])
 
   package static let worker = CommandDescription(

@@ -16,7 +16,8 @@ extension CommandDescription {
         "--workers", .whole("N", 2...64), standard: "2", "Workers of the copies, as processes of this machine."),
       OptionDescription("--steps", .whole("N", 8...1_000_000), standard: "24", "Steps of each copy."),
       OptionDescription(
-        "--faults", .text("LIST"), standard: "all", "Only these, by name and with commas, such as kill-worker,disk-full."),
+        "--faults", .text("LIST"), standard: "all",
+        "Only these, by name and with commas, such as kill-worker,disk-full."),
       OptionDescription(
         "--patience", .real("SECONDS", 0.5...3_600), standard: "3", "cluster.patience_seconds of the copies."),
       OptionDescription("--keep", "Keep the copies and their logs, and say where they are."),

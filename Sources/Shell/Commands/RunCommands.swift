@@ -102,7 +102,8 @@ extension CommandDescription {
       """,
     arguments: [runArgument],
     options: [
-      OptionDescription("--workers", .whole("N", 1...4_096), isRequired: true, "Workers, at most one a unit of the batch."),
+      OptionDescription(
+        "--workers", .whole("N", 1...4_096), isRequired: true, "Workers, at most one a unit of the batch."),
       coordinatorOption,
     ],
     examples: [

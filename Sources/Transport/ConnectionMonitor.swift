@@ -1,0 +1,52 @@
+// Connections of a socket that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
+// process that was, the numbers that came with its messages tell.
+
+import CZeroMQ
+import Wire
+
+package final class ConnectionMonitor {
+  private let handle: UnsafeMutableRawPointer
+  private let watched: Socket
+  private let context: SocketContext
+
+  package init(_ socket: Socket, _ context: SocketContext) throws(TransportError) {
+    watched = socket
+    self.context = context
+    // One address a socket: its place in memory is its own.
+    let address = "inproc://monitor-\(UInt(bitPattern: socket.handle))"
+    guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_DISCONNECTED) == 0,
+      let handle = zmq_socket(context.handle, ZMQ_PAIR)
+    else { throw .system(call: "zmq_socket_monitor", reason: TransportError.lastReason()) }
+    self.handle = handle
+    var linger: Int32 = 0
+    zmq_setsockopt(handle, ZMQ_LINGER, &linger, 4)
+    guard zmq_connect(handle, address) == 0 else {
+      throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
+    }
+  }
+
+  deinit {
+    zmq_socket_monitor(watched.handle, nil, 0)
+    zmq_close(handle)
+  }
+
+  /// Numbers of connections that were closed since the last call.
+  package func closed() -> [Int32] {
+    var numbers: [Int32] = []
+    while let event = receive() {
+      // Two bytes of what happened, four of the connection; the address follows in a frame of its own.
+      guard event.count == 6 else { continue }
+      numbers.append(event.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 2, as: Int32.self) })
+    }
+    return numbers
+  }
+
+  /// The next frame; nil where none waits.
+  private func receive() -> [UInt8]? {
+    var message = zmq_msg_t()
+    zmq_msg_init(&message)
+    defer { zmq_msg_close(&message) }
+    guard zmq_msg_recv(&message, handle, ZMQ_DONTWAIT) >= 0 else { return nil }
+    return Array(UnsafeRawBufferPointer(start: zmq_msg_data(&message), count: zmq_msg_size(&message)))
+  }
+}
