@@ -59,7 +59,7 @@ threads=$(($(nproc) / 2))
 mkdir -p "$logs"
 
 say "Starting a coordinator and two workers (logs in $logs)"
-"$ress" coordinator --listen "$address" >"$logs/coordinator.log" 2>&1 &
+"$ress" coordinator --listen "$address" --store "$logs/coordinator.db" >"$logs/coordinator.log" 2>&1 &
 pids+=($!)
 for worker in 1 2; do
   "$ress" worker --coordinator "$address" --name "worker-$worker" --threads "$threads" >"$logs/worker-$worker.log" 2>&1 &

@@ -65,9 +65,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     unfinished = try coordinator.restore(
       records: store.runs(), counters: store.value(Coordinator.countersName), at: MonotonicClock.now)
     if options.pausesUnfinished {
-      unfinished = coordinator.pauseAll("the process that ran it is gone")
-      if case .store(let changes)? = unfinished.first { try store.commit(changes) }
-      unfinished.removeAll { if case .store = $0 { true } else { false } }
+      // Checkpoints whose files are all on disk are committed all the same.
+      for action in coordinator.pauseAll("the process that ran it is gone") {
+        if case .store(let changes) = action { try store.commit(changes) } else { unfinished.append(action) }
+      }
     }
   }
 

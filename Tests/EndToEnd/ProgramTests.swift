@@ -4,6 +4,10 @@ import Configuration
 import Foundation
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// A finished `ress`.
 struct Finished {
   var code: Int32
@@ -29,6 +33,11 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
   (process.standardOutput, process.standardError) = (output, errors)
   process.standardInput = FileHandle.nullDevice
   try process.run()
+  // A command that hangs should fail its test, not the day: whatever it started ends with it, or by itself.
+  let identifier = process.processIdentifier
+  let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
+  DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
+  defer { watchdog.cancel() }
   // Standard error of these commands fits into a pipe's buffer, so reading one after the other cannot block.
   let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   let complaints = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
