@@ -148,7 +148,8 @@ extension Coordinator {
     return Assignment(
       run: run.id, generation: generation.number, configuration: run.record.configuration, roster: generation.roster,
       helpers: generation.helpers, index: place, threads: run.record.configuration.cluster.threads,
-      start: run.record.start, firstStep: generation.firstStep, folder: run.record.folder)
+      start: run.record.start, firstStep: generation.firstStep,
+      recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder)
   }
 
   mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
@@ -156,6 +157,15 @@ extension Coordinator {
     runs[index].record.generation!.ready.insert(place)
     let generation = runs[index].record.generation!
     guard generation.ready.count == generation.roster.count else { return }
+    // Whoever knew of unrecorded steps has told of them before it was ready.
+    guard runs[index].record.step >= generation.firstStep else {
+      runs[index].record.distrustsMemory = true
+      return recover(
+        id, "steps \(runs[index].record.step + 1) to \(generation.firstStep) died unrecorded with their worker",
+        at: now,
+        &actions)
+    }
+    runs[index].record.distrustsMemory = false
     let seconds = (now - runs[index].since).inSeconds
     runs[index].changeSeconds = seconds
     if let fault = runs[index].faultAt {
@@ -326,7 +336,7 @@ extension Coordinator {
     for peer in members.keys.sorted() where members[peer]!.run == id { members[peer]!.run = nil }
     enter(.waiting, index, at: now)
     let state = newestState(runs[index])
-    if let state, state.step >= runs[index].record.checkpointStep ?? 0 {
+    if let state, state.step >= runs[index].record.checkpointStep ?? 0, !runs[index].record.distrustsMemory {
       runs[index].record.startsFromMemory = true
     } else {
       runs[index].record.startsFromMemory = false

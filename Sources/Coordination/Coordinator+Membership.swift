@@ -33,7 +33,9 @@ extension Coordinator {
     actions.append(
       .send(
         peer,
-        .welcome(worker: members[peer]!.id, patienceSeconds: patience.inSeconds, keep: keep, noted: noted)))
+        .welcome(
+          worker: members[peer]!.id, patienceSeconds: patience.inSeconds, asked: heartbeat.generation, keep: keep,
+          noted: noted)))
     // The run that counted on a process that is gone need not wait for its silence.
     for run in runs where run.record.phase.hasWorkers {
       guard let place = run.record.generation!.peers.firstIndex(where: { $0.name == description.name }),
@@ -52,7 +54,10 @@ extension Coordinator {
     let isIn = member.heartbeat.generation == generation.number
     let isHelper = place >= generation.roster.count
     switch runs[index].record.phase {
-    case .loading: if !isIn { actions.append(.send(peer, .assigned(assignment(runs[index], place)))) }
+    case .loading:
+      guard !isIn else { return }
+      runs[index].record.generation!.ready.remove(place)
+      actions.append(.send(peer, .assigned(assignment(runs[index], place))))
     case .training, .halting:
       if isHelper { return release(peer, generation.number, "its part is done", &actions) }
       guard isIn else {
@@ -76,6 +81,10 @@ extension Coordinator {
   /// Takes in what a worker says of itself.
   mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     guard var member = members[peer] else { return }
+    // An assignment that arrived after its generation was over: nobody waits for this worker there.
+    if heartbeat.generation != 0, heartbeat.generation != standing(peer).generation {
+      actions.append(.send(peer, .stop(generation: heartbeat.generation, reason: "the generation is over")))
+    }
     if heartbeat.progress != member.heartbeat.progress || heartbeat.generation != member.heartbeat.generation {
       member.progressAt = now
     }

@@ -36,6 +36,17 @@ extension Coordinator {
     weigh(id, record, at: now, &actions)
   }
 
+  /// A step that was done before the generation and not recorded, because whoever reports them died. All that computed it tell
+  /// of it; the first counts.
+  mutating func recordMissing(_ id: RunID, _ record: StepRecord, _ actions: inout [Action]) {
+    guard let index = index(of: id), record.step == runs[index].record.step + 1 else { return }
+    runs[index].record.step = record.step
+    runs[index].marks[record.step] = StepMark(step: record.step, loss: record.loss, gradientNorm: record.gradientNorm)
+    account(record, index)
+    tell(id, .stepped(record), &actions)
+    prove(id, &actions)
+  }
+
   /// Where the step's time went.
   private mutating func account(_ record: StepRecord, _ index: Int) {
     let slowest = record.busy.max() ?? record.seconds

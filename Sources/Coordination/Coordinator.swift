@@ -255,6 +255,7 @@ package struct Coordinator: Sendable {
     let id = runs[index].id
     switch report {
     case .ready: workerReady(id, place, at: now, &actions)
+    case .stepDone(let record) where runs[index].record.phase == .loading: recordMissing(id, record, &actions)
     case .stepDone(let record): stepDone(id, record, at: now, &actions)
     case .evaluated(let record): evaluated(id, record, &actions)
     case .saved(let step, let files): saved(id, place, step: step, files, &actions)

@@ -18,6 +18,8 @@ struct RunRecord: Codable, Equatable, Sendable {
   var firstStep = 0
   /// Workers hold a newer state than `start`.
   var startsFromMemory = false
+  /// What workers hold is newer than what was recorded, and nobody is left who could tell of it.
+  var distrustsMemory = false
   /// Its folder was looked at and is its own.
   var wasEverPrepared = false
   /// Steps that were recorded; what is computed again must be the same, and is not recorded twice.

@@ -68,19 +68,21 @@ package struct WorkerSession: Sendable {
   package mutating func receive(_ reply: Reply, at now: Instant) -> [Effect] {
     lastHeard = now
     switch reply {
-    case .welcome(let worker, let patienceSeconds, let keep, let noted):
+    case .welcome(let worker, let patienceSeconds, let asked, let keep, let noted):
       patience = .nanoseconds(Int64(patienceSeconds * 1e9))
       nextHeartbeat = now
       let isNew = state != .joined
       state = .joined
       var effects: [Effect] = isNew ? [.log("joined the coordinator at \(endpoint) as worker \(worker)")] : []
       wasJoined = true
-      if keep == generation && generation != 0 {
+      // An answer to a hello of before the generation says nothing of it.
+      guard asked == generation, generation != 0 else { return effects }
+      if keep == generation {
         note(noted)
         for (index, report) in outbox.enumerated() {
           effects.append(.send(.report(generation: generation, number: firstNumber + index, report)))
         }
-      } else if generation != 0 {
+      } else {
         effects.append(letGo("the coordinator has given this generation up"))
       }
       return effects
@@ -93,7 +95,7 @@ package struct WorkerSession: Sendable {
       generation = assignment.generation
       hasBegun = false
       outbox = []
-      firstNumber = 1
+      firstNumber = assignment.noted + 1
       return [.assigned(assignment)]
     case .begin(let begun):
       guard begun == generation, !hasBegun else { return [] }

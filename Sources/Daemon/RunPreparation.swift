@@ -72,7 +72,8 @@ enum RunPreparation {
       return ready(folder, newest.path, newest.manifest, notes + newest.skipped)
     }
     guard case .checkpoint(let path) = submission.resume else {
-      return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes)
+      let beginning = "the run holds no checkpoint yet, so it begins again at step 0"
+      return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning])
     }
     let first = try CheckpointFolder.resolve(absolute(path))
     return ready(folder, first.path, first.manifest, notes)

@@ -56,12 +56,17 @@ package struct Assignment: Codable, Equatable, Sendable {
   package var threads: Int
   package var start: StartState
   package var firstStep: Int
+  /// Steps that the coordinator has on record. Who computed later ones, and hears of their loss here, says them again.
+  package var recorded: Int
+  /// Reports of this worker in the generation that were taken before it was assigned (again).
+  package var noted: Int
   /// Folder that checkpoints are written to.
   package var folder: String
 
   package init(
     run: RunID, generation: UInt32, configuration: RunConfiguration, roster: [RosterEntry],
-    helpers: [WorkerDescription] = [], index: Int, threads: Int, start: StartState, firstStep: Int, folder: String
+    helpers: [WorkerDescription] = [], index: Int, threads: Int, start: StartState, firstStep: Int, recorded: Int = 0,
+    noted: Int = 0, folder: String
   ) {
     self.run = run
     self.generation = generation
@@ -72,6 +77,8 @@ package struct Assignment: Codable, Equatable, Sendable {
     self.threads = threads
     self.start = start
     self.firstStep = firstStep
+    self.recorded = recorded
+    self.noted = noted
     self.folder = folder
   }
 

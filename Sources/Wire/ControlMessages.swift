@@ -44,9 +44,9 @@ package enum Report: Codable, Equatable, Sendable {
 /// From the coordinator.
 package enum Reply: Codable, Equatable, Sendable {
   // To workers
-  /// Joined. `patienceSeconds` of silence count as loss, on both sides. A worker whose generation is not `keep` lets it go;
-  /// `noted` of its reports in that generation have been taken.
-  case welcome(worker: WorkerID, patienceSeconds: Double, keep: UInt32, noted: Int)
+  /// Joined. `patienceSeconds` of silence count as loss, on both sides. The answer to a hello of generation `asked`: where that is
+  /// not `keep` the worker lets it go; `noted` of its reports in it have been taken.
+  case welcome(worker: WorkerID, patienceSeconds: Double, asked: UInt32, keep: UInt32, noted: Int)
   /// Still here: the answer to a heartbeat.
   case alive(generation: UInt32, noted: Int)
   case assigned(Assignment)

@@ -20,6 +20,7 @@ package final class RunJob {
   package let assignment: Assignment
   private let network: any WorkerChannel
   private let store: ShardStore
+  private let history: StepHistory
   private let trainer: Trainer
   private let layout: ParameterLayout
   private let validation: LanguageModelSource?
@@ -36,11 +37,13 @@ package final class RunJob {
 
   /// Loads data, model and state. Throws what a user can act on.
   package init(
-    _ assignment: Assignment, network: any WorkerChannel, store: ShardStore, log: @escaping (String) -> Void
+    _ assignment: Assignment, network: any WorkerChannel, store: ShardStore, history: StepHistory = StepHistory(),
+    log: @escaping (String) -> Void
   ) throws {
     self.assignment = assignment
     self.network = network
     self.store = store
+    self.history = history
     self.log = log
     profile = StepProfile(assignment)
     let configuration = assignment.configuration
@@ -155,7 +158,7 @@ package final class RunJob {
       let result = try profile.step(step, trainer, wish: wish, log: log)
       let done = step + 1
       store.stepDone(assignment.generation)
-      if assignment.index == 0 { report(result, seconds: begun.duration(to: .now)) }
+      report(result, seconds: begun.duration(to: .now))
       let isLast = done == steps
       let every = configuration.training.evaluateEvery
       if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
@@ -183,24 +186,22 @@ package final class RunJob {
 
   private func report(_ result: StepResult, seconds: Duration) {
     let losses = result.losses
-    network.report(
-      .stepDone(
-        StepRecord(
-          step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
-          routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-          tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall)),
-      generation: assignment.generation)
+    let record = StepRecord(
+      step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
+      routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
+      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall)
     stall = 0
+    history.note(.step(record), of: assignment.run)
+    if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
   }
 
   private func evaluate(_ validation: LanguageModelSource, after step: Int) throws {
     let sequences = assignment.configuration.training.evaluateSequences
-    guard let losses = try trainer.evaluate(validation, step: step, sequences: sequences), assignment.index == 0 else {
-      return
-    }
-    network.report(
-      .evaluated(EvaluationRecord(step: step, loss: losses.task, sequences: min(sequences, validation.sequenceCount))),
-      generation: assignment.generation)
+    guard let losses = try trainer.evaluate(validation, step: step, sequences: sequences) else { return }
+    let record = EvaluationRecord(
+      step: step, loss: losses.task, sequences: min(sequences, validation.sequenceCount))
+    history.note(.evaluation(record), of: assignment.run)
+    if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
   }
 
   /// Stops at a boundary, with the state where it lies.

@@ -24,13 +24,14 @@ package final class WorkerProcess: Sendable {
   package func run() -> String {
     network.start()
     var job: RunJob?
+    let history = StepHistory()
     while true {
       guard let event = network.next() else { continue }
       switch event {
       case .assigned(let assignment):
         // The state of a halted generation stays in the store until its successor begins.
         job = nil
-        job = load(assignment)
+        job = load(assignment, history)
       case .begin(let generation):
         guard let current = job, current.assignment.generation == generation else { continue }
         network.store.dropLive()
@@ -57,7 +58,7 @@ package final class WorkerProcess: Sendable {
   /// should end then.
   package func leave(reason: String) { network.close(reason: reason) }
 
-  private func load(_ assignment: Assignment) -> RunJob? {
+  private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
     network.store.begin(assignment.run)
     network.note(Heartbeat(generation: generation, step: assignment.firstStep))
@@ -66,8 +67,9 @@ package final class WorkerProcess: Sendable {
         try RunJob.help(assignment, network: network, store: network.store)
         return nil
       }
-      let job = try RunJob(assignment, network: network, store: network.store, log: log)
+      let job = try RunJob(assignment, network: network, store: network.store, history: history, log: log)
       network.note(job.heartbeat)
+      for report in history.missing(assignment) { network.report(report, generation: generation) }
       network.report(.ready, generation: generation)
       return job
     } catch let stop as Stopped {

@@ -39,7 +39,6 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "resume": return try resume(arguments)
   case "scale": return try scale(arguments)
   case "plan": return try plan(arguments)
-  case "drill": return try drill(arguments)
   case "data prepare": return try dataPrepare(arguments)
   case "data show": return try dataShow(arguments)
   case "generate": return try generate(arguments)

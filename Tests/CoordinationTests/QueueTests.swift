@@ -100,6 +100,7 @@ import Wire
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(submission("run", workers: 3, minimum: 1))
     let generation = cluster.assignment(workers[0])!.generation
+    for step in 1...4 { cluster.report(.stepDone(record(step)), from: workers[0]) }
     cluster.say(.change(run: "run", .scale(workers: 2)), from: Cluster.client)
     #expect(workers.allSatisfy { cluster.halts($0) == [false] })
     for (index, worker) in workers.enumerated() {

@@ -196,7 +196,7 @@ import Wire
     cluster.restartCoordinator()
     for (index, worker) in workers.enumerated() {
       cluster.say(.hello(Cluster.worker("w\(index)"), cluster.heartbeat(worker)), from: worker)
-      guard case .welcome(_, _, let keep, let noted)? = cluster.sent[worker]?.last else {
+      guard case .welcome(_, _, _, let keep, let noted)? = cluster.sent[worker]?.last else {
         Issue.record("\(cluster.sent[worker]?.last as Any)")
         return
       }

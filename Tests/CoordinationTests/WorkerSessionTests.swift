@@ -31,8 +31,8 @@ import Wire
       firstStep: 0, folder: "/f")
   }
 
-  private func welcome(keep: UInt32 = 0, noted: Int = 0) -> Reply {
-    .welcome(worker: WorkerID(1), patienceSeconds: 2, keep: keep, noted: noted)
+  private func welcome(asked: UInt32 = 0, keep: UInt32 = 0, noted: Int = 0) -> Reply {
+    .welcome(worker: WorkerID(1), patienceSeconds: 2, asked: asked, keep: keep, noted: noted)
   }
 
   private let hello = WorkerSession.Effect.send(.hello(Cluster.worker("w"), Heartbeat()))
@@ -41,7 +41,7 @@ import Wire
     let hello = self.hello
     let hellos = run(.milliseconds(2500)).count { $0 == hello }
     #expect(hellos == 3)
-    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 8, keep: 0, noted: 0), at: now)
+    _ = session.receive(.welcome(worker: WorkerID(1), patienceSeconds: 8, asked: 0, keep: 0, noted: 0), at: now)
     let beats = run(.seconds(2), hears: .alive(generation: 0, noted: 0))
     #expect(beats.allSatisfy { $0 == .send(.heartbeat(Heartbeat())) } && (7...9).contains(beats.count))
   }
@@ -76,7 +76,7 @@ import Wire
     _ = session.receive(.alive(generation: 4, noted: 1), at: now)
     #expect(session.coordinatorRestarted(at: now) == [.log("the coordinator was restarted")])
     #expect(session.report(.finished, generation: 4).isEmpty, "nobody knows yet who listens")
-    let effects = session.receive(welcome(keep: 4, noted: 2), at: now)
+    let effects = session.receive(welcome(asked: 4, keep: 4, noted: 2), at: now)
     #expect(
       effects.dropFirst() == [
         .send(.report(generation: 4, number: 3, .stepDone(record(3)))),
@@ -90,7 +90,8 @@ import Wire
     _ = session.receive(.refused(reason: Coordinator.unknownWorker), at: now)
     let hello = self.hello
     #expect(run(.milliseconds(100)).contains(hello))
-    let effects = session.receive(welcome(), at: now)
+    #expect(session.receive(welcome(asked: 3), at: now).count == 1, "an answer to an older hello says nothing of it")
+    let effects = session.receive(welcome(asked: 4), at: now)
     #expect(effects.last == .stop(generation: 4, reason: "the coordinator has given this generation up"))
   }
 

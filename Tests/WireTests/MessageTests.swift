@@ -41,7 +41,7 @@ import Wire
       .change(run: "r", .scale(workers: 3)), .change(run: "r", .repair(step: 2, generation: 3, shards: [0])), .status,
     ] + reports.enumerated().map { .report(generation: 1, number: $0.offset, $0.element) }
   static let replies: [Reply] = [
-    .welcome(worker: WorkerID(3), patienceSeconds: 2.5, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
+    .welcome(worker: WorkerID(3), patienceSeconds: 2.5, asked: 2, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
     .assigned(assignment), .begin(generation: 2),
     .halt(generation: 2, saving: true, reason: "r"), .stop(generation: 2, reason: "r"),
     .rewrite(RewriteOrder(shard: shard, units: [0..<3], experts: [[1]], folder: "/f")),

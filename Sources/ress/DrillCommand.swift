@@ -1,2 +1,0 @@
-import Shell
-func drill(_ arguments: Arguments) throws -> ExitCode { .failed }

@@ -1,0 +1,650 @@
+// The coordinator and its workers as they are in production, over links that lose, double, delay and reorder, with processes
+// that crash, hang and come back, a coordinator that is killed between its store and its answers, a disk that is slow and
+// sometimes full, and users who pause, resume and scale. One seed is one story.
+//
+// A seed that fails tells itself again, with all that happened:   RESS_SEED=4711 scripts/test.sh --filter SimulationTests
+// More seeds than in every test run:                              RESS_SEEDS=100000 scripts/test.sh --filter SimulationTests
+
+import Configuration
+import Coordination
+import Dispatch
+import Foundation
+import Synchronization
+import Testing
+import Wire
+
+@Suite struct SimulationTests {
+  @Test func `whatever dies, no step is lost, doubled or undone, and every run ends, on thousands of seeds`() {
+    let environment = ProcessInfo.processInfo.environment
+    if let seed = environment["RESS_SEED"].flatMap({ UInt64($0) }) {
+      var story = Story(seed: seed, isTold: true)
+      let problem = story.play()
+      print(story.log.joined(separator: "\n"))
+      #expect(problem == nil, "seed \(seed)")
+      return
+    }
+    let count = environment["RESS_SEEDS"].flatMap { Int($0) } ?? 2000
+    let found = Mutex<(problems: [String], reached: Set<String>)>(([], []))
+    DispatchQueue.concurrentPerform(iterations: count) { index in
+      var story = Story(seed: UInt64(index) + 1)
+      let problem = story.play()
+      let reached = story.reached
+      found.withLock {
+        if let problem { $0.problems.append("seed \(index + 1): \(problem)") }
+        $0.reached.formUnion(reached)
+      }
+    }
+    let (problems, reached) = found.withLock { $0 }
+    #expect(problems.count == 0, "\(problems.sorted().prefix(5).joined(separator: "\n"))")
+    // The schedules must reach every kind of event, or they prove little.
+    let kinds: Set<String> = [
+      "worker crash", "worker hang", "coordinator crash", "crash between store and answer", "from memory",
+      "from checkpoint", "again from the seed", "halt", "pause", "resume", "scale", "disk full", "finished", "replay",
+      "missing record",
+    ]
+    #expect(kinds.subtracting(reached) == [], "not reached: \(kinds.subtracting(reached))")
+  }
+}
+
+private struct Draw {
+  var state: UInt64
+  mutating func below(_ limit: Int) -> Int {
+    state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+    return Int((state >> 33) % UInt64(limit))
+  }
+  mutating func chance(_ perThousand: Int) -> Bool { below(1000) < perThousand }
+}
+
+/// Either direction's message.
+private enum Words {
+  case request(Request)
+  case reply(Reply)
+}
+
+/// One seed's cluster.
+private struct Story {
+  struct Packet {
+    var at: Instant
+    var peer: PeerID
+    var toCoordinator: Bool
+    var header: LinkHeader
+    var message: Words?
+  }
+
+  /// A worker process: the production session, and training that keeps the order of things and computes nothing.
+  struct Process {
+    var name: String
+    var session: WorkerSession
+    var link: ReliableLink<Words>
+    var assignment: Assignment?
+    var readyAt: Instant?
+    var hasBegun = false
+    /// Steps applied; nil outside of a generation.
+    var step = 0
+    /// When its part of the next step is computed.
+    var computedAt: Instant?
+    var hasContributed = false
+    var halt: Bool?
+    var isHalted = false
+    var own: [HeldShard] = []
+    var mirrored: [HeldShard] = []
+    var live: HeldShard?
+    /// Its copy on the way to its mirror, and when it arrives.
+    var underWay: (shard: HeldShard, to: String, at: Instant)?
+    var exited = false
+    var frozenUntil: Instant
+    var progress = 0
+    /// Steps it has computed of each run.
+    var known: [RunID: Set<Int>] = [:]
+
+    var held: [HeldShard] { own + mirrored + (live.map { [$0] } ?? []) }
+  }
+
+  /// What a place of a generation has given for a step, and when it arrives at each other place.
+  struct Contribution {
+    var halt: Bool?
+    var arrives: [Int: Instant]
+  }
+
+  struct Key: Hashable {
+    var generation: UInt32
+    var step: Int
+    var place: Int
+  }
+
+  static let steps = 12
+  static let mirrorEvery = 2
+  static let saveEvery = 4
+  let isTold: Bool
+  var log: [String] = []
+  var reached: Set<String> = []
+  var draw: Draw
+  var now = Instant(nanoseconds: 0)
+  var coordinator: Coordinator?
+  var coordinatorBack: Instant?
+  var crashesAfterStore = false
+  var births: UInt64 = 0
+  var coordinatorBirths: UInt64 = 0
+  /// The coordinator's side of each link.
+  var links: [PeerID: ReliableLink<Words>] = [:]
+  var processes: [PeerID: Process] = [:]
+  var packets: [Packet] = []
+  /// Disk work that is under way, for the coordinator of that birth.
+  var disk: [(at: Instant, birth: UInt64, event: Event)] = []
+  var committed: [RunID: Set<Int>] = [:]
+  var contributions: [Key: Contribution] = [:]
+  // The store.
+  var records: [RunID: [UInt8]] = [:]
+  var order: [RunID] = []
+  var counters: [UInt8]?
+  var events: [RunID: [RunEvent]] = [:]
+  var problem: String?
+  let loss: Int
+  let faults: Int
+  let users: Int
+
+  init(seed: UInt64, isTold: Bool = false) {
+    self.isTold = isTold
+    draw = Draw(state: seed &* 0x9E37_79B9_7F4A_7C15)
+    loss = draw.below(200)
+    faults = draw.below(60)
+    users = draw.below(30)
+  }
+
+  mutating func tell(_ line: String) {
+    if isTold { log.append("\(now.nanoseconds / 1_000_000) ms: \(line)") }
+  }
+
+  func state(_ run: RunID) -> RunState? {
+    events[run]?.reversed().lazy.compactMap { if case .state(let state, _) = $0 { state } else { nil } }.first
+  }
+
+  /// Nil where everything held, else what did not.
+  mutating func play() -> String? {
+    startCoordinator()
+    for index in 0..<3 { start("w\(index)") }
+    let names = draw.chance(300) ? ["one", "two"] : ["one"]
+    for (index, name) in names.enumerated() {
+      var submission = Cluster.submission(name, workers: 1 + draw.below(3), minimum: 1, steps: Story.steps)
+      submission.configuration.checkpoint.every = Story.saveEvery
+      submission.configuration.cluster.mirrorEvery = Story.mirrorEvery
+      submission.configuration.cluster.patienceSeconds = 2
+      submission.configuration.cluster.priority = index * draw.below(2)
+      submission.key = name
+      for _ in 0...draw.below(2) { coordinate(.received(Cluster.client, .submit(submission))) }
+    }
+    let trouble = Instant(nanoseconds: 0) + .seconds(8)
+    let limit = Instant(nanoseconds: 0) + .seconds(240)
+    while now < limit {
+      now = now + .milliseconds(40)
+      if now < trouble {
+        if draw.below(1000) < faults { strike() }
+        if draw.below(1000) < users { ask(names) }
+      } else {
+        settle(names)
+      }
+      turn()
+      if let problem { return problem }
+      if now > trouble, order.count == names.count, order.allSatisfy({ state($0) == .finished }) { break }
+    }
+    for run in order {
+      guard state(run) == .finished else {
+        return "run \(run) never ended: \(events[run]?.suffix(3) ?? [])"
+      }
+      reached.insert("finished")
+      let steps = events[run]!.compactMap { if case .stepped(let record) = $0 { record.step } else { nil } }
+      if steps != Array(1...Story.steps) { return "steps \(steps)" }
+      if committed[run]?.contains(Story.steps) != true { return "finished without its last checkpoint" }
+    }
+    if order.count != names.count { return "\(names.count) runs were submitted, and \(order.count) are known" }
+    // Afterwards every worker is idle again.
+    for _ in 0..<100 {
+      now = now + .milliseconds(40)
+      turn()
+    }
+    for process in processes.values where !process.exited && process.assignment != nil {
+      return "\(process.name) still works on generation \(process.assignment!.generation)"
+    }
+    return problem
+  }
+
+  // MARK: trouble
+
+  mutating func start(_ name: String) {
+    births += 1
+    let peer = PeerID("\(name)-\(births)")
+    var description = Cluster.worker(name)
+    description.process = Int(births)
+    description.incarnation = births
+    processes[peer] = Process(
+      name: name, session: WorkerSession(description, endpoint: "ipc:///c", joinWithin: .seconds(300), at: now),
+      link: ReliableLink(incarnation: 1000 + births), frozenUntil: now)
+    tell("\(peer) starts")
+  }
+
+  mutating func startCoordinator() {
+    coordinatorBirths += 1
+    coordinatorBack = nil
+    links = [:]
+    var fresh = Coordinator(seed: coordinatorBirths, patience: .seconds(2), program: "test")
+    tell("coordinator \(coordinatorBirths) starts")
+    do {
+      let actions = try fresh.restore(records: order.compactMap { records[$0] }, counters: counters, at: now)
+      coordinator = fresh
+      run(actions)
+    } catch { problem = "the store cannot be read: \(error)" }
+  }
+
+  mutating func crashCoordinator() {
+    coordinator = nil
+    crashesAfterStore = false
+    coordinatorBack = now + .milliseconds(100 + draw.below(2500))
+    reached.insert("coordinator crash")
+    tell("coordinator crashes")
+  }
+
+  /// Something bad.
+  mutating func strike() {
+    let alive = processes.keys.sorted().filter { !processes[$0]!.exited }
+    switch draw.below(7) {
+    case 0, 1, 2:
+      guard !alive.isEmpty else { return start("w\(draw.below(3))") }
+      let victim = alive[draw.below(alive.count)], name = processes[victim]!.name
+      crash(victim)
+      if draw.chance(700) { start(name) }
+    case 3:
+      guard !alive.isEmpty else { return }
+      reached.insert("worker hang")
+      let victim = alive[draw.below(alive.count)]
+      let until = now + .milliseconds(draw.below(4000))
+      processes[victim]!.frozenUntil = until
+    case 4: if coordinator != nil { crashCoordinator() }
+    case 5: crashesAfterStore = true
+    default: start("w\(draw.below(4))")
+    }
+  }
+
+  mutating func crash(_ peer: PeerID) {
+    tell("\(peer) crashes")
+    reached.insert("worker crash")
+    let process = processes.removeValue(forKey: peer)!
+    // What it had given and was still under way arrives at some and not at others.
+    if let assignment = process.assignment {
+      for key in contributions.keys.sorted(by: { ($0.step, $0.place) < ($1.step, $1.place) })
+      where key.generation == assignment.generation && key.place == assignment.index {
+        for (place, arrival) in contributions[key]!.arrives.sorted(by: { $0.key < $1.key })
+        where arrival > now {
+          if draw.chance(500) { contributions[key]!.arrives[place] = nil }
+        }
+      }
+    }
+    if draw.chance(700), coordinator != nil { coordinate(.disconnected(peer)) }
+  }
+
+  mutating func ask(_ names: [String]) {
+    guard coordinator != nil else { return }
+    let name = names[draw.below(names.count)]
+    switch draw.below(3) {
+    case 0:
+      reached.insert("pause")
+      coordinate(.received(Cluster.client, .change(run: name, .pause)))
+    case 1: coordinate(.received(Cluster.client, .change(run: name, .resume)))
+    default:
+      reached.insert("scale")
+      coordinate(.received(Cluster.client, .change(run: name, .scale(workers: 1 + draw.below(3)))))
+    }
+  }
+
+  /// Trouble is over: three workers are there, and what rests is resumed.
+  mutating func settle(_ names: [String]) {
+    if coordinator == nil && coordinatorBack == nil { coordinatorBack = now }
+    let living = Set(processes.values.filter { !$0.exited }.map(\.name))
+    for index in 0..<3 where !living.contains("w\(index)") { start("w\(index)") }
+    for (index, run) in order.enumerated() where coordinator != nil && draw.chance(50) {
+      if let state = state(run), state == .paused || state == .failed || state == .cancelled {
+        reached.insert("resume")
+        coordinate(.received(Cluster.client, .change(run: index < names.count ? names[index] : "", .resume)))
+      }
+    }
+  }
+
+  // MARK: the network
+
+  mutating func turn() {
+    if let back = coordinatorBack, back <= now { startCoordinator() }
+    let due = packets.filter { $0.at <= now }.sorted { $0.at < $1.at }
+    packets.removeAll { $0.at <= now }
+    for packet in due { deliver(packet) }
+    for peer in processes.keys.sorted() {
+      guard var process = processes[peer], !process.exited, process.frozenUntil <= now else { continue }
+      var heartbeat = Heartbeat(generation: process.assignment?.generation ?? 0, step: process.step)
+      heartbeat.hasBegun = process.hasBegun
+      heartbeat.held = process.held
+      process.progress += 1
+      heartbeat.progress = process.progress
+      for effect in process.session.tick(heartbeat, at: now) { apply(effect, &process, peer) }
+      work(&process, peer)
+      for sending in process.link.tick(at: now) { carry(sending, peer, toCoordinator: true) }
+      processes[peer] = process
+    }
+    let finished = disk.filter { $0.at <= now }
+    disk.removeAll { $0.at <= now }
+    for (_, birth, event) in finished {
+      if case .committed(let run, let step, _) = event { committed[run, default: []].insert(step) }
+      if birth == coordinatorBirths, coordinator != nil { coordinate(event) }
+    }
+    if coordinator != nil { coordinate(.tick) }
+    for peer in links.keys.sorted() {
+      let due = links[peer]!.tick(at: now)
+      for sending in due { carry(sending, peer, toCoordinator: false) }
+    }
+  }
+
+  mutating func deliver(_ packet: Packet) {
+    if packet.toCoordinator {
+      guard coordinator != nil else { return }
+      var link = links[packet.peer] ?? ReliableLink(incarnation: coordinatorBirths)
+      let (arrival, answers) = link.receive(packet.header, packet.message, at: now)
+      links[packet.peer] = link
+      for sending in answers { carry(sending, packet.peer, toCoordinator: false) }
+      if case .request(let request)? = arrival.delivered { coordinate(.received(packet.peer, request)) }
+    } else if var process = processes[packet.peer], !process.exited, process.frozenUntil <= now {
+      let (arrival, answers) = process.link.receive(packet.header, packet.message, at: now)
+      for sending in answers { carry(sending, packet.peer, toCoordinator: true) }
+      if arrival.peerRestarted {
+        for effect in process.session.coordinatorRestarted(at: now) { apply(effect, &process, packet.peer) }
+      }
+      if case .reply(let reply)? = arrival.delivered {
+        for effect in process.session.receive(reply, at: now) { apply(effect, &process, packet.peer) }
+      }
+      processes[packet.peer] = process
+    }
+  }
+
+  mutating func carry(_ packet: ReliableLink<Words>.Packet, _ peer: PeerID, toCoordinator: Bool) {
+    guard !draw.chance(loss) else { return }
+    for _ in 0..<(draw.chance(50) ? 2 : 1) {
+      packets.append(
+        Packet(
+          at: now + .milliseconds(1 + draw.below(90)), peer: peer, toCoordinator: toCoordinator, header: packet.header,
+          message: packet.message))
+    }
+  }
+
+  // MARK: a worker
+
+  mutating func say(_ report: Report, _ process: inout Process, _ peer: PeerID) {
+    guard let generation = process.assignment?.generation else { return }
+    for effect in process.session.report(report, generation: generation) { apply(effect, &process, peer) }
+  }
+
+  mutating func apply(_ effect: WorkerSession.Effect, _ process: inout Process, _ peer: PeerID) {
+    switch effect {
+    case .send(let request):
+      let sendings = process.link.send(.request(request), at: now)
+      for sending in sendings { carry(sending, peer, toCoordinator: true) }
+    case .assigned(let assignment):
+      if let old = process.assignment, !process.isHalted, process.hasBegun {
+        problem = "\(peer) was given generation \(assignment.generation) in the middle of \(old.generation)"
+      }
+      if isTold {
+        tell("\(peer) is assigned generation \(assignment.generation), place \(assignment.index), \(assignment.start)")
+      }
+      check(assignment)
+      process.assignment = assignment
+      (process.hasBegun, process.isHalted, process.halt) = (false, false, nil)
+      (process.computedAt, process.hasContributed, process.underWay) = (nil, false, nil)
+      process.step = assignment.firstStep
+      process.readyAt = now + .milliseconds(draw.below(600))
+    case .begin(let generation):
+      if process.assignment?.generation != generation { problem = "\(peer) was told to begin generation \(generation)" }
+      process.hasBegun = true
+      process.live = nil
+      process.computedAt = now + .milliseconds(draw.below(200))
+      if process.step > 0 { copy(&process) }
+    case .halt(_, let saving, _): process.halt = saving || process.halt == true
+    case .stop(let generation, let reason):
+      if process.assignment?.generation != generation { problem = "\(peer) was told to stop generation \(generation)" }
+      tell("\(peer) stops generation \(generation): \(reason)")
+      process.assignment = nil
+      process.live = nil
+      (process.hasBegun, process.isHalted, process.readyAt, process.computedAt) = (false, false, nil, nil)
+      process.underWay = nil
+    case .exit(let reason):
+      tell("\(peer) exits: \(reason)")
+      process.exited = true
+    case .rewrite, .log: break
+    }
+  }
+
+  /// One owner a unit and an expert.
+  mutating func check(_ assignment: Assignment) {
+    let units = assignment.roster.flatMap { Array($0.units) }
+    let experts = assignment.roster.flatMap(\.experts).sorted()
+    if units != Array(0..<assignment.configuration.training.unitCount) { problem = "units \(units)" }
+    if experts != Array(0..<assignment.configuration.model.expertCount) { problem = "experts \(experts)" }
+  }
+
+  mutating func work(_ process: inout Process, _ peer: PeerID) {
+    guard let assignment = process.assignment else { return }
+    if let arrival = process.underWay, arrival.at <= now { arrive(arrival.shard, at: arrival.to, &process) }
+    if let readyAt = process.readyAt, readyAt <= now, load(assignment, &process, peer) {
+      process.readyAt = nil
+      if !assignment.isHelper {
+        if assignment.recorded < assignment.firstStep {
+          for step in assignment.recorded + 1...assignment.firstStep
+          where process.known[assignment.run]?.contains(step) == true {
+            reached.insert("missing record")
+            say(.stepDone(record(step, loss: Double(step))), &process, peer)
+          }
+        }
+        say(.ready, &process, peer)
+      }
+    }
+    guard process.hasBegun, !process.isHalted, process.step < Story.steps else { return }
+    if !process.hasContributed, let computed = process.computedAt, computed <= now { contribute(&process) }
+    guard process.hasContributed, isComplete(process) else { return }
+    finishStep(&process, peer)
+  }
+
+  /// Whether the state that the assignment names is there. Who should hold it and does not says so.
+  mutating func load(_ assignment: Assignment, _ process: inout Process, _ peer: PeerID) -> Bool {
+    guard case .memory(let state) = assignment.start else {
+      if case .fresh = assignment.start {
+        if assignment.generation > 1 { reached.insert("again from the seed") }
+      } else {
+        reached.insert("from checkpoint")
+      }
+      return true
+    }
+    reached.insert("from memory")
+    for (index, holder) in state.holders.enumerated() {
+      let shard = HeldShard(
+        run: assignment.run, generation: state.generation, index: index, count: state.holders.count, step: state.step)
+      if holder == assignment.index {
+        if !process.held.contains(shard) {
+          process.readyAt = nil
+          say(.lacking(reason: "\(shard) is not here"), &process, peer)
+          return false
+        }
+      } else if !processes.values.contains(where: {
+        $0.assignment?.generation == assignment.generation && $0.assignment?.index == holder && $0.held.contains(shard)
+      }) {
+        // It waits: the holder is late, or gone, which the coordinator will find.
+        return false
+      }
+    }
+    return true
+  }
+
+  mutating func contribute(_ process: inout Process) {
+    let assignment = process.assignment!
+    process.hasContributed = true
+    var arrives: [Int: Instant] = [:]
+    for place in assignment.roster.indices {
+      arrives[place] = place == assignment.index ? now : now + .milliseconds(draw.below(120))
+    }
+    contributions[Key(generation: assignment.generation, step: process.step + 1, place: assignment.index)] =
+      Contribution(halt: process.halt, arrives: arrives)
+  }
+
+  func isComplete(_ process: Process) -> Bool {
+    let assignment = process.assignment!
+    return assignment.roster.indices.allSatisfy { place in
+      let key = Key(generation: assignment.generation, step: process.step + 1, place: place)
+      return contributions[key]?.arrives[assignment.index].map { $0 <= now } ?? false
+    }
+  }
+
+  mutating func finishStep(_ process: inout Process, _ peer: PeerID) {
+    let assignment = process.assignment!
+    let next = process.step + 1
+    let copies = assignment.roster.count > 1 && next.isMultiple(of: Story.mirrorEvery) && next < Story.steps
+    // The copy before must be whole in its mirror.
+    if copies, process.underWay != nil { return }
+    let halts = assignment.roster.indices.compactMap {
+      contributions[Key(generation: assignment.generation, step: next, place: $0)]?.halt
+    }
+    process.step = next
+    process.hasContributed = false
+    process.computedAt = now + .milliseconds(20 + draw.below(160))
+    tidy(&process)
+    process.known[assignment.run, default: []].insert(next)
+    if assignment.index == 0 { say(.stepDone(record(next, loss: Double(next))), &process, peer) }
+    let isLast = next == Story.steps
+    let isHalt = !halts.isEmpty && !isLast
+    if copies { copy(&process) }
+    if isLast || next.isMultiple(of: Story.saveEvery) || (isHalt && halts.contains(true)) {
+      let file = CheckpointManifest.File(
+        name: "\(assignment.generation) \(next) \(assignment.index)", byteCount: assignment.roster.count, sha256: "")
+      say(.saved(step: next, files: [file]), &process, peer)
+    }
+    if isLast {
+      say(.finished, &process, peer)
+    } else if isHalt {
+      reached.insert("halt")
+      process.isHalted = true
+      process.live = shard(process)
+      say(.halted(step: next, held: process.held), &process, peer)
+    }
+  }
+
+  func shard(_ process: Process) -> HeldShard {
+    let assignment = process.assignment!
+    return HeldShard(
+      run: assignment.run, generation: assignment.generation, index: assignment.index, count: assignment.roster.count,
+      step: process.step)
+  }
+
+  mutating func copy(_ process: inout Process) {
+    let assignment = process.assignment!
+    guard let mirror = assignment.mirror(of: assignment.index) else { return }
+    process.own.append(shard(process))
+    process.underWay = (
+      shard(process), assignment.roster[mirror].worker.name, now + .milliseconds(20 + draw.below(400))
+    )
+  }
+
+  mutating func arrive(_ shard: HeldShard, at name: String, _ process: inout Process) {
+    guard
+      let mirror = processes.keys.sorted().first(where: {
+        processes[$0]!.name == name && processes[$0]!.assignment?.generation == shard.generation
+      })
+    else { return }
+    process.underWay = nil
+    processes[mirror]!.mirrored.append(shard)
+    let mine = processes[mirror]!.mirrored.filter { $0.generation == shard.generation }
+    if mine.count > 2 {
+      processes[mirror]!.mirrored.removeAll { $0.generation == shard.generation && $0.step < mine[mine.count - 2].step }
+    }
+  }
+
+  /// The third copy, and those of generations before, go when the step after the second is done.
+  func tidy(_ process: inout Process) {
+    let generation = process.assignment!.generation
+    let own = process.own.filter { $0.generation == generation }
+    guard own.count >= 2 else { return }
+    let oldest = own[own.count - 2].step
+    process.own.removeAll { $0.generation < generation || $0.step < oldest }
+    process.mirrored.removeAll { $0.generation < generation }
+  }
+
+  // MARK: the coordinator
+
+  mutating func coordinate(_ event: Event) {
+    guard let actions = coordinator?.step(event, at: now) else { return }
+    run(actions)
+  }
+
+  mutating func run(_ actions: [Action]) {
+    for action in actions {
+      switch action {
+      case .store(let changes):
+        for change in changes { keep(change) }
+        if crashesAfterStore {
+          reached.insert("crash between store and answer")
+          return crashCoordinator()
+        }
+      case .send(Cluster.client, _), .sendEvents, .record, .prove: break
+      case .send(let peer, let reply):
+        var link = links[peer] ?? ReliableLink(incarnation: coordinatorBirths)
+        let sendings = link.send(.reply(reply), at: now)
+        links[peer] = link
+        for sending in sendings { carry(sending, peer, toCoordinator: false) }
+      case .prepareRun(let run, _, _):
+        let newest = committed[run]?.max()
+        disk.append(
+          (
+            now + .milliseconds(draw.below(300)), coordinatorBirths,
+            .prepared(
+              run,
+              .ready(
+                folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: []))
+          ))
+      case .commit(let run, let manifest, _): commit(run, manifest)
+      case .log(let line): tell("coordinator: \(line)")
+      }
+    }
+  }
+
+  mutating func commit(_ run: RunID, _ manifest: CheckpointManifest) {
+    let parts = manifest.files.map { $0.name.split(separator: " ").compactMap { Int($0) } }
+    if parts.contains(where: { $0[0] != Int(manifest.generation) || $0[1] != manifest.step })
+      || parts.map({ $0[2] }).sorted() != Array(0..<(manifest.files.first?.byteCount ?? 0))
+    {
+      problem = "a checkpoint of step \(manifest.step) was made of \(manifest.files.map(\.name))"
+    }
+    let at = now + .milliseconds(draw.below(500))
+    if draw.chance(20) {
+      reached.insert("disk full")
+      disk.append((at, coordinatorBirths, .commitFailed(run, step: manifest.step, reason: "no space left on device")))
+    } else {
+      disk.append((at, coordinatorBirths, .committed(run, step: manifest.step, path: "/f/\(manifest.step)")))
+    }
+  }
+
+  mutating func keep(_ change: StoreChange) {
+    switch change {
+    case .run(let id, let record):
+      if records[id] == nil { order.append(id) }
+      records[id] = record
+    case .forget(let id): problem = "run \(id) was forgotten"
+    case .value(_, let value): counters = value
+    case .event(let id, let number, let bytes):
+      guard let event = try? RecordCodec.decode(RunEvent.self, from: bytes) else {
+        return problem = "an event of \(id)"
+      }
+      if number != (events[id]?.count ?? 0) + 1 { problem = "event \(number) after \(events[id]?.count ?? 0)" }
+      if isTold { tell("\(id) event \(number): \(event)") }
+      switch event {
+      case .state(_, let reason): if reason.isEmpty { problem = "a change without a reason" }
+      case .stepped(let record):
+        let last = events[id]?.reversed().lazy.compactMap { if case .stepped(let r) = $0 { r.step } else { nil } }.first
+        if record.step != (last ?? 0) + 1 { problem = "step \(record.step) was recorded after \(last ?? 0)" }
+      case .said(let sentence): if sentence.contains("are computed again") { reached.insert("replay") }
+      case .began, .placed, .evaluated, .saved: break
+      }
+      events[id, default: []].append(event)
+    }
+  }
+}
