@@ -62,6 +62,8 @@ package enum Action: Equatable, Sendable {
   case commit(RunID, CheckpointManifest, folder: String)
   /// Write what the step after a checkpoint gave beside it.
   case prove(checkpoint: String, StepMark)
+  /// Bring the run's metrics file up to its stored events: the coordinator before may have died between the two.
+  case completeMetrics(RunID, folder: String)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
@@ -164,6 +166,9 @@ package struct Coordinator: Sendable {
     }
     var actions: [Action] = []
     for run in runs {
+      if !run.record.folder.isEmpty && !run.record.state.isEnd {
+        actions.append(.completeMetrics(run.id, folder: run.record.folder))
+      }
       for (_, manifest) in run.record.commits.sorted(by: { $0.key < $1.key }) {
         actions.append(.commit(run.id, manifest, folder: run.record.folder))
       }

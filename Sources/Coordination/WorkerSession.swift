@@ -75,10 +75,10 @@ package struct WorkerSession: Sendable {
       state = .joined
       var effects: [Effect] = isNew ? [.log("joined the coordinator at \(endpoint) as worker \(worker)")] : []
       wasJoined = true
-      // An answer to a hello of before the generation says nothing of it.
-      guard asked == generation, generation != 0 else { return effects }
-      if keep == generation {
-        note(noted)
+      guard generation != 0 else { return effects }
+      // An answer to a hello of before the generation says nothing of it, but somebody listens again.
+      if asked != generation || keep == generation {
+        if asked == generation { note(noted) }
         for (index, report) in outbox.enumerated() {
           effects.append(.send(.report(generation: generation, number: firstNumber + index, report)))
         }

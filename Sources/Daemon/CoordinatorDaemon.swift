@@ -160,6 +160,11 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       onDisk { .prepared(id, RunPreparation.prepare(submission, again: again)) }
     case .commit(let id, let unsigned, let folder):
       onDisk { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
+    case .completeMetrics(let id, let folder):
+      let lines = storedLines(id)
+      disk.async {
+        do throws(FolderError) { try MetricsFile(folder: folder).complete(lines) } catch { log("\(error)") }
+      }
     case .prove(let checkpoint, let mark):
       disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
     case .record(_, let event, let folder):
@@ -167,6 +172,23 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         do throws(FolderError) { try MetricsFile(folder: folder).append(event.metricsLine) } catch { log("\(error)") }
       }
     }
+  }
+
+  /// What the run's metrics file should hold, as far as the store tells.
+  private func storedLines(_ id: RunID) -> [String] {
+    var lines: [String] = []
+    var after = 0
+    while let rows = try? store.events(of: id, after: after, limit: 1024), let last = rows.last {
+      after = last.number
+      for row in rows {
+        switch try? RecordCodec.decode(RunEvent.self, from: row.event) {
+        case .stepped(let record)?: lines.append(RunEvent.stepped(record).metricsLine)
+        case .evaluated(let record)?: lines.append(RunEvent.evaluated(record).metricsLine)
+        case .began?, .state?, .placed?, .saved?, .said?, nil: break
+        }
+      }
+    }
+    return lines
   }
 
   /// Events that fit into one message.

@@ -25,6 +25,20 @@ package struct MetricsFile {
     }
   }
 
+  /// Appends those of `lines` that follow the file's last whole line: a process that dies loses a tail, never a middle. Where the
+  /// file's last line is none of them, its curve is another one and stays as it is.
+  package func complete(_ lines: [String]) throws(FolderError) {
+    let data = FileManager.default.contents(atPath: path) ?? Data()
+    let end = data.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
+    let whole = data.prefix(end)
+    let last = whole.split(separator: UInt8(ascii: "\n")).last.map { String(decoding: $0, as: UTF8.self) }
+    let known = last.map { last in lines.lastIndex(of: last) } ?? -1
+    guard let known else { return }
+    let missing = lines[(known + 1)...]
+    guard !missing.isEmpty || end < data.count else { return }
+    try Durable.write(Array(whole) + missing.flatMap { Array(($0 + "\n").utf8) }, to: path)
+  }
+
   /// Keeps the lines of steps up to `step`, drops the rest and any half-written last line.
   package func cut(after step: Int) throws(FolderError) {
     guard let data = FileManager.default.contents(atPath: path) else { return }

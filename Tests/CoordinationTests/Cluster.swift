@@ -41,6 +41,7 @@ struct Cluster {
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
       case .prepareRun(let run, let submission, let again): preparations.append((run, submission, again))
+      case .completeMetrics: break
       case .record(_, let event, _): records.append(event)
       }
     }

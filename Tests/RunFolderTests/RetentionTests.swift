@@ -74,4 +74,18 @@ import Testing
     try text.replacingOccurrences(of: "0.3000", with: "0.3001").write(toFile: place, atomically: false, encoding: .utf8)
     #expect(CheckpointFolder.readProof(path) == nil)
   }
+
+  @Test func `metrics that a dead process did not write are added, a torn line goes, and another curve stays`() throws {
+    let metrics = MetricsFile(folder: folder)
+    let lines = (1...4).map { "{\"step\":\($0)}" }
+    for line in lines[..<2] { try metrics.append(line) }
+    let file = try FileHandle(forWritingTo: URL(filePath: metrics.path))
+    try file.seekToEnd()
+    try file.write(contentsOf: Data("{\"st".utf8))
+    try metrics.complete(lines)
+    #expect(try String(contentsOfFile: metrics.path, encoding: .utf8) == lines.joined(separator: "\n") + "\n")
+    try metrics.append("{\"step\":9}")
+    try metrics.complete(lines)
+    #expect(try String(contentsOfFile: metrics.path, encoding: .utf8).hasSuffix("{\"step\":9}\n"))
+  }
 }
