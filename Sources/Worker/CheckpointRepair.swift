@@ -31,5 +31,6 @@ enum CheckpointRepair {
         CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation) + "/" + file.name
       try CheckpointFolder.replace(file: file.name, in: path, by: fresh)
     }
+    try Durable.removeFolder(CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation))
   }
 }

@@ -65,7 +65,7 @@ final class NetworkLink: PeerLink {
       case .exit(let reason): throw Stopped(reason: reason)
       case .halt(let generation, let saving) where generation == assignment.generation:
         haltWish = max(haltWish, saving ? .haltSaving : .halt)
-      case .stop, .begin, .assigned, .halt, .rewrite: continue
+      case .stop, .begin, .assigned, .halt: continue
       case nil:
         noted = true
         note(

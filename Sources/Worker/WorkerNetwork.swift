@@ -17,8 +17,6 @@ package enum WorkerEvent: Sendable {
   /// Stop with all others behind a step.
   case halt(generation: UInt32, saving: Bool)
   case stop(generation: UInt32, reason: String)
-  /// Write a file of a checkpoint again.
-  case rewrite(RewriteOrder)
   case exit(reason: String)
 }
 
@@ -98,7 +96,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     mailbox.first {
       switch $0 {
       case .stop(_, let reason), .exit(let reason): reason
-      case .assigned, .begin, .data, .halt, .rewrite: nil
+      case .assigned, .begin, .data, .halt: nil
       }
     }
   }
@@ -217,7 +215,17 @@ package final class WorkerNetwork: @unchecked Sendable {
       case .halt(let generation, let saving, let reason):
         options.log("generation \(generation) stops behind a step: \(reason)")
         mailbox.put(.halt(generation: generation, saving: saving))
-      case .rewrite(let order): mailbox.put(.rewrite(order))
+      case .rewrite(let order):
+        // Beside the training, which goes on.
+        DispatchQueue.global().async { [store, options] in
+          do {
+            try CheckpointRepair.rewrite(order, from: store)
+            options.log("wrote shard \(order.shard.index) of step \(order.shard.step) again from memory")
+          } catch {
+            options.log(
+              "shard \(order.shard.index) of step \(order.shard.step) could not be written again: \(error)")
+          }
+        }
       case .exit(let reason): mailbox.put(.exit(reason: reason))
       case .assigned(let assignment):
         do throws(TransportError) {

@@ -44,7 +44,6 @@ package final class WorkerProcess: Sendable {
         network.note(Heartbeat())
         log("stopped: \(reason)")
       case .data(let message): job?.accept(early: message)
-      case .rewrite(let order): rewrite(order)
       // Too late: the generation was over when it came.
       case .halt: continue
       case .exit(let reason):
@@ -109,13 +108,6 @@ package final class WorkerProcess: Sendable {
       log("generation \(generation) failed: \(error)")
       network.report(.failed(reason: "\(error)"), generation: generation)
       network.note(Heartbeat())
-    }
-  }
-
-  /// Writes a damaged file of a checkpoint again from memory, if it comes out as it was.
-  private func rewrite(_ order: RewriteOrder) {
-    do { try CheckpointRepair.rewrite(order, from: network.store) } catch {
-      log("shard \(order.shard.index) of step \(order.shard.step) could not be written again: \(error)")
     }
   }
 }

@@ -83,7 +83,7 @@ import Worker
         worker.report(.ready, generation: assignment.generation)
       case .begin: return peer
       case .data(let message): early.append(message)
-      case .stop, .halt, .rewrite, .exit: return nil
+      case .stop, .halt, .exit: return nil
       }
     }
     return nil
