@@ -66,8 +66,7 @@ let system: [Target] = [
     name: "ress",
     dependencies: [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Daemon", "Worker", "Transport",
-      "Wire",
-      "Configuration", "CHDF5", "CZeroMQ",
+      "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux",
     ],
     swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.

@@ -39,10 +39,18 @@ static inline void ress_h5_quiet(void) { H5Eset_auto2(H5E_DEFAULT, NULL, NULL); 
 
 static inline herr_t ress_h5_keep_message(unsigned n, const H5E_error2_t *error, void *text) {
   (void)n;
-  if (error->desc != NULL && error->desc[0] != 0) {
-    strncpy((char *)text, error->desc, 255);
-    ((char *)text)[255] = 0;
+  if (error->desc == NULL || error->desc[0] == 0) return 0;
+  // What the system said stands in the middle of "file write failed: time = ..., error message = 'File too large', buf = ...".
+  const char *system = strstr(error->desc, "error message = '"), *end = NULL;
+  if (system != NULL) {
+    system += strlen("error message = '");
+    end = strchr(system, '\'');
   }
+  const char *what = end != NULL ? system : error->desc;
+  size_t count = end != NULL ? (size_t)(end - system) : strlen(what);
+  if (count > 255) count = 255;
+  memcpy(text, what, count);
+  ((char *)text)[count] = 0;
   return 0;
 }
 

@@ -147,7 +147,7 @@ package final class Trainer {
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
       try trainUnit(unit, as: unit, scales, views(of: gradient.pointer))
-      if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit() }
+      if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: denseCount) }
       if let place = audit.units.firstIndex(of: unit) {
         note.owned[place] = Audit.hash(report, gradient: gradient.pointer, count: denseCount)
       }
@@ -352,9 +352,10 @@ private final class ParameterZeros {
 }
 
 extension PooledBuffer {
-  /// What a faulty processor does now and then.
-  fileprivate func flipABit() {
-    UnsafeMutableRawPointer(pointer).assumingMemoryBound(to: UInt8.self)[0] ^= 1
+  /// What a faulty processor does now and then: one bit of the largest of `count` numbers, which no rounding hides.
+  fileprivate func flipABit(count: Int) {
+    let place = (0..<count).max { abs(pointer[$0]) < abs(pointer[$1]) } ?? 0
+    pointer[place] = Real(bitPattern: pointer[place].bitPattern ^ 1 << (Real.significandBitCount - 2))
   }
 }
 

@@ -23,7 +23,7 @@ final class ChildProcess {
   private(set) var ending: Ending?
 
   /// Starts this same program with other words. Output and errors are appended to the file at `log`.
-  init(name: String, words: [String], log: String) throws(ProcessError) {
+  init(name: String, words: [String], log: String, environment: [String: String] = [:]) throws(ProcessError) {
     self.name = name
     self.log = log
     var pipe: [Int32] = [-1, -1]
@@ -46,8 +46,16 @@ final class ChildProcess {
 
     var arguments = (["ress"] + words).map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
+    var variables = environment.map { strdup("\($0.key)=\($0.value)") }
+    defer { for variable in variables.prefix(environment.count) { free(variable) } }
+    var inherited = environ
+    while let variable = inherited.pointee {
+      variables.append(variable)
+      inherited += 1
+    }
+    variables.append(nil)
     var identifier: pid_t = 0
-    let status = posix_spawn(&identifier, "/proc/self/exe", &actions, &attributes, &arguments, environ)
+    let status = posix_spawn(&identifier, "/proc/self/exe", &actions, &attributes, &arguments, &variables)
     guard status == 0 else {
       close(pipe[1])
       throw Self.failure("cannot start \(name) (its log would be \(log))", status)
@@ -67,17 +75,21 @@ final class ChildProcess {
 
   /// Tells children to end, gives them `seconds` to do it, and then ends them.
   static func end(_ children: [ChildProcess], within seconds: Double) {
-    for child in children where child.poll() == nil { kill(child.identifier, SIGTERM) }
+    for child in children where child.poll() == nil { Glibc.kill(child.identifier, SIGTERM) }
     var waited = 0.0
     while waited < seconds, children.contains(where: { $0.poll() == nil }) {
       usleep(20_000)
       waited += 0.02
     }
-    for child in children where child.poll() == nil {
-      kill(child.identifier, SIGKILL)
-      var status: Int32 = 0
-      if waitpid(child.identifier, &status, 0) == child.identifier { child.ending = Self.ending(status) }
-    }
+    for child in children { child.kill() }
+  }
+
+  /// SIGKILL, and waits until it is gone.
+  func kill() {
+    guard poll() == nil else { return }
+    Glibc.kill(identifier, SIGKILL)
+    var status: Int32 = 0
+    if waitpid(identifier, &status, 0) == identifier { ending = Self.ending(status) }
   }
 
   deinit { close(leash) }

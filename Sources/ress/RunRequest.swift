@@ -11,6 +11,13 @@ struct RunRequest {
   /// One submission, one key: said twice, it is one run.
   private let key: String
 
+  /// A run from its beginning.
+  init(_ configuration: RunConfiguration) {
+    self.configuration = configuration
+    resume = .no
+    key = String(UInt64.random(in: .min ... .max), radix: 16)
+  }
+
   init(_ arguments: Arguments) throws(ConfigurationError) {
     var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
     // After --set, because an option of its own is the plainer word.

@@ -39,6 +39,7 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "resume": return try resume(arguments)
   case "scale": return try scale(arguments)
   case "plan": return try plan(arguments)
+  case "drill": return try drill(arguments)
   case "data prepare": return try dataPrepare(arguments)
   case "data show": return try dataShow(arguments)
   case "generate": return try generate(arguments)
@@ -57,4 +58,6 @@ func run(_ arguments: Arguments) throws -> ExitCode {
 
 // Whoever started this process may have blocked signals, and threads and children inherit that: Ctrl-C must work.
 Interrupt.unblock()
+// A file that may not grow further (ulimit -f) is an error of the write, which says so, and not a death.
+signal(SIGXFSZ, SIG_IGN)
 exit(main(Array(CommandLine.arguments.dropFirst())).rawValue)

@@ -2,7 +2,7 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan,
+    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan, .drill,
     .dataPrepare, .dataShow, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .configShow, .configReference, .doctor,

@@ -1,0 +1,40 @@
+// What a drill can do to a run, in the order in which it does it.
+
+package enum DrillFault: String, CaseIterable, Sendable {
+  case killWorker = "kill-worker"
+  case killCoordinator = "kill-coordinator"
+  case killAll = "kill-all"
+  case stopWorker = "stop-worker"
+  case cutWorker = "cut-worker"
+  case diskFull = "disk-full"
+  case damagedCheckpoint = "damaged-checkpoint"
+  case flippedBit = "flipped-bit"
+
+  /// `kill-worker,cut-worker`; nil means all.
+  package static func chosen(_ text: String?) throws(UsageError) -> [DrillFault] {
+    guard let text else { return allCases }
+    var chosen: [DrillFault] = []
+    for word in text.split(separator: ",") {
+      guard let fault = DrillFault(rawValue: String(word)) else {
+        throw UsageError(
+          "there is no fault '\(word)'; there are " + allCases.map(\.rawValue).joined(separator: ", "),
+          command: "drill")
+      }
+      chosen.append(fault)
+    }
+    return chosen
+  }
+
+  /// What the run's story must hold, so that the fault is known to have been noticed, given the name of the worker it was done to.
+  package func evidence(victim: String) -> String? {
+    switch self {
+    case .killWorker, .stopWorker, .cutWorker: "worker \(victim) ("
+    // Workers train on, and the run has nothing to say.
+    case .killCoordinator: nil
+    case .killAll: "load from the checkpoint of step"
+    case .diskFull: "ress resume"
+    case .damagedCheckpoint: "is passed over"
+    case .flippedBit: "computed wrongly and is put aside"
+    }
+  }
+}

@@ -1,0 +1,193 @@
+// One run of a drill: in peace, or with one fault done to it.
+
+import Configuration
+import Daemon
+import Foundation
+import Glibc
+import Shell
+import Transport
+import Wire
+
+final class DrillRun {
+  /// Losses of steps and evaluations, without the times, which no two runs share.
+  private(set) var curve: [RunEvent] = []
+  private(set) var stepSeconds: [Double] = []
+  private(set) var state = RunState.queued
+  private(set) var reason = ""
+  /// What it said after the fault, up to its next new step; and everything.
+  private(set) var story: [String] = []
+  private(set) var words: [String] = []
+  private(set) var noticedSeconds: Double?
+  private(set) var againSeconds: Double?
+  /// Why the drill stopped waiting for it.
+  private(set) var gaveUp: String?
+  private(set) var isStruck = false
+  /// Generations that began after the fault.
+  private(set) var newGenerations = 0
+  let victim: String
+
+  private let fault: DrillFault?
+  private let configuration: RunConfiguration
+  private let cluster: DrillCluster
+  private let strikeStep: Int
+  private let fileLimit: Int
+  private let longestSilence: Duration
+  private var struckAt = Instant(nanoseconds: 0)
+  private var lastHeard = MonotonicClock.now
+  /// Whether events come that were asked for after the fault: those of an older answer may be older than it.
+  private var isNewPage = false
+  private var mend: () throws -> Void = {}
+  private var failure: (any Error)?
+
+  /// Without a coordinator for longer than this nobody follows a run.
+  private static let absence = Duration.seconds(60)
+  /// Silence of a run that is none of its steps' fault.
+  private static let silenceSeconds = 30.0
+
+  /// - Parameters:
+  ///   - victim: the worker that it is done to.
+  ///   - stepSeconds: how long a step takes in peace.
+  ///   - fileLimit: bytes that no file can grow beyond on the disk that is full.
+  init(
+    _ fault: DrillFault?, _ configuration: RunConfiguration, _ cluster: DrillCluster, victim: String,
+    stepSeconds: Double, fileLimit: Int
+  ) {
+    self.fault = fault
+    self.configuration = configuration
+    self.cluster = cluster
+    self.fileLimit = fileLimit
+    strikeStep = configuration.training.steps / 3
+    self.victim = victim
+    let silence = Self.silenceSeconds + 4 * configuration.cluster.patienceSeconds + 20 * stepSeconds
+    longestSilence = .nanoseconds(Int64(silence * 1e9))
+  }
+
+  /// Submits the run, follows it to its end, and does the fault when its step has come.
+  func play() throws {
+    let run = try cluster.client.submit(RunRequest(configuration).submission).run.description
+    var seen = 0
+    while true {
+      try cluster.client.follow(run, after: seen, absence: Self.absence) {
+        self.isNewPage = self.isStruck
+        self.watch()
+        return self.gaveUp != nil
+      } event: { event in
+        seen += 1
+        self.note(event)
+        return self.failure != nil || self.state.isAtRest
+      }
+      if let failure { throw failure }
+      guard state == .paused, fault == .diskFull, isStruck, gaveUp == nil else { return }
+      // There is room again, and somebody says so.
+      try cluster.limitFiles(to: nil)
+      state = .queued
+      _ = try cluster.client.change(run, .resume)
+    }
+  }
+
+  private func watch() {
+    guard gaveUp == nil else { return }
+    if Interrupt.isRequested { gaveUp = "interrupted" }
+    if lastHeard + longestSilence < MonotonicClock.now {
+      gaveUp = "it hung: nothing happened for \(Format.fixed(longestSilence.inSeconds, 0)) s"
+    }
+  }
+
+  private func note(_ event: RunEvent) {
+    lastHeard = MonotonicClock.now
+    switch event {
+    case .began: break
+    case .stepped(var record):
+      stepSeconds.append(record.seconds)
+      (record.seconds, record.busy, record.stall) = (0, [], 0)
+      curve.append(.stepped(record))
+      if isStruck { stepped() } else if record.step >= strikeStep { strikeAtStep() }
+    case .evaluated: curve.append(event)
+    case .saved(let step, let path):
+      if fault == .damagedCheckpoint, !isStruck, step >= strikeStep { strike { try self.damage(path) } }
+    case .placed: if isStruck { newGenerations += 1 }
+    case .state(let state, let reason):
+      (self.state, self.reason) = (state, reason)
+      tell("\(state.rawValue): \(reason)")
+    case .said(let sentence): tell(sentence)
+    }
+  }
+
+  private func tell(_ sentence: String) {
+    words.append(sentence)
+    guard isNewPage, againSeconds == nil, !state.isEnd else { return }
+    noticedSeconds = noticedSeconds ?? secondsSinceFault
+    story.append(sentence)
+  }
+
+  /// A step after the fault, which shows that the run goes on where it cannot have been done before it.
+  private func stepped() {
+    guard againSeconds == nil, isNewPage, fault == .killCoordinator || newGenerations > 0 else { return }
+    againSeconds = secondsSinceFault
+    attempt(mend)
+  }
+
+  private var secondsSinceFault: Double { Double(MonotonicClock.now.nanoseconds - struckAt.nanoseconds) * 1e-9 }
+
+  // MARK: The fault
+
+  private func strikeAtStep() {
+    guard let fault, fault != .damagedCheckpoint else { return }
+    strike {
+      guard let victim = self.cluster.workers.last else { return }
+      switch fault {
+      case .killWorker:
+        self.cluster.kill(victim)
+        self.mend = { try self.cluster.startWorker() }
+      case .killCoordinator:
+        self.cluster.killCoordinator()
+        try self.cluster.startCoordinator()
+      case .killAll:
+        self.cluster.killCoordinator()
+        try self.replaceWorkers()
+        try self.cluster.startCoordinator()
+      case .stopWorker:
+        kill(victim.identifier, SIGSTOP)
+        self.mend = { kill(victim.identifier, SIGCONT) }
+      case .cutWorker:
+        self.cluster.pull(victim)
+        self.mend = { self.cluster.mend(victim) }
+      case .diskFull: try self.cluster.limitFiles(to: self.fileLimit)
+      // It was told when to do it as it began.
+      case .flippedBit: break
+      case .damagedCheckpoint: preconditionFailure("waits for a checkpoint")
+      }
+    }
+  }
+
+  private func strike(_ body: () throws -> Void) {
+    isStruck = true
+    struckAt = MonotonicClock.now
+    attempt(body)
+  }
+
+  private func attempt(_ body: () throws -> Void) {
+    do { try body() } catch { failure = error }
+  }
+
+  private func replaceWorkers() throws {
+    let workers = cluster.workers
+    for worker in workers { cluster.kill(worker) }
+    for _ in workers { try cluster.startWorker() }
+  }
+
+  /// Flips a bit in the middle of the checkpoint's first shard; then nobody is left who has its state in memory.
+  private func damage(_ path: String) throws {
+    let names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
+    guard let shard = names.first(where: { $0.hasPrefix("shard-") }),
+      let file = FileHandle(forUpdatingAtPath: "\(path)/\(shard)")
+    else { throw ProcessError(description: "no shard in \(path) can be written") }
+    let middle = try file.seekToEnd() / 2
+    try file.seek(toOffset: middle)
+    let byte = try file.read(upToCount: 1)?.first ?? 0
+    try file.seek(toOffset: middle)
+    try file.write(contentsOf: [byte ^ 1])
+    try file.close()
+    try replaceWorkers()
+  }
+}

@@ -1,0 +1,44 @@
+// `ress drill`, as a user would run it: its sheet must tell a cluster that survives from one that does not.
+
+import Foundation
+import Testing
+
+@Suite(.serialized) final class DrillTests {
+  private let place: Workplace
+
+  init() throws { place = try Workplace() }
+
+  private func drill(_ faults: String, environment: [String: String] = [:]) throws -> (code: Int32?, output: String) {
+    let drill = try place.start(
+      [
+        "drill", "run.yaml", "--workers", "3", "--threads", "1", "--steps", "150", "--patience", "1.5", "--faults",
+        faults,
+      ],
+      environment: environment)
+    return (drill.exitCode(within: 180), drill.output)
+  }
+
+  @Test func `a run survives a pulled cable, a full disk and a damaged checkpoint, and nothing is left behind`() throws
+  {
+    let (code, output) = try drill("cut-worker,disk-full,damaged-checkpoint")
+    #expect(code == 0, "\(output)")
+    #expect(output.contains("3 passed, 0 failed"), "\(output)")
+    #expect(output.contains("File too large") && output.contains("is passed over"), "\(output)")
+    #expect(!FileManager.default.fileExists(atPath: place.path + "/checkpoints/first-drill"))
+  }
+
+  @Test func `a curve that is another one fails the drill, names the step and keeps the logs`() throws {
+    // The third worker computes wrongly in peace, and is dead by then under the fault.
+    let (code, output) = try drill("kill-worker", environment: ["RESS_FLIP_BIT": "worker-3@110"])
+    #expect(code == 1, "\(output)")
+    #expect(output.contains("failed: step 11") && output.contains("0 passed, 1 failed"), "\(output)")
+    #expect(FileManager.default.fileExists(atPath: place.path + "/checkpoints/first-drill/kill-worker/worker-3.log"))
+    let again = try place.run(["drill", "run.yaml", "--steps", "20"])
+    #expect(again.code == 1 && again.errors.contains("has files of an earlier drill"), "\(again.errors)")
+  }
+
+  @Test func `a fault that does not exist is refused with those that do`() throws {
+    let refused = try place.run(["drill", "run.yaml", "--faults", "kill-worker,fire"])
+    #expect(refused.code == 2 && refused.errors.contains("'fire'") && refused.errors.contains("cut-worker"))
+  }
+}
