@@ -12,13 +12,14 @@ final class Running {
   let process = Process()
   let outputPath: String
 
-  /// The program lies beside the test bundle.
-  init(_ words: [String], folder: String, environment: [String: String] = [:]) throws {
+  /// The program lies beside the test bundle. With a `host` it runs in that network namespace.
+  init(_ words: [String], folder: String, environment: [String: String] = [:], host: String? = nil) throws {
     let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     outputPath = folder + "/output-" + UUID().uuidString
     _ = FileManager.default.createFile(atPath: outputPath, contents: nil)
-    process.executableURL = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
-    process.arguments = words
+    let program = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
+    process.executableURL = host == nil ? program : URL(filePath: "/usr/bin/env")
+    process.arguments = (host.map { ["ip", "netns", "exec", $0, program.path] } ?? []) + words
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.currentDirectoryURL = URL(filePath: folder)
     process.standardInput = FileHandle.nullDevice
@@ -112,8 +113,8 @@ final class Workplace {
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
-  func start(_ words: [String], environment: [String: String] = [:]) throws -> Running {
-    try Running(words, folder: path, environment: environment)
+  func start(_ words: [String], environment: [String: String] = [:], host: String? = nil) throws -> Running {
+    try Running(words, folder: path, environment: environment, host: host)
   }
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 

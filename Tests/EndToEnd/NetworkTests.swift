@@ -1,0 +1,141 @@
+// Runs over a network whose cables are pulled, and whose packets get lost: hosts are network namespaces (scripts/hosts.sh). Every
+// run is held against the undisturbed curve.
+
+import Foundation
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// Hosts on one switch, as `scripts/hosts.sh` makes them.
+final class Hosts {
+  private let name = "rt" + String(UInt32.random(in: 0...0xFFFFF), radix: 36)
+
+  init(_ count: Int) throws { try run("up", "\(count)") }
+
+  deinit { try? run("down") }
+
+  /// The namespace of host `number`, from 1.
+  func callAsFunction(_ number: Int) -> String { name + "\(number)" }
+
+  func run(_ words: String...) throws {
+    let process = Process()
+    process.executableURL = URL(filePath: Hosts.script)
+    process.arguments = words
+    process.environment = ProcessInfo.processInfo.environment.merging(["HOSTS": name]) { $1 }
+    try process.run()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { throw Failure(words: words) }
+  }
+
+  struct Failure: Error { var words: [String] }
+
+  /// Namespaces can be made: root may, where iproute2 and nftables are installed.
+  static let canBeMade: Bool = {
+    let tools = ["ip", "tc", "nft"].allSatisfy { tool in
+      ["/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"].contains { access($0 + tool, X_OK) == 0 }
+    }
+    // Containers often take the right away from root.
+    return tools && getuid() == 0 && (try? Hosts(1)) != nil
+  }()
+
+  private static let script = URL(filePath: #filePath).deletingLastPathComponent()
+    .appending(path: "../../scripts/hosts.sh").standardized.path
+}
+
+@Suite(
+  .serialized,
+  .enabled(
+    if: Hosts.canBeMade, "network namespaces need root, iproute2 and nftables: apt-get install iproute2 nftables"))
+final class NetworkTests {
+  private let place: Workplace
+  private let hosts: Hosts
+  private let curve: [String]
+  private var coordinator: Running!
+  private var workers: [Running] = []
+  private static let long = ["--set", "training.steps=150", "--set", "checkpoint.every=50"]
+  private static let address = "tcp://10.79.0.1:7077"
+
+  init() throws {
+    place = try Workplace()
+    hosts = try Hosts(4)
+    let whole = try place.run(["train", "run.yaml", "--threads", "1", "--set", "run=whole"] + Self.long)
+    #expect(whole.code == 0, "\(whole.output)\(whole.errors)")
+    curve = place.curve("whole")
+    #expect(curve.count == 158)
+  }
+
+  /// The coordinator on host 1, a worker on each of hosts 2, 3 and 4, and a run on all three.
+  private func begin(_ run: String) throws {
+    coordinator = try place.start(
+      ["coordinator", "--listen", Self.address, "--insecure", "--store", "runs.db", "--patience", "2"], host: hosts(1))
+    for number in 2...4 {
+      workers.append(
+        try place.start(
+          [
+            "worker", "--coordinator", Self.address, "--name", "w\(number)", "--threads", "1", "--listen",
+            "tcp://10.79.0.\(number):*", "--insecure",
+          ], host: hosts(number)))
+    }
+    let submit = try place.start(
+      ["submit", "run.yaml", "--coordinator", Self.address, "--workers", "3", "--set", "run=\(run)"] + Self.long
+        + ["--set", "cluster.patience_seconds=2"], host: hosts(1))
+    #expect(submit.exitCode(within: 20) == 0, "\(submit.output)")
+  }
+
+  private func reaches(_ run: String, _ step: Int) -> Bool {
+    waitUntil(60) { place.curve(run).count { !$0.contains("validation") } >= step }
+  }
+
+  /// Waits for the run's end on the coordinator's host, and returns its story.
+  private func expectSameEnd(_ run: String) throws -> String {
+    let logs = try place.start(["logs", run, "-f", "--coordinator", Self.address], host: hosts(1))
+    let code = logs.exitCode(within: 120)
+    #expect(code == 0, "\(logs.output)\n\(coordinator.output)\n\(workers.map(\.output).joined(separator: "\n---\n"))")
+    #expect(place.curve(run) == curve, "\(logs.output)")
+    let compared = try place.run(["checkpoint", "diff", "checkpoints/whole", "checkpoints/\(run)"])
+    #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
+    return logs.output
+  }
+
+  @Test func `a worker whose cable is pulled is replaced, and taken in again when it is back`() throws {
+    try begin("cut")
+    #expect(reaches("cut", 25))
+    try hosts.run("cut", "4")
+    let before = place.curve("cut").count
+    #expect(reaches("cut", min(150, before + 20)), "\(coordinator.output)")
+    try hosts.run("join", "4")
+    let story = try expectSameEnd("cut")
+    #expect(story.contains("worker w4 ("), "\(story)")
+    #expect(waitUntil(30) { workers[2].output.components(separatedBy: "joined the coordinator").count > 2 })
+  }
+
+  @Test func `a cable that is back within the patience costs nothing but time`() throws {
+    try begin("blink")
+    for (round, host) in ["2", "3", "1"].enumerated() {
+      #expect(reaches("blink", 20 * (round + 1)))
+      try hosts.run("cut", host)
+      usleep(300_000)
+      try hosts.run("join", host)
+    }
+    _ = try expectSameEnd("blink")
+  }
+
+  @Test func `a coordinator that is cut off finds its run again`() throws {
+    try begin("alone")
+    #expect(reaches("alone", 25))
+    try hosts.run("cut", "1")
+    // Longer than everybody's patience.
+    sleep(5)
+    try hosts.run("join", "1")
+    _ = try expectSameEnd("alone")
+  }
+
+  @Test func `lost packets and a slow line change no number`() throws {
+    for host in ["2", "3"] { try hosts.run("loss", host, "2") }
+    try hosts.run("rate", "4", "50mbit")
+    try begin("lossy")
+    _ = try expectSameEnd("lossy")
+  }
+}
