@@ -100,6 +100,9 @@ package enum ConfigurationSchema {
       .choice(
         "recompute", \.training.recompute, "Compute forwards again to save memory; never changes a number."),
       ConfigurationField(
+        "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
+        "Steps in a row that are left out because a loss is no number, before the run pauses."),
+      ConfigurationField(
         "evaluate_every", .whole(\.training.evaluateEvery, 0...1_000_000_000),
         "Steps between evaluations; 0: only at the end."),
       ConfigurationField(

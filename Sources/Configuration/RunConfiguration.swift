@@ -115,6 +115,8 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var bpttSegments: Int? = nil
   /// Whether the backward computes a segment's forward again; never changes a number.
   package var recompute = Recompute.auto
+  /// Steps in a row that may be left out, because a loss or the gradient is no finite number, before the run pauses.
+  package var skipAtMost = 2
   /// Steps between evaluations on the validation split; 0: only at the end.
   package var evaluateEvery = 100
   /// Sequences an evaluation reads; 0 turns evaluation off.

@@ -29,11 +29,30 @@ extension Coordinator {
       runs[index].record.fruitless = 0
       account(record, index)
       tell(id, .stepped(record), &actions)
+      if let reason = record.skipped {
+        skipped(id, record.step, reason, &actions)
+      } else {
+        runs[index].skippedInARow = 0
+      }
     }
     runs[index].marks[record.step] = mark
     runs[index].marks[record.step - Coordinator.markLimit] = nil
     prove(id, &actions)
     weigh(id, record, at: now, &actions)
+  }
+
+  /// A step was not applied. One bad sequence is no reason to stop; several in a row mean that the run does not come out of it.
+  private mutating func skipped(_ id: RunID, _ step: Int, _ reason: String, _ actions: inout [Action]) {
+    guard let index = index(of: id) else { return }
+    tell(id, .said("step \(step) was not applied: \(reason)"), &actions)
+    runs[index].skippedInARow += 1
+    let limit = runs[index].record.configuration.training.skipAtMost
+    guard runs[index].skippedInARow > limit, runs[index].record.wish?.isFarewell != true else { return }
+    runs[index].skippedInARow = 0
+    runs[index].record.wish = .pause(
+      reason:
+        "\(limit + 1) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
+        + "optimizer.clip and submit it again with --resume")
   }
 
   /// A step that was done before the generation and not recorded, because whoever reports them died. All that computed it tell

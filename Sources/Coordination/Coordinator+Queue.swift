@@ -36,10 +36,13 @@ extension Coordinator {
         return enqueue(same.id, "submitted again", at: now, &actions)
       }
     }
-    counters.submissions += 1
-    var x = (seed ^ counters.submissions) &* 0x9E37_79B9_7F4A_7C15
-    x = (x ^ (x >> 29)) &* 0xBF58_476D_1CE4_E5B9
-    let id = RunID((x ^ (x >> 32)) | 1)
+    var id: RunID
+    repeat {
+      counters.submissions += 1
+      var x = (seed ^ counters.submissions) &* 0x9E37_79B9_7F4A_7C15
+      x = (x ^ (x >> 29)) &* 0xBF58_476D_1CE4_E5B9
+      id = RunID((x ^ (x >> 32)) | 1)
+    } while index(of: id) != nil
     runs.append(Run(record: RunRecord(id: id, submission: submission, place: 0), since: now))
     if runs.count > Coordinator.endedRunLimit, let old = runs.firstIndex(where: \.record.state.isEnd) {
       runs.remove(at: old)

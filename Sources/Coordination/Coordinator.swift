@@ -108,6 +108,8 @@ package struct Coordinator: Sendable {
     var slowSince: [Int: Instant] = [:]
     /// Somebody asked for more workers: it need not wait for others that may come too.
     var growsAtOnce = false
+    /// Steps that were not applied, since the last one that was.
+    var skippedInARow = 0
     /// How long the last change of generation took.
     var changeSeconds = 1.0
 
@@ -223,6 +225,10 @@ package struct Coordinator: Sendable {
   }
 
   private mutating func receive(_ request: Request, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+    if let problem = request.problem {
+      actions.append(.log("a message of \(peer) was refused: \(problem)"))
+      return actions.append(.send(peer, .refused(reason: "the message cannot be meant: \(problem)")))
+    }
     members[peer]?.lastHeard = now
     members[peer]?.closedAt = nil
     switch request {
@@ -362,7 +368,7 @@ package struct Coordinator: Sendable {
 
   private mutating func follow(_ name: String, after: Int, _ peer: PeerID, _ actions: inout [Action]) {
     guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &actions) }
-    runs[index].followers[peer] = max(0, after)
+    runs[index].followers[peer] = min(max(0, after), run.record.eventCount)
   }
 
   /// Pages for those whose events have come. Who wants the next page asks for it, so nobody is sent more than it can take.

@@ -26,7 +26,7 @@ extension RunEvent {
         ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
         ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
         ("busy", .raw("[" + record.busy.map { String($0) }.joined(separator: ", ") + "]")),
-        ("stall", .real(record.stall)),
+        ("stall", .real(record.stall)), ("skipped", record.skipped.map { .text($0) } ?? .raw("null")),
       ])
     case .evaluated(let record):
       JSONText.object([

@@ -17,23 +17,17 @@ package struct StepResult: Equatable, Sendable {
   /// Tokens each expert got in the step, over all workers and recurrence steps.
   package var loads: [Int]
   package var tokens: Int
+  /// Why the step was not applied; nil where it was.
+  package var skipped: String?
   /// What all workers agreed on: to stop behind this step, or to go on.
   package var halt = HaltWish.none
 }
 
 package enum TrainingError: Error, Equatable, CustomStringConvertible {
-  case lossNotFinite(step: Int, unit: Int)
-  case gradientNotFinite(step: Int)
   case tooFewSequences(available: Int, length: Int, split: String)
 
   package var description: String {
     switch self {
-    case .lossNotFinite(let step, let unit):
-      "step \(step): the loss of unit \(unit) is not a finite number, so the step was not applied; "
-        + "lower optimizer.learning_rate or optimizer.clip, or resume from the newest checkpoint"
-    case .gradientNotFinite(let step):
-      "step \(step): the gradient's norm is not a finite number, so the step was not applied; "
-        + "lower optimizer.learning_rate or optimizer.clip, or resume from the newest checkpoint"
     case .tooFewSequences(let available, let length, let split):
       "the \(split) split holds \(available) sequences of \(length) tokens; at least 1 is needed: "
         + "prepare more text or lower data.sequence_length"
@@ -136,7 +130,7 @@ package final class Trainer {
     note.audited = note.owned
     if !audit.units.isEmpty { note.audited = try examine(audit.units, step: step, opinion: 1) }
 
-    let round = try begin(step: step, .training, unitCount: plan.unitCount)
+    _ = try begin(step: step, .training, unitCount: plan.unitCount)
     expertGradients.begin(unitCount: plan.unitCount)
     let scales = self.scales
 
@@ -173,25 +167,31 @@ package final class Trainer {
     let squares = try team.measure(.waiting) { try gradientExchange.gather(mine, note) }
     try compare(audit, step: step)
     let norm = squares.reduce(0, +).squareRoot()
-    try checkFinite(round, reports, norm: norm)
+    // The same on every worker: all have the same reports and the same norm.
+    let skipped = notFinite(reports, norm: norm)
 
     // AdamW, the balancer, and the new parameters to everyone.
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
-    team.measure(.optimizer) {
-      optimizer.update(gradients, scale: optimizer.clipScale(norm: norm), step: step, rate: rate, zeros: zeros.pointer)
+    if skipped == nil {
+      team.measure(.optimizer) {
+        optimizer.update(
+          gradients, scale: optimizer.clipScale(norm: norm), step: step, rate: rate, zeros: zeros.pointer)
+      }
     }
     for (_, buffer) in tree.pending { if let buffer { pool.give(buffer) } }
     tree.begin(unitCount: plan.unitCount)
     expertGradients.recycle()
-    try team.measure(.waiting) { try gradientExchange.share(parameters) }
-    parameters.changed()
-    balance(loads)
+    if skipped == nil {
+      try team.measure(.waiting) { try gradientExchange.share(parameters) }
+      parameters.changed()
+      balance(loads)
+    }
     let notes = gradientExchange.notes
     if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
     for worker in notes.indices { busy[worker] = notes[worker].busy }
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
-      tokens: tokenCount, halt: notes.reduce(.none) { max($0, $1.halt) })
+      tokens: tokenCount, skipped: skipped, halt: notes.reduce(.none) { max($0, $1.halt) })
   }
 
   // MARK: audits
@@ -314,14 +314,18 @@ package final class Trainer {
     return lossTree.total!
   }
 
-  private func checkFinite(_ round: Round, _ reports: [UnitReport], norm: Double) throws {
+  /// What is not a finite number, and where it came from; nil where all is.
+  private func notFinite(_ reports: [UnitReport], norm: Double) -> String? {
     for (unit, report) in reports.enumerated() {
       let losses = report.losses
       guard (losses.task + losses.smooth + losses.balance + losses.routerZ).isFinite else {
-        throw TrainingError.lossNotFinite(step: round.step, unit: unit)
+        let perUnit = configuration.training.unitSequences
+        let sequences = batch[unit * perUnit..<(unit + 1) * perUnit].map { String($0) }.joined(separator: ", ")
+        return
+          "the loss of unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(sequences)) is not a finite number"
       }
     }
-    guard norm.isFinite else { throw TrainingError.gradientNotFinite(step: round.step) }
+    return norm.isFinite ? nil : "the gradient's norm is not a finite number"
   }
 
   /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.

@@ -16,10 +16,13 @@ package struct StepRecord: Codable, Equatable, Sendable {
   /// Seconds each worker of the roster computed, and this one stood still for checkpoints and copies.
   package var busy: [Double]
   package var stall: Double
+  /// Why the step was not applied; nil where it was.
+  package var skipped: String?
 
   package init(
     step: Int, loss: Double, task: Double, smooth: Double, balance: Double, routerZ: Double, gradientNorm: Double,
-    learningRate: Double, tokens: Int, seconds: Double, loads: [Int], busy: [Double] = [], stall: Double = 0
+    learningRate: Double, tokens: Int, seconds: Double, loads: [Int], busy: [Double] = [], stall: Double = 0,
+    skipped: String? = nil
   ) {
     self.step = step
     self.loss = loss
@@ -34,6 +37,7 @@ package struct StepRecord: Codable, Equatable, Sendable {
     self.loads = loads
     self.busy = busy
     self.stall = stall
+    self.skipped = skipped
   }
 }
 

@@ -189,7 +189,8 @@ package final class RunJob {
     let record = StepRecord(
       step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
       routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall)
+      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall,
+      skipped: result.skipped)
     stall = 0
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }

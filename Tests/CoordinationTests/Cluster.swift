@@ -52,7 +52,9 @@ struct Cluster {
     case .run(let id, let record): stored[id] = record
     case .forget(let id): (stored[id], events[id]) = (nil, nil)
     case .event(let id, let number, let bytes):
-      precondition(number == (events[id]?.count ?? 0) + 1, "event \(number) after \(events[id]?.count ?? 0)")
+      if number != (events[id]?.count ?? 0) + 1 {
+        fatalError("event \(number) after \(events[id]?.count ?? 0) of \(id)")
+      }
       events[id, default: []].append(try! RecordCodec.decode(RunEvent.self, from: bytes))
     case .value(_, let value): counters = value
     }

@@ -18,6 +18,26 @@ import Wire
     return (cluster, run, workers)
   }
 
+  @Test func `a step that is no number is told and left out, and several in a row pause the run behind a checkpoint`() {
+    var cluster = Cluster()
+    let (run, workers) = cluster.startRun()
+    func say(_ step: Int, _ reason: String?) {
+      var record = record(step, loss: reason == nil ? 2 : .nan)
+      record.skipped = reason
+      cluster.report(.stepDone(record), from: workers[0])
+    }
+    say(1, "bad")
+    say(2, "bad")
+    say(3, nil)
+    say(4, "bad")
+    say(5, "bad")
+    #expect(cluster.halts(workers[0]).isEmpty)
+    #expect(cluster.said(run).filter { $0.contains("was not applied: bad") }.count == 4)
+    say(6, "worse")
+    #expect(cluster.halts(workers[0]) == [true] && cluster.halts(workers[1]) == [true])
+    #expect(cluster.said(run).last?.contains("3 steps in a row could not be applied, the last because worse") == true)
+  }
+
   @Test func `after a silence of the patience the others go on from the newest state in their memory`() {
     var (cluster, run, workers) = mirrored()
     cluster.wait(.seconds(11), alive: [workers[0]])

@@ -220,6 +220,41 @@ final class TestCluster {
     try expectSameEnd(cluster, "full")
   }
 
+  @Test func `a run whose losses are no numbers pauses behind a checkpoint of the last weights that were some`() throws
+  {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    try submit(
+      cluster, "wild", workers: 2, "--set", "optimizer.learning_rate=1e30", "--set", "optimizer.warmup_steps=0")
+    #expect(try waitUntil(30) { try cluster.ask("runs").output.contains("steps in a row could not be applied") })
+    #expect(try waitUntil(10) { try cluster.ask("runs").output.contains("paused") }, "\(cluster.logs)")
+    #expect(try place.run(["checkpoint", "verify", "checkpoints/wild"]).code == 0)
+    let story = try cluster.ask("logs", "wild").output
+    #expect(story.contains("was not applied: the loss of unit"), "\(story)")
+  }
+
+  @Test func `a damaged checkpoint of a run that goes on is written again from its workers' memory`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a", "b")
+    // Copies of steps 100 and 200 stay in memory until step 300 has one.
+    try submit(
+      cluster, "mended", workers: 2, "--set", "training.steps=400", "--set", "checkpoint.every=100", "--set",
+      "cluster.mirror_every=100")
+    let checkpoint = "checkpoints/mended/step-00000100"
+    #expect(waitUntil(60) { FileManager.default.fileExists(atPath: "\(place.path)/\(checkpoint)/manifest.json") })
+    for shard in ["shard-0000-of-0002.h5", "shard-0001-of-0002.h5"] {
+      let path = "\(place.path)/\(checkpoint)/\(shard)"
+      var bytes = try #require(FileManager.default.contents(atPath: path))
+      bytes[bytes.count / 2] ^= 4
+      try bytes.write(to: URL(filePath: path))
+    }
+    let repaired = try cluster.ask("checkpoint", "repair", checkpoint)
+    #expect(repaired.code == 0 && repaired.output.contains("is whole again"), "\(repaired.output)\(repaired.errors)")
+    #expect(try place.run(["checkpoint", "verify", checkpoint]).code == 0)
+    let logs = try place.start(["logs", "mended", "-f", "--coordinator", cluster.address])
+    #expect(logs.exitCode(within: 60) == 0)
+  }
+
   @Test func `the same submission twice is one run, and workers whose coordinator stays away end by themselves`() throws
   {
     let cluster = try TestCluster(place, patience: 1)

@@ -175,7 +175,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(
       view.text(for: stepped(1, .nan), at: 0)
         == #"{"event": "step", "step": 1, "loss": null, "task": null, "smooth": 0.0, "balance": 0.0, "router_z": 0.0, "#
-        + #""gradient_norm": 0.5, "learning_rate": 0.003, "tokens": 1000, "seconds": 1.0, "loads": [3, 4], "busy": [], "stall": 0.0}"#
+        + #""gradient_norm": 0.5, "learning_rate": 0.003, "tokens": 1000, "seconds": 1.0, "loads": [3, 4], "busy": [], "stall": 0.0, "skipped": null}"#
         + "\n")
     #expect(
       view.text(for: .said("a \"quoted\"\nline \u{1}"), at: 0)

@@ -159,6 +159,26 @@ import Wire
     }
   }
 
+  @Test func `brackets without end are no message`() {
+    for bracket in ["[", "{\"message\":"] {
+      let frame = Array(String(repeating: bracket, count: ControlCodec.largestFrame / bracket.utf8.count).utf8)
+      #expect(throws: WireError.self) { try ControlCodec.decode(Request.self, from: frame) }
+    }
+  }
+
+  @Test func `what no honest program says is refused with the field's name, and all that is honest is not`() {
+    for request in Self.requests { #expect(request.problem == nil, "\(request)") }
+    for report in Self.reports { #expect(Request.report(generation: 1, number: 1, report).problem == nil) }
+    var late = Heartbeat()
+    late.waitingSeconds = .nan
+    #expect(Request.heartbeat(late).problem == "waitingSeconds is nan")
+    #expect(Request.follow(run: "r", after: -1).problem == "after is -1")
+    var step = Self.step
+    step.step = .max
+    #expect(Request.report(generation: 1, number: 1, .stepDone(step)).problem == "step is \(Int.max)")
+    #expect(Request.change(run: "r", .scale(workers: 0)).problem == "workers is 0")
+  }
+
   @Test func `CRC-32C gives the published sums, by instruction and by table`() {
     func sum(_ bytes: [UInt8]) -> UInt32 { bytes.withUnsafeBytes { crc32c($0) } }
     // RFC 3720, B.4.

@@ -1,0 +1,111 @@
+// What no honest program says: numbers that nothing here counts up to. Whoever adds to them afterwards need not fear an overflow.
+
+extension Request {
+  /// Why the message is refused, whatever its place in the conversation; nil where it may be meant.
+  package var problem: String? {
+    var check = RangeCheck()
+    switch self {
+    case .hello(let worker, let heartbeat):
+      check.whole(worker.threads, "threads", 0...1_000_000)
+      check.whole(worker.process, "process", 0...Int(Int32.max))
+      check.text(worker.name, "name")
+      check.text(worker.host, "host")
+      check.text(worker.fingerprint, "fingerprint")
+      check.text(worker.dataAddress, "dataAddress")
+      check.heartbeat(heartbeat)
+    case .heartbeat(let heartbeat): check.heartbeat(heartbeat)
+    case .report(_, let number, let report):
+      check.whole(number, "number")
+      check.report(report)
+    case .follow(_, let after): check.whole(after, "after")
+    case .change(_, .scale(let workers)): check.whole(workers, "workers", 1...1_000_000)
+    case .change(_, .repair(let step, _, let shards)):
+      check.whole(step, "step")
+      for shard in shards { check.whole(shard, "shards", 0...1_000_000) }
+    // Its configuration has rules of its own, which the coordinator checks.
+    case .submit, .goodbye, .status, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
+    }
+    return check.problem
+  }
+}
+
+private struct RangeCheck {
+  /// The first that was found.
+  var problem: String?
+
+  /// Steps, tokens, bytes: far more than anyone has, far less than overflows.
+  static let counted = 0...1 << 50
+  static let textLimit = 1024
+  static let listLimit = 1 << 16
+
+  mutating func whole(_ value: Int, _ name: String, _ range: ClosedRange<Int> = RangeCheck.counted) {
+    if problem == nil, !range.contains(value) { problem = "\(name) is \(value)" }
+  }
+
+  mutating func seconds(_ value: Double, _ name: String) {
+    // NaN is not in any range.
+    if problem == nil, !(0...1e9).contains(value) { problem = "\(name) is \(value)" }
+  }
+
+  mutating func text(_ value: String, _ name: String) {
+    if problem == nil, value.isEmpty || value.utf8.count > Self.textLimit {
+      problem = "\(name) has \(value.utf8.count) bytes"
+    }
+  }
+
+  mutating func list(_ count: Int, _ name: String) {
+    if problem == nil, count > Self.listLimit { problem = "\(name) has \(count) entries" }
+  }
+
+  mutating func heartbeat(_ heartbeat: Heartbeat) {
+    whole(heartbeat.step, "step")
+    whole(heartbeat.progress, "progress", 0...Int.max)
+    seconds(heartbeat.waitingSeconds, "waitingSeconds")
+    list(heartbeat.waitingFor.count, "waitingFor")
+    for place in heartbeat.waitingFor { whole(place, "waitingFor") }
+    held(heartbeat.held)
+  }
+
+  mutating func held(_ shards: [HeldShard]) {
+    list(shards.count, "held")
+    for shard in shards {
+      whole(shard.step, "held.step")
+      whole(shard.index, "held.index", 0...1_000_000)
+      whole(shard.count, "held.count", 1...1_000_000)
+    }
+  }
+
+  mutating func report(_ report: Report) {
+    switch report {
+    case .stepDone(let record):
+      whole(record.step, "step", 1...Self.counted.upperBound)
+      whole(record.tokens, "tokens")
+      seconds(record.seconds, "seconds")
+      seconds(record.stall, "stall")
+      list(record.loads.count, "loads")
+      list(record.busy.count, "busy")
+      for load in record.loads { whole(load, "loads") }
+      for busy in record.busy { seconds(busy, "busy") }
+    case .evaluated(let record):
+      whole(record.step, "step")
+      whole(record.sequences, "sequences")
+    case .saved(let step, let files):
+      whole(step, "step")
+      list(files.count, "files")
+      for file in files { whole(file.byteCount, "byteCount") }
+    case .saveFailed(let step, _): whole(step, "step")
+    case .halted(let step, let shards):
+      whole(step, "step")
+      held(shards)
+    case .disagreed(let disagreement):
+      whole(disagreement.step, "step")
+      whole(disagreement.unit, "unit")
+      list(disagreement.voters.count, "voters")
+      for voter in disagreement.voters { whole(voter, "voters") }
+      if problem == nil, disagreement.hashes.count != disagreement.voters.count {
+        problem = "\(disagreement.hashes.count) hashes of \(disagreement.voters.count) voters"
+      }
+    case .ready, .lacking, .finished, .failed: break
+    }
+  }
+}
