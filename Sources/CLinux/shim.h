@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,20 +19,25 @@ static inline int ress_exchange(const char *one, const char *other) {
 /// The process gets `signal` when its parent ends.
 static inline int ress_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 
-/// The process at the other end of a Unix socket, or -1.
-static inline pid_t ress_peer(int socket) {
-  struct ucred peer;
-  socklen_t size = sizeof peer;
-  return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : -1;
-}
+// The following are system calls by number, because their headers, read with _GNU_SOURCE here and without elsewhere, define types that
+// Swift's importer then finds to differ. The numbers are those of x86-64 and arm64.
 
-/// From now on a file of the process can grow to `bytes` (negative: to what it could when it began). 0, or -1 and errno.
-static inline int ress_limit_files(pid_t process, long bytes) {
-  struct rlimit limit;
-  if (prlimit(process, RLIMIT_FSIZE, 0, &limit) != 0) return -1;
-  limit.rlim_cur = bytes < 0 ? limit.rlim_max : (rlim_t)bytes;
-  return prlimit(process, RLIMIT_FSIZE, &limit, 0);
+/// The process at the other end of a Unix socket, or -1.
+static inline int ress_peer(int socket) {
+  struct { int process; unsigned user, group; } peer;
+  unsigned size = sizeof peer;
+  return syscall(SYS_getsockopt, socket, 1 /* SOL_SOCKET */, 17 /* SO_PEERCRED */, &peer, &size) == 0 ? peer.process : -1;
 }
 
 /// The next connection of a listening socket, not for children. A descriptor, or -1 and errno.
-static inline int ress_accept(int socket) { return accept4(socket, 0, 0, SOCK_CLOEXEC); }
+static inline int ress_accept(int socket) {
+  return (int)syscall(SYS_accept4, socket, 0L, 0L, 02000000 /* SOCK_CLOEXEC */);
+}
+
+/// From now on a file of the process can grow to `bytes` (negative: to what it could when it began). 0, or -1 and errno.
+static inline int ress_limit_files(int process, long bytes) {
+  unsigned long limit[2];
+  if (syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, 0L, limit) != 0) return -1;
+  limit[0] = bytes < 0 ? limit[1] : (unsigned long)bytes;
+  return (int)syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, limit, 0L);
+}
