@@ -44,7 +44,14 @@ package struct CheckpointWriter {
   /// `folder` is the run's, `checkpoints/RUN`. Each generation writes into a folder of its own, so that a worker thought dead
   /// spoils nothing.
   package init(folder: String, step: Int, generation: UInt32, shardCount: Int) throws(CheckpointError) {
-    self.folder = CheckpointFolder.unfinished(folder, step: step, generation: generation)
+    try self.init(
+      aside: CheckpointFolder.unfinished(folder, step: step, generation: generation), step: step, shardCount: shardCount
+    )
+  }
+
+  /// Writes into the folder `aside`, which is made where it is missing.
+  package init(aside: String, step: Int, shardCount: Int) throws(CheckpointError) {
+    folder = aside
     self.step = step
     self.shardCount = shardCount
     do throws(FolderError) { try Durable.makeFolder(self.folder) } catch { throw .folder(error) }

@@ -172,7 +172,7 @@ extension Coordinator {
     let bytes = Double(moved * 3 * 3 * model.width * model.expertWidth * 4)
     let cost = run.changeSeconds + bytes / Coordinator.assumedBandwidth
     let left = Double(training.steps - record.step)
-    guard saved > Coordinator.worthwhile * record.stepSeconds, saved * left > 2 * cost else { return }
+    guard saved > Coordinator.worthwhile * run.moveCaution * record.stepSeconds, saved * left > 2 * cost else { return }
     runs[index].record.generation!.promise = PlacementPromise(
       stepSecondsBefore: record.stepSeconds, stepSecondsExpected: expected)
     func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
@@ -192,11 +192,15 @@ extension Coordinator {
     promise.seconds += record.seconds
     runs[index].record.generation!.promise = promise
     guard promise.steps == PlacementPromise.measuredSteps else { return }
+    let actual = promise.seconds / Double(promise.steps)
+    // Where moves do not bring what they should, something else decides the pace, and the next one must promise more.
+    let isKept = promise.stepSecondsBefore - actual > (promise.stepSecondsBefore - promise.stepSecondsExpected) / 2
+    runs[index].moveCaution = isKept ? max(1, runs[index].moveCaution / 2) : min(64, runs[index].moveCaution * 2)
     func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
     tell(
       runs[index].id,
       .said(
-        "since experts moved, a step takes \(milliseconds(promise.seconds / Double(promise.steps))); "
+        "since experts moved, a step takes \(milliseconds(actual)); "
           + "\(milliseconds(promise.stepSecondsExpected)) were expected, \(milliseconds(promise.stepSecondsBefore)) it took before"
       ), &actions)
   }

@@ -110,6 +110,8 @@ package struct Coordinator: Sendable {
     var growsAtOnce = false
     /// Steps that were not applied, since the last one that was.
     var skippedInARow = 0
+    /// How many times the usual gain a move of experts must promise: more, after moves that did not keep what they promised.
+    var moveCaution = 1.0
     /// How long the last change of generation took.
     var changeSeconds = 1.0
 

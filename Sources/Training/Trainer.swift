@@ -167,8 +167,11 @@ package final class Trainer {
     let squares = try team.measure(.waiting) { try gradientExchange.gather(mine, note) }
     try compare(audit, step: step)
     let norm = squares.reduce(0, +).squareRoot()
+    let notes = gradientExchange.notes
+    if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
+    for worker in notes.indices { busy[worker] = notes[worker].busy }
     // The same on every worker: all have the same reports and the same norm.
-    let skipped = notFinite(reports, norm: norm)
+    let skipped = try notFinite(reports, norm: norm, step: step)
 
     // AdamW, the balancer, and the new parameters to everyone.
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
@@ -186,9 +189,6 @@ package final class Trainer {
       parameters.changed()
       balance(loads)
     }
-    let notes = gradientExchange.notes
-    if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
-    for worker in notes.indices { busy[worker] = notes[worker].busy }
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads,
       tokens: tokenCount, skipped: skipped, halt: notes.reduce(.none) { max($0, $1.halt) })
@@ -314,18 +314,48 @@ package final class Trainer {
     return lossTree.total!
   }
 
+  // MARK: steps that are no numbers
+
   /// What is not a finite number, and where it came from; nil where all is.
-  private func notFinite(_ reports: [UnitReport], norm: Double) -> String? {
+  private func notFinite(_ reports: [UnitReport], norm: Double, step: Int) throws -> String? {
     for (unit, report) in reports.enumerated() {
       let losses = report.losses
       guard (losses.task + losses.smooth + losses.balance + losses.routerZ).isFinite else {
-        let perUnit = configuration.training.unitSequences
-        let sequences = batch[unit * perUnit..<(unit + 1) * perUnit].map { String($0) }.joined(separator: ", ")
-        return
-          "the loss of unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(sequences)) is not a finite number"
+        return "the loss of \(spoken(unit)) is not a finite number"
       }
     }
-    return norm.isFinite ? nil : "the gradient's norm is not a finite number"
+    if norm.isFinite { return nil }
+    guard let unit = try unitOfBadGradient(step) else { return "the gradient's norm is not a finite number" }
+    return "the gradient of \(spoken(unit)) is not finite"
+  }
+
+  /// `unit 3 (training sequence 4711)`
+  private func spoken(_ unit: Int) -> String {
+    let perUnit = configuration.training.unitSequences
+    let sequences = batch[unit * perUnit..<(unit + 1) * perUnit].map { String($0) }.joined(separator: ", ")
+    return "unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(sequences))"
+  }
+
+  /// Sums forget whose number it was, so every worker computes its units again. All come here together. Nil where only the gradients
+  /// of experts are not finite, or of one that a sum made so.
+  private func unitOfBadGradient(_ step: Int) throws -> Int? {
+    _ = try begin(step: step, .audit, unitCount: plan.unitCount)
+    let denseCount = parameters.layout.denseCount
+    var first = plan.unitCount
+    for unit in plan.myUnits {
+      let gradient = pool.take(denseCount)
+      gradient.pointer.update(repeating: 0, count: denseCount)
+      try trainUnit(unit, as: unit, scales, views(of: gradient.pointer))
+      if first == plan.unitCount, !(0..<denseCount).allSatisfy({ gradient.pointer[$0].isFinite }) { first = unit }
+      pool.give(gradient)
+      try gradientExchange.finish(unit: unit, report)
+    }
+    _ = try gradientExchange.reports()
+    var note = StepNote()
+    (note.owned, note.audited) = ([UInt64(first)], [0])
+    _ = try gradientExchange.gather(Array(repeating: 0, count: optimizer.chunkCount), note)
+    let found = gradientExchange.notes.map { Int($0.owned[0]) }.min()!
+    return found < plan.unitCount ? found : nil
   }
 
   /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.

@@ -22,15 +22,14 @@ enum CheckpointRepair {
     guard let shard = store.shard(key, ShardLayout(layout, plan)) else {
       throw JobError.shardGone(step: key.step, index: key.index)
     }
-    let writer = try CheckpointWriter(
-      folder: order.folder, step: key.step, generation: key.generation, shardCount: key.count)
+    // A folder of its own: other shards of the checkpoint may be written again at the same time.
+    let aside = path + ".shard-\(key.index).tmp"
+    let writer = try CheckpointWriter(aside: aside, step: key.step, shardCount: key.count)
     let files = try CheckpointSaver.write(
       shard, writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
     for file in files {
-      let fresh =
-        CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation) + "/" + file.name
-      try CheckpointFolder.replace(file: file.name, in: path, by: fresh)
+      try CheckpointFolder.replace(file: file.name, in: path, by: aside + "/" + file.name)
     }
-    try Durable.removeFolder(CheckpointFolder.unfinished(order.folder, step: key.step, generation: key.generation))
+    try Durable.removeFolder(aside)
   }
 }

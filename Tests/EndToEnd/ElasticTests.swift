@@ -140,7 +140,7 @@ final class TestCluster {
     }
     let story = try expectSameEnd(cluster, "orphan")
     #expect(follower.exitCode(within: 30) == 0, "\(follower.output)")
-    #expect(!story.contains("generation 2"), "no worker was ever stopped: \(story)")
+    #expect(!story.contains(" is lost") && !story.contains("did not come back"), "no worker was ever stopped: \(story)")
     let ids = try cluster.ask("runs", "--json").output
     #expect(ids.contains("\"run\": \"orphan\"") && ids.contains("finished"))
     // Steps are numbered without gaps in the story, whoever told it.
@@ -230,27 +230,32 @@ final class TestCluster {
     #expect(try waitUntil(10) { try cluster.ask("runs").output.contains("paused") }, "\(cluster.logs)")
     #expect(try place.run(["checkpoint", "verify", "checkpoints/wild"]).code == 0)
     let story = try cluster.ask("logs", "wild").output
-    #expect(story.contains("was not applied: the loss of unit"), "\(story)")
+    #expect(story.contains(#/was not applied: the (loss|gradient) of unit \d \(training sequence \d+\)/#), "\(story)")
   }
 
   @Test func `a damaged checkpoint of a run that goes on is written again from its workers' memory`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
-    // Copies of steps 100 and 200 stay in memory until step 300 has one.
     try submit(
-      cluster, "mended", workers: 2, "--set", "training.steps=400", "--set", "checkpoint.every=100", "--set",
+      cluster, "mended", workers: 2, "--set", "training.steps=1000", "--set", "checkpoint.every=100", "--set",
       "cluster.mirror_every=100")
-    let checkpoint = "checkpoints/mended/step-00000100"
-    #expect(waitUntil(60) { FileManager.default.fileExists(atPath: "\(place.path)/\(checkpoint)/manifest.json") })
-    for shard in ["shard-0000-of-0002.h5", "shard-0001-of-0002.h5"] {
-      let path = "\(place.path)/\(checkpoint)/\(shard)"
-      var bytes = try #require(FileManager.default.contents(atPath: path))
-      bytes[bytes.count / 2] ^= 4
-      try bytes.write(to: URL(filePath: path))
+    // Workers hold the copies of two checkpoints; experts that move meanwhile make a new generation, which holds none of them.
+    var isMended = false
+    for step in stride(from: 100, through: 900, by: 100) where !isMended {
+      let checkpoint = "checkpoints/mended/step-\(String(format: "%08d", step))"
+      #expect(waitUntil(60) { FileManager.default.fileExists(atPath: "\(place.path)/\(checkpoint)/manifest.json") })
+      for shard in ["shard-0000-of-0002.h5", "shard-0001-of-0002.h5"] {
+        let path = "\(place.path)/\(checkpoint)/\(shard)"
+        var bytes = try #require(FileManager.default.contents(atPath: path))
+        bytes[bytes.count / 2] ^= 4
+        try bytes.write(to: URL(filePath: path))
+      }
+      #expect(try place.run(["checkpoint", "verify", checkpoint]).code == 1)
+      let repaired = try cluster.ask("checkpoint", "repair", checkpoint)
+      isMended = repaired.code == 0 && repaired.output.contains("is whole again")
+      #expect(try isMended == (place.run(["checkpoint", "verify", checkpoint]).code == 0), "\(repaired.errors)")
     }
-    let repaired = try cluster.ask("checkpoint", "repair", checkpoint)
-    #expect(repaired.code == 0 && repaired.output.contains("is whole again"), "\(repaired.output)\(repaired.errors)")
-    #expect(try place.run(["checkpoint", "verify", checkpoint]).code == 0)
+    #expect(isMended, "\(cluster.logs)")
     let logs = try place.start(["logs", "mended", "-f", "--coordinator", cluster.address])
     #expect(logs.exitCode(within: 60) == 0)
   }
