@@ -94,18 +94,25 @@ package struct ArgumentParser: Sendable {
 
   /// The command that the words begin with, and the words after it; no command where only a group's help is asked for.
   private func command(in words: [String]) throws(UsageError) -> (CommandDescription?, [String]) {
-    if let command = commands.first(where: { $0.name == words[0] }) { return (command, Array(words.dropFirst())) }
-    let group = commands.filter { $0.name.hasPrefix(words[0] + " ") }
-    guard !group.isEmpty else {
-      throw UsageError("Unknown command '\(words[0])'\(hint(words[0], names))")
+    // `data tokenizer train` before `data tokenizer`, were there one.
+    let matching = commands.filter { words.starts(with: $0.words) }
+    if let command = matching.max(by: { $0.words.count < $1.words.count }) {
+      return (command, Array(words.dropFirst(command.words.count)))
     }
-    let second = group.map { String($0.name.dropFirst(words[0].count + 1)) }
-    guard words.count > 1 else {
-      throw UsageError("'\(words[0])' needs one of: \(second.joined(separator: ", "))", command: words[0])
+    var depth = 0
+    while depth < words.count, commands.contains(where: { $0.words.starts(with: words[...depth]) }) { depth += 1 }
+    guard depth > 0 else { throw UsageError("Unknown command '\(words[0])'\(hint(words[0], names))") }
+    let group = words[..<depth].joined(separator: " ")
+    var next: [String] = []
+    for command in commands where command.words.starts(with: words[..<depth]) {
+      let word = command.words[depth]
+      if !next.contains(word) { next.append(word) }
     }
-    if let index = second.firstIndex(of: words[1]) { return (group[index], Array(words.dropFirst(2))) }
-    if words[1] == "--help" || words[1] == "-h" { return (nil, []) }
-    throw UsageError("Unknown command '\(words[0]) \(words[1])'\(hint(words[1], second))", command: words[0])
+    guard words.count > depth else {
+      throw UsageError("'\(group)' needs one of: \(next.joined(separator: ", "))", command: words[0])
+    }
+    if words[depth] == "--help" || words[depth] == "-h" { return (nil, []) }
+    throw UsageError("Unknown command '\(group) \(words[depth])'\(hint(words[depth], next))", command: words[0])
   }
 
   // MARK: Options and arguments

@@ -2,8 +2,9 @@
 // mistyped words all read it, so that an option which is not described does not exist.
 
 package struct CommandDescription: Sendable {
-  /// One word, or two: `train`, `data prepare`.
+  /// One word, or more: `train`, `data prepare`, `data tokenizer train`.
   package let name: String
+  let words: [String]
   /// A short phrase for the list of commands.
   package let summary: String
   /// What it does and when one wants it, in a few lines.
@@ -17,6 +18,7 @@ package struct CommandDescription: Sendable {
     options: [OptionDescription] = [], examples: [CommandExample]
   ) {
     self.name = name
+    words = name.split(separator: " ").map { String($0) }
     self.summary = summary
     self.discussion = discussion
     self.arguments = arguments

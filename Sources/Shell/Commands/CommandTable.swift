@@ -3,7 +3,7 @@
 package enum CommandTable {
   package static let all: [CommandDescription] = [
     .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan, .drill,
-    .dataPrepare, .dataShow, .generate,
+    .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .configShow, .configReference, .doctor,
   ]
@@ -43,6 +43,9 @@ extension OptionDescription {
 
   static let insecure = OptionDescription(
     "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")
+
+  static let field = OptionDescription(
+    "--field", .text("NAME"), standard: "text", "The field of a JSON line that is the text.")
 
   static func threads(standard: String) -> OptionDescription {
     OptionDescription(

@@ -1,0 +1,274 @@
+// Text to tokens. Words come again and again, so the tokens of short pieces are remembered; pieces that are new are joined pair by
+// pair, in a list for short ones and with a heap for long ones, so that a megabyte without a space does not take a day.
+
+/// Encodes with a vocabulary; one thread has one.
+package struct BytePairEncoder: ~Copyable {
+  private let table: BytePairs
+  private let memory: PieceMemory
+  private var heap = MergeHeap()
+  private let specials: SpecialFinder
+
+  package init(_ table: BytePairs) {
+    self.table = table
+    memory = PieceMemory()
+    specials = SpecialFinder(table.specials)
+  }
+
+  /// Appends the tokens of a text. Special tokens are taken as such where their text stands, if `withSpecials`; else their text is a text
+  /// like any other, which is what one wants of documents that others wrote.
+  package mutating func encode(
+    _ text: UnsafeBufferPointer<UInt8>, withSpecials: Bool = false, into tokens: inout [Int32]
+  ) {
+    guard withSpecials, !specials.isEmpty else { return encodePlain(text, into: &tokens) }
+    var start = 0
+    while let found = specials.next(text, from: start) {
+      encodePlain(UnsafeBufferPointer(rebasing: text[start..<found.start]), into: &tokens)
+      tokens.append(found.token)
+      start = found.end
+    }
+    encodePlain(UnsafeBufferPointer(rebasing: text[start...]), into: &tokens)
+  }
+
+  package mutating func encode(_ text: String, withSpecials: Bool = false) -> [Int32] {
+    var tokens: [Int32] = []
+    var text = text
+    text.withUTF8 { encode($0, withSpecials: withSpecials, into: &tokens) }
+    return tokens
+  }
+
+  private mutating func encodePlain(_ text: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    tokens.reserveCapacity(tokens.count + text.count / 4)
+    var start = 0
+    while start < text.count {
+      let end = table.pretokenizer.end(text, from: start)
+      encodePiece(UnsafeBufferPointer(rebasing: text[start..<end]), into: &tokens)
+      start = end
+    }
+  }
+
+  @inline(__always)
+  private mutating func encodePiece(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    if piece.count == 1 { return tokens.append(table.bytes[Int(piece[0])]) }
+    guard piece.count <= PieceMemory.longest else { return join(piece, into: &tokens) }
+    let slot = memory.slot(of: piece)
+    if memory.append(piece, slot, to: &tokens) { return }
+    let before = tokens.count
+    join(piece, into: &tokens)
+    memory.keep(piece, slot, tokens, from: before)
+  }
+
+  private mutating func join(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    if table.takesWholePieces, let token = table.wholePieces[Array(piece)] { return tokens.append(token) }
+    if piece.count <= Self.shortPiece {
+      joinShort(piece, into: &tokens)
+    } else {
+      heap.join(piece, table, into: &tokens)
+    }
+  }
+
+  /// Pieces up to this long are searched whole for their next merge.
+  private static let shortPiece = 48
+
+  private func joinShort(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
+    withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2 * piece.count) { room in
+      let parts = room.baseAddress!
+      // Rank of the pair that begins at each part.
+      let ranks = parts + piece.count
+      var count = piece.count
+      for place in 0..<count { parts[place] = table.bytes[Int(piece[place])] }
+      for place in 0..<count - 1 { ranks[place] = table.pairs.find(parts[place], parts[place + 1]).rank }
+      ranks[count - 1] = PairTable.none
+      while true {
+        var best = PairTable.none, place = 0
+        for candidate in 0..<count - 1 where ranks[candidate] < best { (best, place) = (ranks[candidate], candidate) }
+        guard best != PairTable.none else { break }
+        parts[place] = table.pairs.find(parts[place], parts[place + 1]).joined
+        count -= 1
+        for later in place + 1..<max(place + 1, count) {
+          parts[later] = parts[later + 1]
+          ranks[later] = ranks[later + 1]
+        }
+        ranks[place] =
+          place + 1 < count ? table.pairs.find(parts[place], parts[place + 1]).rank : PairTable.none
+        if place > 0 { ranks[place - 1] = table.pairs.find(parts[place - 1], parts[place]).rank }
+      }
+      tokens.append(contentsOf: UnsafeBufferPointer(start: parts, count: count))
+    }
+  }
+}
+
+/// Tokens of short pieces that were seen before. A piece has one place; the newest is kept there.
+private final class PieceMemory {
+  static let longest = 24
+  private static let mostTokens = 8
+  private static let size = 1 << 15
+
+  private struct Entry {
+    var key: (UInt64, UInt64, UInt64) = (0, 0, 0)
+    /// 0 in an empty place.
+    var length: UInt8 = 0
+    var count: UInt8 = 0
+    var tokens: (Int32, Int32, Int32, Int32, Int32, Int32, Int32, Int32) = (0, 0, 0, 0, 0, 0, 0, 0)
+  }
+  private let entries: UnsafeMutablePointer<Entry>
+  /// Of the piece that was looked for last.
+  private var key: (UInt64, UInt64, UInt64) = (0, 0, 0)
+
+  init() {
+    entries = .allocate(capacity: Self.size)
+    entries.initialize(repeating: Entry(), count: Self.size)
+  }
+
+  deinit { entries.deallocate() }
+
+  @inline(__always)
+  func slot(of piece: UnsafeBufferPointer<UInt8>) -> Int {
+    @inline(__always) func word(_ start: Int) -> UInt64 {
+      let bytes = UnsafeRawPointer(piece.baseAddress!)
+      if start + 8 <= piece.count { return bytes.loadUnaligned(fromByteOffset: start, as: UInt64.self) }
+      var value: UInt64 = 0, shift: UInt64 = 0
+      var place = start
+      while place < piece.count {
+        value |= UInt64(piece[place]) << shift
+        shift += 8
+        place += 1
+      }
+      return value
+    }
+    key = (word(0), piece.count > 8 ? word(8) : 0, piece.count > 16 ? word(16) : 0)
+    var mixed = (key.0 ^ (key.0 >> 29)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ key.1 ^ (mixed >> 31)) &* 0x94D0_49BB_1331_11EB
+    mixed = (mixed ^ key.2 ^ (mixed >> 30)) &* 0x9E37_79B9_7F4A_7C15
+    return Int(truncatingIfNeeded: mixed >> 33) & (Self.size - 1)
+  }
+
+  @inline(__always)
+  func append(_ piece: UnsafeBufferPointer<UInt8>, _ slot: Int, to tokens: inout [Int32]) -> Bool {
+    let entry = entries + slot
+    guard Int(entry.pointee.length) == piece.count, entry.pointee.key == key else { return false }
+    let count = Int(entry.pointee.count)
+    if count == 1 {
+      tokens.append(entry.pointee.tokens.0)
+    } else {
+      withUnsafePointer(to: &entry.pointee.tokens) { pointer in
+        pointer.withMemoryRebound(to: Int32.self, capacity: Self.mostTokens) {
+          tokens.append(contentsOf: UnsafeBufferPointer(start: $0, count: count))
+        }
+      }
+    }
+    return true
+  }
+
+  func keep(_ piece: UnsafeBufferPointer<UInt8>, _ slot: Int, _ tokens: [Int32], from start: Int) {
+    let count = tokens.count - start
+    guard count <= Self.mostTokens else { return }
+    entries[slot].key = key
+    entries[slot].length = UInt8(piece.count)
+    entries[slot].count = UInt8(count)
+    withUnsafeMutablePointer(to: &entries[slot].tokens) { pointer in
+      pointer.withMemoryRebound(to: Int32.self, capacity: Self.mostTokens) {
+        for place in 0..<count { $0[place] = tokens[start + place] }
+      }
+    }
+  }
+}
+
+/// Merges of a long piece, the earliest learned and then the leftmost first, in n log n.
+private struct MergeHeap {
+  private struct Candidate {
+    var rank: Int32
+    var place: Int32
+    var left: Int32
+    var right: Int32
+
+    @inline(__always)
+    static func < (a: Self, b: Self) -> Bool { (a.rank, a.place) < (b.rank, b.place) }
+  }
+  private var candidates: [Candidate] = []
+
+  mutating func join(_ piece: UnsafeBufferPointer<UInt8>, _ table: BytePairs, into tokens: inout [Int32]) {
+    var parts = piece.map { table.bytes[Int($0)] }
+    // A list of the parts that are left: −1 at its ends.
+    var next = parts.indices.map { $0 + 1 < parts.count ? $0 + 1 : -1 }
+    var previous = parts.indices.map { $0 - 1 }
+    candidates.removeAll(keepingCapacity: true)
+    func offer(_ heap: inout MergeHeap, _ place: Int) {
+      guard place >= 0, next[place] >= 0 else { return }
+      let (left, right) = (parts[place], parts[next[place]])
+      let rank = table.pairs.find(left, right).rank
+      if rank != PairTable.none {
+        heap.push(Candidate(rank: rank, place: Int32(place), left: left, right: right))
+      }
+    }
+    for place in parts.indices { offer(&self, place) }
+    while let candidate = pop() {
+      let place = Int(candidate.place)
+      // What was there may have been joined with another one meanwhile.
+      guard parts[place] == candidate.left, next[place] >= 0, parts[next[place]] == candidate.right else { continue }
+      let gone = next[place]
+      parts[place] = table.pairs.find(candidate.left, candidate.right).joined
+      parts[gone] = -1
+      next[place] = next[gone]
+      if next[gone] >= 0 { previous[next[gone]] = place }
+      offer(&self, place)
+      offer(&self, previous[place])
+    }
+    var place = 0
+    while place >= 0 {
+      tokens.append(parts[place])
+      place = next[place]
+    }
+  }
+
+  private mutating func push(_ candidate: Candidate) {
+    candidates.append(candidate)
+    var place = candidates.count - 1
+    while place > 0, candidates[place] < candidates[(place - 1) / 2] {
+      candidates.swapAt(place, (place - 1) / 2)
+      place = (place - 1) / 2
+    }
+  }
+
+  private mutating func pop() -> Candidate? {
+    guard let first = candidates.first else { return nil }
+    let last = candidates.removeLast()
+    guard !candidates.isEmpty else { return first }
+    candidates[0] = last
+    var place = 0
+    while true {
+      var least = place
+      for child in [2 * place + 1, 2 * place + 2]
+      where child < candidates.count && candidates[child] < candidates[least] {
+        least = child
+      }
+      if least == place { return first }
+      candidates.swapAt(place, least)
+      place = least
+    }
+  }
+}
+
+/// Where special tokens stand in a text: the leftmost, and there the longest.
+private struct SpecialFinder {
+  private var byFirst: [[(text: [UInt8], token: Int32)]] = Array(repeating: [], count: 256)
+  private(set) var isEmpty = true
+
+  init(_ specials: [BytePairs.Special]) {
+    for special in specials where !special.text.isEmpty {
+      isEmpty = false
+      let text = Array(special.text.utf8)
+      byFirst[Int(text[0])].append((text, special.token))
+    }
+    for first in byFirst.indices { byFirst[first].sort { $0.text.count > $1.text.count } }
+  }
+
+  func next(_ text: UnsafeBufferPointer<UInt8>, from start: Int) -> (start: Int, end: Int, token: Int32)? {
+    for place in start..<max(start, text.count) {
+      for (special, token) in byFirst[Int(text[place])]
+      where text.count - place >= special.count && text[place..<place + special.count].elementsEqual(special) {
+        return (place, place + special.count, token)
+      }
+    }
+    return nil
+  }
+}

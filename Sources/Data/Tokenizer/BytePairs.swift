@@ -1,0 +1,161 @@
+// Byte-level byte-pair encoding: a token is a sequence of bytes, and a text is cut into pieces in which the pair of neighbours that was
+// learned first is joined first, until none is left. Sennrich et al., arXiv 1508.07909; over bytes, Radford et al., GPT-2 (2019).
+// Every byte is a token, so that no text is ever unknown, whether it is UTF-8 or not.
+
+/// A vocabulary and its merges. It does not change, so threads share it; what changes as a text is encoded is a `BytePairEncoder`.
+package final class BytePairs: Sendable {
+  package struct Special: Equatable, Sendable {
+    /// As it stands in a text.
+    package var text: String
+    package var token: Int32
+
+    package init(text: String, token: Int32) {
+      self.text = text
+      self.token = token
+    }
+  }
+
+  package struct Merge: Equatable, Sendable {
+    package var left: Int32
+    package var right: Int32
+    /// The token that both make.
+    package var joined: Int32
+
+    package init(left: Int32, right: Int32, joined: Int32) {
+      self.left = left
+      self.right = right
+      self.joined = joined
+    }
+  }
+
+  package let pretokenizer: Pretokenizer
+  /// Bytes of each token; those of a special token are its text, and a token that no text has is empty.
+  package let tokens: [[UInt8]]
+  /// In the order in which they were learned.
+  package let merges: [Merge]
+  package let specials: [Special]
+  /// Whether a piece that is a token is taken whole, whatever merges lead there (`ignore_merges`, as Llama 3 has it).
+  package let takesWholePieces: Bool
+  let wholePieces: [[UInt8]: Int32]
+  /// The token of each byte.
+  let bytes: [Int32]
+  let pairs: PairTable
+
+  /// - Throws: where a byte has no token, or a merge names tokens that do not make what it says.
+  package init(
+    pretokenizer: Pretokenizer, tokens: [[UInt8]], merges: [Merge], specials: [Special], takesWholePieces: Bool = false
+  ) throws(TokenizerError) {
+    self.pretokenizer = pretokenizer
+    self.tokens = tokens
+    self.merges = merges
+    self.specials = specials
+    let special = Set(specials.map(\.token))
+    self.takesWholePieces = takesWholePieces
+    var whole: [[UInt8]: Int32] = [:]
+    if takesWholePieces {
+      for (token, text) in tokens.enumerated() where !text.isEmpty && !special.contains(Int32(token)) {
+        whole[text] = Int32(token)
+      }
+    }
+    wholePieces = whole
+    var bytes = [Int32](repeating: -1, count: 256)
+    for (token, text) in tokens.enumerated() where text.count == 1 && !special.contains(Int32(token)) {
+      bytes[Int(text[0])] = Int32(token)
+    }
+    if let missing = bytes.firstIndex(of: -1) { throw .noTokenOfByte(missing) }
+    self.bytes = bytes
+    pairs = PairTable(capacity: merges.count)
+    for (rank, merge) in merges.enumerated() {
+      let all = [merge.left, merge.right, merge.joined]
+      guard all.allSatisfy({ tokens.indices.contains(Int($0)) }),
+        tokens[Int(merge.left)] + tokens[Int(merge.right)] == tokens[Int(merge.joined)]
+      else { throw .badMerge(rank) }
+      pairs.insert(merge, rank: Int32(rank))
+    }
+  }
+
+  package var vocabulary: Int { tokens.count }
+
+  /// The special token of that text.
+  package func special(_ text: String) -> Int32? { specials.first { $0.text == text }?.token }
+
+  /// The bytes of tokens, one after the other. Tokens outside of the vocabulary have none.
+  package func decode(_ list: some Sequence<Int32>) -> [UInt8] {
+    var text: [UInt8] = []
+    for token in list where tokens.indices.contains(Int(token)) { text += tokens[Int(token)] }
+    return text
+  }
+}
+
+/// What two neighbours make, and how early that was learned: open addressing over the pair, at most half full.
+final class PairTable: @unchecked Sendable {
+  struct Entry {
+    /// −1 in an empty place.
+    var left: Int32
+    var right: Int32
+    var rank: Int32
+    var joined: Int32
+  }
+
+  static let none = Int32.max
+  private let entries: UnsafeMutablePointer<Entry>
+  private let mask: Int
+
+  init(capacity: Int) {
+    var size = 16
+    while size < 2 * capacity { size *= 2 }
+    mask = size - 1
+    entries = .allocate(capacity: size)
+    entries.initialize(repeating: Entry(left: -1, right: -1, rank: Self.none, joined: -1), count: size)
+  }
+
+  deinit { entries.deallocate() }
+
+  /// The first rank of a pair counts.
+  func insert(_ merge: BytePairs.Merge, rank: Int32) {
+    var place = slot(merge.left, merge.right)
+    while entries[place].left >= 0 {
+      if entries[place].left == merge.left && entries[place].right == merge.right { return }
+      place = (place + 1) & mask
+    }
+    entries[place] = Entry(left: merge.left, right: merge.right, rank: rank, joined: merge.joined)
+  }
+
+  /// The rank of a pair, `none` where it is none, and what it makes.
+  @inline(__always)
+  func find(_ left: Int32, _ right: Int32) -> (rank: Int32, joined: Int32) {
+    var place = slot(left, right)
+    while true {
+      let entry = entries[place]
+      if entry.left == left && entry.right == right { return (entry.rank, entry.joined) }
+      if entry.left < 0 { return (Self.none, -1) }
+      place = (place + 1) & mask
+    }
+  }
+
+  @inline(__always)
+  private func slot(_ left: Int32, _ right: Int32) -> Int {
+    let key = UInt64(UInt32(bitPattern: left)) << 32 | UInt64(UInt32(bitPattern: right))
+    return Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 20) & mask
+  }
+}
+
+package enum TokenizerError: Error, Equatable, CustomStringConvertible {
+  case noTokenOfByte(Int)
+  case badMerge(Int)
+  case file(path: String, problem: String)
+  case vocabularyTooSmall(asked: Int, least: Int)
+  case noText
+
+  package var description: String {
+    switch self {
+    case .noTokenOfByte(let byte):
+      "the vocabulary has no token of byte \(byte); a byte-level tokenizer has one of each of the 256 bytes"
+    case .badMerge(let rank): "merge \(rank + 1) names tokens that are not in the vocabulary, or do not make its result"
+    case .file(let path, let problem): "\(path): \(problem)"
+    case .vocabularyTooSmall(let asked, let least):
+      "a vocabulary of \(asked) is too small: 256 bytes and the special tokens are \(least)"
+    case .noText: "there is no text to learn from"
+    }
+  }
+}

@@ -1,0 +1,59 @@
+// Letters, numbers, white space and the rest, as Unicode's \p{L}, \p{N} and \s have them: all that pretokenizers ask of a character.
+
+enum CharacterClass: UInt8 { case other, letter, number, space }
+
+/// UTF-8 read as classes. A byte that begins no character is one of its own, of class `other`, so that nothing is lost.
+enum CharacterClasses {
+  /// The class of the character at `place`, and its bytes.
+  @inline(__always)
+  static func read(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (class: CharacterClass, length: Int) {
+    let byte = text[place]
+    return byte < 0x80 ? (ascii[Int(byte)], 1) : readMany(text, at: place)
+  }
+
+  /// Characters of several bytes: RFC 3629, with its overlong forms and surrogates refused.
+  private static func readMany(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (CharacterClass, Int) {
+    guard let (scalar, length) = scalar(text, at: place) else { return (.other, 1) }
+    return (CharacterClass(rawValue: table[min(Int(scalar), tableSize - 1)])!, length)
+  }
+
+  /// The character at `place`; nil where the bytes there are none.
+  static func scalar(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (value: UInt32, length: Int)? {
+    let first = UInt32(text[place])
+    if first < 0x80 { return (first, 1) }
+    let length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2
+    guard first >= 0xC2, first <= 0xF4, place + length <= text.count else { return nil }
+    var value = first & (0x7F >> UInt32(length))
+    for offset in 1..<length {
+      let byte = UInt32(text[place + offset])
+      guard byte & 0xC0 == 0x80 else { return nil }
+      value = value << 6 | byte & 0x3F
+    }
+    let least: UInt32 = length == 2 ? 0x80 : length == 3 ? 0x800 : 0x10000
+    guard value >= least, value <= 0x10FFFF, !(0xD800..<0xE000).contains(value) else { return nil }
+    return (value, length)
+  }
+
+  nonisolated(unsafe) private static let ascii: UnsafePointer<CharacterClass> = {
+    let classes = UnsafeMutablePointer<CharacterClass>.allocate(capacity: 128)
+    for byte in 0..<128 { classes[byte] = of(Unicode.Scalar(UInt8(byte))) }
+    return UnsafePointer(classes)
+  }()
+
+  /// No letter, number or space has a larger value than the CJK extensions of plane 3; the last entry stands for all beyond.
+  private static let tableSize = 0x40000
+  nonisolated(unsafe) private static let table: UnsafePointer<UInt8> = {
+    let classes = UnsafeMutablePointer<UInt8>.allocate(capacity: tableSize)
+    for value in 0..<tableSize - 1 { classes[value] = Unicode.Scalar(UInt32(value)).map { of($0).rawValue } ?? 0 }
+    classes[tableSize - 1] = CharacterClass.other.rawValue
+    return UnsafePointer(classes)
+  }()
+
+  private static func of(_ scalar: Unicode.Scalar) -> CharacterClass {
+    switch scalar.properties.generalCategory {
+    case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: .letter
+    case .decimalNumber, .letterNumber, .otherNumber: .number
+    default: scalar.properties.isWhitespace ? .space : .other
+    }
+  }
+}

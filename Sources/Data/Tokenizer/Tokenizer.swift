@@ -1,0 +1,97 @@
+// The tokenizers that datasets are made with: bytes, or byte pairs.
+
+import Foundation
+
+package enum Tokenizer: Sendable {
+  case byte
+  case bytePairs(BytePairs)
+
+  /// `byte`, or the path of a tokenizer's file or folder.
+  package static func named(_ name: String) throws(TokenizerError) -> Tokenizer {
+    name == ByteTokenizer.name ? .byte : .bytePairs(try TokenizerFile.read(name))
+  }
+
+  /// As a dataset keeps it: `byte`, or the text of a `tokenizer.json`.
+  package init(stored text: String, path: String) throws(TokenizerError) {
+    self = text == ByteTokenizer.name ? .byte : .bytePairs(try TokenizerFile.parse(Data(text.utf8), path: path))
+  }
+
+  package var stored: String {
+    switch self {
+    case .byte: ByteTokenizer.name
+    case .bytePairs(let table): TokenizerFile.json(table)
+    }
+  }
+
+  /// In a few words.
+  package var summary: String {
+    switch self {
+    case .byte: "byte"
+    case .bytePairs(let table): "byte pairs (\(table.merges.count) merges, pattern of \(table.pretokenizer.rawValue))"
+    }
+  }
+
+  package var vocabulary: Int {
+    switch self {
+    case .byte: ByteTokenizer.vocabulary
+    case .bytePairs(let table): table.vocabulary
+    }
+  }
+
+  /// The token that stands before each document; nil where the vocabulary has none for it.
+  package var separator: Int32? {
+    switch self {
+    case .byte: ByteTokenizer.separator
+    case .bytePairs(let table):
+      Tokenizer.separatorNames.lazy.compactMap { table.special($0) }.first ?? table.specials.first?.token
+    }
+  }
+
+  private static let separatorNames = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<|begin_of_text|>", "<s>"]
+
+  /// Tokens that stand for no text.
+  package var specials: Set<Int32> {
+    switch self {
+    case .byte: [ByteTokenizer.separator]
+    case .bytePairs(let table): Set(table.specials.map(\.token))
+    }
+  }
+
+  package func encode(_ text: String) -> [Int32] {
+    switch self {
+    case .byte: return ByteTokenizer.encode(text)
+    case .bytePairs(let table):
+      var encoder = BytePairEncoder(table)
+      return encoder.encode(text)
+    }
+  }
+
+  /// Special tokens are left out.
+  package func decode(_ tokens: some Sequence<Int32>) -> [UInt8] {
+    switch self {
+    case .byte: tokens.compactMap { UInt8(exactly: $0) }
+    case .bytePairs(let table): table.decode(tokens.filter { token in !table.specials.contains { $0.token == token } })
+    }
+  }
+
+  /// An encoder for one thread.
+  package func makeEncoder() -> TextEncoder {
+    switch self {
+    case .byte: TextEncoder(nil)
+    case .bytePairs(let table): TextEncoder(table)
+    }
+  }
+}
+
+/// Encodes pieces of text, one thread.
+package struct TextEncoder: ~Copyable {
+  /// Nil for bytes.
+  private var pairs: BytePairEncoder?
+
+  fileprivate init(_ table: BytePairs?) { pairs = table.map { BytePairEncoder($0) } }
+
+  package mutating func encode(_ text: [UInt8], into tokens: inout [Int32]) {
+    if pairs == nil { return tokens.append(contentsOf: text.lazy.map { Int32($0) }) }
+    text.withUnsafeBufferPointer { bytes in pairs!.encode(bytes, into: &tokens) }
+  }
+}

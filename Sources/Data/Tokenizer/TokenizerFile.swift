@@ -1,0 +1,267 @@
+// Files of byte-pair tokenizers: Hugging Face's `tokenizer.json`, and GPT-2's `vocab.json` with `merges.txt`. What this program would
+// encode otherwise than they do is refused, not guessed.
+
+import Foundation
+
+package enum TokenizerFile {
+  // MARK: Reading
+
+  /// A `tokenizer.json`, or a folder with one or with GPT-2's two files.
+  package static func read(_ path: String) throws(TokenizerError) -> BytePairs {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw .file(path: path, problem: "no such file or folder")
+    }
+    if !isFolder.boolValue { return try parse(try contents(path), path: path) }
+    if fileExists(path + "/tokenizer.json") { return try read(path + "/tokenizer.json") }
+    guard fileExists(path + "/vocab.json"), fileExists(path + "/merges.txt") else {
+      throw .file(path: path, problem: "it holds neither tokenizer.json nor vocab.json and merges.txt")
+    }
+    return try readGPT2(path)
+  }
+
+  /// The text of a `tokenizer.json`; `path` is what errors call it.
+  package static func parse(_ text: Data, path: String) throws(TokenizerError) -> BytePairs {
+    func refuse(_ problem: String) -> TokenizerError { .file(path: path, problem: problem) }
+    let file: File
+    do { file = try JSONDecoder().decode(File.self, from: text) } catch let error as DecodingError {
+      throw refuse("it is no tokenizer.json of byte pairs: \(describe(error))")
+    } catch { throw refuse("it is no tokenizer.json of byte pairs: \(error)") }
+    guard file.model.type ?? "BPE" == "BPE" else { throw refuse("a model of type \(file.model.type!); ress reads BPE") }
+    if let normalizer = file.normalizer?.type { throw refuse("a normalizer (\(normalizer)), and ress changes no text") }
+    if file.model.byte_fallback == true { throw refuse("a fall-back to bytes; ress reads byte-level vocabularies") }
+    let pretokenizer = try pretokenizer(file.pre_tokenizer, refuse)
+    let added = (file.added_tokens ?? []).map { BytePairs.Special(text: $0.content, token: $0.id) }
+    return try assemble(
+      pretokenizer, vocabulary: file.model.vocab, merges: file.model.merges.map(\.pair), added: added,
+      wholePieces: file.model.ignore_merges == true, path: path)
+  }
+
+  private static func readGPT2(_ folder: String) throws(TokenizerError) -> BytePairs {
+    let path = folder + "/vocab.json"
+    guard let vocabulary = try? JSONDecoder().decode([String: Int32].self, from: try contents(path)) else {
+      throw .file(path: path, problem: "it is no JSON object of tokens and numbers")
+    }
+    let merges = folder + "/merges.txt"
+    var pairs: [(String, String)] = []
+    let lines = String(decoding: try contents(merges), as: UTF8.self).split(
+      separator: "\n", omittingEmptySubsequences: false)
+    for (number, line) in lines.enumerated() where !line.isEmpty && !(number == 0 && line.hasPrefix("#version")) {
+      let words = line.split(separator: " ")
+      guard words.count == 2 else {
+        throw .file(path: "\(merges):\(number + 1)", problem: "a line has two tokens, and this one has \(words.count)")
+      }
+      pairs.append((String(words[0]), String(words[1])))
+    }
+    return try assemble(.gpt2, vocabulary: vocabulary, merges: pairs, added: [], wholePieces: false, path: path)
+  }
+
+  private static func assemble(
+    _ pretokenizer: Pretokenizer, vocabulary: [String: Int32], merges: [(String, String)],
+    added: [BytePairs.Special], wholePieces: Bool, path: String
+  ) throws(TokenizerError) -> BytePairs {
+    let highest = max(vocabulary.values.max() ?? 0, added.map(\.token).max() ?? 0)
+    guard highest < 1 << 24, vocabulary.values.allSatisfy({ $0 >= 0 }), added.allSatisfy({ $0.token >= 0 }) else {
+      throw .file(path: path, problem: "its tokens have numbers beyond 16 million, or below 0")
+    }
+    var tokens = [[UInt8]](repeating: [], count: Int(highest) + 1)
+    var specials = added
+    let addedTexts = Set(added.map(\.text))
+    var made: Set<String> = []
+    for (left, right) in merges { made.insert(left + right) }
+    for (text, token) in vocabulary where !addedTexts.contains(text) {
+      guard let bytes = ByteAlphabet.bytes(of: text), !bytes.isEmpty else {
+        throw .file(
+          path: path, problem: "token \(token) ('\(text)') is not written in bytes; the vocabulary is not byte-level")
+      }
+      tokens[Int(token)] = bytes
+      // What no merge makes can only be meant as a whole, as GPT-2's <|endoftext|>.
+      if bytes.count > 1, !made.contains(text), !wholePieces {
+        specials.append(BytePairs.Special(text: text, token: token))
+      }
+    }
+    for special in specials { tokens[Int(special.token)] = Array(special.text.utf8) }
+    var learned: [BytePairs.Merge] = []
+    learned.reserveCapacity(merges.count)
+    for (number, (left, right)) in merges.enumerated() {
+      guard let a = vocabulary[left], let b = vocabulary[right], let both = vocabulary[left + right] else {
+        throw .file(path: path, problem: "merge \(number + 1) ('\(left)' and '\(right)') is not in the vocabulary")
+      }
+      learned.append(BytePairs.Merge(left: a, right: b, joined: both))
+    }
+    specials.sort { $0.token < $1.token }
+    return try BytePairs(
+      pretokenizer: pretokenizer, tokens: tokens, merges: learned, specials: specials, takesWholePieces: wholePieces)
+  }
+
+  private static func pretokenizer(
+    _ given: File.PreTokenizer?, _ refuse: (String) -> TokenizerError
+  ) throws(TokenizerError) -> Pretokenizer {
+    let parts = given?.pretokenizers ?? [given].compactMap { $0 }
+    var found: Pretokenizer?
+    for part in parts {
+      switch part.type {
+      case "ByteLevel":
+        if part.add_prefix_space == true {
+          throw refuse("a space put before every text (add_prefix_space), which ress does not do")
+        }
+        if part.use_regex ?? true { found = .gpt2 }
+      case "Split":
+        let pattern = part.pattern?.Regex ?? part.pattern?.String ?? ""
+        guard part.behavior ?? "Isolated" == "Isolated" || part.invert == true,
+          let known = Pretokenizer.allCases.first(where: { $0.pattern == pattern })
+        else { throw refuse("a pattern that ress does not know: \(pattern)") }
+        found = known
+      default:
+        throw refuse(
+          "a pre-tokenizer of type \(part.type); ress reads ByteLevel, and Split by the patterns of GPT-2 and GPT-4")
+      }
+    }
+    guard let found else {
+      throw refuse("no pre-tokenizer; ress reads ByteLevel, and Split by the patterns of GPT-2 and GPT-4")
+    }
+    return found
+  }
+
+  private static func contents(_ path: String) throws(TokenizerError) -> Data {
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw .file(path: path, problem: "cannot be read")
+    }
+    return data
+  }
+
+  private static func describe(_ error: DecodingError) -> String {
+    switch error {
+    case .keyNotFound(let key, _): "no field '\(key.stringValue)'"
+    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
+      context.codingPath.map(\.stringValue).joined(separator: ".") + ": " + context.debugDescription
+    @unknown default: "\(error)"
+    }
+  }
+
+  // MARK: Writing
+
+  /// The text of a `tokenizer.json`, the same for the same tokenizer.
+  package static func json(_ table: BytePairs) -> String {
+    func quoted(_ text: String) -> String {
+      var encoder: JSONEncoder { let e = JSONEncoder(); e.outputFormatting = .withoutEscapingSlashes; return e }
+      return String(decoding: (try? encoder.encode(text)) ?? Data("\"\"".utf8), as: UTF8.self)
+    }
+    let names = names(table)
+    let byteLevel = { (usesPattern: Bool) in
+      #"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":\#(usesPattern)}"#
+    }
+    let pretokenizer =
+      switch table.pretokenizer {
+      case .gpt2: byteLevel(true)
+      case .gpt4:
+        #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":\#(quoted(table.pretokenizer.pattern))},"#
+          + #""behavior":"Isolated","invert":false},\#(byteLevel(false))]}"#
+      }
+    let added = table.specials.map { special in
+      #"    {"id":\#(special.token),"content":\#(quoted(special.text)),"single_word":false,"lstrip":false,"rstrip":false,"#
+        + #""normalized":false,"special":true}"#
+    }
+    let vocabulary = names.enumerated().filter { !$0.element.isEmpty }.map {
+      "      \(quoted($0.element)):\($0.offset)"
+    }
+    let merges = table.merges.map { "      [\(quoted(names[Int($0.left)])),\(quoted(names[Int($0.right)]))]" }
+    return """
+      {
+        "version":"1.0",
+        "truncation":null,
+        "padding":null,
+        "added_tokens":[
+      \(added.joined(separator: ",\n"))
+        ],
+        "normalizer":null,
+        "pre_tokenizer":\(pretokenizer),
+        "post_processor":null,
+        "decoder":\(byteLevel(true)),
+        "model":{
+          "type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,
+          "fuse_unk":false,"byte_fallback":false,"ignore_merges":\(table.takesWholePieces),
+          "vocab":{
+      \(vocabulary.joined(separator: ",\n"))
+          },
+          "merges":[
+      \(merges.joined(separator: ",\n"))
+          ]
+        }
+      }
+
+      """
+  }
+
+  /// GPT-2's `vocab.json` and `merges.txt`, which name no pattern: theirs is GPT-2's.
+  package static func gpt2(_ table: BytePairs) throws(TokenizerError) -> (vocabulary: String, merges: String) {
+    guard table.pretokenizer == .gpt2, !table.takesWholePieces else {
+      throw .file(path: "vocab.json", problem: "these files can only say GPT-2's pattern; write tokenizer.json instead")
+    }
+    let names = names(table)
+    let vocabulary = Dictionary(
+      uniqueKeysWithValues: names.enumerated().filter { !$0.element.isEmpty }.map { ($0.element, $0.offset) })
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    guard let text = try? encoder.encode(vocabulary) else {
+      throw .file(path: "vocab.json", problem: "cannot be encoded")
+    }
+    let lines = table.merges.map { "\(names[Int($0.left)]) \(names[Int($0.right)])\n" }
+    return (String(decoding: text, as: UTF8.self), "#version: 0.2\n" + lines.joined())
+  }
+
+  private static func names(_ table: BytePairs) -> [String] {
+    let specials = Dictionary(table.specials.map { ($0.token, $0.text) }) { first, _ in first }
+    return table.tokens.enumerated().map { specials[Int32($0.offset)] ?? ByteAlphabet.text(of: $0.element) }
+  }
+
+  // MARK: The file's shape
+
+  private struct File: Decodable {
+    struct Added: Decodable {
+      var id: Int32
+      var content: String
+    }
+    struct Typed: Decodable { var type: String }
+    struct Pattern: Decodable {
+      var Regex: String?
+      var String: String?
+    }
+    struct PreTokenizer: Decodable {
+      var type: String
+      var add_prefix_space: Bool?
+      var use_regex: Bool?
+      var pattern: Pattern?
+      var behavior: String?
+      var invert: Bool?
+      var pretokenizers: [PreTokenizer]?
+    }
+    /// `"a b"`, or `["a", "b"]` since version 0.20.
+    struct Merge: Decodable {
+      var pair: (String, String)
+
+      init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        let words =
+          try (try? container.decode([String].self))
+          ?? container.decode(String.self).split(separator: " ").map { String($0) }
+        guard words.count == 2 else {
+          throw DecodingError.dataCorruptedError(in: container, debugDescription: "a merge has two tokens")
+        }
+        pair = (words[0], words[1])
+      }
+    }
+    struct Model: Decodable {
+      var type: String?
+      var vocab: [String: Int32]
+      var merges: [Merge]
+      var byte_fallback: Bool?
+      var ignore_merges: Bool?
+    }
+
+    var added_tokens: [Added]?
+    var normalizer: Typed?
+    var pre_tokenizer: PreTokenizer?
+    var model: Model
+  }
+}

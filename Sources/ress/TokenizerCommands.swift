@@ -1,0 +1,103 @@
+// `ress data tokenizer train | show | encode | decode`.
+
+import Data
+import Foundation
+import Glibc
+import RunFolder
+import Shell
+import Transport
+import Wire
+
+func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
+  let output = arguments.text("--out")!
+  if access(output, F_OK) == 0, !arguments.has("--force") {
+    throw UsageError("\(output) exists; --force replaces it", command: "data tokenizer train")
+  }
+  var training = BytePairTraining()
+  training.vocabulary = arguments.whole("--vocabulary") ?? training.vocabulary
+  training.leastCount = arguments.whole("--least-count") ?? training.leastCount
+  let specials = arguments.texts("--special")
+  if !specials.isEmpty { training.specials = specials }
+  if let name = arguments.text("--pattern") { training.pretokenizer = Pretokenizer(rawValue: name)! }
+  let isShown = Terminal.isTerminal
+  func show(_ text: String) { if isShown { Terminal.write("\r\(text)\u{1B}[K") } }
+  try training.read(
+    arguments.words, field: arguments.text("--field") ?? "text",
+    threads: arguments.whole("--threads") ?? MachineProbe.cores()
+  ) { show("read \(Format.bytes($0))") }
+  let pieces = training.pieceCount
+  let table = try training.learn { if $0 % 64 == 0 { show("\($0) tokens") } }
+  show("")
+  // With a vocabulary.json beside it where it is a folder's name.
+  if output.hasSuffix("/") {
+    try Durable.makeFolder(output)
+    let (vocabulary, merges) = try TokenizerFile.gpt2(table)
+    try Durable.write(Array(vocabulary.utf8), to: output + "vocab.json")
+    try Durable.write(Array(merges.utf8), to: output + "merges.txt")
+  } else {
+    try Durable.write(Array(TokenizerFile.json(table).utf8), to: output)
+  }
+  Terminal.print(
+    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) different pieces")
+  if table.vocabulary < training.vocabulary {
+    Terminal.print("the text holds no more pairs that occur \(training.leastCount) times")
+  }
+  return .done
+}
+
+func tokenizerShow(_ arguments: Arguments) throws -> ExitCode {
+  let table = try TokenizerFile.read(arguments.words[0])
+  Terminal.print(
+    """
+    \(arguments.words[0]): \(table.vocabulary) tokens, \(table.merges.count) merges
+      pattern   \(table.pretokenizer.rawValue)
+      special   \(table.specials.isEmpty ? "none" : table.specials.map { "\($0.text) (\($0.token))" }.joined(separator: ", "))
+      longest   \(table.tokens.max { $0.count < $1.count }.map { String(decoding: $0, as: UTF8.self) } ?? "")
+    """)
+  return .done
+}
+
+func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
+  let table = try TokenizerFile.read(arguments.words[0])
+  let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
+  var encoder = BytePairEncoder(table)
+  var tokens: [Int32] = []
+  let begun = MonotonicClock.now.seconds
+  text.withUnsafeBufferPointer { encoder.encode($0, withSpecials: arguments.has("--specials"), into: &tokens) }
+  let seconds = MonotonicClock.now.seconds - begun
+  if arguments.has("--time") {
+    Terminal.complain(
+      "\(Format.bytes(text.count)) to \(Format.grouped(tokens.count)) tokens in \(Format.fixed(seconds, 3)) s: "
+        + "\(Format.fixed(Double(text.count) / seconds / 1e6, 1)) MB/s on one thread")
+  }
+  var lines = ""
+  lines.reserveCapacity(tokens.count * 6)
+  for token in tokens { lines += "\(token)\n" }
+  Terminal.write(lines)
+  return .done
+}
+
+func tokenizerDecode(_ arguments: Arguments) throws -> ExitCode {
+  let table = try TokenizerFile.read(arguments.words[0])
+  let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
+  var tokens: [Int32] = []
+  for (number, word) in text.split(whereSeparator: { $0 == 10 || $0 == 32 }).enumerated() {
+    let word = String(decoding: word, as: UTF8.self)
+    guard let token = Int32(word), (0..<Int32(table.vocabulary)).contains(token) else {
+      throw UsageError(
+        "word \(number + 1), '\(word)', is no token of 0 to \(table.vocabulary - 1)", command: "data tokenizer decode")
+    }
+    tokens.append(token)
+  }
+  Terminal.write(bytes: table.decode(tokens))
+  return .done
+}
+
+/// Of a file, or of standard input (`-`).
+private func allBytes(of path: String) throws -> [UInt8] {
+  guard path != "-" else { return Array(FileHandle.standardInput.readDataToEndOfFile()) }
+  guard let data = FileManager.default.contents(atPath: path) else {
+    throw DataError.file(action: "read", path: path, reason: String(cString: strerror(errno)))
+  }
+  return Array(data)
+}
