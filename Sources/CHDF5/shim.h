@@ -12,6 +12,7 @@ static inline hid_t ress_h5_int64(void) { return H5T_NATIVE_INT64; }
 static inline hid_t ress_h5_int64_file(void) { return H5T_STD_I64LE; }
 static inline hid_t ress_h5_uint64(void) { return H5T_NATIVE_UINT64; }
 static inline hid_t ress_h5_uint64_file(void) { return H5T_STD_U64LE; }
+static inline hid_t ress_h5_uint8_file(void) { return H5T_STD_U8LE; }
 static inline hid_t ress_h5_uint16_file(void) { return H5T_STD_U16LE; }
 static inline hid_t ress_h5_uint32(void) { return H5T_NATIVE_UINT32; }
 static inline hid_t ress_h5_uint32_file(void) { return H5T_STD_U32LE; }

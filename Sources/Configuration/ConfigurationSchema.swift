@@ -81,6 +81,7 @@ package enum ConfigurationSchema {
         "path", .text(\.data.path), "The dataset, as `ress data prepare` wrote it; needed, there is no default."),
       ConfigurationField(
         "sequence_length", .whole(\.data.sequenceLength, 1...1_073_741_824), "Tokens a training sequence."),
+      .choice("documents", \.data.documents, "Documents one behind the other, or each in sequences of its own."),
     ])
 
   static let training = ConfigurationSection(

@@ -99,8 +99,18 @@ package struct DataConfiguration: Equatable, Sendable, Codable {
   package var path = ""
   /// Tokens a training sequence (targets; the file holds one more at its start).
   package var sequenceLength = 1024
+  /// Whether a sequence runs on from one document into the next.
+  package var documents = DocumentLayout.packed
 
   package init() {}
+}
+
+/// How documents become sequences.
+package enum DocumentLayout: String, Equatable, Sendable, Codable, CaseIterable {
+  /// One behind the other, cut into sequences of equal length.
+  case packed
+  /// Each begins a sequence of its own; a long one is cut into several.
+  case separate
 }
 
 package struct TrainingConfiguration: Equatable, Sendable, Codable {

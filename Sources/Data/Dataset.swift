@@ -3,6 +3,9 @@
 //
 //   /train/tokens, /validation/tokens        unsigned integers, 16 or 32 bits
 //   /train/documents, /validation/documents  where each document begins
+//   /tokenizer                               the text of a tokenizer.json, unless a token is a byte
+//
+// Each chunk of a list has a checksum, so what a disk has damaged is found where it is read.
 
 import HDF5
 
@@ -35,11 +38,13 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
 package enum Split: String, Sendable, CaseIterable { case train, validation }
 
 package final class Dataset {
-  package static let format = 1
+  package static let format = 2
+  /// Format 1 had bytes for tokens and no checksums.
+  private static let oldestFormat = 1
 
   package let path: String
   package let vocabulary: Int
-  package let tokenizer: String
+  package let tokenizer: Tokenizer
   /// What it was made of, as `ress data prepare` was told.
   package let sources: [String]
   private let splits: [Split: TokenSplit]
@@ -52,11 +57,12 @@ package final class Dataset {
       guard let format = try? file.number("ress_dataset_format") else {
         throw HDF5Error.object(path: path, name: "/", reason: "it has no ress_dataset_format")
       }
-      guard format == Dataset.format else {
-        throw HDF5Error.object(path: path, name: "/", reason: "format \(format); this program reads \(Dataset.format)")
+      guard (Dataset.oldestFormat...Dataset.format).contains(format) else {
+        throw HDF5Error.object(
+          path: path, name: "/", reason: "format \(format); this program reads up to \(Dataset.format)")
       }
       vocabulary = try file.number("vocabulary")
-      tokenizer = try file.text("tokenizer")
+      tokenizer = try Dataset.tokenizer(of: file)
       sources = try file.text("sources").split(separator: "\n").map { String($0) }
       guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
@@ -74,6 +80,17 @@ package final class Dataset {
   }
 
   package func split(_ split: Split) -> TokenSplit { splits[split]! }
+
+  private static func tokenizer(of file: HDF5File) throws(HDF5Error) -> Tokenizer {
+    guard try file.text("tokenizer") != ByteTokenizer.name else { return .byte }
+    let list = try file.openList("tokenizer")
+    var bytes = [Int32](repeating: 0, count: list.count)
+    try list.read(from: 0, into: &bytes)
+    let text = String(decoding: bytes.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
+    do throws(TokenizerError) { return try Tokenizer(stored: text, path: file.path + ": tokenizer") } catch {
+      throw .object(path: file.path, name: "tokenizer", reason: "\(error)")
+    }
+  }
 }
 
 /// The tokens of one split, cut into sequences of equal length.
@@ -111,6 +128,12 @@ package final class TokenSplit {
       throw .tokenOutOfRange(
         path: path, split: split.rawValue, offset: start + offset, token: token, vocabulary: vocabulary)
     }
+  }
+
+  /// Tokens of each document, its separator too.
+  package func documentLengths() throws(DataError) -> [Int] {
+    let starts = try documentOffsets()
+    return zip(starts, starts.dropFirst() + [tokenCount]).map { $1 - $0 }
   }
 
   /// Where each document begins.

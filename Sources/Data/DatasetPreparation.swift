@@ -1,6 +1,8 @@
-// `ress data prepare`: text files to a dataset. Files are read in pieces and written as they come; the dataset is made aside
-// and takes its name when it is whole, so that a failure never costs an existing one.
+// `ress data prepare`: text to a dataset. Text is read once, in pieces; threads turn pieces into tokens, which go to a journal in their
+// order, so that a preparation that is cut short goes on where its journal ends. The dataset is written from the journal, aside, and takes
+// its name when it is whole: a failure never costs an existing one.
 
+import Dispatch
 import Foundation
 import HDF5
 
@@ -11,9 +13,15 @@ import HDF5
 func fileExists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
 package struct DatasetPreparation {
-  /// Files, or folders whose files are taken in the order of their names.
+  /// Files, or folders whose files are taken in the order of their names: text, or JSONL, packed by gzip or zstd or not.
   package var sources: [String]
+  /// Files that validate; where there are any, nothing of `sources` does.
+  package var validationSources: [String] = []
   package var output: String
+  package var tokenizer = Tokenizer.byte
+  /// The field of a JSON line that is the text.
+  package var field = "text"
+  package var threads = 1
   /// Share of the text that validates.
   package var validationFraction = 0.05
   package var splitBy = SplitBy.range
@@ -30,6 +38,8 @@ package struct DatasetPreparation {
     package var bytes = 0
     package var trainTokens = 0
     package var validationTokens = 0
+    /// Bytes of text whose tokens an earlier preparation had left.
+    package var resumedBytes = 0
   }
 
   package init(sources: [String], output: String) {
@@ -37,61 +47,48 @@ package struct DatasetPreparation {
     self.output = output
   }
 
-  /// Bytes read at a time.
-  private static let pieceSize = 1 << 20
+  /// Text that threads share at a time, and behind which the journal is committed.
+  private static let batchBytes = 16 << 20
 
-  /// `progress` is told bytes done and bytes in all.
+  /// `progress` is told bytes read of the files and bytes in all.
   package func run(progress: (Int, Int) -> Void = { _, _ in }) throws(DataError) -> Summary {
-    let files = try expand()
-    let total = files.reduce(0) { $0 + $1.size }
-    guard total > 0 else { throw .noText(sources: sources) }
-    let aside = output + ".tmp"
+    let files = try SourceFile.expand(sources)
+    let validationFiles = validationSources.isEmpty ? [] : try SourceFile.expand(validationSources)
     let parent = (output as NSString).deletingLastPathComponent
     do {
       if !parent.isEmpty { try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true) }
     } catch {
       throw .file(action: "create", path: parent, reason: error.localizedDescription)
     }
+    let total = (files + validationFiles).reduce(0) { $0 + $1.size }
+    let train = try journal(files, "train") { progress($0, total) }
+    let before = files.reduce(0) { $0 + $1.size }
+    let validation =
+      validationFiles.isEmpty ? nil : try journal(validationFiles, "validation") { progress(before + $0, total) }
+    var summary = Summary(
+      documents: train.documentCount + (validation?.documentCount ?? 0),
+      bytes: train.textBytes + (validation?.textBytes ?? 0),
+      resumedBytes: train.resumedBytes + (validation?.resumedBytes ?? 0))
+    guard train.textBytes > 0 else {
+      train.remove()
+      validation?.remove()
+      throw .noText(sources: sources)
+    }
+    let aside = output + ".tmp"
     defer { unlink(aside) }
-    var summary = Summary()
-    do throws(HDF5Error) {
+    do {
       let file = try HDF5File.create(aside)
-      try file.setAttribute("ress_dataset_format", Dataset.format)
-      try file.setAttribute("tokenizer", ByteTokenizer.name)
-      try file.setAttribute("vocabulary", ByteTokenizer.vocabulary)
-      try file.setAttribute("sources", sources.joined(separator: "\n"))
-      var writers: [Split: SplitWriter] = [:]
-      for split in Split.allCases { writers[split] = try SplitWriter(file, split) }
-      let borders = validationBorders(files.map(\.size))
-      var done = 0
-      for (source, border) in zip(files, borders) {
-        var split = border > 0 ? Split.train : .validation
-        try writers[split]!.beginDocument()
-        summary.documents += 1
-        var read = 0
-        do throws(DataError) {
-          try source.forEachPiece(DatasetPreparation.pieceSize) { piece throws(HDF5Error) in
-            var rest = piece[...]
-            if split == .train && read + rest.count > border {
-              try writers[.train]!.append(rest.prefix(border - read))
-              rest = rest.dropFirst(border - read)
-              split = .validation
-              try writers[.validation]!.beginDocument()
-            }
-            try writers[split]!.append(rest)
-            read += piece.count
-            progress(done + read, total)
-          }
-        } catch {
-          throw HDF5Error.object(path: source.path, name: "text", reason: "\(error)")
-        }
-        done += read
+      try describe(file)
+      if let validation {
+        summary.trainTokens = try write(train, 0..<train.tokenCount, to: file, .train)
+        summary.validationTokens = try write(validation, 0..<validation.tokenCount, to: file, .validation)
+      } else {
+        let border = try train.border(validationFraction, splitBy, hasSeparators: tokenizer.separator != nil)
+        summary.trainTokens = try write(train, 0..<border, to: file, .train)
+        summary.validationTokens = try write(train, border..<train.tokenCount, to: file, .validation)
       }
-      summary.bytes = done
-      summary.trainTokens = writers[.train]!.tokens.count
-      summary.validationTokens = writers[.validation]!.tokens.count
       try file.flush()
-    } catch {
+    } catch let error as DataError { throw error } catch {
       throw .file(action: "prepare", path: output, reason: "\(error)")
     }
     let descriptor = open(aside, O_RDONLY)
@@ -102,99 +99,110 @@ package struct DatasetPreparation {
     guard rename(aside, output) == 0 else {
       throw .file(action: "rename \(aside) to", path: output, reason: String(cString: strerror(errno)))
     }
+    train.remove()
+    validation?.remove()
     return summary
   }
 
-  /// For each file, the byte from which on it validates; its size where all of it trains.
-  private func validationBorders(_ sizes: [Int]) -> [Int] {
-    let total = sizes.reduce(0, +)
-    let train = total - Int(Double(total) * validationFraction)
-    guard validationFraction > 0 else { return sizes }
-    switch splitBy {
-    case .range:
-      var before = 0
-      return sizes.map { size in
-        defer { before += size }
-        return max(0, min(size, train - before))
+  private func describe(_ file: HDF5File) throws(HDF5Error) {
+    try file.setAttribute("ress_dataset_format", Dataset.format)
+    try file.setAttribute("vocabulary", tokenizer.vocabulary)
+    try file.setAttribute("sources", (sources + validationSources).joined(separator: "\n"))
+    switch tokenizer {
+    case .byte: try file.setAttribute("tokenizer", ByteTokenizer.name)
+    case .bytePairs:
+      try file.setAttribute("tokenizer", "tokenizer.json")
+      try file.createList("tokenizer", .bits8).append(tokenizer.stored.utf8.map { Int32($0) })
+    }
+  }
+
+  // MARK: Text to tokens
+
+  /// The tokens of all files, in their order.
+  private func journal(
+    _ files: [SourceFile], _ name: String, progress: (Int) -> Void
+  ) throws(DataError) -> TokenJournal {
+    do {
+      let journal = try TokenJournal("\(output).\(name)", key: key(files))
+      let reader = DocumentReader(field: field)
+      var batch: [TextPiece] = [], waiting = 0, pieces = 0, before = 0
+      func encode() throws {
+        try journal.append(tokens(of: batch), textBytes: waiting, pieces: batch.count)
+        (batch, waiting) = ([], 0)
       }
-    case .documents:
-      guard sizes.count > 1 else { return sizes }
-      var before = 0
-      var firstValidating = sizes.count - 1
-      for (index, size) in sizes.enumerated() {
-        if before >= train && index > 0 {
-          firstValidating = min(firstValidating, index)
+      for file in files {
+        try reader.read(file.path) {
+          progress(before + $0)
+        } body: { piece in
+          pieces += 1
+          if pieces <= journal.resumedPieces { return }
+          batch.append(piece)
+          waiting += piece.bytes.count
+          if waiting >= Self.batchBytes { try encode() }
         }
-        before += size
+        before += file.size
+        progress(before)
       }
-      return sizes.enumerated().map { $0.offset < firstValidating ? $0.element : 0 }
+      try encode()
+      if journal.resumedPieces > 0 { try journal.verify() }
+      return journal
+    } catch let error as DataError { throw error } catch {
+      throw .file(action: "prepare", path: output, reason: "\(error)")
     }
   }
 
-  private struct Source {
-    var path: String
-    var size: Int
-
-    func forEachPiece(_ size: Int, _ body: ([UInt8]) throws(HDF5Error) -> Void) throws(DataError) {
-      let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-      guard descriptor >= 0 else {
-        throw .file(action: "read", path: path, reason: String(cString: strerror(errno)))
-      }
-      defer { close(descriptor) }
-      var buffer = [UInt8](repeating: 0, count: size)
-      while true {
-        let count = read(descriptor, &buffer, size)
-        if count < 0 && errno == EINTR { continue }
-        guard count >= 0 else { throw .file(action: "read", path: path, reason: String(cString: strerror(errno))) }
-        guard count > 0 else { return }
-        do throws(HDF5Error) { try body(Array(buffer[..<count])) } catch { throw .unreadable("\(error)") }
-      }
+  /// What must be the same for tokens of an earlier preparation to count.
+  private func key(_ files: [SourceFile]) -> String {
+    let described = files.map { file in
+      let changed = (try? FileManager.default.attributesOfItem(atPath: file.path))?[.modificationDate] as? Date
+      return "\(file.path) \(file.size) \(changed?.timeIntervalSince1970 ?? 0)"
     }
+    return ([field, tokenizer.stored] + described).joined(separator: "\n")
   }
 
-  /// The files that the sources name, folders opened, each with its size.
-  private func expand() throws(DataError) -> [Source] {
-    var files: [Source] = []
-    let manager = FileManager.default
-    for source in sources {
-      var isFolder: ObjCBool = false
-      guard manager.fileExists(atPath: source, isDirectory: &isFolder) else {
-        throw .file(action: "read", path: source, reason: "no such file or folder")
-      }
-      let names: [String]
-      if isFolder.boolValue {
-        let inside = (manager.enumerator(atPath: source)?.allObjects as? [String]) ?? []
-        names = inside.filter { !$0.split(separator: "/").contains { $0.hasPrefix(".") } }.sorted().map {
-          source + "/" + $0
+  private func tokens(of batch: [TextPiece]) -> [TokenJournal.Piece] {
+    var results = Array(repeating: TokenJournal.Piece(), count: batch.count)
+    let lanes = max(1, min(threads, batch.count))
+    results.withUnsafeMutableBufferPointer { results in
+      nonisolated(unsafe) let results = results
+      DispatchQueue.concurrentPerform(iterations: lanes) { lane in
+        var encoder = tokenizer.makeEncoder()
+        // Neighbours, so that each lane's words are alike.
+        for number in lane * batch.count / lanes..<(lane + 1) * batch.count / lanes {
+          let piece = batch[number]
+          results[number].beginsDocument = piece.beginsDocument
+          if piece.beginsDocument, let separator = tokenizer.separator { results[number].tokens.append(separator) }
+          encoder.encode(piece.bytes, into: &results[number].tokens)
         }
-      } else {
-        names = [source]
-      }
-      for name in names {
-        guard let attributes = try? manager.attributesOfItem(atPath: (name as NSString).resolvingSymlinksInPath),
-          attributes[.type] as? FileAttributeType == .typeRegular
-        else { continue }
-        files.append(Source(path: name, size: attributes[.size] as? Int ?? 0))
       }
     }
-    return files.filter { $0.size > 0 }
-  }
-}
-
-/// Appends one split's tokens, in batches.
-private final class SplitWriter {
-  let tokens: HDF5List
-  private let documents: HDF5List
-
-  init(_ file: HDF5File, _ split: Split) throws(HDF5Error) {
-    tokens = try file.createList("\(split.rawValue)/tokens", .bits16)
-    documents = try file.createList("\(split.rawValue)/documents", .bits64)
+    return results
   }
 
-  func beginDocument() throws(HDF5Error) {
-    try documents.append([UInt64(tokens.count)])
-    try tokens.append([ByteTokenizer.separator])
-  }
+  // MARK: Tokens to the dataset
 
-  func append(_ bytes: ArraySlice<UInt8>) throws(HDF5Error) { try tokens.append(bytes.map { Int32($0) }) }
+  /// Writes a range of a journal as a split, which begins with a document. Returns its number of tokens.
+  private func write(
+    _ journal: TokenJournal, _ range: Range<Int>, to file: HDF5File, _ split: Split
+  ) throws -> Int {
+    let tokens = try file.createList("\(split.rawValue)/tokens", tokenizer.vocabulary > 1 << 16 ? .bits32 : .bits16)
+    let documents = try file.createList("\(split.rawValue)/documents", .bits64)
+    guard !range.isEmpty else { return 0 }
+    var offsets = journal.documents.filter { range.contains(Int($0)) }
+    var shift = -range.lowerBound
+    if offsets.first != UInt64(range.lowerBound) {
+      // The second part of a document that was cut is one too.
+      if let separator = tokenizer.separator {
+        try tokens.append([separator])
+        shift += 1
+      }
+      offsets = offsets.map { UInt64(Int($0) + shift) }
+      offsets.insert(0, at: 0)
+    } else {
+      offsets = offsets.map { UInt64(Int($0) + shift) }
+    }
+    try documents.append(offsets)
+    try journal.read(range) { piece in try tokens.append(piece) }
+    return tokens.count
+  }
 }

@@ -262,21 +262,22 @@ package final class HDF5File {
 
   // MARK: lists of integers
 
-  package enum IntegerWidth { case bits16, bits32, bits64 }
+  package enum IntegerWidth { case bits8, bits16, bits32, bits64 }
 
-  /// A new, empty list that grows in chunks.
+  /// A new, empty list that grows in chunks. Each chunk has a checksum (Fletcher-32), which every read looks at.
   package func createList(_ name: String, _ width: IntegerWidth) throws(HDF5Error) -> HDF5List {
     Turn.begin()
     defer { Turn.end() }
     let type =
       switch width {
+      case .bits8: ress_h5_uint8_file()
       case .bits16: ress_h5_uint16_file()
       case .bits32: ress_h5_uint32_file()
       case .bits64: ress_h5_uint64_file()
       }
     try createParents(name)
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
-      H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0,
+      H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0, H5Pset_fletcher32(properties.id) >= 0,
       let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
       let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), H5Dclose)
     else { throw fail(name, "the list cannot be created") }

@@ -50,12 +50,18 @@ package final class RunJob {
     let dataset = try RunJob.dataset(configuration)
     let vocabulary = configuration.model.vocabulary ?? dataset.vocabulary
     let length = configuration.data.sequenceLength
-    let source = LanguageModelSource(dataset.split(.train), length: length)
+    func sequences(_ split: Split) throws(DataError) -> LanguageModelSource {
+      try LanguageModelSource(
+        dataset.split(split), length: length, layout: configuration.data.documents,
+        separator: dataset.tokenizer.separator)
+    }
+    if assignment.index == 0 { try RunTokenizer.keep(dataset.tokenizer, in: assignment.folder) }
+    let source = try sequences(.train)
     guard source.sequenceCount > 0 else {
       throw DataError.tooSmall(
         path: configuration.data.path, split: "train", tokens: dataset.split(.train).tokenCount, needed: length + 1)
     }
-    let held = LanguageModelSource(dataset.split(.validation), length: length)
+    let held = try sequences(.validation)
     validation = held.sequenceCount > 0 && configuration.training.evaluateSequences > 0 ? held : nil
     if validation == nil && configuration.training.evaluateSequences > 0 && assignment.index == 0 {
       log("the validation split is shorter than one sequence, so nothing is evaluated")

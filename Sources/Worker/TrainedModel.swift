@@ -15,6 +15,8 @@ package final class TrainedModel {
   /// Newer checkpoints that were passed over, and why.
   package let skipped: [String]
   package let vocabulary: Int
+  /// What its text was made with.
+  package let tokenizer: Tokenizer
   private let parameters: ParameterBuffer
   private let weights: Weights
   private let team: Team
@@ -30,6 +32,8 @@ package final class TrainedModel {
     // The configuration may leave the vocabulary to the dataset; the table of embeddings always knows.
     let embedding = try reader.shape(of: "model/embed/weight")
     vocabulary = embedding[0]
+    tokenizer = try RunTokenizer.read(
+      (path as NSString).deletingLastPathComponent, dataset: manifest.configuration.data.path)
     let model = manifest.configuration.model
     let owned = Array(0..<model.expertCount)
     parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
@@ -83,7 +87,8 @@ package final class TrainedModel {
       throw JobError.vocabulary(model: vocabulary, dataset: dataset.vocabulary, path: data)
     }
     let split = dataset.split(.validation)
-    let source = LanguageModelSource(split, length: length)
+    let source = try LanguageModelSource(
+      split, length: length, layout: configuration.data.documents, separator: dataset.tokenizer.separator)
     guard source.sequenceCount > 0 else {
       throw DataError.tooSmall(path: data, split: "validation", tokens: split.tokenCount, needed: length + 1)
     }
@@ -93,6 +98,7 @@ package final class TrainedModel {
     let count = min(sequences ?? source.sequenceCount, source.sequenceCount)
     var tree = UnitTree<LossSums>(unitCount: count)
     var tokens: [Int32] = [], targets: [Int32] = []
+    var tokenCount = 0
     for unit in 0..<count {
       try source.read(unit * source.sequenceCount / count, tokens: &tokens, targets: &targets)
       var report = SequenceReport(sizes)
@@ -101,11 +107,12 @@ package final class TrainedModel {
           try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
         }
       }
+      tokenCount += tokens.count
       tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
       progress(unit + 1, count)
     }
     return Evaluation(
-      losses: Losses(tree.total!, configuration.model, steps: sizes.steps), sequences: count, tokens: count * length)
+      losses: Losses(tree.total!, configuration.model, steps: sizes.steps), sequences: count, tokens: tokenCount)
   }
 }
 

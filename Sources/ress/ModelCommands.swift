@@ -12,15 +12,17 @@ func generate(_ arguments: Arguments) throws -> ExitCode {
   options.temperature = arguments.real("--temperature") ?? options.temperature
   options.topP = arguments.real("--top-p") ?? options.topP
   options.seed = UInt64(arguments.whole("--seed") ?? 1)
-  options.forbidden = [ByteTokenizer.separator]
+  let tokenizer = model.tokenizer
+  options.forbidden = tokenizer.specials
   let prompt = arguments.text("--prompt") ?? ""
   Terminal.write(prompt)
   var writer = CharacterWriter()
   try model.generate(
-    prompt: [ByteTokenizer.separator] + ByteTokenizer.encode(prompt), count: arguments.whole("--tokens") ?? 400,
+    prompt: [tokenizer.separator].compactMap { $0 } + tokenizer.encode(prompt),
+    count: arguments.whole("--tokens") ?? 400,
     recurrence: arguments.whole("--recurrence"), options
   ) { token in
-    if let byte = UInt8(exactly: token) { Terminal.write(writer.text(after: byte)) }
+    for byte in tokenizer.decode([token]) { Terminal.write(writer.text(after: byte)) }
   }
   Terminal.write(writer.rest() + "\n")
   return .done

@@ -38,7 +38,8 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
     try Durable.write(Array(TokenizerFile.json(table).utf8), to: output)
   }
   Terminal.print(
-    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) different pieces")
+    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) different pieces"
+  )
   if table.vocabulary < training.vocabulary {
     Terminal.print("the text holds no more pairs that occur \(training.leastCount) times")
   }

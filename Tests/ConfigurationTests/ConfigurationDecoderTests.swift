@@ -73,7 +73,7 @@ import Testing
   @Test func `a key like no other lists the known ones`() {
     #expect(
       problems(minimal + "  bananas: 3\n") == [
-        "c.yaml:3:3: unknown key 'bananas' in 'data'; known here: path, sequence_length"
+        "c.yaml:3:3: unknown key 'bananas' in 'data'; known here: path, sequence_length, documents"
       ])
   }
 

@@ -38,7 +38,7 @@ import Testing
     let summary = try preparation.run()
     #expect(summary.documents == 1 && summary.bytes == bytes.count)
     let dataset = try Dataset(path: folder + "/d.h5")
-    #expect(dataset.vocabulary == 257 && dataset.tokenizer == "byte")
+    #expect(dataset.vocabulary == 257 && dataset.tokenizer.summary == "byte")
     #expect(try tokens(dataset.split(.train)) == [256] + bytes.map { Int32($0) })
     #expect(dataset.split(.validation).tokenCount == 0)
     #expect(ByteTokenizer.decode(ByteTokenizer.encode("grüße") + [256]) == "grüße")

@@ -45,7 +45,7 @@ import Testing
     (["tarin"], "Unknown command 'tarin'; did you mean 'train'?\nTry 'ress help'."),
     (["banana"], "Unknown command 'banana'\nTry 'ress help'."),
     (["--json", "train"], "Options come after the command, and '--json' comes first\nTry 'ress help'."),
-    (["data"], "'data' needs one of: prepare, show\nTry 'ress data --help'."),
+    (["data"], "'data' needs one of: prepare, show, tokenizer\nTry 'ress data --help'."),
     (["data", "prepar"], "Unknown command 'data prepar'; did you mean 'prepare'?\nTry 'ress data --help'."),
     (["train"], "CONFIG is missing: A run's configuration, such as configs/demo.yaml.\nTry 'ress train --help'."),
     (["train", "a", "b"], "'b' is one word too many\nTry 'ress train --help'."),

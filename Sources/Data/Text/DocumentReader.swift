@@ -26,18 +26,19 @@ struct DocumentReader {
     return name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson")
   }
 
-  /// Hands over all pieces of a file. `read` is told how many bytes of text were read so far.
-  func read(_ path: String, body: (TextPiece) throws -> Void) throws {
-    if Self.isJSONL(path) { try readLines(path, body) } else { try readText(path, body) }
+  /// Hands over all pieces of a file. `progress` is told how many of its bytes were read so far.
+  func read(_ path: String, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
+    if Self.isJSONL(path) { try readLines(path, progress, body) } else { try readText(path, progress, body) }
   }
 
-  private func readText(_ path: String, _ body: (TextPiece) throws -> Void) throws {
+  private func readText(_ path: String, _ progress: (Int) -> Void, _ body: (TextPiece) throws -> Void) throws {
     var file = try PackedFile(path)
     var waiting: [UInt8] = [], isFirst = true
     var buffer = [UInt8](repeating: 0, count: Self.readSize)
     while true {
       let count = try buffer.withUnsafeMutableBufferPointer { bytes throws(DataError) in try file.read(into: bytes) }
       if count == 0 { break }
+      progress(file.position)
       waiting += buffer[..<count]
       // Cut where every tokenizer begins a piece; text without such a place is read on.
       guard let cut = Self.cut(waiting) else { continue }
@@ -60,12 +61,13 @@ struct DocumentReader {
     return nil
   }
 
-  private func readLines(_ path: String, _ body: (TextPiece) throws -> Void) throws {
+  private func readLines(_ path: String, _ progress: (Int) -> Void, _ body: (TextPiece) throws -> Void) throws {
     var file = try PackedFile(path)
     var waiting: [UInt8] = [], number = 0, searched = 0
     var buffer = [UInt8](repeating: 0, count: Self.readSize)
     while true {
       let count = try buffer.withUnsafeMutableBufferPointer { bytes throws(DataError) in try file.read(into: bytes) }
+      progress(file.position)
       waiting += buffer[..<count]
       var start = 0
       while let end = waiting[max(start, searched)...].firstIndex(of: 10) {

@@ -58,6 +58,14 @@ struct PackedFile: ~Copyable {
 
   deinit { if case .zlib(let file) = source { gzclose(file) } }
 
+  /// Bytes of the file that were read, packed as they are.
+  var position: Int {
+    switch source {
+    case .zlib(let file): max(0, Int(gzoffset(file)))
+    case .zstd(let zstd): Int(lseek(zstd.descriptor, 0, SEEK_CUR))
+    }
+  }
+
   /// The next bytes, at most a buffer full; 0 at the end.
   mutating func read(into buffer: UnsafeMutableBufferPointer<UInt8>) throws(DataError) -> Int {
     switch source {
@@ -68,7 +76,8 @@ struct PackedFile: ~Copyable {
         var code: Int32 = 0
         let words = gzerror(file, &code)
         guard code == Z_OK || code == Z_STREAM_END else {
-          let system = code == Z_ERRNO ? String(cString: strerror(errno)) : words.map { String(cString: $0) } ?? "damaged"
+          let system =
+            code == Z_ERRNO ? String(cString: strerror(errno)) : words.map { String(cString: $0) } ?? "damaged"
           throw damaged(system)
         }
       }

@@ -2,32 +2,44 @@
 
 extension CommandDescription {
   package static let dataPrepare = CommandDescription(
-    "data prepare", summary: "make a dataset of text files",
+    "data prepare", summary: "make a dataset of text",
     discussion: """
-      Reads text files, or all files below a folder, as bytes, and writes one HDF5 file with a training and a validation split. Each
-      file is one document. The file appears only when it is complete.
+      Reads text files, JSONL, or folders of them, packed by gzip or zstd or not, and writes one HDF5 file with a training and a validation
+      split. A text file is one document, and so is a line of JSONL. A token is a byte unless a tokenizer is named, which then is in the dataset
+      too. What was cut short goes on where it was; the file appears only when it is complete.
       """,
-    arguments: [ArgumentDescription("FILE", .oneOrMore, "Text files, or folders of them.")],
+    arguments: [ArgumentDescription("FILE", .oneOrMore, "Text or JSONL files, or folders of them.")],
     options: [
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
+      OptionDescription(
+        "--tokenizer", .text("TOKENIZER"), standard: "byte",
+        "A tokenizer.json, or a folder with one or with vocab.json and merges.txt."),
+      .field,
       OptionDescription(
         "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text kept for evaluation."),
       OptionDescription(
         "--split-by", .choice(["range", "documents"]), standard: "range",
         "Keep the last part of the text, or the last whole documents."),
+      OptionDescription(
+        "--validation-file", .text("FILE"), repeats: true, "Evaluate on this file instead of a share of the others."),
+      .threads(standard: "all cores"),
       OptionDescription("--force", "Replace D.h5 where it exists."),
       .json,
     ],
     examples: [
-      CommandExample("ress data prepare books/ --out data/books.h5", "All files below books/."),
+      CommandExample("ress data prepare books/ --out data/books.h5", "All files below books/, as bytes."),
       CommandExample(
         "ress data prepare a.txt b.txt --out data/ab.h5 --validation 0.1", "Two documents, a tenth kept for evaluation."
       ),
+      CommandExample(
+        "ress data prepare wiki.train.jsonl.gz --validation-file wiki.valid.jsonl.gz --tokenizer data/wiki.json --out data/wiki.h5",
+        "Byte pairs, and a validation set of its own."),
     ])
 
   package static let dataShow = CommandDescription(
     "data show", summary: "say what a dataset holds",
-    discussion: "Prints a dataset's tokenizer, vocabulary, sources, and the size of its splits.",
+    discussion:
+      "Prints a dataset's tokenizer, vocabulary, sources, the size of its splits, how long its documents are, and a piece of its text.",
     arguments: [ArgumentDescription("D.h5", "A dataset that `ress data prepare` wrote.")],
     options: [.json],
     examples: [

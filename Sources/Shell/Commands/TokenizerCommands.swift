@@ -3,7 +3,8 @@
 extension CommandDescription {
   private static let tokenizerArgument = ArgumentDescription(
     "TOKENIZER", "A tokenizer.json, or a folder with one or with vocab.json and merges.txt.")
-  private static let fileArgument = ArgumentDescription("FILE", .optional, "The file to read; - or none: standard input.")
+  private static let fileArgument = ArgumentDescription(
+    "FILE", .optional, "The file to read; - or none: standard input.")
 
   package static let tokenizerTrain = CommandDescription(
     "data tokenizer train", summary: "learn a byte-pair vocabulary from text",
@@ -13,7 +14,8 @@ extension CommandDescription {
       """,
     arguments: [ArgumentDescription("FILE", .oneOrMore, "Text or JSONL files, or folders of them.")],
     options: [
-      OptionDescription("--out", .text("TOKENIZER"), isRequired: true, "The file to write, or a folder with a / at its end."),
+      OptionDescription(
+        "--out", .text("TOKENIZER"), isRequired: true, "The file to write, or a folder with a / at its end."),
       OptionDescription("--vocabulary", .whole("N", 257...1_000_000), standard: "8192", "Tokens in all."),
       OptionDescription(
         "--pattern", .choice(["gpt2", "gpt4"]), standard: "gpt2", "How text is cut into pieces that no token crosses."),
@@ -23,7 +25,8 @@ extension CommandDescription {
       .field, .threads(standard: "all cores"), OptionDescription("--force", "Replace TOKENIZER where it exists."),
     ],
     examples: [
-      CommandExample("ress data tokenizer train books/ --out data/books.json", "8192 tokens of all files below books/."),
+      CommandExample(
+        "ress data tokenizer train books/ --out data/books.json", "8192 tokens of all files below books/."),
       CommandExample(
         "ress data tokenizer train wiki.jsonl.zst --out data/wiki.json --vocabulary 32000 --pattern gpt4",
         "Of the field 'text' of each line."),
@@ -47,7 +50,7 @@ extension CommandDescription {
     ],
     examples: [
       CommandExample("ress data tokenizer encode data/books.json book.txt | head", "The first tokens of a file."),
-      CommandExample("echo hello | ress data tokenizer encode data/books.json", "Of standard input."),
+      CommandExample("ress data tokenizer encode gpt2/ --time book.txt | wc -l", "How many there are, and how fast."),
     ])
 
   package static let tokenizerDecode = CommandDescription(
@@ -55,8 +58,8 @@ extension CommandDescription {
     discussion: "Reads tokens, as `encode` prints them, and writes their bytes.",
     arguments: [tokenizerArgument, fileArgument],
     examples: [
-      CommandExample("echo 15496 995 | ress data tokenizer decode gpt2/", "Tokens of a line."),
+      CommandExample("ress data tokenizer decode gpt2/ tokens.txt", "The text of a file of tokens."),
       CommandExample(
-        "ress data tokenizer encode gpt2/ a.txt | ress data tokenizer decode gpt2/ | cmp - a.txt", "Nothing is lost."),
+        "ress data tokenizer decode gpt2/ tokens.txt | cmp - book.txt", "Nothing was lost."),
     ])
 }

@@ -1,0 +1,176 @@
+// Tokens on their way into a dataset, in plain files beside it. What was committed stays when the process dies, and whoever prepares
+// the same text in the same way goes on from there.
+//
+//   D.h5.train.tokens      32 bits a token
+//   D.h5.train.documents   64 bits a document: its first token
+//   D.h5.train.progress    JSON: how much of them counts, the sum of the tokens, and what they were made of
+
+import CKernels
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+final class TokenJournal {
+  struct Piece {
+    var tokens: [Int32] = []
+    var beginsDocument = false
+  }
+
+  private struct Progress: Codable {
+    var key: String
+    var pieces = 0
+    var textBytes = 0
+    var tokens = 0
+    var documents = 0
+    var checksum: UInt32 = 0
+  }
+
+  private let tokensPath: String
+  private let documentsPath: String
+  private let progressPath: String
+  private let descriptor: Int32
+  private let documentsDescriptor: Int32
+  private var progress: Progress
+  /// Where each document begins.
+  private(set) var documents: [UInt64] = []
+  /// Pieces whose tokens were there already.
+  let resumedPieces: Int
+  let resumedBytes: Int
+
+  var tokenCount: Int { progress.tokens }
+  var textBytes: Int { progress.textBytes }
+  var documentCount: Int { documents.count }
+
+  init(_ path: String, key: String) throws(DataError) {
+    tokensPath = path + ".tokens"
+    documentsPath = path + ".documents"
+    progressPath = path + ".progress"
+    let sum = key.utf8.withContiguousStorageIfAvailable { ress_crc32c(0, $0.baseAddress, $0.count) } ?? 0
+    let key = "\(key.utf8.count) \(sum) \(key.prefix(1000))"
+    var found = FileManager.default.contents(atPath: progressPath).flatMap {
+      try? JSONDecoder().decode(Progress.self, from: $0)
+    }
+    func size(_ path: String) -> Int {
+      (try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int ?? 0
+    }
+    if let there = found,
+      there.key != key || there.tokens * 4 > size(tokensPath) || there.documents * 8 > size(documentsPath)
+    {
+      found = nil
+    }
+    progress = found ?? Progress(key: key)
+    (resumedPieces, resumedBytes) = (progress.pieces, progress.textBytes)
+    descriptor = open(tokensPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    documentsDescriptor = open(documentsPath, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard descriptor >= 0, ftruncate(descriptor, off_t(progress.tokens * 4)) == 0 else { throw failure(tokensPath) }
+    guard documentsDescriptor >= 0, ftruncate(documentsDescriptor, off_t(progress.documents * 8)) == 0 else {
+      throw failure(documentsPath)
+    }
+    documents = Array(repeating: 0, count: progress.documents)
+    let got = documents.withUnsafeMutableBytes { pread(documentsDescriptor, $0.baseAddress, $0.count, 0) }
+    guard got == progress.documents * 8 else { throw failure(documentsPath) }
+  }
+
+  deinit {
+    close(descriptor)
+    close(documentsDescriptor)
+  }
+
+  private func failure(_ path: String) -> DataError {
+    .file(action: "write", path: path, reason: String(cString: strerror(errno)))
+  }
+
+  /// Adds the tokens of pieces and makes them count.
+  func append(_ pieces: [Piece], textBytes: Int, pieces count: Int) throws(DataError) {
+    guard count > 0 else { return }
+    for piece in pieces {
+      if piece.beginsDocument { documents.append(UInt64(progress.tokens)) }
+      progress.checksum = piece.tokens.withUnsafeBytes { ress_crc32c(progress.checksum, $0.baseAddress, $0.count) }
+      try write(piece.tokens, to: descriptor, at: progress.tokens * 4, tokensPath)
+      progress.tokens += piece.tokens.count
+    }
+    try write(
+      Array(documents[progress.documents...]), to: documentsDescriptor, at: progress.documents * 8, documentsPath)
+    progress.documents = documents.count
+    progress.pieces += count
+    progress.textBytes += textBytes
+    guard fsync(descriptor) == 0, fsync(documentsDescriptor) == 0 else { throw failure(tokensPath) }
+    do {
+      try JSONEncoder().encode(progress).write(to: URL(filePath: progressPath), options: .atomic)
+    } catch {
+      throw .file(action: "write", path: progressPath, reason: error.localizedDescription)
+    }
+  }
+
+  private func write<Value: BitwiseCopyable>(
+    _ values: [Value], to descriptor: Int32, at start: Int, _ path: String
+  ) throws(DataError) {
+    let count = values.count * MemoryLayout<Value>.stride
+    var done = 0
+    while done < count {
+      let written = values.withUnsafeBytes {
+        pwrite(descriptor, $0.baseAddress! + done, count - done, off_t(start + done))
+      }
+      if written < 0 && errno == EINTR { continue }
+      guard written > 0 else { throw failure(path) }
+      done += written
+    }
+  }
+
+  /// The token from which on text validates.
+  func border(
+    _ fraction: Double, _ splitBy: DatasetPreparation.SplitBy, hasSeparators: Bool
+  ) throws(DataError) -> Int {
+    guard fraction > 0, tokenCount > 0 else { return tokenCount }
+    let each = hasSeparators ? 1 : 0
+    // Separators are no text.
+    let text = tokenCount - documentCount * each
+    let train = text - Int(Double(text) * fraction)
+    func textBefore(_ document: Int) -> Int { Int(documents[document]) - document * each }
+    switch splitBy {
+    case .range:
+      guard train < text else { return tokenCount }
+      let last = documents.indices.last { textBefore($0) <= train } ?? 0
+      // A border at a document's beginning lies before its separator.
+      return textBefore(last) == train ? Int(documents[last]) : Int(documents[last]) + each + train - textBefore(last)
+    case .documents:
+      guard documentCount > 1 else { return tokenCount }
+      let first = documents.indices.first { $0 > 0 && textBefore($0) >= train } ?? documentCount - 1
+      return Int(documents[first])
+    }
+  }
+
+  /// Hands over a range in pieces.
+  func read(_ range: Range<Int>, _ body: ([Int32]) throws -> Void) throws {
+    var place = range.lowerBound
+    var buffer = [Int32](repeating: 0, count: 1 << 20)
+    while place < range.upperBound {
+      let count = min(buffer.count, range.upperBound - place)
+      if buffer.count != count { buffer = Array(repeating: 0, count: count) }
+      let got = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, count * 4, off_t(place * 4)) }
+      guard got == count * 4 else {
+        throw DataError.file(
+          action: "read", path: tokensPath, reason: got < 0 ? String(cString: strerror(errno)) : "it was cut")
+      }
+      try body(buffer)
+      place += count
+    }
+  }
+
+  /// Throws where the tokens are not those that were written.
+  func verify() throws {
+    var sum: UInt32 = 0
+    try read(0..<tokenCount) { piece in sum = piece.withUnsafeBytes { ress_crc32c(sum, $0.baseAddress, $0.count) } }
+    guard sum == progress.checksum else {
+      throw DataError.file(
+        action: "go on with", path: tokensPath,
+        reason: "its tokens are not those that were written; remove it and prepare again")
+    }
+  }
+
+  func remove() {
+    for path in [progressPath, tokensPath, documentsPath] { unlink(path) }
+  }
+}

@@ -1,0 +1,163 @@
+// Byte pairs, held against what Hugging Face's `tokenizers` and `tiktoken` gave (Benchmarks/compare_tokenizers.py --save wrote
+// Tests/Golden/tokenizer), and against a merging that is too simple to be wrong.
+
+import Data
+import Foundation
+import Testing
+
+@Suite struct TokenizerTests {
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
+    .appending(path: "../Golden/tokenizer").standardized.path
+
+  private static func text() throws -> [UInt8] {
+    Array(try #require(FileManager.default.contents(atPath: folder + "/text.txt")))
+  }
+
+  private static func encode(_ table: BytePairs, _ text: [UInt8], specials: Bool = false) -> [Int32] {
+    var encoder = BytePairEncoder(table), tokens: [Int32] = []
+    text.withUnsafeBufferPointer { encoder.encode($0, withSpecials: specials, into: &tokens) }
+    return tokens
+  }
+
+  @Test(arguments: Pretokenizer.allCases)
+  func `mixed-language text has the tokens that tokenizers and tiktoken give it, and comes back`(pattern: Pretokenizer)
+    throws
+  {
+    let table = try TokenizerFile.read("\(Self.folder)/\(pattern.rawValue).json")
+    #expect(table.pretokenizer == pattern && table.vocabulary == 700)
+    let text = try Self.text()
+    let golden = try String(contentsOfFile: "\(Self.folder)/\(pattern.rawValue).tokens", encoding: .utf8)
+    let tokens = Self.encode(table, text)
+    #expect(tokens == golden.split(whereSeparator: \.isWhitespace).map { Int32($0)! })
+    #expect(table.decode(tokens) == text)
+    // The memory of pieces changes nothing.
+    var encoder = BytePairEncoder(table), again: [Int32] = []
+    text.withUnsafeBufferPointer { bytes in for _ in 1...2 { encoder.encode(bytes, into: &again) } }
+    #expect(again == tokens + tokens)
+  }
+
+  @Test(arguments: Pretokenizer.allCases)
+  func `learning gives the merges that tokenizers learns, on any number of threads`(pattern: Pretokenizer) throws {
+    let theirs = try TokenizerFile.read("\(Self.folder)/\(pattern.rawValue).json")
+    for threads in [1, 3] {
+      var training = BytePairTraining()
+      training.pretokenizer = pattern
+      training.vocabulary = 700
+      try training.read([Self.folder + "/text.txt"], threads: threads)
+      let mine = try training.learn()
+      #expect(mine.merges == theirs.merges && mine.tokens == theirs.tokens && mine.specials == theirs.specials)
+    }
+  }
+
+  /// The earliest learned pair, leftmost first, looked for from the start each time.
+  private func slowly(_ table: BytePairs, _ piece: [UInt8]) -> [Int32] {
+    let byteTokens = Dictionary(
+      uniqueKeysWithValues: table.tokens.enumerated().filter { $0.element.count == 1 }.map {
+        ($0.element[0], Int32($0.offset))
+      })
+    var parts = piece.map { byteTokens[$0]! }
+    for merge in table.merges {
+      var place = 0
+      while place + 1 < parts.count {
+        if parts[place] == merge.left, parts[place + 1] == merge.right {
+          parts.replaceSubrange(place...place + 1, with: [merge.joined])
+        }
+        place += 1
+      }
+    }
+    return parts
+  }
+
+  @Test func `pieces of any length are merged in the order that was learned`() throws {
+    let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
+    var generator = SystemRandomNumberGenerator()
+    for length in [1, 2, 3, 23, 24, 25, 47, 48, 49, 50, 200, 1500] {
+      for _ in 0..<20 {
+        // Letters alone are one piece; few of them make many merges.
+        let piece = (0..<length).map { _ in "abcorehtn".utf8.randomElement(using: &generator)! }
+        #expect(Self.encode(table, piece) == slowly(table, piece), "\(String(decoding: piece, as: UTF8.self))")
+      }
+    }
+  }
+
+  @Test func `bytes that are no UTF-8 are kept, and cut no other character`() throws {
+    let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
+    var generator = SystemRandomNumberGenerator()
+    let cases: [[UInt8]] =
+      [
+        [0xFF], [0xC3], [0xE2, 0x82], [0xF0, 0x9F, 0x99], [0xC0, 0x80], [0xED, 0xA0, 0x80], [0xF5, 0x80, 0x80, 0x80],
+        [],
+      ]
+      + (0..<300).map { _ in (0..<Int.random(in: 1...80)).map { _ in UInt8.random(in: 0...255, using: &generator) } }
+    for bytes in cases {
+      let text = Array("grüße ".utf8) + bytes + Array(" Ende".utf8)
+      let tokens = Self.encode(table, text)
+      #expect(table.decode(tokens) == text)
+    }
+  }
+
+  @Test func `special tokens are taken only where they are asked for, the longest first`() throws {
+    let table = try BytePairs(
+      pretokenizer: .gpt2, tokens: (0..<256).map { [UInt8($0)] } + [Array("<a>".utf8), Array("<a><b>".utf8)],
+      merges: [],
+      specials: [.init(text: "<a>", token: 256), .init(text: "<a><b>", token: 257)])
+    let text = Array("x<a>y<a><b>".utf8)
+    #expect(Self.encode(table, text) == text.map { Int32($0) })
+    #expect(Self.encode(table, text, specials: true) == [120, 256, 121, 257])
+    #expect(table.decode([120, 256, 121, 257]) == text)
+    #expect(Tokenizer.bytePairs(table).decode([120, 256, 121, 257]) == Array("xy".utf8))
+  }
+
+  @Test func `both kinds of files are written as they are read`() throws {
+    let folder = NSTemporaryDirectory() + "ress-tokenizer-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    for pattern in Pretokenizer.allCases {
+      let table = try TokenizerFile.read("\(Self.folder)/\(pattern.rawValue).json")
+      let path = "\(folder)/\(pattern.rawValue).json"
+      try TokenizerFile.json(table).write(toFile: path, atomically: true, encoding: .utf8)
+      let again = try TokenizerFile.read(path)
+      #expect(again.tokens == table.tokens && again.merges == table.merges && again.specials == table.specials)
+      #expect(again.pretokenizer == pattern && TokenizerFile.json(again) == TokenizerFile.json(table))
+    }
+    let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
+    let (vocabulary, merges) = try TokenizerFile.gpt2(table)
+    try vocabulary.write(toFile: folder + "/vocab.json", atomically: true, encoding: .utf8)
+    try merges.write(toFile: folder + "/merges.txt", atomically: true, encoding: .utf8)
+    let again = try TokenizerFile.read(folder)
+    #expect(again.tokens == table.tokens && again.merges == table.merges && again.specials == table.specials)
+    #expect(throws: TokenizerError.self) {
+      try TokenizerFile.gpt2(TokenizerFile.read(Self.folder + "/gpt4.json"))
+    }
+  }
+
+  @Test(arguments: [
+    (#"{"model":{"type":"WordPiece","vocab":{},"merges":[]}}"#, "type WordPiece"),
+    (#"{"normalizer":{"type":"NFC"},"model":{"type":"BPE","vocab":{},"merges":[]}}"#, "normalizer (NFC)"),
+    (#"{"pre_tokenizer":{"type":"Whitespace"},"model":{"type":"BPE","vocab":{},"merges":[]}}"#, "type Whitespace"),
+    (
+      #"{"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":true},"model":{"type":"BPE","vocab":{},"merges":[]}}"#,
+      "add_prefix_space"
+    ),
+    (
+      #"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#,
+      "no token of byte 0"
+    ),
+    (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}"#, "merge 1"),
+    (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":-5},"merges":[]}}"#, "below 0"),
+    (#"{"model":{"type":"BPE"}}"#, "vocab"), ("[", "no tokenizer.json"),
+  ])
+  func `what would be encoded otherwise is refused with the reason`(json: String, reason: String) {
+    do {
+      _ = try TokenizerFile.parse(Data(json.utf8), path: "t.json")
+      Issue.record("read")
+    } catch { #expect("\(error)".contains(reason), "\(error)") }
+  }
+
+  @Test func `a file cut anywhere is refused or read, and nothing breaks`() throws {
+    let whole = try #require(FileManager.default.contents(atPath: Self.folder + "/gpt2.json"))
+    for end in stride(from: 0, to: whole.count, by: 997) {
+      #expect(throws: TokenizerError.self) { try TokenizerFile.parse(whole.prefix(end), path: "cut.json") }
+    }
+  }
+}
