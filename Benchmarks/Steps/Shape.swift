@@ -105,10 +105,10 @@ final class RandomTokens: SequenceSource {
     }
   }
 
-  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) {
-    if tokens.count != length {
-      tokens = Array(stream[0..<length])
-      targets = Array(stream[1...length])
+  func read(_ sequence: Int, into buffer: inout SequenceBuffer) {
+    if buffer.tokens.count != length {
+      buffer.tokens = Array(stream[0..<length])
+      buffer.targets = Array(stream[1...length])
     }
   }
 }

@@ -19,7 +19,8 @@ extension RunEvent {
         + "\"loads\":\(r.loads)"
         + (r.skipped.map { ",\"skipped\":\(quoted($0))" } ?? "") + "}"
     case .evaluated(let r):
-      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)}"
+      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)"
+        + r.metrics.map { ",\(quoted($0.name)):\(number($0.value))" }.joined() + "}"
     case .began, .state, .placed, .saved, .said: return "{}"
     }
   }

@@ -7,6 +7,7 @@
 //
 // Each chunk of a list has a checksum, so what a disk has damaged is found where it is read.
 
+import Foundation
 import HDF5
 
 package enum DataError: Error, Equatable, CustomStringConvertible {
@@ -16,6 +17,7 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
   case unreadable(String)
   case noText(sources: [String])
   case tooSmall(path: String, split: String, tokens: Int, needed: Int)
+  case noExamples(path: String, split: String)
   case file(action: String, path: String, reason: String)
 
   package var description: String {
@@ -30,6 +32,7 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
     case .tooSmall(let path, let split, let tokens, let needed):
       "\(path): the \(split) split holds \(tokens) tokens, and one sequence needs \(needed); "
         + "prepare more text or lower data.sequence_length"
+    case .noExamples(let path, let split): "\(path): the \(split) split holds no examples"
     case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
     }
   }
@@ -45,9 +48,13 @@ package final class Dataset {
   package let path: String
   package let vocabulary: Int
   package let tokenizer: Tokenizer
+  package let task: TaskKind
+  /// Names of the classes of its labels, in the order of their numbers.
+  package let labels: [String]
   /// What it was made of, as `ress data prepare` was told.
   package let sources: [String]
   private let splits: [Split: TokenSplit]
+  private let examples: [Split: ExampleSplit]
 
   package init(path: String) throws(DataError) {
     self.path = path
@@ -63,23 +70,37 @@ package final class Dataset {
       }
       vocabulary = try file.number("vocabulary")
       tokenizer = try Dataset.tokenizer(of: file)
+      let taskName = (try? file.text("task")) ?? TaskKind.lm.rawValue
+      guard let task = TaskKind(rawValue: taskName) else {
+        throw HDF5Error.object(path: path, name: "task", reason: "'\(taskName)' is none that this program knows")
+      }
+      self.task = task
+      let names = (try? file.text("labels")) ?? "[]"
+      labels = (try? JSONDecoder().decode([String].self, from: Data(names.utf8))) ?? []
       sources = try file.text("sources").split(separator: "\n").map { String($0) }
       guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
       }
       var splits: [Split: TokenSplit] = [:]
+      var examples: [Split: ExampleSplit] = [:]
       for split in Split.allCases {
+        if task != .lm { examples[split] = try ExampleSplit(file, split, task, vocabulary: vocabulary) }
         splits[split] = TokenSplit(
           path: path, split: split, vocabulary: vocabulary, tokens: try file.openList("\(split.rawValue)/tokens"),
           documents: try file.openList("\(split.rawValue)/documents"))
       }
       self.splits = splits
+      self.examples = examples
     } catch {
       throw .notADataset(path: path, reason: "\(error)")
     }
   }
 
   package func split(_ split: Split) -> TokenSplit { splits[split]! }
+  /// What a task's dataset holds; text holds no examples.
+  package func examples(_ split: Split) -> ExampleSplit? { examples[split] }
+  /// Classes that a model of it must know.
+  package var classCount: Int { task == .span ? 2 : max(labels.count, 1) }
 
   private static func tokenizer(of file: HDF5File) throws(HDF5Error) -> Tokenizer {
     guard try file.text("tokenizer") != ByteTokenizer.name else { return .byte }

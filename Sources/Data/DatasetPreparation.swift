@@ -19,6 +19,13 @@ package struct DatasetPreparation {
   package var validationSources: [String] = []
   package var output: String
   package var tokenizer = Tokenizer.byte
+  package var task = TaskKind.lm
+  /// Bytes up to which the text of a span is filled with paragraphs of other rows; 0: none.
+  package var contextBytes = 0
+  /// Nodes around a node of a graph at most, itself included.
+  package var nodeLimit = 32
+  /// The rows of a graph that validate: those whose `split` says so.
+  package var validationSplit = "valid"
   /// The field of a JSON line that is the text.
   package var field = "text"
   package var threads = 1
@@ -40,6 +47,10 @@ package struct DatasetPreparation {
     package var validationTokens = 0
     /// Bytes of text whose tokens an earlier preparation had left.
     package var resumedBytes = 0
+    /// What a task asks, where it is not the next token: examples, and of those to train on ones whose answer stands nowhere.
+    package var trainExamples = 0
+    package var validationExamples = 0
+    package var withoutAnswer = 0
   }
 
   package init(sources: [String], output: String) {
@@ -60,6 +71,12 @@ package struct DatasetPreparation {
     } catch {
       throw .file(action: "create", path: parent, reason: error.localizedDescription)
     }
+    if task != .lm {
+      return try aside { file in
+        try describe(file)
+        return try ExamplePreparation(self).write(files, validationFiles, to: file, progress: progress)
+      }
+    }
     let total = (files + validationFiles).reduce(0) { $0 + $1.size }
     let train = try journal(files, "train") { progress($0, total) }
     let before = files.reduce(0) { $0 + $1.size }
@@ -74,10 +91,7 @@ package struct DatasetPreparation {
       validation?.remove()
       throw .noText(sources: sources)
     }
-    let aside = output + ".tmp"
-    defer { unlink(aside) }
-    do {
-      let file = try HDF5File.create(aside)
+    try aside { file in
       try describe(file)
       if let validation {
         summary.trainTokens = try write(train, 0..<train.tokenCount, to: file, .train)
@@ -87,6 +101,20 @@ package struct DatasetPreparation {
         summary.trainTokens = try write(train, 0..<border, to: file, .train)
         summary.validationTokens = try write(train, border..<train.tokenCount, to: file, .validation)
       }
+    }
+    train.remove()
+    validation?.remove()
+    return summary
+  }
+
+  /// Writes the dataset beside its place, and gives it its name when it is whole.
+  private func aside<Result>(_ write: (HDF5File) throws -> Result) throws(DataError) -> Result {
+    let aside = output + ".tmp"
+    defer { unlink(aside) }
+    let result: Result
+    do {
+      let file = try HDF5File.create(aside)
+      result = try write(file)
       try file.flush()
     } catch let error as DataError { throw error } catch {
       throw .file(action: "prepare", path: output, reason: "\(error)")
@@ -99,14 +127,13 @@ package struct DatasetPreparation {
     guard rename(aside, output) == 0 else {
       throw .file(action: "rename \(aside) to", path: output, reason: String(cString: strerror(errno)))
     }
-    train.remove()
-    validation?.remove()
-    return summary
+    return result
   }
 
   private func describe(_ file: HDF5File) throws(HDF5Error) {
     try file.setAttribute("ress_dataset_format", Dataset.format)
-    try file.setAttribute("vocabulary", tokenizer.vocabulary)
+    if task == .lm { try file.setAttribute("vocabulary", tokenizer.vocabulary) }
+    try file.setAttribute("task", task.rawValue)
     try file.setAttribute("sources", (sources + validationSources).joined(separator: "\n"))
     switch tokenizer {
     case .byte: try file.setAttribute("tokenizer", ByteTokenizer.name)
@@ -124,6 +151,7 @@ package struct DatasetPreparation {
   ) throws(DataError) -> TokenJournal {
     do {
       let journal = try TokenJournal("\(output).\(name)", key: key(files))
+      if journal.resumedPieces > 0 { try journal.verify() }
       let reader = DocumentReader(field: field)
       var batch: [TextPiece] = [], waiting = 0, pieces = 0, before = 0
       func encode() throws {
@@ -144,7 +172,6 @@ package struct DatasetPreparation {
         progress(before)
       }
       try encode()
-      if journal.resumedPieces > 0 { try journal.verify() }
       return journal
     } catch let error as DataError { throw error } catch {
       throw .file(action: "prepare", path: output, reason: "\(error)")

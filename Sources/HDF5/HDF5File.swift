@@ -265,7 +265,10 @@ package final class HDF5File {
   package enum IntegerWidth { case bits8, bits16, bits32, bits64 }
 
   /// A new, empty list that grows in chunks. Each chunk has a checksum (Fletcher-32), which every read looks at.
-  package func createList(_ name: String, _ width: IntegerWidth) throws(HDF5Error) -> HDF5List {
+  /// - Parameter chunk: numbers that are stored, checked and cached together.
+  package func createList(_ name: String, _ width: IntegerWidth, chunk: Int = HDF5List.chunk) throws(HDF5Error)
+    -> HDF5List
+  {
     Turn.begin()
     defer { Turn.end() }
     let type =
@@ -277,7 +280,7 @@ package final class HDF5File {
       }
     try createParents(name)
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
-      H5Pset_chunk(properties.id, 1, [HDF5List.chunk]) >= 0, H5Pset_fletcher32(properties.id) >= 0,
+      H5Pset_chunk(properties.id, 1, [hsize_t(chunk)]) >= 0, H5Pset_fletcher32(properties.id) >= 0,
       let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
       let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), H5Dclose)
     else { throw fail(name, "the list cannot be created") }
@@ -297,8 +300,7 @@ package final class HDF5File {
 
 /// A one-dimensional dataset of whole numbers: appended to when new, read in pieces.
 package final class HDF5List {
-  /// Numbers of one chunk: the unit in which HDF5 stores and caches them.
-  static let chunk: hsize_t = 1 << 16
+  package static let chunk = 1 << 16
 
   package let name: String
   package private(set) var count: Int

@@ -6,8 +6,8 @@ import Kernels
 
 package struct ClassHead: OutputHead {
   private let sizes: Sizes
-  /// P and its gradient (1, D), logits (1, classes).
-  private let pooled, dpooled, logits: Matrix
+  /// The sum over slots or tokens, P and its gradient (1, D), logits (1, classes).
+  private let sum, pooled, dpooled, logits: Matrix
   /// Normed slots or rows and their gradient, (M or T, D), and 1/rms.
   private let normed, dnormed: Matrix
   private let rstd: RealPointer
@@ -17,6 +17,7 @@ package struct ClassHead: OutputHead {
   init(_ arena: Arena, _ sizes: Sizes) {
     self.sizes = sizes
     let rows = sizes.slots > 0 ? sizes.slots : sizes.segment
+    sum = arena.matrix(1, sizes.width)
     pooled = arena.matrix(1, sizes.width)
     dpooled = arena.matrix(1, sizes.width)
     logits = arena.matrix(1, sizes.logitColumns)
@@ -25,27 +26,27 @@ package struct ClassHead: OutputHead {
     rstd = arena.reals(rows)
   }
 
-  /// Without memory: the segment's rows are added to the pool.
+  /// Without memory: the segment's rows are added to the sum.
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
     guard sizes.slots == 0 else { return }
-    if start == 0 { pooled.clear() }
+    if start == 0 { sum.clear() }
     add(h, count: rowCount, w)
   }
 
-  /// pooled += Σ norm(x; final_norm) over the first `count` rows.
+  /// sum += Σ norm(x; final_norm) over the first `count` rows.
   private func add(_ x: Matrix, count: Int, _ w: Weights) {
     ress_rmsnorm_forward(Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, normed.pointer, rstd)
-    ress_sum_rows(Int64(count), Int64(sizes.width), normed.pointer, pooled.pointer)
+    ress_sum_rows(Int64(count), Int64(sizes.width), normed.pointer, sum.pointer)
   }
 
   /// P, from the sum over slots or tokens, and its logits.
   private func finish(memory: Matrix, tokenCount: Int, _ w: Weights) {
     if sizes.slots > 0 {
-      pooled.clear()
+      sum.clear()
       add(memory, count: sizes.slots, w)
     }
     let share = self.share(tokenCount)
-    for column in 0..<sizes.width { pooled.pointer[column] *= share }
+    for column in 0..<sizes.width { pooled.pointer[column] = sum.pointer[column] * share }
     BLAS.multiplyTransposed(pooled, w.head.weight, into: logits)
   }
 
@@ -86,9 +87,7 @@ package struct ClassHead: OutputHead {
       Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, rstd, dnormed.pointer, dx.pointer, d.finalNorm)
   }
 
-  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
-    read(h, start: start, rowCount: rowCount, w)
-  }
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {}
 
   package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {
     finish(memory: memory, tokenCount: tokenCount, w)

@@ -65,7 +65,7 @@ package final class Decoder {
       current.rows = first..<first + count
       try tokens.withUnsafeBufferPointer { tokens in
         try segment.forward(
-          tokens.baseAddress!, ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), current, tables,
+          TokenInput(tokens), ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), current, tables,
           memory: memory, weights, activations, exchange: exchange, keep: false)
       }
       tables.finish(current)

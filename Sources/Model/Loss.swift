@@ -16,6 +16,8 @@ package struct LossSums: Equatable, Sendable {
   /// Σ logsumexp² over tokens and steps.
   package var routerZ = 0.0
   package var tokens = 0
+  /// Of an evaluation.
+  package var scores = ScoreSums()
 
   package init() {}
 
@@ -27,7 +29,70 @@ package struct LossSums: Equatable, Sendable {
     sum.balance += y.balance
     sum.routerZ += y.routerZ
     sum.tokens += y.tokens
+    sum.scores = x.scores + y.scores
     return sum
+  }
+
+  /// The numbers of a report, as workers tell them to each other.
+  package static let numberCount = 6 + ScoreSums.numberCount
+
+  package var numbers: [Double] {
+    [task, Double(targets), smooth, balance, routerZ, Double(tokens)] + scores.numbers
+  }
+
+  /// Nil where they are none of a report: too few, or no counts where counts belong.
+  package init?(_ numbers: some Collection<Double>) {
+    let values = Array(numbers)
+    let counts = [1, 5, 6, 7, 9, 10, 11, 12]
+    guard values.count == LossSums.numberCount, counts.allSatisfy({ (0...0x1p53).contains(values[$0]) }) else {
+      return nil
+    }
+    (task, targets, smooth, balance, routerZ, tokens) = (
+      values[0], Int(values[1]), values[2], values[3], values[4], Int(values[5])
+    )
+    scores = ScoreSums(values[6...])
+  }
+}
+
+/// What a task is judged by beside its loss (docs/tasks.md), summed over answers.
+package struct ScoreSums: Equatable, Sendable {
+  /// Answers that were judged, and those of them that were right.
+  package var answers = 0
+  package var right = 0
+  /// Σ F1 of a span's words.
+  package var overlap = 0.0
+  /// Tagged phrases: found where expected, found, expected.
+  package var matched = 0
+  package var found = 0
+  package var expected = 0
+  /// Bytes of text that the targets stand for.
+  package var bytes = 0
+
+  package init() {}
+
+  package static func + (x: ScoreSums, y: ScoreSums) -> ScoreSums {
+    var sum = x
+    sum.answers += y.answers
+    sum.right += y.right
+    sum.overlap += y.overlap
+    sum.matched += y.matched
+    sum.found += y.found
+    sum.expected += y.expected
+    sum.bytes += y.bytes
+    return sum
+  }
+
+  fileprivate static let numberCount = 7
+
+  fileprivate var numbers: [Double] {
+    [Double(answers), Double(right), overlap, Double(matched), Double(found), Double(expected), Double(bytes)]
+  }
+
+  fileprivate init(_ numbers: ArraySlice<Double>) {
+    let first = numbers.startIndex
+    (answers, right, overlap) = (Int(numbers[first]), Int(numbers[first + 1]), numbers[first + 2])
+    (matched, found, expected) = (Int(numbers[first + 3]), Int(numbers[first + 4]), Int(numbers[first + 5]))
+    bytes = Int(numbers[first + 6])
   }
 }
 

@@ -39,7 +39,7 @@ package struct Segment {
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
     self.team = team
-    embedding = Embedding(sizes: sizes)
+    embedding = Embedding(arena, sizes)
     read = MemoryRead(arena, sizes)
     step = RecurrentStep(arena, sizes, team)
     readGradient = MemoryRead.Gradient(arena, sizes)
@@ -54,7 +54,7 @@ package struct Segment {
 
   /// Computes the span's rows. tokens (T) are the segment's. A bidirectional model also writes `memory` (M, D).
   func forward(
-    _ tokens: UnsafePointer<Int32>, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, memory: Matrix,
+    _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, memory: Matrix,
     _ w: Weights, _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
   ) throws {
     let writesEachStep = sizes.slots > 0 && !sizes.model.isCausal
@@ -85,7 +85,7 @@ package struct Segment {
 
   /// dh (T, D): gradient of Hᴷ on entry. dmemory (M, D): of the memory after the segment on entry, before it on return.
   func backward(
-    _ tokens: UnsafePointer<Int32>, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, _ w: Weights,
+    _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, _ w: Weights,
     _ a: SegmentActivations, exchange: any ExpertExchange, scales: LossScales, balance: Matrix, dh: Matrix,
     dmemory: Matrix, _ d: Weights
   ) throws {

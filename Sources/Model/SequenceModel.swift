@@ -79,7 +79,7 @@ package final class SequenceModel {
   /// Adds the sequence's gradient to `d`, and to `report` its losses and the tokens each expert got over all steps.
   /// `targets` are the head's (docs/model.md); a negative one counts nothing.
   package func train(
-    tokens: UnsafeBufferPointer<Int32>, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
     scales: LossScales, bpttSegments: Int?, gradient d: Weights, report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
@@ -95,11 +95,11 @@ package final class SequenceModel {
       let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
       let a = activations[recomputes ? 0 : index]
       let start = index * sizes.segment
-      let first = tokens.baseAddress! + start
+      let rest = tokens.from(start)
       if recomputes && index != segments - 1 {
         try tables.restore(segment: index, memory: memory)
         segment.begin(memory: memory, w, a)
-        try segment.forward(first, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
+        try segment.forward(rest, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
         segment.end(rowCount: span.rows.count, memory: memory, w, a)
       }
       taskLosses.pointer[index] = team.measure(.head, .backward) {
@@ -107,7 +107,7 @@ package final class SequenceModel {
           a.last, start: start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh, gradient: d)
       }
       try segment.backward(
-        first, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
+        rest, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
         d)
       if let bpttSegments, index > 0, index % bpttSegments == 0 { dmemory.clear() }
     }
@@ -119,28 +119,34 @@ package final class SequenceModel {
     report.count(targets)
   }
 
-  /// Losses of a sequence, without gradients, added to `report`.
+  /// Losses of a sequence, without gradients, added to `report`. Its logits, (`Sizes.logitRows`, classes), are written into `logits`
+  /// where that is given.
   package func evaluate(
-    tokens: UnsafeBufferPointer<Int32>, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
-    report: inout SequenceReport
+    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    logits: Matrix? = nil, report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
     try forward(tokens, unit: unit, sequence: sequence, w, isTraining: false, &report) { index, span, a in
       head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
+      if let logits {
+        head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: logits)
+      }
       taskLosses.pointer[index] = head.segment(
         a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh,
         gradient: nil)
     }
     report.losses.task += head.sequence(
       memory: memory, targets: targets, tokenCount: tokens.count, w, scale: 0, dmemory: dmemory, gradient: nil)
+    if let logits { head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: logits) }
     for index in 0..<segmentCount(tokens.count) { report.losses.task += taskLosses.pointer[index] }
     report.count(targets)
   }
 
   /// Every logit of a sequence, (`Sizes.logitRows`, classes); training never holds them all.
-  package func logits(tokens: UnsafeBufferPointer<Int32>, _ w: Weights, into out: Matrix) throws {
+  package func logits(_ tokens: TokenInput, _ w: Weights, into out: Matrix) throws {
     var report = SequenceReport(sizes)
     try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
       head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: out)
     }
     head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
@@ -159,7 +165,7 @@ package final class SequenceModel {
   /// The forward over all segments. The losses other than the task's are counted here, once, so that a segment
   /// computed again counts nothing.
   private func forward(
-    _ tokens: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
+    _ tokens: TokenInput, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
     _ report: inout SequenceReport, segmentDone: (Int, Span, SegmentActivations) -> Void
   ) throws {
     precondition(
@@ -178,7 +184,7 @@ package final class SequenceModel {
       if isTraining { try tables.keep(memory: memory, segment: index) }
       segment.begin(memory: memory, w, a)
       try segment.forward(
-        tokens.baseAddress! + index * sizes.segment, site, span, tables, memory: memory, w, a, exchange: exchange,
+        tokens.from(index * sizes.segment), site, span, tables, memory: memory, w, a, exchange: exchange,
         keep: isTraining && (!recomputes || index == segments - 1))
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
       team.measure(.losses) { count(span, a, &report) }

@@ -31,7 +31,7 @@ extension RunEvent {
     case .evaluated(let record):
       JSONText.object([
         ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
-        ("sequences", .whole(record.sequences)),
+        ("sequences", .whole(record.sequences)), ("metrics", MetricText.json(record.metrics)),
       ])
     case .saved(let step, let path):
       JSONText.object([("event", .text("checkpoint")), ("step", .whole(step)), ("path", .text(path))])

@@ -50,10 +50,7 @@ package struct RunView: Sendable {
       return block((["generation \(generation):"] + roster.map(Self.line)).joined(separator: "\n"))
     case .stepped(let record): return stepText(record, at: seconds)
     case .evaluated(let record):
-      let bits = record.loss / 0.693_147_180_559_945_3  // ln 2
-      return block(
-        "step \(record.step): validation loss \(Format.fixed(record.loss, 4)) nats a token (\(Format.fixed(bits, 3)) bits)"
-      )
+      return block("step \(record.step): \(MetricText.sentence(loss: record.loss, record.metrics))")
     case .saved(let step, let path): return block("step \(step): checkpoint \(path)")
     case .said(let sentence): return block(sentence)
     }

@@ -8,18 +8,25 @@ package protocol SequenceSource: AnyObject {
   var sequenceCount: Int { get }
   /// Inputs of the longest sequence.
   var length: Int { get }
-  /// Fills `tokens` (the sequence's inputs) and `targets` (as the model's head wants them, docs/model.md); a negative target counts
-  /// nothing.
-  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws
+  func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws
   /// Inputs of a sequence.
   func tokenCount(of sequence: Int) -> Int
   /// Targets of a sequence that count.
-  func targetCount(of sequence: Int) -> Int
+  func targetCount(of sequence: Int) throws -> Int
+
+  /// What an evaluation asks: sequences that are judged together.
+  var questionCount: Int { get }
+  func sequences(of question: Int) -> Range<Int>
+  /// How the answers are judged beside their loss; nil: they are not.
+  var judge: (any Judge)? { get }
 }
 
 extension SequenceSource {
   package func tokenCount(of sequence: Int) -> Int { length }
   package func targetCount(of sequence: Int) -> Int { length }
+  package var questionCount: Int { sequenceCount }
+  package func sequences(of question: Int) -> Range<Int> { question..<question + 1 }
+  package var judge: (any Judge)? { nil }
 }
 
 /// Next-token prediction over a split of a prepared dataset.
@@ -28,12 +35,15 @@ package final class LanguageModelSource: SequenceSource {
   package let sequenceCount: Int
   private let split: TokenSplit
   private let documents: DocumentSequences?
-  private var buffer: [Int32] = []
+  private var stretch: [Int32] = []
+  package let judge: (any Judge)?
 
   /// - Parameter layout: with `.separate` a sequence never runs into the next document, whose separator is its last target.
-  package init(_ split: TokenSplit, length: Int, layout: DocumentLayout = .packed, separator: Int32? = nil)
-    throws(DataError)
-  {
+  package init(
+    _ split: TokenSplit, length: Int, layout: DocumentLayout = .packed, separator: Int32? = nil,
+    tokenizer: Tokenizer? = nil
+  ) throws(DataError) {
+    judge = tokenizer.map { TextJudge($0) }
     self.split = split
     self.length = length
     documents =
@@ -41,14 +51,14 @@ package final class LanguageModelSource: SequenceSource {
     sequenceCount = documents?.count ?? split.sequenceCount(length: length)
   }
 
-  package func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) throws {
+  package func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws {
     let inputs = range(of: sequence)
-    try split.read(from: inputs.lowerBound, count: inputs.count + 1, into: &buffer)
-    if tokens.count != inputs.count { tokens = Array(repeating: 0, count: inputs.count) }
-    if targets.count != inputs.count { targets = Array(repeating: 0, count: inputs.count) }
+    try split.read(from: inputs.lowerBound, count: inputs.count + 1, into: &stretch)
+    if buffer.tokens.count != inputs.count { buffer.tokens = Array(repeating: 0, count: inputs.count) }
+    if buffer.targets.count != inputs.count { buffer.targets = Array(repeating: 0, count: inputs.count) }
     for index in 0..<inputs.count {
-      tokens[index] = buffer[index]
-      targets[index] = buffer[index + 1]
+      buffer.tokens[index] = stretch[index]
+      buffer.targets[index] = stretch[index + 1]
     }
   }
 

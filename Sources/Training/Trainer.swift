@@ -52,8 +52,7 @@ package final class Trainer {
   private let weights: Weights
   private let pool = BufferPool()
   private let zeros: ParameterZeros
-  private var tokens: [Int32] = []
-  private var targets: [Int32] = []
+  private var buffer = SequenceBuffer()
   // What a step fills again and again, so that a steady one takes nothing from the allocator.
   private var batch: [Int]
   private var tree = UnitTree<PooledBuffer>(unitCount: 1)
@@ -132,7 +131,7 @@ package final class Trainer {
 
     _ = try begin(step: step, .training, unitCount: plan.unitCount)
     expertGradients.begin(unitCount: plan.unitCount)
-    let scales = self.scales
+    let scales = try self.scales
 
     // Units → gradients, summed in the tree as far as this worker's units go.
     tree.begin(unitCount: plan.unitCount)
@@ -205,7 +204,7 @@ package final class Trainer {
       guard Audit.auditor(of: unit, opinion: opinion, in: plan) == plan.index else { continue }
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
-      try trainUnit(unit, as: place, scales, views(of: gradient.pointer))
+      try trainUnit(unit, as: place, try scales, views(of: gradient.pointer))
       hashes[place] = Audit.hash(report, gradient: gradient.pointer, count: denseCount)
       pool.give(gradient)
       try gradientExchange.finish(unit: place, report)
@@ -236,28 +235,26 @@ package final class Trainer {
 
   /// Of the step whose sequences are in `batch`.
   private var scales: LossScales {
-    LossScales(
-      configuration.model, targets: batch.reduce(0) { $0 + source.targetCount(of: $1) }, tokens: tokenCount)
+    get throws {
+      LossScales(
+        configuration.model, targets: try batch.reduce(0) { $0 + (try source.targetCount(of: $1)) }, tokens: tokenCount)
+    }
   }
 
   private var tokenCount: Int { batch.reduce(0) { $0 + source.tokenCount(of: $1) } }
 
-  /// Mean losses over `sequences` of a split, evenly spaced, computed by all workers together.
-  package func evaluate(_ validation: any SequenceSource, step: Int, sequences: Int) throws -> Losses? {
-    let count = min(sequences, validation.sequenceCount)
+  /// Losses and scores over `questions` of a split, evenly spaced, computed by all workers together.
+  package func evaluate(_ validation: any SequenceSource, step: Int, questions: Int) throws -> LossSums? {
+    let count = min(questions, validation.questionCount)
     guard count > 0 else { return nil }
     _ = try begin(step: step, .evaluation, unitCount: count)
+    let evaluator = Evaluator(validation, sizes)
     for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
-      try validation.read(unit * validation.sequenceCount / count, tokens: &tokens, targets: &targets)
       report.clear()
-      try tokens.withUnsafeBufferPointer { tokens in
-        try targets.withUnsafeBufferPointer { targets in
-          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
-        }
-      }
+      try evaluator.ask(unit * validation.questionCount / count, unit: unit, model, weights, &report)
       try gradientExchange.finish(unit: unit, report)
     }
-    return Losses(sum(try gradientExchange.reports()), configuration.model)
+    return sum(try gradientExchange.reports())
   }
 
   /// The sequences of a step, in the order of the run's permutation.
@@ -285,14 +282,12 @@ package final class Trainer {
     report.clear()
     for sequence in 0..<perUnit {
       try team.measure(.read) {
-        try source.read(batch[unit * perUnit + sequence], tokens: &tokens, targets: &targets)
+        try source.read(batch[unit * perUnit + sequence], into: &buffer)
       }
-      try tokens.withUnsafeBufferPointer { tokens in
-        try targets.withUnsafeBufferPointer { targets in
-          try model.train(
-            tokens: tokens, targets: targets, unit: number, sequence: sequence, weights, scales: scales,
-            bpttSegments: configuration.training.bpttSegments, gradient: d, report: &report)
-        }
+      try buffer.withInput { tokens, targets in
+        try model.train(
+          tokens, targets: targets, unit: number, sequence: sequence, weights, scales: scales,
+          bpttSegments: configuration.training.bpttSegments, gradient: d, report: &report)
       }
     }
   }
@@ -345,7 +340,7 @@ package final class Trainer {
     for unit in plan.myUnits {
       let gradient = pool.take(denseCount)
       gradient.pointer.update(repeating: 0, count: denseCount)
-      try trainUnit(unit, as: unit, scales, views(of: gradient.pointer))
+      try trainUnit(unit, as: unit, try scales, views(of: gradient.pointer))
       if first == plan.unitCount, !(0..<denseCount).allSatisfy({ gradient.pointer[$0].isFinite }) { first = unit }
       pool.give(gradient)
       try gradientExchange.finish(unit: unit, report)

@@ -43,14 +43,28 @@ package struct StepRecord: Codable, Equatable, Sendable {
 
 package struct EvaluationRecord: Codable, Equatable, Sendable {
   package var step: Int
-  /// Mean cross-entropy of the validation sequences, nats a token.
+  /// Mean cross-entropy of the validation split, nats a target.
   package var loss: Double
+  /// Sequences, or questions with the sequences that belong to each.
   package var sequences: Int
+  /// What the task is measured by, as it is shown.
+  package var metrics: [Metric]
 
-  package init(step: Int, loss: Double, sequences: Int) {
+  package struct Metric: Codable, Equatable, Sendable {
+    package var name: String
+    package var value: Double
+
+    package init(name: String, value: Double) {
+      self.name = name
+      self.value = value
+    }
+  }
+
+  package init(step: Int, loss: Double, sequences: Int, metrics: [Metric] = []) {
     self.step = step
     self.loss = loss
     self.sequences = sequences
+    self.metrics = metrics
   }
 }
 

@@ -129,13 +129,11 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   }
 
   package func finish(unit: Int, _ report: UnitReport) throws {
-    let payload = Payload(byteCount: 8 * (6 + report.loads.count))
+    let payload = Payload(byteCount: 8 * (LossSums.numberCount + report.loads.count))
     payload.bytes.withMemoryRebound(to: Double.self) { values in
-      let losses = report.losses
-      let sums = [
-        losses.task, Double(losses.targets), losses.smooth, losses.balance, losses.routerZ, Double(losses.tokens),
-      ]
-      for (index, value) in (sums + report.loads.map { Double($0) }).enumerated() { values[index] = value }
+      for (index, value) in (report.losses.numbers + report.loads.map { Double($0) }).enumerated() {
+        values[index] = value
+      }
     }
     let site = ExpertSite(unit: unit, sequence: 0, segment: 0, recurrence: 0)
     for peer in peers { try send(.unitFinished, site, rows: 0, payload, to: peer) }
@@ -264,17 +262,12 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
       self.expected = expected
     case .unitFinished:
       let values = message.payload.doubles
-      guard values.count == 6 + plan.expertOwners.count, site.unit < reported.count, reported[site.unit] == nil else {
-        throw refuse("a report of unit \(site.unit) with \(values.count) numbers")
-      }
-      var losses = LossSums()
-      losses.task = values[0]
-      losses.targets = Int(values[1])
-      losses.smooth = values[2]
-      losses.balance = values[3]
-      losses.routerZ = values[4]
-      losses.tokens = Int(values[5])
-      note(unit: site.unit, UnitReport(losses: losses, loads: values[6...].map { Int($0) }))
+      let loads = values.dropFirst(LossSums.numberCount)
+      guard loads.count == plan.expertOwners.count, loads.allSatisfy({ (0...0x1p53).contains($0) }),
+        site.unit < reported.count, reported[site.unit] == nil,
+        let losses = LossSums(values.prefix(LossSums.numberCount))
+      else { throw refuse("a report of unit \(site.unit) with \(values.count) numbers") }
+      note(unit: site.unit, UnitReport(losses: losses, loads: loads.map { Int($0) }))
     case .gradient:
       guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
       add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))

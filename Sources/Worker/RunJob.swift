@@ -23,7 +23,8 @@ package final class RunJob {
   private let history: StepHistory
   private let trainer: Trainer
   private let layout: ParameterLayout
-  private let validation: LanguageModelSource?
+  private let validation: (any SequenceSource)?
+  private let task: TaskKind
   private let link: NetworkLink
   private let profile: StepProfile
   private let saver = CheckpointSaver()
@@ -47,24 +48,22 @@ package final class RunJob {
     self.log = log
     profile = StepProfile(assignment)
     let configuration = assignment.configuration
-    let dataset = try RunJob.dataset(configuration)
+    let dataset = try Dataset(path: configuration.data.path)
+    let data = try TaskSource(dataset, configuration)
+    task = data.task
     let vocabulary = configuration.model.vocabulary ?? dataset.vocabulary
-    let length = configuration.data.sequenceLength
-    func sequences(_ split: Split) throws(DataError) -> LanguageModelSource {
-      try LanguageModelSource(
-        dataset.split(split), length: length, layout: configuration.data.documents,
-        separator: dataset.tokenizer.separator)
-    }
     if assignment.index == 0 { try RunTokenizer.keep(dataset.tokenizer, in: assignment.folder) }
-    let source = try sequences(.train)
-    guard source.sequenceCount > 0 else {
-      throw DataError.tooSmall(
-        path: configuration.data.path, split: "train", tokens: dataset.split(.train).tokenCount, needed: length + 1)
-    }
-    let held = try sequences(.validation)
+    let source = try data.sequences(.train)
+    guard source.sequenceCount > 0 else { throw data.tooSmall(.train) }
+    let held = try data.sequences(.validation)
     validation = held.sequenceCount > 0 && configuration.training.evaluateSequences > 0 ? held : nil
     if validation == nil && configuration.training.evaluateSequences > 0 && assignment.index == 0 {
       log("the validation split is shorter than one sequence, so nothing is evaluated")
+    }
+    if assignment.index == 0, let examples = source as? ExampleSource, examples.cutCount > 0 {
+      log(
+        "\(examples.cutCount) of \(examples.sequenceCount) examples are longer than data.sequence_length "
+          + "(\(configuration.data.sequenceLength)): what is behind that is not read")
     }
 
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
@@ -110,20 +109,9 @@ package final class RunJob {
   package static func help(_ assignment: Assignment, network: any WorkerChannel, store: ShardStore) throws {
     guard case .memory(let state) = assignment.start else { return }
     let configuration = assignment.configuration
-    let vocabulary = try configuration.model.vocabulary ?? dataset(configuration).vocabulary
+    let vocabulary = try configuration.model.vocabulary ?? Dataset(path: configuration.data.path).vocabulary
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
-  }
-
-  private static func dataset(_ configuration: RunConfiguration) throws -> Dataset {
-    let dataset = try Dataset(path: configuration.data.path)
-    guard configuration.model.head == .lm else {
-      throw JobError.noLabels(head: configuration.model.head, path: configuration.data.path)
-    }
-    if let asked = configuration.model.vocabulary, asked < dataset.vocabulary {
-      throw JobError.vocabulary(model: asked, dataset: dataset.vocabulary, path: configuration.data.path)
-    }
-    return dataset
   }
 
   private static func plan(_ assignment: Assignment, _ layout: ParameterLayout) -> WorkPlan {
@@ -202,11 +190,13 @@ package final class RunJob {
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
   }
 
-  private func evaluate(_ validation: LanguageModelSource, after step: Int) throws {
-    let sequences = assignment.configuration.training.evaluateSequences
-    guard let losses = try trainer.evaluate(validation, step: step, sequences: sequences) else { return }
+  private func evaluate(_ validation: any SequenceSource, after step: Int) throws {
+    let questions = assignment.configuration.training.evaluateSequences
+    guard let sums = try trainer.evaluate(validation, step: step, questions: questions) else { return }
     let record = EvaluationRecord(
-      step: step, loss: losses.task, sequences: min(sequences, validation.sequenceCount))
+      step: step, loss: Losses(sums, assignment.configuration.model).task,
+      sequences: min(questions, validation.questionCount),
+      metrics: TaskMetrics.of(task, sums).map { .init(name: $0.name, value: $0.value) })
     history.note(.evaluation(record), of: assignment.run)
     if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
   }
@@ -312,16 +302,10 @@ package final class RunJob {
 }
 
 package enum JobError: Error, CustomStringConvertible {
-  case vocabulary(model: Int, dataset: Int, path: String)
-  case noLabels(head: Head, path: String)
   case shardGone(step: Int, index: Int)
 
   package var description: String {
     switch self {
-    case .vocabulary(let model, let dataset, let path):
-      "model.vocabulary is \(model), and \(path) uses \(dataset) tokens; raise it or leave it out"
-    case .noLabels(let head, let path):
-      "\(path) holds text without labels, which model.head: \(head.rawValue) needs; text trains head: lm"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is not in this worker's memory any more"
     }
   }

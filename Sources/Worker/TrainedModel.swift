@@ -7,6 +7,7 @@ import Foundation
 import Kernels
 import Model
 import Training
+import Wire
 
 package final class TrainedModel {
   /// The checkpoint's folder.
@@ -70,49 +71,43 @@ package final class TrainedModel {
 
   package struct Evaluation: Equatable, Sendable {
     package var losses: Losses
+    /// Sequences, or questions with the sequences that belong to each.
     package var sequences: Int
     package var tokens: Int
+    /// What the task is measured by.
+    package var metrics: [EvaluationRecord.Metric]
   }
 
-  /// Losses over sequences of a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
+  /// Losses and scores over a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
   /// as in training give the same bits as in training.
   package func evaluate(
     data: String, sequences: Int?, recurrence: Int? = nil, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> Evaluation {
     let configuration = manifest.configuration
     let sizes = try sizes(recurrence: recurrence)
-    let length = configuration.data.sequenceLength
     let dataset = try Dataset(path: data)
     guard dataset.vocabulary <= vocabulary else {
-      throw JobError.vocabulary(model: vocabulary, dataset: dataset.vocabulary, path: data)
+      throw TaskError.vocabulary(path: data, model: vocabulary, dataset: dataset.vocabulary)
     }
-    let split = dataset.split(.validation)
-    let source = try LanguageModelSource(
-      split, length: length, layout: configuration.data.documents, separator: dataset.tokenizer.separator)
-    guard source.sequenceCount > 0 else {
-      throw DataError.tooSmall(path: data, split: "validation", tokens: split.tokenCount, needed: length + 1)
-    }
+    let task = try TaskSource(dataset, configuration)
+    let source = try task.sequences(.validation)
+    guard source.sequenceCount > 0 else { throw task.tooSmall(.validation) }
     let model = SequenceModel(
-      sizes, maximumTokens: length, recompute: .always, memoryLimit: 0,
+      sizes, maximumTokens: source.length, recompute: .always, memoryLimit: 0,
       team: team, exchange: experts)
-    let count = min(sequences ?? source.sequenceCount, source.sequenceCount)
+    let count = min(sequences ?? source.questionCount, source.questionCount)
     var tree = UnitTree<LossSums>(unitCount: count)
-    var tokens: [Int32] = [], targets: [Int32] = []
-    var tokenCount = 0
+    let evaluator = Evaluator(source, sizes)
     for unit in 0..<count {
-      try source.read(unit * source.sequenceCount / count, tokens: &tokens, targets: &targets)
       var report = SequenceReport(sizes)
-      try tokens.withUnsafeBufferPointer { tokens in
-        try targets.withUnsafeBufferPointer { targets in
-          try model.evaluate(tokens: tokens, targets: targets, unit: unit, sequence: 0, weights, report: &report)
-        }
-      }
-      tokenCount += tokens.count
+      try evaluator.ask(unit * source.questionCount / count, unit: unit, model, weights, &report)
       tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
       progress(unit + 1, count)
     }
+    let sums = tree.total!
     return Evaluation(
-      losses: Losses(tree.total!, configuration.model, steps: sizes.steps), sequences: count, tokens: tokenCount)
+      losses: Losses(sums, configuration.model, steps: sizes.steps), sequences: count, tokens: sums.tokens,
+      metrics: TaskMetrics.of(task.task, sums).map { .init(name: $0.name, value: $0.value) })
   }
 }
 

@@ -12,6 +12,10 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   var preparation = DatasetPreparation(sources: arguments.words, output: output)
   preparation.validationSources = arguments.texts("--validation-file")
   preparation.tokenizer = try Tokenizer.named(arguments.text("--tokenizer") ?? ByteTokenizer.name)
+  preparation.task = arguments.text("--task").flatMap { TaskKind(rawValue: $0) } ?? .lm
+  preparation.contextBytes = arguments.whole("--context-bytes") ?? 0
+  preparation.nodeLimit = arguments.whole("--nodes") ?? preparation.nodeLimit
+  preparation.validationSplit = arguments.text("--validation-split") ?? preparation.validationSplit
   preparation.field = arguments.text("--field") ?? preparation.field
   preparation.threads = arguments.whole("--threads") ?? MachineProbe.cores()
   preparation.validationFraction = arguments.real("--validation") ?? preparation.validationFraction
@@ -27,8 +31,11 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
       JSONText.object([
         ("path", .text(output)), ("documents", .whole(summary.documents)), ("bytes", .whole(summary.bytes)),
         ("train_tokens", .whole(summary.trainTokens)), ("validation_tokens", .whole(summary.validationTokens)),
+        ("task", .text(preparation.task.rawValue)), ("train_examples", .whole(summary.trainExamples)),
+        ("validation_examples", .whole(summary.validationExamples)), ("without_answer", .whole(summary.withoutAnswer)),
       ]))
   } else {
+    if preparation.task != .lm { return report(summary, of: preparation) }
     Terminal.print(
       "\(output): \(Format.grouped(summary.documents)) documents, \(Format.bytes(summary.bytes)) of text; "
         + "\(Format.grouped(summary.trainTokens)) tokens to train on, \(Format.grouped(summary.validationTokens)) to validate"
@@ -40,8 +47,99 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
+private func report(_ summary: DatasetPreparation.Summary, of preparation: DatasetPreparation) -> ExitCode {
+  Terminal.print(
+    "\(preparation.output): task \(preparation.task.rawValue), \(Format.grouped(summary.trainExamples)) examples "
+      + "(\(Format.grouped(summary.trainTokens)) tokens) to train on, \(Format.grouped(summary.validationExamples)) "
+      + "(\(Format.grouped(summary.validationTokens))) to validate")
+  if summary.withoutAnswer > 0 {
+    Terminal.print(
+      "\(Format.grouped(summary.withoutAnswer)) of those to train on have an answer that stands nowhere in their text: "
+        + "they teach nothing")
+  }
+  if let dataset = try? Dataset(path: preparation.output) { Terminal.print(modelHint(dataset)) }
+  return .done
+}
+
+/// What a configuration must say for a model of the dataset.
+private func modelHint(_ dataset: Dataset) -> String {
+  let classes = dataset.task.head == .span ? "" : ", classes: \(dataset.classCount)"
+  return "a model of it has head: \(dataset.task.head.rawValue)\(classes)"
+}
+
+/// Sizes, labels and an example of a task's dataset.
+private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
+  let splits = Split.allCases.map { ($0.rawValue, dataset.examples($0)!) }
+  if asJSON {
+    let rows = splits.map { name, split in
+      (
+        name,
+        JSONText.Value.raw(
+          JSONText.object([
+            ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
+            ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
+            ("median", .whole(median(split.lengths))),
+          ]))
+      )
+    }
+    return Terminal.print(
+      JSONText.object(
+        [
+          ("path", .text(dataset.path)), ("task", .text(dataset.task.rawValue)),
+          ("head", .text(dataset.task.head.rawValue)), ("tokenizer", .text(dataset.tokenizer.summary)),
+          ("vocabulary", .whole(dataset.vocabulary)), ("labels", JSONText.list(dataset.labels)),
+          ("sources", JSONText.list(dataset.sources)),
+        ] + rows))
+  }
+  Terminal.print(
+    "\(dataset.path): task \(dataset.task.rawValue), tokenizer \(dataset.tokenizer.summary), vocabulary \(dataset.vocabulary)"
+  )
+  Terminal.print("made of \(dataset.sources.joined(separator: ", "))")
+  Terminal.print(modelHint(dataset))
+  if !dataset.labels.isEmpty {
+    let more = dataset.labels.count > 20 ? ", … (\(dataset.labels.count))" : ""
+    Terminal.print("classes: \(dataset.labels.prefix(20).joined(separator: ", "))\(more)")
+  }
+  var table = TextTable([
+    ("split", .left), ("examples", .right), ("questions", .right), ("tokens", .right), ("median", .right),
+    ("longest", .right),
+  ])
+  for (name, split) in splits {
+    table.add([
+      name, Format.grouped(split.count), Format.grouped(split.questionCount), Format.grouped(split.tokenCount),
+      Format.grouped(median(split.lengths)), Format.grouped(split.longest),
+    ])
+  }
+  Terminal.print("\n" + table.text)
+  let train = splits[0].1
+  Terminal.print("\nexamples by their tokens (train)\n" + LengthHistogram(train.lengths).text)
+  guard train.count > 0 else { return }
+  var tokens: [Int32] = [], bags: [Int32] = [], targets: [Int32] = []
+  try train.read(train.count / 2, limit: 400, features: &tokens, bags: &bags, targets: &targets)
+  let text = String(
+    decoding: dataset.tokenizer.decode(tokens.filter { $0 < dataset.tokenizer.vocabulary }), as: UTF8.self)
+  Terminal.print("\nthe beginning of one from its middle")
+  if dataset.task != .graphs {
+    Terminal.print(text.split(separator: "\n").map { "  | " + $0 }.joined(separator: "\n"))
+  } else {
+    Terminal.print("  | \(bags.count - 1) nodes with \(tokens.count) features")
+  }
+  if dataset.task.head == .span, targets[0] >= 0 {
+    let answer = dataset.tokenizer.decode(tokens[Int(targets[0])...Int(targets[1])])
+    return Terminal.print("asked: tokens \(targets[0]) to \(targets[1]), “\(String(decoding: answer, as: UTF8.self))”")
+  }
+  let asked = targets.enumerated().filter { $0.element >= 0 }.prefix(12).map { place, target in
+    dataset.labels.indices.contains(Int(target)) ? dataset.labels[Int(target)] : "\(target)"
+  }
+  Terminal.print("asked: \(asked.joined(separator: ", "))")
+}
+
 func dataShow(_ arguments: Arguments) throws -> ExitCode {
   let dataset = try Dataset(path: arguments.words[0])
+  if dataset.task != .lm {
+    try showExamples(dataset, asJSON: arguments.has("--json"))
+    return .done
+  }
   let splits = Split.allCases.map { ($0.rawValue, dataset.split($0)) }
   if arguments.has("--json") {
     let rows = try splits.map { name, split in

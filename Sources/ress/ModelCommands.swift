@@ -1,6 +1,7 @@
 // `ress generate` and `ress evaluate`: what one does with a trained model.
 
 import Data
+import Foundation
 import Shell
 import Training
 import Worker
@@ -58,18 +59,18 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
     if isShown { Terminal.write("\r\(done)/\(total) sequences\u{1B}[K") }
   }
   if isShown { Terminal.write("\r\u{1B}[K") }
-  let bits = result.losses.task / 0.693_147_180_559_945_3  // ln 2
   if arguments.has("--json") {
     Terminal.print(
       JSONText.object([
         ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(data)),
-        ("validation_loss", .real(result.losses.task)), ("bits", .real(bits)), ("sequences", .whole(result.sequences)),
-        ("tokens", .whole(result.tokens)),
+        ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
+        ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
+        ("metrics", MetricText.json(result.metrics)),
       ]))
   } else {
     Terminal.print(
-      "\(model.path) on \(data): validation loss \(Format.fixed(result.losses.task, 4)) nats a token "
-        + "(\(Format.fixed(bits, 3)) bits), \(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
+      "\(model.path) on \(data): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "
+        + "\(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
     )
   }
   return .done

@@ -81,7 +81,42 @@ import Testing
     let place = try Workplace()
     let run = try place.run(["train", "run.yaml", "--set", "model.head=tag"])
     #expect(
-      run.code == 1 && run.output.contains("holds text without labels, which model.head: tag needs"), "\(run.output)")
+      run.code == 1
+        && run.output.contains(
+          "holds task 'lm', which trains model.head: lm, not tag; labelled rows make the other tasks"),
+      "\(run.output)")
+  }
+
+  @Test func `a task is prepared, learned by two workers as by one, and measured as the training measured it`() throws {
+    let place = try Workplace()
+    let rows = (0..<400).map { row in
+      let words = (0..<6).map { ["red", "green", "blue"][(row * 7 + $0 * $0 + row / 3) % 3] }
+      return #"{"text": "\#(words.joined(separator: " "))", "label": "\#(words[0])"}"#
+    }
+    try rows.joined(separator: "\n").write(toFile: place.path + "/rows.jsonl", atomically: true, encoding: .utf8)
+    let prepared = try place.run([
+      "data", "prepare", "rows.jsonl", "--task", "classify", "--validation", "0.2", "--out", "rows.h5",
+    ])
+    #expect(prepared.code == 0 && prepared.output.contains("a model of it has head: classify, classes: 3"))
+    let shown = try place.run(["data", "show", "rows.h5"])
+    #expect(
+      shown.code == 0 && shown.output.contains("classes: ") && shown.output.contains("asked: "), "\(shown.output)")
+    let small = try place.run(["train", "run.yaml", "--set", "data.path=rows.h5", "--set", "model.head=classify"])
+    #expect(
+      small.code == 1 && small.output.contains("rows.h5 has 3 classes, and model.classes is 2"), "\(small.output)")
+
+    let task = [
+      "--set", "data.path=rows.h5", "--set", "model.head=classify", "--set", "model.classes=3",
+      "--set", "training.steps=60", "--set", "training.evaluate_sequences=30", "--set", "checkpoint.every=0",
+    ]
+    #expect(try place.run(["train", "run.yaml", "--workers", "2"] + task).code == 0)
+    #expect(try place.run(["train", "run.yaml", "--set", "run=alone"] + task).code == 0)
+    let curve = place.curve("first")
+    #expect(curve.count == 63 && curve == place.curve("alone"))
+    let logged = try #require(curve.last?.firstMatch(of: /"accuracy":([0-9.]+)/)).1
+    #expect(Double(logged)! > 0.6, "\(curve.last!)")
+    let measured = try place.run(["evaluate", "checkpoints/first", "--sequences", "30", "--json"])
+    #expect(measured.code == 0 && measured.output.contains("\"accuracy\": \(logged)}"), "\(measured.output) \(logged)")
   }
 
   @Test func `runs are submitted, listed, read and cancelled at a coordinator`() throws {

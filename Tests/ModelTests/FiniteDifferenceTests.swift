@@ -164,8 +164,25 @@
     func `the loss moves as its gradient says`(index: Int) throws {
       var configuration = TinyModel.base
       Self.cases[index].1(&configuration)
+      try check(configuration, Self.cases[index].0)
+    }
+
+    @Test(arguments: Architecture.allCases)
+    func `and so it does where a token is a bag of features`(architecture: Architecture) throws {
+      var configuration = TinyModel.base
+      configuration.segment = 24
+      configuration.architecture = architecture
+      configuration.head = .tag
+      configuration.ordered = false
+      try check(configuration, "bags") { example, vocabulary in example.bagged(vocabulary: vocabulary, seed: 6) }
+    }
+
+    private func check(
+      _ configuration: ModelConfiguration, _ name: String,
+      _ change: (TinyModel.Example, Int) -> TinyModel.Example = { example, _ in example }
+    ) throws {
       let tiny = TinyModel(configuration, vocabulary: configuration.taps > 1 ? 13 : 23)
-      let batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)]
+      let batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)].map { change($0, tiny.vocabulary) }
       try tiny.loss(batch, gradient: true)
       let gradients = tiny.gradientsByName()
       var place = 0
@@ -188,7 +205,7 @@
           let slope = (above - below) / (2 * step)
           #expect(
             abs(slope - gradient[at]) <= 1e-7 + 1e-5 * abs(slope),
-            "\(Self.cases[index].0): \(entry.name)[\(at)]: slope \(slope), gradient \(gradient[at])")
+            "\(name): \(entry.name)[\(at)]: slope \(slope), gradient \(gradient[at])")
         }
       }
     }

@@ -171,6 +171,23 @@ import Testing
     #expect(distance(after, order.flatMap { before[$0 * 3..<($0 + 1) * 3] }) < 1e-4)
   }
 
+  @Test func `a bag of one feature is that token, and the features of a bag have no order`() throws {
+    let tiny = TinyModel(Self.bidirectional(.tag), vocabulary: 23)
+    let plain = tiny.example(20, seed: 1)
+    var bagged = plain
+    bagged.bags = (0...20).map { Int32($0) }
+    #expect(try tiny.logits(plain) == tiny.logits(bagged))
+
+    let many = plain.bagged(vocabulary: 23, seed: 2)
+    var turned = many
+    for token in 0..<20 {
+      turned.tokens[Int(many.bags[token])..<Int(many.bags[token + 1])].reverse()
+    }
+    #expect(turned.tokens != many.tokens)
+    #expect(try distance(tiny.logits(many), tiny.logits(turned)) < 1e-4)
+    #expect(try distance(tiny.logits(many), tiny.logits(plain)) > 1e-2)
+  }
+
   @Test func `an ordered classifier does feel the order`() throws {
     let tiny = TinyModel(Self.bidirectional(.classify), vocabulary: 23)
     let tokens = tiny.example(8, seed: 1).tokens

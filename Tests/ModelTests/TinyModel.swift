@@ -88,6 +88,28 @@ final class TinyModel {
   struct Example {
     var tokens: [Int32]
     var targets: [Int32]
+    /// First feature of each token and the last one's end; empty where each token is one feature.
+    var bags: [Int32] = []
+
+    func withInput<Result>(_ body: (TokenInput) throws -> Result) rethrows -> Result {
+      try tokens.withUnsafeBufferPointer { tokens in
+        try bags.withUnsafeBufferPointer { try body(TokenInput(tokens, bags: $0)) }
+      }
+    }
+
+    /// The same tokens, each with up to two features more.
+    func bagged(vocabulary: Int, seed: UInt64) -> Example {
+      let random = Philox(seed: seed, stream: 97)
+      var example = Example(tokens: [], targets: targets, bags: [0])
+      for (place, token) in tokens.enumerated() {
+        example.tokens.append(token)
+        for more in 0..<place % 3 {
+          example.tokens.append(Int32(random.uniform(UInt64(3 * place + more)) * Double(vocabulary)))
+        }
+        example.bags.append(Int32(example.tokens.count))
+      }
+      return example
+    }
   }
 
   /// A random sequence with random targets for the model's head.
@@ -114,18 +136,18 @@ final class TinyModel {
     let d = Weights(gradients.layout, dense: gradients.dense, configuration)
     let scales = LossScales(
       configuration, targets: batch.reduce(0) { $0 + $1.targets.count { $0 >= 0 } },
-      tokens: batch.reduce(0) { $0 + $1.tokens.count })
+      tokens: batch.reduce(0) { $0 + ($1.bags.isEmpty ? $1.tokens.count : $1.bags.count - 1) })
     var report = SequenceReport(sizes)
     gradients.forEachTensor { entry, values in values.update(repeating: 0, count: entry.count) }
     for (index, example) in batch.enumerated() {
-      try example.tokens.withUnsafeBufferPointer { tokens in
+      try example.withInput { tokens in
         try example.targets.withUnsafeBufferPointer { targets in
           if gradient {
             try model.train(
-              tokens: tokens, targets: targets, unit: index, sequence: 0, w, scales: scales, bpttSegments: bpttSegments,
+              tokens, targets: targets, unit: index, sequence: 0, w, scales: scales, bpttSegments: bpttSegments,
               gradient: d, report: &report)
           } else {
-            try model.evaluate(tokens: tokens, targets: targets, unit: index, sequence: 0, w, report: &report)
+            try model.evaluate(tokens, targets: targets, unit: index, sequence: 0, w, report: &report)
           }
         }
       }
@@ -138,14 +160,17 @@ final class TinyModel {
     return (Losses(report.losses, configuration, steps: sizes.steps), report.loads)
   }
 
-  func logits(_ sequence: [Int32]) throws -> [Real] {
+  func logits(_ sequence: [Int32]) throws -> [Real] { try logits(Example(tokens: sequence, targets: [])) }
+
+  func logits(_ example: Example) throws -> [Real] {
     parameters.changed()
-    let (rows, columns) = (sizes.logitRows(sequence.count), sizes.logitColumns)
+    let count = example.bags.isEmpty ? example.tokens.count : example.bags.count - 1
+    let (rows, columns) = (sizes.logitRows(count), sizes.logitColumns)
     var out = [Real](repeating: 0, count: rows * columns)
     try out.withUnsafeMutableBufferPointer { out in
-      try sequence.withUnsafeBufferPointer { tokens in
+      try example.withInput { tokens in
         try model.logits(
-          tokens: tokens, Weights(parameters, configuration),
+          tokens, Weights(parameters, configuration),
           into: Matrix(out.baseAddress!, rows: rows, columns: columns))
       }
     }

@@ -24,17 +24,17 @@ private final class NeedleSource: SequenceSource {
     self.sequenceCount = sequenceCount
   }
 
-  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) {
+  func read(_ sequence: Int, into buffer: inout SequenceBuffer) {
     let random = Philox(seed: seed, stream: UInt64(sequence))
-    tokens = (0..<length).map {
+    buffer.tokens = (0..<length).map {
       Self.firstNoise + Int32(random.uniform(UInt64($0)) * Double(Self.noiseCount))
     }
     let place = Int(random.uniform(10_000) * Double(Self.segment - 1))
     let value = Int32(random.uniform(10_001) * Double(Self.values))
-    (tokens[place], tokens[place + 1]) = (Self.key, value)
-    tokens[length - 1] = Self.query
-    targets = Array(repeating: -1, count: length)
-    targets[length - 1] = value
+    (buffer.tokens[place], buffer.tokens[place + 1]) = (Self.key, value)
+    buffer.tokens[length - 1] = Self.query
+    buffer.targets = Array(repeating: -1, count: length)
+    buffer.targets[length - 1] = value
   }
 
   func targetCount(of sequence: Int) -> Int { 1 }
@@ -73,7 +73,7 @@ private final class NeedleSource: SequenceSource {
     while step < c.training.steps && loss > 0.1 {
       _ = try trainer.step(step)
       step += 1
-      if step % 50 == 0 { loss = try trainer.evaluate(unseen, step: step, sequences: 64)!.task }
+      if step % 50 == 0 { loss = Losses(try trainer.evaluate(unseen, step: step, questions: 64)!, c.model).task }
     }
     #expect(loss < 0.1, "after \(step) steps the value still costs \(loss) nats")
   }

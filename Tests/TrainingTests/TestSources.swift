@@ -10,8 +10,8 @@ final class ListSource: SequenceSource {
 
   var sequenceCount: Int { sequences.count }
   var length: Int { sequences[0].count - 1 }
-  func read(_ sequence: Int, tokens: inout [Int32], targets: inout [Int32]) {
-    tokens = Array(sequences[sequence].dropLast())
-    targets = Array(sequences[sequence].dropFirst())
+  func read(_ sequence: Int, into buffer: inout SequenceBuffer) {
+    buffer.tokens = Array(sequences[sequence].dropLast())
+    buffer.targets = Array(sequences[sequence].dropFirst())
   }
 }

@@ -97,7 +97,7 @@ import Training
     let watched = try Self.trainer()
     for step in 0..<5 {
       let result = try watched.step(step)
-      let losses = try watched.evaluate(Self.source(count: 7), step: step, sequences: 5)
+      let losses = try watched.evaluate(Self.source(count: 7), step: step, questions: 5)
       #expect(losses?.task.isFinite == true)
       #expect(try plain.step(step) == result)
     }

@@ -16,19 +16,9 @@ struct DocumentReader {
 
   /// Bytes read at a time, and about the size of a piece of a long text.
   private static let readSize = 1 << 20
-  /// A JSON line may be as long as this.
-  private static let lineLimit = 1 << 30
-
-  /// `books/a.jsonl`, `a.jsonl.gz`
-  static func isJSONL(_ path: String) -> Bool {
-    var name = path.lowercased()
-    for ending in [".gz", ".zst"] where name.hasSuffix(ending) { name.removeLast(ending.count) }
-    return name.hasSuffix(".jsonl") || name.hasSuffix(".ndjson")
-  }
-
   /// Hands over all pieces of a file. `progress` is told how many of its bytes were read so far.
   func read(_ path: String, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
-    if Self.isJSONL(path) { try readLines(path, progress, body) } else { try readText(path, progress, body) }
+    if JSONLines.isNamed(path) { try readLines(path, progress, body) } else { try readText(path, progress, body) }
   }
 
   private func readText(_ path: String, _ progress: (Int) -> Void, _ body: (TextPiece) throws -> Void) throws {
@@ -62,40 +52,13 @@ struct DocumentReader {
   }
 
   private func readLines(_ path: String, _ progress: (Int) -> Void, _ body: (TextPiece) throws -> Void) throws {
-    var file = try PackedFile(path)
-    var waiting: [UInt8] = [], number = 0, searched = 0
-    var buffer = [UInt8](repeating: 0, count: Self.readSize)
-    while true {
-      let count = try buffer.withUnsafeMutableBufferPointer { bytes throws(DataError) in try file.read(into: bytes) }
-      progress(file.position)
-      waiting += buffer[..<count]
-      var start = 0
-      while let end = waiting[max(start, searched)...].firstIndex(of: 10) {
-        number += 1
-        try readLine(waiting[start..<end], "\(path):\(number)", body)
-        start = end + 1
-        searched = start
+    try JSONLines.read(path, progress: progress) { object, place in
+      guard let text = object[field] as? String else {
+        let texts = object.filter { $0.value is String }.keys.sorted()
+        let hint = texts.isEmpty ? "" : "; it has \(texts.joined(separator: ", ")): name one with --field"
+        throw DataError.unreadable("\(place): no text in field '\(field)'\(hint)")
       }
-      waiting.removeFirst(start)
-      searched = waiting.count
-      if count == 0 { break }
-      guard waiting.count < Self.lineLimit else {
-        throw DataError.unreadable("\(path):\(number + 1): a line of more than \(Self.lineLimit >> 20) MiB")
-      }
+      if !text.isEmpty { try body(TextPiece(bytes: Array(text.utf8), beginsDocument: true)) }
     }
-    if !waiting.isEmpty { try readLine(waiting[...], "\(path):\(number + 1)", body) }
-  }
-
-  private func readLine(_ line: ArraySlice<UInt8>, _ place: String, _ body: (TextPiece) throws -> Void) throws {
-    if line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { return }
-    guard let object = try? JSONSerialization.jsonObject(with: Data(line)) as? [String: Any] else {
-      throw DataError.unreadable("\(place): not a JSON object on one line")
-    }
-    guard let text = object[field] as? String else {
-      let texts = object.filter { $0.value is String }.keys.sorted()
-      let hint = texts.isEmpty ? "" : "; it has \(texts.joined(separator: ", ")): name one with --field"
-      throw DataError.unreadable("\(place): no text in field '\(field)'\(hint)")
-    }
-    if !text.isEmpty { try body(TextPiece(bytes: Array(text.utf8), beginsDocument: true)) }
   }
 }

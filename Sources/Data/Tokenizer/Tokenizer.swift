@@ -74,6 +74,16 @@ package enum Tokenizer: Sendable {
     }
   }
 
+  /// Bytes of text that a token stands for; none for special tokens.
+  package func byteCount(of token: Int32) -> Int {
+    switch self {
+    case .byte: UInt8(exactly: token) == nil ? 0 : 1
+    case .bytePairs(let table):
+      !table.tokens.indices.contains(Int(token)) || table.specials.contains { $0.token == token }
+        ? 0 : table.tokens[Int(token)].count
+    }
+  }
+
   /// An encoder for one thread.
   package func makeEncoder() -> TextEncoder {
     switch self {

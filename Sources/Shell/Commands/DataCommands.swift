@@ -10,6 +10,9 @@ extension CommandDescription {
       """,
     arguments: [ArgumentDescription("FILE", .oneOrMore, "Text or JSONL files, or folders of them.")],
     options: [
+      OptionDescription(
+        "--task", .choice(["lm", "classify", "multiple_choice", "span", "tag", "tables", "graphs"]), standard: "lm",
+        "What a model shall learn of it; all but `lm` need rows of JSONL (docs/tasks.md)."),
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
       OptionDescription(
         "--tokenizer", .text("TOKENIZER"), standard: "byte",
@@ -22,6 +25,13 @@ extension CommandDescription {
         "Keep the last part of the text, or the last whole documents."),
       OptionDescription(
         "--validation-file", .text("FILE"), repeats: true, "Evaluate on this file instead of a share of the others."),
+      OptionDescription(
+        "--context-bytes", .whole("N", 0...1 << 30), standard: "0",
+        "Of `span`: put paragraphs of other rows around each text until it has N bytes."),
+      OptionDescription(
+        "--nodes", .whole("N", 1...65_536), standard: "32", "Of `graphs`: nodes of an example at most, by distance."),
+      OptionDescription(
+        "--validation-split", .text("NAME"), standard: "valid", "Of `graphs`: the split whose nodes validate."),
       .threads(standard: "all cores"),
       OptionDescription("--force", "Replace D.h5 where it exists."),
       .json,
@@ -34,6 +44,9 @@ extension CommandDescription {
       CommandExample(
         "ress data prepare wiki.train.jsonl.gz --validation-file wiki.valid.jsonl.gz --tokenizer data/wiki.json --out data/wiki.h5",
         "Byte pairs, and a validation set of its own."),
+      CommandExample(
+        "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",
+        "Questions, and where in 8,000 bytes of text their answers are."),
     ])
 
   package static let dataShow = CommandDescription(

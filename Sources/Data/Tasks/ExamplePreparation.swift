@@ -1,0 +1,193 @@
+// `ress data prepare --task T`: rows of JSON to a dataset of examples.
+//
+//   /train/tokens            features of all tokens
+//   /train/documents         first token of each example
+//   /train/bags              first feature of each token, where a token has several
+//   /train/targets           what is asked of each example, plus 1; 0 asks for nothing
+//   /train/questions         first example of each question, where several answers are offered
+//   /train/answers, .../answer_starts   JSON lists of texts that are right, where an answer is a piece of text
+//   and the same of /validation
+
+import Foundation
+import HDF5
+import Kernels
+
+struct ExamplePreparation {
+  private let preparation: DatasetPreparation
+  private var task: TaskKind { preparation.task }
+
+  init(_ preparation: DatasetPreparation) { self.preparation = preparation }
+
+  func write(
+    _ files: [SourceFile], _ validationFiles: [SourceFile], to file: HDF5File, progress: (Int, Int) -> Void
+  ) throws -> DatasetPreparation.Summary {
+    for source in files + validationFiles where !JSONLines.isNamed(source.path) {
+      throw DataError.file(
+        action: "read", path: source.path,
+        reason: "task \(task.rawValue) needs rows: FILE.jsonl, .jsonl.gz or .jsonl.zst")
+    }
+    let total = (files + validationFiles).reduce(0) { $0 + $1.size }
+    var before = 0
+    func rows(_ files: [SourceFile], _ body: (Row) throws -> Void) throws {
+      for source in files {
+        try JSONLines.read(source.path) {
+          progress(before + $0, total)
+        } body: { object, place in
+          try body(Row(object, place))
+        }
+        before += source.size
+      }
+    }
+    return task == .graphs
+      ? try writeGraph(files + validationFiles, to: file, rows)
+      : try writeRows(files, validationFiles, to: file, rows)
+  }
+
+  private typealias Rows = ([SourceFile], (Row) throws -> Void) throws -> Void
+
+  private func writeRows(
+    _ files: [SourceFile], _ validationFiles: [SourceFile], to file: HDF5File, _ rows: Rows
+  ) throws -> DatasetPreparation.Summary {
+    let vocabulary = preparation.tokenizer.vocabulary + (task == .tables ? TableFeatures.count : 0)
+    let train = try ExampleWriter(file, .train, task, vocabulary: vocabulary)
+    let validation = try ExampleWriter(file, .validation, task, vocabulary: vocabulary)
+    var reader = RowReader(
+      task, preparation.tokenizer, field: preparation.field, contextBytes: preparation.contextBytes,
+      otherTexts: try otherTexts(files))
+    var number = 0
+    func take(_ row: Row, isHeld: Bool) throws {
+      for example in try reader.examples(row, number: number) {
+        guard example.tokenCount > 0 else { continue }
+        try (isHeld ? validation : train).append(example)
+      }
+      number += 1
+    }
+    // A row validates by a draw of its own, so that neither order nor length of the files matters.
+    let share = validationFiles.isEmpty ? preparation.validationFraction : 0
+    try rows(files) { row in
+      let draw = Philox(seed: 0xDA7A, stream: UInt64(number)).uniform(0)
+      try take(row, isHeld: draw < share)
+    }
+    try rows(validationFiles) { row in try take(row, isHeld: true) }
+    return try finish(train, validation, vocabulary, reader.labels, to: file)
+  }
+
+  /// Texts that fill the context of others: as many as a megabyte or some hold.
+  private func otherTexts(_ files: [SourceFile]) throws -> [String] {
+    guard task == .span, preparation.contextBytes > 0 else { return [] }
+    struct Enough: Error {}
+    var texts: [String] = [], size = 0, seen: Set<String> = []
+    do {
+      for source in files {
+        try JSONLines.read(source.path) { object, place in
+          for text in try Row(object, place).paragraphs().texts where seen.insert(text).inserted {
+            texts.append(text)
+            size += text.utf8.count
+          }
+          if size > 4 << 20 { throw Enough() }
+        }
+      }
+    } catch is Enough {}
+    return texts
+  }
+
+  private func writeGraph(_ files: [SourceFile], to file: HDF5File, _ rows: Rows) throws -> DatasetPreparation.Summary {
+    var graph = GraphReader(nodeLimit: preparation.nodeLimit)
+    try rows(files) { row in try graph.add(row) }
+    let held = preparation.validationSplit
+    guard graph.splits.contains("train"), graph.splits.contains(held) else {
+      throw DataError.unreadable(
+        "\(files.map(\.path).joined(separator: ", ")): nodes of split 'train' and '\(held)' are needed; there are "
+          + graph.splits.sorted().joined(separator: ", ") + " (--validation-split names the one that validates)")
+    }
+    let train = try ExampleWriter(file, .train, task, vocabulary: graph.vocabulary)
+    let validation = try ExampleWriter(file, .validation, task, vocabulary: graph.vocabulary)
+    var labels = LabelNames()
+    try graph.forEach(of: "train", &labels) { try train.append($0) }
+    try graph.forEach(of: held, &labels) { try validation.append($0) }
+    return try finish(train, validation, graph.vocabulary, labels, to: file)
+  }
+
+  private func finish(
+    _ train: ExampleWriter, _ validation: ExampleWriter, _ vocabulary: Int, _ labels: LabelNames, to file: HDF5File
+  ) throws -> DatasetPreparation.Summary {
+    guard train.exampleCount > 0 else { throw DataError.noText(sources: preparation.sources) }
+    try train.finish()
+    try validation.finish()
+    try file.setAttribute("vocabulary", vocabulary)
+    let names = task == .multipleChoice ? ["wrong", "right"] : labels.names
+    try file.setAttribute("labels", String(decoding: try JSONEncoder().encode(names), as: UTF8.self))
+    var summary = DatasetPreparation.Summary()
+    summary.documents = train.exampleCount + validation.exampleCount
+    (summary.trainExamples, summary.validationExamples) = (train.exampleCount, validation.exampleCount)
+    (summary.trainTokens, summary.validationTokens) = (train.tokenCount, validation.tokenCount)
+    summary.withoutAnswer = train.withoutAnswer
+    return summary
+  }
+}
+
+/// Writes the examples of one split, as they come.
+private final class ExampleWriter {
+  private(set) var exampleCount = 0
+  private(set) var tokenCount = 0
+  /// Examples that ask for nothing.
+  private(set) var withoutAnswer = 0
+  private let task: TaskKind
+  private let tokens, targets, answers: HDF5List
+  private let documents, bags, questions, answerStarts: HDF5List
+  private var waiting = Waiting()
+
+  /// What is written at once: HDF5 is slow with little pieces.
+  private struct Waiting {
+    var tokens: [Int32] = [], targets: [Int32] = [], answers: [Int32] = []
+    var documents: [UInt64] = [], bags: [UInt64] = [], questions: [UInt64] = [], answerStarts: [UInt64] = []
+  }
+  private var featureCount = 0
+  private var answerBytes = 0
+
+  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int) throws(HDF5Error) {
+    self.task = task
+    func list(_ name: String, _ width: HDF5File.IntegerWidth) throws(HDF5Error) -> HDF5List {
+      try file.createList("\(split.rawValue)/\(name)", width, chunk: 1 << 12)
+    }
+    tokens = try list("tokens", vocabulary > 1 << 16 ? .bits32 : .bits16)
+    targets = try list("targets", .bits32)
+    documents = try list("documents", .bits64)
+    bags = try list("bags", .bits64)
+    questions = try list("questions", .bits64)
+    answers = try list("answers", .bits8)
+    answerStarts = try list("answer_starts", .bits64)
+  }
+
+  func append(_ example: Example) throws {
+    waiting.documents.append(UInt64(tokenCount))
+    if example.beginsQuestion { waiting.questions.append(UInt64(exampleCount)) }
+    if task.hasBags { waiting.bags += example.bags.dropLast().map { UInt64(featureCount + Int($0)) } }
+    waiting.tokens += example.features
+    waiting.targets += example.targets.map { $0 + 1 }
+    if example.targets.allSatisfy({ $0 < 0 }) { withoutAnswer += 1 }
+    if task == .span {
+      waiting.answerStarts.append(UInt64(answerBytes))
+      let text = try JSONEncoder().encode(example.answers)
+      waiting.answers += text.map { Int32($0) }
+      answerBytes += text.count
+    }
+    exampleCount += 1
+    tokenCount += example.tokenCount
+    featureCount += example.features.count
+    if waiting.tokens.count > 1 << 18 { try write() }
+  }
+
+  private func write() throws(HDF5Error) {
+    try tokens.append(waiting.tokens)
+    try targets.append(waiting.targets)
+    try documents.append(waiting.documents)
+    try bags.append(waiting.bags)
+    try questions.append(waiting.questions)
+    try answers.append(waiting.answers)
+    try answerStarts.append(waiting.answerStarts)
+    waiting = Waiting()
+  }
+
+  func finish() throws(HDF5Error) { try write() }
+}

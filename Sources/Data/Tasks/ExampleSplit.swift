@@ -1,0 +1,131 @@
+// The examples of one split, read where they lie.
+
+import Foundation
+import HDF5
+
+package final class ExampleSplit {
+  package let task: TaskKind
+  /// Tokens of the longest example.
+  package let longest: Int
+  private let path: String
+  private let split: Split
+  private let vocabulary: Int
+  private let tokens, targets, answers: HDF5List
+  /// First token of each example, and the end of the last one's.
+  private let starts: [Int]
+  /// First example of each question, and the end.
+  private let questions: [Int]
+  private let answerStarts: [Int]
+  private let bags: HDF5List?
+  private var wide: [UInt64] = []
+
+  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int) throws(HDF5Error) {
+    self.task = task
+    self.split = split
+    self.vocabulary = vocabulary
+    path = file.path
+    func list(_ name: String) throws(HDF5Error) -> HDF5List { try file.openList("\(split.rawValue)/\(name)") }
+    func places(_ name: String, end: Int) throws(HDF5Error) -> [Int] {
+      let list = try list(name)
+      var values = [UInt64](repeating: 0, count: list.count)
+      try list.read(from: 0, into: &values)
+      let places = values.map { Int(truncatingIfNeeded: $0) } + [end]
+      guard zip(places, places.dropFirst()).allSatisfy({ $0 >= 0 && $0 <= $1 }) else {
+        throw .object(path: file.path, name: list.name, reason: "its numbers do not rise; the file is damaged")
+      }
+      return places
+    }
+    (tokens, targets, answers) = (try list("tokens"), try list("targets"), try list("answers"))
+    bags = task.hasBags ? try list("bags") : nil
+    starts = try places("documents", end: bags?.count ?? tokens.count)
+    questions = try places("questions", end: starts.count - 1)
+    answerStarts = task == .span ? try places("answer_starts", end: answers.count) : []
+    longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
+  }
+
+  package var count: Int { starts.count - 1 }
+  package var tokenCount: Int { starts.last! }
+  package var questionCount: Int { questions.count - 1 }
+  package func examples(of question: Int) -> Range<Int> { questions[question]..<questions[question + 1] }
+  package func tokenCount(of example: Int) -> Int { starts[example + 1] - starts[example] }
+  package var lengths: [Int] { (0..<count).map { tokenCount(of: $0) } }
+
+  /// Reads an example's first `limit` tokens. A target that lies behind them asks for nothing.
+  ///
+  /// - Parameters:
+  ///   - features: of all tokens.
+  ///   - bags: the first feature of each token and the last one's end; empty where each token is one feature.
+  package func read(
+    _ example: Int, limit: Int, features: inout [Int32], bags starts_: inout [Int32], targets: inout [Int32]
+  ) throws(DataError) {
+    let first = starts[example], count = min(limit, tokenCount(of: example))
+    do throws(HDF5Error) {
+      var place = first, featureCount = count
+      if let bags {
+        // One more than the tokens: where the next one begins, or all end.
+        let isLast = first + count == bags.count
+        resize(&wide, isLast ? count : count + 1)
+        try bags.read(from: first, into: &wide)
+        let end = isLast ? tokens.count : Int(truncatingIfNeeded: wide[count])
+        place = Int(truncatingIfNeeded: wide[0])
+        featureCount = end - place
+        guard featureCount >= 0, place >= 0 else { throw damaged(bags.name) }
+        resize(&starts_, count + 1)
+        for token in 0..<count {
+          starts_[token] = Int32(truncatingIfNeeded: Int(truncatingIfNeeded: wide[token]) - place)
+        }
+        starts_[count] = Int32(featureCount)
+        guard zip(starts_, starts_.dropFirst()).allSatisfy({ 0 <= $0 && $0 < $1 }) else { throw damaged(bags.name) }
+      } else if !starts_.isEmpty {
+        starts_ = []
+      }
+      resize(&features, featureCount)
+      try tokens.read(from: place, into: &features)
+      resize(&targets, task.targetCount(tokens: count))
+      try self.targets.read(from: task.firstTarget(example: example, token: first), into: &targets)
+    } catch {
+      throw .unreadable("\(error)")
+    }
+    for (offset, feature) in features.enumerated() where feature < 0 || feature >= vocabulary {
+      throw .tokenOutOfRange(
+        path: path, split: split.rawValue, offset: first + offset, token: feature, vocabulary: vocabulary)
+    }
+    for place in targets.indices { targets[place] -= 1 }
+    if task.head == .span, targets.contains(where: { $0 >= count }) { targets = [-1, -1] }
+  }
+
+  private func damaged(_ name: String) -> HDF5Error {
+    .object(path: path, name: name, reason: "its numbers do not rise; the file is damaged")
+  }
+
+  private func resize<Value: ExpressibleByIntegerLiteral>(_ values: inout [Value], _ count: Int) {
+    if values.count != count { values = Array(repeating: 0, count: count) }
+  }
+
+  /// What an example asks for, at most, when `limit` of its tokens are read.
+  package func targetCount(of example: Int, limit: Int) throws(DataError) -> Int {
+    let count = min(limit, tokenCount(of: example))
+    var asked = [Int32](repeating: 0, count: task.targetCount(tokens: count))
+    do throws(HDF5Error) {
+      try targets.read(from: task.firstTarget(example: example, token: starts[example]), into: &asked)
+    } catch {
+      throw .unreadable("\(error)")
+    }
+    if task.head == .span, asked.contains(where: { $0 > count }) { return 0 }
+    return asked.count { $0 > 0 }
+  }
+
+  /// Texts that are right.
+  package func answers(of example: Int) throws(DataError) -> [String] {
+    guard task == .span else { return [] }
+    var text = [Int32](repeating: 0, count: answerStarts[example + 1] - answerStarts[example])
+    do throws(HDF5Error) { try answers.read(from: answerStarts[example], into: &text) } catch {
+      throw .unreadable("\(error)")
+    }
+    let data = Data(text.map { UInt8(truncatingIfNeeded: $0) })
+    guard let answers = try? JSONDecoder().decode([String].self, from: data) else {
+      throw .unreadable("\(path): answers of example \(example) of the \(split.rawValue) split are damaged")
+    }
+    return answers
+  }
+}

@@ -1,0 +1,117 @@
+// A row of JSON, and what is asked of its fields. Every complaint names its place.
+
+struct Row {
+  let values: [String: Any]
+  let place: String
+
+  init(_ values: [String: Any], _ place: String) {
+    self.values = values
+    self.place = place
+  }
+
+  func problem(_ text: String) -> DataError { .unreadable("\(place): \(text)") }
+
+  func text(_ name: String) throws(DataError) -> String {
+    guard let text = values[name] as? String else {
+      let texts = values.filter { $0.value is String }.keys.sorted()
+      throw problem(
+        "no text in field '\(name)'" + (texts.isEmpty ? "" : "; it has texts in \(texts.joined(separator: ", "))"))
+    }
+    return text
+  }
+
+  func texts(_ name: String) throws(DataError) -> [String] {
+    guard let texts = values[name] as? [String], !texts.isEmpty else {
+      throw problem("field '\(name)' must be a list of texts")
+    }
+    return texts
+  }
+
+  /// The right one of several: its number, its letter, or its text.
+  func choice(_ name: String, among choices: [String]) throws(DataError) -> Int {
+    let value = values[name] ?? values["label"]
+    if let number = value as? Int, choices.indices.contains(number) { return number }
+    if let text = value as? String {
+      if let place = choices.firstIndex(of: text) { return place }
+      if let letter = text.uppercased().utf8.first, text.utf8.count == 1, letter >= 65,
+        choices.indices.contains(Int(letter) - 65)
+      {
+        return Int(letter) - 65
+      }
+    }
+    throw problem("field '\(name)' must name one of the \(choices.count) choices: its number from 0 on, letter or text")
+  }
+
+  /// A text to find answers in: `context`, or `paragraphs` with `title` and `text`. A context that stands alone may be pointed into.
+  func paragraphs() throws(DataError) -> (texts: [String], at: Int?) {
+    guard let paragraphs = values["paragraphs"] as? [[String: Any]] else { return ([try text("context")], 0) }
+    var texts: [String] = []
+    for paragraph in paragraphs {
+      guard let text = paragraph["text"] as? String else { throw problem("a paragraph must have a field 'text'") }
+      texts.append((paragraph["title"] as? String).map { $0 + "\n" + text } ?? text)
+    }
+    return (texts, nil)
+  }
+
+  /// As SQuAD's JSON has them, as Hugging Face's rows have them, or texts alone.
+  func answers() throws(DataError) -> [Answer] {
+    switch values["answers"] ?? values["answer"] {
+    case let text as String: return [Answer(text: text)]
+    case let texts as [String]: return texts.map { Answer(text: $0) }
+    case let objects as [[String: Any]]:
+      var answers: [Answer] = []
+      for object in objects {
+        guard let text = object["text"] as? String else { throw problem("an answer must have a field 'text'") }
+        answers.append(Answer(text: text, start: (object["answer_start"] ?? object["start"]) as? Int))
+      }
+      return answers
+    case let lists as [String: Any]:
+      guard let texts = lists["text"] as? [String] else { throw problem("'answers' must have a list 'text'") }
+      let starts = lists["answer_start"] as? [Int] ?? []
+      return texts.enumerated().map {
+        Answer(text: $1, start: starts.indices.contains($0) ? starts[$0] : nil)
+      }
+    default: throw problem("field 'answers' must be a list of texts, or of objects with text and answer_start")
+    }
+  }
+
+  /// The piece of the text that comes nearest to an answer which does not stand there word for word, where a row names it.
+  var span: [Answer] { (values["span_text"] as? String).map { [Answer(text: $0)] } ?? [] }
+}
+
+struct Answer {
+  var text: String
+  /// Its place in the context, in Unicode scalars, as Python counts.
+  var start: Int?
+
+  /// Where it stands: where it is said to, else where its text first is.
+  func find(in paragraphs: [String], at place: Int?) -> FoundAnswer? {
+    let bytes = Array(text.utf8)
+    guard !bytes.isEmpty else { return nil }
+    if let start, let place {
+      let scalars = paragraphs[place].unicodeScalars
+      if let index = scalars.index(scalars.startIndex, offsetBy: start, limitedBy: scalars.endIndex) {
+        let offset = paragraphs[place].utf8.distance(from: paragraphs[place].utf8.startIndex, to: index)
+        let there = paragraphs[place].utf8.dropFirst(offset).prefix(bytes.count)
+        if there.elementsEqual(bytes) {
+          return FoundAnswer(paragraph: place, bytes: offset..<offset + bytes.count)
+        }
+      }
+    }
+    for (number, paragraph) in paragraphs.enumerated() {
+      let utf8 = Array(paragraph.utf8)
+      guard utf8.count >= bytes.count else { continue }
+      for offset in 0...utf8.count - bytes.count
+      where utf8[offset] == bytes[0] && utf8[offset..<offset + bytes.count].elementsEqual(bytes) {
+        return FoundAnswer(paragraph: number, bytes: offset..<offset + bytes.count)
+      }
+    }
+    return nil
+  }
+}
+
+struct FoundAnswer {
+  var paragraph: Int
+  /// In the paragraph's UTF-8.
+  var bytes: Range<Int>
+}

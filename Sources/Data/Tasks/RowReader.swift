@@ -1,0 +1,201 @@
+// Rows of JSON as examples, for every task but graphs, whose rows need each other.
+
+import Kernels
+
+struct RowReader: ~Copyable {
+  let task: TaskKind
+  let tokenizer: Tokenizer
+  /// The field that is the text of `classify`.
+  let field: String
+  /// Bytes up to which a span's text is filled with paragraphs of other rows; 0: none.
+  let contextBytes: Int
+  /// Texts of other rows, for that.
+  let otherTexts: [String]
+  var labels = LabelNames()
+  private var encoder: TextEncoder
+
+  init(_ task: TaskKind, _ tokenizer: Tokenizer, field: String, contextBytes: Int, otherTexts: [String]) {
+    self.task = task
+    self.tokenizer = tokenizer
+    self.field = field
+    self.contextBytes = contextBytes
+    self.otherTexts = otherTexts
+    encoder = tokenizer.makeEncoder()
+  }
+
+  /// - Parameter number: of the row among all, the seed of what is drawn for it.
+  mutating func examples(_ row: Row, number: Int) throws(DataError) -> [Example] {
+    switch task {
+    case .lm, .graphs: preconditionFailure("rows of \(task) are no examples of their own")
+    case .classify: [try classify(row)]
+    case .multipleChoice: try choices(row)
+    case .span: try spans(row, number)
+    case .tag: [try tag(row)]
+    case .tables: try table(row)
+    }
+  }
+
+  private mutating func tokens(_ text: String) -> [Int32] {
+    var tokens: [Int32] = []
+    encoder.encode(Array(text.utf8), into: &tokens)
+    return tokens
+  }
+
+  /// Between two texts: the separator, or a line's end where the vocabulary has none.
+  private mutating func border() -> [Int32] { tokenizer.separator.map { [$0] } ?? tokens("\n") }
+
+  private mutating func label(_ row: Row, _ name: String) throws(DataError) -> Int32 {
+    guard let number = labels.number(of: row.values[name]) else {
+      throw row.problem("field '\(name)' must be a class: a whole number from 0 on, or a name, in all rows alike")
+    }
+    return number
+  }
+
+  private mutating func classify(_ row: Row) throws(DataError) -> Example {
+    var example = Example()
+    example.features = tokens(try row.text(field))
+    example.targets = [try label(row, "label")]
+    return example
+  }
+
+  /// One example a choice, of class 1 where it is the right one.
+  private mutating func choices(_ row: Row) throws(DataError) -> [Example] {
+    let choices = try row.texts("choices")
+    guard choices.count >= 2 else { throw row.problem("field 'choices' must offer two answers at least") }
+    let right = try row.choice("answer", among: choices)
+    var question: [Int32] = []
+    for name in ["context", "question"] where row.values[name] != nil {
+      question += tokens(try row.text(name))
+      question += border()
+    }
+    var examples: [Example] = []
+    for (number, choice) in choices.enumerated() {
+      var example = Example()
+      example.features = question + tokens(choice)
+      example.targets = [number == right ? 1 : 0]
+      example.beginsQuestion = number == 0
+      examples.append(example)
+    }
+    return examples
+  }
+
+  private mutating func spans(_ row: Row, _ number: Int) throws(DataError) -> [Example] {
+    // One question, or several on one text.
+    guard let questions = row.values["questions"] as? [[String: Any]] else { return [try span(row, row, number)] }
+    var examples: [Example] = []
+    for (place, question) in questions.enumerated() {
+      examples.append(try span(row, Row(question, "\(row.place): question \(place + 1)"), number &* 1000 &+ place))
+    }
+    return examples
+  }
+
+  private mutating func span(_ row: Row, _ question: Row, _ number: Int) throws(DataError) -> Example {
+    var (paragraphs, place) = try row.paragraphs()
+    let answers = try question.answers()
+    var found = (question.span + answers).lazy.compactMap { answer in answer.find(in: paragraphs, at: place) }.first
+    fill(&paragraphs, &found, number)
+    var example = Example()
+    example.answers = answers.map(\.text)
+    example.features = tokens(try question.text("question")) + border()
+    var starts: [Int] = []
+    for (index, paragraph) in paragraphs.enumerated() {
+      if index > 0 { example.features += tokens("\n") }
+      starts.append(example.features.count)
+      example.features += tokens(paragraph)
+    }
+    example.targets = [-1, -1]
+    if let found {
+      var byte = 0, tokenPlace = starts[found.paragraph]
+      // The tokens that hold the answer's first byte and its last.
+      while tokenPlace < example.features.count {
+        let next = byte + tokenizer.byteCount(of: example.features[tokenPlace])
+        if found.bytes.lowerBound < next && example.targets[0] < 0 { example.targets[0] = Int32(tokenPlace) }
+        if found.bytes.upperBound <= next {
+          example.targets[1] = Int32(tokenPlace)
+          break
+        }
+        byte = next
+        tokenPlace += 1
+      }
+    }
+    return example
+  }
+
+  /// Puts paragraphs of other rows around a text, as many as have room, until it has `contextBytes`.
+  private func fill(_ paragraphs: inout [String], _ found: inout FoundAnswer?, _ number: Int) {
+    guard contextBytes > 0, !otherTexts.isEmpty else { return }
+    let random = Philox(seed: 0x5EED, stream: UInt64(bitPattern: Int64(number)))
+    var size = paragraphs.reduce(0) { $0 + $1.utf8.count + 1 }
+    for draw in 0..<4 * otherTexts.count {
+      let other = otherTexts[Int(random.uniform(UInt64(2 * draw)) * Double(otherTexts.count))]
+      guard size + other.utf8.count + 1 <= contextBytes else { break }
+      if paragraphs.contains(other) { continue }
+      let place = Int(random.uniform(UInt64(2 * draw + 1)) * Double(paragraphs.count + 1))
+      paragraphs.insert(other, at: place)
+      if let there = found?.paragraph, there >= place { found?.paragraph += 1 }
+      size += other.utf8.count + 1
+    }
+  }
+
+  private mutating func tag(_ row: Row) throws(DataError) -> Example {
+    let words = try row.texts(row.values["words"] == nil ? "tokens" : "words")
+    guard let tags = row.values["tags"] as? [Any], tags.count == words.count else {
+      throw row.problem("field 'tags' must hold one tag for each of the \(words.count) words")
+    }
+    var example = Example()
+    for (word, tag) in zip(words, tags) {
+      guard let number = labels.number(of: tag) else {
+        throw row.problem("a tag must be a class: a whole number from 0 on, or a name, in all rows alike")
+      }
+      let own = tokens(example.features.isEmpty ? word : " " + word)
+      guard !own.isEmpty else { throw row.problem("a word is empty") }
+      // A word's class is asked at its last token, where a byte or a piece has seen it all.
+      example.features += own
+      example.targets += Array(repeating: -1, count: own.count - 1) + [number]
+    }
+    return example
+  }
+
+  private mutating func table(_ row: Row) throws(DataError) -> [Example] {
+    var table = Example()
+    let first = Int32(tokenizer.vocabulary)
+    if row.values["caption"] != nil {
+      table.append(bag: [first + Int32(TableFeatures.caption)] + tokens(try row.text("caption")))
+    }
+    for (column, text) in try row.texts("header").enumerated() {
+      table.append(
+        bag: [first + Int32(TableFeatures.header), first + Int32(TableFeatures.column(column))] + tokens(text))
+    }
+    guard let cells = row.values["rows"] as? [[String]] else {
+      throw row.problem("field 'rows' must be a list of rows, each a list of texts")
+    }
+    for (number, line) in cells.enumerated() {
+      for (column, text) in line.enumerated() {
+        table.append(
+          bag: [
+            first + Int32(TableFeatures.cell), first + Int32(TableFeatures.row(number)),
+            first + Int32(TableFeatures.column(column)),
+          ] + tokens(text))
+      }
+    }
+    let statements = (row.values["statements"] as? [[String: Any]]).map { statements in
+      statements.enumerated().map { Row($1, "\(row.place): statement \($0 + 1)") }
+    }
+    var examples: [Example] = []
+    for statement in statements ?? [row] {
+      var example = Example()
+      let words = try statement.text("text").split(whereSeparator: \.isWhitespace)
+      for (place, word) in words.enumerated() {
+        example.append(
+          bag: [first + Int32(TableFeatures.statement), first + Int32(TableFeatures.place(place))]
+            + tokens(" " + word))
+      }
+      for token in 0..<table.tokenCount {
+        example.append(bag: Array(table.features[Int(table.bags[token])..<Int(table.bags[token + 1])]))
+      }
+      example.targets = [try label(statement, "label")]
+      examples.append(example)
+    }
+    return examples
+  }
+}

@@ -1,0 +1,83 @@
+// One question of a split after the other: its losses, and what a judge says of its answers.
+
+import Kernels
+import Model
+
+package final class Evaluator {
+  private let source: any SequenceSource
+  private let sizes: Sizes
+  private var buffer = SequenceBuffer()
+  private var logits: [Real] = []
+
+  package init(_ source: any SequenceSource, _ sizes: Sizes) {
+    self.source = source
+    self.sizes = sizes
+  }
+
+  /// Adds the losses and scores of a question to `report`.
+  package func ask(
+    _ question: Int, unit: Int, _ model: SequenceModel, _ weights: Weights, _ report: inout SequenceReport
+  ) throws {
+    let sequences = source.sequences(of: question)
+    guard let judge = source.judge else {
+      for (place, sequence) in sequences.enumerated() {
+        try source.read(sequence, into: &buffer)
+        try buffer.withInput { tokens, targets in
+          try model.evaluate(tokens, targets: targets, unit: unit, sequence: place, weights, report: &report)
+        }
+      }
+      return
+    }
+    var answers: [Answer] = []
+    for (place, sequence) in sequences.enumerated() {
+      try source.read(sequence, into: &buffer)
+      let rows = judge.needsLogits ? sizes.logitRows(buffer.tokenCount) : 0
+      let columns = sizes.logitColumns
+      if logits.count < rows * columns { logits = Array(repeating: 0, count: rows * columns) }
+      try logits.withUnsafeMutableBufferPointer { logits in
+        let out = rows > 0 ? Matrix(logits.baseAddress!, rows: rows, columns: columns) : nil
+        try buffer.withInput { tokens, targets in
+          try model.evaluate(
+            tokens, targets: targets, unit: unit, sequence: place, weights, logits: out, report: &report)
+        }
+      }
+      answers.append(
+        Answer(
+          sequence: sequence, tokens: buffer.tokens, targets: buffer.targets, classes: columns,
+          logits: Array(logits[..<(rows * columns)])))
+    }
+    report.losses.scores = report.losses.scores + (try judge.scores(answers))
+  }
+}
+
+/// What a model said of one sequence.
+package struct Answer {
+  package var sequence: Int
+  /// The sequence's features and what was asked.
+  package var tokens: [Int32]
+  package var targets: [Int32]
+  package var classes: Int
+  /// A row of `classes` for each token, or one for all; none where the judge needs none.
+  package var logits: [Real]
+
+  package init(sequence: Int, tokens: [Int32], targets: [Int32], classes: Int, logits: [Real]) {
+    self.sequence = sequence
+    self.tokens = tokens
+    self.targets = targets
+    self.classes = classes
+    self.logits = logits
+  }
+
+  /// The likeliest class of a row, of equals the first.
+  func choice(_ row: Int = 0) -> Int {
+    let first = row * classes
+    return (0..<classes).max { logits[first + $0] < logits[first + $1] } ?? 0
+  }
+}
+
+/// How answers are judged beside their loss.
+package protocol Judge {
+  var needsLogits: Bool { get }
+  /// - Parameter answers: of the sequences of one question.
+  func scores(_ answers: [Answer]) throws -> ScoreSums
+}

@@ -1,0 +1,38 @@
+// The examples of a task's dataset as training sequences.
+
+import Data
+import Model
+
+package final class ExampleSource: SequenceSource {
+  package let length: Int
+  package let judge: (any Judge)?
+  private let examples: ExampleSplit
+
+  /// - Parameter limit: tokens of an example that are read at most.
+  package init(_ examples: ExampleSplit, limit: Int, tokenizer: Tokenizer, labels: [String]) {
+    self.examples = examples
+    length = max(1, min(limit, examples.longest))
+    judge =
+      switch examples.task {
+      case .lm: nil
+      case .classify, .tables, .graphs: ClassJudge()
+      case .multipleChoice: ChoiceJudge()
+      case .tag: TagJudge(labels: labels)
+      case .span: SpanJudge(examples, tokenizer)
+      }
+  }
+
+  package var sequenceCount: Int { examples.count }
+  package var questionCount: Int { examples.questionCount }
+  package func sequences(of question: Int) -> Range<Int> { examples.examples(of: question) }
+  /// Examples that are longer than what is read of them.
+  package var cutCount: Int { (0..<examples.count).count { examples.tokenCount(of: $0) > length } }
+
+  package func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws {
+    try examples.read(
+      sequence, limit: length, features: &buffer.tokens, bags: &buffer.bags, targets: &buffer.targets)
+  }
+
+  package func tokenCount(of sequence: Int) -> Int { min(length, examples.tokenCount(of: sequence)) }
+  package func targetCount(of sequence: Int) throws -> Int { try examples.targetCount(of: sequence, limit: length) }
+}

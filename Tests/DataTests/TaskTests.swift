@@ -1,0 +1,217 @@
+// Rows of JSON to examples of a task, and what is said of rows that are none.
+
+import Data
+import Foundation
+import HDF5
+import Testing
+
+@Suite final class `Datasets of tasks` {
+  private let folder = NSTemporaryDirectory() + "ress-tasks-" + UUID().uuidString
+
+  init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+  struct Read: Equatable {
+    var tokens: [Int32] = []
+    var bags: [Int32] = []
+    var targets: [Int32] = []
+  }
+
+  private func prepare(
+    _ task: TaskKind, _ rows: [String], _ change: (inout DatasetPreparation) -> Void = { _ in }
+  ) throws -> Dataset {
+    let path = folder + "/rows.jsonl"
+    try rows.joined(separator: "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    var preparation = DatasetPreparation(sources: [path], output: folder + "/d.h5")
+    preparation.task = task
+    preparation.validationFraction = 0
+    change(&preparation)
+    _ = try preparation.run()
+    return try Dataset(path: folder + "/d.h5")
+  }
+
+  private func read(_ split: ExampleSplit, _ example: Int, limit: Int = 10_000) throws -> Read {
+    var read = Read()
+    try split.read(example, limit: limit, features: &read.tokens, bags: &read.bags, targets: &read.targets)
+    return read
+  }
+
+  private func bytes(_ text: String) -> [Int32] { text.utf8.map { Int32($0) } }
+
+  private func complaint(_ task: TaskKind, _ rows: String...) -> String {
+    do { _ = try prepare(task, rows) } catch { return "\(error)".replacing(folder + "/", with: "") }
+    return "no error"
+  }
+
+  @Test func `classes are numbers as they are, or names in the order in which they come`() throws {
+    let numbers = try prepare(.classify, [#"{"text": "ab", "label": 3}"#, #"{"text": "c", "label": 0}"#])
+    #expect(numbers.labels == ["0", "1", "2", "3"] && numbers.task == .classify && numbers.classCount == 4)
+    #expect(try read(numbers.examples(.train)!, 0) == Read(tokens: bytes("ab"), targets: [3]))
+
+    let names = try prepare(.classify, [#"{"body": "ab", "label": "spam"}"#, #"{"body": "c", "label": "ham"}"#]) {
+      $0.field = "body"
+    }
+    #expect(names.labels == ["spam", "ham"])
+    #expect(try read(names.examples(.train)!, 1) == Read(tokens: bytes("c"), targets: [1]))
+  }
+
+  @Test func `each choice is an example behind its question, and they are judged together`() throws {
+    let rows = [
+      #"{"context": "c", "question": "q", "choices": ["x", "yy", "z"], "answer": 1}"#,
+      #"{"question": "r", "choices": ["s", "t"], "answer": "A"}"#,
+      #"{"question": "r", "choices": ["s", "t"], "answer": "t"}"#,
+    ]
+    let split = try prepare(.multipleChoice, rows).examples(.train)!
+    #expect(split.count == 7 && split.questionCount == 3)
+    #expect((0..<3).map { split.examples(of: $0) } == [0..<3, 3..<5, 5..<7])
+    #expect(try read(split, 1) == Read(tokens: bytes("c") + [256] + bytes("q") + [256] + bytes("yy"), targets: [1]))
+    #expect(try (0..<7).map { try read(split, $0).targets[0] } == [0, 1, 0, 1, 0, 0, 1])
+  }
+
+  @Test(arguments: [
+    // SQuAD's own form: the place counts characters, not bytes, and the first "an" is not the one.
+    #"{"question": "q", "context": "ü an an", "answers": [{"text": "an", "answer_start": 5}]}"#,
+    #"{"question": "q", "context": "ü an an", "answers": {"text": ["an"], "answer_start": [5]}}"#,
+  ])
+  func `a span is where its row says it is`(row: String) throws {
+    let split = try prepare(.span, [row]).examples(.train)!
+    #expect(
+      try read(split, 0) == Read(tokens: bytes("q") + [256] + bytes("ü an an"), targets: [2 + 6, 2 + 7]))
+    #expect(try split.answers(of: 0) == ["an"])
+  }
+
+  @Test func `an answer without a place is found by its text, and one that stands nowhere asks for nothing`() throws {
+    let rows = [
+      #"{"question": "q", "paragraphs": [{"title": "T", "text": "one"}, {"text": "two"}], "answer": "two"}"#,
+      #"{"question": "q", "context": "abc", "answers": ["xyz"]}"#,
+      #"{"context": "hello", "questions": [{"question": "q", "answers": ["a greeting"], "span_text": "ello"}]}"#,
+    ]
+    let split = try prepare(.span, rows).examples(.train)!
+    #expect(try read(split, 0) == Read(tokens: bytes("q") + [256] + bytes("T\none\ntwo"), targets: [8, 10]))
+    #expect(try read(split, 1).targets == [-1, -1])
+    #expect(try split.answers(of: 1) == ["xyz"])
+    #expect(try read(split, 2).targets == [3, 6])
+    #expect(try split.answers(of: 2) == ["a greeting"])
+    #expect(try split.targetCount(of: 1, limit: 100) == 0)
+    // What lies behind the limit is neither read nor asked for.
+    #expect(
+      try read(split, 0, limit: 9) == Read(tokens: Array(bytes("q") + [256] + bytes("T\none\nt")), targets: [-1, -1]))
+    #expect(try split.targetCount(of: 0, limit: 9) == 0)
+    #expect(try split.targetCount(of: 0, limit: 11) == 2)
+  }
+
+  @Test func `byte pairs that hold a span's first and last byte are its tokens`() throws {
+    var training = BytePairTraining()
+    training.vocabulary = 300
+    let text = Array("the whole of the whole of the whole".utf8)
+    text.withUnsafeBufferPointer { training.read($0) }
+    let tokenizer = Tokenizer.bytePairs(try training.learn())
+    let rows = [#"{"question": "what", "context": "see the whole of it", "answer": "whole of"}"#]
+    let split = try prepare(.span, rows) { $0.tokenizer = tokenizer }.examples(.train)!
+    let example = try read(split, 0)
+    let answer = example.tokens[Int(example.targets[0])...Int(example.targets[1])]
+    #expect(String(decoding: tokenizer.decode(answer), as: UTF8.self).contains("whole of"))
+    #expect(answer.count < 8)
+  }
+
+  @Test func `paragraphs of other rows fill a span's text up to the bytes asked for, around its own`() throws {
+    let rows = (0..<30).map {
+      #"{"question": "q\#($0)", "context": "paragraph \#(100 + $0)", "answer": "\#(100 + $0)"}"#
+    }
+    let dataset = try prepare(.span, rows) { $0.contextBytes = 100 }
+    let split = dataset.examples(.train)!
+    var places: Set<Int32> = []
+    for example in 0..<30 {
+      let read = try read(split, example)
+      let text = ByteTokenizer.decode(read.tokens)
+      #expect((80...110).contains(read.tokens.count), "\(text)")
+      #expect(
+        ByteTokenizer.decode(Array(read.tokens[Int(read.targets[0])...Int(read.targets[1])])) == "\(100 + example)")
+      places.insert(read.targets[0])
+    }
+    #expect(places.count > 4)
+  }
+
+  @Test func `a tag stands at its word's last token`() throws {
+    let dataset = try prepare(.tag, [#"{"words": ["Ann", "is"], "tags": ["B-PER", "O"]}"#])
+    let read = try read(dataset.examples(.train)!, 0)
+    #expect(read == Read(tokens: bytes("Ann is"), targets: [-1, -1, 0, -1, -1, 1]))
+    #expect(dataset.labels == ["B-PER", "O"])
+  }
+
+  @Test func `cells of a table are tokens that know their row and column`() throws {
+    let row =
+      #"{"caption": "t", "header": ["a", "b"], "rows": [["1", "2"], ["3", "4"]], "statements": [{"text": "x y", "label": 1}, {"text": "z", "label": 0}]}"#
+    let dataset = try prepare(.tables, [row])
+    let split = dataset.examples(.train)!
+    #expect(split.count == 2 && dataset.vocabulary > 257)
+    let first = try read(split, 0), second = try read(split, 1)
+    // Two words, the caption, two headers, four cells.
+    #expect(first.bags.count - 1 == 9 && second.bags.count - 1 == 8)
+    #expect(first.targets == [1] && second.targets == [0])
+    func bag(_ read: Read, _ token: Int) -> [Int32] {
+      Array(read.tokens[Int(read.bags[token])..<Int(read.bags[token + 1])])
+    }
+    let cells = (5..<9).map { bag(first, $0) }
+    #expect(cells.map { $0.last! } == bytes("1234"))
+    // Cells of one row share a feature, and cells of one column do.
+    #expect(cells[0][1] == cells[1][1] && cells[0][1] != cells[2][1])
+    #expect(cells[0][2] == cells[2][2] && cells[0][2] != cells[1][2])
+    #expect(try read(split, 0, limit: 3).bags.count == 4)
+  }
+
+  @Test func `a node is asked with those around it, nearest first, and splits are as the rows say`() throws {
+    let rows = [
+      #"{"id": 1, "words": [0, 5], "label": 2, "neighbors": [2], "split": "train"}"#,
+      #"{"id": 2, "words": [1], "neighbors": [1, 3], "split": "unlabelled"}"#,
+      #"{"id": 3, "words": [2], "label": 0, "neighbors": [2], "split": "test"}"#,
+      #"{"id": 4, "words": [3], "label": 1, "neighbors": [], "split": "valid"}"#,
+    ]
+    let dataset = try prepare(.graphs, rows) { $0.validationSplit = "test" }
+    #expect(dataset.vocabulary == 6 + 3)
+    #expect(
+      try read(dataset.examples(.train)!, 0)
+        == Read(tokens: [6, 0, 5, 7, 1, 8, 2], bags: [0, 3, 5, 7], targets: [2, -1, -1]))
+    #expect(try read(dataset.examples(.validation)!, 0).targets == [0, -1, -1])
+    #expect(dataset.examples(.validation)!.count == 1)
+    #expect(try read(prepare(.graphs, rows) { $0.nodeLimit = 2 }.examples(.train)!, 0).targets == [2, -1])
+  }
+
+  @Test func `the same rows validate however the draw is repeated, about as many as asked`() throws {
+    let rows = (0..<1000).map { #"{"text": "row \#($0)", "label": \#($0 % 2)}"# }
+    let first = try prepare(.classify, rows) { $0.validationFraction = 0.2 }
+    let held = first.examples(.validation)!.count
+    #expect((150...250).contains(held) && first.examples(.train)!.count == 1000 - held)
+    let text = try read(first.examples(.validation)!, 7)
+    #expect(try read(prepare(.classify, rows) { $0.validationFraction = 0.2 }.examples(.validation)!, 7) == text)
+  }
+
+  @Test func `a row that is no example is named by file and line, with what it needs`() {
+    let good = #"{"text": "a", "label": "x"}"#
+    #expect(complaint(.classify, good, #"{"text": "a"}"#).hasPrefix("rows.jsonl:2: field 'label' must be a class"))
+    #expect(complaint(.classify, good, #"{"text": "a", "label": 1}"#).hasPrefix("rows.jsonl:2: field 'label'"))
+    #expect(
+      complaint(.classify, #"{"body": "a", "label": 1}"#)
+        == "rows.jsonl:1: no text in field 'text'; it has texts in body")
+    #expect(complaint(.classify, "{").contains("rows.jsonl:1: not a JSON object"))
+    #expect(
+      complaint(.multipleChoice, #"{"question": "q", "choices": ["a", "b"], "answer": 2}"#)
+        == "rows.jsonl:1: field 'answer' must name one of the 2 choices: its number from 0 on, letter or text")
+    #expect(
+      complaint(.tag, #"{"words": ["a", "b"], "tags": ["x"]}"#)
+        == "rows.jsonl:1: field 'tags' must hold one tag for each of the 2 words")
+    #expect(complaint(.span, #"{"question": "q", "context": "c"}"#).contains("rows.jsonl:1: field 'answers' must be"))
+    #expect(complaint(.tables, #"{"header": ["a"], "rows": "x"}"#).contains("rows.jsonl:1: field 'rows' must be"))
+    #expect(
+      complaint(.graphs, #"{"id": 0, "words": [1], "label": 0, "neighbors": [], "split": "train"}"#)
+        .contains("nodes of split 'train' and 'valid' are needed; there are train"))
+  }
+
+  @Test func `rows that come as plain text are refused before anything is written`() throws {
+    try "text".write(toFile: folder + "/a.txt", atomically: true, encoding: .utf8)
+    var preparation = DatasetPreparation(sources: [folder + "/a.txt"], output: folder + "/d.h5")
+    preparation.task = .classify
+    #expect(throws: DataError.self) { try preparation.run() }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["a.txt"])
+  }
+}
