@@ -69,6 +69,34 @@ package final class TrainedModel {
     try TextGenerator(decoder, options).generate(prompt: prompt, count: count, each: each)
   }
 
+  /// The model's tensors where they lie, by their names in docs/model.md.
+  var tensors: [NamedTensor] {
+    var tensors: [NamedTensor] = []
+    parameters.forEachTensor { entry, values in
+      if entry.count > 0 { tensors.append(NamedTensor(name: entry.name, shape: entry.shape, values: values)) }
+    }
+    return tensors
+  }
+
+  /// Every logit of a sequence, (`Sizes.logitRows`, classes).
+  package func logits(_ tokens: [Int32]) throws -> [Real] {
+    guard let outside = tokens.first(where: { !(0..<Int32(vocabulary)).contains($0) }) else {
+      let sizes = try sizes(recurrence: nil)
+      let model = SequenceModel(
+        sizes, maximumTokens: tokens.count, recompute: .always, memoryLimit: 0, team: team, exchange: experts)
+      let (rows, columns) = (sizes.logitRows(tokens.count), sizes.logitColumns)
+      var out = [Real](repeating: 0, count: rows * columns)
+      try out.withUnsafeMutableBufferPointer { out in
+        try tokens.withUnsafeBufferPointer { tokens in
+          try model.logits(
+            TokenInput(tokens), weights, into: Matrix(out.baseAddress!, rows: rows, columns: columns))
+        }
+      }
+      return out
+    }
+    throw ModelUseError.unknownToken(path: path, token: outside, vocabulary: vocabulary)
+  }
+
   package struct Evaluation: Equatable, Sendable {
     package var losses: Losses
     /// Sequences, or questions with the sequences that belong to each.
@@ -116,6 +144,8 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   case fixedSteps(path: String, steps: Int)
   case writesNoText(path: String, head: Head)
   case contextTooLong(path: String, tokens: Int, context: Int)
+  case runExists(folder: String, step: Int)
+  case unknownToken(path: String, token: Int32, vocabulary: Int)
 
   package var description: String {
     switch self {
@@ -123,6 +153,10 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
       "\(path) has \(steps) blocks of their own, so it runs for \(steps) steps; leave --recurrence out"
     case .writesNoText(let path, let head):
       "\(path) was trained for '\(head.rawValue)'; only a model with head: lm writes text"
+    case .runExists(let folder, let step):
+      "\(folder) has checkpoints already, up to step \(step); import under another name with --run"
+    case .unknownToken(let path, let token, let vocabulary):
+      "\(path) knows tokens below \(vocabulary), and one is \(token)"
     case .contextTooLong(let path, let tokens, let context):
       "\(path) is a transformer that reads \(context) tokens at most, and prompt and text are \(tokens); lower --tokens"
     }

@@ -52,6 +52,8 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "checkpoint show": return try checkpointShow(arguments)
   case "checkpoint verify": return try checkpointVerify(arguments)
   case "checkpoint diff": return try checkpointDiff(arguments)
+  case "checkpoint export": return try checkpointExport(arguments)
+  case "checkpoint import": return try checkpointImport(arguments)
   case "checkpoint repair": return try checkpointRepair(arguments)
   case "config show": return try configShow(arguments)
   case "config reference": return configReference()

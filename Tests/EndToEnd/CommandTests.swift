@@ -214,6 +214,33 @@ import Testing
     #expect(measured.code == 0 && measured.output.contains("\"validation_loss\": \(logged),"), "\(measured.output)")
   }
 
+  @Test func `a model goes out and comes in as it was, proves itself, and is trained on`() throws {
+    let place = try Workplace()
+    #expect(try place.run(["train", "run.yaml", "--set", "training.steps=4"]).code == 0)
+    #expect(try place.run(["checkpoint", "export", "checkpoints/first", "--out", "m.safetensors"]).code == 0)
+    let imported = try place.run(["checkpoint", "import", "m.safetensors", "--run", "second"])
+    #expect(
+      imported.code == 0 && imported.output.contains("largest difference 0.0 of the largest"), "\(imported.output)")
+    func measured(_ run: String) throws -> Substring {
+      let output = try place.run(["evaluate", "checkpoints/" + run, "--json"]).output
+      return try #require(output.firstMatch(of: /"validation_loss".*/)).0
+    }
+    #expect(try measured("first") == measured("second"))
+    let on = try place.run(["train", "run.yaml", "--resume", "--set", "run=second", "--set", "training.steps=4"])
+    #expect(on.code == 0 && place.curve("second").count == 5, "\(on.output)")
+    let again = try place.run(["checkpoint", "import", "m.safetensors", "--run", "second"])
+    #expect(again.code == 1 && again.errors.contains("import under another name with --run"), "\(again.errors)")
+
+    // A number of the model that is another one on arrival is seen by the proof.
+    let path = place.path + "/m.safetensors"
+    var bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
+    let first = 8 + (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
+    for place in first..<first + 400 { bytes[place] = place % 4 == 3 ? 0x40 : 0 }
+    try Data(bytes).write(to: URL(filePath: path))
+    let wrong = try place.run(["checkpoint", "import", "m.safetensors", "--run", "third"])
+    #expect(wrong.code == 1 && wrong.errors.contains("its logits are not those of the file's proof"), "\(wrong.errors)")
+  }
+
   @Test func `a seed writes one text, and another seed another`() throws {
     let place = try Workplace()
     #expect(try place.run(["train", "run.yaml", "--set", "training.steps=4"]).code == 0)

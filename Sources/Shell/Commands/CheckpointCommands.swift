@@ -1,4 +1,4 @@
-// The descriptions of `ress checkpoint list | show | verify | diff | repair`.
+// The descriptions of `ress checkpoint list | show | verify | diff | repair | export | import`.
 
 extension CommandDescription {
   package static let checkpointList = CommandDescription(
@@ -59,6 +59,47 @@ extension CommandDescription {
       CommandExample("ress checkpoint diff checkpoints/demo checkpoints/demo-2", "The newest of two runs."),
       CommandExample(
         "ress checkpoint diff checkpoints/a/step-00000100 checkpoints/a/step-00000200", "How far did each tensor move?"),
+    ])
+
+  package static let checkpointExport = CommandDescription(
+    "checkpoint export", summary: "write a model for other programs",
+    discussion: """
+      Writes the model's parameters into a safetensors file, by their names in docs/model.md with dots for slashes. Its metadata tells the
+      configuration, and two tensors more prove the model: tokens, and the logits that the model gives them. Benchmarks/pytorch/load_safetensors.py
+      loads such a file into PyTorch and compares.
+      """,
+    arguments: [
+      ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder, whose newest checkpoint is taken.")
+    ],
+    options: [
+      OptionDescription("--out", .text("FILE"), isRequired: true, "The file to write."),
+      OptionDescription("--format", .choice(["safetensors"]), standard: "safetensors", "The file's format."),
+      OptionDescription("--proof", .whole("N", 0...1_048_576), standard: "256", "Tokens of the proof; 0: no proof."),
+      .json,
+    ],
+    examples: [
+      CommandExample("ress checkpoint export checkpoints/demo --out demo.safetensors", "The newest of a run."),
+      CommandExample(
+        "ress checkpoint export checkpoints/demo/step-00000200 --out demo.safetensors --proof 0", "A certain one, bare."
+      ),
+    ])
+
+  package static let checkpointImport = CommandDescription(
+    "checkpoint import", summary: "take a model from another program",
+    discussion: """
+      Reads a safetensors file (F32, F64, F16 or BF16) into a checkpoint of step 0, from which `ress train --resume` or `ress submit --resume`
+      trains and which can be measured and sampled. Where the file tells no configuration, --config names one. Where it has a proof, the
+      model's logits must agree with it to 1e-4 of the largest.
+      """,
+    arguments: [ArgumentDescription("FILE", "A safetensors file.")],
+    options: [
+      OptionDescription("--config", .text("CONFIG"), "A run's configuration, instead of the one that the file tells."),
+      OptionDescription("--run", .text("NAME"), "The run's name, instead of the configuration's."),
+      .json,
+    ],
+    examples: [
+      CommandExample("ress checkpoint import demo.safetensors --run demo-2", "What `export` wrote."),
+      CommandExample("ress checkpoint import theirs.safetensors --config configs/demo.yaml", "Of another program."),
     ])
 
   package static let checkpointRepair = CommandDescription(

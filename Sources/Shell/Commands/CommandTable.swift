@@ -5,6 +5,7 @@ package enum CommandTable {
     .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan, .drill,
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
+    .checkpointExport, .checkpointImport,
     .configShow, .configReference, .doctor,
   ]
 

@@ -1,0 +1,52 @@
+// `ress checkpoint export` and `ress checkpoint import`.
+
+import Checkpoint
+import Configuration
+import Shell
+import Worker
+
+func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
+  guard let path = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
+  let export = try ModelExchange.write(
+    arguments.words[0], to: path, proofTokens: arguments.whole("--proof") ?? 256)
+  for sentence in export.skipped { Terminal.complain(sentence) }
+  if arguments.has("--json") {
+    Terminal.print(
+      JSONText.object([
+        ("path", .text(path)), ("checkpoint", .text(export.checkpoint)), ("tensors", .whole(export.tensors)),
+        ("parameters", .whole(export.parameters)),
+      ]))
+  } else {
+    Terminal.print(
+      "\(path): \(Format.grouped(export.parameters)) parameters in \(export.tensors) tensors, of \(export.checkpoint)")
+  }
+  return .done
+}
+
+func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
+  let configuration = try arguments.text("--config").map { try ConfigurationDecoder.decode(file: $0, overrides: []) }
+  let result = try ModelExchange.read(
+    arguments.words[0], configuration: configuration, run: arguments.text("--run"), program: Version.program)
+  let isProved = result.proofDistance.map { $0 <= 1e-4 } ?? true
+  if arguments.has("--json") {
+    Terminal.print(
+      JSONText.object([
+        ("path", .text(result.path)), ("parameters", .whole(result.parameters)),
+        ("proof_distance", result.proofDistance.map { .real($0) } ?? .raw("null")),
+        ("unused", JSONText.list(result.unused)),
+      ]))
+  } else {
+    Terminal.print("\(result.path): \(Format.grouped(result.parameters)) parameters")
+    if !result.unused.isEmpty {
+      Terminal.complain("not in this model, so left out: \(result.unused.joined(separator: ", "))")
+    }
+    switch result.proofDistance {
+    case nil: Terminal.print("the file has no proof, so nothing was compared")
+    case let distance? where isProved:
+      Terminal.print("its logits are those of the file's proof: largest difference \(distance) of the largest")
+    case let distance?:
+      Terminal.complain("its logits are not those of the file's proof: largest difference \(distance) of the largest")
+    }
+  }
+  return isProved ? .done : .failed
+}
