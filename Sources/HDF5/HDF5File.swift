@@ -280,6 +280,7 @@ package final class HDF5File {
       }
     try createParents(name)
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
+      H5Pset_obj_track_times(properties.id, false) >= 0,
       H5Pset_chunk(properties.id, 1, [hsize_t(chunk)]) >= 0, H5Pset_fletcher32(properties.id) >= 0,
       let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
       let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), H5Dclose)

@@ -133,6 +133,8 @@ import Training
     #expect(summary.resumedBytes >= 16 << 20 && summary.documents == 2)
     var fresh = preparation
     fresh.output = path("fresh.h5")
+    // In another second, which no file notes.
+    Thread.sleep(forTimeInterval: 1.1)
     #expect(try fresh.run().resumedBytes == 0)
     #expect(try Data(contentsOf: URL(filePath: path("d.h5"))) == Data(contentsOf: URL(filePath: path("fresh.h5"))))
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder).allSatisfy { !$0.contains(".train.") })
