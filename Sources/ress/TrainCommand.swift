@@ -13,16 +13,17 @@ import Wire
 func train(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments)
   let view = RunWatch.view(of: request, json: arguments.has("--json"))
+  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: request.configuration.run) }
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
     let client = try CoordinatorClient(address)
-    return try RunWatch.follow(request.anywhere, client, view: view)
+    return try RunWatch.follow(request.anywhere, client, view: view, board: board)
   }
-  return try LocalRun.train(request, view: view)
+  return try LocalRun.train(request, view: view, board: board)
 }
 
 enum LocalRun {
-  static func train(_ request: RunRequest, view: RunView) throws -> ExitCode {
+  static func train(_ request: RunRequest, view: RunView, board: BoardWriter? = nil) throws -> ExitCode {
     let configuration = request.configuration
     try Durable.makeFolder(request.folder)
     // Sockets have short paths, and a name that nobody else has.
@@ -46,14 +47,15 @@ enum LocalRun {
     // Before the coordinator ends, which would otherwise miss their goodbyes.
     defer { workers.end() }
     let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: configuration.cluster.patienceSeconds)
-    return try RunWatch.follow(request, client, view: view, workers: workers)
+    return try RunWatch.follow(request, client, view: view, board: board, workers: workers)
   }
 }
 
 enum RunWatch {
   /// Submits the run and shows it until it has ended. Ctrl-C cancels it.
   static func follow(
-    _ request: RunRequest, _ client: CoordinatorClient, view: RunView, workers: LocalWorkers? = nil
+    _ request: RunRequest, _ client: CoordinatorClient, view: RunView, board: BoardWriter? = nil,
+    workers: LocalWorkers? = nil
   ) throws -> ExitCode {
     var view = view
     var verdict = RunVerdict()
@@ -70,6 +72,7 @@ enum RunWatch {
       return isCancelling || workers?.isGone == true
     } event: { event in
       verdict.note(event)
+      board?.note(event)
       show(event)
       if case .state(let state, _) = event { return state.isAtRest }
       return false

@@ -33,6 +33,7 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "submit": return try submit(arguments)
   case "runs": return try runs(arguments)
   case "status": return try status(arguments)
+  case "metrics": return try metrics(arguments)
   case "logs": return try logs(arguments)
   case "cancel": return try cancel(arguments)
   case "pause": return try pause(arguments)

@@ -2,7 +2,8 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .cancel, .pause, .resume, .scale, .plan, .drill,
+    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .cancel, .pause, .resume, .scale, .plan,
+    .drill,
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .checkpointExport, .checkpointImport,
@@ -19,6 +20,9 @@ package enum CommandTable {
 /// Options that several commands share.
 extension OptionDescription {
   static let json = OptionDescription("--json", "Print JSON, one object a line, for other programs.")
+
+  static let tensorboard = OptionDescription(
+    "--tensorboard", .text("DIR"), "Write the curves there too, as TensorBoard reads them.")
 
   static let set = OptionDescription(
     "--set", .text("KEY=VALUE"), repeats: true,

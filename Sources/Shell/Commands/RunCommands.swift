@@ -53,10 +53,29 @@ extension CommandDescription {
       Ctrl-C stops looking, and the run goes on.
       """,
     arguments: [runArgument],
-    options: [coordinatorOption, OptionDescription("--follow", "Go on until the run has ended; -f for short."), .json],
+    options: [
+      coordinatorOption, OptionDescription("--follow", "Go on until the run has ended; -f for short."), .tensorboard,
+      .json,
+    ],
     examples: [
       CommandExample("ress logs demo", "What happened so far."),
       CommandExample("ress logs demo -f", "And what happens next."),
+      CommandExample("ress logs demo -f --tensorboard boards/", "And in TensorBoard: tensorboard --logdir boards"),
+    ])
+
+  package static let metrics = CommandDescription(
+    "metrics", summary: "print a run's curve as a table",
+    discussion: """
+      Reads metrics.jsonl of a run's folder, which every run writes, and prints it as CSV: a row a step, with the evaluations beside the steps
+      that they followed. With --tensorboard it becomes an event file instead.
+      """,
+    arguments: [
+      ArgumentDescription("FOLDER", "A run's folder: checkpoints/RUN, unless checkpoint.directory says else.")
+    ],
+    options: [.tensorboard],
+    examples: [
+      CommandExample("ress metrics checkpoints/demo > demo.csv", "For a spreadsheet."),
+      CommandExample("ress metrics checkpoints/demo --tensorboard boards/", "For TensorBoard, after the run."),
     ])
 
   package static let cancel = CommandDescription(

@@ -15,7 +15,7 @@ extension CommandDescription {
     options: OptionDescription.run + [
       OptionDescription(
         "--coordinator", .text("ADDRESS"), "Hand the run to the coordinator there, such as tcp://127.0.0.1:7077."),
-      .json,
+      .tensorboard, .json,
     ],
     examples: [
       CommandExample("ress train configs/demo.yaml --workers 2", "Train here, with two worker processes."),

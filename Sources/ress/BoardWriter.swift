@@ -1,0 +1,62 @@
+// Event files for TensorBoard, and `ress metrics`.
+
+import Foundation
+import RunFolder
+import Shell
+import Wire
+
+/// Writes a run's curves into a folder as they are told: `DIR/RUN/events.out.tfevents.…`. What cannot be written is said once and
+/// costs the run nothing.
+final class BoardWriter {
+  private let path: String
+  private var handle: FileHandle?
+  private var hasBegun = false
+
+  init(_ folder: String, run: String) throws {
+    let folder = folder + "/" + run
+    try Durable.makeFolder(folder)
+    // Names are unique: a resume writes another file, which TensorBoard joins with the ones before.
+    let now = Int(Date().timeIntervalSince1970)
+    path = "\(folder)/events.out.tfevents.\(now).\(ProcessInfo.processInfo.hostName).\(getpid())"
+    guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
+    else { throw FolderError.system(action: "write", path: path, reason: String(cString: strerror(errno))) }
+    self.handle = handle
+  }
+
+  func note(_ event: RunEvent) {
+    let now = Date().timeIntervalSince1970
+    let records = TensorBoard.records(of: event, at: now)
+    guard !records.isEmpty else { return }
+    if !hasBegun {
+      hasBegun = true
+      var first = 0
+      if case .stepped(let record) = event { first = record.step }
+      put(TensorBoard.beginning(step: first, at: now))
+    }
+    put(records)
+  }
+
+  private func put(_ bytes: [UInt8]) {
+    do { try handle?.write(contentsOf: Data(bytes)) } catch {
+      Terminal.complain("\(path): \(error.localizedDescription); the curves are in the run's metrics.jsonl")
+      handle = nil
+    }
+  }
+}
+
+func metrics(_ arguments: Arguments) throws -> ExitCode {
+  let folder = arguments.words[0]
+  let path = folder + "/metrics.jsonl"
+  guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+    throw FolderError.missing(path: path, hint: "a run writes it into its folder, checkpoints/RUN")
+  }
+  guard let board = arguments.text("--tensorboard") else {
+    Terminal.write(MetricsTable(text).csv)
+    return .done
+  }
+  let writer = try BoardWriter(board, run: (folder as NSString).lastPathComponent)
+  for line in text.split(separator: "\n") {
+    if let event = MetricsTable.event(line) { writer.note(event) }
+  }
+  return .done
+}
