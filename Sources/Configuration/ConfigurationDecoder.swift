@@ -102,7 +102,12 @@ struct Decoding {
     case .sequence:
       refuse(section.path(of: field), place(node.mark), "expected \(field.expectation), found a list")
     case .mapping:
-      refuse(section.path(of: field), place(node.mark), "expected \(field.expectation), found keys and values")
+      do throws(FieldComplaint) {
+        try field.set(node, in: &configuration)
+        sources[section.path(of: field)] = place(node.mark)
+      } catch {
+        refuse(section.path(of: field), place(node.mark), error.message)
+      }
     }
   }
 

@@ -13,6 +13,8 @@ package struct ConfigurationField: Sendable {
     case real(Path<Double>, RealRange)
     case flag(Path<Bool>)
     case text(Path<String>)
+    /// Paths with weights: keys and values, also in one line.
+    case weights(Path<[WeightedPath]>)
     /// A text that is also a folder's name.
     case name(Path<String>)
     case choice(
@@ -52,6 +54,7 @@ package struct ConfigurationField: Sendable {
     case .real(_, let range): "a number \(range)"
     case .flag: "true or false"
     case .text: "text"
+    case .weights: "datasets with weights, such as {a.h5: 3, b.h5: 1}"
     case .name: "a name of letters, digits, '.', '_' and '-'"
     case .choice(let names, _, _): "one of " + names.joined(separator: ", ")
     }

@@ -28,6 +28,13 @@ extension ConfigurationField {
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
       guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' holds a NUL character") }
       configuration[keyPath: path] = text
+    case .weights(let path):
+      // An option's text, which is YAML in one line.
+      let node: YAMLNode?
+      do throws(ConfigurationError) { node = try YAMLDocument.parse(Array(text.utf8), name: name) } catch {
+        throw wrongType(expectation, text, isPlain)
+      }
+      configuration[keyPath: path] = try weights(node)
     case .name(let path):
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
       if let flaw = Self.flaw(ofName: text) {
@@ -52,8 +59,38 @@ extension ConfigurationField {
     case .real(let path, _): String(configuration[keyPath: path])
     case .flag(let path): String(configuration[keyPath: path])
     case .text(let path), .name(let path): Self.quotedWhereNeeded(configuration[keyPath: path])
+    case .weights(let path):
+      "{"
+        + configuration[keyPath: path].map { Self.quotedWhereNeeded($0.path) + ": \($0.weight)" }.joined(
+          separator: ", ")
+        + "}"
     case .choice(_, let get, _): get(configuration)
     }
+  }
+
+  /// Puts keys and values into the configuration, where a field takes them.
+  func set(_ node: YAMLNode, in configuration: inout RunConfiguration) throws(FieldComplaint) {
+    guard case .weights(let path) = kind else {
+      throw FieldComplaint(message: "expected \(expectation), found keys and values")
+    }
+    configuration[keyPath: path] = try weights(node)
+  }
+
+  private func weights(_ node: YAMLNode?) throws(FieldComplaint) -> [WeightedPath] {
+    guard case .mapping(let entries) = node?.value else {
+      throw FieldComplaint(message: "expected \(expectation)")
+    }
+    var parts: [WeightedPath] = []
+    for (key, value) in entries {
+      guard case .scalar(let text, true) = value.value, let weight = Self.real(text), weight > 0, weight.isFinite else {
+        throw FieldComplaint(message: "the weight of '\(Self.shortened(key.name))' must be a number above 0")
+      }
+      guard !parts.contains(where: { $0.path == key.name }) else {
+        throw FieldComplaint(message: "'\(Self.shortened(key.name))' is named twice")
+      }
+      parts.append(WeightedPath(path: key.name, weight: weight))
+    }
+    return parts
   }
 
   private func whole(_ text: String, _ isPlain: Bool, _ range: ClosedRange<Int>) throws(FieldComplaint) -> Int {

@@ -55,8 +55,11 @@ extension Decoding {
       "at least \(configuration.cluster.minimumWorkers) workers and at most \(configuration.cluster.workers) cannot be met"
         + "; lower minimum_workers or raise workers")
     check(
-      !configuration.data.path.isEmpty, ["data.path"],
+      !configuration.data.path.isEmpty || !configuration.data.mixture.isEmpty, ["data.path"],
       "no dataset is given; set 'path' under 'data' to a file that `ress data prepare` wrote")
+    check(
+      configuration.data.path.isEmpty || configuration.data.mixture.isEmpty, ["data.mixture", "data.path"],
+      "'path' and 'mixture' both name what to read; leave one of them out")
     check(
       !configuration.checkpoint.directory.isEmpty, ["checkpoint.directory"],
       "checkpoints need a folder; set 'directory' under 'checkpoint', such as 'checkpoints'")

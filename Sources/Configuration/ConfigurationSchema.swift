@@ -78,7 +78,10 @@ package enum ConfigurationSchema {
     name: "data", documentation: "What the run reads.",
     fields: [
       ConfigurationField(
-        "path", .text(\.data.path), "The dataset, as `ress data prepare` wrote it; needed, there is no default."),
+        "path", .text(\.data.path), "The dataset, as `ress data prepare` wrote it: a file, or a folder of shards."),
+      ConfigurationField(
+        "mixture", .weights(\.data.mixture),
+        "Several datasets instead of `path`, and the share of the sequences that each gives."),
       ConfigurationField(
         "sequence_length", .whole(\.data.sequenceLength, 1...1_073_741_824), "Tokens a training sequence."),
       .choice("documents", \.data.documents, "Documents one behind the other, or each in sequences of its own."),

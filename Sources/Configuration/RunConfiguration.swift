@@ -95,14 +95,30 @@ package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { cas
 package enum Activation: String, Equatable, Sendable, Codable, CaseIterable { case sparsemax, entmax15, softmax }
 
 package struct DataConfiguration: Equatable, Sendable, Codable {
-  /// The prepared dataset (`ress data prepare`).
+  /// The prepared dataset (`ress data prepare`): a file, or a folder of shards.
   package var path = ""
+  /// Several datasets instead, and how often each is read.
+  package var mixture: [WeightedPath] = []
   /// Tokens a training sequence (targets; the file holds one more at its start).
   package var sequenceLength = 1024
   /// Whether a sequence runs on from one document into the next.
   package var documents = DocumentLayout.packed
 
   package init() {}
+
+  /// What is read, for people: a path, or the paths of a mixture.
+  package var names: String { mixture.isEmpty ? path : mixture.map(\.path).joined(separator: ", ") }
+}
+
+/// A dataset of a mixture. Weights are shares of their sum.
+package struct WeightedPath: Equatable, Sendable, Codable {
+  package var path: String
+  package var weight: Double
+
+  package init(path: String, weight: Double) {
+    self.path = path
+    self.weight = weight
+  }
 }
 
 /// How documents become sequences.

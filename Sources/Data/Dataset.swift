@@ -18,6 +18,7 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
   case noText(sources: [String])
   case tooSmall(path: String, split: String, tokens: Int, needed: Int)
   case noExamples(path: String, split: String)
+  case unlike(path: String, first: String, what: String, values: [String])
   case file(action: String, path: String, reason: String)
 
   package var description: String {
@@ -33,6 +34,8 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
       "\(path): the \(split) split holds \(tokens) tokens, and one sequence needs \(needed); "
         + "prepare more text or lower data.sequence_length"
     case .noExamples(let path, let split): "\(path): the \(split) split holds no examples"
+    case .unlike(let path, let first, let what, let values):
+      "\(path) and \(first) cannot be read together: they differ in \(what) (\(values.joined(separator: "; ")))"
     case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
     }
   }

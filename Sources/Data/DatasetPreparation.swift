@@ -32,6 +32,8 @@ package struct DatasetPreparation {
   /// Share of the text that validates.
   package var validationFraction = 0.05
   package var splitBy = SplitBy.range
+  /// Files that the text is shared among, in a folder `output`; 0: one file, of that name.
+  package var shards = 0
 
   package enum SplitBy: String, CaseIterable, Sendable {
     /// The last part of the text validates, wherever a document happens to be cut.
@@ -72,7 +74,10 @@ package struct DatasetPreparation {
       throw .file(action: "create", path: parent, reason: error.localizedDescription)
     }
     if task != .lm {
-      return try aside { file in
+      guard shards == 0 else {
+        throw .file(action: "share", path: output, reason: "shards are for text; examples are in one file")
+      }
+      return try aside(output) { file in
         try describe(file)
         return try ExamplePreparation(self).write(files, validationFiles, to: file, progress: progress)
       }
@@ -91,15 +96,23 @@ package struct DatasetPreparation {
       validation?.remove()
       throw .noText(sources: sources)
     }
-    try aside { file in
-      try describe(file)
-      if let validation {
-        summary.trainTokens = try write(train, 0..<train.tokenCount, to: file, .train)
-        summary.validationTokens = try write(validation, 0..<validation.tokenCount, to: file, .validation)
-      } else {
-        let border = try train.border(validationFraction, splitBy, hasSeparators: tokenizer.separator != nil)
-        summary.trainTokens = try write(train, 0..<border, to: file, .train)
-        summary.validationTokens = try write(train, border..<train.tokenCount, to: file, .validation)
+    let border =
+      validation == nil
+      ? try train.border(validationFraction, splitBy, hasSeparators: tokenizer.separator != nil) : train.tokenCount
+    let held = validation ?? train
+    let heldRange = validation.map { 0..<$0.tokenCount } ?? border..<train.tokenCount
+    func finish(_ shard: Int, _ path: String) throws(DataError) {
+      try aside(path) { file in
+        try describe(file)
+        summary.trainTokens += try write(train, train.share(shard, of: shards, 0..<border), to: file, .train)
+        summary.validationTokens += try write(held, held.share(shard, of: shards, heldRange), to: file, .validation)
+      }
+    }
+    if shards == 0 {
+      try finish(0, output)
+    } else {
+      try folderAside { folder throws(DataError) in
+        for shard in 0..<shards { try finish(shard, "\(folder)/\(Corpus.shardName(shard, of: shards))") }
       }
     }
     train.remove()
@@ -107,8 +120,37 @@ package struct DatasetPreparation {
     return summary
   }
 
-  /// Writes the dataset beside its place, and gives it its name when it is whole.
-  private func aside<Result>(_ write: (HDF5File) throws -> Result) throws(DataError) -> Result {
+  /// Fills a folder beside its place, and gives it its name when all shards are there. Only shards of an older one are removed.
+  private func folderAside(_ fill: (String) throws(DataError) -> Void) throws(DataError) {
+    let aside = output + ".tmp", old = output + ".old"
+    let files = FileManager.default
+    do {
+      try? files.removeItem(atPath: aside)
+      try files.createDirectory(atPath: aside, withIntermediateDirectories: true)
+      try fill(aside)
+      if files.fileExists(atPath: output) {
+        // Not a folder of shards: the user's other files are none of ours.
+        _ = try Corpus.files(of: output)
+        guard rename(output, old) == 0 else {
+          throw DataError.file(action: "rename", path: output, reason: String(cString: strerror(errno)))
+        }
+      }
+      guard rename(aside, output) == 0 else {
+        throw DataError.file(action: "rename \(aside) to", path: output, reason: String(cString: strerror(errno)))
+      }
+      try? files.removeItem(atPath: old)
+    } catch let error as DataError {
+      try? files.removeItem(atPath: aside)
+      throw error
+    } catch {
+      throw .file(action: "create", path: aside, reason: error.localizedDescription)
+    }
+  }
+
+  /// Writes a dataset beside its place, and gives it its name when it is whole.
+  private func aside<Result>(
+    _ output: String, _ write: (HDF5File) throws -> Result
+  ) throws(DataError) -> Result {
     let aside = output + ".tmp"
     defer { unlink(aside) }
     let result: Result

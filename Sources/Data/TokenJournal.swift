@@ -142,6 +142,18 @@ final class TokenJournal {
     }
   }
 
+  /// A shard's share of a range: even in tokens, and moved to a document's beginning where one lies in the share.
+  func share(_ shard: Int, of shards: Int, _ range: Range<Int>) -> Range<Int> {
+    guard shards > 1 else { return range }
+    func cut(_ number: Int) -> Int {
+      if number == 0 || number == shards { return number == 0 ? range.lowerBound : range.upperBound }
+      func even(_ number: Int) -> Int { range.lowerBound + range.count * number / shards }
+      let last = documents.last { $0 <= UInt64(even(number)) }.map { Int($0) }
+      return last.flatMap { $0 > even(number - 1) ? $0 : nil } ?? even(number)
+    }
+    return cut(shard)..<cut(shard + 1)
+  }
+
   /// Hands over a range in pieces.
   func read(_ range: Range<Int>, _ body: ([Int32]) throws -> Void) throws {
     var place = range.lowerBound

@@ -19,6 +19,11 @@ package protocol SequenceSource: AnyObject {
   func sequences(of question: Int) -> Range<Int>
   /// How the answers are judged beside their loss; nil: they are not.
   var judge: (any Judge)? { get }
+
+  /// Which sequence comes when in training.
+  func order(seed: UInt64) -> SequenceOrder
+  /// Sequences of which not all is read.
+  var cutCount: Int { get }
 }
 
 extension SequenceSource {
@@ -27,6 +32,8 @@ extension SequenceSource {
   package var questionCount: Int { sequenceCount }
   package func sequences(of question: Int) -> Range<Int> { question..<question + 1 }
   package var judge: (any Judge)? { nil }
+  package func order(seed: UInt64) -> SequenceOrder { .whole(Sampler(seed: seed, sequenceCount: sequenceCount)) }
+  package var cutCount: Int { 0 }
 }
 
 /// Next-token prediction over a split of a prepared dataset.

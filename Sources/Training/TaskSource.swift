@@ -5,27 +5,40 @@ import Data
 
 package struct TaskSource {
   package let task: TaskKind
-  private let dataset: Dataset
+  private let corpus: Corpus
   private let configuration: RunConfiguration
 
   /// - Throws: `TaskError` where the model is not one for the dataset's task.
-  package init(_ dataset: Dataset, _ configuration: RunConfiguration) throws(TaskError) {
-    self.dataset = dataset
+  package init(_ corpus: Corpus, _ configuration: RunConfiguration) throws(TaskError) {
+    self.corpus = corpus
     self.configuration = configuration
-    task = dataset.task
+    task = corpus.task
     let model = configuration.model
     guard model.head == task.head else {
-      throw .head(path: dataset.path, task: task, head: model.head)
+      throw .head(path: corpus.path, task: task, head: model.head)
     }
-    guard task.head == .lm || task.head == .span || model.classes >= dataset.classCount else {
-      throw .classes(path: dataset.path, labels: dataset.classCount, classes: model.classes)
+    guard task.head == .lm || task.head == .span || model.classes >= corpus.classCount else {
+      throw .classes(path: corpus.path, labels: corpus.classCount, classes: model.classes)
     }
-    if let asked = model.vocabulary, asked < dataset.vocabulary {
-      throw .vocabulary(path: dataset.path, model: asked, dataset: dataset.vocabulary)
+    if let asked = model.vocabulary, asked < corpus.vocabulary {
+      throw .vocabulary(path: corpus.path, model: asked, dataset: corpus.vocabulary)
     }
   }
 
   package func sequences(_ split: Split) throws(DataError) -> any SequenceSource {
+    var parts: [(sources: [any SequenceSource], weight: Double)] = []
+    for part in corpus.parts {
+      var sources: [any SequenceSource] = []
+      for dataset in part.datasets { sources.append(try sequences(split, of: dataset)) }
+      // What can never come would take its share of the places.
+      if split == .train, sources.allSatisfy({ $0.sequenceCount == 0 }) { throw tooSmall(split, part) }
+      parts.append((sources, part.weight))
+    }
+    if parts.count == 1, parts[0].sources.count == 1 { return parts[0].sources[0] }
+    return CorpusSource(parts)
+  }
+
+  private func sequences(_ split: Split, of dataset: Dataset) throws(DataError) -> any SequenceSource {
     let length = configuration.data.sequenceLength
     if let examples = dataset.examples(split) {
       return ExampleSource(examples, limit: length, tokenizer: dataset.tokenizer, labels: dataset.labels)
@@ -36,12 +49,14 @@ package struct TaskSource {
   }
 
   /// Says what is wrong with a split that gives no sequence.
-  package func tooSmall(_ split: Split) -> DataError {
+  package func tooSmall(_ split: Split) -> DataError { tooSmall(split, corpus.parts[0]) }
+
+  private func tooSmall(_ split: Split, _ part: Corpus.Part) -> DataError {
     task == .lm
       ? .tooSmall(
-        path: dataset.path, split: split.rawValue, tokens: dataset.split(split).tokenCount,
+        path: part.path, split: split.rawValue, tokens: part.datasets.reduce(0) { $0 + $1.split(split).tokenCount },
         needed: configuration.data.sequenceLength + 1)
-      : .noExamples(path: dataset.path, split: split.rawValue)
+      : .noExamples(path: part.path, split: split.rawValue)
   }
 }
 

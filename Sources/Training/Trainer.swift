@@ -45,7 +45,7 @@ package final class Trainer {
   package let expertGradients: ExpertGradients
   private let sizes: Sizes
   private let source: any SequenceSource
-  private let sampler: Sampler
+  private let order: SequenceOrder
   private let expertExchange: any ExpertExchange
   private let gradientExchange: any GradientExchange
   private let model: SequenceModel
@@ -90,7 +90,7 @@ package final class Trainer {
     batch = Array(repeating: 0, count: configuration.training.batchSequences)
     report = UnitReport(sizes)
     loads = Array(repeating: 0, count: configuration.model.expertCount)
-    sampler = Sampler(seed: configuration.training.seed, sequenceCount: source.sequenceCount)
+    order = source.order(seed: configuration.training.seed)
     team = Team(laneCount: threads)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     parameters = ParameterBuffer(layout, experts: plan.myExperts)
@@ -259,7 +259,7 @@ package final class Trainer {
 
   /// The sequences of a step, in the order of the run's permutation.
   private func sample(_ step: Int) {
-    for place in batch.indices { batch[place] = sampler.sequence(at: step * batch.count + place) }
+    for place in batch.indices { batch[place] = order.sequence(at: step * batch.count + place) }
   }
 
   private func add(loadsOf reports: [UnitReport]) {

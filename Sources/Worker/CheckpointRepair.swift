@@ -14,7 +14,7 @@ enum CheckpointRepair {
     let key = order.shard
     let path = CheckpointFolder.finished(order.folder, step: key.step)
     let configuration = try CheckpointFolder.readManifest(path).configuration
-    let vocabulary = try configuration.model.vocabulary ?? Dataset(path: configuration.data.path).vocabulary
+    let vocabulary = try Corpus.vocabulary(of: configuration)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     let plan = WorkPlan(
       index: key.index, units: order.units,

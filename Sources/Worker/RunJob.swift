@@ -48,11 +48,11 @@ package final class RunJob {
     self.log = log
     profile = StepProfile(assignment)
     let configuration = assignment.configuration
-    let dataset = try Dataset(path: configuration.data.path)
-    let data = try TaskSource(dataset, configuration)
+    let corpus = try Corpus(configuration.data)
+    let data = try TaskSource(corpus, configuration)
     task = data.task
-    let vocabulary = configuration.model.vocabulary ?? dataset.vocabulary
-    if assignment.index == 0 { try RunTokenizer.keep(dataset.tokenizer, in: assignment.folder) }
+    let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
+    if assignment.index == 0 { try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder) }
     let source = try data.sequences(.train)
     guard source.sequenceCount > 0 else { throw data.tooSmall(.train) }
     let held = try data.sequences(.validation)
@@ -60,9 +60,9 @@ package final class RunJob {
     if validation == nil && configuration.training.evaluateSequences > 0 && assignment.index == 0 {
       log("the validation split is shorter than one sequence, so nothing is evaluated")
     }
-    if assignment.index == 0, let examples = source as? ExampleSource, examples.cutCount > 0 {
+    if assignment.index == 0, source.cutCount > 0 {
       log(
-        "\(examples.cutCount) of \(examples.sequenceCount) examples are longer than data.sequence_length "
+        "\(source.cutCount) of \(source.sequenceCount) examples are longer than data.sequence_length "
           + "(\(configuration.data.sequenceLength)): what is behind that is not read")
     }
 
@@ -109,7 +109,7 @@ package final class RunJob {
   package static func help(_ assignment: Assignment, network: any WorkerChannel, store: ShardStore) throws {
     guard case .memory(let state) = assignment.start else { return }
     let configuration = assignment.configuration
-    let vocabulary = try configuration.model.vocabulary ?? Dataset(path: configuration.data.path).vocabulary
+    let vocabulary = try Corpus.vocabulary(of: configuration)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }

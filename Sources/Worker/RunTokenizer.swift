@@ -1,5 +1,6 @@
 // A run keeps its tokenizer beside its checkpoints, so that a model can read and write text where its dataset is not.
 
+import Configuration
 import Data
 import Foundation
 import RunFolder
@@ -16,9 +17,9 @@ enum RunTokenizer {
   }
 
   /// The run's, else its dataset's. A run without either was trained on bytes.
-  static func read(_ folder: String, dataset: String) throws -> Tokenizer {
+  static func read(_ folder: String, data: DataConfiguration) throws -> Tokenizer {
     let path = folder + "/" + name
     if FileManager.default.fileExists(atPath: path) { return .bytePairs(try TokenizerFile.read(path)) }
-    return (try? Dataset(path: dataset))?.tokenizer ?? .byte
+    return (try? Corpus(data))?.tokenizer ?? .byte
   }
 }

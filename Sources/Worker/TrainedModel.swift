@@ -34,7 +34,7 @@ package final class TrainedModel {
     let embedding = try reader.shape(of: "model/embed/weight")
     vocabulary = embedding[0]
     tokenizer = try RunTokenizer.read(
-      (path as NSString).deletingLastPathComponent, dataset: manifest.configuration.data.path)
+      (path as NSString).deletingLastPathComponent, data: manifest.configuration.data)
     let model = manifest.configuration.model
     let owned = Array(0..<model.expertCount)
     parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
@@ -109,15 +109,14 @@ package final class TrainedModel {
   /// Losses and scores over a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
   /// as in training give the same bits as in training.
   package func evaluate(
-    data: String, sequences: Int?, recurrence: Int? = nil, progress: (Int, Int) -> Void = { _, _ in }
+    _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> Evaluation {
     let configuration = manifest.configuration
     let sizes = try sizes(recurrence: recurrence)
-    let dataset = try Dataset(path: data)
-    guard dataset.vocabulary <= vocabulary else {
-      throw TaskError.vocabulary(path: data, model: vocabulary, dataset: dataset.vocabulary)
+    guard corpus.vocabulary <= vocabulary else {
+      throw TaskError.vocabulary(path: corpus.path, model: vocabulary, dataset: corpus.vocabulary)
     }
-    let task = try TaskSource(dataset, configuration)
+    let task = try TaskSource(corpus, configuration)
     let source = try task.sequences(.validation)
     guard source.sequenceCount > 0 else { throw task.tooSmall(.validation) }
     let model = SequenceModel(

@@ -100,7 +100,7 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
       run         \(manifest.run) (\(manifest.runIdentifier)), step \(manifest.step) of \(manifest.configuration.training.steps)
       loss        \(manifest.loss.map { Format.fixed($0, 6) } ?? "not recorded")
       parameters  \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(embedding[0])
-      dataset     \(manifest.configuration.data.path)
+      dataset     \(manifest.configuration.data.names)
       written     \(manifest.created) by \(manifest.writer)
       verified    all \(manifest.files.count) files, \(Format.bytes(manifest.byteCount))
 

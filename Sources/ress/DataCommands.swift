@@ -17,6 +17,7 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   preparation.nodeLimit = arguments.whole("--nodes") ?? preparation.nodeLimit
   preparation.validationSplit = arguments.text("--validation-split") ?? preparation.validationSplit
   preparation.field = arguments.text("--field") ?? preparation.field
+  preparation.shards = arguments.whole("--shards") ?? 0
   preparation.threads = arguments.whole("--threads") ?? MachineProbe.cores()
   preparation.validationFraction = arguments.real("--validation") ?? preparation.validationFraction
   if let name = arguments.text("--split-by") {

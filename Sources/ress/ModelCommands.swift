@@ -51,10 +51,10 @@ struct CharacterWriter {
 func evaluate(_ arguments: Arguments) throws -> ExitCode {
   let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
   for sentence in model.skipped { Terminal.complain(sentence) }
-  let data = arguments.text("--data") ?? model.manifest.configuration.data.path
+  let corpus = try arguments.text("--data").map { try Corpus(path: $0) } ?? Corpus(model.manifest.configuration.data)
   let isShown = Terminal.isTerminal && !arguments.has("--json")
   let result = try model.evaluate(
-    data: data, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence")
+    corpus, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence")
   ) { done, total in
     if isShown { Terminal.write("\r\(done)/\(total) sequences\u{1B}[K") }
   }
@@ -62,14 +62,14 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
   if arguments.has("--json") {
     Terminal.print(
       JSONText.object([
-        ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(data)),
+        ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(corpus.path)),
         ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
         ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
         ("metrics", MetricText.json(result.metrics)),
       ]))
   } else {
     Terminal.print(
-      "\(model.path) on \(data): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "
+      "\(model.path) on \(corpus.path): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "
         + "\(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
     )
   }

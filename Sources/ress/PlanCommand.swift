@@ -16,8 +16,7 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   }
   let configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
   let vocabulary =
-    try arguments.whole("--vocabulary") ?? configuration.model.vocabulary
-    ?? Dataset(path: configuration.data.path).vocabulary
+    try arguments.whole("--vocabulary") ?? Corpus.vocabulary(of: configuration)
   let needs = RunNeeds(configuration, vocabulary: vocabulary)
   let placement = try arguments.text("--coordinator").map {
     try RunPlacement(configuration, CoordinatorClient($0).status())

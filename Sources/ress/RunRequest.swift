@@ -57,7 +57,12 @@ struct RunRequest {
   /// The same with paths that mean the same in every folder: a coordinator and its workers were started elsewhere.
   var anywhere: RunRequest {
     var request = self
-    request.configuration.data.path = Self.absolute(configuration.data.path)
+    if !configuration.data.path.isEmpty {
+      request.configuration.data.path = Self.absolute(configuration.data.path)
+    }
+    for index in configuration.data.mixture.indices {
+      request.configuration.data.mixture[index].path = Self.absolute(configuration.data.mixture[index].path)
+    }
     request.configuration.checkpoint.directory = Self.absolute(configuration.checkpoint.directory)
     if case .checkpoint(let path) = resume { request.resume = .checkpoint(path: Self.absolute(path)) }
     return request

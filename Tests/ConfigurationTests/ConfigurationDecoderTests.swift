@@ -73,7 +73,7 @@ import Testing
   @Test func `a key like no other lists the known ones`() {
     #expect(
       problems(minimal + "  bananas: 3\n") == [
-        "c.yaml:3:3: unknown key 'bananas' in 'data'; known here: path, sequence_length, documents"
+        "c.yaml:3:3: unknown key 'bananas' in 'data'; known here: path, mixture, sequence_length, documents"
       ])
   }
 
@@ -183,5 +183,29 @@ import Testing
     fputs(minimal + "model:\n  widht: 3\n", file)
     fclose(file)
     #expect(message(path) == "\(path):4:3: unknown key 'widht' in 'model'; did you mean 'width'?")
+  }
+
+  @Test func `a mixture is keys with weights, in lines or in one`() throws {
+    let parts = [WeightedPath(path: "a.h5", weight: 3), WeightedPath(path: "my b.h5", weight: 0.5)]
+    #expect(try decode("data:\n  mixture:\n    a.h5: 3\n    my b.h5: 0.5\n").data.mixture == parts)
+    #expect(try decode("", ["data.mixture={a.h5: 3, \"my b.h5\": 0.5}"]).data.mixture == parts)
+    var configuration = RunConfiguration()
+    configuration.data.mixture = parts
+    #expect(try decode(ConfigurationEncoder.yaml(configuration)).data == configuration.data)
+  }
+
+  @Test func `weights that are none are refused where they stand`() {
+    #expect(
+      problems("data:\n  mixture: {a.h5: -1}\n")[0]
+        == "c.yaml:2:12: the weight of 'a.h5' must be a number above 0")
+    #expect(
+      problems("data:\n  mixture: [a.h5]\n")[0]
+        == "c.yaml:2:12: expected datasets with weights, such as {a.h5: 3, b.h5: 1}, found a list")
+    #expect(problems("data:\n  mixture: {a.h5: 1, a.h5: 2}\n")[0] == "c.yaml:2:12: 'a.h5' is named twice")
+    #expect(problems("data:\n  mixture: a.h5\n")[0].hasPrefix("c.yaml:2:12: expected datasets with weights"))
+    #expect(
+      problems("data:\n  path: x\n  mixture: {a.h5: 1}\n") == [
+        "c.yaml:3:12: 'path' and 'mixture' both name what to read; leave one of them out"
+      ])
   }
 }

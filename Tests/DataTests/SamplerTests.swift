@@ -35,3 +35,38 @@ import Testing
   }
   static let pinned = [253, 116, 262, 837, 943, 345, 755, 32]
 }
+
+@Suite struct `The order of a mixture` {
+  @Test func `each part has its share of every round, to half a place`() {
+    let order = MixtureOrder(seed: 5, weights: [0.7, 0.2, 0.1], counts: [300, 70, 9])
+    #expect(order.places.reduce(0, +) == MixtureOrder.round)
+    for round in 0..<3 {
+      var counts = [0, 0, 0]
+      for place in 0..<MixtureOrder.round { counts[order.sequence(at: round * MixtureOrder.round + place).part] += 1 }
+      #expect(counts == order.places)
+      #expect(zip(counts, [716.8, 204.8, 102.4]).allSatisfy { abs(Double($0) - $1) <= 0.5 })
+    }
+  }
+
+  @Test func `a part's sequences each come once before one comes again`() {
+    let order = MixtureOrder(seed: 5, weights: [3, 1], counts: [500, 256])
+    var seen: [[Int]] = [[], []]
+    for position in 0..<2 * MixtureOrder.round {
+      let (part, sequence) = order.sequence(at: position)
+      seen[part].append(sequence)
+    }
+    #expect(seen.map(\.count) == [1536, 512])
+    // Two rounds hold two epochs of the second part and three of the first, and a round holds whole ones of the second.
+    #expect(seen[1][..<256].sorted() == Array(0..<256) && seen[1][256...].sorted() == Array(0..<256))
+    #expect(Dictionary(grouping: seen[0]) { $0 }.values.map(\.count).allSatisfy { (3...4).contains($0) })
+  }
+
+  @Test func `the smallest weight has a place, and rounds differ`() {
+    let order = MixtureOrder(seed: 1, weights: [1e9, 1], counts: [10, 10])
+    #expect(order.places == [1023, 1])
+    let rounds = (0..<2).map { round in
+      (0..<MixtureOrder.round).map { order.sequence(at: round * MixtureOrder.round + $0).part }
+    }
+    #expect(rounds[0] != rounds[1])
+  }
+}

@@ -32,6 +32,8 @@ extension CommandDescription {
         "--nodes", .whole("N", 1...65_536), standard: "32", "Of `graphs`: nodes of an example at most, by distance."),
       OptionDescription(
         "--validation-split", .text("NAME"), standard: "valid", "Of `graphs`: the split whose nodes validate."),
+      OptionDescription(
+        "--shards", .whole("N", 2...99_999), "Of text: make a folder of that name with N files instead of one file."),
       .threads(standard: "all cores"),
       OptionDescription("--force", "Replace D.h5 where it exists."),
       .json,

@@ -1,0 +1,115 @@
+// What a run reads: one dataset, the shards of one, or several that are mixed.
+//
+// Shards are files `shard-00003-of-00008.h5` in a folder. One that is missing is known by the names of the others, so that nobody
+// trains on seven eighths of the data and does not know.
+
+import Configuration
+import Foundation
+
+package struct Corpus {
+  package struct Part {
+    package let path: String
+    package let weight: Double
+    /// Its files: one, or all shards in their order.
+    package let datasets: [Dataset]
+  }
+
+  /// As the configuration names it.
+  package let path: String
+  package let parts: [Part]
+  package let vocabulary: Int
+  package let tokenizer: Tokenizer
+  package let task: TaskKind
+  package let labels: [String]
+
+  /// One dataset.
+  package init(path: String) throws(DataError) { try self.init([(path, 1)]) }
+
+  /// What a run reads.
+  package init(_ data: DataConfiguration) throws(DataError) {
+    try self.init(data.mixture.isEmpty ? [(data.path, 1)] : data.mixture.map { ($0.path, $0.weight) })
+  }
+
+  /// Tokens that a run's model knows: the configuration's word, else its data's.
+  package static func vocabulary(of configuration: RunConfiguration) throws(DataError) -> Int {
+    if let vocabulary = configuration.model.vocabulary { return vocabulary }
+    return try Corpus(configuration.data).vocabulary
+  }
+
+  /// - Throws: what is wrong with a part, or how two of them differ in what all must share.
+  package init(_ weighted: [(path: String, weight: Double)]) throws(DataError) {
+    var parts: [Part] = []
+    for (path, weight) in weighted {
+      var datasets: [Dataset] = []
+      for file in try Corpus.files(of: path) { datasets.append(try Dataset(path: file)) }
+      parts.append(Part(path: path, weight: weight, datasets: datasets))
+    }
+    path = weighted.map(\.path).joined(separator: ", ")
+    let all = parts.flatMap(\.datasets)
+    guard let first = all.first else { throw .missing(path: path) }
+    for other in all.dropFirst() {
+      func refuse(_ what: String, _ a: String, _ b: String) -> DataError {
+        .unlike(path: other.path, first: first.path, what: what, values: [b, a])
+      }
+      if other.task != first.task { throw refuse("task", first.task.rawValue, other.task.rawValue) }
+      if other.tokenizer.stored != first.tokenizer.stored {
+        throw refuse("tokenizer", first.tokenizer.summary, other.tokenizer.summary)
+      }
+      if other.labels != first.labels {
+        throw refuse("classes", first.labels.joined(separator: ", "), other.labels.joined(separator: ", "))
+      }
+    }
+    self.parts = parts
+    vocabulary = all.map(\.vocabulary).max()!
+    (tokenizer, task, labels) = (first.tokenizer, first.task, first.labels)
+  }
+
+  /// Classes that a model of it must know.
+  package var classCount: Int { parts[0].datasets[0].classCount }
+  package var isMixture: Bool { parts.count > 1 }
+  package func tokenCount(_ split: Split) -> Int {
+    parts.flatMap(\.datasets).reduce(0) { $0 + $1.split(split).tokenCount }
+  }
+
+  // MARK: Shards
+
+  package static func shardName(_ index: Int, of count: Int) -> String {
+    func digits(_ number: Int) -> String { String(repeating: "0", count: max(0, 5 - "\(number)".count)) + "\(number)" }
+    return "shard-\(digits(index))-of-\(digits(count)).h5"
+  }
+
+  /// The file, or the folder's shards.
+  package static func files(of path: String) throws(DataError) -> [String] {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { throw .missing(path: path) }
+    guard isFolder.boolValue else { return [path] }
+    let names: [String]
+    do { names = try FileManager.default.contentsOfDirectory(atPath: path) } catch {
+      throw .file(action: "read", path: path, reason: error.localizedDescription)
+    }
+    let counts = Set(names.compactMap { shardCount($0) })
+    guard let count = counts.first else {
+      throw .notADataset(path: path, reason: "the folder holds no shards, such as \(shardName(0, of: 2))")
+    }
+    guard counts.count == 1 else {
+      throw .notADataset(
+        path: path,
+        reason: "the folder holds shards of several datasets (of "
+          + counts.sorted().map { "\($0)" }.joined(separator: " and of ") + ")")
+    }
+    let missing = (0..<count).map { shardName($0, of: count) }.filter { !names.contains($0) }
+    guard missing.isEmpty else {
+      let more = missing.count > 3 ? " and \(missing.count - 3) more" : ""
+      throw .notADataset(path: path, reason: "\(missing.prefix(3).joined(separator: ", "))\(more) missing")
+    }
+    return (0..<count).map { path + "/" + shardName($0, of: count) }
+  }
+
+  /// How many shards there are, by the name of one; nil where it is none.
+  private static func shardCount(_ name: String) -> Int? {
+    guard let match = name.wholeMatch(of: /shard-(\d{5,9})-of-(\d{5,9})\.h5/), let index = Int(match.1),
+      let count = Int(match.2), index < count, name == shardName(index, of: count)
+    else { return nil }
+    return count
+  }
+}
