@@ -40,42 +40,7 @@ struct Shape {
       .appendingPathComponent("shapes.json").path
   }
 
-  /// Multiply-adds of matrix products that one token needs in a forward, as the model defines them: what a perfect program computes.
-  /// Benchmarks/pytorch/time_step.py counts the same.
-  var multiplyAdds: Double {
-    let model = configuration.model
-    let (d, length) = (Double(model.width), configuration.data.sequenceLength)
-    let dense = 3 * d * Double(model.denseWidth)
-    let head = d * Double(vocabulary)
-    if model.isTransformer {
-      let visible = Double(length + 1) / 2
-      return Double(model.steps) * (4 * d * d + 2 * visible * d + dense) + head
-    }
-    // Means over the tokens of a sequence: what a token can see, and how many of those it keeps as neighbours.
-    var (visible, neighbours) = (0.0, 0.0)
-    let most = model.window + (model.graphDegree ?? .max / 2)
-    for token in 0..<length {
-      let segment = token / model.segment
-      let seen = min(segment * model.segment, model.visibleCache) + token % model.segment + 1
-      visible += Double(seen) / Double(length)
-      neighbours += Double(min(seen, most)) / Double(length)
-    }
-    let slots = Double(model.slots)
-    let kept = min(Double(model.keys ?? .max), neighbours + slots)
-    let attention = 4 * d * d + (neighbours + slots + kept) * d
-    let graph = Double(model.structureRank) * (2 * d + visible)
-    let experts =
-      Double(model.routedExperts) * d + 3 * d
-      * Double(model.expertWidth * (model.routedExperts > 0 ? model.activeExperts : 0))
-    // Scores and sums of the pool; its maps and those of the slots' keys and values act on the slots' rows alone.
-    let maps = slots * d * d
-    let memory = 2 * slots * d + maps / Double(model.segment)
-    let once = 2 * maps / Double(model.segment) + maps / Double(length)
-    return Double(model.steps) * (attention + graph + experts + dense + memory) + once + head
-  }
-
-  /// Forward and backward: the backward has two products for each of the forward's.
-  var gigaflopsPerToken: Double { 3 * 2 * multiplyAdds / 1e9 }
+  var gigaflopsPerToken: Double { configuration.operationsPerToken(vocabulary: vocabulary) / 1e9 }
 }
 
 enum ShapeError: Error, CustomStringConvertible {

@@ -57,6 +57,12 @@ struct RunNeeds {
     mostExperts = experts.map(\.count).max()!
   }
 
+  /// Floating-point operations of a token.
+  private var operations: Double { configuration.operationsPerToken(vocabulary: vocabulary) }
+
+  /// Tokens at most: a task's examples may be shorter.
+  private var stepTokens: Int { configuration.training.batchSequences * configuration.data.sequenceLength }
+
   private var real: Int { MemoryLayout<Float>.size }
 
   /// Parameters (and the packed copy that products read), moments, and one gradient a level of the tree of units.
@@ -97,6 +103,7 @@ struct RunNeeds {
         parameters       \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(vocabulary)
         units a step     \(configuration.training.unitCount) of \(configuration.training.unitSequences) \
       sequence\(configuration.training.unitSequences == 1 ? "" : "s")
+        work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(stepTokens) / 1e9, 1)) GFLOP a step
         memory a worker  \(Format.bytes(modelBytes)) for parameters, moments and gradients, \(Format.bytes(mirrorBytes)) for copies of the state,
                          and the activations of \(configuration.model.segment) tokens at a time
         sent a step      \(Format.bytes(exchangeBytes)) by each worker, and \(Format.bytes(mirrorBytesAStep)) of copies
@@ -107,7 +114,8 @@ struct RunNeeds {
   var json: [(String, JSONText.Value)] {
     [
       ("run", .text(configuration.run)), ("workers", .whole(workers)), ("parameters", .whole(layout.totalCount)),
-      ("experts", .whole(layout.experts.count)), ("units", .whole(configuration.training.unitCount)),
+      ("experts", .whole(layout.experts.count)), ("operations_a_token", .real(operations)),
+      ("units", .whole(configuration.training.unitCount)),
       ("model_bytes", .whole(modelBytes)), ("mirror_bytes", .whole(mirrorBytes)),
       ("exchange_bytes", .whole(exchangeBytes)), ("mirror_bytes_a_step", .whole(mirrorBytesAStep)),
       ("checkpoint_bytes", .whole(checkpointBytes)),

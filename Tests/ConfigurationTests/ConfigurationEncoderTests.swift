@@ -80,4 +80,30 @@ import Testing
   func `a slip of the finger finds its name, and nonsense finds none`(name: String, expected: String?) {
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
+
+  @Test func `a configuration of an older program has defaults for keys that came since, and nothing stays nothing`()
+    throws
+  {
+    var configuration = RunConfiguration()
+    (configuration.model.keys, configuration.training.seed) = (nil, .max)
+    configuration.data.mixture = [WeightedPath(path: "a.h5", weight: 3)]
+    let bytes = try JSONEncoder().encode(configuration)
+    #expect(try JSONDecoder().decode(RunConfiguration.self, from: bytes) == configuration)
+
+    var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])
+    object["cluster"] = nil
+    var data = try #require(object["data"] as? [String: Any])
+    data["mixture"] = nil
+    object["data"] = data
+    let older = try JSONDecoder().decode(
+      RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
+    configuration.data.mixture = []
+    #expect(older == configuration)
+
+    data["sequenceLength"] = "long"
+    object["data"] = data
+    #expect(throws: DecodingError.self) {
+      try JSONDecoder().decode(RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
+    }
+  }
 }
