@@ -1,10 +1,10 @@
 # What one types every day; `make help` lists it. The scripts do the work and can be run by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help packages build test demo format lint clean
+.PHONY: help packages build test demo paper paper-quick format lint clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 packages: ## install the Debian packages that are missing
 	@scripts/install-packages.sh
@@ -18,6 +18,12 @@ test: packages ## build and run every test, single and double precision
 
 demo: ## train on real text with two workers; TEXT=folder brings your own
 	@TEXT='$(TEXT)' scripts/demo.sh
+
+paper: ## the paper's experiments in some hours; DATA=folder of the sets (Benchmarks/paper/README.md)
+	@scripts/paper.sh '$(DATA)'
+
+paper-quick: ## the same in a quarter of an hour
+	@scripts/paper.sh '$(DATA)' --quick
 
 format: ## bring all Swift files into the house's format
 	@swift format -i -r Package.swift Sources Tests Benchmarks

@@ -1,10 +1,11 @@
 #!/bin/bash
-# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo.
+# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo, `--paper` what draws charts.
 # Says nothing and needs no rights where all is there.
 set -euo pipefail
 
 packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqlite3-dev zlib1g-dev libzstd-dev pkg-config)
 [ "${1:-}" = --demo ] && packages+=(bible-kjv)
+[ "${1:-}" = --paper ] && packages+=(python3 librsvg2-bin)
 
 if ! command -v swift >/dev/null; then
   echo "ress needs Swift 6.2 or newer, and 'swift' is not on the PATH: see https://www.swift.org/install/linux/" >&2

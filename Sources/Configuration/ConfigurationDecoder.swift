@@ -154,8 +154,10 @@ struct Decoding {
     }
     let path = parts[0], text = parts[1]
     if let (section, field) = ConfigurationSchema.find(path) {
-      // An option mends what the file had wrong as well.
+      // An option mends what the file had wrong as well, and its data are instead of the file's.
       set(field, of: section, to: text, isPlain: true, from: source)
+      if path == "data.mixture", !configuration.data.mixture.isEmpty { configuration.data.path = "" }
+      if path == "data.path" { configuration.data.mixture = [] }
       return
     }
     problems.append(ConfigurationProblem(source, Self.unknownPath(path)))

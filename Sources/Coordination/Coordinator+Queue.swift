@@ -5,6 +5,12 @@ import Configuration
 import Wire
 
 extension Coordinator {
+  /// Who submitted a run, by its name or identifier; nil where nobody proved who they were, or there is none.
+  package func owner(of run: String) -> PublicKey? {
+    (runs.first(where: { $0.id.description == run }) ?? runs.last(where: { $0.record.name == run }))?.record.submission
+      .owner
+  }
+
   mutating func submit(_ submission: Submission, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     let name = submission.configuration.run
     // A command has checked it, but not every program that can reach the socket is our command.

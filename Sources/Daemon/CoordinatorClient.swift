@@ -23,20 +23,24 @@ package enum ClientError: Error, CustomStringConvertible {
 package final class CoordinatorClient {
   private let connection: ControlConnection
   private let endpoint: String
+  /// What it proves itself with; nil in the clear.
+  private let key: PublicKey?
   private var replies: [Reply] = []
   private var lastHeard: Instant
   /// A command waits this long for its answer.
   private let patience: Duration
   private var isAnotherCoordinator = false
 
-  package init(_ endpoint: String, patienceSeconds: Double = 10) throws(ClientError) {
+  package init(_ endpoint: String, door: Door = .open, patienceSeconds: Double = 10) throws(ClientError) {
     var generator = SystemRandomNumberGenerator()
     do throws(TransportError) {
-      connection = try ControlConnection(to: endpoint, incarnation: generator.next() | 1, try SocketContext())
+      connection = try ControlConnection(
+        to: endpoint, door: door, incarnation: generator.next() | 1, try SocketContext())
     } catch {
       throw .transport(error)
     }
     self.endpoint = endpoint
+    if case .known(let keys, _) = door { key = keys.publicKey } else { key = nil }
     patience = .nanoseconds(Int64(patienceSeconds * 1e9))
     lastHeard = MonotonicClock.now
   }
@@ -91,7 +95,7 @@ package final class CoordinatorClient {
       case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, nil: continue
       }
     }
-    throw .transport(.noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
+    throw silence
   }
 
   /// Hands over every event of a run behind the `after`-th, until it has ended or `event` says that it is enough. `interrupted` is asked several
@@ -153,7 +157,14 @@ package final class CoordinatorClient {
       case .some(let reply): return reply
       }
     }
-    throw .transport(.noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
+    throw silence
+  }
+
+  /// Nobody answers: for libzmq a key that is not allowed is a line that is dead.
+  private var silence: ClientError {
+    .transport(
+      key.map { .notLetIn(endpoint: endpoint, seconds: patience.inSeconds, key: $0.text) }
+        ?? .noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
   }
 
   private func send(_ request: Request) { connection.send(request, at: MonotonicClock.now) }

@@ -18,6 +18,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   package struct Options: Sendable {
     package var listen: String
     package var insecure = false
+    /// Keys, and who may come in; nil: anyone who reaches the address, in the clear.
+    package var keys: KeyFolder?
+    /// Folders that runs may read and write below; none: all.
+    package var roots: [String] = []
     package var patienceSeconds = 10.0
     package var program: String
     /// The file of what must not be forgotten; `:memory:` forgets.
@@ -36,6 +40,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
 
   private let options: Options
   private let port: ControlPort
+  private let gatekeeper: Gatekeeper?
+  private let allowList: AllowList?
+  private let roots: AllowedRoots
+  private var nextLookAtKeys = MonotonicClock.now
   private let wake: WakeUp
   private let disk = DispatchQueue(label: "ress.coordinator.disk")
   private let fromDisk = Mutex<[Event]>([])
@@ -57,8 +65,18 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
+    roots = AllowedRoots(options.roots)
+    var door = Door.open
+    if let keys = options.keys {
+      let own = try keys.key()
+      let list = try AllowList(keys, own: own.publicKey)
+      (allowList, gatekeeper) = (list, try Gatekeeper(context) { list.find($0) != nil })
+      door = .guarded(own)
+    } else {
+      (allowList, gatekeeper) = (nil, nil)
+    }
     port = try ControlPort(
-      listen: options.listen, insecure: options.insecure, incarnation: generator.next() | 1, context)
+      listen: options.listen, insecure: options.insecure, door: door, incarnation: generator.next() | 1, context)
     endpoint = port.endpoint
     coordinator = Coordinator(
       seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
@@ -87,6 +105,59 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     wake.signal()
     ended.wait()
     disk.sync {}
+    gatekeeper?.close()
+  }
+
+  deinit { gatekeeper?.close() }
+
+  // MARK: Who may ask for what
+
+  /// The request as it counts; nil where it was refused.
+  private func admit(_ request: Request, of user: PublicKey?, from peer: PeerID, at now: Instant) -> Request? {
+    var request = request
+    if case .submit(var submission) = request {
+      if let complaint = roots.complaint(submission) {
+        port.send(.refused(reason: complaint), to: peer, at: now)
+        return nil
+      }
+      submission.owner = user
+      request = .submit(submission)
+    }
+    guard let allowList else { return request }
+    let known = user.flatMap { allowList.find($0) }
+    guard let known, known.role.allows(request, isOwner: isOwner(user, of: request)) else {
+      let role = known.map { "'\($0.role.rawValue)'" } ?? "none"
+      options.log("refused a request of \(known?.name ?? "an unknown key"), whose role is \(role)")
+      port.send(
+        .refused(
+          reason:
+            "your key has the role \(role), which may not do this; whoever runs the coordinator gives another with: "
+            + "ress keys allow \(user?.text ?? "KEY") --role ROLE"), to: peer, at: now)
+      return nil
+    }
+    return request
+  }
+
+  private func isOwner(_ user: PublicKey?, of request: Request) -> Bool {
+    switch request {
+    case .change(let run, _): user != nil && coordinator.owner(of: run) == user
+    case .submit(let submission): user != nil && coordinator.owner(of: submission.configuration.run) == user
+    case .hello, .heartbeat, .report, .goodbye, .follow, .status: false
+    }
+  }
+
+  /// Cuts the connections of keys that may come in no more.
+  private func lookAtKeys(at now: Instant) {
+    guard let allowList, nextLookAtKeys <= now else { return }
+    nextLookAtKeys = now + .milliseconds(500)
+    do throws(KeyError) {
+      guard try allowList.refresh() else { return }
+      options.log("the list of allowed keys has changed")
+      port.cut { allowList.find($0) == nil }
+    } catch {
+      options.log("the list of allowed keys stays as it was: \(error)")
+      nextLookAtKeys = now + .seconds(10)
+    }
   }
 
   private func loop() {
@@ -97,8 +168,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       port.wait(wake, timeoutMilliseconds: min(tick, port.nextTick ?? tick).milliseconds(from: now, limit: 100))
       now = MonotonicClock.now
       var events: [Event] = []
-      port.receive(at: now) { peer, request in
-        events.append(.received(peer, request))
+      lookAtKeys(at: now)
+      port.receive(at: now) { peer, user, request in
+        if let admitted = admit(request, of: user, from: peer, at: now) { events.append(.received(peer, admitted)) }
       } unreadable: { peer, error in
         options.log("a message of \(peer) was refused: \(error)")
         switch error {
@@ -135,7 +207,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     while !port.isIdle && MonotonicClock.now < deadline {
       port.wait(nil, timeoutMilliseconds: 20)
       let now = MonotonicClock.now
-      port.receive(at: now) { _, _ in
+      port.receive(at: now) { _, _, _ in
       } unreadable: { _, _ in
       }
       port.tick(at: now)

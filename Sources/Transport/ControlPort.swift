@@ -12,6 +12,8 @@ package final class ControlPort {
   private let monitor: ConnectionMonitor
   /// The connection that each process last spoke over.
   private var connections: [PeerID: Int32] = [:]
+  /// The key that each process has proved.
+  private var users: [PeerID: PublicKey] = [:]
   package let endpoint: String
 
   /// A peer that says nothing for this long is forgotten; a live one speaks several times a second.
@@ -19,10 +21,12 @@ package final class ControlPort {
   /// More processes than this are not listened to at once.
   private static let peerLimit = 4096
 
-  package init(listen: String, insecure: Bool, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
-    socket = try Socket(.router, context, watch: .kernel)
+  package init(
+    listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, _ context: SocketContext
+  ) throws(TransportError) {
+    socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
     monitor = try ConnectionMonitor(socket, context)
-    endpoint = try socket.bind(listen, insecure: insecure)
+    endpoint = try socket.bind(listen, insecure: insecure, door: door)
     self.incarnation = incarnation
   }
 
@@ -35,12 +39,22 @@ package final class ControlPort {
     return gone
   }
 
+  /// Cuts every connection of a key, and forgets what was said over it.
+  package func cut(where isRevoked: (PublicKey) -> Bool) {
+    for (peer, user) in users where isRevoked(user) {
+      if let connection = connections[peer] { socket.cut(connection) }
+      links[peer] = nil
+    }
+  }
+
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
     Poller.wait([socket], wake, timeoutMilliseconds: timeoutMilliseconds)
   }
 
   /// All that has come: whole requests in order, and what could not be read.
-  package func receive(at now: Instant, request: (PeerID, Request) -> Void, unreadable: (PeerID, WireError) -> Void) {
+  package func receive(
+    at now: Instant, request: (PeerID, PublicKey?, Request) -> Void, unreadable: (PeerID, WireError) -> Void
+  ) {
     // A bound on one turn, so that the clock is never kept waiting by a flood.
     for _ in 0..<1024 {
       guard let frames = socket.receive() else { return }
@@ -49,6 +63,9 @@ package final class ControlPort {
       do {
         let header = try LinkHeader(frames[1].array)
         guard links[peer] != nil || links.count < ControlPort.peerLimit else { continue }
+        // Nobody speaks under the name of another's process.
+        guard links[peer] == nil || users[peer] == socket.lastUser else { continue }
+        users[peer] = socket.lastUser
         lastHeard[peer] = now
         connections[peer] = socket.lastSource
         var link = links[peer] ?? ReliableLink(incarnation: incarnation)
@@ -56,7 +73,7 @@ package final class ControlPort {
         links[peer] = link
         transmit(packets, to: peer)
         guard let frame = arrival.delivered else { continue }
-        do throws(WireError) { request(peer, try ControlCodec.decode(Request.self, from: frame)) } catch {
+        do throws(WireError) { request(peer, users[peer], try ControlCodec.decode(Request.self, from: frame)) } catch {
           unreadable(peer, error)
         }
       } catch {
@@ -82,6 +99,7 @@ package final class ControlPort {
         links[peer] = nil
         lastHeard[peer] = nil
         connections[peer] = nil
+        users[peer] = nil
         forgotten.append(peer)
         continue
       }
@@ -111,12 +129,15 @@ package final class ControlConnection {
   private var link: ReliableLink<[UInt8]>
   package let endpoint: String
 
-  package init(to endpoint: String, incarnation: UInt64, _ context: SocketContext) throws(TransportError) {
+  package init(
+    to endpoint: String, door: Door = .open, incarnation: UInt64, _ context: SocketContext
+  ) throws(TransportError) {
     guard endpoint.hasPrefix("tcp://") || endpoint.hasPrefix("ipc://") else { throw .badEndpoint(endpoint) }
     // Its name for the ROUTER: 0x01 and the incarnation, since names that begin with 0 are libzmq's own.
     socket = try Socket(
-      .dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) }, watch: .kernel)
-    try socket.connect(endpoint)
+      .dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) }, watch: .kernel,
+      largestFrame: Socket.largestControlFrame)
+    try socket.connect(endpoint, door: door)
     link = ReliableLink(incarnation: incarnation)
     self.endpoint = endpoint
   }

@@ -12,24 +12,42 @@ package final class DataPort {
   /// Place in the roster by the incarnation that its packets carry.
   private var senders: [UInt64: Int] = [:]
 
-  package init(listen: String, insecure: Bool, _ context: SocketContext) throws(TransportError) {
+  private let keys: KeyPair?
+  private let gatekeeper: Gatekeeper?
+  /// The keys of this generation's peers.
+  private let allowed = AllowedKeys()
+
+  /// - Parameter keys: what this worker proves itself with; nil: data travel in the clear.
+  package init(listen: String, insecure: Bool, keys: KeyPair? = nil, _ context: SocketContext) throws(TransportError) {
     self.context = context
+    self.keys = keys
     router = try Socket(.router, context)
-    endpoint = try router.bind(listen, insecure: insecure)
+    let allowed = allowed
+    gatekeeper = try keys.map { _ throws(TransportError) in try Gatekeeper(context) { allowed.contains($0) } }
+    endpoint = try router.bind(listen, insecure: insecure, door: keys.map { .guarded($0) } ?? .open)
   }
+
+  deinit { gatekeeper?.close() }
 
   /// Connects to the peers of a generation; what belonged to the one before is gone.
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
     let mine = DataPort.incarnation(assignment, assignment.index)
+    allowed.replace(Set(assignment.peers.compactMap(\.publicKey)))
     for (index, peer) in assignment.peers.enumerated() where index != assignment.index {
       let dealer = try Socket(.dealer, context)
-      try dealer.connect(peer.dataAddress)
+      try dealer.connect(peer.dataAddress, door: try door(to: peer))
       dealers[index] = dealer
       let theirs = DataPort.incarnation(assignment, index)
       links[index] = ReliableLink(incarnation: mine, peer: theirs)
       senders[theirs] = index
     }
+  }
+
+  private func door(to peer: WorkerDescription) throws(TransportError) -> Door {
+    guard let keys else { return .open }
+    guard let server = peer.publicKey else { throw .peerWithoutKey(peer.name) }
+    return .known(keys, server: server)
   }
 
   package func close() {

@@ -61,13 +61,16 @@ package final class Socket {
   /// Messages that may wait in libzmq for one peer. What waits longer waits in a `ReliableLink`, whose window is smaller.
   private static let highWaterMark: Int32 = 4096
   /// No frame is larger: a gradient of half a billion numbers.
-  private static let largestFrame: Int64 = 2 << 30
+  package static let largestDataFrame: Int64 = 2 << 30
+  /// No request or answer is: a page of events, a roster of thousands.
+  package static let largestControlFrame: Int64 = 16 << 20
   /// Data that nobody acknowledges for so long closes a connection that the kernel watches.
   private static let unacknowledgedMilliseconds: Int32 = 1200
 
   /// - Parameter identity: how ROUTER sockets will name this one; 5 to 255 bytes, not beginning with 0.
   package init(
-    _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats
+    _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats,
+    largestFrame: Int64 = Socket.largestDataFrame
   ) throws(TransportError) {
     self.context = context
     guard let handle = zmq_socket(context.handle, kind == .router ? ZMQ_ROUTER : ZMQ_DEALER) else {
@@ -77,7 +80,9 @@ package final class Socket {
     set(ZMQ_LINGER, Int32(0))
     set(ZMQ_SNDHWM, Socket.highWaterMark)
     set(ZMQ_RCVHWM, Socket.highWaterMark)
-    set(ZMQ_MAXMSGSIZE, Socket.largestFrame)
+    set(ZMQ_MAXMSGSIZE, largestFrame)
+    // Whoever connects and says nothing, or says it slowly, does not stay.
+    set(ZMQ_HANDSHAKE_IVL, Int32(5000))
     switch watch {
     case .heartbeats:
       // libzmq notices dead connections by itself within two seconds and connects again.
@@ -98,6 +103,10 @@ package final class Socket {
 
   deinit { zmq_close(handle) }
 
+  /// Closes a connection, by the number that its messages came with: libzmq finds it ended, and forgets it. A number that is another
+  /// connection's by now costs that one a reconnect.
+  package func cut(_ source: Int32) { shutdown(source, Int32(SHUT_RDWR)) }
+
   private func set<Value>(_ option: Int32, _ value: Value) {
     let status = withUnsafeBytes(of: value) { zmq_setsockopt(handle, option, $0.baseAddress, $0.count) }
     precondition(status == 0, "zmq_setsockopt \(option): \(TransportError.lastReason())")
@@ -105,8 +114,9 @@ package final class Socket {
 
   /// Listens, and returns the address with its actual port.
   @discardableResult
-  package func bind(_ endpoint: String, insecure: Bool = false) throws(TransportError) -> String {
-    try EndpointPolicy.check(listening: endpoint, insecure: insecure)
+  package func bind(_ endpoint: String, insecure: Bool = false, door: Door = .open) throws(TransportError) -> String {
+    try EndpointPolicy.check(listening: endpoint, insecure: insecure || !door.isOpen)
+    close(door)
     try IPCPath.checkFree(endpoint)
     allowIPv6(for: endpoint)
     guard zmq_bind(handle, endpoint) == 0 else {
@@ -121,7 +131,27 @@ package final class Socket {
   /// Only where an address asks for it: otherwise libzmq reports every IPv4 address in IPv6's clothes.
   private func allowIPv6(for endpoint: String) { set(ZMQ_IPV6, Int32(endpoint.contains("[") ? 1 : 0)) }
 
-  package func connect(_ endpoint: String) throws(TransportError) {
+  /// Before the socket binds or connects.
+  private func close(_ door: Door) {
+    func set(_ option: Int32, _ text: String) {
+      let status = zmq_setsockopt(handle, option, text, text.utf8.count)
+      precondition(status == 0, "zmq_setsockopt \(option): \(TransportError.lastReason())")
+    }
+    switch door {
+    case .open: return
+    case .guarded(let keys):
+      self.set(ZMQ_CURVE_SERVER, Int32(1))
+      set(ZMQ_CURVE_SECRETKEY, keys.secret)
+      set(ZMQ_ZAP_DOMAIN, "ress")
+    case .known(let keys, let server):
+      set(ZMQ_CURVE_SERVERKEY, server.text)
+      set(ZMQ_CURVE_PUBLICKEY, keys.publicKey.text)
+      set(ZMQ_CURVE_SECRETKEY, keys.secret)
+    }
+  }
+
+  package func connect(_ endpoint: String, door: Door = .open) throws(TransportError) {
+    close(door)
     allowIPv6(for: endpoint)
     guard zmq_connect(handle, endpoint) == 0 else {
       throw .cannotConnect(endpoint: endpoint, reason: TransportError.lastReason())
@@ -170,6 +200,8 @@ package final class Socket {
 
   /// The connection that the last message came over, as a number of this moment; -1 where it is not known.
   package private(set) var lastSource: Int32 = -1
+  /// Who said the last message: the key that its connection has proved; nil in the clear.
+  package private(set) var lastUser: PublicKey?
 
   /// The next message's frames; nil where none waits. A message of more than `frameLimit` frames is dropped.
   package func receive(frameLimit: Int = 8) -> [Payload]? {
@@ -185,6 +217,9 @@ package final class Socket {
         return nil
       }
       lastSource = zmq_msg_get(&message, ZMQ_SRCFD)
+      // The name of a ROUTER's peer, in front, is libzmq's own frame and does not always carry it.
+      if frameCount == 0 { lastUser = nil }
+      if let user = zmq_msg_gets(&message, "User-Id") { lastUser = PublicKey(text: String(cString: user)) }
       let size = zmq_msg_size(&message)
       frameCount += 1
       if frameCount <= frameLimit {

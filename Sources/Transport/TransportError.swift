@@ -7,7 +7,9 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
   case cannotConnect(endpoint: String, reason: String)
   case clearText(endpoint: String)
   case badEndpoint(String)
+  case peerWithoutKey(String)
   case system(call: String, reason: String)
+  case notLetIn(endpoint: String, seconds: Double, key: String)
   case noAnswer(endpoint: String, seconds: Double)
 
   package var description: String {
@@ -15,10 +17,14 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
     case .cannotBind(let endpoint, let reason): "cannot listen at \(endpoint): \(reason)"
     case .cannotConnect(let endpoint, let reason): "cannot connect to \(endpoint): \(reason)"
     case .clearText(let endpoint):
-      "\(endpoint) can be reached from other machines and messages are not encrypted; listen at tcp://127.0.0.1:PORT or "
-        + "ipc://PATH, or add --insecure where the network is trusted"
+      "\(endpoint) can be reached from other machines and messages are not encrypted; make a key with ress keys new, "
+        + "or listen at tcp://127.0.0.1:PORT or ipc://PATH, or add --insecure where the network is trusted"
+    case .peerWithoutKey(let name): "worker \(name) has no key, and this one speaks with none that has not"
     case .badEndpoint(let endpoint): "'\(endpoint)' is not an address; write tcp://HOST:PORT or ipc://PATH"
     case .system(let call, let reason): "\(call): \(reason)"
+    case .notLetIn(let endpoint, let seconds, let key):
+      "no coordinator at \(endpoint) lets this key in (waited \(seconds) s). Either none is there; or it has another key than "
+        + "coordinator.pub says; or it does not know this one: on its machine, ress keys allow '\(key)' --role submit --name NAME"
     case .noAnswer(let endpoint, let seconds):
       "no coordinator answers at \(endpoint) (waited \(seconds) s); start one with: ress coordinator --listen \(endpoint)"
     }
@@ -53,6 +59,14 @@ package enum EndpointPolicy {
     }
     let loopback = host == "localhost" || host == "[::1]" || isLoopback(host)
     guard loopback || insecure else { throw .clearText(endpoint: endpoint) }
+  }
+
+  /// Whether other machines can reach, or are reached at, an address.
+  package static func leavesMachine(_ endpoint: String) -> Bool {
+    do throws(TransportError) { try check(listening: endpoint, insecure: false) } catch {
+      if case .clearText = error { return true }
+    }
+    return false
   }
 
   /// A literal address in 127.0.0.0/8: a host name that merely begins with "127." may be anywhere.

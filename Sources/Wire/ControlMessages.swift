@@ -76,6 +76,8 @@ package struct Submission: Codable, Equatable, Sendable {
   package var resume: Resume
   /// One submission has one key, however often it is said; nil where nobody says it twice.
   package var key: String?
+  /// Who submitted it: the coordinator's word, from the key of the connection; nil in the clear.
+  package var owner: PublicKey?
 
   package enum Resume: Codable, Equatable, Sendable {
     /// A new run; its folder must hold no checkpoints.

@@ -13,6 +13,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var program: String
   /// Random, so that two processes are never taken for one.
   package var incarnation: UInt64
+  /// What it proves itself with to its peers; nil in the clear.
+  package var publicKey: PublicKey?
 
   package init(
     name: String, host: String, process: Int, dataAddress: String, threads: Int, fingerprint: String, program: String,

@@ -26,6 +26,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     /// Where peers reach this worker; a wildcard port is resolved.
     package var listen: String
     package var insecure = false
+    /// What it proves itself with, and whom it must find; `.open` in the clear.
+    package var door = Door.open
     package var description: WorkerDescription
     package var joinWithinSeconds = 30.0
     /// How long to work on, and to look, after a coordinator that was there is gone.
@@ -66,9 +68,13 @@ package final class WorkerNetwork: @unchecked Sendable {
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
-    data = try DataPort(listen: options.listen, insecure: options.insecure, context)
-    control = try ControlConnection(to: options.coordinator, incarnation: generator.next() | 1, context)
+    var keys: KeyPair?
+    if case .known(let own, _) = options.door { keys = own }
+    data = try DataPort(listen: options.listen, insecure: options.insecure, keys: keys, context)
+    control = try ControlConnection(
+      to: options.coordinator, door: options.door, incarnation: generator.next() | 1, context)
     var options = options
+    options.description.publicKey = keys?.publicKey
     options.description.dataAddress = data.endpoint
     self.options = options
     session = WorkerSession(

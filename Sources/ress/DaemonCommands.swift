@@ -15,6 +15,8 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let listen = arguments.text("--listen") ?? CommandTable.standardAddress
   var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
   options.insecure = arguments.has("--insecure")
+  options.keys = try Doors.listening(listen, insecure: options.insecure)
+  options.roots = arguments.texts("--root")
   options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
   options.store = arguments.text("--store") ?? CommandTable.standardStore
   options.log = { Log.write($0) }
@@ -25,6 +27,10 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let daemon = try CoordinatorDaemon(options)
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
+  if let keys = options.keys {
+    Log.write(
+      "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")
+  }
   let signal = Interrupt.wait()
   Log.write("ends, on \(signal)")
   daemon.stop()
@@ -44,6 +50,7 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
     coordinator: arguments.text("--coordinator") ?? CommandTable.standardAddress,
     listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
   options.insecure = arguments.has("--insecure")
+  options.door = try Doors.toward(options.coordinator, insecure: options.insecure)
   options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
   options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
   options.log = { Log.write($0) }

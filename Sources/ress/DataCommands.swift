@@ -135,54 +135,69 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
   Terminal.print("asked: \(asked.joined(separator: ", "))")
 }
 
+/// Sizes of a split of text, over all its shards.
+private struct TextSizes {
+  let tokens: Int
+  let sequences: Int
+  let lengths: [Int]
+
+  init(_ datasets: [Dataset], _ split: Split) throws {
+    let splits = datasets.map { $0.split(split) }
+    tokens = splits.reduce(0) { $0 + $1.tokenCount }
+    sequences = splits.reduce(0) { $0 + $1.sequenceCount(length: 1024) }
+    lengths = try splits.flatMap { try $0.documentLengths() }
+  }
+}
+
 func dataShow(_ arguments: Arguments) throws -> ExitCode {
-  let dataset = try Dataset(path: arguments.words[0])
-  if dataset.task != .lm {
-    try showExamples(dataset, asJSON: arguments.has("--json"))
+  let corpus = try Corpus(path: arguments.words[0])
+  let datasets = corpus.parts[0].datasets, first = datasets[0]
+  if corpus.task != .lm {
+    try showExamples(first, asJSON: arguments.has("--json"))
     return .done
   }
-  let splits = Split.allCases.map { ($0.rawValue, dataset.split($0)) }
+  let splits = try Split.allCases.map { ($0.rawValue, try TextSizes(datasets, $0)) }
   if arguments.has("--json") {
-    let rows = try splits.map { name, split in
-      let lengths = try split.documentLengths()
-      return (
+    let rows = splits.map { name, sizes in
+      (
         name,
         JSONText.Value.raw(
           JSONText.object([
-            ("tokens", .whole(split.tokenCount)), ("documents", .whole(split.documentCount)),
-            ("longest", .whole(lengths.max() ?? 0)), ("median", .whole(median(lengths))),
+            ("tokens", .whole(sizes.tokens)), ("documents", .whole(sizes.lengths.count)),
+            ("longest", .whole(sizes.lengths.max() ?? 0)), ("median", .whole(median(sizes.lengths))),
           ]))
       )
     }
     Terminal.print(
       JSONText.object(
         [
-          ("path", .text(dataset.path)), ("tokenizer", .text(dataset.tokenizer.summary)),
-          ("vocabulary", .whole(dataset.vocabulary)), ("sources", JSONText.list(dataset.sources)),
+          ("path", .text(corpus.path)), ("shards", .whole(datasets.count)),
+          ("tokenizer", .text(corpus.tokenizer.summary)), ("vocabulary", .whole(corpus.vocabulary)),
+          ("sources", JSONText.list(first.sources)),
         ] + rows))
     return .done
   }
-  Terminal.print("\(dataset.path): tokenizer \(dataset.tokenizer.summary), vocabulary \(dataset.vocabulary)")
-  Terminal.print("made of \(dataset.sources.joined(separator: ", "))\n")
+  let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, all there; " : ""
+  Terminal.print("\(corpus.path): \(shards)tokenizer \(corpus.tokenizer.summary), vocabulary \(corpus.vocabulary)")
+  Terminal.print("made of \(first.sources.joined(separator: ", "))\n")
   var table = TextTable([
     ("split", .left), ("tokens", .right), ("documents", .right), ("median", .right), ("longest", .right),
     ("sequences of 1,024", .right),
   ])
-  for (name, split) in splits {
-    let lengths = try split.documentLengths()
+  for (name, sizes) in splits {
     table.add([
-      name, Format.grouped(split.tokenCount), Format.grouped(split.documentCount), Format.grouped(median(lengths)),
-      Format.grouped(lengths.max() ?? 0), Format.grouped(split.sequenceCount(length: 1024)),
+      name, Format.grouped(sizes.tokens), Format.grouped(sizes.lengths.count), Format.grouped(median(sizes.lengths)),
+      Format.grouped(sizes.lengths.max() ?? 0), Format.grouped(sizes.sequences),
     ])
   }
   Terminal.print(table.text)
-  let train = dataset.split(.train)
-  Terminal.print("\ndocuments by their tokens (train)\n" + LengthHistogram(try train.documentLengths()).text)
+  Terminal.print("\ndocuments by their tokens (train)\n" + LengthHistogram(splits[0].1.lengths).text)
   // From the middle: the beginning of many texts is a title page.
+  let train = first.split(.train)
   let count = min(120, train.tokenCount)
   var tokens: [Int32] = []
   try train.read(from: (train.tokenCount - count) / 2, count: count, into: &tokens)
-  let sample = String(decoding: dataset.tokenizer.decode(tokens), as: UTF8.self)
+  let sample = String(decoding: corpus.tokenizer.decode(tokens), as: UTF8.self)
   Terminal.print(
     "\n\(count) tokens from its middle\n" + sample.split(separator: "\n").map { "  | " + $0 }.joined(separator: "\n"))
   return .done

@@ -19,7 +19,7 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
     try arguments.whole("--vocabulary") ?? Corpus.vocabulary(of: configuration)
   let needs = RunNeeds(configuration, vocabulary: vocabulary)
   let placement = try arguments.text("--coordinator").map {
-    try RunPlacement(configuration, CoordinatorClient($0).status())
+    try RunPlacement(configuration, Doors.client($0).status())
   }
   if arguments.has("--json") {
     Terminal.print(JSONText.object(needs.json + (placement?.json ?? [])))

@@ -5,9 +5,7 @@ import Shell
 import Transport
 import Wire
 
-private func client(_ arguments: Arguments) throws -> CoordinatorClient {
-  try CoordinatorClient(arguments.text("--coordinator") ?? CommandTable.standardAddress)
-}
+private func client(_ arguments: Arguments) throws -> CoordinatorClient { try Doors.client(arguments) }
 
 func submit(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments).anywhere

@@ -16,7 +16,7 @@ func train(_ arguments: Arguments) throws -> ExitCode {
   let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: request.configuration.run) }
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
-    let client = try CoordinatorClient(address)
+    let client = try Doors.client(address)
     return try RunWatch.follow(request.anywhere, client, view: view, board: board)
   }
   return try LocalRun.train(request, view: view, board: board)

@@ -1,6 +1,7 @@
 // A file in, a run or a list of mistakes out.
 
 import Configuration
+import Foundation
 import Glibc
 import Testing
 
@@ -192,6 +193,9 @@ import Testing
     var configuration = RunConfiguration()
     configuration.data.mixture = parts
     #expect(try decode(ConfigurationEncoder.yaml(configuration)).data == configuration.data)
+    // Options name other data instead of the file's.
+    #expect(try decode(minimal, ["data.mixture={a.h5: 3, my b.h5: 0.5}"]).data.mixture == parts)
+    #expect(try decode("data:\n  mixture: {a.h5: 1}\n", ["data.path=b.h5"]).data.mixture == [])
   }
 
   @Test func `weights that are none are refused where they stand`() {
@@ -207,5 +211,14 @@ import Testing
       problems("data:\n  path: x\n  mixture: {a.h5: 1}\n") == [
         "c.yaml:3:12: 'path' and 'mixture' both name what to read; leave one of them out"
       ])
+  }
+
+  @Test func `every configuration that is handed out is one`() throws {
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().appending(path: "configs")
+    let files = try #require(FileManager.default.enumerator(atPath: root.path())).compactMap { $0 as? String }
+      .filter { $0.hasSuffix(".yaml") }
+    #expect(files.count >= 14)
+    for file in files { _ = try ConfigurationDecoder.decode(file: root.appending(path: file).path()) }
   }
 }

@@ -119,6 +119,35 @@ import Testing
     #expect(measured.code == 0 && measured.output.contains("\"accuracy\": \(logged)}"), "\(measured.output) \(logged)")
   }
 
+  @Test func `byte pairs are learned, shared among shards, mixed, trained on by two workers as by one, and written`()
+    throws
+  {
+    let place = try Workplace()
+    let text = (0..<3000).map { "the \(["cat", "dog", "bird"][$0 % 3]) sat by the window" }.joined(separator: ". ")
+    try text.write(toFile: place.path + "/a.txt", atomically: true, encoding: .utf8)
+    #expect(try place.run(["data", "tokenizer", "train", "a.txt", "--out", "t.json", "--vocabulary", "300"]).code == 0)
+    let prepare = ["data", "prepare", "a.txt", "--tokenizer", "t.json", "--out"]
+    #expect(try place.run(prepare + ["pairs", "--shards", "3"]).code == 0)
+    #expect(try place.run(prepare + ["whole.h5"]).code == 0)
+    let shown = try place.run(["data", "show", "pairs"])
+    #expect(shown.code == 0 && shown.output.contains("pairs: 3 shards, all there; "), "\(shown.output)")
+
+    let data = [
+      "--set", "data.mixture={pairs: 1, whole.h5: 2}", "--set", "training.steps=40",
+      "--set", "checkpoint.every=0",
+    ]
+    let trained = try place.run(["train", "run.yaml", "--workers", "2"] + data)
+    #expect(trained.code == 0, "\(trained.output) \(trained.errors)")
+    #expect(try place.run(["train", "run.yaml", "--set", "run=alone"] + data).code == 0)
+    #expect(place.curve("first").count >= 40 && place.curve("first") == place.curve("alone"))
+
+    let written = try place.run(["generate", "checkpoints/first", "--prompt", "the cat", "--tokens", "20"])
+    #expect(written.code == 0 && written.output.count > 20, "\(written.output) \(written.errors)")
+    try FileManager.default.removeItem(atPath: place.path + "/pairs/shard-00001-of-00003.h5")
+    let missing = try place.run(["evaluate", "checkpoints/first"])
+    #expect(missing.code == 1 && missing.errors.contains("shard-00001-of-00003.h5 missing"), "\(missing.errors)")
+  }
+
   @Test func `runs are submitted, listed, read and cancelled at a coordinator`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"

@@ -43,4 +43,16 @@ import Testing
     table.add(["longer", "1", "x"])
     #expect(table.text == "name       bytes  note\na       12345678\nlonger         1  x")
   }
+
+  @Test func `lengths are counted by powers of two, and whatever is there shows`() {
+    #expect(LengthHistogram([]).text == "  none")
+    #expect(
+      LengthHistogram([0, 1, 5] + Array(repeating: 20, count: 1000)).text == """
+              1      2  █
+            2–3      0
+            4–7      1  █
+           8–15      0
+          16–31  1,000  \(String(repeating: "█", count: 40))
+        """)
+  }
 }

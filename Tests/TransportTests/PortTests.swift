@@ -32,7 +32,7 @@ import Wire
     for index in 0..<50 { connection.send(.follow(run: "\(index)", after: index), at: MonotonicClock.now) }
     var heard: [String] = [], answers: [String] = []
     let whole = turn { now in
-      port.receive(at: now) { peer, request in
+      port.receive(at: now) { peer, _, request in
         guard case .follow(let run, _) = request else { return }
         heard.append(run)
         port.send(.refused(reason: run), to: peer, at: now)
@@ -67,7 +67,7 @@ import Wire
       // A successor must be spoken to before it is known; a worker's heartbeats do that.
       let arrived = turn { now in
         connection.send(.status, at: now)
-        port.receive(at: now) { peer, _ in
+        port.receive(at: now) { peer, _, _ in
           heard += 1
           port.send(.alive(generation: 0, noted: 0), to: peer, at: now)
         } unreadable: { _, _ in
@@ -104,7 +104,7 @@ import Wire
     connection.send(.status, at: MonotonicClock.now)
     var unreadable = 0, heard = 0
     let fine = turn { now in
-      port.receive(at: now) { _, request in
+      port.receive(at: now) { _, _, request in
         if request == .status { heard += 1 }
       } unreadable: { _, _ in
         unreadable += 1
@@ -244,7 +244,7 @@ import Wire
     connection.send(.status, at: MonotonicClock.now)
     var peer: PeerID?
     let heard = turn { now in
-      port.receive(at: now) { from, _ in
+      port.receive(at: now) { from, _, _ in
         peer = from
       } unreadable: { _, _ in
       }
@@ -271,7 +271,7 @@ import Wire
     var leaving: ControlConnection? = try ControlConnection(to: port.endpoint, incarnation: 11, context)
     var peers: [PeerID] = [], gone: [PeerID] = []
     func pump(_ now: Instant) {
-      port.receive(at: now) { peer, request in
+      port.receive(at: now) { peer, _, request in
         if case .follow(let run, _) = request, run == "leaving" || run == "staying" { peers.append(peer) }
       } unreadable: { _, error in
         Issue.record("\(error)")

@@ -9,6 +9,9 @@ extension CommandDescription {
 
       What it knows is in its store, on disk before it answers: after a crash, or kill -9, start it again and all runs are there;
       workers that are training go on meanwhile. Coordinators of one machine need a store each.
+
+      Where other machines can reach it, connections are encrypted, and only keys that were allowed come in: `ress keys new`,
+      `ress keys allow`.
       """,
     options: [
       OptionDescription(
@@ -20,6 +23,9 @@ extension CommandDescription {
       OptionDescription(
         "--store", .text("FILE"), standard: CommandTable.standardStore,
         "Where runs and their stories are kept (SQLite); :memory: keeps nothing."),
+      OptionDescription(
+        "--root", .text("FOLDER"), repeats: true,
+        "Runs may read and write below it alone, whatever a configuration says."),
       .insecure,
     ],
     examples: [
@@ -27,6 +33,9 @@ extension CommandDescription {
       CommandExample(
         "ress coordinator --listen ipc:///tmp/ress.sock --store /var/lib/ress/runs.db",
         "Without a port, and its store elsewhere."),
+      CommandExample(
+        "ress coordinator --listen tcp://10.0.0.1:7077 --root /scratch/ress",
+        "For other machines, whose keys were allowed."),
     ])
 
   package static let worker = CommandDescription(

@@ -55,7 +55,9 @@ extension CommandDescription {
     "data show", summary: "say what a dataset holds",
     discussion:
       "Prints a dataset's tokenizer, vocabulary, sources, the size of its splits, how long its documents are, and a piece of its text.",
-    arguments: [ArgumentDescription("D.h5", "A dataset that `ress data prepare` wrote.")],
+    arguments: [
+      ArgumentDescription("D.h5", "A dataset that `ress data prepare` wrote: a file, or a folder of shards.")
+    ],
     options: [.json],
     examples: [
       CommandExample("ress data show data/demo.h5", "The splits and their sizes."),

@@ -1,0 +1,228 @@
+// Who may speak with a coordinator, and what each may do. A file of lines that a person can read:
+//
+//   KEY ROLE NAME
+//
+// `ress keys allow` and `revoke` write it, and a coordinator that runs reads it again when it changes.
+
+import Foundation
+import Synchronization
+import Transport
+import Wire
+
+/// What a key may do.
+package enum Role: String, CaseIterable, Sendable {
+  /// Compute: what `ress worker` says.
+  case worker
+  /// Look at runs and their stories.
+  case read
+  /// And submit runs, and change those that it submitted.
+  case submit
+  /// Anything.
+  case admin
+
+  func allows(_ request: Request, isOwner: Bool) -> Bool {
+    switch request {
+    case .hello, .heartbeat, .report, .goodbye: self == .worker || self == .admin
+    case .follow, .status: self != .worker
+    case .submit(let submission): self == .admin || self == .submit && (submission.resume == .no || isOwner)
+    case .change: self == .admin || self == .submit && isOwner
+    }
+  }
+}
+
+package struct AllowedKey: Equatable, Sendable {
+  package var key: PublicKey
+  package var role: Role
+  package var name: String
+
+  package init(key: PublicKey, role: Role, name: String) {
+    self.key = key
+    self.role = role
+    self.name = name
+  }
+}
+
+package enum KeyError: Error, Equatable, CustomStringConvertible {
+  case noKey(folder: String)
+  case exists(path: String)
+  case notAKey(String)
+  case line(path: String, number: Int, reason: String)
+  case file(action: String, path: String, reason: String)
+  case readable(path: String)
+  case unknown(String, known: [String])
+
+  package var description: String {
+    switch self {
+    case .noKey(let folder): "there is no key in \(folder); make one with: ress keys new"
+    case .exists(let path): "\(path) exists, and whoever knows it would know you no more; --force replaces it"
+    case .notAKey(let text): "'\(text)' is not a key: it has 40 letters, as `ress keys show` prints them"
+    case .line(let path, let number, let reason): "\(path):\(number): \(reason)"
+    case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
+    case .readable(let path): "\(path) can be read by others; make it yours alone with: chmod 600 \(path)"
+    case .unknown(let name, let known):
+      "no key is allowed as '\(name)'" + (known.isEmpty ? "" : "; allowed are \(known.joined(separator: ", "))")
+    }
+  }
+}
+
+/// A folder of keys: `key` (secret), `key.pub`, `coordinator.pub` and `allowed`.
+package struct KeyFolder: Sendable {
+  package let path: String
+
+  package init(_ path: String) { self.path = path }
+
+  /// `$RESS_KEYS`, else `~/.config/ress`.
+  package static var standard: KeyFolder {
+    let environment = ProcessInfo.processInfo.environment
+    if let path = environment["RESS_KEYS"], !path.isEmpty { return KeyFolder(path) }
+    let base = environment["XDG_CONFIG_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? NSHomeDirectory() + "/.config"
+    return KeyFolder(base + "/ress")
+  }
+
+  private var secretPath: String { path + "/key" }
+  private var publicPath: String { path + "/key.pub" }
+  private var serverPath: String { path + "/coordinator.pub" }
+  package var allowedPath: String { path + "/allowed" }
+
+  package var hasKey: Bool { FileManager.default.fileExists(atPath: secretPath) }
+
+  // MARK: Its own key
+
+  package func make(force: Bool) throws -> KeyPair {
+    if hasKey && !force { throw KeyError.exists(path: secretPath) }
+    let pair = try KeyPair.make()
+    try write(pair.secret + "\n", to: secretPath, mode: 0o600)
+    try write(pair.publicKey.text + "\n", to: publicPath, mode: 0o644)
+    return pair
+  }
+
+  package func key() throws(KeyError) -> KeyPair {
+    guard hasKey else { throw .noKey(folder: path) }
+    let mode = (try? FileManager.default.attributesOfItem(atPath: secretPath))?[.posixPermissions] as? Int ?? 0
+    guard mode & 0o077 == 0 else { throw .readable(path: secretPath) }
+    let text = try read(secretPath).trimmingCharacters(in: .whitespacesAndNewlines)
+    guard let pair = KeyPair(secret: text) else {
+      throw .file(action: "use", path: secretPath, reason: "it holds no secret key")
+    }
+    return pair
+  }
+
+  // MARK: The coordinator's
+
+  package func trust(_ key: PublicKey) throws(KeyError) { try write(key.text + "\n", to: serverPath, mode: 0o644) }
+
+  /// Whom commands and workers must find: `coordinator.pub`, else the own key, as where all share a home.
+  package func server() throws(KeyError) -> PublicKey {
+    guard FileManager.default.fileExists(atPath: serverPath) else { return try key().publicKey }
+    let text = try read(serverPath).trimmingCharacters(in: .whitespacesAndNewlines)
+    guard let key = PublicKey(typed: text) else { throw .line(path: serverPath, number: 1, reason: "this is no key") }
+    return key
+  }
+
+  // MARK: Who may come in
+
+  package func allowed() throws(KeyError) -> [AllowedKey] {
+    guard FileManager.default.fileExists(atPath: allowedPath) else { return [] }
+    var keys: [AllowedKey] = []
+    for (index, line) in try read(allowedPath).split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+      let words = line.split(separator: " ", maxSplits: 2).map { String($0) }
+      if words.isEmpty || words[0].hasPrefix("#") { continue }
+      func refuse(_ reason: String) -> KeyError { .line(path: allowedPath, number: index + 1, reason: reason) }
+      guard words.count == 3 else { throw refuse("expected KEY ROLE NAME") }
+      guard let key = PublicKey(typed: words[0]) else { throw refuse("'\(words[0])' is not a key") }
+      guard let role = Role(rawValue: words[1]) else {
+        throw refuse("'\(words[1])' is none of \(Role.allCases.map(\.rawValue).joined(separator: ", "))")
+      }
+      keys.append(AllowedKey(key: key, role: role, name: words[2]))
+    }
+    return keys
+  }
+
+  /// A key that is there already gets the new role and name.
+  package func allow(_ new: AllowedKey) throws(KeyError) {
+    try save(try allowed().filter { $0.key != new.key } + [new])
+  }
+
+  /// By name or key. Returns those that may come in no more.
+  package func revoke(_ who: String) throws(KeyError) -> [AllowedKey] {
+    let all = try allowed()
+    let gone = all.filter { $0.name == who || $0.key.text == who }
+    guard !gone.isEmpty else { throw .unknown(who, known: all.map(\.name)) }
+    try save(all.filter { !gone.contains($0) })
+    return gone
+  }
+
+  private func save(_ keys: [AllowedKey]) throws(KeyError) {
+    let lines = keys.map { "\($0.key) \($0.role.rawValue) \($0.name)\n" }
+    try write("# KEY ROLE NAME; ress keys allow and revoke write it\n" + lines.joined(), to: allowedPath, mode: 0o600)
+  }
+
+  // MARK: Files
+
+  private func read(_ path: String) throws(KeyError) -> String {
+    do { return try String(contentsOfFile: path, encoding: .utf8) } catch {
+      throw .file(action: "read", path: path, reason: error.localizedDescription)
+    }
+  }
+
+  /// Aside and renamed, so that nobody reads half a list; never readable by others on the way.
+  private func write(_ text: String, to path: String, mode: Int) throws(KeyError) {
+    let files = FileManager.default
+    let aside = path + ".new"
+    do {
+      if !files.fileExists(atPath: self.path) {
+        try files.createDirectory(
+          atPath: self.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+      }
+      try? files.removeItem(atPath: aside)
+      guard files.createFile(atPath: aside, contents: Data(text.utf8), attributes: [.posixPermissions: mode]) else {
+        throw KeyError.file(action: "write", path: aside, reason: String(cString: strerror(errno)))
+      }
+      guard rename(aside, path) == 0 else {
+        throw KeyError.file(action: "write", path: path, reason: String(cString: strerror(errno)))
+      }
+    } catch let error as KeyError { throw error } catch {
+      throw .file(action: "write", path: path, reason: error.localizedDescription)
+    }
+  }
+}
+
+/// The allow-list of a coordinator that runs: read again when its file changes.
+final class AllowList: Sendable {
+  private let folder: KeyFolder
+  /// The coordinator's own key may do anything: whoever has it has its files.
+  private let own: PublicKey
+  private let state: Mutex<State>
+
+  private struct State {
+    var keys: [PublicKey: AllowedKey] = [:]
+    /// The file that was read: its inode and time.
+    var version = ""
+  }
+
+  init(_ folder: KeyFolder, own: PublicKey) throws(KeyError) {
+    self.folder = folder
+    self.own = own
+    state = Mutex(State())
+    _ = try refresh()
+  }
+
+  func find(_ key: PublicKey) -> AllowedKey? {
+    if key == own { return AllowedKey(key: own, role: .admin, name: "this coordinator's own key") }
+    return state.withLock { $0.keys[key] }
+  }
+
+  /// Reads the file where it has changed. Returns whether it had; a file that cannot be read leaves the list as it was.
+  func refresh() throws(KeyError) -> Bool {
+    var status = stat()
+    let found = stat(folder.allowedPath, &status) == 0
+    let version = found ? "\(status.st_ino) \(status.st_mtim.tv_sec) \(status.st_mtim.tv_nsec) \(status.st_size)" : ""
+    if state.withLock({ $0.version == version }) { return false }
+    let keys = try folder.allowed()
+    state.withLock {
+      $0.keys = Dictionary(keys.map { ($0.key, $0) }) { $1 }
+      $0.version = version
+    }
+    return true
+  }
+}

@@ -1,0 +1,13 @@
+// Keys that may come in, as the gatekeeper's thread reads them while another changes them.
+
+import Synchronization
+import Wire
+
+package final class AllowedKeys: Sendable {
+  private let keys = Mutex<Set<PublicKey>>([])
+
+  package init() {}
+
+  package func contains(_ key: PublicKey) -> Bool { keys.withLock { $0.contains(key) } }
+  package func replace(_ new: Set<PublicKey>) { keys.withLock { $0 = new } }
+}

@@ -1,0 +1,39 @@
+// Which connections are encrypted: all that leave the machine, and every one where `RESS_KEYS` names a folder of keys.
+
+import Daemon
+import Foundation
+import Shell
+import Transport
+
+enum Doors {
+  /// `none` asks for the clear.
+  private static var named: String? {
+    ProcessInfo.processInfo.environment["RESS_KEYS"].flatMap { $0.isEmpty ? nil : $0 }
+  }
+
+  /// How to connect to a coordinator.
+  static func toward(_ address: String, insecure: Bool = false) throws -> Door {
+    let folder = KeyFolder.standard
+    guard !insecure, named != "none", named != nil || EndpointPolicy.leavesMachine(address) && folder.hasKey else {
+      return .open
+    }
+    return .known(try folder.key(), server: try folder.server())
+  }
+
+  /// The keys of a coordinator that listens at an address; nil in the clear.
+  static func listening(_ address: String, insecure: Bool) throws -> KeyFolder? {
+    let folder = KeyFolder.standard
+    guard !insecure, named != "none", named != nil || EndpointPolicy.leavesMachine(address) && folder.hasKey else {
+      return nil
+    }
+    return folder
+  }
+
+  static func client(_ arguments: Arguments) throws -> CoordinatorClient {
+    try client(arguments.text("--coordinator") ?? CommandTable.standardAddress)
+  }
+
+  static func client(_ address: String) throws -> CoordinatorClient {
+    try CoordinatorClient(address, door: toward(address))
+  }
+}

@@ -1,0 +1,84 @@
+// `ress keys`: who may speak with a coordinator.
+
+import Daemon
+import Foundation
+import Shell
+import Transport
+import Wire
+
+func keysNew(_ arguments: Arguments) throws -> ExitCode {
+  let folder = KeyFolder.standard
+  let pair = try folder.make(force: arguments.has("--force"))
+  Terminal.print(
+    """
+    made \(folder.path)/key, which stays here, and key.pub, which others may know:
+      \(pair.publicKey)
+    """)
+  return .done
+}
+
+func keysShow(_ arguments: Arguments) throws -> ExitCode {
+  Terminal.print(try KeyFolder.standard.key().publicKey.text)
+  return .done
+}
+
+/// The key in an argument: itself, or the file that holds it.
+private func key(_ word: String) throws -> PublicKey {
+  if let key = PublicKey(typed: word) { return key }
+  if let text = try? String(contentsOfFile: word, encoding: .utf8),
+    let key = PublicKey(typed: text.trimmingCharacters(in: .whitespacesAndNewlines))
+  {
+    return key
+  }
+  throw KeyError.notAKey(word)
+}
+
+func keysAllow(_ arguments: Arguments) throws -> ExitCode {
+  let key = try key(arguments.words[0])
+  guard let role = Role(rawValue: arguments.text("--role") ?? Role.submit.rawValue) else {
+    preconditionFailure("the parser knows the roles")
+  }
+  let name = arguments.text("--name") ?? key.text
+  guard !name.isEmpty, !name.contains(where: \.isNewline) else {
+    throw UsageError("--name must be one line of text", command: "keys allow")
+  }
+  try KeyFolder.standard.allow(AllowedKey(key: key, role: role, name: name))
+  Terminal.print("\(name) may come in, as '\(role.rawValue)'; a coordinator that runs knows it within a second")
+  return .done
+}
+
+func keysTrust(_ arguments: Arguments) throws -> ExitCode {
+  let folder = KeyFolder.standard
+  try folder.trust(try key(arguments.words[0]))
+  Terminal.print("commands and workers with \(folder.path) speak with that coordinator alone")
+  return .done
+}
+
+func keysRevoke(_ arguments: Arguments) throws -> ExitCode {
+  for gone in try KeyFolder.standard.revoke(arguments.words[0]) {
+    Terminal.print(
+      "\(gone.name) ('\(gone.role.rawValue)', \(gone.key)) may come in no more; its connections are cut within a second"
+    )
+  }
+  return .done
+}
+
+func keysList(_ arguments: Arguments) throws -> ExitCode {
+  let folder = KeyFolder.standard
+  let keys = try folder.allowed()
+  if arguments.has("--json") {
+    for key in keys {
+      Terminal.print(
+        JSONText.object([("key", .text(key.key.text)), ("role", .text(key.role.rawValue)), ("name", .text(key.name))]))
+    }
+    return .done
+  }
+  guard !keys.isEmpty else {
+    Terminal.print("\(folder.allowedPath) allows nobody but the coordinator's own key")
+    return .done
+  }
+  var table = TextTable([("name", .left), ("role", .left), ("key", .left)])
+  for key in keys { table.add([key.name, key.role.rawValue, key.key.text]) }
+  Terminal.print(table.text)
+  return .done
+}

@@ -1,0 +1,46 @@
+// Runs over encrypted connections, in real processes.
+
+import Foundation
+import Testing
+
+@Suite(.serialized) final class `Runs behind locked doors` {
+  @Test func `two workers with keys give the curve of one without, and a revoked worker's run goes on`() throws {
+    let place = try Workplace()
+    #expect(try place.run(["train", "run.yaml", "--set", "run=alone"]).code == 0)
+    func keys(_ name: String) -> [String: String] { ["RESS_KEYS": "\(place.path)/keys-\(name)"] }
+    func ress(_ name: String, _ words: [String]) throws -> String {
+      let running = try place.start(words, environment: keys(name))
+      #expect(running.exitCode(within: 60) == 0, "\(words): \(running.output)")
+      return running.output
+    }
+    for name in ["c", "w1", "w2", "user"] { _ = try ress(name, ["keys", "new"]) }
+    for (name, role) in [("w1", "worker"), ("w2", "worker"), ("user", "submit")] {
+      _ = try ress("c", ["keys", "allow", "keys-\(name)/key.pub", "--name", name, "--role", role])
+      _ = try ress(name, ["keys", "trust", "keys-c/key.pub"])
+    }
+    let address = "tcp://127.0.0.1:\(Int.random(in: 20_000..<30_000))"
+    let coordinator = try place.start(
+      ["coordinator", "--listen", address, "--store", ":memory:"], environment: keys("c"))
+    let workers = try ["w1", "w2"].map {
+      try place.start(["worker", "--coordinator", address, "--name", $0, "--threads", "1"], environment: keys($0))
+    }
+    defer { for process in workers + [coordinator] { process.killAll() } }
+    let slow = ["--coordinator", address, "--workers", "2", "--set", "cluster.minimum_workers=1"]
+    let story = try ress("user", ["train", "run.yaml"] + slow)
+    #expect(story.contains("40"))
+    #expect(place.curve("first") == place.curve("alone"))
+
+    // Someone without a key of the list is not let in; a worker whose key is revoked is a worker that was lost.
+    let stranger = try place.start(["runs", "--coordinator", address], environment: ["RESS_KEYS": "none"])
+    #expect(stranger.exitCode(within: 60) == 1)
+    _ = try ress("user", ["submit", "run.yaml", "--set", "run=longer", "--set", "training.steps=400"] + slow)
+    #expect(waitUntil(30) { place.curve("longer").count > 10 })
+    _ = try ress("c", ["keys", "revoke", "w2"])
+    let end = try place.start(["logs", "longer", "-f", "--coordinator", address], environment: keys("user"))
+    #expect(end.exitCode(within: 60) == 0)
+    #expect(end.output.contains("w2") && end.output.contains("is lost"), "\(end.output)")
+    #expect(
+      try place.run(["train", "run.yaml", "--set", "run=reference", "--set", "training.steps=400"]).code == 0)
+    #expect(place.curve("longer") == place.curve("reference"))
+  }
+}
