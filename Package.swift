@@ -70,7 +70,7 @@ let system: [Target] = [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Daemon", "Worker", "Transport",
       "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux",
     ],
-    swiftSettings: swiftSettings),
+    resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
   .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
   .executableTarget(

@@ -59,9 +59,10 @@ package final class Gatekeeper: @unchecked Sendable {
       frames.count == 7 && frames[0] == Array("1.0".utf8) && frames[5] == Array("CURVE".utf8)
       ? PublicKey(bytes: frames[6]) : nil
     let isAllowed = key.map(allows) ?? false
-    // The user of a connection is its key: what it says carries that name.
+    // The user of a connection is its key: what it says carries that name. A refusal is "for now" (300), after which a client tries
+    // again; after 400 libzmq never would, and a worker that came a moment before its peer knew of it would be shut out for good.
     let reply = [
-      Array("1.0".utf8), request, Array((isAllowed ? "200" : "400").utf8),
+      Array("1.0".utf8), request, Array((isAllowed ? "200" : "300").utf8),
       Array((isAllowed ? "welcome" : "this key is not allowed").utf8), isAllowed ? Array(key!.text.utf8) : [], [],
     ]
     for (index, frame) in reply.enumerated() {

@@ -9,6 +9,20 @@ private func client(_ arguments: Arguments) throws -> CoordinatorClient { try Do
 
 func submit(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments).anywhere
+  if arguments.text("--on") == "slurm" {
+    let job = try SlurmSubmission.submit(request, options: arguments.texts("--sbatch"))
+    Terminal.print(
+      arguments.has("--json")
+        ? JSONText.object([("run", .text(request.configuration.run)), ("job", .text(job))])
+        : """
+        run \(request.configuration.run) is Slurm job \(job)
+          watch it:   tail -f \(request.folder)/slurm-\(job).log
+          its state:  squeue -j \(job)
+          end it:     scancel \(job)
+          its curve:  \(request.folder)/metrics.jsonl
+        """)
+    return .done
+  }
   let run = try client(arguments).submit(request.submission).run
   let name = request.configuration.run
   if arguments.has("--json") {

@@ -116,6 +116,18 @@ import Wire
     #expect(try client(daemon, alice).status().runs.isEmpty)
   }
 
+  @Test func `a key that is allowed while it knocks comes in`() throws {
+    let late = try key(nil)
+    let daemon = try daemon()
+    defer { daemon.stop() }
+    let client = try client(daemon, late, patience: 15)
+    let keys = keys
+    DispatchQueue.global().asyncAfter(deadline: .now() + 1.5) {
+      try? keys.allow(AllowedKey(key: late.publicKey, role: .read, name: "late"))
+    }
+    #expect(try client.status().runs.isEmpty)
+  }
+
   @Test func `what was overheard tells nothing, and said again does nothing`() throws {
     let alice = try key(.submit, "alice")
     let daemon = try daemon()

@@ -17,10 +17,20 @@ extension CommandDescription {
       name, identifier and curve. A --key makes it safe to submit twice: the second answer is the first one's.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
-    options: [coordinatorOption] + OptionDescription.run + [.json],
+    options: [
+      coordinatorOption,
+      OptionDescription(
+        "--on", .choice(["coordinator", "slurm"]), standard: "coordinator",
+        "A coordinator that is there, or a Slurm job of its own, which brings one along."),
+      OptionDescription(
+        "--sbatch", .text("OPTION"), repeats: true, "Of a Slurm job: an option for sbatch, such as partition=debug."),
+    ] + OptionDescription.run + [.json],
     examples: [
       CommandExample("ress submit configs/demo.yaml --workers 2", "Then: ress logs demo --follow"),
       CommandExample("ress submit configs/demo.yaml --resume", "Go on from the newest checkpoint."),
+      CommandExample(
+        "ress submit configs/demo.yaml --on slurm --workers 4 --threads 8 --sbatch time=12:00:00",
+        "A job of 4 tasks with 8 cores each."),
     ])
 
   package static let runs = CommandDescription(

@@ -1,0 +1,105 @@
+#!/bin/bash
+# A run of ress as one Slurm job, which `ress submit --on slurm` submits: a coordinator beside this script on the job's first node, a worker a
+# task. What dies is replaced or done without; what ends early is put back into the queue and goes on from its checkpoint.
+#
+# It gets from `ress submit`: RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder).
+#
+#SBATCH --requeue
+#SBATCH --no-kill
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@180
+set -uo pipefail
+
+say() { printf '%s %s\n' "$(date -u +%FT%TZ)" "$*"; }
+
+attempt=${SLURM_RESTART_COUNT:-0}
+name=${RESS_RUN##*/}
+# Fencing: a task of an earlier attempt, or of a node that Slurm has given up, has another attempt's keys, and is let in nowhere.
+private=$RESS_RUN/slurm-$SLURM_JOB_ID-$attempt
+export RESS_KEYS=$private/keys
+host=$(hostname -I | cut -d' ' -f1)
+address=tcp://${host:-127.0.0.1}:$((20000 + (SLURM_JOB_ID * 7 + attempt) % 12000))
+
+mkdir -p "$private" || exit 1
+
+# The newest attempt is the one that counts. Slurm may begin it while this one's node lives on, unheard: whoever finds another's number here ends.
+mine=$SLURM_JOB_ID-$attempt
+echo "$mine" >"$RESS_RUN/slurm-attempt.new" && mv "$RESS_RUN/slurm-attempt.new" "$RESS_RUN/slurm-attempt" || exit 1
+is_newest() { [ "$(cat "$RESS_RUN/slurm-attempt" 2>/dev/null || echo "$mine")" = "$mine" ]; }
+# An older one looks every two seconds.
+[ "$attempt" -eq 0 ] || sleep 5
+"$RESS" keys new --force >/dev/null || exit 1
+ask() { "$RESS" "$@" --coordinator "$address"; }
+
+say "job $SLURM_JOB_ID, attempt $attempt, on $SLURM_JOB_NODELIST: $SLURM_NTASKS workers for run $name"
+# Its memory is the folder of checkpoints, which an attempt on other nodes has too.
+"$RESS" coordinator --listen "$address" --store :memory: &
+coordinator=$!
+
+# Told some time before the limit: save, and go on in another attempt.
+again=0 watcher=
+pause() {
+  again=1
+  say "the time is nearly over: saving step and state"
+  ask pause "$name"
+  while state=$(ask status "$name" --json); do
+    case $state in
+    *'"state": "paused"'*)
+      # Whoever follows a run waits for it to go on.
+      [ -z "$watcher" ] || kill "$watcher"
+      break
+      ;;
+    *'"state": "finished"'* | *'"state": "failed"'* | *'"state": "cancelled"'*) break ;;
+    esac
+    sleep 0.2
+  done
+}
+trap pause USR1
+
+# One task's end is not the others'. Workers look for their coordinator for a minute, should its node be slow.
+srun --no-kill --wait=0 --kill-on-bad-exit=0 --unbuffered --label bash -c '
+  address=$(hostname -I | cut -d" " -f1)
+  exec "$RESS" worker --coordinator "$1" --listen "tcp://${address:-127.0.0.1}:*" --name "$SLURMD_NODENAME-$SLURM_PROCID" \
+    --threads "${SLURM_CPUS_PER_TASK:-1}" --join-within 60 --return-within 60
+' worker "$address" &
+workers=$!
+
+(
+  while kill -0 $coordinator 2>/dev/null; do
+    sleep 2
+    is_newest && continue
+    say "attempt $(cat "$RESS_RUN/slurm-attempt") has begun, so this one ends"
+    kill -KILL $coordinator
+    kill $workers $$
+  done
+) &
+
+for _ in $(seq 100); do
+  ask runs >/dev/null 2>&1 && break
+  kill -0 $coordinator 2>/dev/null || exit 1
+  sleep 0.2
+done
+resume=()
+for manifest in "$RESS_RUN"/step-*/manifest.json; do [ -e "$manifest" ] && resume=(--resume); done
+ask submit "$RESS_CONFIG" "${resume[@]}" --key "slurm-$SLURM_JOB_ID-$attempt" || again=-1
+
+code=1
+if [ $again -ge 0 ]; then
+  ask logs "$name" --follow &
+  watcher=$!
+  # A signal interrupts `wait`, not the command.
+  while kill -0 $watcher 2>/dev/null; do wait $watcher; done
+  wait $watcher
+  code=$?
+fi
+
+kill $workers 2>/dev/null
+kill $coordinator 2>/dev/null
+wait
+rm -rf "$private"
+if [ $again -eq 1 ] && [ $code -ne 0 ]; then
+  say "back into the queue, to go on from the checkpoint"
+  exec scontrol requeue "$SLURM_JOB_ID"
+fi
+say "ends with $code"
+exit $code

@@ -1,0 +1,147 @@
+// Runs as jobs of a real Slurm of three nodes (scripts/slurm.sh), whose nodes die and whose time runs out. Every run is held against the
+// undisturbed curve.
+
+import Foundation
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// A Slurm of its own, on this machine.
+final class SlurmCluster {
+  private let folder = "/tmp/ress-slurm-" + String(UInt32.random(in: 0...0xFFFFFF), radix: 36)
+  private let port = Int.random(in: 31_000..<32_500) * 2
+
+  init(nodes: Int) throws { try script("up", "\(nodes)") }
+
+  deinit { try? script("down") }
+
+  private var environment: [String: String] { ["SLURM_FOLDER": folder, "SLURM_PORT": "\(port)"] }
+  var configuration: [String: String] { ["SLURM_CONF": folder + "/slurm.conf"] }
+
+  func script(_ words: String...) throws {
+    let path = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../scripts/slurm.sh")
+      .standardized
+    try call(path.path, words)
+  }
+
+  /// Starts a program of Slurm's, or the script, and returns what it prints.
+  @discardableResult func call(_ program: String, _ words: [String]) throws -> String {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = [program] + words
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+      .merging(configuration) { $1 }
+    // A file: daemons that are started would keep a pipe open.
+    let path = NSTemporaryDirectory() + "ress-slurm-said-" + UUID().uuidString
+    _ = FileManager.default.createFile(atPath: path, contents: nil)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    process.standardOutput = FileHandle(forWritingAtPath: path)
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { throw Failure(words: [program] + words) }
+    return (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+  }
+
+  struct Failure: Error { var words: [String] }
+
+  static let canBeMade: Bool = {
+    let tools = ["slurmctld", "slurmd", "munged", "sbatch"].allSatisfy { tool in
+      ["/usr/sbin/", "/usr/bin/"].contains { access($0 + tool, X_OK) == 0 }
+    }
+    return tools && getuid() == 0
+  }()
+}
+
+@Suite(
+  .serialized,
+  .enabled(
+    if: SlurmCluster.canBeMade,
+    "a Slurm needs root and its packages: apt-get install --no-install-recommends slurm-wlm munge"))
+final class SlurmTests {
+  private let place: Workplace
+  private let slurm: SlurmCluster
+  private let curve: [String]
+  private static let long = ["--set", "training.steps=400", "--set", "checkpoint.every=100"]
+
+  init() throws {
+    place = try Workplace()
+    slurm = try SlurmCluster(nodes: 3)
+    let whole = try place.run(["train", "run.yaml", "--threads", "1", "--set", "run=whole"] + Self.long)
+    #expect(whole.code == 0, "\(whole.output)\(whole.errors)")
+    curve = place.curve("whole")
+    #expect(curve.count == 420)
+  }
+
+  /// Submits a run of one worker on each of three nodes, and waits until it has some steps.
+  private func begin(_ run: String) throws -> String {
+    let submit = try place.start(
+      [
+        "submit", "run.yaml", "--on", "slurm", "--workers", "3", "--threads", "1", "--set", "run=\(run)", "--set",
+        "cluster.minimum_workers=1", "--sbatch", "nodes=3", "--sbatch", "ntasks-per-node=1", "--json",
+      ] + Self.long, environment: slurm.configuration)
+    #expect(submit.exitCode(within: 30) == 0, "\(submit.output)")
+    let job = String(try #require(submit.output.firstMatch(of: /"job": "(\d+)"/)).1)
+    #expect(waitUntil(60) { place.curve(run).count > 30 }, "\(log(run, job))")
+    return job
+  }
+
+  private func log(_ run: String, _ job: String) -> String {
+    (try? String(contentsOfFile: "\(place.path)/checkpoints/\(run)/slurm-\(job).log", encoding: .utf8)) ?? "no log"
+  }
+
+  private func expectSameEnd(_ run: String, _ job: String) throws {
+    let ended = waitUntil(150) {
+      Thread.sleep(forTimeInterval: 0.3)
+      return log(run, job).contains("ends with ")
+    }
+    #expect(ended && log(run, job).contains("ends with 0"), "\(log(run, job))")
+    #expect(place.curve(run) == curve, "\(log(run, job))")
+    let compared = try place.run(["checkpoint", "diff", "checkpoints/whole", "checkpoints/\(run)"])
+    #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
+    // Keys of an attempt end with it.
+    let left = try FileManager.default.contentsOfDirectory(atPath: "\(place.path)/checkpoints/\(run)")
+    #expect(!left.contains { $0.hasPrefix("slurm-\(job)-") })
+  }
+
+  @Test func `a job goes on without a node that dies, to the same curve`() throws {
+    let job = try begin("crashed")
+    try slurm.script("crash-node", "3")
+    try expectSameEnd("crashed", job)
+    #expect(log("crashed", job).contains("node3-2") && log("crashed", job).contains("is lost"))
+  }
+
+  @Test func `a job whose time is nearly over saves, goes back into the queue, and goes on from there`() throws {
+    let job = try begin("requeued")
+    // What Slurm sends by `--signal=B:USR1@180`.
+    try slurm.call("scancel", ["--signal=USR1", "--batch", job])
+    try expectSameEnd("requeued", job)
+    let story = log("requeued", job)
+    #expect(story.contains("job \(job), attempt 0") && story.contains("job \(job), attempt 1"))
+    #expect(story.contains("the time is nearly over") && story.contains("back into the queue"))
+    // It did not begin at its first step again.
+    #expect(!(story.components(separatedBy: "attempt 1").last ?? "").contains("step 1/400"))
+  }
+
+  @Test func `an attempt that another has overtaken ends by itself, and takes its workers along`() throws {
+    let job = try begin("overtaken")
+    try "999-1\n".write(
+      toFile: "\(place.path)/checkpoints/overtaken/slurm-attempt", atomically: true, encoding: .utf8)
+    let ended = waitUntil(30) {
+      Thread.sleep(forTimeInterval: 0.3)
+      return ((try? slurm.call("squeue", ["--noheader", "--jobs", job])) ?? "").isEmpty
+    }
+    #expect(
+      ended && log("overtaken", job).contains("attempt 999-1 has begun, so this one ends"), "\(log("overtaken", job))")
+    #expect(place.curve("overtaken").count < 420)
+  }
+
+  @Test func `what Slurm refuses is told in its words`() throws {
+    let submit = try place.start(
+      ["submit", "run.yaml", "--on", "slurm", "--sbatch", "partition=nowhere"], environment: slurm.configuration)
+    #expect(submit.exitCode(within: 30) == 1)
+    #expect(submit.output.contains("sbatch refused the job") && submit.output.contains("partition"), "\(submit.output)")
+  }
+}

@@ -1,0 +1,1 @@
+../../Sources/ress/Slurm/job.sh
