@@ -138,12 +138,11 @@ down)
     sleep 0.1
   done
   for file in "$folder"/node*.pid; do
-    [ -e "$file" ] && stop "$(basename "$file" .pid)"
+    [ -e "$file" ] && stop "$(basename "$file" .pid)" KILL
   done
   for process in $(with '^SLURM_JOB_ID='); do kill -KILL "$process" 2>/dev/null || true; done
-  stop slurmctld
-  stop munged
-  sleep 0.3
+  stop slurmctld KILL
+  stop munged KILL
   rm -rf "$folder"
   ;;
 *)

@@ -39,6 +39,12 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "keys trust": return try keysTrust(arguments)
   case "keys revoke": return try keysRevoke(arguments)
   case "keys list": return try keysList(arguments)
+  case "completion":
+    Terminal.print(Completion.bash(CommandTable.all))
+    return .done
+  case "man":
+    Terminal.print(ManualPage.text(CommandTable.all, version: Version.number))
+    return .done
   case "metrics": return try metrics(arguments)
   case "logs": return try logs(arguments)
   case "cancel": return try cancel(arguments)

@@ -7,7 +7,7 @@ package enum CommandTable {
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .checkpointExport, .checkpointImport, .keysNew, .keysShow, .keysAllow, .keysTrust, .keysRevoke, .keysList,
-    .configShow, .configReference, .doctor,
+    .configShow, .configReference, .doctor, .completion, .man,
   ]
 
   /// Where a coordinator listens and everybody looks for it, unless told otherwise.

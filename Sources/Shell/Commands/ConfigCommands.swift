@@ -35,4 +35,20 @@ extension CommandDescription {
       CommandExample("ress doctor", "The table, and what to do."),
       CommandExample("ress doctor --json", "The same for a program."),
     ])
+
+  package static let completion = CommandDescription(
+    "completion", summary: "print completion for the shell",
+    discussion:
+      "Completes commands, options and their choices in bash, and in zsh behind `autoload -U bashcompinit && bashcompinit`.",
+    examples: [
+      CommandExample("ress completion > ~/.local/share/bash-completion/completions/ress", "For every shell to come."),
+      CommandExample("ress completion | less", "Read it."),
+    ])
+
+  package static let man = CommandDescription(
+    "man", summary: "print the manual page", discussion: "ress(1) for man, with all commands and options.",
+    examples: [
+      CommandExample("ress man | man -l -", "Read it."),
+      CommandExample("ress man > /usr/local/share/man/man1/ress.1", "For man ress."),
+    ])
 }
