@@ -44,6 +44,7 @@ let system: [Target] = [
   .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
   .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
   .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
+  .systemLibrary(name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
   .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
   .systemLibrary(name: "CLinux"),
@@ -56,7 +57,8 @@ let system: [Target] = [
   module("Coordination", ["Wire", "Configuration"]),
   module("RunStore", ["CSQLite", "Wire"]),
   module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
-  module("Daemon", ["Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  module("HTTP", ["CMicrohttpd"]),
+  module("Daemon", ["HTTP", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
   module(
     "Worker",
     [
@@ -85,7 +87,7 @@ let system: [Target] = [
   tests("Transport", ["Transport", "Wire", "Configuration"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
-  tests("Daemon", ["Daemon", "Worker", "Transport", "Wire", "Configuration"]),
+  tests("Daemon", ["Daemon", "HTTP", "Worker", "Transport", "Wire", "Configuration"]),
   tests(
     "Worker",
     ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),

@@ -320,7 +320,7 @@ package struct Coordinator: Sendable {
     return members.values.first { $0.run == run.id && $0.description == peers[place] }
   }
 
-  func status(at now: Instant) -> ClusterStatus {
+  package func status(at now: Instant) -> ClusterStatus {
     ClusterStatus(
       runs: runs.map { run in
         let record = run.record

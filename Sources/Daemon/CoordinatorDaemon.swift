@@ -8,6 +8,7 @@ import Configuration
 import Coordination
 import Dispatch
 import Foundation
+import HTTP
 import RunFolder
 import RunStore
 import Synchronization
@@ -22,6 +23,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     package var keys: KeyFolder?
     /// Folders that runs may read and write below; none: all.
     package var roots: [String] = []
+    /// Where HTTP shows numbers, `HOST:PORT`, and the word that a visitor must say; nil: nowhere.
+    package var http: String?
+    package var httpToken: String?
     package var patienceSeconds = 10.0
     package var program: String
     /// The file of what must not be forgotten; `:memory:` forgets.
@@ -41,6 +45,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let options: Options
   private let port: ControlPort
   private let gatekeeper: Gatekeeper?
+  private let http: HTTPServer?
+  private let window: Window
+  private var nextLookOut = MonotonicClock.now
   private let allowList: AllowList?
   private let roots: AllowedRoots
   private var nextLookAtKeys = MonotonicClock.now
@@ -78,6 +85,11 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     port = try ControlPort(
       listen: options.listen, insecure: options.insecure, door: door, incarnation: generator.next() | 1, context)
     endpoint = port.endpoint
+    let window = Window(program: options.program)
+    self.window = window
+    http = try options.http.map { place throws(HTTPError) in
+      try HTTPServer(place, token: options.httpToken) { window.page($0) }
+    }
     coordinator = Coordinator(
       seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
     unfinished = try coordinator.restore(
@@ -106,9 +118,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     ended.wait()
     disk.sync {}
     gatekeeper?.close()
+    http?.close()
   }
 
   deinit { gatekeeper?.close() }
+
+  /// `http://127.0.0.1:7078`; nil where nothing is shown.
+  package var httpAddress: String? { http?.address }
 
   // MARK: Who may ask for what
 
@@ -197,6 +213,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         return options.fail("\(error); nothing that was not stored was answered, and running workers go on")
       }
       for action in actions { run(action, at: now) }
+      if http != nil, nextLookOut <= now {
+        nextLookOut = now + .milliseconds(500)
+        window.show(coordinator.status(at: now))
+      }
     }
     farewell()
   }
@@ -239,7 +259,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
     case .prove(let checkpoint, let mark):
       disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
-    case .record(_, let event, let folder):
+    case .record(let id, let event, let folder):
+      if http != nil { window.note(event, of: id) }
       disk.async {
         do throws(FolderError) { try MetricsFile(folder: folder).append(event.metricsLine) } catch { log("\(error)") }
       }

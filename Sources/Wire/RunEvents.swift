@@ -68,7 +68,7 @@ package struct EvaluationRecord: Codable, Equatable, Sendable {
   }
 }
 
-package enum RunState: String, Codable, Equatable, Sendable {
+package enum RunState: String, CaseIterable, Codable, Equatable, Sendable {
   /// Waits for its turn.
   case queued
   /// Waits for workers, or for them to be ready.

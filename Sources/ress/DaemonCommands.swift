@@ -17,6 +17,13 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   options.insecure = arguments.has("--insecure")
   options.keys = try Doors.listening(listen, insecure: options.insecure)
   options.roots = arguments.texts("--root")
+  options.http = arguments.text("--http")
+  if let path = arguments.text("--http-token") {
+    guard let word = try? String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines),
+      !word.isEmpty
+    else { throw UsageError("--http-token: \(path) holds no word", command: "coordinator") }
+    options.httpToken = word
+  }
   options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
   options.store = arguments.text("--store") ?? CommandTable.standardStore
   options.log = { Log.write($0) }
@@ -27,6 +34,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let daemon = try CoordinatorDaemon(options)
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
+  if let address = daemon.httpAddress { Log.write("numbers for Prometheus: \(address)/metrics") }
   if let keys = options.keys {
     Log.write(
       "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")

@@ -9,10 +9,12 @@ import Testing
   private func offered(_ words: String...) throws -> [String] {
     let process = Process()
     process.executableURL = URL(filePath: "/bin/bash")
-    process.arguments = [
-      "--norc", "-c",
-      Completion.bash(CommandTable.all) + "\nCOMP_WORDS=(ress \"$@\"); COMP_CWORD=$#; _ress; echo \"${COMPREPLY[@]}\"", "bash",
-    ] + words
+    process.arguments =
+      [
+        "--norc", "-c",
+        Completion.bash(CommandTable.all)
+          + "\nCOMP_WORDS=(ress \"$@\"); COMP_CWORD=$#; _ress; echo \"${COMPREPLY[@]}\"", "bash",
+      ] + words
     let output = Pipe()
     process.standardOutput = output
     try process.run()

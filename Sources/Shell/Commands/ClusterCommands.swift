@@ -24,6 +24,10 @@ extension CommandDescription {
         "--store", .text("FILE"), standard: CommandTable.standardStore,
         "Where runs and their stories are kept (SQLite); :memory: keeps nothing."),
       OptionDescription(
+        "--http", .text("HOST:PORT"), "Show numbers for Prometheus there, at /metrics; nothing can be changed over it."),
+      OptionDescription(
+        "--http-token", .text("FILE"), "A file with the word that visitors must say (Authorization: Bearer)."),
+      OptionDescription(
         "--root", .text("FOLDER"), repeats: true,
         "Runs may read and write below it alone, whatever a configuration says."),
       .insecure,

@@ -1,0 +1,36 @@
+#pragma once
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <string.h>
+
+// MHD_start_daemon takes a variable number of arguments, which Swift cannot call. `address` is dotted IPv4. A thread of its own serves at most
+// 64 connections, each for at most 10 seconds without a word and with at most 32 KiB of memory.
+static inline struct MHD_Daemon *ress_mhd_start(const char *address, uint16_t port, MHD_AccessHandlerCallback handler, void *context) {
+  struct sockaddr_in place;
+  memset(&place, 0, sizeof place);
+  place.sin_family = AF_INET;
+  place.sin_port = htons(port);
+  if (inet_pton(AF_INET, address, &place.sin_addr) != 1) return NULL;
+  return MHD_start_daemon(
+      MHD_USE_INTERNAL_POLLING_THREAD, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&place,
+      MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+      MHD_OPTION_END);
+}
+
+static inline uint16_t ress_mhd_port(struct MHD_Daemon *daemon) {
+  const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT);
+  return info ? info->port : 0;
+}
+
+// Macros and enumerations whose names Swift would change.
+static inline enum MHD_Result ress_mhd_yes(void) { return MHD_YES; }
+static inline enum MHD_Result ress_mhd_no(void) { return MHD_NO; }
+
+static inline const char *ress_mhd_request_header(struct MHD_Connection *connection, const char *name) {
+  return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+}
+
+static inline struct MHD_Response *ress_mhd_response(const void *body, size_t size) {
+  return MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_MUST_COPY);
+}

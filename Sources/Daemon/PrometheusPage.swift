@@ -1,0 +1,86 @@
+// A coordinator's numbers as Prometheus reads them: text exposition format 0.0.4.
+
+import Wire
+
+package enum PrometheusPage {
+  /// What is known of a run beside its status.
+  package struct Latest: Equatable, Sendable {
+    package var step: StepRecord?
+    package var evaluation: EvaluationRecord?
+
+    package init() {}
+  }
+
+  package static func text(_ status: ClusterStatus, _ latest: [RunID: Latest], program: String) -> String {
+    var page = Page()
+    page.family("ress_build_info", "gauge", "The coordinator's version.", [([("program", program)], 1)])
+    let busy = status.workers.count { $0.run != nil }
+    page.family(
+      "ress_workers", "gauge", "Workers that are here.",
+      [([("state", "busy")], Double(busy)), ([("state", "free")], Double(status.workers.count - busy))])
+    page.family(
+      "ress_worker_silent_seconds", "gauge", "Since a worker was heard.",
+      status.workers.map {
+        ([("worker", $0.description.name), ("host", $0.description.host), ("run", $0.run ?? "")], $0.silentSeconds)
+      })
+    // The newest of a name: a series must not come twice.
+    var runs: [ClusterStatus.Run] = []
+    for run in status.runs.reversed() where !runs.contains(where: { $0.name == run.name }) { runs.append(run) }
+    runs.reverse()
+    func each(_ name: String, _ help: String, _ value: (ClusterStatus.Run) -> Double?) {
+      page.family(name, "gauge", help, runs.compactMap { run in value(run).map { ([("run", run.name)], $0) } })
+    }
+    page.family(
+      "ress_run_state", "gauge", "1 for the state that a run is in.",
+      runs.flatMap { run in
+        RunState.allCases.map { ([("run", run.name), ("state", $0.rawValue)], run.state == $0 ? 1 : 0) }
+      })
+    each("ress_run_step", "Steps that are done.") { Double($0.step) }
+    each("ress_run_steps", "Steps of the whole run.") { Double($0.steps) }
+    each("ress_run_workers", "Workers that the run has.") { Double($0.workers.count) }
+    each("ress_run_workers_wanted", "Workers that it may have.") { Double($0.wantedWorkers) }
+    each("ress_run_generation", "Memberships so far.") { Double($0.generation) }
+    each("ress_run_checkpoint_step", "Step of the newest committed checkpoint.") {
+      $0.checkpointStep.map { Double($0) }
+    }
+    page.family(
+      "ress_run_seconds_total", "counter", "Where the run's time went.",
+      runs.flatMap { run in
+        ([("useful", run.goodput.useful)] + run.goodput.losses.map { ($0.cause, $0.seconds) }).map {
+          ([("run", run.name), ("cause", $0.0)], $0.1)
+        }
+      })
+    each("ress_run_loss", "Loss of the newest step, nats a target.") { latest[$0.id]?.step?.task }
+    each("ress_run_gradient_norm", "Norm of the newest step's gradient, before clipping.") {
+      latest[$0.id]?.step?.gradientNorm
+    }
+    each("ress_run_learning_rate", "Of the newest step.") { latest[$0.id]?.step?.learningRate }
+    each("ress_run_tokens_per_second", "Of the newest step.") { run in
+      latest[run.id]?.step.flatMap { $0.seconds > 0 ? Double($0.tokens) / $0.seconds : nil }
+    }
+    each("ress_run_largest_expert_load", "Of the newest step, over the mean.") { run in
+      guard let loads = latest[run.id]?.step?.loads, loads.reduce(0, +) > 0 else { return nil }
+      return Double(loads.max()! * loads.count) / Double(loads.reduce(0, +))
+    }
+    each("ress_run_validation_loss", "Of the newest evaluation, nats a target.") { latest[$0.id]?.evaluation?.loss }
+    return page.text
+  }
+
+  private struct Page {
+    var text = ""
+
+    mutating func family(_ name: String, _ type: String, _ help: String, _ samples: [([(String, String)], Double)]) {
+      guard !samples.isEmpty else { return }
+      text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+      for (labels, value) in samples {
+        let list = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
+        let number = value.isNaN ? "NaN" : value.isInfinite ? (value > 0 ? "+Inf" : "-Inf") : "\(value)"
+        text += "\(name){\(list)} \(number)\n"
+      }
+    }
+
+    private static func escaped(_ text: String) -> String {
+      text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    }
+  }
+}

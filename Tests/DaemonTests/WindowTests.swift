@@ -1,0 +1,113 @@
+// What a coordinator shows over HTTP, and to whom.
+
+import Configuration
+import Daemon
+import Foundation
+import FoundationNetworking
+import HTTP
+import Testing
+import Wire
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite(.serialized) struct `Windows` {
+  private func get(
+    _ address: String, _ method: String = "GET", token: String? = nil
+  ) async throws -> (code: Int, headers: [String: String], body: String) {
+    var request = URLRequest(url: try #require(URL(string: address)))
+    request.httpMethod = method
+    if let token { request.setValue("Bearer " + token, forHTTPHeaderField: "Authorization") }
+    let (data, response) = try await URLSession.shared.data(for: request)
+    let answer = try #require(response as? HTTPURLResponse)
+    let headers = Dictionary(
+      answer.allHeaderFields.map { ("\($0.key)".lowercased(), "\($0.value)") }, uniquingKeysWith: { $1 })
+    return (answer.statusCode, headers, String(decoding: data, as: UTF8.self))
+  }
+
+  @Test func `a coordinator's numbers are there for Prometheus, and nothing can be changed`() async throws {
+    var options = CoordinatorDaemon.Options(listen: "tcp://127.0.0.1:*", program: "ress \"test\"")
+    options.http = "127.0.0.1:0"
+    let daemon = try CoordinatorDaemon(options)
+    daemon.start()
+    defer { daemon.stop() }
+    var configuration = RunConfiguration()
+    (configuration.run, configuration.data.path) = ("seen", "/none/d.h5")
+    _ = try CoordinatorClient(daemon.endpoint).submit(Submission(configuration: configuration, resume: .no))
+    let address = try #require(daemon.httpAddress)
+    var page = try await get(address + "/metrics")
+    for _ in 0..<50 where !page.body.contains("seen") {
+      try await Task.sleep(for: .milliseconds(100))
+      page = try await get(address + "/metrics")
+    }
+    #expect(page.code == 200 && page.body.contains("ress_run_step{run=\"seen\"} 0.0\n"), "\(page.body)")
+    #expect(page.body.contains(#"ress_build_info{program="ress \"test\""} 1.0"#))
+    #expect(page.headers["x-content-type-options"] == "nosniff" && page.headers["x-frame-options"] == "DENY")
+    #expect(page.headers["content-security-policy"]?.hasPrefix("default-src 'self'") == true)
+    #expect(try await get(address + "/healthz").code == 200)
+    #expect(try await get(address + "/nowhere").code == 404)
+    for method in ["POST", "PUT", "DELETE"] { #expect(try await get(address + "/metrics", method).code == 405) }
+  }
+
+  @Test func `a word is needed where it was set, and must be set where others can reach it`() async throws {
+    let server = try HTTPServer("127.0.0.1:0", token: "open sesame") { $0 == "/x" ? HTTPAnswer("inside") : nil }
+    defer { server.close() }
+    #expect(try await get(server.address + "/x", token: "open sesame").body == "inside")
+    for token in [nil, "", "open sesam", "open sesame ", "other"] {
+      let refused = try await get(server.address + "/x", token: token)
+      #expect(refused.code == 401 && refused.headers["www-authenticate"] == "Bearer" && refused.body != "inside")
+    }
+    // A path that is not there is not told of either.
+    #expect(try await get(server.address + "/y").code == 401)
+    #expect(throws: HTTPError.needsToken("0.0.0.0:0")) { _ = try HTTPServer("0.0.0.0:0", token: nil) { _ in nil } }
+    #expect(throws: HTTPError.badAddress("localhost")) { _ = try HTTPServer("localhost", token: nil) { _ in nil } }
+    let place = String(server.address.dropFirst("http://".count))
+    #expect(throws: HTTPError.cannotListen(place)) { _ = try HTTPServer(place, token: nil) { _ in nil } }
+  }
+
+  @Test func `runs of one name are one series, and a loss that is no number is said as Prometheus says it`() {
+    func run(_ id: UInt64, _ state: RunState, _ step: Int) -> ClusterStatus.Run {
+      .init(id: RunID(id), name: "a\\b", state: state, reason: "", step: step, steps: 9)
+    }
+    var latest = PrometheusPage.Latest()
+    latest.step = StepRecord(
+      step: 3, loss: .nan, task: .nan, smooth: 0, balance: 0, routerZ: 0, gradientNorm: .infinity, learningRate: 0.5,
+      tokens: 100, seconds: 0.5, loads: [30, 10])
+    let text = PrometheusPage.text(
+      ClusterStatus(runs: [run(1, .failed, 1), run(2, .running, 3)], workers: []), [RunID(2): latest],
+      program: "p")
+    let samples = text.split(separator: "\n").filter { !$0.hasPrefix("#") }
+    #expect(Set(samples.map { $0.prefix { $0 != " " } }).count == samples.count)
+    for line in [
+      #"ress_run_step{run="a\\b"} 3.0"#, #"ress_run_loss{run="a\\b"} NaN"#, #"ress_run_gradient_norm{run="a\\b"} +Inf"#,
+      #"ress_run_tokens_per_second{run="a\\b"} 200.0"#, #"ress_run_largest_expert_load{run="a\\b"} 1.5"#,
+      #"ress_run_state{run="a\\b",state="running"} 1.0"#, #"ress_run_state{run="a\\b",state="failed"} 0.0"#,
+    ] { #expect(samples.contains { $0 == line }, "\(line)") }
+  }
+
+  private static let promtool = "/usr/bin/promtool"
+
+  @Test(.enabled(if: access("/usr/bin/promtool", X_OK) == 0, "promtool is in Debian's package prometheus"))
+  func `Prometheus's own tool finds no fault in the page and the rules`() throws {
+    func check(_ words: [String], input: String = "") throws -> String {
+      let process = Process()
+      process.executableURL = URL(filePath: Self.promtool)
+      process.arguments = words
+      let said = Pipe(), given = Pipe()
+      (process.standardOutput, process.standardError, process.standardInput) = (said, said, given)
+      try process.run()
+      given.fileHandleForWriting.write(Data(input.utf8))
+      try given.fileHandleForWriting.close()
+      let text = String(decoding: said.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      return process.terminationStatus == 0 ? text : "failed: \(text)"
+    }
+    let status = ClusterStatus(
+      runs: [.init(id: RunID(1), name: "r", state: .running, reason: "", step: 1, steps: 2)], workers: [])
+    #expect(try check(["check", "metrics"], input: PrometheusPage.text(status, [:], program: "p")) == "")
+    let rules = URL(filePath: #filePath).deletingLastPathComponent().appending(
+      path: "../../cluster/prometheus/alerts.yml")
+    #expect(try check(["check", "rules", rules.standardized.path]).contains("8 rules found"))
+  }
+}
