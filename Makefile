@@ -1,7 +1,7 @@
 # What one types every day; `make help` lists it. The scripts do the work and can be run by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help packages build test demo paper paper-quick format lint clean
+.PHONY: help packages build test demo paper paper-quick dist format lint clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ paper: ## the paper's experiments in some hours; DATA=folder of the sets (Benchm
 
 paper-quick: ## the same in a quarter of an hour
 	@scripts/paper.sh '$(DATA)' --quick
+
+dist: ## make dist/ress-VERSION-MACHINE.tar.gz, for a bare Debian 12
+	@scripts/dist.sh
 
 format: ## bring all Swift files into the house's format
 	@swift format -i -r Package.swift Sources Tests Benchmarks

@@ -1,5 +1,6 @@
 """Charts as SVG: lines over an axis, bars in groups. A mean over seeds has a whisker of one standard deviation."""
 
+import math
 from html import escape
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
@@ -11,12 +12,11 @@ class Chart:
     def __init__(self, title, unit, names, low, high, right=210):
         self.parts = []
         self.right = WIDTH - right
-        span = (high - low) or 1
-        self.low, self.high = low - (0.05 * span if low else 0), high + 0.05 * span
+        ticks = round_ticks(low, high)
+        self.low, self.high = ticks[0], ticks[-1]
         self.text(LEFT, 28, title, size=16, anchor="start", weight="bold")
         self.text(LEFT, 46, unit, anchor="start", colour="#555")
-        for tick in range(5):
-            value = self.low + (self.high - self.low) * tick / 4
+        for value in ticks:
             y = self.y(value)
             self.line(LEFT, y, self.right, y, "#ddd")
             self.text(LEFT - 8, y + 4, f"{value:.3g}", anchor="end", colour="#555")
@@ -46,6 +46,16 @@ class Chart:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
             'font-family="DejaVu Sans, Helvetica, sans-serif">\n'
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n' + "\n".join(self.parts) + "\n</svg>\n")
+
+
+def round_ticks(low, high):
+    """Four to eight round numbers around all values."""
+    span = (high - low) or 1
+    unit = 10 ** math.floor(math.log10(span))
+    step = next(unit * factor for factor in (0.2, 0.5, 1, 2) if span / (unit * factor) <= 6)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last = max(last, first + 1)
+    return [step * number for number in range(first, last + 1)]
 
 
 def bounds(series):

@@ -179,7 +179,7 @@ class Paper:
 
     def report(self, seconds):
         scale = "quick: minutes, so that every model is far from trained out" if self.options.quick else "full"
-        version = subprocess.run([self.ress, "--version"], check=True, capture_output=True, text=True).stdout.strip()
+        version = subprocess.run([self.ress, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
         text = [
             "# ReSSFormer's claims, reproduced small", "",
             f"Made by `make paper{'-quick' if self.options.quick else ''}` ({scale}) with {version}: {len(self.runs)} runs, "

@@ -16,6 +16,33 @@ enum LibraryProbe {
     ]
   }
 
+  /// How the program was built, and what it runs on: `ress --version`.
+  static var versionPage: String {
+    #if arch(x86_64)
+      let machine = "x86_64"
+    #elseif arch(arm64)
+      let machine = "arm64"
+    #else
+      let machine = "another machine"
+    #endif
+    #if DEBUG
+      let build = "debug"
+    #else
+      let build = "release"
+    #endif
+    #if swift(>=6.3)
+      let swift = "Swift 6.3 or newer"
+    #else
+      let swift = "Swift 6.2"
+    #endif
+    let libraries = libraries().map { "\($0.name) \($0.version)" }.joined(separator: ", ")
+    return """
+      \(Version.program)
+      \(build) for \(machine), \(MemoryLayout<Real>.size == 4 ? "single" : "double") precision, \(swift)
+      \(libraries)
+      """
+  }
+
   private static func zeroMQVersion() -> String {
     var (major, minor, patch): (Int32, Int32, Int32) = (0, 0, 0)
     zmq_version(&major, &minor, &patch)

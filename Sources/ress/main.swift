@@ -7,7 +7,7 @@ import Shell
 func main(_ words: [String]) -> ExitCode {
   do {
     switch try ArgumentParser().parse(words) {
-    case .version: Terminal.print(Version.program)
+    case .version: Terminal.print(LibraryProbe.versionPage)
     case .help(let page): Terminal.print(page)
     case .run(let arguments): return try run(arguments)
     }

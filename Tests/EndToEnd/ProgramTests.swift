@@ -48,7 +48,8 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
 @Suite struct `The program` {
   @Test func `version and help end with 0 and go to standard output`() throws {
     let version = try ress(["--version"])
-    #expect(version.code == 0 && version.output == "ress \(Version.number)\n" && version.errors.isEmpty)
+    #expect(version.code == 0 && version.output.hasPrefix("ress \(Version.number)\n") && version.errors.isEmpty)
+    #expect(version.output.contains("single precision") && version.output.contains("libzmq 4."))
     for command in [["help"], ["train", "--help"], ["data", "prepare", "--help"], ["help", "checkpoint", "show"]] {
       let help = try ress(command)
       #expect(help.code == 0 && help.output.contains("Usage: ress") && help.errors.isEmpty)

@@ -1,0 +1,29 @@
+#!/bin/bash
+# `make dist`: an archive with one program that runs on a bare Debian 12, beside the C libraries of `libraries.txt`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/install-packages.sh
+swift build -c release --static-swift-stdlib --scratch-path .build-dist --product ress
+version=$(.build-dist/release/ress --version | head -1 | cut -d' ' -f2)
+name=ress-$version-$(uname -m)
+folder=dist/$name
+rm -rf "$folder"
+mkdir -p "$folder/bin" "$folder/share/man/man1" "$folder/share/bash-completion/completions"
+install -m 755 .build-dist/release/ress "$folder/bin/ress"
+strip "$folder/bin/ress"
+if ldd "$folder/bin/ress" | grep -E 'libswift|Foundation|not found'; then
+  echo "the program needs what a bare Debian lacks" >&2
+  exit 1
+fi
+"$folder/bin/ress" man >"$folder/share/man/man1/ress.1"
+"$folder/bin/ress" completion >"$folder/share/bash-completion/completions/ress"
+cp -rL README.md LICENSE docs configs cluster "$folder/"
+# What Debian calls the libraries that the program asks for itself.
+readelf -d "$folder/bin/ress" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | while read -r library; do
+  path=$(ldconfig -p | awk -v name="$library" '$1 == name {print $NF; exit}')
+  dpkg-query -S "$path" "$(readlink -f "$path")" "/usr${path#/usr}" 2>/dev/null | cut -d: -f1 | head -1
+done | sort -u >"$folder/libraries.txt"
+tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" -czf "dist/$name.tar.gz" "$name"
+(cd dist && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")
+echo "dist/$name.tar.gz, $(du -h "dist/$name.tar.gz" | cut -f1); it needs: $(paste -sd' ' "$folder/libraries.txt")"
