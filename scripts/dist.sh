@@ -22,7 +22,8 @@ cp -rL README.md LICENSE docs configs cluster "$folder/"
 # What Debian calls the libraries that the program asks for itself.
 readelf -d "$folder/bin/ress" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | while read -r library; do
   path=$(ldconfig -p | awk -v name="$library" '$1 == name {print $NF; exit}')
-  dpkg-query -S "$path" "$(readlink -f "$path")" "/usr${path#/usr}" 2>/dev/null | cut -d: -f1 | head -1
+  # Under one of its names; the others are an error to dpkg-query.
+  { dpkg-query -S "$path" "$(readlink -f "$path")" "/usr${path#/usr}" 2>/dev/null || true; } | cut -d: -f1 | head -1
 done | sort -u >"$folder/libraries.txt"
 tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" -czf "dist/$name.tar.gz" "$name"
 (cd dist && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")
