@@ -49,7 +49,7 @@ let system: [Target] = [
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
   .systemLibrary(name: "CLinux"),
   module("HDF5", ["CHDF5"]),
-  module("Data", ["CZlib", "CZstd", "CKernels", "HDF5", "Model", "Configuration"]),
+  module("Data", ["CZlib", "CZstd", "CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
   module("Training", ["Model", "Data", "Configuration"]),
   module("RunFolder", ["CCrypto", "CLinux", "Configuration"]),
   module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),

@@ -107,8 +107,7 @@ class Paper:
         variants = Variants(self.ress, config, shown["vocabulary"], length, settings)
         for variant in experiment.variants:
             own = variants.settings(variant, ordered, longest)
-            narrow = [f"model.segment={length}"] if variant in DENSE else []
-            self.costs[name, variant] = variants.count([*own, *narrow])
+            self.costs[name, variant] = variants.count(own)
             for seed in SEEDS:
                 self.runs.append(Run(name, variant, seed, [*settings, *own], str(config)))
 

@@ -33,7 +33,9 @@ class Variants:
 
     def count(self, settings):
         words = [self.ress, "plan", self.config, "--json", "--vocabulary", str(self.vocabulary)]
-        for setting in [*self.base, *settings, f"data.sequence_length={self.length}"]:
+        dense = "model.architecture=transformer" in settings
+        length = [f"data.sequence_length={self.length}"] + ([f"model.segment={self.length}"] if dense else [])
+        for setting in [*self.base, *settings, *length]:
             words += ["--set", setting]
         return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
@@ -50,8 +52,8 @@ class Variants:
                 f"model.segment={longest}", "model.experts=1", "model.active_experts=1", f"model.expert_width={width}"]
 
         def count(width):
-            return self.count([s for s in settings(width) if not s.startswith("model.segment")]
-                              + [f"model.segment={self.length}"])[measure]
+            return self.count(settings(width))[measure]
+
         low, high, target = 1, 16384, self.plain[measure]
         while high - low > 1:
             middle = (low + high) // 2

@@ -5,6 +5,7 @@
 // `ress keys allow` and `revoke` write it, and a coordinator that runs reads it again when it changes.
 
 import Foundation
+import RunFolder
 import Synchronization
 import Transport
 import Wire
@@ -165,24 +166,16 @@ package struct KeyFolder: Sendable {
     }
   }
 
-  /// Aside and renamed, so that nobody reads half a list; never readable by others on the way.
-  private func write(_ text: String, to path: String, mode: Int) throws(KeyError) {
-    let files = FileManager.default
-    let aside = path + ".new"
+  private func write(_ text: String, to path: String, mode: mode_t) throws(KeyError) {
     do {
-      if !files.fileExists(atPath: self.path) {
-        try files.createDirectory(
-          atPath: self.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-      }
-      try? files.removeItem(atPath: aside)
-      guard files.createFile(atPath: aside, contents: Data(text.utf8), attributes: [.posixPermissions: mode]) else {
-        throw KeyError.file(action: "write", path: aside, reason: String(cString: strerror(errno)))
-      }
-      guard rename(aside, path) == 0 else {
-        throw KeyError.file(action: "write", path: path, reason: String(cString: strerror(errno)))
-      }
-    } catch let error as KeyError { throw error } catch {
-      throw .file(action: "write", path: path, reason: error.localizedDescription)
+      // Others may not even list it.
+      try FileManager.default.createDirectory(
+        atPath: self.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+      try Durable.write(Array(text.utf8), to: path, mode: mode)
+    } catch let FolderError.system(action, path, reason) {
+      throw .file(action: action, path: path, reason: reason)
+    } catch {
+      throw .file(action: "write", path: path, reason: "\(error)")
     }
   }
 }

@@ -33,10 +33,8 @@ struct AllowedRoots: Sendable {
   /// Without `..`, and with every link that is there followed, also where the path's end is not there yet.
   private static func resolved(_ path: String) -> String {
     var resolved = "/"
-    var waiting = path.split(separator: "/").map { String($0) }[...]
-    if !path.hasPrefix("/") {
-      waiting = (FileManager.default.currentDirectoryPath + "/" + path).split(separator: "/").map { String($0) }[...]
-    }
+    let whole = path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
+    var waiting = whole.split(separator: "/").map { String($0) }[...]
     var links = 0
     while let part = waiting.popFirst() {
       if part == "." { continue }

@@ -55,13 +55,8 @@ package enum PrometheusPage {
       latest[$0.id]?.step?.gradientNorm
     }
     each("ress_run_learning_rate", "Of the newest step.") { latest[$0.id]?.step?.learningRate }
-    each("ress_run_tokens_per_second", "Of the newest step.") { run in
-      latest[run.id]?.step.flatMap { $0.seconds > 0 ? Double($0.tokens) / $0.seconds : nil }
-    }
-    each("ress_run_largest_expert_load", "Of the newest step, over the mean.") { run in
-      guard let loads = latest[run.id]?.step?.loads, loads.reduce(0, +) > 0 else { return nil }
-      return Double(loads.max()! * loads.count) / Double(loads.reduce(0, +))
-    }
+    each("ress_run_tokens_per_second", "Of the newest step.") { latest[$0.id]?.step?.tokensPerSecond }
+    each("ress_run_largest_expert_load", "Of the newest step, over the mean.") { latest[$0.id]?.step?.largestLoad }
     each("ress_run_validation_loss", "Of the newest evaluation, nats a target.") { latest[$0.id]?.evaluation?.loss }
     return page.text
   }

@@ -66,10 +66,6 @@ package struct Corpus {
 
   /// Classes that a model of it must know.
   package var classCount: Int { parts[0].datasets[0].classCount }
-  package var isMixture: Bool { parts.count > 1 }
-  package func tokenCount(_ split: Split) -> Int {
-    parts.flatMap(\.datasets).reduce(0) { $0 + $1.split(split).tokenCount }
-  }
 
   // MARK: Shards
 

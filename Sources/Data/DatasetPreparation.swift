@@ -5,6 +5,7 @@
 import Dispatch
 import Foundation
 import HDF5
+import RunFolder
 
 #if canImport(Glibc)
   import Glibc
@@ -120,30 +121,19 @@ package struct DatasetPreparation {
     return summary
   }
 
-  /// Fills a folder beside its place, and gives it its name when all shards are there. Only shards of an older one are removed.
+  /// Fills a folder beside its place, which it takes when all shards are there. Only a folder of shards is replaced.
   private func folderAside(_ fill: (String) throws(DataError) -> Void) throws(DataError) {
-    let aside = output + ".tmp", old = output + ".old"
-    let files = FileManager.default
+    let aside = output + ".tmp"
     do {
-      try? files.removeItem(atPath: aside)
-      try files.createDirectory(atPath: aside, withIntermediateDirectories: true)
+      try? FileManager.default.removeItem(atPath: aside)
+      try Durable.makeFolder(aside)
+      defer { try? FileManager.default.removeItem(atPath: aside) }
       try fill(aside)
-      if files.fileExists(atPath: output) {
-        // Not a folder of shards: the user's other files are none of ours.
-        _ = try Corpus.files(of: output)
-        guard rename(output, old) == 0 else {
-          throw DataError.file(action: "rename", path: output, reason: String(cString: strerror(errno)))
-        }
-      }
-      guard rename(aside, output) == 0 else {
-        throw DataError.file(action: "rename \(aside) to", path: output, reason: String(cString: strerror(errno)))
-      }
-      try? files.removeItem(atPath: old)
-    } catch let error as DataError {
-      try? files.removeItem(atPath: aside)
-      throw error
-    } catch {
-      throw .file(action: "create", path: aside, reason: error.localizedDescription)
+      // The user's other files are none of ours.
+      if fileExists(output) { _ = try Corpus.files(of: output) }
+      try Durable.replaceFolder(output, by: aside)
+    } catch let error as DataError { throw error } catch {
+      throw .unreadable("\(error)")
     }
   }
 

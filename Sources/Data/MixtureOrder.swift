@@ -7,9 +7,10 @@ package struct MixtureOrder: Sendable {
   /// Places of a round.
   package static let round = 1024
 
-  private let seed: UInt64
   /// Places of each part in a round.
   package let places: [Int]
+  /// Puts the places of each round in an order of its own: an epoch is a round.
+  private let order: Sampler
   private let samplers: [Sampler]
 
   /// - Parameters:
@@ -17,7 +18,7 @@ package struct MixtureOrder: Sendable {
   ///   - counts: sequences of each part, which has some.
   package init(seed: UInt64, weights: [Double], counts: [Int]) {
     precondition(weights.count == counts.count && weights.count <= MixtureOrder.round)
-    self.seed = seed
+    order = Sampler(seed: seed ^ MixtureOrder.stream, sequenceCount: MixtureOrder.round)
     places = MixtureOrder.shares(weights)
     // Of the seed alone, so that a part has the same order in every mixture.
     samplers = counts.map { Sampler(seed: seed, sequenceCount: $0) }
@@ -43,9 +44,7 @@ package struct MixtureOrder: Sendable {
   /// The part at a position of the run, and its sequence.
   package func sequence(at position: Int) -> (part: Int, sequence: Int) {
     let round = position / MixtureOrder.round
-    let sampler = Sampler(seed: seed ^ MixtureOrder.stream, sequenceCount: MixtureOrder.round)
-    // The round's places, put in an order of its own: an epoch of a sampler of 1,024.
-    let place = sampler.sequence(at: position)
+    let place = order.sequence(at: position)
     var part = 0, first = 0
     while place >= first + places[part] {
       first += places[part]

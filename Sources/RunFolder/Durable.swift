@@ -28,6 +28,12 @@ package enum Durable {
     .system(action: action, path: path, reason: String(cString: strerror(errno)))
   }
 
+  /// A name alone lies in the folder that the process is in.
+  private static func parent(of path: String) -> String {
+    let parent = (path as NSString).deletingLastPathComponent
+    return parent.isEmpty ? "." : parent
+  }
+
   /// Creates a folder and the ones above it.
   package static func makeFolder(_ path: String) throws(FolderError) {
     do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
@@ -49,10 +55,16 @@ package enum Durable {
   }
 
   /// Replaces `path` by a file with these bytes, so that at every moment the old one or the new one is there whole.
-  package static func write(_ bytes: [UInt8], to path: String) throws(FolderError) {
+  /// - Parameter mode: who may read it, from before its first byte; nil: as the process makes files.
+  package static func write(_ bytes: [UInt8], to path: String, mode: mode_t? = nil) throws(FolderError) {
     let aside = path + ".aside"
     let descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw fail("create", aside) }
+    if let mode, fchmod(descriptor, mode) != 0 {
+      let error = fail("protect", aside)
+      close(descriptor)
+      throw error
+    }
     var written = 0
     while written < bytes.count {
       let count = bytes[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
@@ -68,22 +80,22 @@ package enum Durable {
     close(descriptor)
     try sync(aside)
     guard rename(aside, path) == 0 else { throw fail("rename \(aside) to", path) }
-    try sync((path as NSString).deletingLastPathComponent.isEmpty ? "." : (path as NSString).deletingLastPathComponent)
+    try sync(parent(of: path))
   }
 
   /// Makes the file `path` the one that `fresh` is, in one step; both are on disk then.
   package static func replaceFile(_ path: String, by fresh: String) throws(FolderError) {
     try sync(fresh)
     guard rename(fresh, path) == 0 else { throw fail("rename \(fresh) to", path) }
-    try sync((path as NSString).deletingLastPathComponent)
+    try sync(parent(of: path))
   }
 
-  /// Makes the folder `path` the one that `fresh` is. Where `path` exists the two change places in one step, so that there
+  /// Makes the folder `path` the one that `fresh` is. Where `path` exists, be it a file, the two change places in one step, so that there
   /// is never a moment without it; the old one is then removed.
   package static func replaceFolder(_ path: String, by fresh: String) throws(FolderError) {
-    let parent = (path as NSString).deletingLastPathComponent
+    let parent = parent(of: path)
     if rename(fresh, path) != 0 {
-      guard errno == EEXIST || errno == ENOTEMPTY else { throw fail("rename \(fresh) to", path) }
+      guard [EEXIST, ENOTEMPTY, ENOTDIR].contains(errno) else { throw fail("rename \(fresh) to", path) }
       guard ress_exchange(fresh, path) == 0 else { throw fail("exchange \(fresh) with", path) }
       try sync(parent)
       try removeFolder(fresh)

@@ -7,12 +7,10 @@ package struct MetricsTable {
   package private(set) var columns = ["step"]
   private var rows: [Int: [String: String]] = [:]
 
-  /// - Throws: nothing; a line that is none, as a crash leaves at the end, is left out.
+  /// A line that is none, as a crash leaves at the end, is left out.
   package init(_ text: String) {
     for line in text.split(separator: "\n") {
-      guard let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
-        let step = object["step"] as? Int
-      else { continue }
+      guard let (step, object) = Self.parsed(line) else { continue }
       // In the order of the line, which the parsed object forgets.
       let names = object.keys.sorted { Self.place(of: $0, in: line) < Self.place(of: $1, in: line) }
       for name in names where name != "step" {
@@ -31,6 +29,13 @@ package struct MetricsTable {
       + rows.keys.sorted().map { step in
         ([String(step)] + columns.dropFirst().map { rows[step]![$0] ?? "" }).joined(separator: ",")
       }).map { $0 + "\r\n" }.joined()
+  }
+
+  private static func parsed(_ line: Substring) -> (step: Int, object: [String: Any])? {
+    guard let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
+      let step = object["step"] as? Int
+    else { return nil }
+    return (step, object)
   }
 
   private static func place(of name: String, in line: Substring) -> String.Index {
@@ -53,9 +58,7 @@ package struct MetricsTable {
 extension MetricsTable {
   /// What a line of `metrics.jsonl` tells; nil where it is none.
   package static func event(_ line: Substring) -> RunEvent? {
-    guard let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
-      let step = object["step"] as? Int
-    else { return nil }
+    guard let (step, object) = parsed(line) else { return nil }
     func number(_ name: String) -> Double { (object[name] as? NSNumber)?.doubleValue ?? .nan }
     guard object["validation_loss"] == nil else {
       let metrics = object.keys.filter { !["step", "validation_loss", "sequences"].contains($0) }.sorted()

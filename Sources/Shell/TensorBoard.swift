@@ -28,11 +28,8 @@ package enum TensorBoard {
         ("loss/router_z", step.routerZ), ("training/gradient_norm", step.gradientNorm),
         ("training/learning_rate", step.learningRate),
       ]
-      if step.seconds > 0 { values.append(("training/tokens_per_second", Double(step.tokens) / step.seconds)) }
-      let total = step.loads.reduce(0, +)
-      if total > 0 {
-        values.append(("experts/largest_load", Double(step.loads.max()! * step.loads.count) / Double(total)))
-      }
+      if let speed = step.tokensPerSecond { values.append(("training/tokens_per_second", speed)) }
+      if let load = step.largestLoad { values.append(("experts/largest_load", load)) }
       return summary(values, step: step.step, at: seconds)
     case .evaluated(let record):
       return summary(

@@ -44,6 +44,8 @@ package final class ControlPort {
     for (peer, user) in users where isRevoked(user) {
       if let connection = connections[peer] { socket.cut(connection) }
       links[peer] = nil
+      lastHeard[peer] = nil
+      users[peer] = nil
     }
   }
 

@@ -41,6 +41,17 @@ package struct StepRecord: Codable, Equatable, Sendable {
   }
 }
 
+extension StepRecord {
+  /// nil where the step took no time that was measured.
+  package var tokensPerSecond: Double? { seconds > 0 ? Double(tokens) / seconds : nil }
+
+  /// The largest load of an expert, over the mean; nil where nothing was routed.
+  package var largestLoad: Double? {
+    let total = loads.reduce(0, +)
+    return total > 0 ? Double(loads.max()! * loads.count) / Double(total) : nil
+  }
+}
+
 package struct EvaluationRecord: Codable, Equatable, Sendable {
   package var step: Int
   /// Mean cross-entropy of the validation split, nats a target.

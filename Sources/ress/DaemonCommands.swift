@@ -15,7 +15,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let listen = arguments.text("--listen") ?? CommandTable.standardAddress
   var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
   options.insecure = arguments.has("--insecure")
-  options.keys = try Doors.listening(listen, insecure: options.insecure)
+  options.keys = Doors.listening(listen, insecure: options.insecure)
   options.roots = arguments.texts("--root")
   options.http = arguments.text("--http")
   if let path = arguments.text("--http-token") {

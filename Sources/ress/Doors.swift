@@ -13,15 +13,14 @@ enum Doors {
 
   /// How to connect to a coordinator.
   static func toward(_ address: String, insecure: Bool = false) throws -> Door {
-    let folder = KeyFolder.standard
-    guard !insecure, named != "none", named != nil || EndpointPolicy.leavesMachine(address) && folder.hasKey else {
-      return .open
-    }
+    guard let folder = keys(for: address, insecure) else { return .open }
     return .known(try folder.key(), server: try folder.server())
   }
 
   /// The keys of a coordinator that listens at an address; nil in the clear.
-  static func listening(_ address: String, insecure: Bool) throws -> KeyFolder? {
+  static func listening(_ address: String, insecure: Bool) -> KeyFolder? { keys(for: address, insecure) }
+
+  private static func keys(for address: String, _ insecure: Bool) -> KeyFolder? {
     let folder = KeyFolder.standard
     guard !insecure, named != "none", named != nil || EndpointPolicy.leavesMachine(address) && folder.hasKey else {
       return nil

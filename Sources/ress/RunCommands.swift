@@ -5,8 +5,6 @@ import Shell
 import Transport
 import Wire
 
-private func client(_ arguments: Arguments) throws -> CoordinatorClient { try Doors.client(arguments) }
-
 func submit(_ arguments: Arguments) throws -> ExitCode {
   let request = try RunRequest(arguments).anywhere
   if arguments.text("--on") == "slurm" {
@@ -23,7 +21,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
         """)
     return .done
   }
-  let run = try client(arguments).submit(request.submission).run
+  let run = try Doors.client(arguments).submit(request.submission).run
   let name = request.configuration.run
   if arguments.has("--json") {
     Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
@@ -41,13 +39,13 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
 }
 
 func runs(_ arguments: Arguments) throws -> ExitCode {
-  let status = try client(arguments).status()
+  let status = try Doors.client(arguments).status()
   show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.runs(status)])
   return .done
 }
 
 func status(_ arguments: Arguments) throws -> ExitCode {
-  var status = try client(arguments).status()
+  var status = try Doors.client(arguments).status()
   guard let name = arguments.words.first else {
     show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
     return .done
@@ -82,13 +80,13 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
   }
   if arguments.has("--follow") {
     // A coordinator may be gone for long; the run goes on without it, and so does this command.
-    try client(arguments).follow(run, absence: .seconds(600)) { event in
+    try Doors.client(arguments).follow(run, absence: .seconds(600)) { event in
       tell(event)
       return false
     }
     return verdict.exitCode ?? .failed
   }
-  try client(arguments).story(run, event: tell)
+  try Doors.client(arguments).story(run, event: tell)
   return .done
 }
 
@@ -102,6 +100,6 @@ func scale(_ arguments: Arguments) throws -> ExitCode {
 }
 
 private func change(_ arguments: Arguments, _ change: RunChange) throws -> ExitCode {
-  Terminal.print(try client(arguments).change(arguments.words[0], change))
+  Terminal.print(try Doors.client(arguments).change(arguments.words[0], change))
   return .done
 }
