@@ -69,7 +69,8 @@ let system: [Target] = [
   .executableTarget(
     name: "ress",
     dependencies: [
-      "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Daemon", "Worker", "Transport",
+      "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Coordination", "Daemon", "Worker",
+      "Transport",
       "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux",
     ],
     resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),

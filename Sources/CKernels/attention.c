@@ -39,9 +39,10 @@ INLINE void put_first(const real *restrict z, int32_t tokens, int32_t kept, int3
 }
 
 // Support of sparsemax over the k largest of z (arXiv 1602.02068). Only scores above max − 1 can be in it, and where the
-// support of all scores has at most k members it is also the support of the k largest, so that no sorting is needed.
+// support of all scores has at most k members it is also the support of the k largest, so that no sorting is needed. Where it has
+// more, `truncated` is counted up.
 INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen,
-                         real *threshold) {
+                         real *threshold, int64_t *truncated) {
   real largest = z[0];
   for (int32_t p = 1; p < count; p++) largest = z[p] > largest ? z[p] : largest;
   int32_t candidates = 0;
@@ -49,6 +50,7 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
     if (z[p] > largest - 1) chosen[candidates++] = p;
   int32_t size = michelot(z, chosen, candidates, threshold);
   if (size <= kept) return size;
+  ++*truncated;
   put_first(z, tokens, kept, size, chosen);
   return michelot(z, chosen, kept, threshold);
 }
@@ -86,11 +88,11 @@ INLINE int32_t entmax15(const real *restrict z, const int32_t *restrict chosen, 
 
 // Which positions get a weight, and the weights. z has `count` scores, the first `tokens` of them tokens.
 INLINE int32_t activate(int64_t activation, const real *restrict z, int32_t count, int32_t tokens, int32_t kept,
-                        int32_t *restrict chosen, real *restrict weights) {
+                        int32_t *restrict chosen, real *restrict weights, int64_t *truncated) {
   int32_t size;
   if (activation == RESS_SPARSEMAX) {
     real threshold;
-    size = sparsemax(z, count, tokens, kept, chosen, &threshold);
+    size = sparsemax(z, count, tokens, kept, chosen, &threshold, truncated);
     for (int32_t s = 0; s < size; s++) weights[s] = z[chosen[s]] - threshold;
     return size;
   }
@@ -134,7 +136,7 @@ INLINE void dot4(int64_t count, const real *restrict query, const real *restrict
   out[0] = sum_a, out[1] = sum_b, out[2] = sum_c, out[3] = sum_d;
 }
 
-KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
+KERNEL int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
                                    const real *queries, const real *keys, const real *values, const real *slot_keys,
                                    const real *slot_values, const int32_t *neighbours, const int32_t *counts,
                                    const real *structure, real gain, real memory_bias, uint16_t *support,
@@ -143,6 +145,7 @@ KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t he
   int64_t width = shape->width, head_width = shape->head_width, offset = head * head_width;
   int64_t capacity = shape->capacity, slots = shape->slots;
   real scale = 1 / REAL_SQRT((real)head_width);
+  int64_t truncated = 0;
   for (int64_t i = row_begin; i < row_end; i++) {
     const real *restrict query = queries + i * width + offset;
     const int32_t *restrict neighbours_N = neighbours + i * capacity;
@@ -164,7 +167,8 @@ KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t he
 
     real *restrict weights = scratch + capacity + slots;
     int64_t at = i * shape->heads + head;
-    int32_t size = activate(shape->activation, scratch, count + (int32_t)slots, count, (int32_t)shape->kept, order, weights);
+    int32_t size = activate(shape->activation, scratch, count + (int32_t)slots, count, (int32_t)shape->kept, order, weights,
+                            &truncated);
     support_counts[at] = (uint16_t)size;
     real *restrict out_C = out + i * width + offset;
     for (int64_t c = 0; c < head_width; c++) out_C[c] = 0;
@@ -177,6 +181,7 @@ KERNEL void ress_attention_forward(const ress_attention_shape *shape, int64_t he
       axpy(head_width, weight, value + offset, out_C);
     }
   }
+  return truncated;
 }
 
 KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t head, int64_t rows, const real *queries,

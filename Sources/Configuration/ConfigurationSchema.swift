@@ -112,6 +112,9 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "evaluate_sequences", .whole(\.training.evaluateSequences, 0...1_048_576),
         "Sequences an evaluation reads; 0 turns evaluation off."),
+      ConfigurationField(
+        "clinic_every", .whole(\.training.clinicEvery, 0...1_000_000_000),
+        "Steps between looks at router and attention (`ress clinic`); 0: none. Never changes a number."),
     ])
 
   static let optimizer = ConfigurationSection(

@@ -147,6 +147,8 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var evaluateEvery = 100
   /// Sequences an evaluation reads; 0 turns evaluation off.
   package var evaluateSequences = 16
+  /// Steps between looks at the router, by step of recurrence; 0: none. Never changes a number.
+  package var clinicEvery = 10
 
   package init() {}
 

@@ -82,6 +82,16 @@ extension Coordinator {
     tell(id, .evaluated(record), &actions)
   }
 
+  /// A look at the router. What is wrong with it is said in the run's story.
+  mutating func examined(_ id: RunID, _ record: RouterRecord, _ actions: inout [Action]) {
+    guard let index = index(of: id), record.step > runs[index].record.examinedStep ?? 0 else { return }
+    runs[index].record.examinedStep = record.step
+    tell(id, .examined(record), &actions)
+    for sentence in runs[index].clinic.look(record, keys: runs[index].record.configuration.model.keys) {
+      tell(id, .said(sentence), &actions)
+    }
+  }
+
   // MARK: checkpoints
 
   /// One worker's files of a checkpoint are on disk. When all are, the checkpoint is committed.

@@ -220,6 +220,7 @@ extension Coordinator {
       if isFirst {
         runs[index].record.step = firstStep
         runs[index].record.evaluatedStep = firstStep
+        runs[index].record.examinedStep = firstStep
         runs[index].marks = [:]
       }
       if let proof { runs[index].marks[proof.step] = proof }
@@ -280,6 +281,7 @@ extension RunConfiguration {
     mine.checkpoint = theirs.checkpoint
     mine.training.evaluateEvery = theirs.training.evaluateEvery
     mine.training.evaluateSequences = theirs.training.evaluateSequences
+    mine.training.clinicEvery = theirs.training.clinicEvery
     mine.training.recompute = theirs.training.recompute
     theirs.run = mine.run
     return mine == theirs

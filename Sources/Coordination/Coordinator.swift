@@ -112,6 +112,8 @@ package struct Coordinator: Sendable {
     var skippedInARow = 0
     /// How many times the usual gain a move of experts must promise: more, after moves that did not keep what they promised.
     var moveCaution = 1.0
+    /// What was seen of its router.
+    var clinic = RouterClinic()
     /// How long the last change of generation took.
     var changeSeconds = 1.0
 
@@ -271,6 +273,7 @@ package struct Coordinator: Sendable {
     case .stepDone(let record) where runs[index].record.phase == .loading: recordMissing(id, record, &actions)
     case .stepDone(let record): stepDone(id, record, at: now, &actions)
     case .evaluated(let record): evaluated(id, record, &actions)
+    case .examined(let record): examined(id, record, &actions)
     case .saved(let step, let files): saved(id, place, step: step, files, &actions)
     case .saveFailed(let step, let reason):
       saveFailed(
@@ -353,7 +356,7 @@ package struct Coordinator: Sendable {
     runs[index].record.eventCount += 1
     changes.append(.event(id, number: runs[index].record.eventCount, RecordCodec.encode(event)))
     switch event {
-    case .stepped, .evaluated: actions.append(.record(id, event, folder: runs[index].record.folder))
+    case .stepped, .evaluated, .examined: actions.append(.record(id, event, folder: runs[index].record.folder))
     case .began, .state, .placed, .saved, .said: break
     }
   }

@@ -25,6 +25,8 @@ struct RunRecord: Codable, Equatable, Sendable {
   /// Steps that were recorded; what is computed again must be the same, and is not recorded twice.
   var step = 0
   var evaluatedStep = 0
+  /// Last look at the router; nil before the first, as in the records of older programs.
+  var examinedStep: Int?
   /// Newest checkpoint that was committed.
   var checkpointStep: Int?
   var generation: Generation?

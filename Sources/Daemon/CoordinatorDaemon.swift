@@ -253,35 +253,41 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     case .commit(let id, let unsigned, let folder):
       onDisk { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
     case .completeMetrics(let id, let folder):
-      let lines = storedLines(id)
+      let (curve, router) = storedLines(id)
       disk.async {
-        do throws(FolderError) { try MetricsFile(folder: folder).complete(lines) } catch { log("\(error)") }
+        do throws(FolderError) {
+          try MetricsFile(folder: folder).complete(curve)
+          if !router.isEmpty { try MetricsFile(routerIn: folder).complete(router) }
+        } catch {
+          log("\(error)")
+        }
       }
     case .prove(let checkpoint, let mark):
       disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
     case .record(let id, let event, let folder):
       if http != nil { window.note(event, of: id) }
       disk.async {
-        do throws(FolderError) { try MetricsFile(folder: folder).append(event.metricsLine) } catch { log("\(error)") }
+        do throws(FolderError) { try event.recordFile(in: folder).append(event.metricsLine) } catch { log("\(error)") }
       }
     }
   }
 
-  /// What the run's metrics file should hold, as far as the store tells.
-  private func storedLines(_ id: RunID) -> [String] {
-    var lines: [String] = []
+  /// What the run's records should hold, as far as the store tells.
+  private func storedLines(_ id: RunID) -> (curve: [String], router: [String]) {
+    var curve: [String] = [], router: [String] = []
     var after = 0
     while let rows = try? store.events(of: id, after: after, limit: 1024), let last = rows.last {
       after = last.number
       for row in rows {
         switch try? RecordCodec.decode(RunEvent.self, from: row.event) {
-        case .stepped(let record)?: lines.append(RunEvent.stepped(record).metricsLine)
-        case .evaluated(let record)?: lines.append(RunEvent.evaluated(record).metricsLine)
+        case .stepped(let record)?: curve.append(RunEvent.stepped(record).metricsLine)
+        case .evaluated(let record)?: curve.append(RunEvent.evaluated(record).metricsLine)
+        case .examined(let record)?: router.append(RunEvent.examined(record).metricsLine)
         case .began?, .state?, .placed?, .saved?, .said?, nil: break
         }
       }
     }
-    return lines
+    return (curve, router)
   }
 
   /// Events that fit into one message.

@@ -1,10 +1,16 @@
-// Lines of `metrics.jsonl`.
+// Lines of `metrics.jsonl` and `router.jsonl`.
 
 import Foundation
+import RunFolder
 import Wire
 
 extension RunEvent {
-  /// A line of `metrics.jsonl`; numbers print so that they read back to the same bits.
+  /// The file that the event is recorded in.
+  func recordFile(in folder: String) -> MetricsFile {
+    if case .examined = self { MetricsFile(routerIn: folder) } else { MetricsFile(folder: folder) }
+  }
+
+  /// The event's line there; numbers print so that they read back to the same bits.
   var metricsLine: String {
     func quoted(_ text: String) -> String {
       // A text always encodes.
@@ -21,6 +27,11 @@ extension RunEvent {
     case .evaluated(let r):
       return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)"
         + r.metrics.map { ",\(quoted($0.name)):\(number($0.value))" }.joined() + "}"
+    case .examined(let r):
+      func list(_ values: [Double]) -> String { "[" + values.map(number).joined(separator: ",") + "]" }
+      return "{\"step\":\(r.step),\"active\":\(r.active),\"loads\":[\(r.loads.map { "\($0)" }.joined(separator: ","))],"
+        + "\"entropy\":\(list(r.entropy)),\"bias\":[\(r.bias.map(list).joined(separator: ","))],"
+        + "\"truncation\":\(list(r.truncation))}"
     case .began, .state, .placed, .saved, .said: return "{}"
     }
   }

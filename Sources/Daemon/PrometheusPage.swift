@@ -7,6 +7,7 @@ package enum PrometheusPage {
   package struct Latest: Equatable, Sendable {
     package var step: StepRecord?
     package var evaluation: EvaluationRecord?
+    package var router: RouterRecord?
 
     package init() {}
   }
@@ -58,6 +59,27 @@ package enum PrometheusPage {
     each("ress_run_tokens_per_second", "Of the newest step.") { latest[$0.id]?.step?.tokensPerSecond }
     each("ress_run_largest_expert_load", "Of the newest step, over the mean.") { latest[$0.id]?.step?.largestLoad }
     each("ress_run_validation_loss", "Of the newest evaluation, nats a target.") { latest[$0.id]?.evaluation?.loss }
+    func eachStep(_ name: String, _ help: String, _ values: (RouterRecord) -> [Double]) {
+      page.family(
+        name, "gauge", help,
+        runs.flatMap { run in
+          (latest[run.id]?.router.map(values) ?? []).enumerated().map {
+            ([("run", run.name), ("recurrence", String($0 + 1))], $1)
+          }
+        })
+    }
+    eachStep("ress_run_router_entropy", "Of the router's softmax, mean over tokens, nats, by step of recurrence.") {
+      $0.entropy
+    }
+    eachStep(
+      "ress_run_expert_spread", "1: all experts carry the same; 0: the router has collapsed, by step of recurrence."
+    ) {
+      $0.spread
+    }
+    eachStep("ress_run_truncation", "Share of queries whose sparsemax support is larger than k, by step of recurrence.")
+    {
+      $0.truncation
+    }
     return page.text
   }
 

@@ -41,18 +41,24 @@ enum RunPreparation {
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
       notes += beginning
       guard let checkpoint else {
-        try MetricsFile(folder: folder).cut(after: 0)
+        try cutRecords(folder, after: 0)
         return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes)
       }
       notes += checkpoint.skipped
       if let reason = difference(checkpoint.manifest.configuration, configuration) {
         return .refused(reason: "\(checkpoint.path) cannot be resumed: \(reason)")
       }
-      try MetricsFile(folder: folder).cut(after: checkpoint.manifest.step)
+      try cutRecords(folder, after: checkpoint.manifest.step)
       return ready(folder, checkpoint.path, checkpoint.manifest, notes)
     } catch {
       return .refused(reason: "\(error)")
     }
+  }
+
+  /// What was recorded of steps that will be computed again.
+  private static func cutRecords(_ folder: String, after step: Int) throws(FolderError) {
+    try MetricsFile(folder: folder).cut(after: step)
+    try MetricsFile(routerIn: folder).cut(after: step)
   }
 
   private static func ready(

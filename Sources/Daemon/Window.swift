@@ -28,6 +28,7 @@ final class Window: Sendable {
       switch event {
       case .stepped(let record): view.latest[run, default: .init()].step = record
       case .evaluated(let record): view.latest[run, default: .init()].evaluation = record
+      case .examined(let record): view.latest[run, default: .init()].router = record
       case .began, .state, .placed, .saved, .said: break
       }
     }

@@ -203,34 +203,37 @@ package final class SequenceModel {
       {
         report.losses.smooth += sparse.smoothness(span, graph, previous: previous)
       }
-      if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report.losses) }
+      if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report) }
+      if case .sparse(_, let attention) = a.steps[t].attention {
+        report.routing.truncated[t] += attention.truncatedCount(span, heads: sizes.heads)
+      }
     }
   }
 }
 
-/// What sequences add to the batch: their losses, and the tokens each expert of the model got over all steps.
+/// What sequences add to the batch: their losses, and how their tokens were routed.
 package struct SequenceReport: Equatable, Sendable {
   package var losses = LossSums()
-  package var loads: [Int]
+  package var routing: Routing
 
-  package init(losses: LossSums, loads: [Int]) {
+  package init(losses: LossSums, routing: Routing) {
     self.losses = losses
-    self.loads = loads
+    self.routing = routing
   }
 
   /// Takes another's values, in the memory it has.
   package mutating func copy(_ other: SequenceReport) {
     losses = other.losses
-    if loads.count != other.loads.count { loads = Array(repeating: 0, count: other.loads.count) }
-    for expert in loads.indices { loads[expert] = other.loads[expert] }
+    routing.clear()
+    routing.add(other.routing)
   }
 
   package mutating func clear() {
     losses = LossSums()
-    for expert in loads.indices { loads[expert] = 0 }
+    routing.clear()
   }
 
-  package init(_ sizes: Sizes) { loads = Array(repeating: 0, count: sizes.model.expertCount) }
+  package init(_ sizes: Sizes) { routing = Routing(sizes) }
 
   fileprivate mutating func count(_ targets: UnsafeBufferPointer<Int32>) {
     for target in targets where target >= 0 { losses.targets += 1 }
@@ -258,14 +261,21 @@ private final class RoutingSums {
     probabilities.pointer.update(repeating: 0, count: steps * experts)
   }
 
-  func add(_ a: ExpertLayer.Activations, step: Int, _ rows: Range<Int>, _ losses: inout LossSums) {
+  func add(_ a: ExpertLayer.Activations, step: Int, _ rows: Range<Int>, _ report: inout SequenceReport) {
     let counts_E = counts + step * experts
     let probabilities_E = probabilities.pointer + step * experts
     for row in rows {
       let logsum = Double(a.logsums[row])
-      losses.routerZ += logsum * logsum
-      let row_E = a.probabilities.row(row)
-      for expert in 0..<experts { probabilities_E[expert] += Double(row_E[expert]) }
+      report.losses.routerZ += logsum * logsum
+      let row_E = a.probabilities.row(row), logits_E = a.logits.row(row)
+      // −Σ P log P = logsumexp − Σ P l, as log P = l − logsumexp: no logarithm is needed.
+      var expected = 0.0
+      for expert in 0..<experts {
+        let share = Double(row_E[expert])
+        probabilities_E[expert] += share
+        expected += share * Double(logits_E[expert])
+      }
+      report.routing.entropy[step] += logsum - expected
     }
     for expert in 0..<experts { counts_E[expert] += Int(a.counts[expert]) }
   }
@@ -274,7 +284,7 @@ private final class RoutingSums {
     for t in 0..<steps {
       for expert in 0..<experts {
         let count = counts[t * experts + expert]
-        report.loads[sizes.block(t) * experts + expert] += count
+        report.routing.counts[t * experts + expert] += count
         // tokens · E · f · P with f = count / (A · tokens) and P = Σ probabilities / tokens.
         report.losses.balance +=
           Double(experts) * Double(count) * probabilities.pointer[t * experts + expert] / Double(sizes.active * tokens)

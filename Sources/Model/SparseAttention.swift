@@ -24,12 +24,20 @@ package struct SparseAttention {
     let supportWeights: RealPointer
     /// Σ_j p_ij val_j (T, D)
     let mixed: Matrix
+    /// Rows of each head and tile whose exact sparsemax support is larger than k.
+    let truncated: UnsafeMutablePointer<Int32>
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.width)
       support = arena.shorts(sizes.segment * sizes.heads * sizes.kept)
       supportCounts = arena.shorts(sizes.segment * sizes.heads)
       supportWeights = arena.reals(sizes.segment * sizes.heads * sizes.kept)
       mixed = arena.matrix(sizes.segment, sizes.width)
+      truncated = arena.indices(sizes.heads * sizes.rowTiles)
+    }
+
+    /// (token, head) pairs of the span that top-k cut short.
+    func truncatedCount(_ span: Span, heads: Int) -> Int {
+      (0..<heads * span.tiles.count).reduce(0) { $0 + Int(truncated[$1]) }
     }
   }
 
@@ -66,11 +74,12 @@ package struct SparseAttention {
       let head = task % sizes.heads
       let rows = tiles[task / sizes.heads]
       withUnsafePointer(to: shape) { shape in
-        ress_attention_forward(
-          shape, Int64(head), Int64(rows.lowerBound), Int64(rows.upperBound), a.queries.pointer, keys, values,
-          memory.keys.pointer, memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
-          w.structureGain[head], w.memoryBias[head], a.support, a.supportCounts, a.supportWeights, a.mixed.pointer,
-          scratch.row(lane), order + lane * candidates)
+        a.truncated[task] = Int32(
+          ress_attention_forward(
+            shape, Int64(head), Int64(rows.lowerBound), Int64(rows.upperBound), a.queries.pointer, keys, values,
+            memory.keys.pointer, memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
+            w.structureGain[head], w.memoryBias[head], a.support, a.supportCounts, a.supportWeights, a.mixed.pointer,
+            scratch.row(lane), order + lane * candidates))
       }
     }
     maps.output(a.mixed, h: h, span, w, into: g)

@@ -1,5 +1,5 @@
 // `metrics.jsonl` in a run's folder: one JSON object a line, steps and evaluations as they happened. It holds one curve: what
-// a resume computes again is cut off first.
+// a resume computes again is cut off first. `router.jsonl` beside it holds what the router clinic saw, in the same way.
 
 import Foundation
 
@@ -11,6 +11,7 @@ package struct MetricsFile {
   package let path: String
 
   package init(folder: String) { path = folder + "/metrics.jsonl" }
+  package init(routerIn folder: String) { path = folder + "/router.jsonl" }
 
   /// Adds a line, and gives it to the kernel before returning.
   package func append(_ line: String) throws(FolderError) {

@@ -23,7 +23,7 @@ package struct RunVerdict: Sendable {
       exitCode = isPrepared && !isPlaced ? .cannotBePlaced : .failed
     // It goes on after all.
     case .state(.queued, _), .state(.placing, _), .state(.running, _): exitCode = nil
-    case .stepped, .evaluated, .saved, .said: break
+    case .stepped, .evaluated, .examined, .saved, .said: break
     }
   }
 

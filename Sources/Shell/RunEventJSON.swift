@@ -33,6 +33,7 @@ extension RunEvent {
         ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
         ("sequences", .whole(record.sequences)), ("metrics", MetricText.json(record.metrics)),
       ])
+    case .examined(let record): JSONText.object([("event", .text("router"))] + record.fields)
     case .saved(let step, let path):
       JSONText.object([("event", .text("checkpoint")), ("step", .whole(step)), ("path", .text(path))])
     case .said(let sentence): JSONText.object([("event", .text("message")), ("text", .text(sentence))])
@@ -46,6 +47,22 @@ extension RosterEntry {
       ("name", .text(worker.name)), ("host", .text(worker.host)), ("process", .whole(worker.process)),
       ("threads", .whole(worker.threads)), ("units", JSONText.list(units)), ("experts", JSONText.list(experts)),
     ])
+  }
+}
+
+extension RouterRecord {
+  /// The keys of `router.jsonl`.
+  package var fields: [(String, JSONText.Value)] {
+    [
+      ("step", .whole(step)), ("active", .whole(active)),
+      ("loads", .raw("[" + loads.map(Self.list).joined(separator: ", ") + "]")),
+      ("entropy", .raw(Self.list(entropy))), ("bias", .raw("[" + bias.map(Self.list).joined(separator: ", ") + "]")),
+      ("truncation", .raw(Self.list(truncation))),
+    ]
+  }
+
+  private static func list<Number>(_ numbers: [Number]) -> String {
+    "[" + numbers.map { "\($0)" }.joined(separator: ", ") + "]"
   }
 }
 

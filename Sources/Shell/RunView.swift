@@ -51,6 +51,7 @@ package struct RunView: Sendable {
     case .stepped(let record): return stepText(record, at: seconds)
     case .evaluated(let record):
       return block("step \(record.step): \(MetricText.sentence(loss: record.loss, record.metrics))")
+    case .examined: return ""
     case .saved(let step, let path): return block("step \(step): checkpoint \(path)")
     case .said(let sentence): return block(sentence)
     }
@@ -94,7 +95,7 @@ package struct RunView: Sendable {
       smoothed.add(record.task)
       chart.add(training: record.task, step: step)
     case .evaluated(let record): chart.add(validation: record.loss, step: record.step)
-    case .state, .placed, .saved, .said: break
+    case .state, .placed, .examined, .saved, .said: break
     }
   }
 

@@ -35,6 +35,12 @@ package enum TensorBoard {
       return summary(
         [("validation/loss", record.loss)] + record.metrics.map { ("validation/" + $0.name, $0.value) },
         step: record.step, at: seconds)
+    case .examined(let record):
+      return summary(
+        record.entropy.enumerated().map { ("router/entropy_\($0 + 1)", $1) }
+          + record.effectiveExperts.enumerated().map { ("router/effective_experts_\($0 + 1)", $1) }
+          + record.truncation.enumerated().map { ("attention/truncation_\($0 + 1)", $1) },
+        step: record.step, at: seconds)
     case .began, .state, .placed, .saved, .said: return []
     }
   }

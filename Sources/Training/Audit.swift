@@ -36,7 +36,7 @@ package struct Audit: Equatable, Sendable {
     let numbers =
       [
         losses.task, losses.smooth, losses.balance, losses.routerZ, Double(losses.targets), Double(losses.tokens),
-      ] + report.loads.map { Double($0) }
+      ] + report.routing.numbers
     let low = numbers.withUnsafeBytes { ress_crc32c(0, $0.baseAddress, $0.count) }
     let high = ress_crc32c(0, gradient, count * MemoryLayout<Real>.stride)
     return UInt64(high) << 32 | UInt64(low)

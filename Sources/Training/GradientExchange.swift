@@ -4,7 +4,7 @@
 import Kernels
 import Model
 
-/// What a unit tells everyone: its losses, and the tokens each expert got.
+/// What a unit tells everyone: its losses, and how its tokens were routed.
 package typealias UnitReport = SequenceReport
 
 /// A round is one pass of units through the model: a step's batch, or an evaluation. Rounds are numbered alike on all
@@ -51,16 +51,21 @@ package protocol GradientExchange: AnyObject {
 /// One worker: nothing to exchange.
 package final class LocalGradientExchange: GradientExchange {
   private let expertGradients: ExpertGradients
+  private let sizes: Sizes
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   private var finished: [UnitReport] = []
   package private(set) var notes = [StepNote()]
 
-  package init(_ expertGradients: ExpertGradients) { self.expertGradients = expertGradients }
+  package init(_ expertGradients: ExpertGradients, _ sizes: Sizes) {
+    self.expertGradients = expertGradients
+    self.sizes = sizes
+  }
 
   package func begin(_ round: Round) {
     self.round = round
     if finished.count != round.unitCount {
-      finished = Array(repeating: UnitReport(losses: LossSums(), loads: []), count: round.unitCount)
+      // One by one: copies of one report would share its memory, and take their own at the first unit.
+      finished = (0..<round.unitCount).map { _ in UnitReport(sizes) }
     }
   }
 

@@ -59,6 +59,8 @@ package final class Trainer {
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var report: UnitReport
   private var loads: [Int]
+  /// How the last step's tokens were routed, over all workers.
+  package private(set) var routing: Routing
   /// Seconds that each worker computed in the last step; no two runs share them, so they are no part of its result.
   package private(set) var busy: [Double] = []
   private var gradientViews: [RealPointer: Weights] = [:]
@@ -89,6 +91,7 @@ package final class Trainer {
     }
     batch = Array(repeating: 0, count: configuration.training.batchSequences)
     report = UnitReport(sizes)
+    routing = Routing(sizes)
     loads = Array(repeating: 0, count: configuration.model.expertCount)
     order = source.order(seed: configuration.training.seed)
     team = Team(laneCount: threads)
@@ -100,7 +103,7 @@ package final class Trainer {
     expertGradients = ExpertGradients(experts, layout: layout)
     optimizer = Optimizer(configuration.optimizer, parameters: parameters, plan: plan, team: team)
     (expertExchange, gradientExchange) =
-      exchanges?(experts, expertGradients, team) ?? (experts, LocalGradientExchange(expertGradients))
+      exchanges?(experts, expertGradients, team) ?? (experts, LocalGradientExchange(expertGradients, sizes))
     model = SequenceModel(
       sizes, maximumTokens: source.length, recompute: configuration.training.recompute, memoryLimit: memoryLimit,
       team: team, exchange: expertExchange)
@@ -263,10 +266,10 @@ package final class Trainer {
   }
 
   private func add(loadsOf reports: [UnitReport]) {
-    for expert in loads.indices {
-      loads[expert] = 0
-      for unit in reports.indices { loads[expert] += reports[unit].loads[expert] }
-    }
+    routing.clear()
+    for unit in reports.indices { routing.add(reports[unit].routing) }
+    for expert in loads.indices { loads[expert] = 0 }
+    routing.addLoads(to: &loads)
   }
 
   private func begin(step: Int, _ purpose: Round.Purpose, unitCount: Int) throws -> Round {
@@ -351,6 +354,11 @@ package final class Trainer {
     _ = try gradientExchange.gather(Array(repeating: 0, count: optimizer.chunkCount), note)
     let found = gradientExchange.notes.map { Int($0.owned[0]) }.min()!
     return found < plan.unitCount ? found : nil
+  }
+
+  /// The balancer's bias of each expert, by block.
+  package var routerBias: [[Real]] {
+    weights.blocks.map { block in (0..<sizes.experts).map { block.routerBias[$0] } }
   }
 
   /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.

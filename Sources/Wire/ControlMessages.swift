@@ -27,6 +27,7 @@ package enum Report: Codable, Equatable, Sendable {
   case ready
   case stepDone(StepRecord)
   case evaluated(EvaluationRecord)
+  case examined(RouterRecord)
   /// This worker's files of a checkpoint are on disk.
   case saved(step: Int, files: [CheckpointManifest.File])
   case saveFailed(step: Int, reason: String)

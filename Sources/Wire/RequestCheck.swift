@@ -35,6 +35,8 @@ private struct RangeCheck {
 
   /// Steps, tokens, bytes: far more than anyone has, far less than overflows.
   static let counted = 0...1 << 50
+  /// Tokens an expert gets in a step: a whole list of them still adds up.
+  static let loaded = 0...1 << 40
   static let textLimit = 1024
   static let listLimit = 1 << 16
 
@@ -84,11 +86,21 @@ private struct RangeCheck {
       seconds(record.stall, "stall")
       list(record.loads.count, "loads")
       list(record.busy.count, "busy")
-      for load in record.loads { whole(load, "loads") }
+      for load in record.loads { whole(load, "loads", Self.loaded) }
       for busy in record.busy { seconds(busy, "busy") }
     case .evaluated(let record):
       whole(record.step, "step")
       whole(record.sequences, "sequences")
+    case .examined(let record):
+      whole(record.step, "step", 1...Self.counted.upperBound)
+      whole(record.active, "active", 0...1_000_000)
+      list(record.loads.count * max(1, record.experts), "loads")
+      list(record.truncation.count, "truncation")
+      for load in record.loads.joined() { whole(load, "loads", Self.loaded) }
+      let isTable =
+        record.loads.allSatisfy { $0.count == record.experts } && record.bias.allSatisfy { $0.count == record.experts }
+        && record.entropy.count == record.loads.count && [0, 1, record.loads.count].contains(record.bias.count)
+      if problem == nil, !isTable { problem = "a look at the router has rows of different lengths" }
     case .saved(let step, let files):
       whole(step, "step")
       list(files.count, "files")

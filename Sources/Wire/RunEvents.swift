@@ -101,6 +101,7 @@ package enum RunEvent: Codable, Equatable, Sendable {
   case placed(generation: UInt32, roster: [RosterEntry])
   case stepped(StepRecord)
   case evaluated(EvaluationRecord)
+  case examined(RouterRecord)
   case saved(step: Int, path: String)
   case said(String)
 }

@@ -37,7 +37,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private let link: any PeerLink
   private let experts: LocalExperts
   private let expertGradients: ExpertGradients
-  private let width: Int
+  private let sizes: Sizes
+  private var width: Int { sizes.width }
   private let pool = BufferPool()
   private let peers: [Int]
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
@@ -56,14 +57,14 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private var expected: (phase: DataPhase, site: ExpertSite, rows: [Int: [ExpertPiece]], into: Matrix)?
 
   package init(
-    plan: WorkPlan, link: any PeerLink, experts: LocalExperts, expertGradients: ExpertGradients, width: Int,
+    plan: WorkPlan, link: any PeerLink, experts: LocalExperts, expertGradients: ExpertGradients, sizes: Sizes,
     norms: Int
   ) {
     self.plan = plan
     self.link = link
     self.experts = experts
     self.expertGradients = expertGradients
-    self.width = width
+    self.sizes = sizes
     self.norms = norms
     notes = Array(repeating: StepNote(), count: plan.workerCount)
     peers = (0..<plan.workerCount).filter { $0 != plan.index }
@@ -129,9 +130,9 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   }
 
   package func finish(unit: Int, _ report: UnitReport) throws {
-    let payload = Payload(byteCount: 8 * (LossSums.numberCount + report.loads.count))
+    let payload = Payload(byteCount: 8 * (LossSums.numberCount + report.routing.numberCount))
     payload.bytes.withMemoryRebound(to: Double.self) { values in
-      for (index, value) in (report.losses.numbers + report.loads.map { Double($0) }).enumerated() {
+      for (index, value) in (report.losses.numbers + report.routing.numbers).enumerated() {
         values[index] = value
       }
     }
@@ -262,12 +263,12 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
       self.expected = expected
     case .unitFinished:
       let values = message.payload.doubles
-      let loads = values.dropFirst(LossSums.numberCount)
-      guard loads.count == plan.expertOwners.count, loads.allSatisfy({ (0...0x1p53).contains($0) }),
-        site.unit < reported.count, reported[site.unit] == nil,
-        let losses = LossSums(values.prefix(LossSums.numberCount))
+      var routing = Routing(sizes)
+      guard site.unit < reported.count, reported[site.unit] == nil,
+        let losses = LossSums(values.prefix(LossSums.numberCount)),
+        routing.take(values.dropFirst(LossSums.numberCount))
       else { throw refuse("a report of unit \(site.unit) with \(values.count) numbers") }
-      note(unit: site.unit, UnitReport(losses: losses, loads: loads.map { Int($0) }))
+      note(unit: site.unit, UnitReport(losses: losses, routing: routing))
     case .gradient:
       guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
       add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))

@@ -84,8 +84,8 @@ package final class RunJob {
         ? nil
         : { experts, gradients, _ in
           let exchange = PeerExchange(
-            plan: plan, link: link, experts: experts, expertGradients: gradients, width: configuration.model.width,
-            norms: Optimizer.chunkCount(layout))
+            plan: plan, link: link, experts: experts, expertGradients: gradients,
+            sizes: Sizes(configuration.model, vocabulary: vocabulary), norms: Optimizer.chunkCount(layout))
           return (exchange, exchange)
         })
     trainer.waitedSeconds = { link.waitedSeconds }
@@ -153,6 +153,8 @@ package final class RunJob {
       let done = step + 1
       store.stepDone(assignment.generation)
       report(result, seconds: begun.duration(to: .now))
+      let clinicEvery = configuration.training.clinicEvery
+      if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }
       let isLast = done == steps
       let every = configuration.training.evaluateEvery
       if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
@@ -188,6 +190,15 @@ package final class RunJob {
     stall = 0
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
+  }
+
+  /// What the router does, for the clinic.
+  private func examine(after step: Int, tokens: Int) {
+    let record = RouterRecord(
+      trainer.routing, bias: trainer.routerBias, step: step, tokens: tokens,
+      model: assignment.configuration.model)
+    history.note(.examination(record), of: assignment.run)
+    if assignment.index == 0 { network.report(.examined(record), generation: assignment.generation) }
   }
 
   private func evaluate(_ validation: any SequenceSource, after step: Int) throws {

@@ -7,11 +7,13 @@ package final class StepHistory {
   package enum Entry: Equatable {
     case step(StepRecord)
     case evaluation(EvaluationRecord)
+    case examination(RouterRecord)
 
     var step: Int {
       switch self {
       case .step(let record): record.step
       case .evaluation(let record): record.step
+      case .examination(let record): record.step
       }
     }
   }
@@ -34,11 +36,18 @@ package final class StepHistory {
 
   /// Reports of the steps that the coordinator lacks, up to where the generation begins.
   package func missing(_ assignment: Assignment) -> [Report] {
-    guard run == assignment.run, assignment.recorded < assignment.firstStep else { return [] }
-    return entries.filter { (assignment.recorded + 1...assignment.firstStep).contains($0.step) }.map { entry in
+    guard run == assignment.run else { return [] }
+    let wanted = entries.filter { entry in
+      guard entry.step <= assignment.firstStep else { return false }
+      // What belongs to the last recorded step may have died behind it; the coordinator takes it once.
+      if case .step = entry { return entry.step > assignment.recorded }
+      return entry.step >= assignment.recorded
+    }
+    return wanted.map { entry in
       switch entry {
       case .step(let record): .stepDone(record)
       case .evaluation(let record): .evaluated(record)
+      case .examination(let record): .examined(record)
       }
     }
   }

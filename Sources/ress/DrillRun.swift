@@ -102,7 +102,7 @@ final class DrillRun {
       (record.seconds, record.busy, record.stall) = (0, [], 0)
       curve.append(.stepped(record))
       if isStruck { stepped() } else if record.step >= strikeStep { strikeAtStep() }
-    case .evaluated: curve.append(event)
+    case .evaluated, .examined: curve.append(event)
     case .saved(let step, let path):
       if fault == .damagedCheckpoint, !isStruck, step >= strikeStep { strike { try self.damage(path) } }
     case .placed: if isStruck { newGenerations += 1 }

@@ -20,6 +20,10 @@ import Wire
     let reports: [Report] = [
       .ready, .stepDone(record(number)), .stepDone(record(3)),
       .evaluated(EvaluationRecord(step: 5, loss: 1, sequences: 4)),
+      .examined(
+        RouterRecord(
+          step: 5, active: 2, loads: [[4, 2, 0], [3, 3, 0]], entropy: [1, 0.5], bias: [[0.1, 0, -0.1]],
+          truncation: [0.1, 0.9])),
       .saved(step: 5, files: [file]), .saveFailed(step: 5, reason: "full"), .halted(step: 3, held: heartbeat.held),
       .disagreed(Disagreement(step: 3, unit: 0, voters: [0, 1], hashes: [1, 2])), .lacking(reason: "gone"), .finished,
       .failed(reason: "no"),

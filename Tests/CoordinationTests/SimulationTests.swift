@@ -642,7 +642,7 @@ private struct Story {
         let last = events[id]?.reversed().lazy.compactMap { if case .stepped(let r) = $0 { r.step } else { nil } }.first
         if record.step != (last ?? 0) + 1 { problem = "step \(record.step) was recorded after \(last ?? 0)" }
       case .said(let sentence): if sentence.contains("are computed again") { reached.insert("replay") }
-      case .began, .placed, .evaluated, .saved: break
+      case .began, .placed, .evaluated, .examined, .saved: break
       }
       events[id, default: []].append(event)
     }

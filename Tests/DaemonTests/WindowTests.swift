@@ -108,6 +108,6 @@ import Wire
     #expect(try check(["check", "metrics"], input: PrometheusPage.text(status, [:], program: "p")) == "")
     let rules = URL(filePath: #filePath).deletingLastPathComponent().appending(
       path: "../../cluster/prometheus/alerts.yml")
-    #expect(try check(["check", "rules", rules.standardized.path]).contains("8 rules found"))
+    #expect(try check(["check", "rules", rules.standardized.path]).contains("10 rules found"))
   }
 }

@@ -318,7 +318,7 @@
         var weights = zeros(rows * heads * used), out = zeros(rows * width)
         var scratch = zeros(2 * (capacity + slots)), order = [Int32](repeating: 0, count: capacity + slots)
         for head in 0..<heads {
-          ress_attention_forward(
+          _ = ress_attention_forward(
             &shape, Int64(head), 0, Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4], neighbours,
             counts, x[5], x[6][head], x[7][head], &support, &supportCounts, &weights, &out, &scratch, &order)
         }

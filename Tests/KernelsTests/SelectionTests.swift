@@ -135,7 +135,7 @@ import Testing
       out = [Real](repeating: 0, count: rows * width)
     var scratch = [Real](repeating: 0, count: 4 * rows), order = [Int32](repeating: 0, count: 2 * rows)
     for head in 0..<heads {
-      ress_attention_forward(
+      _ = ress_attention_forward(
         &shape, Int64(head), 0, Int64(rows), queries, keys, values, [0], [0], neighbours, counts, structure, 0, 0,
         &support,
         &supportCounts, &supportWeights, &out, &scratch, &order)
@@ -187,7 +187,7 @@ import Testing
       var weights = [Real](repeating: 0, count: used), out = [Real](repeating: 0, count: 1)
       var scratch = [Real](repeating: 0, count: 2 * (tokens + slots)),
         order = [Int32](repeating: 0, count: tokens + slots)
-      ress_attention_forward(
+      let truncated = ress_attention_forward(
         &shape, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure, 1, 0,
         &support,
         &count, &weights, &out, &scratch, &order)
@@ -198,6 +198,10 @@ import Testing
       )
       for (place, weight) in expected { #expect(abs((ours[place] ?? -1) - weight) < 1e-5, "seed \(seed)") }
       #expect(abs(out[0] - 1) < 1e-5)
+      // Whether top-k cut the support short: against the reference that keeps all.
+      let whole = reference((keys + slotKeys).map { Double($0) }, tokens + slots, tokens)
+      let isCut = activation == Int(RESS_SPARSEMAX) && whole.values.count { $0 > 1e-9 } > kept
+      #expect(truncated == (isCut ? 1 : 0), "seed \(seed)")
     }
   }
 

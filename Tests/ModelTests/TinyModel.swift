@@ -15,6 +15,8 @@ final class TinyModel {
   let experts: LocalExperts
   let model: SequenceModel
   var bpttSegments: Int?
+  /// Of the last loss.
+  private(set) var lastRouting: Routing
 
   static var base: ModelConfiguration {
     var model = ModelConfiguration()
@@ -56,6 +58,7 @@ final class TinyModel {
     model = SequenceModel(
       sizes, maximumTokens: maximumTokens, recompute: recompute,
       memoryLimit: .max, team: team, exchange: experts)
+    lastRouting = Routing(sizes)
     if let seed { randomize(seed: seed) }
   }
 
@@ -157,7 +160,10 @@ final class TinyModel {
         experts.recycle(block)
       }
     }
-    return (Losses(report.losses, configuration, steps: sizes.steps), report.loads)
+    var loads = Array(repeating: 0, count: configuration.expertCount)
+    report.routing.addLoads(to: &loads)
+    lastRouting = report.routing
+    return (Losses(report.losses, configuration, steps: sizes.steps), loads)
   }
 
   func logits(_ sequence: [Int32]) throws -> [Real] { try logits(Example(tokens: sequence, targets: [])) }

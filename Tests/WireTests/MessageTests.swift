@@ -13,6 +13,8 @@ import Wire
     step: 3, loss: 0.1 + 0.2, task: .nan, smooth: .infinity, balance: 1, routerZ: 2, gradientNorm: 3, learningRate: 4,
     tokens: 5, seconds: 6, loads: [7, 8])
   static let evaluation = EvaluationRecord(step: 3, loss: 1 / 3, sequences: 4)
+  static let examination = RouterRecord(
+    step: 3, active: 2, loads: [[4, 2, 0], [3, 3, 0]], entropy: [1, 0.5], bias: [[0.1, 0, -0.1]], truncation: [0.25])
   static let file = CheckpointManifest.File(name: "a", byteCount: 2, sha256: "00")
   static let entry = RosterEntry(worker: worker, units: 0..<3, experts: [1, 2])
   static let assignment = Assignment(
@@ -27,7 +29,8 @@ import Wire
     return heartbeat
   }()
   static let reports: [Report] = [
-    .ready, .evaluated(evaluation), .saved(step: 2, files: [file]), .saveFailed(step: 2, reason: "full"),
+    .ready, .evaluated(evaluation), .examined(examination), .saved(step: 2, files: [file]),
+    .saveFailed(step: 2, reason: "full"),
     .halted(step: 4, held: [shard]), .lacking(reason: "x"), .finished, .failed(reason: "grüße \"\n"),
     .disagreed(Disagreement(step: 1, unit: 2, voters: [0, 1], hashes: [.max, 3])),
   ]
@@ -50,7 +53,8 @@ import Wire
       run: RunID(5), first: 4,
       [
         .began(name: "n", firstStep: 1, steps: 2, checkpoint: nil), .state(.running, reason: "r"),
-        .placed(generation: 3, roster: [entry]), .evaluated(evaluation), .saved(step: 2, path: "/p"), .said("s"),
+        .placed(generation: 3, roster: [entry]), .evaluated(evaluation), .examined(examination),
+        .saved(step: 2, path: "/p"), .said("s"),
       ], isEnd: true), .refused(reason: "r"),
     .status(
       ClusterStatus(

@@ -35,7 +35,8 @@ import Worker
   {
     let scratch = ScratchFolder()
     let c = try smallRun(scratch)
-    var reference: (steps: [StepRecord], evaluations: [EvaluationRecord], tensors: [String: [Float]])?
+    var reference:
+      (steps: [StepRecord], evaluations: [EvaluationRecord], looks: [RouterRecord], tensors: [String: [Float]])?
     for (workers, threads) in [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (3, 2), (5, 1)] {
       let folder = scratch.path + "/\(workers)-\(threads)"
       let outcome = try OneProcessCluster(c, workers: workers, threads: threads, folder: folder).run()
@@ -44,12 +45,17 @@ import Worker
       #expect(outcome.evaluations.map(\.step) == [10, 20])
       let saved = try tensors(folder, step: 20, outcome.files[20] ?? [], c)
       guard let first = reference else {
-        reference = (outcome.steps, outcome.evaluations, saved)
+        reference = (outcome.steps, outcome.evaluations, outcome.examinations, saved)
+        #expect(outcome.examinations.map(\.step) == [1, 10, 20])
+        #expect(
+          outcome.examinations.allSatisfy { $0.loads.map { $0.reduce(0, +) } == [480, 480] }, "6 · 40 tokens, 2 experts"
+        )
         #expect(outcome.steps[19].task < outcome.steps[0].task - 0.3, "nothing was learnt")
         continue
       }
       #expect(outcome.steps == first.steps, "\(workers) workers, \(threads) threads")
       #expect(outcome.evaluations == first.evaluations, "\(workers) workers, \(threads) threads")
+      #expect(outcome.examinations == first.looks, "\(workers) workers, \(threads) threads")
       #expect(saved == first.tensors, "\(workers) workers, \(threads) threads")
     }
   }

@@ -98,6 +98,7 @@ final class OneProcessCluster: @unchecked Sendable {
   struct Outcome {
     var steps: [StepRecord]
     var evaluations: [EvaluationRecord]
+    var examinations: [RouterRecord] = []
     var files: [Int: [CheckpointManifest.File]]
     var errors: [String]
   }
@@ -133,6 +134,7 @@ final class OneProcessCluster: @unchecked Sendable {
           (record.seconds, record.busy, record.stall) = (0, [], 0)
           outcome.steps.append(record)
         case .evaluated(let record): outcome.evaluations.append(record)
+        case .examined(let record): outcome.examinations.append(record)
         case .saved(let step, let files): outcome.files[step, default: []] += files
         default: break
         }

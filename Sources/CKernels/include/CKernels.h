@@ -144,8 +144,9 @@ typedef struct {
 /// One head over rows [row_begin, row_end): scores over the graph and the memory slots, the k largest, the activation, and the
 /// weighted sum of the values. queries, out (T, D); keys, values (visible, D); slot_keys, slot_values (M, D).
 /// → support (T, H, k) positions with weight > 0 (p < count: neighbour p; else slot p − count), support_counts (T, H),
-/// support_weights (T, H, k). scratch: 2 · (N + M) values, order: N + M integers.
-void ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
+/// support_weights (T, H, k). scratch: 2 · (N + M) values, order: N + M integers. Returns the rows whose sparsemax over all scores
+/// would have kept more than k; 0 for the other activations.
+int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
                             const ress_real *queries, const ress_real *keys, const ress_real *values,
                             const ress_real *slot_keys, const ress_real *slot_values, const int32_t *neighbours,
                             const int32_t *counts, const ress_real *structure, ress_real gain, ress_real memory_bias,

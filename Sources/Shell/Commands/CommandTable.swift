@@ -2,7 +2,8 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .cancel, .pause, .resume, .scale, .plan,
+    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .clinic, .cancel, .pause, .resume, .scale,
+    .plan,
     .drill,
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
     .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,

@@ -73,6 +73,20 @@ extension CommandDescription {
       CommandExample("ress logs demo -f --tensorboard boards/", "And in TensorBoard: tensorboard --logdir boards"),
     ])
 
+  package static let clinic = CommandDescription(
+    "clinic", summary: "show what a run's router and attention do",
+    discussion: """
+      Reads router.jsonl of a run's folder, which a run writes every training.clinic_every steps: the load of each expert, the router's \
+      entropy and how often top-k cuts sparsemax short, by step of recurrence; and the balancer's bias. Says where the router has \
+      collapsed, where experts are idle, and where model.keys is too small; a run says so in its log, too.
+      """,
+    arguments: [ArgumentDescription("RUN", "A run's folder: checkpoints/RUN.")],
+    options: [.json],
+    examples: [
+      CommandExample("ress clinic checkpoints/demo", "The sheet of the last look."),
+      CommandExample("ress clinic checkpoints/demo --json | tail -1", "All looks, one JSON object a line; the newest."),
+    ])
+
   package static let metrics = CommandDescription(
     "metrics", summary: "print a run's curve as a table",
     discussion: """

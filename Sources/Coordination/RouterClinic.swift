@@ -1,0 +1,116 @@
+// The router's health, from what workers look at every `training.clinic_every` steps. A router that collapses sends nearly all tokens
+// to few experts, and the rest of the model is dead weight; nothing in the loss says so. The clinic does: once when a complaint begins,
+// once when it is over.
+
+import Wire
+
+package struct RouterClinic: Equatable, Sendable {
+  /// A complaint, at a step of recurrence counted from 1.
+  package enum Complaint: Hashable, Comparable, Sendable {
+    /// Nearly all tokens of a step of recurrence go to the same few experts.
+    case collapse(recurrence: Int)
+    /// An expert got no token at all in any step of recurrence, several looks in a row. With separate blocks: in its own step.
+    case idle(expert: Int, block: Int)
+    /// More than half of the queries would give weight to more keys than `model.keys` lets them.
+    case truncation(recurrence: Int)
+  }
+
+  /// A complaint is believed when it was there in so many looks in a row, and over when it was absent in as many.
+  package static let looks = 3
+  /// `RouterRecord.spread` below which a step has collapsed: of 64 experts, two a token, some eleven are in use.
+  private static let collapsedSpread = 0.15
+  /// Share of queries cut short above which k is too small.
+  private static let truncatedShare = 0.5
+
+  /// Looks in a row with a complaint, and without one that is standing.
+  private var seen: [Complaint: Int] = [:]
+  private var absent: [Complaint: Int] = [:]
+  private var standing: Set<Complaint> = []
+  private var last: RouterRecord?
+
+  package init() {}
+
+  /// What stands at the last look.
+  package func sentences(keys: Int?) -> [String] {
+    guard let last else { return [] }
+    return standing.sorted().map { RouterClinic.sentence($0, last, keys: keys) }
+  }
+
+  /// What there is to say after a look, complaints first.
+  package mutating func look(_ record: RouterRecord, keys: Int?) -> [String] {
+    last = record
+    let found = RouterClinic.complaints(record)
+    seen = seen.filter { found.contains($0.key) }
+    for complaint in found { seen[complaint, default: 0] += 1 }
+    var sentences: [String] = []
+    for complaint in seen.keys.sorted() where seen[complaint]! >= RouterClinic.looks {
+      if standing.insert(complaint).inserted {
+        sentences.append(RouterClinic.sentence(complaint, record, keys: keys))
+      }
+    }
+    for complaint in standing.sorted() {
+      absent[complaint] = found.contains(complaint) ? 0 : absent[complaint, default: 0] + 1
+      guard absent[complaint]! >= RouterClinic.looks else { continue }
+      standing.remove(complaint)
+      absent[complaint] = nil
+      sentences.append("router: step \(record.step): " + RouterClinic.name(complaint) + " is over")
+    }
+    return sentences
+  }
+
+  private static func complaints(_ record: RouterRecord) -> Set<Complaint> {
+    var found: Set<Complaint> = []
+    let shares = record.shares
+    for (step, spread) in record.spread.enumerated() where spread < collapsedSpread {
+      found.insert(.collapse(recurrence: step + 1))
+    }
+    let isShared = record.bias.count <= 1
+    if let first = shares.first, first.count > 1 {
+      for expert in first.indices {
+        if isShared {
+          if shares.allSatisfy({ $0[expert] == 0 }) { found.insert(.idle(expert: expert, block: 0)) }
+        } else {
+          for (block, row) in shares.enumerated() where row[expert] == 0 {
+            found.insert(.idle(expert: expert, block: block))
+          }
+        }
+      }
+    }
+    for (step, share) in record.truncation.enumerated() where share > truncatedShare {
+      found.insert(.truncation(recurrence: step + 1))
+    }
+    return found
+  }
+
+  private static func name(_ complaint: Complaint) -> String {
+    switch complaint {
+    case .collapse(let step): "the collapse at step \(step) of recurrence"
+    case .idle(let expert, let block):
+      block == 0 ? "the idleness of expert \(expert)" : "that of expert \(expert) of block \(block)"
+    case .truncation(let step): "the truncation at step \(step) of recurrence"
+    }
+  }
+
+  private static func sentence(_ complaint: Complaint, _ record: RouterRecord, keys: Int?) -> String {
+    let begin = "router: step \(record.step): "
+    switch complaint {
+    case .collapse(let step):
+      let row = record.shares[step - 1]
+      let busiest = row.indices.max { (row[$0], -$0) < (row[$1], -$1) }!
+      return begin
+        + "step \(step) of recurrence uses \(tenths(record.effectiveExperts[step - 1])) of \(row.count) experts; expert \(busiest) "
+        + "gets \(percent(row[busiest] * Double(record.active))) of the tokens. Raise model.balancer_rate or model.balance_weight"
+    case .idle(let expert, let block):
+      let place = block == 0 ? "" : " of block \(block)"
+      return begin
+        + "expert \(expert)\(place) gets no token at all. Raise model.balancer_rate, or do with fewer experts"
+    case .truncation(let step):
+      return begin
+        + "at step \(step) of recurrence \(percent(record.truncation[step - 1])) of the queries would weigh more than the "
+        + "\(keys.map { String($0) } ?? "kept") keys that model.keys lets them. Raise model.keys"
+    }
+  }
+
+  private static func percent(_ share: Double) -> String { "\(Int((100 * share).rounded())) %" }
+  private static func tenths(_ value: Double) -> String { "\(Double(Int((10 * value).rounded())) / 10)" }
+}

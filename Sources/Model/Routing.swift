@@ -1,0 +1,72 @@
+// How tokens were routed and what attention left out, by step of recurrence: what the balancer and the router clinic read. It changes
+// no number of the run.
+
+import Kernels
+
+/// Sums over some of a batch's tokens. The number of recurrence steps is that of the model as it was run.
+package struct Routing: Equatable, Sendable {
+  package let steps: Int
+  /// Routed experts of a block.
+  package let experts: Int
+  /// One block for all steps, or one a step.
+  package let blocks: Int
+  /// Tokens that each expert got at each step, (K, E).
+  package var counts: [Int]
+  /// Σ over tokens of the entropy of the router's softmax, in nats, (K).
+  package var entropy: [Double]
+  /// (token, head) pairs whose exact sparsemax support is larger than k, (K).
+  package var truncated: [Int]
+
+  package init(steps: Int, experts: Int, blocks: Int) {
+    self.steps = steps
+    self.experts = experts
+    self.blocks = blocks
+    counts = Array(repeating: 0, count: steps * experts)
+    entropy = Array(repeating: 0, count: steps)
+    truncated = Array(repeating: 0, count: steps)
+  }
+
+  package init(_ sizes: Sizes) { self.init(steps: sizes.steps, experts: sizes.experts, blocks: sizes.blocks) }
+
+  package mutating func clear() {
+    for place in counts.indices { counts[place] = 0 }
+    for step in 0..<steps { (entropy[step], truncated[step]) = (0, 0) }
+  }
+
+  /// In the memory that it has.
+  package mutating func add(_ other: Routing) {
+    for place in counts.indices { counts[place] += other.counts[place] }
+    for step in 0..<steps {
+      entropy[step] += other.entropy[step]
+      truncated[step] += other.truncated[step]
+    }
+  }
+
+  /// Adds to `loads` the tokens of each expert of the model, over all steps.
+  package func addLoads(to loads: inout [Int]) {
+    for step in 0..<steps {
+      let first = blocks == 1 ? 0 : step * experts
+      for expert in 0..<experts { loads[first + expert] += counts[step * experts + expert] }
+    }
+  }
+
+  // MARK: as numbers of a report between workers
+
+  package var numberCount: Int { steps * (experts + 2) }
+
+  package var numbers: [Double] { counts.map { Double($0) } + entropy + truncated.map { Double($0) } }
+
+  /// Takes the numbers of a routing of the same shape; false where they are none.
+  package mutating func take(_ numbers: some Collection<Double>) -> Bool {
+    let values = Array(numbers)
+    let counted = 0...0x1p53
+    let (first, second) = (steps * experts, steps * (experts + 1))
+    guard values.count == numberCount, values[..<first].allSatisfy({ counted.contains($0) }),
+      values[second...].allSatisfy({ counted.contains($0) })
+    else { return false }
+    counts = values[..<first].map { Int($0) }
+    entropy = Array(values[first..<second])
+    truncated = values[second...].map { Int($0) }
+    return true
+  }
+}

@@ -1,0 +1,37 @@
+// `ress clinic`: a run's router and attention, from what it wrote down.
+
+import Configuration
+import Coordination
+import Foundation
+import RunFolder
+import Shell
+import Wire
+
+func clinic(_ arguments: Arguments) throws -> ExitCode {
+  let folder = arguments.words[0]
+  let path = MetricsFile(routerIn: folder).path
+  guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+    throw FolderError.missing(
+      path: path, hint: "a run writes it into its folder, checkpoints/RUN, unless training.clinic_every is 0")
+  }
+  if arguments.has("--json") {
+    Terminal.write(text)
+    return .done
+  }
+  let decoder = JSONDecoder()
+  // A crash may leave half a line at the end.
+  let looks = text.split(separator: "\n").compactMap { try? decoder.decode(RouterRecord.self, from: Data($0.utf8)) }
+  guard !looks.isEmpty else {
+    throw FolderError.missing(path: "a look in \(path)", hint: "the first comes with the run's first step")
+  }
+  // How many keys it keeps, if there is a checkpoint that tells.
+  let keys = CheckpointFolder.steps(folder).last.flatMap {
+    try? CheckpointFolder.readManifest(CheckpointFolder.finished(folder, step: $0)).configuration.model.keys
+  }
+  var doctor = RouterClinic()
+  for look in looks { _ = doctor.look(look, keys: keys) }
+  Terminal.print(
+    ClinicView.text(
+      looks, title: "run \((folder as NSString).lastPathComponent)", complaints: doctor.sentences(keys: keys)))
+  return .done
+}

@@ -1,0 +1,72 @@
+// What the router clinic is told: sums that can be counted another way.
+
+import Configuration
+import Kernels
+import Model
+import Testing
+
+@Suite struct `Routing sums` {
+  private let batch = [TinyModel.tokens(21), TinyModel.tokens(18, seed: 5)]
+  /// Inputs of that batch.
+  private let tokens = 20 + 17
+
+  private func routing(_ configuration: ModelConfiguration = TinyModel.base, recompute: Recompute = .never) throws
+    -> Routing
+  {
+    let tiny = TinyModel(configuration, recompute: recompute)
+    try tiny.loss(batch, gradient: true)
+    return tiny.lastRouting
+  }
+
+  @Test func `every token reaches its experts at every step of recurrence`() throws {
+    let routing = try routing()
+    for step in 0..<3 { #expect(routing.counts[4 * step..<4 * step + 4].reduce(0, +) == 2 * tokens) }
+    var loads = [0, 0, 0, 0]
+    routing.addLoads(to: &loads)
+    #expect(loads.reduce(0, +) == 3 * 2 * tokens)
+  }
+
+  @Test func `separate blocks have loads of their own`() throws {
+    var configuration = TinyModel.base
+    configuration.separateBlocks = true
+    let routing = try routing(configuration)
+    var loads = Array(repeating: 0, count: 12)
+    routing.addLoads(to: &loads)
+    #expect(loads == routing.counts)
+  }
+
+  @Test func `an undecided router has the entropy log E, and a sure one nearly none`() throws {
+    let tiny = TinyModel()
+    tiny.parameters.forEachTensor { entry, values in
+      if entry.name.hasSuffix("router/weight") { values.update(repeating: 0, count: entry.count) }
+    }
+    try tiny.loss(batch)
+    // log 4
+    for sum in tiny.lastRouting.entropy { #expect(abs(sum / Double(tokens) - 1.386_294_361) < 1e-5) }
+    tiny.randomize(seed: 7)
+    let mild = try routing().entropy
+    tiny.parameters.forEachTensor { entry, values in
+      if entry.name.hasSuffix("router/weight") { for index in 0..<entry.count { values[index] *= 1000 } }
+    }
+    try tiny.loss(batch)
+    for (sure, mild) in zip(tiny.lastRouting.entropy, mild) {
+      #expect(sure >= -1e-3 && sure < 0.2 * mild && mild < 1.387 * Double(tokens))
+    }
+  }
+
+  @Test func `nothing is cut short where all keys are kept, everything where one is`() throws {
+    var configuration = TinyModel.base
+    configuration.keys = nil
+    #expect(try routing(configuration).truncated == [0, 0, 0])
+    configuration.keys = 1
+    let cut = try routing(configuration).truncated
+    // Two heads; a support of one needs no cutting.
+    for count in cut { #expect(count > tokens && count <= 2 * tokens) }
+    configuration.activation = .softmax
+    #expect(try routing(configuration).truncated == [0, 0, 0], "only sparsemax has a support of its own")
+  }
+
+  @Test func `a segment that is computed again counts once`() throws {
+    #expect(try routing(recompute: .always) == routing(recompute: .never))
+  }
+}
