@@ -3,6 +3,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <malloc.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -41,3 +42,7 @@ static inline int ress_limit_files(int process, long bytes) {
   limit[0] = bytes < 0 ? limit[1] : (unsigned long)bytes;
   return (int)syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, limit, 0L);
 }
+
+/// Blocks of `bytes` and more go back to the system when they are freed, now and for good: glibc otherwise raises the limit up to 32 MiB
+/// with what it sees freed, and messages that one thread makes and another frees leave its arenas in shreds.
+static inline void ress_return_blocks_of(int bytes) { mallopt(M_MMAP_THRESHOLD, bytes); }

@@ -113,6 +113,10 @@ extension Coordinator {
     let seconds = runs[index].record.stepSeconds
     runs[index].record.stepSeconds =
       runs[index].generationSteps > 1 && seconds > 0 ? fade * seconds + (1 - fade) * record.seconds : record.seconds
+    if let sent = record.sent, !sent.isEmpty {
+      let mean = sent.reduce(0, +) / Double(sent.count)
+      runs[index].record.sentBytes = runs[index].record.sentBytes.map { fade * $0 + (1 - fade) * mean } ?? mean
+    }
     keepPromise(index, record, &actions)
     guard runs[index].record.phase == .training, runs[index].record.wish == nil else { return }
     letSlowGo(index, at: now, &actions)

@@ -96,6 +96,14 @@ extension Coordinator {
       && heartbeat.generation != generation?.number
     member.strayedAt = strays ? member.strayedAt ?? now : nil
     members[peer] = member
+    // In whole MiB, so that a worker that fills up does not make the store write at every heartbeat.
+    let mebibyte = 1 << 20
+    let memory = (heartbeat.memoryBytes + mebibyte - 1) / mebibyte * mebibyte
+    if let run, generation?.number == heartbeat.generation, let index = index(of: run.id),
+      memory > run.record.memoryBytes ?? 0
+    {
+      runs[index].record.memoryBytes = memory
+    }
     if let run, let generation, run.record.phase == .collecting, heartbeat.generation != generation.number,
       let place = generation.peers.firstIndex(of: member.description)
     {

@@ -109,6 +109,7 @@ extension Coordinator {
       generation: record.generation!.number)
     runs[index].record.saves[step] = nil
     runs[index].record.commits[step] = manifest
+    runs[index].record.checkpointBytes = all.reduce(0) { $0 + min($1.byteCount, 1 << 50) }
     actions.append(.commit(id, manifest, folder: record.folder))
   }
 

@@ -327,13 +327,18 @@ package struct Coordinator: Sendable {
     ClusterStatus(
       runs: runs.map { run in
         let record = run.record
-        return ClusterStatus.Run(
+        var shown = ClusterStatus.Run(
           id: run.id, name: record.name, state: record.state, reason: record.reason, step: record.step,
           steps: record.configuration.training.steps, priority: record.configuration.cluster.priority,
           generation: record.generation?.number ?? 0, workers: record.roster.map(\.worker.name),
           minimumWorkers: record.configuration.cluster.minimumWorkers,
           wantedWorkers: record.configuration.cluster.workers, checkpointStep: record.checkpointStep,
           goodput: record.goodput)
+        shown.forecast = record.submission.forecast
+        shown.actual = Forecast(
+          stepSeconds: record.stepSeconds > 0 ? record.stepSeconds : nil, memoryBytes: record.memoryBytes,
+          sentBytes: record.sentBytes.map { Int($0) }, checkpointBytes: record.checkpointBytes)
+        return shown
       },
       workers: members.values.sorted { $0.id < $1.id }.map { member in
         ClusterStatus.Worker(

@@ -53,6 +53,11 @@ struct RunRecord: Codable, Equatable, Sendable {
   var goodput = Goodput()
   /// Seconds of a step, fading.
   var stepSeconds = 0.0
+  /// Bytes that a worker sends in a step, fading; the most memory that one had, in whole MiB; the newest checkpoint. Nil before the
+  /// first, as in the records of older programs.
+  var sentBytes: Double?
+  var memoryBytes: Int?
+  var checkpointBytes: Int?
 
   var name: String { submission.configuration.run }
   var configuration: RunConfiguration { submission.configuration }

@@ -46,22 +46,9 @@ package final class SequenceModel {
     self.exchange = exchange
     self.team = team
     self.maximumTokens = maximumTokens
-    let segments = max(1, (maximumTokens + sizes.segment - 1) / sizes.segment)
-    let one = Arena.measure { _ = SegmentActivations($0, sizes) }
-    switch recompute {
-    case .always: recomputes = segments > 1
-    case .never: recomputes = false
-    case .auto: recomputes = segments > 1 && one * segments > memoryLimit
-    }
-    let slots = recomputes ? 1 : segments
-    let (arena, parts) = Arena.build { arena in
-      (
-        segment: Segment(arena, sizes, team), head: sizes.outputHead(arena, team, maximumTokens: maximumTokens),
-        activations: (0..<slots).map { _ in SegmentActivations(arena, sizes) },
-        memory: arena.matrix(sizes.slots, sizes.width), dmemory: arena.matrix(sizes.slots, sizes.width),
-        dh: arena.matrix(sizes.segment, sizes.width), balance: arena.matrix(sizes.steps, sizes.experts)
-      )
-    }
+    let shape = Shape(sizes, maximumTokens: maximumTokens, recompute: recompute, memoryLimit: memoryLimit)
+    recomputes = shape.recomputes
+    let (arena, parts) = Arena.build { Parts($0, sizes, shape, team, maximumTokens: maximumTokens) }
     self.arena = arena
     segment = parts.segment
     head = parts.head
@@ -71,9 +58,50 @@ package final class SequenceModel {
     dh = parts.dh
     balance = parts.balance
     routing = RoutingSums(sizes)
-    taskLosses = DoubleBuffer(segments)
+    taskLosses = DoubleBuffer(shape.segments)
     tables =
       recomputes ? SequenceTables(segmentwise: sizes) : SequenceTables(sizes, wholeSequence: maximumTokens)
+  }
+
+  /// What the arena holds.
+  private struct Parts {
+    let segment: Segment
+    let head: any OutputHead
+    let activations: [SegmentActivations]
+    let memory, dmemory, dh, balance: Matrix
+
+    init(_ arena: Arena, _ sizes: Sizes, _ shape: Shape, _ team: Team, maximumTokens: Int) {
+      segment = Segment(arena, sizes, team)
+      head = sizes.outputHead(arena, team, maximumTokens: maximumTokens)
+      activations = (0..<(shape.recomputes ? 1 : shape.segments)).map { _ in SegmentActivations(arena, sizes) }
+      memory = arena.matrix(sizes.slots, sizes.width)
+      dmemory = arena.matrix(sizes.slots, sizes.width)
+      dh = arena.matrix(sizes.segment, sizes.width)
+      balance = arena.matrix(sizes.steps, sizes.experts)
+    }
+  }
+
+  /// How a sequence of a length is cut and kept.
+  package struct Shape: Equatable, Sendable {
+    package let segments: Int
+    /// Whether the backward computes each segment's forward again.
+    package let recomputes: Bool
+
+    package init(_ sizes: Sizes, maximumTokens: Int, recompute: Recompute, memoryLimit: Int) {
+      segments = max(1, (maximumTokens + sizes.segment - 1) / sizes.segment)
+      let one = Arena.measure { _ = SegmentActivations($0, sizes) }
+      switch recompute {
+      case .always: recomputes = segments > 1
+      case .never: recomputes = false
+      case .auto: recomputes = segments > 1 && one * segments > memoryLimit
+      }
+    }
+  }
+
+  /// Bytes that such a model would take, without taking them.
+  package static func byteCount(_ sizes: Sizes, _ shape: Shape, maximumTokens: Int, team: Team) -> Int {
+    Arena.measure { _ = Parts($0, sizes, shape, team, maximumTokens: maximumTokens) }
+      + SequenceTables.byteCount(sizes, rows: shape.recomputes ? sizes.history + sizes.segment : maximumTokens)
   }
 
   /// Adds the sequence's gradient to `d`, and to `report` its losses and the tokens each expert got over all steps.

@@ -54,17 +54,24 @@ package final class SequenceTables {
     self.sizes = sizes
     self.capacity = capacity
     self.borders = borders
-    (arena, steps) = Arena.build { arena in
-      (0..<sizes.steps).map { _ in
-        StepTables(
-          keys: arena.matrix(capacity, sizes.width), values: arena.matrix(capacity, sizes.width),
-          structureKeys: arena.matrix(capacity, sizes.model.isTransformer ? 0 : sizes.rank),
-          inputs: arena.matrix(capacity, sizes.width))
-      }
+    (arena, steps) = Arena.build { SequenceTables.steps($0, sizes, rows: capacity) }
+  }
+
+  private static func steps(_ arena: Arena, _ sizes: Sizes, rows: Int) -> [StepTables] {
+    (0..<sizes.steps).map { _ in
+      StepTables(
+        keys: arena.matrix(rows, sizes.width), values: arena.matrix(rows, sizes.width),
+        structureKeys: arena.matrix(rows, sizes.model.isTransformer ? 0 : sizes.rank),
+        inputs: arena.matrix(rows, sizes.width))
     }
   }
 
   package var byteCount: Int { arena.byteCount }
+
+  /// Bytes of tables of so many rows.
+  package static func byteCount(_ sizes: Sizes, rows: Int) -> Int {
+    Arena.measure { _ = steps($0, sizes, rows: rows) }
+  }
 
   /// The span of a segment whose first token is the sequence's token `first`.
   package func span(segment: Int, first: Int, rows: Int) -> Span {

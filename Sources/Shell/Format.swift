@@ -50,6 +50,13 @@ package enum Format {
     return fixed(value, 1) + " TiB"
   }
 
+  /// `0.62 ms`, `71 ms`, `1.24 s`: how long one thing takes.
+  package static func seconds(_ seconds: Double) -> String {
+    if seconds >= 1 { return fixed(seconds, seconds < 10 ? 2 : 1) + " s" }
+    let milliseconds = 1000 * seconds
+    return fixed(milliseconds, milliseconds < 10 ? 2 : milliseconds < 100 ? 1 : 0) + " ms"
+  }
+
   /// `42 s`, `3:05`, `2:14:09`
   package static func duration(seconds: Double) -> String {
     guard seconds.isFinite, seconds < 1e9 else { return "?" }

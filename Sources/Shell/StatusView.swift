@@ -26,7 +26,8 @@ package enum StatusView {
           ("wanted_workers", .whole(run.wantedWorkers)),
           ("checkpoint_step", run.checkpointStep.map { .whole($0) } ?? .raw("null")),
           ("goodput", run.goodput.share.map { .real($0) } ?? .raw("null")),
-          ("useful_seconds", .real(run.goodput.useful)),
+          ("useful_seconds", .real(run.goodput.useful)), ("expected", (run.forecast ?? Forecast()).json),
+          ("actual", run.actual.json),
         ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
     }
   }
@@ -42,6 +43,7 @@ package enum StatusView {
       "  priority     \(run.priority)",
       "  checkpoint   " + (run.checkpointStep.map { "step \($0)" } ?? "none yet"),
     ]
+    lines += costs(run)
     guard let share = goodput.share else { return lines.joined(separator: "\n") }
     lines.append(
       "  goodput      \(percent(share)) of \(Format.duration(seconds: goodput.total)) went into useful steps")
@@ -51,6 +53,30 @@ package enum StatusView {
     }
     return lines.joined(separator: "\n")
   }
+
+  /// What was expected beside what came, where either is known.
+  private static func costs(_ run: ClusterStatus.Run) -> [String] {
+    let (expected, actual) = (run.forecast ?? Forecast(), run.actual)
+    guard expected != Forecast() || actual != Forecast() else { return [] }
+    var table = TextTable([("", .left), ("expected", .right), ("actual", .right), ("", .left)])
+    func add(_ name: String, _ expected: Double?, _ actual: Double?, _ text: (Double) -> String) {
+      guard expected != nil || actual != nil else { return }
+      var difference = ""
+      if let expected, let actual, expected > 0 {
+        let share = 100 * (actual / expected - 1)
+        difference = (share < 0 ? "" : "+") + Format.fixed(share, 0) + " %"
+      }
+      table.add([name, expected.map(text) ?? "–", actual.map(text) ?? "–", difference])
+    }
+    add("a step", expected.stepSeconds, actual.stepSeconds) { Format.seconds($0) }
+    add("memory a worker", expected.memoryBytes.map { Double($0) }, actual.memoryBytes.map { Double($0) }, bytes)
+    add("sent a step", expected.sentBytes.map { Double($0) }, actual.sentBytes.map { Double($0) }, bytes)
+    add("a checkpoint", expected.checkpointBytes.map { Double($0) }, actual.checkpointBytes.map { Double($0) }, bytes)
+    let lines = table.text.split(separator: "\n", omittingEmptySubsequences: false)
+    return ["  costs        " + lines[0].drop { $0 == " " }] + lines.dropFirst().map { "    " + $0 }
+  }
+
+  private static func bytes(_ count: Double) -> String { Format.bytes(Int(count)) }
 
   private static func percent(_ share: Double) -> String { Format.fixed(100 * share, 1) + " %" }
 
@@ -92,5 +118,16 @@ package enum StatusView {
         column == row.count - 1 ? cell : cell + String(repeating: " ", count: widths[column] - cell.count + 2)
       }.joined()
     }.joined(separator: "\n")
+  }
+}
+
+extension Forecast {
+  fileprivate var json: JSONText.Value {
+    func whole(_ value: Int?) -> JSONText.Value { value.map { .whole($0) } ?? .raw("null") }
+    return .raw(
+      JSONText.object([
+        ("step_seconds", stepSeconds.map { .real($0) } ?? .raw("null")), ("memory_bytes", whole(memoryBytes)),
+        ("sent_bytes", whole(sentBytes)), ("checkpoint_bytes", whole(checkpointBytes)),
+      ]))
   }
 }

@@ -58,10 +58,21 @@ package final class Shard: @unchecked Sendable {
   /// Keeps what `places` point into.
   private let owner: AnyObject?
 
+  private final class Owner {
+    let parameters: ParameterBuffer
+    let optimizer: Optimizer
+
+    init(parameters: ParameterBuffer, optimizer: Optimizer) {
+      self.parameters = parameters
+      self.optimizer = optimizer
+    }
+  }
+
   /// What a trainer holds now, and changes with its next step.
   package init(of trainer: Trainer) {
     layout = ShardLayout(trainer.parameters.layout, trainer.plan)
-    owner = trainer
+    // Not the trainer itself: its activations must not outlive it, or a change of generation would hold two workers' memory at once.
+    owner = Owner(parameters: trainer.parameters, optimizer: trainer.optimizer)
     places = trainer.optimizer.owned.flatMap { owned in
       owned.entry.isTrained ? [owned.values, owned.first, owned.second] : [owned.values]
     }

@@ -63,11 +63,16 @@ package final class Trainer {
   package private(set) var routing: Routing
   /// Seconds that each worker computed in the last step; no two runs share them, so they are no part of its result.
   package private(set) var busy: [Double] = []
+  /// Bytes that each worker sent its peers for the last step; the sharing of the parameters counts with the step behind it.
+  package private(set) var sent: [Double] = []
   private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
   private var note = StepNote()
   /// Seconds this worker has spent waiting for others since it began; what a step's computing is told from.
   package var waitedSeconds: () -> Double = { 0 }
+  /// Bytes this worker has sent its peers for training since it began.
+  package var sentBytes: () -> Int = { 0 }
+  private var sentBefore = 0
   /// For drills: the step in which a bit of a unit's gradient is flipped here.
   package var flipsBitInStep: Int?
 
@@ -166,12 +171,15 @@ package final class Trainer {
     let gradients = Optimizer.Gradients(dense: dense, experts: expertGradients.totals)
     let mine = team.measure(.optimizer) { optimizer.squares(gradients) }
     note.busy = begun.duration(to: .now).inSeconds - (waitedSeconds() - waited)
+    note.sent = Double(sentBytes() - sentBefore)
+    sentBefore = sentBytes()
     let squares = try team.measure(.waiting) { try gradientExchange.gather(mine, note) }
     try compare(audit, step: step)
     let norm = squares.reduce(0, +).squareRoot()
     let notes = gradientExchange.notes
     if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
-    for worker in notes.indices { busy[worker] = notes[worker].busy }
+    if sent.count != notes.count { sent = Array(repeating: 0, count: notes.count) }
+    for worker in notes.indices { (busy[worker], sent[worker]) = (notes[worker].busy, notes[worker].sent) }
     // The same on every worker: all have the same reports and the same norm.
     let skipped = try notFinite(reports, norm: norm, step: step)
 

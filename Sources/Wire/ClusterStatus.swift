@@ -33,6 +33,9 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     /// Steps of the newest checkpoint that was committed.
     package var checkpointStep: Int?
     package var goodput: Goodput
+    /// What was expected of it, and how it turned out so far.
+    package var forecast: Forecast?
+    package var actual = Forecast()
 
     package init(
       id: RunID, name: String, state: RunState, reason: String, step: Int, steps: Int, priority: Int = 0,

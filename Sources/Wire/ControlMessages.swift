@@ -79,6 +79,8 @@ package struct Submission: Codable, Equatable, Sendable {
   package var key: String?
   /// Who submitted it: the coordinator's word, from the key of the connection; nil in the clear.
   package var owner: PublicKey?
+  /// What the submitter expects the run to cost; nil where nothing was expected.
+  package var forecast: Forecast?
 
   package enum Resume: Codable, Equatable, Sendable {
     /// A new run; its folder must hold no checkpoints.
@@ -88,10 +90,11 @@ package struct Submission: Codable, Equatable, Sendable {
     case checkpoint(path: String)
   }
 
-  package init(configuration: RunConfiguration, resume: Resume, key: String? = nil) {
+  package init(configuration: RunConfiguration, resume: Resume, key: String? = nil, forecast: Forecast? = nil) {
     self.configuration = configuration
     self.resume = resume
     self.key = key
+    self.forecast = forecast
   }
 }
 

@@ -51,6 +51,8 @@ package struct Heartbeat: Codable, Equatable, Sendable {
   package var waitingFor: [Int] = []
   /// Parts of runs' states in its memory.
   package var held: [HeldShard] = []
+  /// Resident memory of its process.
+  package var memoryBytes = 0
 
   package init(
     generation: UInt32 = 0, step: Int = 0, waiting: String? = nil, waitingSeconds: Double = 0, waitingFor: [Int] = []

@@ -23,7 +23,8 @@ extension Request {
       check.whole(step, "step")
       for shard in shards { check.whole(shard, "shards", 0...1_000_000) }
     // Its configuration has rules of its own, which the coordinator checks.
-    case .submit, .goodbye, .status, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
+    case .submit(let submission): if let forecast = submission.forecast { check.forecast(forecast) }
+    case .goodbye, .status, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
     }
     return check.problem
   }
@@ -62,10 +63,16 @@ private struct RangeCheck {
   mutating func heartbeat(_ heartbeat: Heartbeat) {
     whole(heartbeat.step, "step")
     whole(heartbeat.progress, "progress", 0...Int.max)
+    whole(heartbeat.memoryBytes, "memoryBytes")
     seconds(heartbeat.waitingSeconds, "waitingSeconds")
     list(heartbeat.waitingFor.count, "waitingFor")
     for place in heartbeat.waitingFor { whole(place, "waitingFor") }
     held(heartbeat.held)
+  }
+
+  mutating func forecast(_ forecast: Forecast) {
+    seconds(forecast.stepSeconds ?? 0, "stepSeconds")
+    for bytes in [forecast.memoryBytes, forecast.sentBytes, forecast.checkpointBytes] { whole(bytes ?? 0, "forecast") }
   }
 
   mutating func held(_ shards: [HeldShard]) {
@@ -88,6 +95,10 @@ private struct RangeCheck {
       list(record.busy.count, "busy")
       for load in record.loads { whole(load, "loads", Self.loaded) }
       for busy in record.busy { seconds(busy, "busy") }
+      list(record.sent?.count ?? 0, "sent")
+      for bytes in record.sent ?? [] where problem == nil {
+        if !(0...0x1p50).contains(bytes) { problem = "sent is \(bytes)" }
+      }
     case .evaluated(let record):
       whole(record.step, "step")
       whole(record.sequences, "sequences")

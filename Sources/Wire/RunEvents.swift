@@ -16,13 +16,15 @@ package struct StepRecord: Codable, Equatable, Sendable {
   /// Seconds each worker of the roster computed, and this one stood still for checkpoints and copies.
   package var busy: [Double]
   package var stall: Double
+  /// Bytes that each worker of the roster sent its peers for the step; nil in the records of older programs.
+  package var sent: [Double]?
   /// Why the step was not applied; nil where it was.
   package var skipped: String?
 
   package init(
     step: Int, loss: Double, task: Double, smooth: Double, balance: Double, routerZ: Double, gradientNorm: Double,
     learningRate: Double, tokens: Int, seconds: Double, loads: [Int], busy: [Double] = [], stall: Double = 0,
-    skipped: String? = nil
+    sent: [Double]? = nil, skipped: String? = nil
   ) {
     self.step = step
     self.loss = loss
@@ -37,6 +39,7 @@ package struct StepRecord: Codable, Equatable, Sendable {
     self.loads = loads
     self.busy = busy
     self.stall = stall
+    self.sent = sent
     self.skipped = skipped
   }
 }

@@ -49,6 +49,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
   private var squares: [Int: [Double]] = [:]
   package private(set) var notes: [StepNote]
+  /// Bytes of rows and numbers sent in rounds of training.
+  package private(set) var sentBytes = 0
   /// Sums of squares that each worker sends.
   private let norms: Int
   /// Updated parameters by sender. A peer that heard of all norms sends them while others are still waited for here.
@@ -229,6 +231,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     header.recurrence = UInt16(site.recurrence)
     header.rows = UInt32(rows)
     header.columns = UInt32(width)
+    if round.purpose == .training { sentBytes += DataHeader.byteCount + payload.bytes.count }
     try link.send(DataMessage(header: header, payload: payload), to: peer)
   }
 

@@ -77,17 +77,20 @@ package final class RunJob {
     let memory = Int(ProcessInfo.processInfo.physicalMemory) / 2 / sameHost
     let link = NetworkLink(network, assignment)
     self.link = link
+    var exchange: PeerExchange?
     trainer = try Trainer(
       configuration, vocabulary: vocabulary, plan: plan, source: source, threads: threads, memoryLimit: memory,
       isLoaded: assignment.start != .fresh,
       exchanges: plan.workerCount == 1
         ? nil
         : { experts, gradients, _ in
-          let exchange = PeerExchange(
+          let peers = PeerExchange(
             plan: plan, link: link, experts: experts, expertGradients: gradients,
             sizes: Sizes(configuration.model, vocabulary: vocabulary), norms: Optimizer.chunkCount(layout))
-          return (exchange, exchange)
+          exchange = peers
+          return (peers, peers)
         })
+    if let exchange { trainer.sentBytes = { exchange.sentBytes } }
     trainer.waitedSeconds = { link.waitedSeconds }
     trainer.flipsBitInStep = RunJob.bitFlip(of: assignment)
     switch assignment.start {
@@ -186,7 +189,7 @@ package final class RunJob {
       step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
       routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
       tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall,
-      skipped: result.skipped)
+      sent: trainer.sent, skipped: result.skipped)
     stall = 0
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }

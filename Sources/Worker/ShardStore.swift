@@ -26,8 +26,10 @@ package final class ShardStore: @unchecked Sendable {
   private var copies: [HeldShard: Copy] = [:]
   private var live: (key: HeldShard, shard: Shard)?
   private var mirroredStep = -1
-  /// Memory of copies that are gone: the next ones touch no new page.
+  /// Memory of copies that are gone: the next ones of that size, own ones and peers', touch no new page.
   private var free: [ShardMemory] = []
+  /// Of each size; more than that were never needed at once.
+  private static let freeLimit = 2
 
   package init() {}
 
@@ -60,6 +62,8 @@ package final class ShardStore: @unchecked Sendable {
       copies = copies.filter { $0.key.run == run }
       if live?.key.run != run { live = nil }
       mirroredStep = -1
+      // Shards of the next generation have other sizes.
+      free = []
     }
   }
 
@@ -68,11 +72,11 @@ package final class ShardStore: @unchecked Sendable {
   package func dropLive() { locked { live = nil } }
 
   /// Memory for a copy of `count` values.
-  package func memory(_ count: Int) -> ShardMemory {
-    locked {
-      if let place = free.firstIndex(where: { $0.count == count }) { return free.remove(at: place) }
-      return ShardMemory(count: count)
-    }
+  package func memory(_ count: Int) -> ShardMemory { locked { take(count) } }
+
+  private func take(_ count: Int) -> ShardMemory {
+    if let place = free.firstIndex(where: { $0.count == count }) { return free.remove(at: place) }
+    return ShardMemory(count: count)
   }
 
   package func keep(_ key: HeldShard, _ memory: ShardMemory) { locked { copies[key] = Copy(memory: memory) } }
@@ -110,7 +114,10 @@ package final class ShardStore: @unchecked Sendable {
   private func drop(_ key: HeldShard) {
     guard var memory = copies.removeValue(forKey: key)?.memory else { return }
     // A checkpoint may still be written from it.
-    if isKnownUniquelyReferenced(&memory), free.count < 3 { free.append(memory) }
+    let count = memory.count
+    if isKnownUniquelyReferenced(&memory), free.count(where: { $0.count == count }) < Self.freeLimit {
+      free.append(memory)
+    }
   }
 
   // MARK: for the network thread
@@ -127,7 +134,7 @@ package final class ShardStore: @unchecked Sendable {
   package func accept(_ key: HeldShard, piece: Int, of pieces: Int, _ payload: Payload) {
     locked {
       if copies[key] == nil {
-        copies[key] = Copy(memory: ShardMemory(count: pieces * MirrorSender.pieceSize), missing: pieces, isMirror: true)
+        copies[key] = Copy(memory: take(pieces * MirrorSender.pieceSize), missing: pieces, isMirror: true)
       }
       guard let copy = copies[key], copy.missing > 0, piece < pieces,
         copy.memory.count >= piece * MirrorSender.pieceSize + payload.bytes.count / 4

@@ -191,6 +191,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     var heartbeat = self.heartbeat.withLock { $0 }
     heartbeat.progress = Progress.count
     heartbeat.held = store.held
+    heartbeat.memoryBytes = ResidentMemory.byteCount
     return heartbeat
   }
 

@@ -1,5 +1,6 @@
 // `ress coordinator` and `ress worker`: processes that serve until they are told to end.
 
+import CLinux
 import Configuration
 import Daemon
 import Foundation
@@ -47,6 +48,8 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
 
 func worker(_ arguments: Arguments) throws -> ExitCode {
   Interrupt.block()
+  // The demo's workers took 80 MB each instead of 170, for 1 or 2 % of their processor time.
+  ress_return_blocks_of(256 << 10)
   if arguments.has("--end-with-input") { Leash.follow() }
   let host = ProcessInfo.processInfo.hostName
   let description = WorkerDescription(

@@ -72,7 +72,7 @@ enum MachineProbe {
     return (name, flags)
   }
 
-  private static func memory() -> (total: Int, available: Int) {
+  static func memory() -> (total: Int, available: Int) {
     func bytes(_ key: String) -> Int {
       let line = lines(of: "/proc/meminfo").first { $0.hasPrefix(key + ":") }
       return (line.flatMap { Int($0.filter(\.isNumber)) } ?? 0) * 1024

@@ -99,7 +99,7 @@ final class DrillRun {
     case .began: break
     case .stepped(var record):
       stepSeconds.append(record.seconds)
-      (record.seconds, record.busy, record.stall) = (0, [], 0)
+      (record.seconds, record.busy, record.stall, record.sent) = (0, [], 0, nil)
       curve.append(.stepped(record))
       if isStruck { stepped() } else if record.step >= strikeStep { strikeAtStep() }
     case .evaluated, .examined: curve.append(event)

@@ -1,13 +1,13 @@
-// `ress plan`: what a run would need of each worker, and whether a coordinator's workers would do.
+// `ress plan`: what a run would need of each worker, how long a step takes, and whether a coordinator's workers would do.
 
 import Configuration
 import Daemon
 import Data
-import Glibc
+import Foundation
 import Model
 import Shell
-import Training
 import Wire
+import Worker
 
 func plan(_ arguments: Arguments) throws -> ExitCode {
   var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
@@ -17,108 +17,120 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   let configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
   let vocabulary =
     try arguments.whole("--vocabulary") ?? Corpus.vocabulary(of: configuration)
-  let needs = RunNeeds(configuration, vocabulary: vocabulary)
+  let hosts = arguments.whole("--hosts") ?? PlanHosts.count(configuration, cores: MachineProbe.cores())
+  guard hosts <= configuration.cluster.workers else {
+    throw UsageError(
+      "--hosts \(hosts): \(configuration.cluster.workers) workers cannot be spread over so many machines",
+      command: "plan")
+  }
+  let needs = RunNeeds(
+    configuration, vocabulary: vocabulary, cores: MachineProbe.cores(),
+    memoryBytes: Int(ProcessInfo.processInfo.physicalMemory), hosts: hosts)
+  let view = try rehearse(needs, arguments, hosts: hosts)
+  try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
   let placement = try arguments.text("--coordinator").map {
     try RunPlacement(configuration, Doors.client($0).status())
   }
   if arguments.has("--json") {
-    Terminal.print(JSONText.object(needs.json + (placement?.json ?? [])))
+    Terminal.print(JSONText.object(view.json + (placement?.json ?? [])))
   } else {
-    Terminal.print(needs.text)
+    Terminal.print(view.text)
     if let placement { Terminal.print("\n" + placement.sentence) }
   }
   return placement?.isPossible == false ? .cannotBePlaced : .done
 }
 
-/// Counted from the configuration alone.
-struct RunNeeds {
-  private let configuration: RunConfiguration
-  private let vocabulary: Int
-  private let layout: ParameterLayout
-  private let workers: Int
-  /// Values of the largest shard: what one worker alone holds, moments and all.
-  private let largestShard: Int
-  private let mostExperts: Int
-
-  init(_ configuration: RunConfiguration, vocabulary: Int) {
-    self.configuration = configuration
-    self.vocabulary = vocabulary
-    workers = configuration.cluster.workers
-    let model = configuration.model
-    let layout = ParameterLayout(model, vocabulary: vocabulary)
-    self.layout = layout
-    let units = evenShares(of: configuration.training.unitCount, among: workers)
-    var owners = [Int](repeating: 0, count: layout.experts.count)
-    let experts = evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
-    for (worker, mine) in experts.enumerated() { for expert in mine { owners[expert] = worker } }
-    largestShard = (0..<workers).map { worker in
-      ShardLayout(layout, WorkPlan(index: worker, units: units, expertOwners: owners, layout: layout)).count
-    }.max()!
-    mostExperts = experts.map(\.count).max()!
+private func rehearse(_ needs: RunNeeds, _ arguments: Arguments, hosts: Int) throws -> PlanView {
+  if arguments.has("--count-only") { return PlanView(needs: needs, step: nil, untried: "--count-only") }
+  var line = StepRehearsal.Line.local
+  if hosts > 1 {
+    line = StepRehearsal.Line(
+      hopSeconds: line.hopSeconds + (arguments.real("--latency") ?? 50) * 1e-6,
+      bytesPerSecond: min(line.bytesPerSecond, (arguments.real("--gigabits") ?? 1) * 1e9 / 8))
   }
-
-  /// Floating-point operations of a token.
-  private var operations: Double { configuration.operationsPerToken(vocabulary: vocabulary) }
-
-  /// Tokens at most: a task's examples may be shorter.
-  private var stepTokens: Int { configuration.training.batchSequences * configuration.data.sequenceLength }
-
-  private var real: Int { MemoryLayout<Float>.size }
-
-  /// Parameters (and the packed copy that products read), moments, and one gradient a level of the tree of units.
-  private var modelBytes: Int {
-    let mine = layout.denseCount + mostExperts * layout.expertCount
-    let levels = Int.bitWidth - (configuration.training.unitCount / workers).leadingZeroBitCount + 1
-    return real * (2 * mine + largestShard + levels * mine)
+  let rehearsal = StepRehearsal(needs, line: line)
+  if rehearsal.memoryBytes > MachineProbe.memory().available / 2 {
+    return PlanView(
+      needs: needs, step: nil, untried: "that takes \(Format.bytes(rehearsal.memoryBytes)) of this machine's memory")
   }
-
-  /// Its own two copies and a third for a moment, and two of the peer whose mirror it is.
-  private var mirrorBytes: Int { workers > 1 && configuration.cluster.mirrorEvery > 0 ? 5 * largestShard * real : 0 }
-
-  private var checkpointBytes: Int {
-    (layout.dense + layout.experts.flatMap { $0 }).reduce(0) { $0 + $1.count * ($1.isTrained ? 3 : 1) } * real
+  guard rehearsal.expectedSeconds < PlanHosts.patienceSeconds else {
+    return PlanView(
+      needs: needs, step: nil,
+      untried:
+        "that takes some \(Format.duration(seconds: rehearsal.expectedSeconds)); ress train with --set training.steps=5 does it"
+    )
   }
+  return PlanView(needs: needs, step: try rehearsal.run(), untried: "")
+}
 
-  /// Bytes that a worker sends in a step: rows to experts elsewhere and back, both ways; gradients to their owners; updated
-  /// parameters to all.
-  private var exchangeBytes: Int {
-    guard workers > 1 else { return 0 }
-    let model = configuration.model
-    let tokens = configuration.training.batchSequences * configuration.data.sequenceLength / workers
-    let rows = model.routedExperts > 0 ? tokens * model.steps * model.activeExperts * (workers - 1) / workers : 0
-    // Out and back, forward and backward; as much is answered for others as is asked of them.
-    let rowBytes = rows * 4 * model.width * real
-    let dense = layout.denseCount * real
-    return rowBytes + dense * (workers - 1) / workers + dense * (workers - 1) / workers
-  }
+enum PlanHosts {
+  /// Nobody waits longer for a plan.
+  static let patienceSeconds = 120.0
 
-  private var mirrorBytesAStep: Int {
-    mirrorBytes > 0 ? largestShard * real / configuration.cluster.mirrorEvery : 0
+  /// This machine for all workers where it has a core for each thread of theirs; else one for each.
+  static func count(_ configuration: RunConfiguration, cores: Int) -> Int {
+    let cluster = configuration.cluster
+    return cluster.workers * max(1, cluster.threads) <= cores ? 1 : cluster.workers
   }
+}
+
+/// What `ress plan` prints.
+struct PlanView {
+  let needs: RunNeeds
+  /// Nil where nothing was tried, and why.
+  let step: StepRehearsal.Result?
+  let untried: String
+
+  private var configuration: RunConfiguration { needs.configuration }
 
   var text: String {
-    let count = "\(workers) worker\(workers == 1 ? "" : "s")"
+    let training = configuration.training
+    let operations = needs.operationsPerToken
+    let spread =
+      needs.workers == 1
+      ? "1 worker"
+      : "\(needs.workers) workers"
+        + (needs.workersAHost == needs.workers ? " on one machine" : ", \(needs.workersAHost) a machine")
     return """
-      run \(configuration.run), on \(count):
-        parameters       \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(vocabulary)
-        units a step     \(configuration.training.unitCount) of \(configuration.training.unitSequences) \
-      sequence\(configuration.training.unitSequences == 1 ? "" : "s")
-        work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(stepTokens) / 1e9, 1)) GFLOP a step
-        memory a worker  \(Format.bytes(modelBytes)) for parameters, moments and gradients, \(Format.bytes(mirrorBytes)) for copies of the state,
-                         and the activations of \(configuration.model.segment) tokens at a time
-        sent a step      \(Format.bytes(exchangeBytes)) by each worker, and \(Format.bytes(mirrorBytesAStep)) of copies
-        a checkpoint     \(Format.bytes(checkpointBytes)) in \(workers) shard\(workers == 1 ? "" : "s")
+      run \(configuration.run), on \(spread), \(needs.threads) thread\(needs.threads == 1 ? "" : "s") each:
+        parameters       \(Format.grouped(needs.layout.totalCount)), \(needs.layout.experts.count) experts, vocabulary \(needs.vocabulary)
+        units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")
+        work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
+        memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
+                         \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program
+        sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(link), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
+        a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
+        time             \(time)
       """
+  }
+
+  private var link: String {
+    needs.workers > 2 ? ", \(Format.bytes(needs.sentBytes / (needs.workers - 1))) a link" : ""
+  }
+
+  private var time: String {
+    guard let step else { return "not tried: \(untried)" }
+    let steps = configuration.training.steps
+    let exchange =
+      needs.workers > 1
+      ? ", \(Format.fixed(100 * step.exchangeSeconds / step.stepSeconds, 0)) % of it for messages" : ""
+    return "\(Format.seconds(step.stepSeconds)) a step\(exchange); "
+      + "\(Format.compact(Double(needs.stepTokens) / step.stepSeconds)) tokens/s; "
+      + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
   }
 
   var json: [(String, JSONText.Value)] {
     [
-      ("run", .text(configuration.run)), ("workers", .whole(workers)), ("parameters", .whole(layout.totalCount)),
-      ("experts", .whole(layout.experts.count)), ("operations_a_token", .real(operations)),
-      ("units", .whole(configuration.training.unitCount)),
-      ("model_bytes", .whole(modelBytes)), ("mirror_bytes", .whole(mirrorBytes)),
-      ("exchange_bytes", .whole(exchangeBytes)), ("mirror_bytes_a_step", .whole(mirrorBytesAStep)),
-      ("checkpoint_bytes", .whole(checkpointBytes)),
+      ("run", .text(configuration.run)), ("workers", .whole(needs.workers)), ("threads", .whole(needs.threads)),
+      ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
+      ("experts", .whole(needs.layout.experts.count)), ("operations_a_token", .real(needs.operationsPerToken)),
+      ("units", .whole(configuration.training.unitCount)), ("memory_bytes", .whole(needs.memoryBytes)),
+      ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
+      ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
+      ("sent_bytes", .whole(needs.sentBytes)),
+      ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),
+      ("step_seconds", step.map { .real($0.stepSeconds) } ?? .raw("null")),
+      ("exchange_seconds", step.map { .real($0.exchangeSeconds) } ?? .raw("null")),
     ]
   }
 }

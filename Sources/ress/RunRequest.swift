@@ -43,7 +43,10 @@ struct RunRequest {
   /// Enough for a mean, and a trace that a browser opens at once.
   private static let profiledSteps = 20
 
-  var submission: Submission { Submission(configuration: configuration, resume: resume, key: key) }
+  var submission: Submission {
+    Submission(
+      configuration: configuration, resume: resume, key: key, forecast: ForecastFile.forecast(of: configuration))
+  }
 
   /// `checkpoints/RUN`
   var folder: String { "\(configuration.checkpoint.directory)/\(configuration.run)" }

@@ -148,6 +148,39 @@ import Testing
     #expect(missing.code == 1 && missing.errors.contains("shard-00001-of-00003.h5 missing"), "\(missing.errors)")
   }
 
+  @Test func `what was planned stands in the status beside what came`() throws {
+    let place = try Workplace()
+    let address = "ipc://\(place.path)/coordinator"
+    let at = ["--coordinator", address], environment = ["XDG_CACHE_HOME": place.path + "/cache"]
+    let settings = ["--workers", "2", "--set", "cluster.threads=1"]
+    let planned = try place.start(["plan", "run.yaml", "--json"] + settings, environment: environment)
+    #expect(planned.exitCode(within: 60) == 0)
+    #expect(planned.output.contains("\"step_seconds\": 0."), "\(planned.output)")
+    let coordinator = try place.start(["coordinator", "--listen", address])
+    let workers = try (1...2).map { try place.start(["worker", "--name", "w\($0)", "--threads", "1"] + at) }
+    let submitted = try place.start(["submit", "run.yaml"] + settings + at, environment: environment)
+    #expect(submitted.exitCode(within: 20) == 0, "\(submitted.output) \(coordinator.output)")
+    #expect(try place.run(["logs", "first", "-f"] + at).code == 0, "\(workers[0].output)")
+    struct Cost: Decodable {
+      var step_seconds: Double?
+      var memory_bytes, sent_bytes, checkpoint_bytes: Double?
+    }
+    struct Run: Decodable { var expected, actual: Cost }
+    let status = try place.run(["status", "first", "--json"] + at).output
+    let run = try JSONDecoder().decode(Run.self, from: Data(status.utf8))
+    #expect(run.expected.step_seconds ?? 0 > 0 && run.actual.step_seconds ?? 0 > 0, "\(status)")
+    for (name, expected, actual) in [
+      ("memory", run.expected.memory_bytes, run.actual.memory_bytes),
+      ("sent", run.expected.sent_bytes, run.actual.sent_bytes),
+      ("checkpoint", run.expected.checkpoint_bytes, run.actual.checkpoint_bytes),
+    ] {
+      let ratio = try #require(actual) / (try #require(expected))
+      #expect(abs(ratio - 1) < 0.2, "\(name): \(ratio)")
+    }
+    let shown = try place.run(["status", "first"] + at).output
+    #expect(shown.contains("expected") && shown.contains("memory a worker"), "\(shown)")
+  }
+
   @Test func `runs are submitted, listed, read and cancelled at a coordinator`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"

@@ -97,6 +97,8 @@ final class OneProcessCluster: @unchecked Sendable {
   /// What the run left behind: every step's record and evaluation of the first worker, and every worker's errors.
   struct Outcome {
     var steps: [StepRecord]
+    /// Bytes that each worker sent for each step.
+    var sent: [[Double]] = []
     var evaluations: [EvaluationRecord]
     var examinations: [RouterRecord] = []
     var files: [Int: [CheckpointManifest.File]]
@@ -131,7 +133,8 @@ final class OneProcessCluster: @unchecked Sendable {
         switch report {
         case .stepDone(let record):
           var record = record
-          (record.seconds, record.busy, record.stall) = (0, [], 0)
+          outcome.sent.append(record.sent ?? [])
+          (record.seconds, record.busy, record.stall, record.sent) = (0, [], 0, nil)
           outcome.steps.append(record)
         case .evaluated(let record): outcome.evaluations.append(record)
         case .examined(let record): outcome.examinations.append(record)

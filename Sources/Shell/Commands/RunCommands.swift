@@ -155,10 +155,12 @@ extension CommandDescription {
     ])
 
   package static let plan = CommandDescription(
-    "plan", summary: "say what a run would need and whether it can be placed",
+    "plan", summary: "say what a run would need, how long a step takes, and whether it can be placed",
     discussion: """
-      Counts the parameters of CONFIG, the memory of each worker, the size of a checkpoint and the bytes that travel each step, and asks
-      the coordinator whether its workers would do. Exit code 3: they would not.
+      Counts the parameters of CONFIG, the memory of each worker, the size of a checkpoint and the bytes that travel each step; tries a few
+      short steps on this machine, which should be idle and like the workers' machines, to say how long one takes; and asks the coordinator
+      whether its workers would do. Exit code 3: they would not. `ress status RUN` of a run that is submitted from here afterwards shows the
+      plan beside what came.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: [
@@ -169,10 +171,22 @@ extension CommandDescription {
       OptionDescription(
         "--vocabulary", .whole("N", 1...10_000_000), standard: "of the dataset, where it is here",
         "Tokens of the dataset that is not here yet."),
+      OptionDescription(
+        "--hosts", .whole("N", 1...4_096), standard: "1 if it has the cores, else a machine a worker",
+        "Machines that the workers are spread over."),
+      OptionDescription(
+        "--gigabits", .real("G", 0.001...10_000), standard: "1",
+        "Between machines: gigabits a second of a worker's link."),
+      OptionDescription(
+        "--latency", .real("US", 0...1_000_000), standard: "50", "Between machines: microseconds of a message's way."),
+      OptionDescription("--count-only", "Try no step; say nothing of time."),
       .set, .json,
     ],
     examples: [
       CommandExample("ress plan configs/demo.yaml --workers 4", "What would each of four workers need?"),
+      CommandExample(
+        "ress plan configs/demo.yaml --workers 16 --set cluster.threads=8 --gigabits 25",
+        "On sixteen machines, a worker each."),
       CommandExample("ress plan configs/demo.yaml --coordinator tcp://127.0.0.1:7077", "Can it be placed there now?"),
     ])
 }

@@ -1,0 +1,191 @@
+// What a run needs of each worker, counted from its configuration alone: memory, bytes on the wire, a checkpoint. `ress plan` shows it, and
+// `ress status` holds it against what came.
+
+import Configuration
+import Foundation
+import Kernels
+import Model
+import Training
+import Wire
+
+/// Sizes of a run on `configuration.cluster.workers` workers. Bytes are those of the worker that needs most.
+package struct RunNeeds {
+  package let configuration: RunConfiguration
+  package let vocabulary: Int
+  package let layout: ParameterLayout
+  package let workers: Int
+  /// Threads of each worker, and workers that share a machine.
+  package let threads: Int
+  package let workersAHost: Int
+  private let sizes: Sizes
+  private let shape: SequenceModel.Shape
+  /// Values of the largest shard: what one worker alone holds, moments and all.
+  private let largestShard: Int
+  private let mostExperts: Int
+  private let mostDense: Int
+
+  /// - Parameters:
+  ///   - cores, memoryBytes: of a worker's machine.
+  ///   - hosts: machines that the workers are spread over.
+  package init(_ configuration: RunConfiguration, vocabulary: Int, cores: Int, memoryBytes: Int, hosts: Int) {
+    self.configuration = configuration
+    self.vocabulary = vocabulary
+    let count = configuration.cluster.workers
+    workers = count
+    workersAHost = (count + hosts - 1) / hosts
+    threads =
+      configuration.cluster.threads > 0 ? configuration.cluster.threads : max(1, cores / workersAHost)
+    let model = configuration.model
+    sizes = Sizes(model, vocabulary: vocabulary)
+    shape = SequenceModel.Shape(
+      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
+      memoryLimit: memoryBytes / 2 / workersAHost)
+    let layout = ParameterLayout(model, vocabulary: vocabulary)
+    self.layout = layout
+    let plans = RunNeeds.plans(configuration, layout, workers: count)
+    largestShard = plans.map { ShardLayout(layout, $0).count }.max()!
+    mostExperts = plans.map(\.myExperts.count).max()!
+    mostDense = plans.map(\.myDense.count).max()!
+  }
+
+  /// The first generation's, by worker.
+  static func plans(_ configuration: RunConfiguration, _ layout: ParameterLayout, workers: Int) -> [WorkPlan] {
+    let model = configuration.model
+    let units = evenShares(of: configuration.training.unitCount, among: workers)
+    let experts = evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
+    let owners = RunJob.owners(experts, experts: layout.experts.count)
+    return (0..<workers).map { WorkPlan(index: $0, units: units, expertOwners: owners, layout: layout) }
+  }
+
+  /// Units of the worker that has most.
+  package var unitsAWorker: Int { (configuration.training.unitCount + workers - 1) / workers }
+  package var recomputes: Bool { shape.recomputes }
+  /// Segments of a sequence.
+  package var segments: Int { shape.segments }
+  /// Tokens at most: a task's examples may be shorter.
+  package var stepTokens: Int { configuration.training.batchSequences * configuration.data.sequenceLength }
+  /// Floating-point operations of a token, forward and backward.
+  package var operationsPerToken: Double { configuration.operationsPerToken(vocabulary: vocabulary) }
+
+  private var real: Int { MemoryLayout<Float>.size }
+
+  /// Parameters and the packed copy that products read, moments, and gradients.
+  package var modelBytes: Int {
+    let dense = layout.denseCount, experts = mostExperts * layout.expertCount
+    // A gradient of this worker's units: one a level of the tree and the one that is computed. The owner's sums likewise.
+    func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
+    let unitGradients = levels(unitsAWorker) * dense
+    let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
+    // Of the experts here: every worker has a unit under way, and their sums wait for their siblings in the tree.
+    let expertGradients = (workers + levels(configuration.training.unitCount) - 1) * experts
+    // A shard counts values and two moments.
+    let moments = largestShard * 2 / 3
+    return real * (2 * (dense + experts) + moments + unitGradients + ownerSums + expertGradients)
+  }
+
+  /// What a unit keeps between its forward and its backward.
+  package var activationBytes: Int {
+    let team = Team(laneCount: threads)
+    let own = SequenceModel.byteCount(
+      sizes, shape, maximumTokens: configuration.data.sequenceLength, team: team)
+    return own + expertRowBytes
+  }
+
+  /// Inputs and gate-up products of the rows that its experts keep: of all workers' units under way, its experts' share.
+  private var expertRowBytes: Int {
+    guard sizes.experts > 0 else { return 0 }
+    let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
+    let rows = tokens * sizes.steps * sizes.active * workers * mostExperts / max(1, layout.experts.count)
+    // Four size classes an octave: an eighth lies idle on the average.
+    return rows * (sizes.width + 2 * sizes.expertWidth) * real * 9 / 8
+  }
+
+  /// Copies of the state: its own two and a third for a moment, and as many of the peer whose mirror it is; one while a checkpoint is
+  /// written where nothing is mirrored.
+  package var copyBytes: Int {
+    let every = configuration.cluster.mirrorEvery
+    let mirrors = workers > 1 && every > 0 ? 2 * min(3, configuration.training.steps / every) : 0
+    return max(1, mirrors) * largestShard * real
+  }
+
+  /// What only a run of several workers holds: messages under way, and at a change of generation the state of the one before.
+  package var clusterBytes: Int {
+    guard workers > 1 else { return 0 }
+    // Gradients and parameters, one that comes and one that goes of each; pieces of copies, two each way.
+    let messages = 4 * mostDense * real + 4 * min(largestShard, MirrorSender.pieceSize) * real
+    let state = real * (layout.denseCount + mostExperts * layout.expertCount + largestShard * 2 / 3)
+    return messages + state
+  }
+
+  /// The program itself, its libraries, their buffers, and what HDF5 reads ahead.
+  private var programBytes: Int { RunNeeds.programBytes + threads * RunNeeds.threadBytes }
+  // Resident memory of a `ress worker` that trains next to nothing, and what a thread of OpenBLAS adds, measured on Debian 12, x86-64.
+  private static let programBytes = 45 << 20, threadBytes = 2 << 20
+
+  /// Resident memory of a worker.
+  package var memoryBytes: Int { programBytes + modelBytes + activationBytes + copyBytes + clusterBytes }
+
+  /// All files of a checkpoint: tensors, and the structure around them.
+  package var checkpointBytes: Int {
+    let tensors = layout.dense + layout.experts.flatMap { $0 }
+    let values = tensors.reduce(0) { $0 + $1.count * ($1.isTrained ? 3 : 1) }
+    let datasets = tensors.reduce(0) { $0 + ($1.isTrained ? 3 : 1) }
+    return values * real + datasets * RunNeeds.datasetBytes + (workers + 1) * RunNeeds.fileBytes
+  }
+  /// Header, checksum attribute and group entry of a dataset, and of a file, in HDF5 1.10's format of v110.
+  private static let datasetBytes = 600, fileBytes = 4_096
+
+  /// Times that a row goes to its expert and back in a step: forward, backward, and forward again where that is computed again.
+  package var passes: Double { shape.recomputes ? 3 - 1 / Double(shape.segments) : 2 }
+
+  /// Calls of the expert layer that a worker makes for its units in a forward: each waits for the experts elsewhere.
+  package var sites: Double {
+    let sequences = unitsAWorker * configuration.training.unitSequences
+    return configuration.model.routedExperts > 0 ? Double(sequences * shape.segments * sizes.steps) : 0
+  }
+
+  /// Bytes that a worker sends in a step, the mean over workers.
+  package var sentBytes: Int {
+    guard workers > 1 else { return 0 }
+    let model = configuration.model
+    var sent = 0
+    if model.routedExperts > 0 {
+      // Rows to experts elsewhere and back, forward and backward, forward once more where that is computed again. As much is
+      // answered for others as is asked of them.
+      let rows = stepTokens * model.steps * model.activeExperts / workers * (workers - 1) / workers
+      sent += Int(Double(rows * model.width * real) * 2 * passes)
+      // How many rows each expert gets, before the rows.
+      sent += Int(sites * passes) * (workers - 1) * layout.experts.count * real
+    }
+    // Gradients to their owners, one a subtree; new parameters to all; reports and norms.
+    let subtrees = RunNeeds.subtrees(configuration.training.unitCount, workers)
+    let dense = layout.denseCount * real
+    sent += Int(Double(dense) * Double(workers - 1) / Double(workers) * subtrees)
+    sent += dense * (workers - 1) / workers
+    let numbers = 32 + model.steps * (model.routedExperts + 2)
+    sent += (unitsAWorker * numbers + Optimizer.chunkCount(layout) + 8) * 8 * (workers - 1)
+    return sent
+  }
+
+  /// Sums that a worker hands over on the average: subtrees of the tree of units that lie whole in its range.
+  private static func subtrees(_ units: Int, _ workers: Int) -> Double {
+    let shares = evenShares(of: units, among: workers)
+    let count = shares.reduce(0) { sum, share in
+      var tree = UnitTree<Int>(unitCount: units)
+      for unit in share { tree.insert(1, at: UnitNode(level: 0, index: unit), add: +) }
+      return sum + tree.pending.count
+    }
+    return Double(count) / Double(workers)
+  }
+
+  /// Copies of the state that travel in a step, on the average.
+  package var mirrorBytesAStep: Int {
+    let every = configuration.cluster.mirrorEvery
+    return workers > 1 && every > 0 ? largestShard * real / every : 0
+  }
+
+  package func forecast(stepSeconds: Double?) -> Forecast {
+    Forecast(
+      stepSeconds: stepSeconds, memoryBytes: memoryBytes, sentBytes: sentBytes, checkpointBytes: checkpointBytes)
+  }
+}

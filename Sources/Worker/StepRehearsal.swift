@@ -1,0 +1,208 @@
+// How long a step takes, by trying: a few small steps of the run on random tokens, on this machine, with as many workers side by side as
+// would share one, in one process. Work grows with units and segments in straight lines, so a few short steps tell of a long one. What
+// the network adds is a sum: messages that somebody waits for, and bytes.
+//
+// Rejected: floating-point operations over the speed of sgemm. Small shapes reach half of it, wide ones nine tenths.
+
+import Configuration
+import Data
+import Foundation
+import Kernels
+import Model
+import Synchronization
+import Training
+import Wire
+
+package struct StepRehearsal {
+  /// What a message between workers costs beyond the work of both ends.
+  package struct Line: Sendable {
+    package var hopSeconds: Double
+    package var bytesPerSecond: Double
+
+    /// Measured between two processes of one machine through a socket of libzmq: with checksums, copies, and threads that wake.
+    package static let local = Line(hopSeconds: 150e-6, bytesPerSecond: 1.2e9)
+
+    package init(hopSeconds: Double, bytesPerSecond: Double) {
+      self.hopSeconds = hopSeconds
+      self.bytesPerSecond = bytesPerSecond
+    }
+  }
+
+  package struct Result: Equatable, Sendable {
+    /// Of a step of the whole run, and what of it the messages are.
+    package var stepSeconds: Double
+    package var exchangeSeconds: Double
+  }
+
+  private let needs: RunNeeds
+  private let line: Line
+  /// Workers that are tried side by side.
+  private let workers: Int
+
+  /// - Parameter line: between workers; of one machine, or of several.
+  package init(_ needs: RunNeeds, line: Line) {
+    self.needs = needs
+    self.line = line
+    workers = min(needs.workers, needs.workersAHost)
+  }
+
+  /// Segments of a short sequence, and of one twice as long.
+  private static let short = 2
+  /// A measurement takes the median of so many steps, or of so many seconds.
+  private static let leastSteps = 5, mostSteps = 40, seconds = 0.4
+
+  /// Bytes that trying takes.
+  package var memoryBytes: Int { workers * (needs.modelBytes + needs.activationBytes) }
+
+  /// Seconds that trying takes, roughly: at a pace that small shapes reach.
+  package var expectedSeconds: Double {
+    let tokens = min(needs.segments, 4 * Self.short) * needs.configuration.model.segment
+    let operations = needs.operationsPerToken * Double(tokens * workers * needs.configuration.training.unitSequences)
+    return max(1, operations * Double(3 * Self.leastSteps) / (20e9 * Double(workers * needs.threads)))
+  }
+
+  package func run() throws -> Result {
+    let units = needs.unitsAWorker
+    let exchange = exchangeSeconds
+    if needs.segments <= 2 * Self.short && units <= 2 {
+      return Result(stepSeconds: try measure(units: units, segments: nil) + exchange, exchangeSeconds: exchange)
+    }
+    if needs.segments <= 2 * Self.short {
+      let one = try measure(units: 1, segments: nil), two = try measure(units: 2, segments: nil)
+      let step = one + Double(units - 1) * max(0, two - one)
+      return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
+    }
+    // seconds = c + units · (a + b · segments)
+    let first = try measure(units: 1, segments: Self.short)
+    let longer = try measure(units: 1, segments: 2 * Self.short)
+    let more = try measure(units: 2, segments: Self.short)
+    let b = max(0, longer - first) / Double(Self.short)
+    let unit = max(0, more - first) + b * Double(needs.segments - Self.short)
+    let step = first - (more - first) + Double(units) * unit
+    return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
+  }
+
+  /// Round trips to experts elsewhere, one behind the other; then reports, sums, norms and new parameters; and the bytes.
+  private var exchangeSeconds: Double {
+    guard needs.workers > 1 else { return 0 }
+    let hops = 2 * needs.sites * needs.passes + 4
+    return hops * line.hopSeconds + Double(needs.sentBytes) / line.bytesPerSecond
+  }
+
+  /// Median seconds of a step with so many units a worker; nil: sequences as long as they are.
+  private func measure(units: Int, segments: Int?) throws -> Double {
+    var c = needs.configuration
+    c.training.batchSequences = workers * units * c.training.unitSequences
+    if let segments { c.data.sequenceLength = segments * c.model.segment }
+    c.training.recompute = needs.recomputes ? .always : .never
+    c.cluster.audit = 0
+    c.cluster.workers = workers
+    let plans = RunNeeds.plans(c, needs.layout, workers: workers)
+    let links = RehearsalLink.all(workers)
+    let trainers = try plans.map { plan in
+      try Trainer(
+        c, vocabulary: needs.vocabulary, plan: plan,
+        source: RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary),
+        threads: needs.threads, memoryLimit: .max,
+        exchanges: workers == 1
+          ? nil
+          : { experts, gradients, _ in
+            let exchange = PeerExchange(
+              plan: plan, link: links[plan.index], experts: experts, expertGradients: gradients,
+              sizes: Sizes(c.model, vocabulary: needs.vocabulary), norms: Optimizer.chunkCount(needs.layout))
+            return (exchange, exchange)
+          })
+    }
+    // The first steps allocate, and fill caches.
+    let warm = try train(trainers, steps: 0..<2)
+    let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!, 1e-6))))
+    let seconds = try train(trainers, steps: 2..<2 + count).sorted()
+    return seconds[seconds.count / 2]
+  }
+
+  /// Runs the steps on all trainers at once. Returns the first one's seconds.
+  private func train(_ trainers: [Trainer], steps: Range<Int>) throws -> [Double] {
+    let seconds = Mutex<[Double]>([]), failure = Mutex<(any Error)?>(nil)
+    let group = DispatchGroup()
+    for trainer in trainers {
+      nonisolated(unsafe) let trainer = trainer
+      group.enter()
+      let thread = Thread {
+        defer { group.leave() }
+        do {
+          for step in steps {
+            let begun = ContinuousClock.now
+            _ = try trainer.step(step)
+            let took = begun.duration(to: .now).inSeconds
+            if trainer.plan.index == 0 { seconds.withLock { $0.append(took) } }
+          }
+        } catch {
+          failure.withLock { $0 = $0 ?? error }
+        }
+      }
+      thread.stackSize = 8 << 20
+      thread.start()
+    }
+    group.wait()
+    if let error = failure.withLock({ $0 }) { throw error }
+    return seconds.withLock { $0 }
+  }
+}
+
+/// Peers of one process: a message is handed over, not sent.
+private final class RehearsalLink: PeerLink, @unchecked Sendable {
+  private let index: Int
+  private let mailboxes: [Mailbox<DataMessage>]
+
+  private init(_ index: Int, _ mailboxes: [Mailbox<DataMessage>]) {
+    self.index = index
+    self.mailboxes = mailboxes
+  }
+
+  static func all(_ count: Int) -> [RehearsalLink] {
+    let mailboxes = (0..<count).map { _ in Mailbox<DataMessage>() }
+    return (0..<count).map { RehearsalLink($0, mailboxes) }
+  }
+
+  func send(_ message: DataMessage, to worker: Int) { mailboxes[worker].put(message) }
+
+  func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+    // One that failed sends nothing more, and the others must not wait for it for ever.
+    guard let message = mailboxes[index].take(timeout: .seconds(60)) else {
+      throw Stopped(reason: "a worker of the rehearsal sent nothing for 60 s")
+    }
+    return message
+  }
+}
+
+/// Random tokens and targets for any head.
+private final class RandomSequences: SequenceSource {
+  let sequenceCount = 8
+  let length: Int
+  private let vocabulary: Int
+  private let targets: Int
+  private let classes: Int
+
+  init(length: Int, _ model: ModelConfiguration, vocabulary: Int) {
+    self.length = length
+    self.vocabulary = vocabulary
+    let sizes = Sizes(model, vocabulary: vocabulary)
+    targets = sizes.targetRows(length)
+    classes =
+      switch model.head {
+      case .lm: vocabulary
+      case .classify, .tag: model.classes
+      case .span: length
+      }
+  }
+
+  func read(_ sequence: Int, into buffer: inout SequenceBuffer) {
+    let random = Philox(seed: 0x4E0E, stream: UInt64(sequence))
+    if buffer.tokens.count != length { buffer.tokens = Array(repeating: 0, count: length) }
+    if buffer.targets.count != targets { buffer.targets = Array(repeating: 0, count: targets) }
+    for index in 0..<length { buffer.tokens[index] = Int32(random.words(UInt64(index))[0] % UInt32(vocabulary)) }
+    for index in 0..<targets { buffer.targets[index] = Int32(random.words(UInt64(index))[1] % UInt32(classes)) }
+  }
+
+  func targetCount(of sequence: Int) -> Int { targets }
+}
