@@ -58,7 +58,13 @@ let system: [Target] = [
   module("RunStore", ["CSQLite", "Wire"]),
   module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
   module("HTTP", ["CMicrohttpd"]),
-  module("Daemon", ["HTTP", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  .target(
+    name: "Dashboard",
+    resources: [
+      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
+      "graph.js",
+    ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
+  module("Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
   module(
     "Worker",
     [
