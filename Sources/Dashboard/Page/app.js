@@ -17,15 +17,16 @@ let failures = 0;
 
 // MARK: Where we are
 
+/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. */
 function wanted() {
-  const parts = location.hash.replace(/^#\/?/, "").split("/");
-  return parts[0] === "run" && /^[0-9a-f]{12}$/.test(parts[1] ?? "") ? parts[1] : null;
+  const found = location.hash.match(/^#\/run\/([0-9a-f]{12})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
+  return found && { run: found[1], graph: found[2] && found.slice(2) };
 }
 
 function show() {
-  const run = wanted();
+  const place = wanted();
   view?.close?.();
-  view = run ? new RunView(run) : new ClusterView();
+  view = place ? new RunView(place.run, place.graph) : new ClusterView();
   main.replaceChildren(view.element);
   nameView();
   if (document.activeElement !== document.body) main.focus({ preventScroll: true });

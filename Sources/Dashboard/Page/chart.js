@@ -85,11 +85,11 @@ export class Chart {
 
     const right = width - margin.right, bottom = height - margin.bottom;
     const parts = [];
-    for (const value of ticks(this.range.low, this.range.high, Math.max(2, this.inner.height / 42))) {
+    for (const value of ticks(this.range.low, this.range.high, Math.max(3, this.inner.height / 36))) {
       const y = this.y(value).toFixed(1);
       parts.push(make("line.grid", { x1: margin.left, x2: right, y1: y, y2: y }), make("text.axis.end", { x: margin.left - 8, y, dy: "0.32em" }, this.tick(value)));
     }
-    const across = this.isLog ? logTicks(this.range.start, this.range.end, this.inner.width / 55) : ticks(this.range.start, this.range.end, this.inner.width / 90);
+    const across = this.isLog ? logTicks(this.range.start, this.range.end, this.inner.width / 55) : ticks(this.range.start, this.range.end, this.inner.width / 64);
     for (const step of across) {
       const x = this.x(step);
       parts.push(make("line.tick", { x1: x, x2: x, y1: bottom, y2: bottom + 4 }), make("text.axis.middle", { x: Math.min(x, right - 8), y: bottom + 17 }, whole(step)));

@@ -1,6 +1,6 @@
 // All runs and all workers.
 
-import { compact, duration, fill, fixed, make, number, percent, plural, section, table, whole } from "./page.js";
+import { compact, countdown, duration, fill, fixed, make, number, percent, plural, section, table, whole } from "./page.js";
 
 const atWork = (run) => run.state === "running" || run.state === "placing" || run.state === "queued";
 
@@ -41,7 +41,7 @@ function runCard(run) {
         fact("Tokens/s", atWork(run) ? compact(run.tokensPerSecond) : "–", "Over the last steps"),
         fact("Goodput", percent(run.goodput), "Share of the workers' time that went into steps that count"),
         fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"),
-        left === null ? fact("Saved", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint") : fact("Left", duration(left), "At the present pace")),
+        left === null ? fact("Saved", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint") : fact("Left", countdown(left), "At the present pace")),
       spark(run.spark, `${run.name}'s loss, from ${fixed(run.spark[0], 2)} to ${fixed(run.spark[run.spark.length - 1], 2)}`)),
     run.reason && make("p.reason", {}, run.reason));
 }

@@ -1,6 +1,6 @@
 // How tokens were shared among the experts, by step of recurrence: a table whose cells are coloured, so that it reads without colours too.
 
-import { duration, fill, fixed, make, number, percent, plural, say, table, whole } from "./page.js";
+import { fill, fixed, make, percent, plural, say, shade, table, whole } from "./page.js";
 
 /** How many equally loaded experts would be as uneven: e to the entropy of the shares. */
 function effective(loads) {
@@ -47,9 +47,9 @@ export class ExpertPanel {
       loads.forEach((load, expert) => {
         const cell = this.cells[t][expert], ratio = fair > 0 ? load / fair : 0;
         say(cell, ratio.toFixed(1));
-        // Twice a fair share and more is as dark as it gets.
+        // Twice a fair share and more is as deep as it gets.
         cell.style.setProperty("--load", Math.min(1, ratio / 2).toFixed(3));
-        cell.classList.toggle("dark", ratio > 1.1);
+        shade(cell, ratio / 2);
         cell.setAttribute("aria-label", this.words(t, expert, load, ratio));
       });
     });

@@ -1,11 +1,12 @@
 // The token graph of a sample (SOES): whom each token sees, how much it weighs, and how that changes from one step of recurrence to the next.
 
-import { ask, fill, fixed, make, percent, say, table, whole } from "./page.js";
+import { ask, fill, fixed, make, percent, say, shade, table, whole } from "./page.js";
 
 const listed = 12;
 
 export class GraphPanel {
-  constructor(run) {
+  /** wanted: [split, sample, segment] of a link. */
+  constructor(run, wanted) {
     this.run = run;
     this.isClosed = false;
     this.asking = 0;
@@ -20,6 +21,10 @@ export class GraphPanel {
     this.stage = make("div.stage", { hidden: true });
     this.element = make("div", {}, this.form, this.note, this.stage);
     this.build();
+    if (wanted) {
+      [this.split.value, this.sample.value, this.segment.value] = wanted;
+      this.begin();
+    }
   }
 
   close() {
@@ -45,6 +50,7 @@ export class GraphPanel {
       while (turn === this.asking && !this.isClosed) {
         const { status, retry, value } = await ask(path);
         if (status === 200) {
+          history.replaceState(null, "", `#/run/${this.run}/graph/${value.split}/${value.sample}/${value.segment}`);
           this.take(value);
           break;
         }
@@ -109,7 +115,7 @@ export class GraphPanel {
       const weight = row.get(place) ?? 0;
       token.style.setProperty("--weight", (weight / most).toFixed(3));
       token.classList.toggle("joined", weight > 0);
-      token.classList.toggle("dark", weight / most > 0.55);
+      shade(token, weight / most);
       token.classList.toggle("chosen", place === this.chosen);
       if (place >= graph.own) token.setAttribute("aria-selected", String(place === this.chosen));
     });

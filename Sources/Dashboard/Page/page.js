@@ -75,15 +75,17 @@ export function fixed(value, digits) {
   return number(value) === null ? "–" : value.toFixed(digits);
 }
 
-/** 950, 12.3k, 4.56M */
-export function compact(value) {
+/** 950, 12.3k, 4.56M; short: 12k where that is all there is to say. */
+export function compact(value, isShort = false) {
   if (number(value) === null) return "–";
   for (const [limit, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (Math.abs(value) < limit) continue;
     const scaled = value / limit;
-    return scaled.toFixed(Math.abs(scaled) >= 100 ? 0 : Math.abs(scaled) >= 10 ? 1 : 2) + letter;
+    const text = scaled.toFixed(Math.abs(scaled) >= 100 ? 0 : Math.abs(scaled) >= 10 ? 1 : 2);
+    return (isShort ? Number(text) : text) + letter;
   }
-  return Math.abs(value) >= 100 || value === Math.round(value) ? value.toFixed(0) : value.toPrecision(3);
+  if (Math.abs(value) >= 100 || value === Math.round(value)) return value.toFixed(0);
+  return isShort ? String(Number(value.toPrecision(3))) : value.toPrecision(3);
 }
 
 export const percent = (share, digits = 0) => (number(share) === null ? "–" : (100 * share).toFixed(digits) + " %");
@@ -97,6 +99,20 @@ export function duration(seconds) {
   if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
   if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+/** 1:05, 2:01:05, 3 d 4 h */
+export function countdown(seconds) {
+  const s = Math.round(seconds);
+  if (s >= 86400) return duration(s);
+  const two = (value) => String(value).padStart(2, "0");
+  return (s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor((s % 3600) / 60))}` : `${Math.floor(s / 60)}`) + `:${two(s % 60)}`;
+}
+
+/** How deep an element's ground is coloured, 0 … 1, for the colour of what is written on it. */
+export function shade(element, depth) {
+  element.classList.toggle("half", depth > 0.57);
+  element.classList.toggle("deep", depth > 0.77);
 }
 
 export const clock = (seconds) => (number(seconds) === null ? "" : new Date(seconds * 1000).toLocaleTimeString("en-GB"));

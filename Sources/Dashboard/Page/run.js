@@ -4,7 +4,7 @@ import { badge, progress, secondsLeft } from "./cluster.js";
 import { Chart } from "./chart.js";
 import { ExpertPanel } from "./experts.js";
 import { GraphPanel } from "./graph.js";
-import { clock, compact, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
+import { clock, compact, countdown, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
 
 const causes = {
   useful: "Steps that count", start: "Loading and starting", checkpoint: "Checkpoints and copies", fault: "Losses of workers",
@@ -15,6 +15,8 @@ const shown = { story: 60, generations: 12, checkpoints: 12 };
 function fact(name, value, hint) {
   return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
 }
+
+const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
 
 /** What the coordinator sent so far of a run, put together. */
 export class Picture {
@@ -27,11 +29,11 @@ export class Picture {
 
   take(page) {
     if (page.isWhole) Object.assign(this, new Picture());
-    const { first, last, loss, throughput } = page.curve;
+    const { first, last, loss, throughput, gradientNorm } = page.curve;
     if (first.length) this.points = this.points.filter((point) => point.first < first[0]);
     first.forEach((step, n) => this.points.push({
       first: step, last: last[n], skipped: page.curve.skipped[n],
-      loss: [loss.minimum[n], loss.mean[n], loss.maximum[n]], throughput: [throughput.minimum[n], throughput.mean[n], throughput.maximum[n]] }));
+      loss: band(loss, n), throughput: band(throughput, n), norm: band(gradientNorm, n) }));
     for (const [name, most] of [["evaluations", 2000], ["generations", 100], ["story", 400], ["checkpoints", 100]]) {
       this[name] = this[name].concat(page[name]).slice(-most);
     }
@@ -44,16 +46,17 @@ export class Picture {
 }
 
 export class RunView {
-  constructor(run) {
+  constructor(run, graph) {
     this.run = run;
     this.picture = new Picture();
     this.tag = null;
     this.head = make("div");
     this.loss = new Chart({ name: "Loss", unit: (value) => `${fixed(value, 4)} nats`, tick: (value) => (Math.abs(value) >= 100 ? compact(value) : String(Number(value.toFixed(3)))) });
-    this.speed = new Chart({ name: "Tokens a second", unit: (value) => `${compact(value)} tokens/s`, tick: compact, fromZero: true });
+    this.speed = new Chart({ name: "Tokens a second", unit: (value) => `${compact(value)} tokens/s`, tick: (value) => compact(value, true), fromZero: true });
+    this.norm = new Chart({ name: "Gradient norm", unit: (value) => fixed(value, 3), tick: (value) => compact(value, true), fromZero: true });
     this.time = make("div");
     this.experts = new ExpertPanel();
-    this.graph = new GraphPanel(run);
+    this.graph = new GraphPanel(run, graph);
     this.generations = make("div");
     this.story = make("div");
     this.checkpoints = make("div");
@@ -63,7 +66,7 @@ export class RunView {
     lossCard.querySelector("h2").after(this.scale);
     this.element = make("div.view.one", {}, this.head,
       make("div.board", {},
-        make("div.wide", {}, lossCard), make("div.wide", {}, section("Throughput", this.speed.element)),
+        make("div.wide", {}, lossCard), make("div.low", {}, section("Throughput", this.speed.element)), make("div.low", {}, section("Gradient norm", this.norm.element)),
         section("Where the time went", this.time), section("Experts", this.experts.element),
         make("div.wide", {}, section("What the model joins", this.graph.element)),
         section("What happened", this.story),
@@ -71,7 +74,7 @@ export class RunView {
   }
 
   close() {
-    for (const part of [this.loss, this.speed, this.graph]) part.close();
+    for (const part of [this.loss, this.speed, this.norm, this.graph]) part.close();
   }
 
   async look(ask) {
@@ -105,7 +108,7 @@ export class RunView {
       make("dl.tiles", {},
         fact("Loss", fixed(run.loss, 4), "Of the newest step, nats a target"), fact("Validation", fixed(run.validation, 4), "Of the newest evaluation"),
         fact("Tokens/s", compact(run.tokensPerSecond), "Over the last steps"), fact("A step", duration(run.secondsPerStep), "Over the last steps"),
-        fact("Left", left === null ? "–" : duration(left), "At the present pace"), fact("Goodput", percent(run.goodput, 1), "Share of the workers' time in steps that count"),
+        fact("Left", left === null ? "–" : countdown(left), "At the present pace"), fact("Goodput", percent(run.goodput, 1), "Share of the workers' time in steps that count"),
         fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"), fact("Generation", run.generation || "–", "Memberships so far"),
         fact("Gradient", newest ? fixed(newest.gradientNorm, 2) : "–", "Norm of the newest step's, before clipping"),
         fact("Saved at", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint")));
@@ -117,6 +120,7 @@ export class RunView {
     this.loss.set({ points: picture.series("loss"), marks, dots: picture.evaluations.filter((line) => number(line.loss) !== null)
       .map((line) => ({ step: line.step, value: line.loss, text: `validation ${fixed(line.loss, 4)} at step ${whole(line.step)}` })) }, isLog);
     this.speed.set({ points: picture.series("throughput"), marks }, isLog);
+    this.norm.set({ points: picture.series("norm"), marks }, isLog);
   }
 
   drawTime(run) {
