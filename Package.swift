@@ -94,7 +94,7 @@ let system: [Target] = [
   tests("Transport", ["Transport", "Wire", "Configuration"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
-  tests("Daemon", ["Daemon", "HTTP", "Worker", "Transport", "Wire", "Configuration"]),
+  tests("Daemon", ["Daemon", "HTTP", "RunStore", "Worker", "Transport", "Wire", "Configuration"]),
   tests(
     "Worker",
     ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),

@@ -2,6 +2,8 @@
 // steps. When there are too many, buckets become twice as wide, and two of them one. So a million steps take the memory of a
 // thousand, and a spike of a single step is never lost, which every n-th step would lose.
 
+import Wire
+
 /// Values of several steps as one.
 package struct Band: Equatable, Sendable {
   package private(set) var minimum: Double
@@ -17,7 +19,7 @@ package struct Band: Equatable, Sendable {
 
   package var mean: Double { sum / weight }
 
-  static func + (a: Band, b: Band) -> Band {
+  package static func + (a: Band, b: Band) -> Band {
     var both = a
     both.minimum = min(a.minimum, b.minimum)
     both.maximum = max(a.maximum, b.maximum)
@@ -68,7 +70,8 @@ package struct Curve: Equatable, Sendable {
   }
 
   /// Steps come in order, not all of them.
-  package mutating func add(_ step: Bucket) {
+  package mutating func add(_ record: StepRecord, event: Int) {
+    let step = Bucket(record, event: event)
     if let last = buckets.last, place(last.first) == place(step.first) {
       buckets[buckets.count - 1].join(step)
     } else {
@@ -93,6 +96,16 @@ package struct Curve: Equatable, Sendable {
       }
     }
     buckets = wide
+  }
+}
+
+extension Curve.Bucket {
+  fileprivate init(_ record: StepRecord, event: Int) {
+    self.init(
+      first: record.step, last: record.step, loss: Band(record.task),
+      throughput: record.tokensPerSecond.flatMap { Band($0, weight: record.seconds) },
+      gradientNorm: Band(record.gradientNorm), skipped: record.skipped == nil ? 0 : 1, seconds: record.seconds,
+      event: event)
   }
 }
 

@@ -30,11 +30,11 @@ package struct GraphError: Error, Equatable, CustomStringConvertible {
   package init(_ description: String) { self.description = description }
 }
 
-final class GraphDesk: Sendable {
+package final class GraphDesk: Sendable {
   /// Computes a graph, as JSON; takes its time.
-  typealias Source = @Sendable (GraphQuestion) throws(GraphError) -> [UInt8]
+  package typealias Source = @Sendable (GraphQuestion) throws(GraphError) -> [UInt8]
 
-  static let waitingLimit = 4, keptLimit = 16
+  package static let waitingLimit = 4, keptLimit = 16
   private static let keptByteLimit = 64 << 20
 
   private struct State {
@@ -50,10 +50,10 @@ final class GraphDesk: Sendable {
   private let state = Mutex(State())
   private let queue = DispatchQueue(label: "ress.graphs", qos: .utility)
 
-  init(_ source: @escaping Source) { self.source = source }
+  package init(_ source: @escaping Source) { self.source = source }
 
   /// At once: the graph, why there is none, or that it is being computed.
-  func answer(_ question: GraphQuestion) -> HTTPAnswer {
+  package func answer(_ question: GraphQuestion) -> HTTPAnswer {
     let (answer, isNew) = state.withLock { state -> (HTTPAnswer, Bool) in
       if let place = state.done.firstIndex(where: { $0.question == question }) {
         let found = state.done.remove(at: place)

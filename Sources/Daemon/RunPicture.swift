@@ -40,7 +40,7 @@ package struct RunPicture: Equatable, Sendable {
     package var path: String
   }
 
-  static let storyLimit = 300, generationLimit = 60, evaluationLimit = 1000, checkpointLimit = 50
+  package static let storyLimit = 300, generationLimit = 60, evaluationLimit = 1000, checkpointLimit = 50
 
   /// Events that went in: the number of the last one.
   package private(set) var event = 0
@@ -82,7 +82,7 @@ package struct RunPicture: Equatable, Sendable {
     case .stepped(let record):
       step = record.step
       newest = record
-      curve.add(Curve.Bucket(record, event: event))
+      curve.add(record, event: event)
     case .evaluated(let record):
       evaluations.append(Evaluation(event: event, record: record))
       // Every second one says the same of a long run; the newest stays.
@@ -107,15 +107,5 @@ package struct RunPicture: Equatable, Sendable {
     curve.cut(after: step)
     evaluations.removeAll { $0.record.step > step }
     checkpoints.removeAll { $0.step > step }
-  }
-}
-
-extension Curve.Bucket {
-  init(_ record: StepRecord, event: Int) {
-    self.init(
-      first: record.step, last: record.step, loss: Band(record.task),
-      throughput: record.tokensPerSecond.flatMap { Band($0, weight: record.seconds) },
-      gradientNorm: Band(record.gradientNorm), skipped: record.skipped == nil ? 0 : 1, seconds: record.seconds,
-      event: event)
   }
 }

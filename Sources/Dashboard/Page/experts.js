@@ -32,6 +32,8 @@ export class ExpertPanel {
     }
     this.isByStep = rows === router?.loads;
     this.rows = rows;
+    // Blocks of their own have experts of their own, numbered through.
+    this.hasBlocks = this.isByStep && router.bias.length > 1;
     say(this.note, this.isByStep
       ? `Tokens at step ${whole(router.step)}, beside a fair share: 1.0 is balance. Arrow keys read a cell.`
       : `Tokens at step ${whole(newest.step)} over all steps of recurrence, beside a fair share: 1.0 is balance. training.clinic_every shows them one by one.`);
@@ -57,7 +59,7 @@ export class ExpertPanel {
   }
 
   words(t, expert, load, ratio) {
-    const place = this.places.get(expert);
+    const place = this.places.get(this.hasBlocks ? t * this.rows[0].length + expert : expert);
     return `${this.isByStep ? `recurrence ${t + 1}, ` : ""}expert ${expert}${place ? ` on ${place}` : ""}: ${plural(load, "token")}, ${ratio.toFixed(2)} × a fair share`;
   }
 
