@@ -64,7 +64,8 @@ let system: [Target] = [
       "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
       "graph.js",
     ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
-  module("Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  module(
+    "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
   module(
     "Worker",
     [

@@ -73,7 +73,9 @@ package struct RunPicture: Equatable, Sendable {
       if firstStep < step { goBack(to: firstStep) }
       step = firstStep
       let from = checkpoint.map { ", from \($0)" } ?? ""
-      tell(.began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "goes on behind step \(firstStep)\(from)", time)
+      tell(
+        .began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "goes on behind step \(firstStep)\(from)",
+        time)
     case .state(let state, let reason): tell(.state(state), reason, time)
     case .said(let sentence): tell(.notice, sentence, time)
     case .placed(let generation, let roster):

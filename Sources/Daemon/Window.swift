@@ -164,7 +164,9 @@ final class Window: @unchecked Sendable {
         guard let picture, !isReading else { return .notYet("the run's story is being read") }
         guard let path = picture.modelPath else {
           return .refusal(
-            404, "run \(run.name) has no checkpoint yet, and its graph is that of a checkpoint's model; see checkpoint.every")
+            404,
+            "run \(run.name) has no checkpoint yet, and its graph is that of a checkpoint's model; see checkpoint.every"
+          )
         }
         return desk.answer(
           GraphQuestion(

@@ -86,7 +86,8 @@ package final class HTTPServer: @unchecked Sendable {
     func header(_ name: String) -> String? { ress_mhd_request_header(connection, name).map { String(cString: $0) } }
     var answer = HTTPAnswer(code: 503, "not ready\n")
     if let server = box.server {
-      answer = server.refusal(String(cString: path!), isRead: isRead, header)
+      answer =
+        server.refusal(String(cString: path!), isRead: isRead, header)
         ?? server.page(HTTPRequest(String(cString: path!), query: query(connection!)))
     }
     let isKnown = answer.tag != nil && answer.tag == header("If-None-Match")
@@ -114,11 +115,13 @@ package final class HTTPServer: @unchecked Sendable {
   private static func query(_ connection: OpaquePointer) -> [String: String] {
     var query: [String: String] = [:]
     withUnsafeMutablePointer(to: &query) { query in
-      _ = ress_mhd_query(connection, { context, _, name, value in
-        let query = context!.assumingMemoryBound(to: [String: String].self)
-        if let name { query.pointee[String(cString: name)] = value.map { String(cString: $0) } ?? "" }
-        return ress_mhd_yes()
-      }, query)
+      _ = ress_mhd_query(
+        connection,
+        { context, _, name, value in
+          let query = context!.assumingMemoryBound(to: [String: String].self)
+          if let name { query.pointee[String(cString: name)] = value.map { String(cString: $0) } ?? "" }
+          return ress_mhd_yes()
+        }, query)
     }
     return query
   }
@@ -142,7 +145,8 @@ package final class HTTPServer: @unchecked Sendable {
   /// `localhost` or a loopback address, with a port or without.
   private static func isLocal(_ host: String) -> Bool {
     let name = host.hasPrefix("[") ? host.prefix { $0 != "]" } : host.prefix { $0 != ":" }
-    return name.lowercased() == "localhost" || name == "[::1" || (name.hasPrefix("127.") && inet_addr(String(name)) != INADDR_NONE)
+    return name.lowercased() == "localhost" || name == "[::1"
+      || (name.hasPrefix("127.") && inet_addr(String(name)) != INADDR_NONE)
   }
 
   /// In a time that tells nothing of where they differ.

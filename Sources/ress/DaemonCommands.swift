@@ -35,7 +35,9 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let daemon = try CoordinatorDaemon(options)
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
-  if let address = daemon.httpAddress { Log.write("dashboard: \(address)/ (numbers for Prometheus: \(address)/metrics)") }
+  if let address = daemon.httpAddress {
+    Log.write("dashboard: \(address)/ (numbers for Prometheus: \(address)/metrics)")
+  }
   if let keys = options.keys {
     Log.write(
       "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")

@@ -120,7 +120,9 @@ import Wire
     defer { daemon.stop() }
     let run = try submit(daemon, "secret")
     for path in ["/", "/app.js", "/style.css"] { #expect(try get(daemon, path).code == 200, "\(path)") }
-    for path in ["/api/cluster", "/api/runs/\(run)", "/api/runs/\(run)/graph?sample=0", "/metrics", "/healthz", "/none"] {
+    for path in [
+      "/api/cluster", "/api/runs/\(run)", "/api/runs/\(run)/graph?sample=0", "/metrics", "/healthz", "/none",
+    ] {
       let refused = try get(daemon, path)
       #expect(refused.code == 401 && !refused.body.contains("secret"), "\(path)")
       #expect(try get(daemon, path, ["Authorization: Bearer wrong"]).code == 401, "\(path)")
@@ -136,9 +138,10 @@ import Wire
     let cluster = try wait(daemon, "/api/cluster") { !(($0["runs"] as? [Any])?.isEmpty ?? true) }
     let line = try #require((cluster["runs"] as? [[String: Any]])?.first)
     #expect(line["name"] as? String == "seen" && line["id"] as? String == run.description)
-    #expect((line["causes"] as? [[String: Any]])?.map { $0["cause"] as? String } == [
-      "useful", "start", "checkpoint", "fault", "straggler", "exchange",
-    ])
+    #expect(
+      (line["causes"] as? [[String: Any]])?.map { $0["cause"] as? String } == [
+        "useful", "start", "checkpoint", "fault", "straggler", "exchange",
+      ])
     let path = "/api/runs/\(run)"
     let whole = try wait(daemon, path) { "\($0["story"] ?? "")".contains("waits for 1 worker") }
     #expect(whole["isWhole"] as? Bool == true && whole["isReading"] as? Bool == false)
@@ -186,7 +189,8 @@ import Wire
     #expect("\(page["story"] ?? "")".contains("submitted"))
   }
 
-  @Test func `a hostile request gets an answer in a sentence, or a closed connection, and nothing is computed`() throws {
+  @Test func `a hostile request gets an answer in a sentence, or a closed connection, and nothing is computed`() throws
+  {
     let asked = Mutex(0)
     let daemon = try daemon {
       $0.graph = { _ throws(GraphError) in
@@ -198,7 +202,8 @@ import Wire
     let run = try submit(daemon, "victim")
     _ = try wait(daemon, "/api/runs/\(run)") { "\($0["story"] ?? "")".contains("waits for 1 worker") }
     for query in [
-      "since=-1", "since=1e3", "since=99999999999999999999", "since=", "since=%00", "since=1;ls", "since=+1", "since=0x10",
+      "since=-1", "since=1e3", "since=99999999999999999999", "since=", "since=%00", "since=1;ls", "since=+1",
+      "since=0x10",
       "since=%F0%9F%92%A3", "since=1%201",
     ] {
       let answer = try get(daemon, "/api/runs/\(run)?\(query)")
@@ -206,8 +211,10 @@ import Wire
     }
     #expect(try get(daemon, "/api/runs/\(run)?shape=%22%3E%3Cscript%3E&since=3").code == 200)
     for path in [
-      "/api/runs/zzzzzzzzzzzz", "/api/runs/", "/api/runs", "/api/runs/\(run)/", "/api/runs/\(run)/graph/1", "/api", "/..",
-      "/api/runs/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/index.html%00.js", "//", "/api/runs/0000000000001/graph",
+      "/api/runs/zzzzzzzzzzzz", "/api/runs/", "/api/runs", "/api/runs/\(run)/", "/api/runs/\(run)/graph/1", "/api",
+      "/..",
+      "/api/runs/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/index.html%00.js", "//",
+      "/api/runs/0000000000001/graph",
     ] { #expect(try get(daemon, path).code == 404, "\(path)") }
     #expect(try get(daemon, "/api/runs/000000000001").body.contains("there is no run 000000000001"))
     // A run without a checkpoint has no graph.
@@ -216,7 +223,8 @@ import Wire
     #expect(asked.withLock { $0 } == 0)
     // A body is refused before it comes.
     let posted = try say(
-      daemon, "POST /api/cluster HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000000000\r\n\r\nabc")
+      daemon,
+      "POST /api/cluster HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000000000\r\n\r\nabc")
     #expect(posted.hasPrefix("HTTP/1.1 405"), "\(posted.prefix(100))")
     // A page of another site whose name was pointed here reads nothing.
     for host in ["evil.example", "evil.example:7078", "127.0.0.1.evil.example", "localhost.evil.example", "[::2]"] {

@@ -25,13 +25,16 @@ final class `The dashboard in a browser` {
     control = ["--coordinator", socket]
     coordinator = try place.start(["coordinator", "--listen", socket, "--http", "127.0.0.1:0"])
     worker = try place.start(["worker", "--name", "w1", "--listen", "ipc://\(place.path)/w1"] + control)
-    let (coordinator, isUp) = (coordinator, waitUntil(20) { [coordinator] in coordinator.output.contains("dashboard: ") })
+    let (coordinator, isUp) = (
+      coordinator, waitUntil(20) { [coordinator] in coordinator.output.contains("dashboard: ") }
+    )
     try #require(isUp, "\(coordinator.output)")
     address = String(try #require(coordinator.output.firstMatch(of: /dashboard: (http:\S+)\//)).1)
   }
 
   /// What a browser makes of a page after some seconds, and what it complains of.
-  private func browse(_ path: String, _ words: [String] = ["--dump-dom"]) throws -> (page: String, complaints: [String]) {
+  private func browse(_ path: String, _ words: [String] = ["--dump-dom"]) throws -> (page: String, complaints: [String])
+  {
     let process = Process()
     process.executableURL = URL(filePath: chromium)
     process.arguments =
@@ -89,7 +92,8 @@ final class `The dashboard in a browser` {
     return data
   }
 
-  @Test func `a run is seen with its curves, experts, generations, story and the graph of a sample, without a complaint`()
+  @Test
+  func `a run is seen with its curves, experts, generations, story and the graph of a sample, without a complaint`()
     async throws
   {
     let empty = try browse("/")
@@ -102,7 +106,8 @@ final class `The dashboard in a browser` {
 
     let cluster = try browse("/")
     #expect(cluster.complaints.isEmpty, "\(cluster.complaints)")
-    #expect(cluster.page.contains(">first</a>") && cluster.page.contains("40 / 40") && cluster.page.contains("finished"))
+    #expect(
+      cluster.page.contains(">first</a>") && cluster.page.contains("40 / 40") && cluster.page.contains("finished"))
     #expect(cluster.page.contains("&lt;img src=x onerror=alert(1)&gt;") && !cluster.page.contains("<img src=\"x\""))
     let run = try #require(cluster.page.firstMatch(of: ##/#/run/([0-9a-f]{12})">first</##)).1
 
@@ -117,7 +122,8 @@ final class `The dashboard in a browser` {
     // Two steps of recurrence, four experts.
     #expect(page.matches(of: #/aria-label="recurrence [12], expert [0-3] on w1: [0-9,]+ tokens?, /#).count == 8)
     #expect(page.contains("Experts in effect") && page.contains("Generation 1") && page.contains("run first begins"))
-    #expect(page.contains("all 40 steps are done") && page.contains("step-00000040") && page.contains("Steps that count"))
+    #expect(
+      page.contains("all 40 steps are done") && page.contains("step-00000040") && page.contains("Steps that count"))
     // The graph of the second segment: 16 tokens of the first, 32 of its own, of which one is chosen.
     #expect(page.contains("Model of step 40, validation sample 1 of "))
     #expect(page.matches(of: #/role="option"/#).count == 32 && page.matches(of: #/class="token earlier/#).count == 16)

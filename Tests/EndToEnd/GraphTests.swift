@@ -31,7 +31,8 @@ import Testing
   }
 
   @Test(arguments: ["train", "validation"], [0, 1])
-  func `a token's weights sum to one, over its window and the chosen ones before it`(split: String, segment: Int) throws {
+  func `a token's weights sum to one, over its window and the chosen ones before it`(split: String, segment: Int) throws
+  {
     let graph = try page("--split", split, "--sample", "2", "--segment", "\(segment)")
     // As in run.yaml: two steps, segments of 32, a cache of 16, a window of 4, a degree of 4.
     #expect(graph.steps.count == 2 && graph.segments == 2 && graph.step == 3)
@@ -55,7 +56,8 @@ import Testing
     #expect(text.contains(graph.texts.joined().replacing("⟨document⟩", with: "")))
   }
 
-  @Test func `a later segment's cached tokens are the end of the one before, and the strongest are those that weigh most`()
+  @Test
+  func `a later segment's cached tokens are the end of the one before, and the strongest are those that weigh most`()
     throws
   {
     let first = try page("--sample", "1"), second = try page("--sample", "1", "--segment", "1")
@@ -68,7 +70,9 @@ import Testing
       }
     }
     // Threads never change a number.
-    #expect(try place.run(["graph", "checkpoints/first", "--threads", "1"]).output == place.run(["graph", "checkpoints/first"]).output)
+    #expect(
+      try place.run(["graph", "checkpoints/first", "--threads", "1"]).output
+        == place.run(["graph", "checkpoints/first"]).output)
   }
 
   @Test func `a person reads a table, and what cannot be shown is an error that says what can`() throws {

@@ -74,7 +74,9 @@ extension CommandDescription {
       .json,
     ],
     examples: [
-      CommandExample("ress graph checkpoints/demo --sample 3", "What the newest model joins in a sequence it never trained on."),
-      CommandExample("ress graph checkpoints/demo --segment 2 --step 1 --strongest 8", "More of it, at the first step."),
+      CommandExample(
+        "ress graph checkpoints/demo --sample 3", "What the newest model joins in a sequence it never trained on."),
+      CommandExample(
+        "ress graph checkpoints/demo --segment 2 --step 1 --strongest 8", "More of it, at the first step."),
     ])
 }
