@@ -79,12 +79,14 @@ final class Window: @unchecked Sendable {
 
   private func take(_ run: RunID, _ number: Int, _ bytes: [UInt8], at time: Double?) {
     guard let event = try? RecordCodec.decode(RunEvent.self, from: bytes) else { return }
-    view.withLock { view in
+    let misses = view.withLock { view in
       view.latest[run, default: .init()].note(event)
-      // In order and without gaps. What comes earlier than the story that is still being read is in the store, and read there.
-      guard (view.pictures[run]?.event ?? 0) == number - 1 else { return }
-      view.pictures[run, default: RunPicture()].take(event, number: number, time: time)
+      // In order and without gaps. What is missing is in the store, and read there, with all that comes meanwhile.
+      let known = view.pictures[run]?.event ?? 0
+      if number == known + 1 { view.pictures[run, default: RunPicture()].take(event, number: number, time: time) }
+      return number > known + 1 && view.pictures[run] != nil
     }
+    if misses { read(run) }
   }
 
   /// Reads a story from where its picture ends, a page at a time, so that what happens meanwhile in other runs is seen.

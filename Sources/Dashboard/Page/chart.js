@@ -3,6 +3,8 @@
 
 import { make, number, say, whole } from "./page.js";
 
+/** Steps that would lie closer than this, in pixels, are drawn as one with their spread: a line through all of them would be a hedge. */
+const closest = 3;
 const margin = { left: 52, right: 14, top: 10, bottom: 26 };
 
 /** 1, 2 or 5 times a power of ten: about `count` ticks from `low` to `high`. */
@@ -33,6 +35,7 @@ export class Chart {
     this.isLog = false;
     this.cursor = null;
     this.data = { points: [], marks: [], dots: [] };
+    this.drawn = [];
     this.readout = make("output.readout", { "aria-live": "off" });
     this.svg = make("svg.plot", { role: "img", "aria-label": name });
     this.box = make("div.chart", {
@@ -71,6 +74,7 @@ export class Chart {
     if (!width || !height) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     if (!points.length) {
+      this.drawn = [];
       this.svg.replaceChildren(make("text.axis.middle", { x: width / 2, y: height / 2 }, "no step yet"));
       return say(this.readout, "");
     }
@@ -85,7 +89,7 @@ export class Chart {
 
     const right = width - margin.right, bottom = height - margin.bottom;
     const parts = [];
-    for (const value of ticks(this.range.low, this.range.high, Math.max(3, this.inner.height / 36))) {
+    for (const value of ticks(this.range.low, this.range.high, Math.max(3, this.inner.height / 30))) {
       const y = this.y(value).toFixed(1);
       parts.push(make("line.grid", { x1: margin.left, x2: right, y1: y, y2: y }), make("text.axis.end", { x: margin.left - 8, y, dy: "0.32em" }, this.tick(value)));
     }
@@ -100,14 +104,15 @@ export class Chart {
       parts.push(make("line.mark", { x1: x, x2: x, y1: margin.top, y2: bottom }, make("title", {}, mark.text)));
     }
     parts.push(make("line.base", { x1: margin.left, x2: right, y1: bottom, y2: bottom }));
+    const drawn = this.drawn = this.join(points);
     const middle = (point) => this.x((point.first + point.last) / 2).toFixed(1);
-    if (points.length > 1) {
-      const top = points.map((point) => `${middle(point)},${this.y(point.high).toFixed(1)}`);
-      const under = points.map((point) => `${middle(point)},${this.y(point.low).toFixed(1)}`).reverse();
+    if (drawn.length > 1) {
+      const top = drawn.map((point) => `${middle(point)},${this.y(point.high).toFixed(1)}`);
+      const under = drawn.map((point) => `${middle(point)},${this.y(point.low).toFixed(1)}`).reverse();
       parts.push(make("path.band", { d: `M${top.join("L")}L${under.join("L")}Z` }));
-      parts.push(make("path.line", { d: "M" + points.map((point) => `${middle(point)},${this.y(point.mean).toFixed(1)}`).join("L") }));
+      parts.push(make("path.line", { d: "M" + drawn.map((point) => `${middle(point)},${this.y(point.mean).toFixed(1)}`).join("L") }));
     } else {
-      parts.push(make("circle.only", { cx: middle(points[0]), cy: this.y(points[0].mean), r: 3 }));
+      parts.push(make("circle.only", { cx: middle(drawn[0]), cy: this.y(drawn[0].mean), r: 3 }));
     }
     for (const dot of dots) parts.push(make("circle.dot", { cx: this.x(dot.step).toFixed(1), cy: this.y(dot.value).toFixed(1), r: 3.5 }));
     this.hair = make("g.hair", {});
@@ -117,40 +122,53 @@ export class Chart {
     this.svg.setAttribute("aria-label", `${this.name}: from ${this.unit(points[0].mean)} at step ${whole(first)} to ${this.unit(newest.mean)} at step ${whole(last)}`);
     this.box.setAttribute("aria-valuemin", first);
     this.box.setAttribute("aria-valuemax", last);
-    this.move(this.cursor, true);
+    this.move(this.cursor);
   }
 
-  // MARK: The cursor
+  /** Neighbours that lie too close become one. */
+  join(points) {
+    const joined = [];
+    for (const point of points) {
+      const last = joined[joined.length - 1];
+      if (!last || this.x(point.last) - this.x(last.first) >= closest) {
+        joined.push({ ...point });
+        continue;
+      }
+      const before = last.last - last.first + 1, more = point.last - point.first + 1;
+      Object.assign(last, { last: point.last, low: Math.min(last.low, point.low), high: Math.max(last.high, point.high),
+        mean: (last.mean * before + point.mean * more) / (before + more) });
+    }
+    return joined;
+  }
+
+  // MARK: The cursor: a step that is looked at, or null for the newest
+
+  /** Where the cursor is among the points that are drawn. */
+  get place() {
+    const place = this.cursor === null ? -1 : this.drawn.findIndex((point) => point.last >= this.cursor);
+    return place < 0 ? this.drawn.length - 1 : place;
+  }
 
   key(event) {
-    const end = this.data.points.length - 1;
-    if (end < 0) return;
-    const at = this.cursor ?? end, stride = event.shiftKey ? 10 : 1;
+    if (!this.drawn?.length) return;
+    const end = this.drawn.length - 1, at = this.place, stride = event.shiftKey ? 10 : 1;
     const next = { ArrowLeft: at - stride, ArrowDown: at - stride, ArrowRight: at + stride, ArrowUp: at + stride, PageDown: at - 50, PageUp: at + 50, Home: 0, End: end }[event.key];
     if (next === undefined) return;
     event.preventDefault();
-    this.move(Math.max(0, Math.min(end, this.cursor === null && event.key !== "Home" ? end : next)));
+    this.move(this.drawn[Math.max(0, Math.min(end, next))].last);
   }
 
   point(event) {
-    const { points } = this.data;
-    if (!points.length || !this.range) return;
+    if (!this.drawn?.length) return;
     const x = event.clientX - this.box.getBoundingClientRect().left;
-    let low = 0, high = points.length - 1;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.x((points[middle].first + points[middle].last) / 2) < x) low = middle + 1;
-      else high = middle;
-    }
-    const before = points[low - 1];
-    if (before && x - this.x((before.first + before.last) / 2) < this.x((points[low].first + points[low].last) / 2) - x) low -= 1;
-    this.move(low);
+    const across = (point) => Math.abs(this.x((point.first + point.last) / 2) - x);
+    this.move(this.drawn.reduce((best, point) => (across(point) < across(best) ? point : best)).last);
   }
 
-  move(place) {
-    const { points, dots } = this.data;
-    this.cursor = place === null ? null : Math.min(place, points.length - 1);
-    const point = points[this.cursor ?? points.length - 1];
+  move(step) {
+    const { dots } = this.data;
+    this.cursor = step;
+    const point = this.drawn?.[this.place];
     if (!point) return;
     const steps = point.first === point.last ? `step ${whole(point.first)}` : `steps ${whole(point.first)}–${whole(point.last)}`;
     const spread = point.low === point.high ? "" : ` (${this.tick(point.low)}–${this.tick(point.high)})`;

@@ -72,7 +72,7 @@ export const number = (value) => (typeof value === "number" && Number.isFinite(v
 export const whole = (value) => (number(value) === null ? "–" : Math.round(value).toLocaleString("en"));
 
 export function fixed(value, digits) {
-  return number(value) === null ? "–" : value.toFixed(digits);
+  return number(value) === null ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
 /** 950, 12.3k, 4.56M; short: 12k where that is all there is to say. */
@@ -90,9 +90,10 @@ export function compact(value, isShort = false) {
 
 export const percent = (share, digits = 0) => (number(share) === null ? "–" : (100 * share).toFixed(digits) + " %");
 
-/** 2.4 s, 3 min 20 s, 5 h 12 min, 3 d 4 h */
+/** 240 ms, 2.4 s, 3 min 20 s, 5 h 12 min, 3 d 4 h */
 export function duration(seconds) {
   if (number(seconds) === null) return "–";
+  if (seconds > 0 && seconds < 1) return `${Math.round(1000 * seconds)} ms`;
   if (seconds < 10) return seconds.toFixed(1) + " s";
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
