@@ -106,6 +106,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   package func start() {
+    if http != nil { window.show(coordinator.status(at: MonotonicClock.now)) }
     let thread = Thread { [self] in
       loop()
       ended.signal()

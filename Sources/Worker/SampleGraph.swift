@@ -57,11 +57,20 @@ extension TrainedModel {
       SampleGraph(
         sample: sample, sampleCount: source.sequenceCount, segment: segment, segmentCount: segments,
         tokens: (first..<end).map { token in
-          let features = input[token]
-          return .init(
-            identifier: features.first ?? -1, text: features.map { corpus.tokenizer.spoken($0) }.joined(separator: " "))
+          .init(identifier: input[token].first ?? -1, text: corpus.text(of: Array(input[token])))
         },
         graphs: graphs, windowBefore: sizes.windowBefore, windowAfter: sizes.windowAfter)
     }
+  }
+}
+
+extension Corpus {
+  /// A token of one feature as the tokenizer says it; of several, as a cell has them, the text among them.
+  fileprivate func text(of features: [Int32]) -> String {
+    // A node's features are words that only whoever numbered them knows.
+    if task == .graphs { return "⟨\(features.count) features⟩" }
+    if features.count == 1 { return tokenizer.spoken(features[0]) }
+    let text = String(decoding: tokenizer.decode(features.filter { $0 < tokenizer.vocabulary }), as: UTF8.self)
+    return text.isEmpty ? features.map { "⟨\($0)⟩" }.joined() : text
   }
 }

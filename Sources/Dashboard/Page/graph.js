@@ -94,6 +94,8 @@ export class GraphPanel {
       const isOwn = place >= graph.own;
       return make(isOwn ? "span.token" : "span.token.earlier", { id: `token-${place}`, role: isOwn ? "option" : undefined, "aria-selected": isOwn ? "false" : undefined, "data-place": place }, visible(text));
     });
+    // Cells and nodes are whole words each: they need room between them.
+    this.text.classList.toggle("apart", graph.texts.some((text) => text.length > 24) || graph.windowBefore + graph.windowAfter === 0);
     this.text.replaceChildren(...this.tokens.flatMap((token, place) => (graph.texts[place].includes("\n") ? [token, make("br")] : [token])));
     this.chosen = graph.own + Math.floor((graph.texts.length - graph.own) * 0.75);
     this.draw();
