@@ -77,7 +77,7 @@ export class GraphPanel {
     this.canvas = make("canvas.matrix", { role: "img", onclick: (event) => this.pick(event) });
     this.list = make("div");
     this.stage.append(make("div.slider", {}, this.stepName, this.slider), this.summary, this.text,
-      make("div.pair", {}, this.list, make("figure", {}, this.canvas, make("figcaption.note", {}, "Rows: tokens of the segment. Columns: what they see, the oldest first. Darker weighs more; a tap chooses a row."))));
+      make("div.pair", {}, this.list, make("figure", {}, this.canvas, make("figcaption.note", {}, "Rows: tokens of the segment. Columns: what they see, the oldest first. Stronger colours weigh more; a tap chooses a row."))));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.graph && !this.isClosed && this.draw());
   }
 
