@@ -58,7 +58,14 @@ let system: [Target] = [
   module("RunStore", ["CSQLite", "Wire"]),
   module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
   module("HTTP", ["CMicrohttpd"]),
-  module("Daemon", ["HTTP", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  .target(
+    name: "Dashboard",
+    resources: [
+      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
+      "graph.js",
+    ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
+  module(
+    "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
   module(
     "Worker",
     [
@@ -88,7 +95,7 @@ let system: [Target] = [
   tests("Transport", ["Transport", "Wire", "Configuration"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
-  tests("Daemon", ["Daemon", "HTTP", "Worker", "Transport", "Wire", "Configuration"]),
+  tests("Daemon", ["Daemon", "HTTP", "RunStore", "Worker", "Transport", "Wire", "Configuration"]),
   tests(
     "Worker",
     ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),

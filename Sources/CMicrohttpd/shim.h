@@ -31,6 +31,11 @@ static inline const char *ress_mhd_request_header(struct MHD_Connection *connect
   return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
+// What follows the question mark, name by name.
+static inline int ress_mhd_query(struct MHD_Connection *connection, MHD_KeyValueIterator each, void *context) {
+  return MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, each, context);
+}
+
 static inline struct MHD_Response *ress_mhd_response(const void *body, size_t size) {
   return MHD_create_response_from_buffer(size, (void *)body, MHD_RESPMEM_MUST_COPY);
 }

@@ -26,6 +26,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     /// Where HTTP shows numbers, `HOST:PORT`, and the word that a visitor must say; nil: nowhere.
     package var http: String?
     package var httpToken: String?
+    /// Computes the token graph of a sample for those who look at a run, as JSON (`ress graph`); nil: nobody does.
+    package var graph: (@Sendable (GraphQuestion) throws(GraphError) -> [UInt8])?
     package var patienceSeconds = 10.0
     package var program: String
     /// The file of what must not be forgotten; `:memory:` forgets.
@@ -85,10 +87,11 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     port = try ControlPort(
       listen: options.listen, insecure: options.insecure, door: door, incarnation: generator.next() | 1, context)
     endpoint = port.endpoint
-    let window = Window(program: options.program)
+    let window = Window(
+      program: options.program, store: options.store == ":memory:" ? nil : options.store, graph: options.graph)
     self.window = window
     http = try options.http.map { place throws(HTTPError) in
-      try HTTPServer(place, token: options.httpToken) { window.page($0) }
+      try HTTPServer(place, token: options.httpToken, open: Window.open) { window.page($0) }
     }
     coordinator = Coordinator(
       seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
@@ -103,6 +106,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   package func start() {
+    if http != nil { window.show(coordinator.status(at: MonotonicClock.now)) }
     let thread = Thread { [self] in
       loop()
       ended.signal()
@@ -213,6 +217,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         return options.fail("\(error); nothing that was not stored was answered, and running workers go on")
       }
       for action in actions { run(action, at: now) }
+      if http != nil, !changes.isEmpty { window.take(changes) }
       if http != nil, nextLookOut <= now {
         nextLookOut = now + .milliseconds(500)
         window.show(coordinator.status(at: now))
@@ -264,8 +269,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
     case .prove(let checkpoint, let mark):
       disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
-    case .record(let id, let event, let folder):
-      if http != nil { window.note(event, of: id) }
+    case .record(_, let event, let folder):
       disk.async {
         do throws(FolderError) { try event.recordFile(in: folder).append(event.metricsLine) } catch { log("\(error)") }
       }

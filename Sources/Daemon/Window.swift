@@ -1,48 +1,209 @@
-// What HTTP shows: the state of half a second ago, so that no visitor keeps the coordinator waiting.
+// What HTTP shows: the state of half a second ago and the runs' stories as they were committed, so that no visitor keeps the
+// coordinator waiting. Stories are decoded and folded on a queue of their own.
+//
+// A run whose story began before this process did is read from the store when it is at work, or when somebody looks at it: a
+// coordinator with a thousand old runs starts as fast as one with none.
 
+import Dashboard
+import Dispatch
 import HTTP
+import RunStore
 import Synchronization
 import Wire
 
-final class Window: Sendable {
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+final class Window: @unchecked Sendable {
   private struct View {
     var status = ClusterStatus(runs: [], workers: [])
     var latest: [RunID: PrometheusPage.Latest] = [:]
+    var pictures: [RunID: RunPicture] = [:]
+    /// Runs whose stories are being read from the store.
+    var reading: Set<RunID> = []
   }
 
   private let program: String
+  private let storePath: String?
+  private let desk: GraphDesk?
   private let view = Mutex(View())
+  private let queue = DispatchQueue(label: "ress.window", qos: .utility)
+  /// The queue's own.
+  private var reader: StoryReader?
 
-  init(program: String) { self.program = program }
-
-  func show(_ status: ClusterStatus) {
-    view.withLock { view in
-      view.status = status
-      let known = Set(status.runs.map(\.id))
-      view.latest = view.latest.filter { known.contains($0.key) }
-    }
+  /// - Parameters:
+  ///   - store: where older stories are; nil: there are none.
+  ///   - graph: computes token graphs; nil: nobody does.
+  init(program: String, store: String?, graph: GraphDesk.Source?) {
+    self.program = program
+    storePath = store
+    desk = graph.map { GraphDesk($0) }
   }
 
-  func note(_ event: RunEvent, of run: RunID) {
-    view.withLock { view in
-      switch event {
-      case .stepped(let record): view.latest[run, default: .init()].step = record
-      case .evaluated(let record): view.latest[run, default: .init()].evaluation = record
-      case .examined(let record): view.latest[run, default: .init()].router = record
-      case .began, .state, .placed, .saved, .said: break
+  // MARK: From the coordinator's thread
+
+  func show(_ status: ClusterStatus) {
+    let unread = view.withLock { view in
+      view.status = status
+      return status.runs.filter { !$0.state.isAtRest && view.pictures[$0.id] == nil }.map(\.id)
+    }
+    for run in unread { read(run) }
+  }
+
+  /// What was committed.
+  func take(_ changes: [StoreChange]) {
+    let now = Self.clock
+    queue.async { [self] in
+      for change in changes {
+        switch change {
+        case .event(let run, let number, let bytes): take(run, number, bytes, at: now)
+        case .forget(let run):
+          view.withLock { view in
+            view.pictures[run] = nil
+            view.latest[run] = nil
+          }
+        case .run, .value: break
+        }
       }
     }
   }
 
-  func page(_ path: String) -> HTTPAnswer? {
-    let view = view.withLock { $0 }
-    switch path {
+  private static var clock: Double {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+
+  // MARK: On the queue
+
+  private func take(_ run: RunID, _ number: Int, _ bytes: [UInt8], at time: Double?) {
+    guard let event = try? RecordCodec.decode(RunEvent.self, from: bytes) else { return }
+    let misses = view.withLock { view in
+      view.latest[run, default: .init()].note(event)
+      // In order and without gaps. What is missing is in the store, and read there, with all that comes meanwhile.
+      let known = view.pictures[run]?.event ?? 0
+      if number == known + 1 { view.pictures[run, default: RunPicture()].take(event, number: number, time: time) }
+      return number > known + 1 && view.pictures[run] != nil
+    }
+    if misses { read(run) }
+  }
+
+  /// Reads a story from where its picture ends, a page at a time, so that what happens meanwhile in other runs is seen.
+  private func read(_ run: RunID) {
+    guard storePath != nil, view.withLock({ $0.reading.insert(run).inserted }) else { return }
+    queue.async { [self] in readPage(run) }
+  }
+
+  private func readPage(_ run: RunID) {
+    let after = view.withLock { $0.pictures[run]?.event ?? 0 }
+    let rows: [(number: Int, event: [UInt8])]
+    do throws(StoreError) {
+      if reader == nil, let storePath { reader = try StoryReader(path: storePath) }
+      rows = try reader?.events(of: run, after: after, limit: 512) ?? []
+    } catch {
+      rows = []
+    }
+    for row in rows { take(run, row.number, row.event, at: nil) }
+    let isRead = rows.isEmpty || view.withLock { $0.pictures[run]?.event ?? 0 } == after
+    guard isRead else { return queue.async { [self] in readPage(run) } }
+    view.withLock { view in
+      view.reading.remove(run)
+      // Nothing was found, and nobody should look for it twice a second.
+      if view.pictures[run] == nil { view.pictures[run] = RunPicture() }
+    }
+  }
+
+  // MARK: From the server's thread
+
+  /// What holds no data: the page itself.
+  static let open = Set(files.keys)
+
+  private static let files = PageFile.all.mapValues { file in
+    // The whole page comes with a program, so a hash of what it is sees every change.
+    HTTPAnswer(type: file.type, file.bytes, tag: "\"\(file.bytes.hash)\"")
+  }
+
+  func page(_ request: HTTPRequest) -> HTTPAnswer? {
+    if let file = Self.files[request.path] { return file }
+    switch request.path {
     case "/metrics":
+      let (status, latest) = view.withLock { ($0.status, $0.latest) }
+      let known = Set(status.runs.map(\.id))
       return HTTPAnswer(
         type: "text/plain; version=0.0.4; charset=utf-8",
-        PrometheusPage.text(view.status, view.latest, program: program))
+        PrometheusPage.text(status, latest.filter { known.contains($0.key) }, program: program))
     case "/healthz": return HTTPAnswer("the coordinator turns\n")
-    default: return nil
+    case "/api/cluster":
+      let (status, pictures) = view.withLock { ($0.status, $0.pictures) }
+      return .json(ClusterPage(status, pictures, program: program, time: Self.clock, drawsGraphs: desk != nil))
+    default: return runPage(request)
     }
+  }
+
+  /// `/api/runs/ID` and what is below it.
+  private func runPage(_ request: HTTPRequest) -> HTTPAnswer? {
+    let parts = request.path.split(separator: "/", omittingEmptySubsequences: false)
+    guard parts.count >= 4, parts[0].isEmpty, parts[1] == "api", parts[2] == "runs", let id = RunID(String(parts[3]))
+    else { return nil }
+    let (run, picture, isReading) = view.withLock { view in
+      (view.status.runs.first { $0.id == id }, view.pictures[id], view.reading.contains(id))
+    }
+    guard let run else { return .refusal(404, "there is no run \(id)") }
+    if picture == nil { read(id) }
+    do throws(HTTPComplaint) {
+      switch parts[4...] {
+      case []:
+        let since = try request.whole("since", in: 0...Int.max, else: 0)
+        var answer = HTTPAnswer.json(
+          RunPage(
+            run, picture ?? RunPicture(), since: since, shape: request.query["shape"],
+            isReading: isReading || (picture == nil && storePath != nil)))
+        if let picture, !isReading { answer.tag = "\"\(id)-\(picture.event)\"" }
+        return answer
+      case ["graph"]:
+        guard let desk else { return .refusal(404, "this coordinator draws no graphs") }
+        guard let picture, !isReading else { return .notYet("the run's story is being read") }
+        guard let path = picture.modelPath else {
+          return .refusal(
+            404,
+            "run \(run.name) has no checkpoint yet, and its graph is that of a checkpoint's model; see checkpoint.every"
+          )
+        }
+        return desk.answer(
+          GraphQuestion(
+            checkpoint: path, split: try Self.split(request),
+            sample: try request.whole("sample", in: 0...1_000_000_000),
+            segment: try request.whole("segment", in: 0...1_000_000, else: 0)))
+      default: return nil
+      }
+    } catch {
+      return .refusal(400, error.sentence)
+    }
+  }
+
+  private static func split(_ request: HTTPRequest) throws(HTTPComplaint) -> GraphQuestion.Split {
+    guard let split = GraphQuestion.Split(rawValue: request.query["split"] ?? "validation") else {
+      throw HTTPComplaint("'split' is train or validation")
+    }
+    return split
+  }
+}
+
+extension PrometheusPage.Latest {
+  mutating func note(_ event: RunEvent) {
+    switch event {
+    case .stepped(let record): step = record
+    case .evaluated(let record): evaluation = record
+    case .examined(let record): router = record
+    case .began, .state, .placed, .saved, .said: break
+    }
+  }
+}
+
+extension [UInt8] {
+  /// FNV-1a, 64 bits.
+  fileprivate var hash: String {
+    String(reduce(0xcbf2_9ce4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }, radix: 16)
   }
 }

@@ -6,18 +6,6 @@ import CMicrohttpd
   import Glibc
 #endif
 
-package struct HTTPAnswer: Sendable {
-  package var code: Int
-  package var type: String
-  package var body: String
-
-  package init(code: Int = 200, type: String = "text/plain; charset=utf-8", _ body: String) {
-    self.code = code
-    self.type = type
-    self.body = body
-  }
-}
-
 package enum HTTPError: Error, Equatable, CustomStringConvertible {
   case badAddress(String)
   case needsToken(String)
@@ -37,21 +25,27 @@ package enum HTTPError: Error, Equatable, CustomStringConvertible {
 package final class HTTPServer: @unchecked Sendable {
   private var daemon: OpaquePointer?
   private let token: String?
-  private let answer: @Sendable (String) -> HTTPAnswer?
+  private let open: Set<String>
+  private let answer: @Sendable (HTTPRequest) -> HTTPAnswer?
   /// `http://127.0.0.1:7078`, with its actual port.
   package let address: String
 
   /// - Parameters:
   ///   - place: `HOST:PORT`; port 0 takes a free one.
   ///   - token: what `Authorization: Bearer` must say; nil only where no other machine reaches the address.
-  ///   - answer: a page by its path, asked on the server's thread; nil: there is none.
-  package init(_ place: String, token: String?, answer: @escaping @Sendable (String) -> HTTPAnswer?) throws(HTTPError) {
+  ///   - open: paths that hold no data, and are shown to those who do not know the word.
+  ///   - answer: asked on the server's one thread, so it must not wait for anything; nil: there is no such page.
+  package init(
+    _ place: String, token: String?, open: Set<String> = [],
+    answer: @escaping @Sendable (HTTPRequest) -> HTTPAnswer?
+  ) throws(HTTPError) {
     let parts = place.split(separator: ":", omittingEmptySubsequences: false).map { String($0) }
     guard parts.count == 2, let port = UInt16(parts[1]), inet_addr(parts[0]) != INADDR_NONE else {
       throw .badAddress(place)
     }
     guard token?.isEmpty == false || parts[0].hasPrefix("127.") else { throw .needsToken(place) }
     self.token = token
+    self.open = open
     self.answer = answer
     // Set before the first request can come, and never again.
     let box = Box()
@@ -81,34 +75,78 @@ package final class HTTPServer: @unchecked Sendable {
   }
 
   private static let handle: MHD_AccessHandlerCallback = { context, connection, path, method, _, _, _, state in
-    // The first call tells of the headers alone.
-    if state!.pointee == nil {
+    let method = String(cString: method!)
+    let isRead = method == "GET" || method == "HEAD"
+    // The first call tells of the headers alone. What would bring a body is refused before it comes.
+    if state!.pointee == nil && isRead {
       state!.pointee = UnsafeMutableRawPointer(bitPattern: 1)
       return ress_mhd_yes()
     }
     let box = Unmanaged<Box>.fromOpaque(context!).takeUnretainedValue()
-    let said = ress_mhd_request_header(connection, "Authorization").map { String(cString: $0) }
-    let answer =
-      box.server?.page(String(cString: method!), String(cString: path!), said) ?? HTTPAnswer(code: 503, "not ready\n")
-    let body = Array(answer.body.utf8)
+    func header(_ name: String) -> String? { ress_mhd_request_header(connection, name).map { String(cString: $0) } }
+    var answer = HTTPAnswer(code: 503, "not ready\n")
+    if let server = box.server {
+      answer =
+        server.refusal(String(cString: path!), isRead: isRead, header)
+        ?? server.page(HTTPRequest(String(cString: path!), query: query(connection!)))
+    }
+    let isKnown = answer.tag != nil && answer.tag == header("If-None-Match")
+    if isKnown { answer.code = 304 }
+    let body = isKnown ? [] : answer.body
     guard let response = ress_mhd_response(body, body.count) else { return ress_mhd_no() }
     defer { MHD_destroy_response(response) }
-    for (name, value) in [
-      ("Content-Type", answer.type), ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
-      ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
-      ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store"),
-    ] { MHD_add_response_header(response, name, value) }
+    for (name, value) in fixedHeaders { MHD_add_response_header(response, name, value) }
+    MHD_add_response_header(response, "Content-Type", answer.type)
+    if let tag = answer.tag { MHD_add_response_header(response, "ETag", tag) }
+    if let seconds = answer.retryAfter { MHD_add_response_header(response, "Retry-After", "\(seconds)") }
     if answer.code == 401 { MHD_add_response_header(response, "WWW-Authenticate", "Bearer") }
     if answer.code == 405 { MHD_add_response_header(response, "Allow", "GET, HEAD") }
     return MHD_queue_response(connection, UInt32(answer.code), response)
   }
 
-  private func page(_ method: String, _ path: String, _ said: String?) -> HTTPAnswer {
-    if let token, !HTTPServer.isSame(said ?? "", "Bearer " + token) {
-      return HTTPAnswer(code: 401, "the word is missing or wrong: Authorization: Bearer TOKEN\n")
+  /// A page runs its own scripts and styles alone, speaks with nobody else, and is shown in no other page; nothing is kept on disk.
+  private static let fixedHeaders = [
+    ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    ("Cross-Origin-Resource-Policy", "same-origin"), ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"), ("Cache-Control", "no-store"),
+  ]
+
+  private static func query(_ connection: OpaquePointer) -> [String: String] {
+    var query: [String: String] = [:]
+    withUnsafeMutablePointer(to: &query) { query in
+      _ = ress_mhd_query(
+        connection,
+        { context, _, name, value in
+          let query = context!.assumingMemoryBound(to: [String: String].self)
+          if let name { query.pointee[String(cString: name)] = value.map { String(cString: $0) } ?? "" }
+          return ress_mhd_yes()
+        }, query)
     }
-    guard method == "GET" || method == "HEAD" else { return HTTPAnswer(code: 405, "nothing can be changed here\n") }
-    return answer(path) ?? HTTPAnswer(code: 404, "there is no \(path.prefix(200))\n")
+    return query
+  }
+
+  private func refusal(_ path: String, isRead: Bool, _ header: (String) -> String?) -> HTTPAnswer? {
+    if let token {
+      guard open.contains(path) || HTTPServer.isSame(header("Authorization") ?? "", "Bearer " + token) else {
+        return HTTPAnswer(code: 401, "the word is missing or wrong: Authorization: Bearer TOKEN\n")
+      }
+    } else if let host = header("Host"), !HTTPServer.isLocal(host) {
+      // A page of another site whose name was made to point here (DNS rebinding) would read as if it were ours.
+      return HTTPAnswer(code: 421, "this server answers at 127.0.0.1 and localhost, not at \(host.prefix(200))\n")
+    }
+    return isRead ? nil : HTTPAnswer(code: 405, "nothing can be changed here\n")
+  }
+
+  private func page(_ request: HTTPRequest) -> HTTPAnswer {
+    answer(request) ?? HTTPAnswer(code: 404, "there is no \(request.path.prefix(200))\n")
+  }
+
+  /// `localhost` or a loopback address, with a port or without.
+  private static func isLocal(_ host: String) -> Bool {
+    let name = host.hasPrefix("[") ? host.prefix { $0 != "]" } : host.prefix { $0 != ":" }
+    return name.lowercased() == "localhost" || name == "[::1"
+      || (name.hasPrefix("127.") && inet_addr(String(name)) != INADDR_NONE)
   }
 
   /// In a time that tells nothing of where they differ.

@@ -180,6 +180,17 @@ package final class SequenceModel {
     head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
   }
 
+  /// The token graphs of the last segment of `tokens`, one a step of recurrence; none where the architecture has no graph.
+  package func graphs(_ tokens: TokenInput, _ w: Weights) throws -> [TokenGraph] {
+    var report = SequenceReport(sizes)
+    var graphs: [TokenGraph] = []
+    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
+      guard index == segmentCount(tokens.count) - 1 else { return }
+      graphs = a.steps.compactMap { $0.graph.map { TokenGraph($0, span, sizes) } }
+    }
+    return graphs
+  }
+
   /// The memory as the last sequence left it, (M, D).
   package var finalMemory: Matrix { memory }
 

@@ -31,7 +31,7 @@ package struct TokenInput {
   }
 
   /// The features of a token.
-  subscript(token: Int) -> UnsafeBufferPointer<Int32> {
+  package subscript(token: Int) -> UnsafeBufferPointer<Int32> {
     guard let bags else { return UnsafeBufferPointer(start: features + token, count: 1) }
     let start = Int(bags[token])
     return UnsafeBufferPointer(start: features + start, count: Int(bags[token + 1]) - start)

@@ -113,6 +113,12 @@ package final class RunStore {
 
   /// Events of a run after the `after`-th, at most `limit`.
   package func events(of run: RunID, after: Int, limit: Int) throws(StoreError) -> [(number: Int, event: [UInt8])] {
+    try Self.events(in: database, of: run, after: after, limit: limit)
+  }
+
+  static func events(
+    in database: Database, of run: RunID, after: Int, limit: Int
+  ) throws(StoreError) -> [(number: Int, event: [UInt8])] {
     try database.rows(
       "SELECT number, event FROM events WHERE run = ? AND number > ? ORDER BY number LIMIT ?", .text(run.description),
       .number(after), .number(limit)

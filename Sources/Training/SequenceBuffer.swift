@@ -14,6 +14,12 @@ package struct SequenceBuffer {
 
   package var tokenCount: Int { bags.isEmpty ? tokens.count : bags.count - 1 }
 
+  /// The first `count` tokens alone. What is asked of them is left as it is, and belongs to the whole sequence.
+  package mutating func cut(to count: Int) {
+    tokens.removeSubrange((bags.isEmpty ? count : Int(bags[count]))...)
+    if !bags.isEmpty { bags.removeSubrange((count + 1)...) }
+  }
+
   package func withInput<Result>(
     _ body: (TokenInput, UnsafeBufferPointer<Int32>) throws -> Result
   ) rethrows -> Result {

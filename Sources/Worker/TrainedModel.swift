@@ -97,6 +97,13 @@ package final class TrainedModel {
     throw ModelUseError.unknownToken(path: path, token: outside, vocabulary: vocabulary)
   }
 
+  /// The graphs of the buffer's last segment.
+  func graphs(of buffer: SequenceBuffer, _ sizes: Sizes) throws -> [TokenGraph] {
+    let model = SequenceModel(
+      sizes, maximumTokens: buffer.tokenCount, recompute: .always, memoryLimit: 0, team: team, exchange: experts)
+    return try buffer.withInput { tokens, _ in try model.graphs(tokens, weights) }
+  }
+
   package struct Evaluation: Equatable, Sendable {
     package var losses: Losses
     /// Sequences, or questions with the sequences that belong to each.
@@ -145,6 +152,9 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   case contextTooLong(path: String, tokens: Int, context: Int)
   case runExists(folder: String, step: Int)
   case unknownToken(path: String, token: Int32, vocabulary: Int)
+  case noGraph(path: String)
+  case noSample(path: String, split: String, Int, count: Int)
+  case noSegment(sample: Int, tokens: Int, Int, count: Int)
 
   package var description: String {
     switch self {
@@ -156,6 +166,14 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
       "\(folder) has checkpoints already, up to step \(step); import under another name with --run"
     case .unknownToken(let path, let token, let vocabulary):
       "\(path) knows tokens below \(vocabulary), and one is \(token)"
+    case .noGraph(let path):
+      "\(path) is a dense transformer, in which every token sees all before it; only model.architecture: ressformer has a graph"
+    case .noSample(let path, let split, let sample, let count):
+      count == 0
+        ? "\(path) has no sequence in its \(split) split"
+        : "sample \(sample) is not in \(path): its \(split) split has sequences 0 to \(count - 1)"
+    case .noSegment(let sample, let tokens, let segment, let count):
+      "segment \(segment) is not in sample \(sample): it has \(tokens) tokens in segments 0 to \(count - 1)"
     case .contextTooLong(let path, let tokens, let context):
       "\(path) is a transformer that reads \(context) tokens at most, and prompt and text are \(tokens); lower --tokens"
     }

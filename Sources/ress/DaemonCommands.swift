@@ -25,6 +25,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
     else { throw UsageError("--http-token: \(path) holds no word", command: "coordinator") }
     options.httpToken = word
   }
+  options.graph = { question throws(GraphError) in try GraphChild.compute(question) }
   options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
   options.store = arguments.text("--store") ?? CommandTable.standardStore
   options.log = { Log.write($0) }
@@ -35,7 +36,9 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let daemon = try CoordinatorDaemon(options)
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
-  if let address = daemon.httpAddress { Log.write("numbers for Prometheus: \(address)/metrics") }
+  if let address = daemon.httpAddress {
+    Log.write("dashboard: \(address)/ (numbers for Prometheus: \(address)/metrics)")
+  }
   if let keys = options.keys {
     Log.write(
       "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")

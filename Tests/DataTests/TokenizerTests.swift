@@ -68,6 +68,11 @@ import Testing
     return parts
   }
 
+  @Test func `a token is said so that a person can tell it from others, also where it is no text of its own`() {
+    let byte = Tokenizer.byte
+    #expect([104, 32, 10, 0xC3, 256, 300].map { byte.spoken($0) } == ["h", " ", "\n", "⟨c3⟩", "⟨document⟩", "⟨300⟩"])
+  }
+
   @Test func `pieces of any length are merged in the order that was learned`() throws {
     let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
     var generator = SystemRandomNumberGenerator()

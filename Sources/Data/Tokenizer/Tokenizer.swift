@@ -84,6 +84,23 @@ package enum Tokenizer: Sendable {
     }
   }
 
+  /// A token as a person may read it: its text; its name where it is a special one; its bytes or its number in brackets where it is
+  /// no text of its own.
+  package func spoken(_ token: Int32) -> String {
+    let bytes: [UInt8]
+    switch self {
+    case .byte:
+      if token == ByteTokenizer.separator { return "⟨document⟩" }
+      bytes = UInt8(exactly: token).map { [$0] } ?? []
+    case .bytePairs(let table):
+      if let special = table.specials.first(where: { $0.token == token }) { return special.text }
+      bytes = table.tokens.indices.contains(Int(token)) ? table.tokens[Int(token)] : []
+    }
+    if bytes.isEmpty { return "⟨\(token)⟩" }
+    return String(validating: bytes, as: UTF8.self)
+      ?? "⟨" + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ") + "⟩"
+  }
+
   /// An encoder for one thread.
   package func makeEncoder() -> TextEncoder {
     switch self {

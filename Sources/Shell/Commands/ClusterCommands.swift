@@ -24,7 +24,8 @@ extension CommandDescription {
         "--store", .text("FILE"), standard: CommandTable.standardStore,
         "Where runs and their stories are kept (SQLite); :memory: keeps nothing."),
       OptionDescription(
-        "--http", .text("HOST:PORT"), "Show numbers for Prometheus there, at /metrics; nothing can be changed over it."),
+        "--http", .text("HOST:PORT"),
+        "Serve a dashboard there, and numbers for Prometheus at /metrics; nothing can be changed over it."),
       OptionDescription(
         "--http-token", .text("FILE"), "A file with the word that visitors must say (Authorization: Bearer)."),
       OptionDescription(

@@ -6,7 +6,7 @@ package enum CommandTable {
     .plan,
     .drill,
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
-    .evaluate, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
+    .evaluate, .graph, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .checkpointExport, .checkpointImport, .keysNew, .keysShow, .keysAllow, .keysTrust, .keysRevoke, .keysList,
     .configShow, .configReference, .doctor, .completion, .man,
   ]

@@ -51,4 +51,32 @@ extension CommandDescription {
       CommandExample("ress evaluate checkpoints/demo", "The run's newest checkpoint, on its own validation split."),
       CommandExample("ress evaluate checkpoints/demo --data data/other.h5", "On other text."),
     ])
+
+  package static let graph = CommandDescription(
+    "graph", summary: "show what a model joins in a sample",
+    discussion: """
+      Runs a checkpoint's model over one sequence of its data and shows the graph that it chose in one segment (SOES): for each token the
+      neighbours that weigh most, A in percent. Those of its window, which every token has, are left out. With --json every step of recurrence
+      is there. A dense transformer has no graph.
+      """,
+    arguments: [checkpointArgument],
+    options: [
+      OptionDescription("--sample", .whole("N", 0...1_000_000_000), standard: "0", "Which sequence of the split."),
+      OptionDescription("--split", .choice(["train", "validation"]), standard: "validation", "Whose sequence."),
+      OptionDescription("--segment", .whole("S", 0...1_000_000), standard: "0", "Which segment of the sequence."),
+      OptionDescription(
+        "--step", .whole("T", 1...256), standard: "the last", "Which step of recurrence to print; --json gives all."),
+      OptionDescription(
+        "--strongest", .whole("N", 1...65_536), standard: "4, with --json all",
+        "Neighbours of a token that are shown, those that weigh most."),
+      OptionDescription("--data", .text("D.h5"), standard: "the run's dataset", "The dataset to take it from."),
+      .threads(standard: "all cores"),
+      .json,
+    ],
+    examples: [
+      CommandExample(
+        "ress graph checkpoints/demo --sample 3", "What the newest model joins in a sequence it never trained on."),
+      CommandExample(
+        "ress graph checkpoints/demo --segment 2 --step 1 --strongest 8", "More of it, at the first step."),
+    ])
 }

@@ -1,0 +1,197 @@
+// What the dashboard's page is told, as JSON: columns of numbers, and of a run only what is newer than what the page has.
+
+import Foundation
+import HTTP
+import Wire
+
+extension HTTPAnswer {
+  static func json(code: Int = 200, _ value: some Encodable) -> HTTPAnswer {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    guard let data = try? encoder.encode(value) else { return HTTPAnswer(code: 500, "this does not encode\n") }
+    return HTTPAnswer(code: code, type: jsonType, Array(data))
+  }
+
+  static let jsonType = "application/json"
+
+  /// A sentence for a person.
+  static func refusal(_ code: Int, _ sentence: String) -> HTTPAnswer { json(code: code, ["error": sentence]) }
+
+  static func notYet(_ sentence: String) -> HTTPAnswer {
+    var answer = json(code: 202, ["waiting": sentence])
+    answer.retryAfter = 1
+    return answer
+  }
+}
+
+/// All runs and workers.
+struct ClusterPage: Encodable {
+  let program: String
+  let time: Double
+  let drawsGraphs: Bool
+  let runs: [RunLine]
+  let workers: [WorkerLine]
+
+  struct RunLine: Encodable {
+    let id, name: String
+    let state: RunState
+    let reason: String
+    let step, steps, priority: Int
+    let generation: UInt32
+    let workers: [String]
+    let minimumWorkers, wantedWorkers: Int
+    let checkpoint: Int?
+    let goodput: Double?
+    let causes: [Cause]
+    let loss, validation, tokensPerSecond, secondsPerStep: Double?
+    /// The loss in a few points, for a small picture.
+    let spark: [Float]
+  }
+
+  struct Cause: Encodable {
+    let cause: String
+    let seconds: Double
+  }
+
+  struct WorkerLine: Encodable {
+    let name, host: String
+    let process, threads: Int
+    let run: String?
+    let silentSeconds: Double
+    let waiting: String?
+    let program: String
+  }
+
+  init(_ status: ClusterStatus, _ pictures: [RunID: RunPicture], program: String, time: Double, drawsGraphs: Bool) {
+    self.program = program
+    self.time = time
+    self.drawsGraphs = drawsGraphs
+    runs = status.runs.map { run in
+      let picture = pictures[run.id]
+      let recent = picture?.curve.recent(steps: 20)
+      return RunLine(
+        id: run.id.description, name: run.name, state: run.state, reason: run.reason, step: run.step, steps: run.steps,
+        priority: run.priority, generation: run.generation, workers: run.workers, minimumWorkers: run.minimumWorkers,
+        wantedWorkers: run.wantedWorkers, checkpoint: run.checkpointStep, goodput: run.goodput.share,
+        causes: ([("useful", run.goodput.useful)] + run.goodput.losses).map { Cause(cause: $0.0, seconds: $0.1) },
+        loss: picture?.newest?.task, validation: picture?.evaluations.last?.record.loss,
+        tokensPerSecond: recent?.tokensPerSecond, secondsPerStep: recent?.secondsPerStep,
+        spark: picture?.curve.sketch(points: 48) ?? [])
+    }
+    workers = status.workers.map { worker in
+      WorkerLine(
+        name: worker.description.name, host: worker.description.host, process: worker.description.process,
+        threads: worker.description.threads, run: worker.run, silentSeconds: worker.silentSeconds,
+        waiting: worker.waiting, program: worker.description.program)
+    }
+  }
+}
+
+/// One run's picture, or what is new in it.
+struct RunPage: Encodable {
+  let id: String
+  /// The last event that is in it: what the page asks after next time, together with the shape.
+  let event: Int
+  let shape: String
+  /// Whether it stands for itself, or goes on with what was sent before.
+  let isWhole: Bool
+  /// Whether older parts of the story are still being read.
+  let isReading: Bool
+  let curve: Columns
+  let evaluations: [EvaluationLine]
+  let generations: [GenerationLine]
+  let story: [StoryLine]
+  let checkpoints: [CheckpointLine]
+  let newest: StepRecord?
+  let router: RouterRecord?
+
+  struct Columns: Encodable {
+    var width: Int
+    var first: [Int] = [], last: [Int] = [], skipped: [Int] = []
+    var loss = BandColumns(), throughput = BandColumns(), gradientNorm = BandColumns()
+  }
+
+  struct BandColumns: Encodable {
+    var minimum: [Float?] = [], mean: [Float?] = [], maximum: [Float?] = []
+
+    mutating func append(_ band: Band?) {
+      minimum.append(band.map { Float($0.minimum) })
+      mean.append(band.map { Float($0.mean) })
+      maximum.append(band.map { Float($0.maximum) })
+    }
+  }
+
+  struct EvaluationLine: Encodable {
+    let step: Int
+    let loss: Double
+    let metrics: [EvaluationRecord.Metric]
+  }
+
+  struct GenerationLine: Encodable {
+    let number: UInt32
+    let step: Int
+    let time: Double?
+    let workers: [Member]
+  }
+
+  struct Member: Encodable {
+    let name, host: String
+    let process, threads: Int
+    let units: [Int]
+    let experts: [Int]
+  }
+
+  struct StoryLine: Encodable {
+    let event, step: Int
+    let time: Double?
+    let kind, text: String
+  }
+
+  struct CheckpointLine: Encodable {
+    let step: Int
+    let path: String
+  }
+
+  init(_ run: ClusterStatus.Run, _ picture: RunPicture, since: Int, shape known: String?, isReading: Bool) {
+    id = run.id.description
+    event = picture.event
+    shape = "\(picture.curve.width).\(picture.cuts)"
+    isWhole = known != shape || since > picture.event || since == 0
+    self.isReading = isReading
+    let after = isWhole ? 0 : since
+    curve = picture.curve.buckets.filter { $0.event > after }.reduce(into: Columns(width: picture.curve.width)) {
+      $0.first.append($1.first)
+      $0.last.append($1.last)
+      $0.skipped.append($1.skipped)
+      $0.loss.append($1.loss)
+      $0.throughput.append($1.throughput)
+      $0.gradientNorm.append($1.gradientNorm)
+    }
+    evaluations = picture.evaluations.filter { $0.event > after }.map {
+      EvaluationLine(step: $0.record.step, loss: $0.record.loss, metrics: $0.record.metrics)
+    }
+    generations = picture.generations.filter { $0.event > after }.map {
+      GenerationLine(
+        number: $0.number, step: $0.step, time: $0.time,
+        workers: $0.roster.map {
+          Member(
+            name: $0.worker.name, host: $0.worker.host, process: $0.worker.process, threads: $0.worker.threads,
+            units: [$0.units.lowerBound, $0.units.upperBound], experts: $0.experts)
+        })
+    }
+    story = picture.story.filter { $0.event > after }.map {
+      let kind =
+        switch $0.kind {
+        case .began: "began"
+        case .notice: "notice"
+        case .state(let state): state.rawValue
+        }
+      return StoryLine(event: $0.event, step: $0.step, time: $0.time, kind: kind, text: $0.text)
+    }
+    checkpoints = picture.checkpoints.filter { $0.event > after }.map { CheckpointLine(step: $0.step, path: $0.path) }
+    newest = picture.newest
+    router = picture.router
+  }
+}

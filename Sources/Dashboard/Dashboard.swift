@@ -1,0 +1,27 @@
+// The dashboard's page: files that are in the program, so that it needs nothing beside it. They hold no data; what they show they ask for.
+
+/// What is sent for a path, and what kind of thing it is.
+package struct PageFile: Sendable {
+  package let type: String
+  package let bytes: [UInt8]
+
+  private init(_ type: String, _ bytes: [UInt8]) {
+    self.type = type
+    self.bytes = bytes
+  }
+
+  package static let all: [String: PageFile] = {
+    let script = "text/javascript; charset=utf-8"
+    return [
+      "/": PageFile("text/html; charset=utf-8", PackageResources.index_html),
+      "/style.css": PageFile("text/css; charset=utf-8", PackageResources.style_css),
+      "/icon.svg": PageFile("image/svg+xml", PackageResources.icon_svg),
+      "/app.js": PageFile(script, PackageResources.app_js), "/page.js": PageFile(script, PackageResources.page_js),
+      "/cluster.js": PageFile(script, PackageResources.cluster_js),
+      "/run.js": PageFile(script, PackageResources.run_js),
+      "/chart.js": PageFile(script, PackageResources.chart_js),
+      "/experts.js": PageFile(script, PackageResources.experts_js),
+      "/graph.js": PageFile(script, PackageResources.graph_js),
+    ]
+  }()
+}

@@ -1,0 +1,105 @@
+// The dashboard: which view is shown, and when the coordinator is asked. It is asked once a second while somebody looks, and not at all
+// while the page is hidden.
+
+import { ask, fill, make, NeedsWord, hasWord, say, setWord } from "./page.js";
+import { ClusterView } from "./cluster.js";
+import { RunView } from "./run.js";
+
+const main = document.getElementById("main");
+const crumbs = document.getElementById("crumbs");
+const pulse = document.getElementById("pulse");
+const secondsBetweenLooks = 1;
+
+let view = null;
+let timer = null;
+let isAsking = false;
+let failures = 0;
+
+// MARK: Where we are
+
+/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. */
+function wanted() {
+  const found = location.hash.match(/^#\/run\/([0-9a-f]{12})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
+  return found && { run: found[1], graph: found[2] && found.slice(2) };
+}
+
+function show() {
+  const place = wanted();
+  view?.close?.();
+  view = place ? new RunView(place.run, place.graph) : new ClusterView();
+  main.replaceChildren(view.element);
+  nameView();
+  if (document.activeElement !== document.body) main.focus({ preventScroll: true });
+  scrollTo(0, 0);
+  look();
+}
+
+function nameView() {
+  const title = view.title ?? "";
+  document.title = title ? `${title} · ress` : "ress";
+  fill(crumbs, make("li", {}, view instanceof RunView ? make("a", { href: "#/" }, "Cluster") : make("span", { "aria-current": "page" }, "Cluster")),
+    view instanceof RunView && make("li", {}, make("span", { "aria-current": "page" }, title || "run")));
+}
+
+// MARK: Asking
+
+async function look() {
+  clearTimeout(timer);
+  if (document.hidden || isAsking) return;
+  isAsking = true;
+  const asked = view;
+  try {
+    await asked.look(ask);
+    failures = 0;
+    beat("live", "live");
+    say(document.getElementById("program"), asked.program ?? "");
+    if (asked === view) nameView();
+  } catch (error) {
+    if (error instanceof NeedsWord) {
+      isAsking = false;
+      return askForWord();
+    }
+    failures += 1;
+    beat("lost", "no answer from the coordinator");
+    if (!(error instanceof TypeError)) console.error(error);
+  }
+  isAsking = false;
+  // A coordinator that is gone is asked less and less often.
+  const pause = asked === view ? Math.min(15, secondsBetweenLooks * 2 ** Math.min(failures, 4)) : 0;
+  timer = setTimeout(look, 1000 * pause);
+}
+
+function beat(kind, text) {
+  pulse.dataset.kind = kind;
+  say(document.getElementById("pulse-text"), text);
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) beat("still", "asleep");
+  else look();
+});
+addEventListener("hashchange", show);
+
+// MARK: The word
+
+function askForWord() {
+  const isWrong = hasWord();
+  setWord(null);
+  beat("lost", "locked");
+  const input = make("input", { id: "word", type: "password", autocomplete: "current-password", required: true, "aria-describedby": "word-hint" });
+  const form = make("form.card.word", {
+    onsubmit: (event) => {
+      event.preventDefault();
+      setWord(input.value.trim());
+      show();
+    } },
+    make("h1", {}, "This coordinator wants a word"),
+    make("p", { id: "word-hint" }, isWrong ? "That was not it. " : "",
+      "It is in the file that ", make("code", {}, "ress coordinator --http-token"), " names. It is kept until this tab closes."),
+    make("label", { for: "word" }, "Word"),
+    make("div.row", {}, input, make("button.primary", { type: "submit" }, "Look")));
+  main.replaceChildren(form);
+  input.focus();
+}
+
+show();

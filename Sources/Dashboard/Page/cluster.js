@@ -1,0 +1,82 @@
+// All runs and all workers.
+
+import { compact, countdown, duration, fill, fixed, make, number, percent, plural, section, table, whole } from "./page.js";
+
+const atWork = (run) => run.state === "running" || run.state === "placing" || run.state === "queued";
+
+export const badge = (state) => make(`span.badge.${state}`, {}, state);
+
+export function progress(run) {
+  const share = run.steps > 0 ? Math.min(1, run.step / run.steps) : 0;
+  return make("progress", { max: "1", value: share.toFixed(4), "aria-label": `${run.name}: ${whole(run.step)} of ${whole(run.steps)} steps` });
+}
+
+/** Seconds until the last step, at the present pace; null where that means nothing. */
+export const secondsLeft = (run) =>
+  run.state === "running" && number(run.secondsPerStep) !== null ? (run.steps - run.step) * run.secondsPerStep : null;
+
+/** A curve without axes, for a glance. */
+function spark(values, label) {
+  const points = values.filter((value) => number(value) !== null);
+  if (points.length < 2) return null;
+  const low = Math.min(...points), high = Math.max(...points), span = high - low || 1;
+  const path = points.map((value, place) => `${((place / (points.length - 1)) * 118 + 1).toFixed(1)},${(27 - ((value - low) / span) * 25).toFixed(1)}`);
+  return make("svg.spark", { viewBox: "0 0 120 29", role: "img", "aria-label": label, preserveAspectRatio: "none" },
+    make("polyline", { points: path.join(" ") }));
+}
+
+function fact(name, value, hint) {
+  return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
+}
+
+function runCard(run) {
+  const left = secondsLeft(run);
+  return make("li.card.run", {},
+    make("div.head", {}, make("h3", {}, make("a", { href: `#/run/${run.id}` }, run.name)), badge(run.state)),
+    make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)}`)),
+    make("div.body", {},
+      make("dl.facts", {},
+        fact("Loss", fixed(run.loss, 3), "Of the newest step, nats a target"),
+        fact("Validation", fixed(run.validation, 3), "Of the newest evaluation, nats a target"),
+        fact("Tokens/s", atWork(run) ? compact(run.tokensPerSecond) : "–", "Over the last steps"),
+        fact("Goodput", percent(run.goodput), "Share of the workers' time that went into steps that count"),
+        fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"),
+        left === null ? fact("Saved", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint") : fact("Left", countdown(left), "At the present pace")),
+      spark(run.spark, `${run.name}'s loss, from ${fixed(run.spark[0], 2)} to ${fixed(run.spark[run.spark.length - 1], 2)}`)),
+    run.reason && make("p.reason", {}, run.reason));
+}
+
+export class ClusterView {
+  constructor() {
+    this.tiles = make("dl.tiles");
+    this.runs = make("div");
+    this.workers = make("div");
+    this.element = make("div.view", {}, make("h1.hidden", {}, "Cluster"), this.tiles,
+      make("section", { "aria-labelledby": "about-runs" }, make("h2", { id: "about-runs" }, "Runs"), this.runs), this.workers);
+  }
+
+  async look(ask) {
+    const { value } = await ask("/api/cluster");
+    this.program = value.program;
+    const active = value.runs.filter((run) => run.state === "running");
+    const busy = value.workers.filter((worker) => worker.run).length;
+    fill(this.tiles,
+      fact("Running", whole(active.length)), fact("Waiting", whole(value.runs.filter((run) => run.state === "queued" || run.state === "placing").length)),
+      fact("Workers at work", `${whole(busy)} / ${whole(value.workers.length)}`),
+      fact("Tokens a second", compact(active.reduce((sum, run) => sum + (number(run.tokensPerSecond) ?? 0), 0))));
+
+    // Those at work first, then the newest.
+    const order = value.runs.map((run, place) => [atWork(run) ? 0 : 1, -place, run]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+    fill(this.runs, value.runs.length
+      ? make("ul.cards", {}, order.map(([, , run]) => runCard(run)))
+      : make("p.card.empty", {}, "No run yet. Hand one over with ", make("code", {}, "ress submit configs/my.yaml"), "."));
+
+    fill(this.workers, section("Workers", value.workers.length
+      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Heard", "Waits for"], value.workers.map((worker) => [
+          worker.name, `${worker.host} · ${worker.process}`, worker.run ?? "free", worker.threads || "shared",
+          worker.silentSeconds < 1.5 ? "now" : `${duration(worker.silentSeconds)} ago`, worker.waiting ?? ""]), { numeric: [3, 4] })
+      : make("p.empty", {}, "No worker is here. Start one on each machine with ",
+          make("code", {}, "ress worker --coordinator ADDRESS"), ".")));
+    if (value.workers.length) this.workers.querySelector("h2").title = plural(value.workers.length, "worker");
+  }
+}

@@ -1,0 +1,160 @@
+// One run: what it learns, how fast, where its time goes, and what happened to it.
+
+import { badge, progress, secondsLeft } from "./cluster.js";
+import { Chart } from "./chart.js";
+import { ExpertPanel } from "./experts.js";
+import { GraphPanel } from "./graph.js";
+import { clock, compact, countdown, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
+
+const causes = {
+  useful: "Steps that count", start: "Loading and starting", checkpoint: "Checkpoints and copies", fault: "Losses of workers",
+  straggler: "Waiting for the slowest", exchange: "Waiting for the network",
+};
+const shown = { story: 60, generations: 12, checkpoints: 12 };
+
+function fact(name, value, hint) {
+  return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
+}
+
+const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
+
+/** What the coordinator sent so far of a run, put together. */
+export class Picture {
+  constructor() {
+    this.event = 0;
+    this.shape = "";
+    this.points = [];
+    for (const name of ["evaluations", "generations", "story", "checkpoints"]) this[name] = [];
+  }
+
+  take(page) {
+    if (page.isWhole) Object.assign(this, new Picture());
+    const { first, last, loss, throughput, gradientNorm } = page.curve;
+    if (first.length) this.points = this.points.filter((point) => point.first < first[0]);
+    first.forEach((step, n) => this.points.push({
+      first: step, last: last[n], skipped: page.curve.skipped[n],
+      loss: band(loss, n), throughput: band(throughput, n), norm: band(gradientNorm, n) }));
+    for (const [name, most] of [["evaluations", 2000], ["generations", 100], ["story", 400], ["checkpoints", 100]]) {
+      this[name] = this[name].concat(page[name]).slice(-most);
+    }
+    ({ event: this.event, shape: this.shape, newest: this.newest, router: this.router, isReading: this.isReading } = page);
+  }
+
+  series(name) {
+    return this.points.map((point) => ({ first: point.first, last: point.last, low: point[name][0], mean: point[name][1], high: point[name][2] }));
+  }
+}
+
+export class RunView {
+  constructor(run, graph) {
+    this.run = run;
+    this.picture = new Picture();
+    this.tag = null;
+    this.head = make("div");
+    this.loss = new Chart({ name: "Loss", unit: (value) => `${fixed(value, 4)} nats`, tick: (value) => (Math.abs(value) >= 100 ? compact(value) : String(Number(value.toFixed(3)))) });
+    this.speed = new Chart({ name: "Tokens a second", unit: (value) => `${compact(value)} tokens/s`, tick: (value) => compact(value, true), fromZero: true });
+    this.norm = new Chart({ name: "Gradient norm", unit: (value) => fixed(value, 3), tick: (value) => compact(value, true), fromZero: true });
+    this.time = make("div");
+    this.experts = new ExpertPanel();
+    this.graph = new GraphPanel(run, graph);
+    this.generations = make("div");
+    this.story = make("div");
+    this.checkpoints = make("div");
+    this.scale = make("fieldset.choice", { onchange: () => this.drawCurves() }, make("legend.hidden", {}, "Axis of steps"),
+      ["linear", "log"].map((kind, place) => make("label", {}, make("input", { type: "radio", name: "scale", value: kind, checked: place === 0 }), make("span", {}, kind))));
+    const lossCard = section("Loss", make("p.key", {}, make("span.key-line", {}, "training, mean and spread"), make("span.key-dot", {}, "validation"), make("span.key-mark", {}, "generation begins")), this.loss.element);
+    lossCard.querySelector("h2").after(this.scale);
+    this.element = make("div.view.one", {}, this.head,
+      make("div.board", {},
+        make("div.wide", {}, lossCard), make("div.low", {}, section("Throughput", this.speed.element)), make("div.low", {}, section("Gradient norm", this.norm.element)),
+        section("Where the time went", this.time), section("Experts", this.experts.element),
+        make("div.wide", {}, section("What the model joins", this.graph.element)),
+        section("What happened", this.story),
+        make("div.stack", {}, section("Generations", this.generations), section("Checkpoints", this.checkpoints))));
+  }
+
+  close() {
+    for (const part of [this.loss, this.speed, this.norm, this.graph]) part.close();
+  }
+
+  async look(ask) {
+    const { value: cluster } = await ask("/api/cluster");
+    this.program = cluster.program;
+    const run = cluster.runs.find((run) => run.id === this.run);
+    if (!run) {
+      this.title = "no such run";
+      return fill(this.head, make("p.card.empty", {}, "This coordinator knows no such run. ", make("a", { href: "#/" }, "All runs"), "."));
+    }
+    this.title = run.name;
+    const { picture } = this;
+    const { status, tag, value: page } = await ask(`/api/runs/${this.run}?since=${picture.event}&shape=${picture.shape}`, this.tag);
+    if (status === 200) {
+      this.tag = tag;
+      picture.take(page);
+      this.drawCurves();
+      const roster = picture.generations[picture.generations.length - 1]?.workers;
+      this.experts.show(picture.router, picture.newest, roster);
+      this.tell();
+    }
+    this.drawHead(run);
+    this.drawTime(run);
+    this.graph.show(cluster.drawsGraphs, run);
+  }
+
+  drawHead(run) {
+    const left = secondsLeft(run), { newest } = this.picture;
+    fill(this.head, make("div.title", {}, make("h1", {}, run.name), badge(run.state), run.reason && make("p.reason", {}, run.reason)),
+      make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)} steps`)),
+      make("dl.tiles", {},
+        fact("Loss", fixed(run.loss, 4), "Of the newest step, nats a target"), fact("Validation", fixed(run.validation, 4), "Of the newest evaluation"),
+        fact("Tokens/s", compact(run.tokensPerSecond), "Over the last steps"), fact("A step", duration(run.secondsPerStep), "Over the last steps"),
+        fact("Left", left === null ? "–" : countdown(left), "At the present pace"), fact("Goodput", percent(run.goodput, 1), "Share of the workers' time in steps that count"),
+        fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"), fact("Generation", run.generation || "–", "Memberships so far"),
+        fact("Gradient", newest ? fixed(newest.gradientNorm, 2) : "–", "Norm of the newest step's, before clipping"),
+        fact("Saved at", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint")));
+  }
+
+  drawCurves() {
+    const { picture } = this, isLog = this.scale.querySelector("input:checked").value === "log";
+    const marks = picture.generations.slice(1).map((generation) => ({ step: generation.step, text: `generation ${generation.number}` }));
+    this.loss.set({ points: picture.series("loss"), marks, dots: picture.evaluations.filter((line) => number(line.loss) !== null)
+      .map((line) => ({ step: line.step, value: line.loss, text: `validation ${fixed(line.loss, 4)} at step ${whole(line.step)}` })) }, isLog);
+    this.speed.set({ points: picture.series("throughput"), marks }, isLog);
+    this.norm.set({ points: picture.series("norm"), marks }, isLog);
+  }
+
+  drawTime(run) {
+    const total = run.causes.reduce((sum, part) => sum + part.seconds, 0);
+    if (!total) return fill(this.time, make("p.empty", {}, "Time counts from the first step on."));
+    const parts = run.causes.filter((part) => part.seconds > 0);
+    let before = 0;
+    const bar = make("svg.shares", { viewBox: "0 0 1000 28", preserveAspectRatio: "none", role: "img", "aria-label": parts.map((part) => `${causes[part.cause] ?? part.cause} ${percent(part.seconds / total, 1)}`).join(", ") },
+      parts.map((part) => {
+        const width = (1000 * part.seconds) / total, x = before;
+        before += width;
+        return make(`rect.cause.${part.cause}`, { x: x.toFixed(2), width: Math.max(0.5, width).toFixed(2), y: 0, height: 28 });
+      }));
+    fill(this.time, bar, table("Where the time went", ["Cause", "Time", "Share"], run.causes.map((part) => [
+      make("span.swatch-line", {}, make(`span.swatch.${part.cause}`, { "aria-hidden": "true" }), causes[part.cause] ?? part.cause), duration(part.seconds), percent(part.seconds / total, 1)]), { numeric: [1, 2] }));
+  }
+
+  tell() {
+    const { picture } = this;
+    fill(this.story, picture.isReading && make("p.note", {}, "Older parts are still being read."),
+      picture.story.length ? make("ol.story", { reversed: true }, picture.story.slice(-shown.story).reverse().map((line) =>
+        make("li", {}, make("span.when", {}, `step ${whole(line.step)}`, line.time && make("time", {}, clock(line.time))),
+          make(`span.badge.${line.kind}`, {}, line.kind), make("span.what", {}, line.text || line.kind))))
+        : make("p.empty", {}, "Nothing yet."));
+    const generations = picture.generations.slice(-shown.generations).reverse();
+    fill(this.generations, generations.length ? generations.map((generation, place) => make("details", { open: place === 0 },
+      make("summary", {}, make("strong", {}, `Generation ${generation.number}`), ` since step ${whole(generation.step)} · ${plural(generation.workers.length, "worker")}`),
+      table(`Generation ${generation.number}`, ["Worker", "Host", "Experts", "Units"], generation.workers.map((worker) => [
+        worker.name, `${worker.host} · ${worker.process}`, ranges(worker.experts) || "–",
+        worker.units[1] > worker.units[0] ? ranges([...Array(worker.units[1] - worker.units[0]).keys()].map((n) => n + worker.units[0])) : "–"]))))
+      : make("p.empty", {}, "It has had no workers yet. Start one: ", make("code", {}, "ress worker"), "."));
+    const checkpoints = picture.checkpoints.slice(-shown.checkpoints).reverse();
+    fill(this.checkpoints, checkpoints.length
+      ? table("Checkpoints", ["Step", "Folder"], checkpoints.map((line) => [whole(line.step), make("code", {}, line.path)]), {})
+      : make("p.empty", {}, "None yet; checkpoint.every says how often."));
+  }
+}

@@ -1,0 +1,33 @@
+// The graph that SOES chose for a segment at one step of recurrence, as a value that outlives the activations: for people who want to
+// see what a model joins.
+
+import Kernels
+
+package struct TokenGraph: Equatable, Sendable {
+  package struct Edge: Equatable, Sendable {
+    /// Token of the sequence.
+    package var token: Int
+    /// A_ij.
+    package var weight: Real
+  }
+
+  /// First token of the sequence that the segment sees, and the segment's own tokens.
+  package let firstVisible: Int
+  package let tokens: Range<Int>
+  /// Of each of the segment's tokens its neighbours, ascending; their weights sum to 1.
+  package let edges: [[Edge]]
+
+  init(_ graph: StructureGraph.Activations, _ span: Span, _ sizes: Sizes) {
+    let start = span.segment * sizes.segment, firstVisible = start - span.cached
+    self.firstVisible = firstVisible
+    tokens = start + span.rows.lowerBound..<start + span.rows.upperBound
+    edges = span.rows.map { row in
+      let first = row * sizes.neighbours
+      return (first..<first + Int(graph.counts[row])).map { place in
+        Edge(
+          token: firstVisible + Int(graph.neighbours[place]),
+          weight: graph.weights.row(row)[place - first])
+      }
+    }
+  }
+}

@@ -1,0 +1,50 @@
+// Token graphs for the dashboard. The coordinator computes nothing itself, so it lets a child of this same program do it: with low
+// priority, for a limited time, and whatever happens to it happens to nobody else.
+
+import Daemon
+import Foundation
+import Glibc
+
+enum GraphChild {
+  static let limitSeconds = 120.0
+  /// Neighbours of a token that a page shows; more would be megabytes that nobody reads.
+  private static let strongest = 32
+  private static let outputLimit = 32 << 20
+
+  static func compute(_ question: GraphQuestion) throws(GraphError) -> [UInt8] {
+    let process = Process(), output = Pipe(), errors = Pipe()
+    process.executableURL = URL(filePath: "/proc/self/exe")
+    // A folder whose name begins with a dash is no option.
+    let folder = question.checkpoint.hasPrefix("-") ? "./" + question.checkpoint : question.checkpoint
+    process.arguments = [
+      "graph", folder, "--split", question.split.rawValue, "--sample", "\(question.sample)",
+      "--segment", "\(question.segment)", "--strongest", "\(strongest)", "--threads", "1", "--json",
+    ]
+    (process.standardInput, process.standardOutput, process.standardError) = (FileHandle.nullDevice, output, errors)
+    do { try process.run() } catch { throw GraphError("the graph cannot be computed: \(error.localizedDescription)") }
+    let identifier = process.processIdentifier
+    setpriority(__priority_which_t(PRIO_PROCESS.rawValue), UInt32(identifier), 15)
+    let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + limitSeconds, execute: watchdog)
+    defer { watchdog.cancel() }
+    // What it complains of fits into a pipe, so reading one after the other cannot block.
+    var json: [UInt8] = []
+    while json.count <= outputLimit {
+      let part = output.fileHandleForReading.availableData
+      if part.isEmpty { break }
+      json += part
+    }
+    if json.count > outputLimit { kill(identifier, SIGKILL) }
+    let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
+    process.waitUntilExit()
+    guard json.count <= outputLimit else { throw GraphError("the graph is too large to be shown") }
+    guard process.terminationReason == .exit else {
+      throw GraphError("the graph was not computed within \(Int(limitSeconds)) seconds, or there was no memory for it")
+    }
+    guard process.terminationStatus == 0 else {
+      let line = complaint.split(separator: "\n").first.map { String($0) } ?? "it failed without a word"
+      throw GraphError(line.hasPrefix("ress: ") ? String(line.dropFirst(6)) : line)
+    }
+    return json
+  }
+}

@@ -1,0 +1,148 @@
+// The dashboard in a real browser, beside a real coordinator and a real run: that the page's scripts run as the security policy lets
+// them, and that what they draw is the run.
+
+import Foundation
+import FoundationNetworking
+import Testing
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+private let chromium = "/usr/bin/chromium"
+
+@Suite(.serialized, .enabled(if: access(chromium, X_OK) == 0, "chromium (package chromium) is not here"))
+final class `The dashboard in a browser` {
+  private let place: Workplace
+  private let coordinator: Running
+  private let worker: Running
+  private let address: String
+  private let control: [String]
+
+  init() throws {
+    place = try Workplace()
+    let socket = "ipc://\(place.path)/coordinator"
+    control = ["--coordinator", socket]
+    coordinator = try place.start(["coordinator", "--listen", socket, "--http", "127.0.0.1:0"])
+    worker = try place.start(["worker", "--name", "w1", "--listen", "ipc://\(place.path)/w1"] + control)
+    let (coordinator, isUp) = (
+      coordinator, waitUntil(20) { [coordinator] in coordinator.output.contains("dashboard: ") }
+    )
+    try #require(isUp, "\(coordinator.output)")
+    address = String(try #require(coordinator.output.firstMatch(of: /dashboard: (http:\S+)\//)).1)
+  }
+
+  /// What a browser makes of a page after some seconds, and what it complains of.
+  private func browse(_ path: String, _ words: [String] = ["--dump-dom"]) throws -> (page: String, complaints: [String])
+  {
+    let process = Process()
+    process.executableURL = URL(filePath: chromium)
+    process.arguments =
+      [
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-extensions", "--hide-scrollbars",
+        "--user-data-dir=\(place.path)/browser", "--virtual-time-budget=12000", "--enable-logging=stderr", "--v=0",
+      ] + words + [address + path]
+    let output = Pipe(), errorPath = place.path + "/browser-errors"
+    _ = FileManager.default.createFile(atPath: errorPath, contents: nil)
+    process.standardOutput = output
+    process.standardError = FileHandle(forWritingAtPath: errorPath)
+    process.standardInput = FileHandle.nullDevice
+    try process.run()
+    let identifier = process.processIdentifier
+    let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
+    DispatchQueue.global().asyncAfter(deadline: .now() + 90, execute: watchdog)
+    defer { watchdog.cancel() }
+    let page = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    let said = try String(contentsOfFile: errorPath, encoding: .utf8)
+    return (
+      page,
+      said.split(separator: "\n").map { String($0) }.filter { line in
+        ["CONSOLE", "Refused", "Uncaught", "Content Security Policy"].contains { line.contains($0) }
+      }
+    )
+  }
+
+  /// What is answered in the end to one who comes back as long as he is told to.
+  private func ask(_ path: String) async throws -> (code: Int, body: String) {
+    let url = try #require(URL(string: address + path))
+    for _ in 0..<600 {
+      let (data, response) = try await URLSession.shared.data(from: url)
+      let code = try #require(response as? HTTPURLResponse).statusCode
+      if code != 202 { return (code, String(decoding: data, as: UTF8.self)) }
+      try await Task.sleep(for: .milliseconds(100))
+    }
+    return (202, "still")
+  }
+
+  /// Pictures for whoever wants to look: RESS_PICTURES=FOLDER keeps them.
+  private func picture(_ path: String, width: Int, height: Int, isDark: Bool) throws -> Data {
+    let name = place.path + "/picture.png"
+    let (_, complaints) = try browse(
+      path,
+      [
+        "--window-size=\(width),\(height)", "--screenshot=\(name)",
+        "--blink-settings=preferredColorScheme=\(isDark ? 0 : 1)",
+      ])
+    #expect(complaints.isEmpty, "\(complaints)")
+    let data = try #require(FileManager.default.contents(atPath: name))
+    if let folder = ProcessInfo.processInfo.environment["RESS_PICTURES"] {
+      try data.write(to: URL(filePath: "\(folder)/dashboard-\(width)\(isDark ? "-dark" : "").png"))
+    }
+    return data
+  }
+
+  @Test
+  func `a run is seen with its curves, experts, generations, story and the graph of a sample, without a complaint`()
+    async throws
+  {
+    let empty = try browse("/")
+    #expect(empty.page.contains("No run yet") && empty.page.contains("w1"), "\(empty.page)")
+    #expect(empty.complaints.isEmpty, "\(empty.complaints)")
+    #expect(try place.run(["train", "run.yaml"] + control).code == 0)
+    // What a user calls something stays a text, whatever it looks like.
+    let hostile = "<img src=x onerror=alert(1)>.h5"
+    _ = try place.run(["train", "run.yaml", "--set", "run=odd", "--set", "data.path=\(hostile)"] + control)
+
+    let cluster = try browse("/")
+    #expect(cluster.complaints.isEmpty, "\(cluster.complaints)")
+    #expect(
+      cluster.page.contains(">first</a>") && cluster.page.contains("40 / 40") && cluster.page.contains("finished"))
+    #expect(cluster.page.contains("&lt;img src=x onerror=alert(1)&gt;") && !cluster.page.contains("<img src=\"x\""))
+    let run = try #require(cluster.page.firstMatch(of: ##/#/run/([0-9a-f]{12})">first</##)).1
+
+    // A browser's clock runs ahead while it waits, so what takes time is done before.
+    #expect(try await ask("/api/runs/\(run)/graph?split=validation&sample=1&segment=1").code == 200)
+    let (page, complaints) = try browse("/#/run/\(run)/graph/validation/1/1")
+    #expect(complaints.isEmpty, "\(complaints)")
+    let line = try #require(page.firstMatch(of: #/class="line" d="M([^"]*)"/#)).1
+    #expect(line.split(separator: "L").count == 40 && !line.contains("NaN"), "\(line)")
+    #expect(page.matches(of: #/class="line" d="M/#).count == 3)
+    #expect(page.matches(of: #/<circle class="dot"/#).count == 2, "two evaluations")
+    // Two steps of recurrence, four experts.
+    #expect(page.matches(of: #/aria-label="recurrence [12], expert [0-3] on w1: [0-9,]+ tokens?, /#).count == 8)
+    #expect(page.contains("Experts in effect") && page.contains("Generation 1") && page.contains("run first begins"))
+    #expect(
+      page.contains("all 40 steps are done") && page.contains("step-00000040") && page.contains("Steps that count"))
+    // The graph of the second segment: 16 tokens of the first, 32 of its own, of which one is chosen.
+    #expect(page.contains("Model of step 40, validation sample 1 of "))
+    #expect(page.matches(of: #/role="option"/#).count == 32 && page.matches(of: #/class="token earlier/#).count == 16)
+    #expect(page.matches(of: #/aria-selected="true"/#).count == 1 && page.contains("token joined"))
+    #expect(page.contains("itself") && page.contains("t = 2"))
+
+    // A picture is what a person sees; that it is drawn at all and that dark is another one is what a test can see.
+    let path = "/#/run/\(run)/graph/validation/1/1"
+    let light = try picture(path, width: 1280, height: 2600, isDark: false)
+    let phone = try picture(path, width: 360, height: 3600, isDark: true)
+    #expect(light.count > 50_000 && phone.count > 50_000 && light != phone)
+  }
+
+  @Test func `a graph that cannot be shown says why, and a run that is not there is said to be none`() async throws {
+    #expect(try place.run(["train", "run.yaml", "--set", "training.steps=2"] + control).code == 0)
+    let cluster = try await ask("/api/cluster").body
+    let run = try #require(cluster.firstMatch(of: /"id":"([0-9a-f]{12})"/)).1
+    let refused = try await ask("/api/runs/\(run)/graph?sample=100000")
+    #expect(refused.code == 422 && refused.body.contains("its validation split has sequences 0 to "), "\(refused)")
+    #expect(try browse("/#/run/00000000000a").page.contains("knows no such run"))
+  }
+}
