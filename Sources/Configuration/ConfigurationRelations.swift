@@ -61,6 +61,10 @@ extension Decoding {
       configuration.data.path.isEmpty || configuration.data.mixture.isEmpty, ["data.mixture", "data.path"],
       "'path' and 'mixture' both name what to read; leave one of them out")
     check(
+      configuration.data.mixture.count <= 1024, ["data.mixture"],
+      "a mixture of \(configuration.data.mixture.count) datasets; 1024 is the most, each with its place in 1,024 sequences"
+    )
+    check(
       !configuration.checkpoint.directory.isEmpty, ["checkpoint.directory"],
       "checkpoints need a folder; set 'directory' under 'checkpoint', such as 'checkpoints'")
   }

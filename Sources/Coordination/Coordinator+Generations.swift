@@ -111,7 +111,8 @@ extension Coordinator {
     let from =
       state.map { "step \($0.step) in the workers' memory" }
       ?? (firstStep > 0 ? "the checkpoint of step \(firstStep)" : "the seed")
-    change(id, to: .placing, "\(workers.count) worker\(workers.count == 1 ? "" : "s") load from \(from)", &actions)
+    change(
+      id, to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &actions)
     tell(id, .placed(generation: generation.number, roster: roster), &actions)
     for (place, member) in (workers + helpers).enumerated() {
       members[member.peer]!.run = id

@@ -182,7 +182,7 @@ extension Coordinator {
     func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
     runs[index].record.wish = .renew(
       reason:
-        "\(moved) experts move (\(Int(bytes / 1e3)) kB): a step of \(milliseconds(record.stepSeconds)) should take "
+        "\(moved) expert\(moved == 1 ? " moves" : "s move") (\(Int(bytes / 1e3)) kB): a step of \(milliseconds(record.stepSeconds)) should take "
         + "\(milliseconds(expected))")
   }
 

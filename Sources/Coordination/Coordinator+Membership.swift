@@ -21,7 +21,9 @@ extension Coordinator {
       members[peer] = Member(
         id: WorkerID(counters.worker), peer: peer, description: description, lastHeard: now, progressAt: now)
       actions.append(
-        .log("worker \(description.spoken) joined: \(description.threads) threads, \(description.fingerprint)"))
+        .log(
+          "worker \(description.spoken) joined: \(description.threads == 0 ? "its share of the cores" : description.threads == 1 ? "1 thread" : "\(description.threads) threads"), \(description.fingerprint)"
+        ))
       for run in runs where run.record.phase.hasWorkers && run.record.generation!.peers.contains(description) {
         members[peer]!.run = run.id
       }

@@ -162,7 +162,9 @@ extension Coordinator {
     actions.append(
       .send(
         peer,
-        .accepted(run: run.id, name: run.record.name, "\(shards.count) shards are being written again from memory")))
+        .accepted(
+          run: run.id, name: run.record.name,
+          "\(shards.count) shard\(shards.count == 1 ? " is" : "s are") being written again from memory")))
   }
 
   /// Gives workers to those whose turn it is.

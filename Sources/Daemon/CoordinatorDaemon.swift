@@ -152,7 +152,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         .refused(
           reason:
             "your key has the role \(role), which may not do this; whoever runs the coordinator gives another with: "
-            + "ress keys allow \(user?.text ?? "KEY") --role ROLE"), to: peer, at: now)
+            + "ress keys allow '\(user?.text ?? "KEY")' --role ROLE"), to: peer, at: now)
       return nil
     }
     return request

@@ -35,7 +35,8 @@ enum RunPreparation {
               : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
           )
         }
-      case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
+      case .checkpoint(let path):
+        checkpoint = try CheckpointFolder.resolve(absolute(path))
       }
       try Durable.makeFolder(folder)
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
@@ -47,6 +48,10 @@ enum RunPreparation {
       notes += checkpoint.skipped
       if let reason = difference(checkpoint.manifest.configuration, configuration) {
         return .refused(reason: "\(checkpoint.path) cannot be resumed: \(reason)")
+      }
+      // Those behind it belong to a curve that this one leaves. They are not this run's newest any more, and nobody's work is thrown away.
+      for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
+        notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
       }
       try cutRecords(folder, after: checkpoint.manifest.step)
       return ready(folder, checkpoint.path, checkpoint.manifest, notes)
@@ -106,7 +111,7 @@ enum RunPreparation {
     } catch {
       // The coordinator before this one may have done it and died before it knew.
       let path = CheckpointFolder.finished(folder, step: manifest.step)
-      if let there = try? CheckpointFolder.readManifest(path), there.files == manifest.files {
+      if let there = try? CheckpointFolder.verify(path), there.files == manifest.files {
         return .committed(id, step: manifest.step, path: path)
       }
       return .commitFailed(id, step: manifest.step, reason: "\(error)")

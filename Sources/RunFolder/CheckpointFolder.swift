@@ -75,6 +75,27 @@ package enum CheckpointFolder {
     }
   }
 
+  /// Renames checkpoints of steps behind `step` so that they count no more, and are still there. Returns their new names.
+  package static func setAside(_ folder: String, after step: Int) throws(FolderError) -> [String] {
+    var names: [String] = []
+    for later in steps(folder) where later > step {
+      let name = CheckpointManifest.folderName(step: later)
+      var number = 1
+      var aside = name + ".aside"
+      while FileManager.default.fileExists(atPath: folder + "/" + aside) {
+        number += 1
+        aside = "\(name).aside-\(number)"
+      }
+      guard rename(folder + "/" + name, folder + "/" + aside) == 0 else {
+        throw .system(
+          action: "rename \(name) to", path: folder + "/" + aside, reason: String(cString: strerror(errno)))
+      }
+      names.append(aside)
+    }
+    if !names.isEmpty { try Durable.sync(folder) }
+    return names
+  }
+
   /// Steps that have a folder, ascending. Whether they verify is another question.
   package static func steps(_ folder: String) -> [Int] {
     entries(folder).compactMap { name in

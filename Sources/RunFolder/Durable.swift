@@ -91,14 +91,26 @@ package enum Durable {
   }
 
   /// Makes the folder `path` the one that `fresh` is. Where `path` exists, be it a file, the two change places in one step, so that there
-  /// is never a moment without it; the old one is then removed.
-  package static func replaceFolder(_ path: String, by fresh: String) throws(FolderError) {
+  /// is never a moment without it; the old one is then removed. A file system that cannot exchange (FUSE, NFS) gets two renames, and a
+  /// moment with neither.
+  package static func replaceFolder(
+    _ path: String, by fresh: String, exchange: (String, String) -> Int32 = { ress_exchange($0, $1) }
+  ) throws(FolderError) {
     let parent = parent(of: path)
     if rename(fresh, path) != 0 {
       guard [EEXIST, ENOTEMPTY, ENOTDIR].contains(errno) else { throw fail("rename \(fresh) to", path) }
-      guard ress_exchange(fresh, path) == 0 else { throw fail("exchange \(fresh) with", path) }
-      try sync(parent)
-      try removeFolder(fresh)
+      if exchange(fresh, path) == 0 {
+        try sync(parent)
+        try removeFolder(fresh)
+      } else {
+        guard [EINVAL, ENOSYS, ENOTSUP].contains(errno) else { throw fail("exchange \(fresh) with", path) }
+        let old = path + ".replaced"
+        if access(old, F_OK) == 0 { try removeFolder(old) }
+        guard rename(path, old) == 0 else { throw fail("rename \(path) to", old) }
+        guard rename(fresh, path) == 0 else { throw fail("rename \(fresh) to", path) }
+        try sync(parent)
+        try removeFolder(old)
+      }
     }
     try sync(parent)
   }

@@ -109,7 +109,8 @@ package struct RunView: Sendable {
     var text = statusShown ? "\n" : ""
     statusShown = false
     text += "run \(run) " + state.ending
-    if step > 0 { text += " after step \(step)" }
+    // Steps that were computed again, and had been recorded before, are no events.
+    if step > 0 { text += " after step \(state == .finished ? stepCount : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     let columns = if case .terminal(let columns) = style { columns } else { 80 }
     let drawn = chart.text(columns: min(columns - 1, 80), rows: 12)

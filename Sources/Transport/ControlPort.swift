@@ -14,16 +14,24 @@ package final class ControlPort {
   private var connections: [PeerID: Int32] = [:]
   /// The key that each process has proved.
   private var users: [PeerID: PublicKey] = [:]
+  private let rate: RateLimit.Rate
+  private var limits: [PeerID: RateLimit] = [:]
+  /// When it was last said that a process speaks too fast.
+  private var scolded: [PeerID: Instant] = [:]
   package let endpoint: String
 
   /// A peer that says nothing for this long is forgotten; a live one speaks several times a second.
   private static let forgetAfter = Duration.seconds(120)
   /// More processes than this are not listened to at once.
   private static let peerLimit = 4096
+  /// So many of them with one key, so that no key can take all places.
+  private static let peersAKey = 1024
 
   package init(
-    listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, _ context: SocketContext
+    listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, rate: RateLimit.Rate = .standard,
+    _ context: SocketContext
   ) throws(TransportError) {
+    self.rate = rate
     socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
     monitor = try ConnectionMonitor(socket, context)
     endpoint = try socket.bind(listen, insecure: insecure, door: door)
@@ -43,10 +51,24 @@ package final class ControlPort {
   package func cut(where isRevoked: (PublicKey) -> Bool) {
     for (peer, user) in users where isRevoked(user) {
       if let connection = connections[peer] { socket.cut(connection) }
-      links[peer] = nil
-      lastHeard[peer] = nil
-      users[peer] = nil
+      forget(peer)
     }
+  }
+
+  private func forget(_ peer: PeerID) {
+    links[peer] = nil
+    lastHeard[peer] = nil
+    connections[peer] = nil
+    users[peer] = nil
+    limits[peer] = nil
+    scolded[peer] = nil
+  }
+
+  /// Whether a process that is not known yet finds a place.
+  private func hasPlace(for user: PublicKey?) -> Bool {
+    guard links.count < ControlPort.peerLimit else { return false }
+    guard let user else { return true }
+    return users.values.count { $0 == user } < ControlPort.peersAKey
   }
 
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
@@ -64,9 +86,19 @@ package final class ControlPort {
       let peer = PeerID(frames[0].array)
       do {
         let header = try LinkHeader(frames[1].array)
-        guard links[peer] != nil || links.count < ControlPort.peerLimit else { continue }
+        guard links[peer] != nil || hasPlace(for: socket.lastUser) else { continue }
         // Nobody speaks under the name of another's process.
         guard links[peer] == nil || users[peer] == socket.lastUser else { continue }
+        let byteCount = frames.reduce(0) { $0 + $1.bytes.count }
+        guard limits[peer, default: RateLimit(rate, at: now)].admits(byteCount: byteCount, at: now) else {
+          // It is heard, so that its silence is none, and told nothing.
+          if links[peer] != nil { lastHeard[peer] = now }
+          if scolded[peer].map({ $0 + .seconds(10) < now }) ?? true {
+            scolded[peer] = now
+            unreadable(peer, .damagedPacket("it says more than \(Int(rate.packetsPerSecond)) packets a second"))
+          }
+          continue
+        }
         users[peer] = socket.lastUser
         lastHeard[peer] = now
         connections[peer] = socket.lastSource
@@ -98,10 +130,7 @@ package final class ControlPort {
     var forgotten: [PeerID] = []
     for peer in links.keys.sorted() {
       if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
-        links[peer] = nil
-        lastHeard[peer] = nil
-        connections[peer] = nil
-        users[peer] = nil
+        forget(peer)
         forgotten.append(peer)
         continue
       }

@@ -23,7 +23,9 @@ package final class DataPort {
     self.keys = keys
     router = try Socket(.router, context)
     let allowed = allowed
-    gatekeeper = try keys.map { _ throws(TransportError) in try Gatekeeper(context) { allowed.contains($0) } }
+    gatekeeper = try keys.map { _ throws(TransportError) in
+      try Gatekeeper(context, hold: .seconds(2)) { allowed.contains($0) }
+    }
     endpoint = try router.bind(listen, insecure: insecure, door: keys.map { .guarded($0) } ?? .open)
   }
 

@@ -10,14 +10,22 @@ package final class Gatekeeper: @unchecked Sendable {
   private let handle: UnsafeMutableRawPointer
   private let context: SocketContext
   private let allows: @Sendable (PublicKey) -> Bool
+  private let hold: Duration
   private let stopping = Atomic<Bool>(false)
   private let ended = DispatchSemaphore(value: 0)
 
-  /// - Parameter allows: asked on the gatekeeper's thread, once a connection.
-  package init(_ context: SocketContext, allows: @escaping @Sendable (PublicKey) -> Bool) throws(TransportError) {
+  /// - Parameters:
+  ///   - allows: asked on the gatekeeper's thread, once a connection, and again while it is held.
+  ///   - hold: how long an unknown key waits for its answer. Two workers learn of each other a moment apart, and whoever is refused
+  ///     tries again only after libzmq's handshake interval.
+  package init(
+    _ context: SocketContext, hold: Duration = .zero, allows: @escaping @Sendable (PublicKey) -> Bool
+  ) throws(TransportError) {
     self.context = context
     self.allows = allows
-    guard let handle = zmq_socket(context.handle, ZMQ_REP) else {
+    self.hold = hold
+    // Not a REP socket, which could hold nobody.
+    guard let handle = zmq_socket(context.handle, ZMQ_ROUTER) else {
       throw .system(call: "zmq_socket", reason: TransportError.lastReason())
     }
     self.handle = handle
@@ -43,28 +51,56 @@ package final class Gatekeeper: @unchecked Sendable {
     ended.wait()
   }
 
+  /// A connection that waits for its answer.
+  private struct Knock {
+    /// Frames in front of the answer: who asks, an empty one, the version, the request's number.
+    let envelope: [[UInt8]]
+    let key: PublicKey
+    let until: Instant
+  }
+
+  /// More than that are refused at once.
+  private static let heldLimit = 256
+
   private func loop() {
+    var held: [Knock] = []
     while !stopping.load(ordering: .acquiring) {
       var item = zmq_pollitem_t(socket: handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0)
-      guard zmq_poll(&item, 1, 50) > 0 else { continue }
-      guard let frames = ZAP.receive(handle) else { continue }
-      answer(frames)
+      if zmq_poll(&item, 1, held.isEmpty ? 50 : 10) > 0, let frames = ZAP.receive(handle) {
+        take(frames, &held)
+      }
+      let now = MonotonicClock.now
+      held.removeAll { knock in
+        let isAllowed = allows(knock.key)
+        guard isAllowed || knock.until <= now else { return false }
+        answer(knock.envelope, isAllowed ? knock.key : nil)
+        return true
+      }
     }
   }
 
-  /// Version, request, domain, address, identity, mechanism, and the key.
-  private func answer(_ frames: [[UInt8]]) {
-    let request = frames.count > 1 ? frames[1] : []
+  /// Who asks, an empty frame; then version, request, domain, address, identity, mechanism, and the key.
+  private func take(_ frames: [[UInt8]], _ held: inout [Knock]) {
+    guard frames.count >= 4 else { return }
+    let envelope = [frames[0], frames[1], Array("1.0".utf8), frames[3]]
     let key =
-      frames.count == 7 && frames[0] == Array("1.0".utf8) && frames[5] == Array("CURVE".utf8)
-      ? PublicKey(bytes: frames[6]) : nil
-    let isAllowed = key.map(allows) ?? false
-    // The user of a connection is its key: what it says carries that name. A refusal is "for now" (300), after which a client tries
-    // again; after 400 libzmq never would, and a worker that came a moment before its peer knew of it would be shut out for good.
-    let reply = [
-      Array("1.0".utf8), request, Array((isAllowed ? "200" : "300").utf8),
-      Array((isAllowed ? "welcome" : "this key is not allowed").utf8), isAllowed ? Array(key!.text.utf8) : [], [],
-    ]
+      frames.count == 9 && frames[2] == envelope[2] && frames[7] == Array("CURVE".utf8)
+      ? PublicKey(bytes: frames[8]) : nil
+    guard let key, hold > .zero, held.count < Self.heldLimit, !allows(key) else {
+      return answer(envelope, key.flatMap { allows($0) ? $0 : nil })
+    }
+    held.append(Knock(envelope: envelope, key: key, until: MonotonicClock.now + hold))
+  }
+
+  /// The user of a connection is its key: what it says carries that name. A refusal is "for now" (300), after which a client tries again;
+  /// after 400 libzmq never would, and a worker that came a moment before its peer knew of it would be shut out for good.
+  private func answer(_ envelope: [[UInt8]], _ allowed: PublicKey?) {
+    let reply =
+      envelope + [
+        Array((allowed == nil ? "300" : "200").utf8),
+        Array((allowed == nil ? "this key is not allowed" : "welcome").utf8), allowed.map { Array($0.text.utf8) } ?? [],
+        [],
+      ]
     for (index, frame) in reply.enumerated() {
       _ = frame.withUnsafeBytes {
         zmq_send(handle, $0.baseAddress, $0.count, index + 1 < reply.count ? ZMQ_SNDMORE : 0)

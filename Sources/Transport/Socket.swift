@@ -81,8 +81,9 @@ package final class Socket {
     set(ZMQ_SNDHWM, Socket.highWaterMark)
     set(ZMQ_RCVHWM, Socket.highWaterMark)
     set(ZMQ_MAXMSGSIZE, largestFrame)
-    // Whoever connects and says nothing, or says it slowly, does not stay.
-    set(ZMQ_HANDSHAKE_IVL, Int32(5000))
+    // Whoever connects and says nothing, or says it slowly, does not stay. Who was refused for now tries again after as long, so a
+    // client waits shorter.
+    set(ZMQ_HANDSHAKE_IVL, Int32(kind == .router ? 5000 : 2000))
     switch watch {
     case .heartbeats:
       // libzmq notices dead connections by itself within two seconds and connects again.

@@ -20,9 +20,9 @@ package enum RecordCodec {
   }
 }
 
-/// Messages as frames: JSON of `{"version": 1, "message": …}`.
+/// Messages as frames: JSON of `{"version": 3, "message": …}`.
 package enum ControlCodec {
-  package static let version = 2
+  package static let version = 3
   /// A configuration with a roster of a thousand workers stays far below; more is refused unread.
   package static let largestFrame = 4 << 20
 

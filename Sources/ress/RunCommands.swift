@@ -14,7 +14,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
         ? JSONText.object([("run", .text(request.configuration.run)), ("job", .text(job))])
         : """
         run \(request.configuration.run) is Slurm job \(job)
-          watch it:   tail -f \(request.folder)/slurm-\(job).log
+          watch it:   tail -F \(request.folder)/slurm-\(job).log
           its state:  squeue -j \(job)
           end it:     scancel \(job)
           its curve:  \(request.folder)/metrics.jsonl

@@ -53,4 +53,10 @@ import Testing
   @Test func `checkpoints need a folder`() {
     #expect(problems(minimal + "checkpoint: {directory: \"\"}\n").first?.contains("checkpoints need a folder") == true)
   }
+
+  @Test func `a mixture of more datasets than a round has places is refused`() {
+    let parts = (0..<1025).map { "p\($0).h5: 1" }.joined(separator: ", ")
+    let found = problems("data: {mixture: {\(parts)}}\n")
+    #expect(found.contains { $0.contains("a mixture of 1025 datasets; 1024 is the most") }, "\(found)")
+  }
 }

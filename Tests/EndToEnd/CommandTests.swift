@@ -268,6 +268,22 @@ import Testing
     #expect(lines.last?["state"] as? String == "finished")
   }
 
+  @Test func `a run goes back to an older checkpoint, and on from there, whatever came behind it before`() throws {
+    let place = try Workplace()
+    let constant = ["--set", "optimizer.schedule=constant"]
+    #expect(try place.run(["train", "run.yaml"] + constant).code == 0)
+    let curve = place.curve("first")
+    let back = try place.run(
+      ["train", "run.yaml", "--resume", "checkpoints/first/step-00000010", "--set", "training.steps=15"] + constant)
+    #expect(
+      back.code == 0 && back.output.contains("was set aside: step-00000040.aside"), "\(back.output)\(back.errors)")
+    // The newest checkpoint is the one of step 15 now, and not one of a curve that was left.
+    let on = try place.run(["train", "run.yaml", "--resume", "--workers", "2"] + constant)
+    #expect(on.code == 0 && on.output.contains("going on after step 15"), "\(on.output)\(on.errors)")
+    let evaluation = #""validation_loss""#
+    #expect(place.curve("first").filter { !$0.contains(evaluation) } == curve.filter { !$0.contains(evaluation) })
+  }
+
   @Test func `evaluating the sequences of training gives the loss that training logged`() throws {
     let place = try Workplace()
     #expect(try place.run(["train", "run.yaml", "--workers", "2", "--set", "training.steps=4"]).code == 0)

@@ -114,6 +114,8 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     let output = Pipe()
     emulated.executableURL = URL(filePath: "/usr/bin/qemu-x86_64")
     emulated.arguments = ["-cpu", processor, bench, "losses"]
+    // A kernel set that the environment forces on OpenBLAS would be this machine's, not the emulated one's.
+    emulated.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("OPENBLAS_") }
     (emulated.standardOutput, emulated.standardError) = (output, FileHandle.nullDevice)
     try emulated.run()
     let there = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).split(

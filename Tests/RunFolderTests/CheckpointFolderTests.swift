@@ -5,6 +5,10 @@ import Foundation
 import RunFolder
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite final class CheckpointFolderTests {
   private let folder = NSTemporaryDirectory() + "ress-run-" + UUID().uuidString
 
@@ -77,6 +81,45 @@ import Testing
     #expect(try CheckpointFolder.verify(path).step == 5)
     #expect(try String(contentsOfFile: path + "/model.h5", encoding: .utf8).hasPrefix("new"))
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["step-00000005"])
+  }
+
+  @Test func `where folders cannot change places, a damaged one is replaced all the same, or stays whole`() throws {
+    func make(_ name: String, _ content: String) throws -> String {
+      let path = folder + "/" + name
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+      try content.write(toFile: path + "/model.h5", atomically: false, encoding: .utf8)
+      return path
+    }
+    func content(_ path: String) -> String? { try? String(contentsOfFile: path + "/model.h5", encoding: .utf8) }
+    for code in [EINVAL, ENOSYS] {
+      let (old, fresh) = (try make("old", "damaged"), try make("fresh", "whole"))
+      try Durable.replaceFolder(old, by: fresh) { _, _ in
+        errno = code
+        return -1
+      }
+      #expect(content(old) == "whole")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["old"])
+    }
+    let fresh = try make("fresh", "newer")
+    #expect(
+      message {
+        try Durable.replaceFolder(folder + "/old", by: fresh) { _, _ in
+          errno = EIO
+          return -1
+        }
+      }.contains("exchange"))
+    #expect(content(folder + "/old") == "whole" && content(fresh) == "newer")
+  }
+
+  @Test func `checkpoints behind one that a run goes back to are set aside, and still there`() throws {
+    for step in [10, 20, 30] { try save(step: step) }
+    #expect(
+      try CheckpointFolder.setAside(folder, after: 10) == ["step-00000020.aside", "step-00000030.aside"])
+    #expect(CheckpointFolder.steps(folder) == [10])
+    try save(step: 20, content: "other weights")
+    #expect(try CheckpointFolder.setAside(folder, after: 10) == ["step-00000020.aside-2"])
+    #expect(try CheckpointFolder.verify(folder + "/step-00000020.aside").step == 20)
+    #expect(try CheckpointFolder.setAside(folder, after: 10) == [])
   }
 
   @Test func `unfinished saves are removed, and nothing else is`() throws {

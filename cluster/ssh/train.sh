@@ -48,8 +48,10 @@ remote='
   "$1" worker --coordinator "$2" --listen "tcp://${address:-127.0.0.1}:*" --name "$3" --join-within 60 --return-within 60 --end-with-input
 '
 count=0
-while read -r host workers _ <&3; do
-  case $host in '' | \#*) continue ;; esac
+while IFS= read -r entry <&3; do
+  read -r host workers _ <<<"${entry%%#*}" || true
+  [ -n "$host" ] || continue
+  case ${workers:-1} in *[!0-9]*) echo "$hosts: '$workers' behind $host is no number of workers" >&2; exit 2 ;; esac
   for number in $(seq "${workers:-1}"); do
     # The line stays open as long as this script lives.
     mkfifo "$private/line-$count"
