@@ -1,11 +1,13 @@
 #!/bin/bash
-# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo, `--paper` what draws charts.
+# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo, `--paper` what draws charts,
+# `--tests` what some tests need that are skipped without it: Slurm, Open MPI, a browser, Prometheus, other processors.
 # Says nothing and needs no rights where all is there.
 set -euo pipefail
 
 packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqlite3-dev zlib1g-dev libzstd-dev libmicrohttpd-dev
   pkg-config)
 [ "${1:-}" = --demo ] && packages+=(bible-kjv)
+[ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev chromium prometheus qemu-user iproute2 hdf5-tools)
 [ "${1:-}" = --paper ] && packages+=(python3 librsvg2-bin)
 
 if ! command -v swift >/dev/null; then
