@@ -48,6 +48,8 @@ let system: [Target] = [
   .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
   .systemLibrary(name: "CLinux"),
+  // The table of functions of the plug-in that scripts/mpi.sh builds: no MPI library is needed here.
+  .systemLibrary(name: "CMPI"),
   module("HDF5", ["CHDF5"]),
   module("Data", ["CZlib", "CZstd", "CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
   module("Training", ["Model", "Data", "Configuration"]),
@@ -56,7 +58,7 @@ let system: [Target] = [
   module("Wire", ["CKernels", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
   module("RunStore", ["CSQLite", "Wire"]),
-  module("Transport", ["CZeroMQ", "Wire", "Configuration"]),
+  module("Transport", ["CZeroMQ", "CMPI", "CLinux", "Wire", "Configuration"]),
   module("HTTP", ["CMicrohttpd"]),
   .target(
     name: "Dashboard",

@@ -6,6 +6,8 @@
 #include <malloc.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <time.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -46,3 +48,9 @@ static inline int ress_limit_files(int process, long bytes) {
 /// Blocks of `bytes` and more go back to the system when they are freed, now and for good: glibc otherwise raises the limit up to 32 MiB
 /// with what it sees freed, and messages that one thread makes and another frees leave its arenas in shreds.
 static inline void ress_return_blocks_of(int bytes) { mallopt(M_MMAP_THRESHOLD, bytes); }
+
+/// Sleeps of this thread end when they should, and not up to 50 µs later.
+static inline int ress_sleep_precisely(void) { return prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0); }
+
+/// Waits for a descriptor, for less than a millisecond if need be.
+static inline int ress_nap(struct pollfd *descriptor, const struct timespec *time) { return ppoll(descriptor, 1, time, 0); }

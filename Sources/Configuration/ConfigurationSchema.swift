@@ -163,6 +163,9 @@ package enum ConfigurationSchema {
         "Runs of higher priority come first, and may take workers from others."),
       ConfigurationField(
         "threads", .whole(\.cluster.threads, 0...4_096), "Threads a worker; 0 shares the machine's cores."),
+      .choice(
+        "exchange", \.cluster.exchange,
+        "What carries tokens and gradients between workers; mpi: workers must be ranks of one launch (docs/mpi.md)."),
       ConfigurationField(
         "profile_steps", .whole(\.cluster.profileSteps, 0...1_000),
         "Steps whose time is taken down by part, into RUN/profile; 0: none."),

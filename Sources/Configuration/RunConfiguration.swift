@@ -202,6 +202,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var priority = 0
   /// Threads a worker computes with; 0 shares the machine's cores among its workers. Never changes a number.
   package var threads = 0
+  /// How data travel between workers. Never changes a number.
+  package var exchange = Exchange.zeromq
   /// Steps whose time is taken down, part by part, from the sixth of a generation on; 0: none. Never changes a number.
   package var profileSteps = 0
   /// Steps between copies of each worker's state in a peer's memory; 0: none.
@@ -213,3 +215,6 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
 
   package init() {}
 }
+
+/// What carries tokens and gradients from worker to worker.
+package enum Exchange: String, Equatable, Sendable, Codable, CaseIterable { case zeromq, mpi }

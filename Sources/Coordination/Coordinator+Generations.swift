@@ -26,21 +26,25 @@ extension Coordinator {
     if run.record.startsFromMemory && state == nil { return prepare(id, again: true, &actions) }
     let cluster = run.record.configuration.cluster
     let free = candidates(run, at: now)
+    let pool = pool(run, of: free, home: state == nil ? nil : home(run), at: now)
     let waited = run.record.wasPlaced || run.since + run.patience < now
     let needed = waited ? cluster.minimumWorkers : cluster.workers
-    guard free.count >= needed else {
-      makeRoom(for: run, missing: cluster.minimumWorkers - free.count, &actions)
+    guard pool.workers.count >= needed else {
+      makeRoom(for: run, missing: cluster.minimumWorkers - pool.workers.count, &actions)
       let names = free.map(\.description.name).joined(separator: ", ")
       let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
       let state: RunState = run.record.wasPlaced || run.record.state != .queued ? .placing : .queued
-      return change(id, to: state, "waits for \(needed) worker\(needed == 1 ? "" : "s"); \(present)", &actions)
+      let workers = "\(needed) worker\(needed == 1 ? "" : "s")"
+      return change(
+        id, to: state,
+        pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &actions)
     }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
-    let groups = Dictionary(grouping: free, by: \.description.fingerprint)
+    let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)
     let fitting = groups.values.filter { $0.count >= needed }.min { ($1.count, $0[0].id) < ($0.count, $1[0].id) }
     guard let group = fitting else {
-      let first = free[0]
-      let other = free.first { $0.description.fingerprint != first.description.fingerprint }!
+      let first = pool.workers[0]
+      let other = pool.workers.first { $0.description.fingerprint != first.description.fingerprint }!
       let reason =
         "\(needed) workers with equal arithmetic are needed: \(first.description.spoken) computes as "
         + "\(first.description.fingerprint), \(other.description.spoken) as \(other.description.fingerprint)"
@@ -61,7 +65,11 @@ extension Coordinator {
 
   /// What workers hold of a run's present submission.
   private func newestState(_ run: Run) -> (generation: Generation, step: Int, holders: [WorkerID])? {
-    let held = members.values.filter { $0.run == nil || $0.run == run.id }.flatMap { member in
+    let home = home(run)
+    let reachable = members.values.filter {
+      ($0.run == nil || $0.run == run.id) && (home == nil || $0.description.mpi?.world == home)
+    }
+    let held = reachable.flatMap { member in
       member.heartbeat.held.filter { $0.run == run.id && $0.generation >= run.record.firstGeneration }
         .map { (holder: member.id, shard: $0) }
     }
@@ -201,7 +209,9 @@ extension Coordinator {
       guard count < run.record.configuration.cluster.workers, run.growsAtOnce || run.since + Coordinator.growAfter < now
       else { continue }
       let fingerprint = run.record.roster[0].worker.fingerprint
-      let free = candidates(run, at: now).filter { $0.run == nil && $0.description.fingerprint == fingerprint }
+      let free = candidates(run, at: now).filter {
+        $0.run == nil && $0.description.fingerprint == fingerprint && isReachable($0.description, from: run)
+      }
       guard !free.isEmpty, let index = index(of: run.id) else { continue }
       let names = free.prefix(run.record.configuration.cluster.workers - count).map(\.description.name)
       runs[index].growsAtOnce = false

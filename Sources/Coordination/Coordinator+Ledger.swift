@@ -141,6 +141,7 @@ extension Coordinator {
       if runs[index].said.insert("slow \(place)").inserted { tell(run.id, .said(sentence), &actions) }
       let spare = members.values.contains {
         $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[run.id] == nil
+          && isReachable($0.description, from: run)
       }
       guard since + run.patience < now,
         spare || run.busy.count > run.record.configuration.cluster.minimumWorkers, let member = member(run, place)

@@ -12,6 +12,9 @@ extension Coordinator {
     _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant,
     _ actions: inout [Action]
   ) {
+    if let place = description.mpi, brokenWorlds.contains(place.world) {
+      return actions.append(.send(peer, .refused(reason: Coordinator.brokenWorld)))
+    }
     if members[peer] == nil {
       if let old = members.values.first(where: { $0.description.name == description.name }) {
         // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
@@ -19,7 +22,8 @@ extension Coordinator {
       }
       counters.worker += 1
       members[peer] = Member(
-        id: WorkerID(counters.worker), peer: peer, description: description, lastHeard: now, progressAt: now)
+        id: WorkerID(counters.worker), peer: peer, description: description, joinedAt: now, lastHeard: now,
+        progressAt: now)
       actions.append(
         .log(
           "worker \(description.spoken) joined: \(description.threads == 0 ? "its share of the cores" : description.threads == 1 ? "1 thread" : "\(description.threads) threads"), \(description.fingerprint)"
@@ -43,7 +47,9 @@ extension Coordinator {
       guard let place = run.record.generation!.peers.firstIndex(where: { $0.name == description.name }),
         run.record.generation!.peers[place] != description, member(run, place) == nil
       else { continue }
-      missing(run.id, place, "worker \(run.record.generation!.peers[place].spoken) was started anew", at: now, &actions)
+      let gone = run.record.generation!.peers[place]
+      missing(run.id, place, "worker \(gone.spoken) was started anew", at: now, &actions)
+      loseWorld(of: gone, at: now, &actions)
     }
     synchronize(peer, at: now, &actions)
   }
@@ -128,6 +134,7 @@ extension Coordinator {
         guard run.since + patience < now else { continue }
         let worker = run.record.generation!.peers[place]
         missing(run.id, place, "worker \(worker.spoken) did not come back", at: now, &actions)
+        loseWorld(of: worker, at: now, &actions)
       }
     }
     for run in runs { keepLedger(run.id, at: now, &actions) }
@@ -144,10 +151,13 @@ extension Coordinator {
     _ member: Member, _ reason: String, mayReturn: Bool = true, at now: Instant, _ actions: inout [Action]
   ) {
     actions.append(.log("worker \(member.description.spoken) is lost: \(reason)"))
-    let told = mayReturn ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)"
+    // A rank cannot come back: its world is over.
+    let isAlone = member.description.mpi == nil
+    let told = mayReturn && isAlone ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)"
     actions.append(.send(member.peer, .refused(reason: told)))
     let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
     members[member.peer] = nil
+    defer { loseWorld(of: member.description, at: now, &actions) }
     guard let run, let place = run.record.generation?.peers.firstIndex(of: member.description) else { return }
     missing(
       run.id, place, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", at: now,

@@ -75,6 +75,7 @@ package struct Coordinator: Sendable {
     var id: WorkerID
     var peer: PeerID
     var description: WorkerDescription
+    var joinedAt: Instant
     var lastHeard: Instant
     var heartbeat = Heartbeat()
     var run: RunID?
@@ -132,6 +133,8 @@ package struct Coordinator: Sendable {
   /// In order of submission.
   var runs: [Run] = []
   var counters = Counters()
+  /// MPI worlds that have lost a rank: nobody of them comes back.
+  var brokenWorlds: Set<UInt64> = []
   let seed: UInt64
   let patience: Duration
   let program: String

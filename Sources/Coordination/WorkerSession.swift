@@ -181,6 +181,9 @@ package struct WorkerSession: Sendable {
     firstNumber += done
   }
 
+  /// This process can be of no more use.
+  package mutating func giveUp(_ reason: String) -> [Effect] { end(reason) }
+
   /// The generation goes on, if there is one: whether it may, the coordinator says in its welcome.
   private mutating func rejoin(_ reason: String, at now: Instant) -> [Effect] {
     guard state != .ended else { return [] }

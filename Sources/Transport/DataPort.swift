@@ -1,9 +1,9 @@
-// A worker's end of the data plane: one ROUTER that peers connect to, a DEALER to each peer, and a reliable link for each.
+// A worker's end of the data plane over ZeroMQ: one ROUTER that peers connect to, a DEALER to each peer, and a reliable link for each.
 // Links belong to a generation; packets of any other are dropped, which fences off workers thought dead.
 
 import Wire
 
-package final class DataPort {
+package final class DataPort: DataPlane {
   private let context: SocketContext
   private let router: Socket
   package let endpoint: String
@@ -34,13 +34,13 @@ package final class DataPort {
   /// Connects to the peers of a generation; what belonged to the one before is gone.
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
-    let mine = DataPort.incarnation(assignment, assignment.index)
+    let mine = assignment.incarnation(assignment.index)
     allowed.replace(Set(assignment.peers.compactMap(\.publicKey)))
     for (index, peer) in assignment.peers.enumerated() where index != assignment.index {
       let dealer = try Socket(.dealer, context)
       try dealer.connect(peer.dataAddress, door: try door(to: peer))
       dealers[index] = dealer
-      let theirs = DataPort.incarnation(assignment, index)
+      let theirs = assignment.incarnation(index)
       links[index] = ReliableLink(incarnation: mine, peer: theirs)
       senders[theirs] = index
     }
@@ -58,15 +58,6 @@ package final class DataPort {
     senders = [:]
   }
 
-  /// A number for (run, generation, place), mixed so that no two share one by accident.
-  private static func incarnation(_ assignment: Assignment, _ index: Int) -> UInt64 {
-    var x = assignment.run.rawValue &* 0x9E37_79B9_7F4A_7C15
-    x = (x ^ UInt64(assignment.generation)) &* 0xBF58_476D_1CE4_E5B9
-    x = (x ^ UInt64(index + 1)) &* 0x94D0_49BB_1331_11EB
-    x ^= x >> 31
-    return x == 0 ? 1 : x
-  }
-
   package var sockets: [Socket] { [router] }
 
   package func send(_ message: DataMessage, to index: Int, at now: Instant) {
@@ -75,7 +66,7 @@ package final class DataPort {
   }
 
   /// All that has come from this generation's peers. What fails its checksum is dropped and comes again.
-  package func receive(at now: Instant, message: (DataMessage) -> Void, unreadable: (String) -> Void) {
+  package func receive(at now: Instant, _ arrived: (DataArrival) -> Void) {
     while let frames = router.receive() {
       guard frames.count == 2 || frames.count == 4 else { continue }
       do throws(WireError) {
@@ -84,9 +75,9 @@ package final class DataPort {
         let content = frames.count == 4 ? try DataMessage(header: frames[2].array, payload: frames[3]) : nil
         let (arrival, packets) = links[sender]!.receive(header, content, at: now)
         transmit(packets, to: sender)
-        if let delivered = arrival.delivered { message(delivered) }
+        if let delivered = arrival.delivered { arrived(.message(delivered)) }
       } catch {
-        unreadable("data from a peer was dropped and will be repeated: \(error)")
+        arrived(.repeated(reason: "data from a peer was dropped and will be repeated: \(error)"))
       }
     }
   }

@@ -1,5 +1,6 @@
 // The owners of libzmq's handles. One thread uses a socket; a context may be shared.
 
+import CLinux
 import CZeroMQ
 import Wire
 
@@ -270,4 +271,18 @@ package enum Poller {
     _ = zmq_poll(&items, Int32(items.count), timeoutMilliseconds)
     wake?.clear()
   }
+
+  /// Sleeps for less than `wait` can count, unless the wake-up was signalled; for no time at all it lets another thread have the core.
+  package static func nap(_ duration: Duration, _ wake: WakeUp) {
+    guard duration > .zero else {
+      sched_yield()
+      return
+    }
+    var item = pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0)
+    var time = timespec(tv_sec: 0, tv_nsec: Int(min(duration.nanoseconds, 999_999_999)))
+    if ress_nap(&item, &time) > 0 { wake.clear() }
+  }
+
+  /// For a thread whose naps should end when they are over.
+  package static func sleepPrecisely() { _ = ress_sleep_precisely() }
 }

@@ -8,6 +8,8 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
   case clearText(endpoint: String)
   case badEndpoint(String)
   case peerWithoutKey(String)
+  case notInWorld
+  case otherWorld(String)
   case system(call: String, reason: String)
   case notLetIn(endpoint: String, seconds: Double, key: String)
   case noAnswer(endpoint: String, seconds: Double)
@@ -20,6 +22,10 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
       "\(endpoint) can be reached from other machines and messages are not encrypted; make a key with ress keys new, "
         + "or listen at tcp://127.0.0.1:PORT or ipc://PATH, or add --insecure where the network is trusted"
     case .peerWithoutKey(let name): "worker \(name) has no key, and this one speaks with none that has not"
+    case .notInWorld:
+      "the run's data travel over MPI (cluster.exchange), and this worker is not one of its ranks; start workers with mpirun or "
+        + "srun --mpi=pmix (docs/mpi.md)"
+    case .otherWorld(let name): "worker \(name) is not in the MPI world of this one, and MPI has no way to it"
     case .badEndpoint(let endpoint): "'\(endpoint)' is not an address; write tcp://HOST:PORT or ipc://PATH"
     case .system(let call, let reason): "\(call): \(reason)"
     case .notLetIn(let endpoint, let seconds, let key):

@@ -35,7 +35,7 @@ package enum Report: Codable, Equatable, Sendable {
   case halted(step: Int, held: [HeldShard])
   /// The two computations of a unit differ; no worker applied the step.
   case disagreed(Disagreement)
-  /// What this worker was counted on to hold is not there.
+  /// What this worker was counted on to hold, or what was sent to it, is not there.
   case lacking(reason: String)
   /// All steps of the run are done here.
   case finished

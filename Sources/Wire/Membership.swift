@@ -15,6 +15,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var incarnation: UInt64
   /// What it proves itself with to its peers; nil in the clear.
   package var publicKey: PublicKey?
+  /// Where it was started as a rank of an MPI launch.
+  package var mpi: MPIPlace?
 
   package init(
     name: String, host: String, process: Int, dataAddress: String, threads: Int, fingerprint: String, program: String,
@@ -32,6 +34,20 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
 
   /// `worker-1 (node7, process 4711)`
   package var spoken: String { "\(name) (\(host), process \(process))" }
+}
+
+/// One rank of an MPI launch. Ranks of one world reach each other over MPI, and die together.
+package struct MPIPlace: Codable, Equatable, Hashable, Sendable {
+  /// Random, so that no two launches are taken for one.
+  package var world: UInt64
+  package var rank: Int
+  package var size: Int
+
+  package init(world: UInt64, rank: Int, size: Int) {
+    self.world = world
+    self.rank = rank
+    self.size = size
+  }
 }
 
 /// What a worker is doing and holds, said several times a second. It tells a state and no change, so that a lost one costs

@@ -1,5 +1,6 @@
 // A queue between two threads, with a sleeper at its end.
 
+import Synchronization
 import Wire
 
 #if canImport(Glibc)
@@ -12,6 +13,7 @@ package final class Mailbox<Item>: @unchecked Sendable {
   private let filled: UnsafeMutablePointer<pthread_cond_t>
   private var items: [Item?] = []
   private var first = 0
+  private let sleeper = Atomic<Bool>(false)
 
   package init() {
     mutex = .allocate(capacity: 1)
@@ -31,6 +33,9 @@ package final class Mailbox<Item>: @unchecked Sendable {
     mutex.deallocate()
   }
 
+  /// Whether somebody sleeps until something comes. A moment later it may be otherwise.
+  package var isAwaited: Bool { sleeper.load(ordering: .relaxed) }
+
   package func put(_ item: Item) {
     pthread_mutex_lock(mutex)
     items.append(item)
@@ -49,6 +54,8 @@ package final class Mailbox<Item>: @unchecked Sendable {
       deadline.tv_sec += Int(nanoseconds / 1_000_000_000)
       deadline.tv_nsec = Int(nanoseconds % 1_000_000_000)
     }
+    sleeper.store(first == items.count, ordering: .relaxed)
+    defer { sleeper.store(false, ordering: .relaxed) }
     while first == items.count {
       if timeout != nil {
         if pthread_cond_timedwait(filled, mutex, &deadline) == ETIMEDOUT && first == items.count { return nil }

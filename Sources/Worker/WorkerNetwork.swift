@@ -29,6 +29,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     /// What it proves itself with, and whom it must find; `.open` in the clear.
     package var door = Door.open
     package var description: WorkerDescription
+    /// Where this process was started as a rank.
+    package var world: MPIWorld?
     package var joinWithinSeconds = 30.0
     /// How long to work on, and to look, after a coordinator that was there is gone.
     package var returnWithinSeconds = 3600.0
@@ -51,12 +53,20 @@ package final class WorkerNetwork: @unchecked Sendable {
 
   private let options: Options
   private let control: ControlConnection
-  private let data: DataPort
+  private let zeromq: DataPort
+  private let mpi: MPIPort?
+  /// The one that the run in hand asks for.
+  private var data: any DataPlane
   private let wake: WakeUp
   private let mailbox = Mailbox<WorkerEvent>()
   private let outgoing = Mutex<[Outgoing]>([])
   private let heartbeat = Mutex<Heartbeat>(Heartbeat())
   private let ended = DispatchSemaphore(value: 0)
+  private let leftWorld = Atomic<Bool>(true)
+  /// Over MPI the loop turns many thousand times a second, and the control plane needs a thousandth of that.
+  private static let controlEvery = Duration.milliseconds(1)
+  /// All ranks of a world leave within this, if they leave in order.
+  private static let leaveWithin = Duration.seconds(1)
   private var session: WorkerSession
   /// The generation that the data plane is open for.
   private var current: Assignment?
@@ -70,12 +80,15 @@ package final class WorkerNetwork: @unchecked Sendable {
     wake = try WakeUp()
     var keys: KeyPair?
     if case .known(let own, _) = options.door { keys = own }
-    data = try DataPort(listen: options.listen, insecure: options.insecure, keys: keys, context)
+    zeromq = try DataPort(listen: options.listen, insecure: options.insecure, keys: keys, context)
+    mpi = options.world.map(MPIPort.init)
+    data = zeromq
     control = try ControlConnection(
       to: options.coordinator, door: options.door, incarnation: generator.next() | 1, context)
     var options = options
     options.description.publicKey = keys?.publicKey
-    options.description.dataAddress = data.endpoint
+    options.description.dataAddress = zeromq.endpoint
+    options.description.mpi = options.world?.place
     self.options = options
     session = WorkerSession(
       options.description, endpoint: options.coordinator,
@@ -130,11 +143,15 @@ package final class WorkerNetwork: @unchecked Sendable {
     } ?? .none
   }
 
-  /// Says goodbye and ends the thread.
+  /// Says goodbye and ends the thread. Any thread may call it, and several.
   package func close(reason: String) {
     put(.close(reason: reason))
     ended.wait()
+    ended.signal()
   }
+
+  /// After `close`: false where this process is a rank of a world that did not end in order. It should end without another word.
+  package var hasLeftWorld: Bool { leftWorld.load(ordering: .acquiring) }
 
   private func put(_ item: Outgoing) {
     outgoing.withLock { $0.append(item) }
@@ -144,20 +161,13 @@ package final class WorkerNetwork: @unchecked Sendable {
   // MARK: the network thread
 
   private func loop() {
+    Poller.sleepPrecisely()
+    var controlDue = MonotonicClock.now
     while true {
-      var now = MonotonicClock.now
-      var due = session.nextTick(after: now)
-      for tick in [control.nextTick, data.nextTick] { if let tick { due = min(due, tick) } }
-      Poller.wait(
-        [control.socket] + data.sockets, wake, timeoutMilliseconds: due.milliseconds(from: now, limit: 250))
-      now = MonotonicClock.now
-
+      rest()
+      let now = MonotonicClock.now
       // Data first: rows are what somebody waits for.
-      data.receive(at: now) {
-        take($0, at: now)
-      } unreadable: {
-        options.log($0)
-      }
+      receiveData(at: now)
       let items = outgoing.withLock { waiting in
         defer { waiting = [] }
         return waiting
@@ -173,6 +183,8 @@ package final class WorkerNetwork: @unchecked Sendable {
         }
       }
       while let (message, peer) = mirrorSender.next() { data.send(message, to: peer, at: now) }
+      if mpi?.isOpen == true, now < controlDue { continue }
+      controlDue = now + WorkerNetwork.controlEvery
       control.receive(at: now) { reply in
         apply(session.receive(reply, at: now), at: now)
       } restarted: {
@@ -183,6 +195,30 @@ package final class WorkerNetwork: @unchecked Sendable {
       apply(session.tick(fullHeartbeat, at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
+    }
+  }
+
+  /// Until there may be something to do.
+  private func rest() {
+    let now = MonotonicClock.now
+    if let mpi, mpi.isOpen {
+      return Poller.nap(PollPace.nap(after: now - mpi.movedAt, isAwaited: mailbox.isAwaited), wake)
+    }
+    var due = session.nextTick(after: now)
+    for tick in [control.nextTick, data.nextTick] { if let tick { due = min(due, tick) } }
+    Poller.wait([control.socket] + data.sockets, wake, timeoutMilliseconds: due.milliseconds(from: now, limit: 250))
+  }
+
+  private func receiveData(at now: Instant) {
+    data.receive(at: now) { arrival in
+      switch arrival {
+      case .message(let message): take(message, at: now)
+      case .repeated(let reason): options.log(reason)
+      case .damaged(let reason):
+        options.log(reason)
+        if let current { apply(session.report(.lacking(reason: reason), generation: current.generation), at: now) }
+      case .broken(let reason): apply(session.giveUp(reason), at: now)
+      }
     }
   }
 
@@ -236,7 +272,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       case .exit(let reason): mailbox.put(.exit(reason: reason))
       case .assigned(let assignment):
         do throws(TransportError) {
-          try data.open(assignment)
+          try open(assignment)
           current = assignment
           mirrorSender.clear()
           mailbox.put(.assigned(assignment))
@@ -254,22 +290,32 @@ package final class WorkerNetwork: @unchecked Sendable {
     }
   }
 
+  private func open(_ assignment: Assignment) throws(TransportError) {
+    data.close()
+    switch assignment.configuration.cluster.exchange {
+    case .zeromq: data = zeromq
+    case .mpi:
+      guard let mpi else { throw .notInWorld }
+      data = mpi
+    }
+    try data.open(assignment)
+  }
+
   /// Gives the last words, and what peers have not acknowledged, a moment to arrive.
   private func farewell(_ reason: String) {
     control.send(.goodbye(reason: reason), at: MonotonicClock.now)
     let deadline = MonotonicClock.now + .seconds(1)
-    while !(control.isIdle && data.isIdle) && MonotonicClock.now < deadline {
-      Poller.wait([control.socket] + data.sockets, nil, timeoutMilliseconds: 20)
+    while !(control.isIdle && zeromq.isIdle) && MonotonicClock.now < deadline {
+      Poller.wait([control.socket] + zeromq.sockets, nil, timeoutMilliseconds: 20)
       let now = MonotonicClock.now
-      data.receive(at: now) { _ in
-      } unreadable: { _ in
-      }
+      zeromq.receive(at: now) { _ in }
       control.receive(at: now) { _ in
       } restarted: {
       } unreadable: { _ in
       }
       control.tick(at: now)
-      data.tick(at: now)
+      zeromq.tick(at: now)
     }
+    if let mpi { leftWorld.store(mpi.leave(within: WorkerNetwork.leaveWithin), ordering: .releasing) }
   }
 }

@@ -57,6 +57,9 @@ package final class WorkerProcess: Sendable {
   /// should end then.
   package func leave(reason: String) { network.close(reason: reason) }
 
+  /// After `run` or `leave`: false for a rank whose world did not end in order.
+  package var hasLeftWorld: Bool { network.hasLeftWorld }
+
   private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
     network.store.begin(assignment.run)

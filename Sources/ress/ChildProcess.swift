@@ -22,8 +22,15 @@ final class ChildProcess {
   private let leash: Int32
   private(set) var ending: Ending?
 
-  /// Starts this same program with other words. Output and errors are appended to the file at `log`.
-  init(name: String, words: [String], log: String, environment: [String: String] = [:]) throws(ProcessError) {
+  /// What tells it to end in order.
+  private let endSignal: Int32
+
+  /// Starts this same program with other words, or another one. Output and errors are appended to the file at `log`.
+  init(
+    name: String, program: String = "/proc/self/exe", words: [String], log: String,
+    environment: [String: String] = [:], endSignal: Int32 = SIGTERM
+  ) throws(ProcessError) {
+    self.endSignal = endSignal
     self.name = name
     self.log = log
     var pipe: [Int32] = [-1, -1]
@@ -44,7 +51,7 @@ final class ChildProcess {
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
     posix_spawnattr_setpgroup(&attributes, 0)
 
-    var arguments = (["ress"] + words).map { strdup($0) } + [nil]
+    var arguments = ([program == "/proc/self/exe" ? "ress" : program] + words).map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
     var variables = environment.map { strdup("\($0.key)=\($0.value)") }
     defer { for variable in variables.prefix(environment.count) { free(variable) } }
@@ -55,7 +62,7 @@ final class ChildProcess {
     }
     variables.append(nil)
     var identifier: pid_t = 0
-    let status = posix_spawn(&identifier, "/proc/self/exe", &actions, &attributes, &arguments, &variables)
+    let status = posix_spawnp(&identifier, program, &actions, &attributes, &arguments, &variables)
     guard status == 0 else {
       close(pipe[1])
       throw Self.failure("cannot start \(name) (its log would be \(log))", status)
@@ -75,7 +82,7 @@ final class ChildProcess {
 
   /// Tells children to end, gives them `seconds` to do it, and then ends them.
   static func end(_ children: [ChildProcess], within seconds: Double) {
-    for child in children where child.poll() == nil { Glibc.kill(child.identifier, SIGTERM) }
+    for child in children where child.poll() == nil { Glibc.kill(child.identifier, child.endSignal) }
     var waited = 0.0
     while waited < seconds, children.contains(where: { $0.poll() == nil }) {
       usleep(20_000)

@@ -53,7 +53,9 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
   Interrupt.block()
   // The demo's workers took 80 MB each instead of 170, for 1 or 2 % of their processor time.
   ress_return_blocks_of(256 << 10)
+  // Only one of an MPI launch's processes has an input; the launcher ends the others.
   if arguments.has("--end-with-input") { Leash.follow() }
+  let world = try RankStart.world()
   let host = ProcessInfo.processInfo.hostName
   let description = WorkerDescription(
     name: arguments.text("--name") ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
@@ -63,18 +65,23 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
   var options = WorkerNetwork.Options(
     coordinator: arguments.text("--coordinator") ?? CommandTable.standardAddress,
     listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
+  options.world = world
   options.insecure = arguments.has("--insecure")
   options.door = try Doors.toward(options.coordinator, insecure: options.insecure)
   options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
   options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
-  options.log = { Log.write($0) }
+  // A launcher mixes what its ranks say.
+  let prefix = world.map { "rank \($0.place.rank): " } ?? ""
+  let log: @Sendable (String) -> Void = { Log.write(prefix + $0) }
+  options.log = log
   let process = try WorkerProcess(options)
   Interrupt.whenRequested { signal in
-    Log.write("ends, on \(signal)")
+    log("ends, on \(signal)")
+    RankStart.wasAsked.store(true, ordering: .releasing)
     process.leave(reason: "it was told to end (\(signal))")
-    exit(ExitCode.done.rawValue)
+    exit(RankStart.ending(process, .done).rawValue)
   }
   let reason = process.run()
-  Log.write("ends: \(reason)")
-  return .failed
+  log("ends: \(reason)")
+  return RankStart.ending(process, RankStart.wasAsked.load(ordering: .acquiring) ? .done : .failed)
 }

@@ -31,6 +31,9 @@ enum Interrupt {
 
   // MARK: Something to wait for
 
+  /// USR1 too: mpirun hands it on to its ranks, while a TERM of its own ends them before they have left.
+  private static let awaited = numbers + [SIGUSR1]
+
   /// Call once, before any thread is started: threads inherit the mask, and only `wait` then takes the signals.
   static func block() {
     var set = signals
@@ -65,7 +68,7 @@ enum Interrupt {
   private static var signals: sigset_t {
     var set = sigset_t()
     sigemptyset(&set)
-    for number in numbers { sigaddset(&set, number) }
+    for number in awaited { sigaddset(&set, number) }
     return set
   }
 }

@@ -1,9 +1,11 @@
 // The workers of a run on this machine, as children of `ress train`.
 
+import Configuration
 import Glibc
 import Shell
 
-/// Starts the workers of a run, notices those that end, and starts them again: the run takes them in.
+/// Starts the workers of a run, notices those that end, and starts them again: the run takes them in. Over MPI they are the ranks of one
+/// launch, which starts and ends as one child.
 final class LocalWorkers {
   private var children: [ChildProcess] = []
   private var restartsLeft = LocalWorkers.restartLimit
@@ -15,17 +17,25 @@ final class LocalWorkers {
   private static let restartLimit = 5
 
   /// Worker N listens below `sockets` and appends what it says to `logs`/worker-N.log.
-  init(count: Int, threads: Int, coordinator: String, sockets: String, logs: String) throws(ProcessError) {
-    start = { name throws(ProcessError) in
-      try ChildProcess(
-        name: name,
-        words: [
-          "worker", "--coordinator", coordinator, "--name", name, "--threads", String(threads),
-          "--listen", "ipc://\(sockets)/\(name)", "--end-with-input",
-        ], log: "\(logs)/\(name).log")
+  init(
+    count: Int, threads: Int, coordinator: String, sockets: String, logs: String, exchange: Exchange
+  ) throws(ProcessError) {
+    let words = { (name: String) -> [String] in
+      [
+        "worker", "--coordinator", coordinator, "--name", name, "--threads", String(threads),
+        "--listen", "ipc://\(sockets)/\(name)",
+      ]
     }
-    for number in 1...count {
-      do throws(ProcessError) { children.append(try start("worker-\(number)")) } catch {
+    let all = (1...count).map { "worker-\($0)" }
+    let launch = exchange == .mpi ? try MPILaunch() : nil
+    start = { name throws(ProcessError) in
+      let log = "\(logs)/\(name).log"
+      if let launch { return try launch.start(ranks: all.map(words), log: log) }
+      return try ChildProcess(name: name, words: words(name) + ["--end-with-input"], log: log)
+    }
+    let names = launch == nil ? all : [MPILaunch.name]
+    for name in names {
+      do throws(ProcessError) { children.append(try start(name)) } catch {
         ChildProcess.end(children, within: 0)
         throw error
       }

@@ -43,7 +43,8 @@ enum LocalRun {
 
     let workers = try LocalWorkers(
       count: configuration.cluster.workers, threads: request.threadsPerWorker(cores: MachineProbe.cores()),
-      coordinator: daemon.endpoint, sockets: sockets.path, logs: request.folder)
+      coordinator: daemon.endpoint, sockets: sockets.path, logs: request.folder,
+      exchange: configuration.cluster.exchange)
     // Before the coordinator ends, which would otherwise miss their goodbyes.
     defer { workers.end() }
     let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: configuration.cluster.patienceSeconds)
