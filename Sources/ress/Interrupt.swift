@@ -34,18 +34,34 @@ enum Interrupt {
   /// USR1 too: mpirun hands it on to its ranks, while a TERM of its own ends them before they have left.
   private static let awaited = numbers + [SIGUSR1]
 
-  /// Call once, before any thread is started: threads inherit the mask, and only `wait` then takes the signals.
+  /// Call once, before any thread is started: threads inherit the mask, and only `wait` then takes the signals. A library's thread that was
+  /// there before `main` (OpenBLAS has some) takes them too, so there is a handler: without one, sigwait was seen to lose them to such a
+  /// thread, which knows nothing but to end the process.
   static func block() {
+    sem_init(came, 0, 0)
+    _ = taken.load(ordering: .relaxed)
+    for number in awaited {
+      signal(number) { number in
+        Interrupt.taken.store(number, ordering: .relaxed)
+        sem_post(Interrupt.came)
+      }
+    }
     var set = signals
     pthread_sigmask(SIG_BLOCK, &set, nil)
   }
 
   /// Waits for a signal and names it.
   static func wait() -> String {
-    var set = signals, number: Int32 = 0
-    while sigwait(&set, &number) != 0 {}
+    var set = signals
+    pthread_sigmask(SIG_UNBLOCK, &set, nil)
+    while sem_wait(came) != 0 {}
+    let number = taken.load(ordering: .relaxed)
     return String(cString: strsignal(number)) + " (signal \(number))"
   }
+
+  /// The last signal, and a count of those that nobody has waited for yet.
+  private static let taken = Atomic<Int32>(0)
+  nonisolated(unsafe) private static let came = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 
   /// Calls `body` on a thread of its own when the first signal comes.
   static func whenRequested(_ body: @escaping @Sendable (String) -> Void) {
