@@ -37,7 +37,8 @@ extension Coordinator {
       let workers = "\(needed) worker\(needed == 1 ? "" : "s")"
       return change(
         id, to: state,
-        pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &actions)
+        pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &actions
+      )
     }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
     let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)

@@ -25,7 +25,8 @@ extension Coordinator {
     guard let (world, workers) = worlds.min(by: { ($1.value.count, $0.value[0].id) < ($0.value.count, $1.value[0].id) })
     else {
       guard !free.isEmpty else { return Pool(workers: [], lack: "none is free") }
-      let count = free.count == 1 ? "the one that is free is no rank" : "none of the \(free.count) that are free is a rank"
+      let count =
+        free.count == 1 ? "the one that is free is no rank" : "none of the \(free.count) that are free is a rank"
       return Pool(workers: [], lack: "\(count): start workers with mpirun or srun --mpi=pmix (docs/mpi.md)")
     }
     // Ranks come one after the other, and a run that began with the first would stop for each of the others.
@@ -33,7 +34,7 @@ extension Coordinator {
     let size = workers[0].description.mpi!.size
     let last = joined.map(\.joinedAt).max()!
     if joined.count < size, workers.count < cluster.workers, last + run.patience >= now {
-      return Pool(workers: [], lack: "\(joined.count) of a world's \(size) ranks have joined")
+      return Pool(workers: [], lack: "so far \(joined.count) of the \(size) ranks of one joined")
     }
     let names = workers.map(\.description.name).joined(separator: ", ")
     let others = worlds.count == 1 ? "" : " of the largest of \(worlds.count) worlds"

@@ -15,7 +15,8 @@ package enum MPIError: Error, Equatable, CustomStringConvertible {
   /// What MPI itself says.
   case failed(reason: String)
 
-  private static let build = "build it where the program was built: make mpi (on Debian it needs libopenmpi-dev and openmpi-bin)"
+  private static let build =
+    "build it where the program was built: make mpi (on Debian it needs libopenmpi-dev and openmpi-bin)"
 
   package var description: String {
     switch self {

@@ -97,7 +97,9 @@ package final class MPIPort: DataPlane {
     let isWhole = rows.count <= MPIPort.copiedBytes
     let block = Payload(byteCount: head.count + (isWhole ? rows.count : 0))
     block.bytes.copyBytes(from: head)
-    if isWhole { UnsafeMutableRawBufferPointer(rebasing: block.bytes[head.count...]).copyMemory(from: UnsafeRawBufferPointer(rows)) }
+    if isWhole {
+      UnsafeMutableRawBufferPointer(rebasing: block.bytes[head.count...]).copyMemory(from: UnsafeRawBufferPointer(rows))
+    }
     do throws(MPIError) {
       try send(block, isWhole ? Kind.whole : Kind.head, to: ranks[index])
       if !isWhole { try send(message.payload, Kind.rows, to: ranks[index]) }
@@ -153,7 +155,8 @@ package final class MPIPort: DataPlane {
   private func takeFirst(from rank: Int) -> Content? {
     guard let first = arriving[rank].first, complete.contains(first.ticket) else { return nil }
     let pieces = first.kind == Kind.head ? 2 : 1
-    guard arriving[rank].count >= pieces, arriving[rank].prefix(pieces).allSatisfy({ complete.contains($0.ticket) }) else {
+    guard arriving[rank].count >= pieces, arriving[rank].prefix(pieces).allSatisfy({ complete.contains($0.ticket) })
+    else {
       return nil
     }
     for piece in arriving[rank].prefix(pieces) { complete.remove(piece.ticket) }

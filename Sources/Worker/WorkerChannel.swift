@@ -20,7 +20,7 @@ package protocol WorkerChannel: AnyObject {
 
 /// A job's peers over a channel: waits for their messages, says in its heartbeats for whom it waits, and ends with the
 /// generation.
-final class NetworkLink: PeerLink {
+package final class NetworkLink: PeerLink {
   private let channel: any WorkerChannel
   private let assignment: Assignment
   /// Steps done, for the heartbeats.
@@ -35,7 +35,7 @@ final class NetworkLink: PeerLink {
   /// Waiting is worth a note when it lasts longer than this.
   private static let noteAfter = Duration.milliseconds(1000)
 
-  init(_ channel: any WorkerChannel, _ assignment: Assignment) {
+  package init(_ channel: any WorkerChannel, _ assignment: Assignment) {
     self.channel = channel
     self.assignment = assignment
     step = assignment.firstStep
@@ -47,11 +47,11 @@ final class NetworkLink: PeerLink {
     return heartbeat
   }
 
-  func send(_ message: DataMessage, to worker: Int) { channel.send(message, to: worker) }
+  package func send(_ message: DataMessage, to worker: Int) { channel.send(message, to: worker) }
 
-  func accept(early message: DataMessage) { early.append(message) }
+  package func accept(early message: DataMessage) { early.append(message) }
 
-  func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+  package func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     if phase != .state, !early.isEmpty { return early.removeFirst() }
     let begun = ContinuousClock.now
     defer { waitedSeconds += begun.duration(to: .now).inSeconds }

@@ -24,7 +24,9 @@ struct MPILaunch {
     }
     ress = path
     let plugin = RankStart.pluginPath
-    guard access(plugin, R_OK) == 0 else { throw ProcessError(description: "cluster.exchange is mpi: \(MPIError.missing(path: plugin))") }
+    guard access(plugin, R_OK) == 0 else {
+      throw ProcessError(description: "cluster.exchange is mpi: \(MPIError.missing(path: plugin))")
+    }
     guard Self.isOnPath(program) else {
       throw ProcessError(
         description:

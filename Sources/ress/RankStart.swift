@@ -26,7 +26,9 @@ enum RankStart {
     guard MPIPlugin.isRank(environment: environment) else { return nil }
     let path = pluginPath
     guard access(path, F_OK) == 0 || environment[MPIPlugin.variable] != nil else {
-      Log.write("started as an MPI rank, but \(MPIError.missing(path: path)). Until then it takes part in runs over ZeroMQ alone")
+      Log.write(
+        "started as an MPI rank, but \(MPIError.missing(path: path)). Until then it takes part in runs over ZeroMQ alone"
+      )
       return nil
     }
     let world = try MPIWorld(plugin: path)

@@ -3,8 +3,10 @@
 
 import Configuration
 import Foundation
+import Glibc
 import RunFolder
 import Shell
+import Transport
 
 enum SlurmError: Error, CustomStringConvertible {
   case noSlurm(String)
@@ -23,6 +25,8 @@ enum SlurmSubmission {
   static func submit(_ request: RunRequest, options: [String]) throws -> String {
     let configuration = request.configuration
     let folder = request.folder
+    let plugin = RankStart.pluginPath
+    if configuration.cluster.exchange == .mpi, access(plugin, R_OK) != 0 { throw MPIError.missing(path: plugin) }
     try Durable.makeFolder(folder)
     let script = folder + "/slurm-job.sh", file = folder + "/slurm.yaml"
     try Durable.write(PackageResources.job_sh, to: script)
@@ -37,7 +41,7 @@ enum SlurmSubmission {
       ] + options.map { $0.hasPrefix("-") ? $0 : "--" + $0 } + [script]
     process.environment = ProcessInfo.processInfo.environment.merging([
       "RESS": try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), "RESS_CONFIG": file,
-      "RESS_RUN": folder,
+      "RESS_RUN": folder, "RESS_EXCHANGE": configuration.cluster.exchange.rawValue,
     ]) { $1 }
     let output = Pipe(), errors = Pipe()
     (process.standardOutput, process.standardError) = (output, errors)

@@ -108,9 +108,11 @@ struct Cluster {
     }
   }
 
-  mutating func join(_ name: String, fingerprint: String = "F") -> PeerID {
+  mutating func join(_ name: String, fingerprint: String = "F", mpi: MPIPlace? = nil) -> PeerID {
     let peer = PeerID("peer-" + name)
-    say(.hello(Cluster.worker(name, fingerprint: fingerprint), Heartbeat()), from: peer)
+    var worker = Cluster.worker(name, fingerprint: fingerprint)
+    worker.mpi = mpi
+    say(.hello(worker, Heartbeat()), from: peer)
     return peer
   }
 

@@ -261,6 +261,17 @@ final class TestCluster {
     #expect(logs.exitCode(within: 60) == 0)
   }
 
+  @Test func `a worker that is told to end says goodbye, and the others do not wait to notice`() throws {
+    let cluster = try TestCluster(place, patience: 30)
+    try cluster.start("a", "b")
+    try submit(cluster, "left", workers: 2, "--set", "cluster.patience_seconds=30")
+    #expect(cluster.reaches("left", 15), "\(cluster.logs)")
+    cluster.signal("b", SIGTERM)
+    #expect(cluster.workers["b"]!.exitCode(within: 20) == 0, "\(cluster.logs)")
+    let story = try expectSameEnd(cluster, "left")
+    #expect(story.contains("left: it was told to end (Terminated (signal 15))"), "\(story)")
+  }
+
   @Test func `the same submission twice is one run, and workers whose coordinator stays away end by themselves`() throws
   {
     let cluster = try TestCluster(place, patience: 1)

@@ -12,20 +12,29 @@ final class Running {
   let process = Process()
   let outputPath: String
 
-  /// The program lies beside the test bundle. With a `host` it runs in that network namespace.
-  init(_ words: [String], folder: String, environment: [String: String] = [:], host: String? = nil) throws {
+  /// The program lies beside the test bundle. With a `host` it runs in that network namespace; a launcher's words stand before it.
+  init(
+    _ words: [String], folder: String, environment: [String: String] = [:], host: String? = nil,
+    launcher: [String] = []
+  ) throws {
     let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     outputPath = folder + "/output-" + UUID().uuidString
     _ = FileManager.default.createFile(atPath: outputPath, contents: nil)
     let program = URL(filePath: bundle).deletingLastPathComponent().appending(path: "ress")
-    process.executableURL = host == nil ? program : URL(filePath: "/usr/bin/env")
-    process.arguments = (host.map { ["ip", "netns", "exec", $0, program.path] } ?? []) + words
+    let starter = (host.map { ["ip", "netns", "exec", $0] } ?? []) + launcher
+    process.executableURL = starter.isEmpty ? program : URL(filePath: "/usr/bin/env")
+    process.arguments = (starter.isEmpty ? [] : starter + [program.path]) + words
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.currentDirectoryURL = URL(filePath: folder)
     process.standardInput = FileHandle.nullDevice
     let output = FileHandle(forWritingAtPath: outputPath)!
     process.standardOutput = output
     process.standardError = output
+    // A child inherits what its starter blocks, and threads of a pool block everything. A launcher would be deaf.
+    var none = sigset_t(), before = sigset_t()
+    sigemptyset(&none)
+    pthread_sigmask(SIG_SETMASK, &none, &before)
+    defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
   }
 
@@ -113,8 +122,10 @@ final class Workplace {
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
-  func start(_ words: [String], environment: [String: String] = [:], host: String? = nil) throws -> Running {
-    try Running(words, folder: path, environment: environment, host: host)
+  func start(
+    _ words: [String], environment: [String: String] = [:], host: String? = nil, launcher: [String] = []
+  ) throws -> Running {
+    try Running(words, folder: path, environment: environment, host: host, launcher: launcher)
   }
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 

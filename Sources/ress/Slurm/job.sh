@@ -2,7 +2,8 @@
 # A run of ress as one Slurm job, which `ress submit --on slurm` submits: a coordinator beside this script on the job's first node, a worker a
 # task. What dies is replaced or done without; what ends early is put back into the queue and goes on from its checkpoint.
 #
-# It gets from `ress submit`: RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder).
+# It gets from `ress submit`: RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder), RESS_EXCHANGE (what carries
+# data between workers).
 #
 #SBATCH --requeue
 #SBATCH --no-kill
@@ -56,12 +57,43 @@ pause() {
 }
 trap pause USR1
 
-# One task's end is not the others'. Workers look for their coordinator for a minute, should its node be slow.
-srun --no-kill --wait=0 --kill-on-bad-exit=0 --unbuffered --label bash -c '
+# Workers look for their coordinator for a minute, should its node be slow.
+step() {
+  exec srun --wait=0 --unbuffered --label "$@" bash -c '
   address=$(hostname -I | cut -d" " -f1)
   exec "$RESS" worker --coordinator "$1" --listen "tcp://${address:-127.0.0.1}:*" --name "$SLURMD_NODENAME-$SLURM_PROCID" \
     --threads "${SLURM_CPUS_PER_TASK:-1}" --join-within 60 --return-within 60
-' worker "$address" &
+' worker "$address"
+}
+
+# Over MPI all tasks end with one, and are started again together. What keeps ending at once has a reason that starting again does not cure; a
+# node that is gone is one, and another attempt has other nodes.
+worlds() {
+  local over=0 task= quick=0 begun
+  trap 'over=1; kill $task 2>/dev/null' TERM
+  while [ $over -eq 0 ]; do
+    begun=$SECONDS
+    step --mpi=pmix --no-kill=off --kill-on-bad-exit=1 &
+    task=$!
+    while kill -0 $task 2>/dev/null; do wait $task; done
+    [ $over -eq 0 ] || return
+    if [ $((SECONDS - begun)) -ge 60 ]; then quick=0; else quick=$((quick + 1)); fi
+    if [ $quick -ge 3 ]; then
+      say "the ranks have ended $quick times in a row within a minute"
+      if [ "$attempt" -lt 3 ]; then kill -USR1 $$; else ask cancel "$name"; fi
+      return
+    fi
+    say "the ranks have ended, and are started again"
+    sleep 1
+  done
+}
+
+if [ "${RESS_EXCHANGE:-zeromq}" = mpi ]; then
+  worlds &
+else
+  # One task's end is not the others', wherever a cluster makes ranks of all tasks.
+  step --mpi=none --no-kill --kill-on-bad-exit=0 &
+fi
 workers=$!
 
 (

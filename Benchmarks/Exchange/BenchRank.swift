@@ -1,0 +1,197 @@
+// A worker that exchanges, and computes nothing but the sums.
+
+import Configuration
+import Foundation
+import Kernels
+import Model
+import Training
+import Transport
+import Wire
+import Worker
+
+final class BenchRank {
+  private let network: WorkerNetwork
+  private var index = 0
+  private var count = 0
+  private let exchange: String
+
+  init(_ arguments: BenchArguments) throws {
+    exchange = arguments.text("--exchange")
+    let name = arguments.text("--name", "rank-\(getpid())")
+    let description = WorkerDescription(
+      name: name, host: "here", process: Int(getpid()), dataAddress: "", threads: 1, fingerprint: "bench",
+      program: "ress-exchange", incarnation: UInt64.random(in: 1...UInt64.max))
+    var options = WorkerNetwork.Options(
+      coordinator: arguments.text("--address"), listen: "\(arguments.text("--address"))-\(name)", description: description)
+    if exchange == Exchange.mpi.rawValue {
+      let folder = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().path
+      options.world = try MPIWorld(
+        plugin: MPIPlugin.path(environment: ProcessInfo.processInfo.environment, programFolder: folder))
+    }
+    options.log = { FileHandle.standardError.write(Data("\(name): \($0)\n".utf8)) }
+    network = try WorkerNetwork(options)
+  }
+
+  func run() throws {
+    BLAS.useOneThread()
+    network.start()
+    var link: NetworkLink!
+    begin: while let event = network.next() {
+      switch event {
+      case .assigned(let assignment):
+        (index, count) = (assignment.index, assignment.roster.count)
+        link = NetworkLink(network, assignment)
+        network.report(.ready, generation: assignment.generation)
+      case .begin: break begin
+      case .exit(let reason): throw Stopped(reason: reason)
+      // A peer may have begun.
+      case .data(let message): link.accept(early: message)
+      case .halt, .stop: continue
+      }
+    }
+    for bytes in [4 << 10, 64 << 10, 4 << 20] { try measure(AllToAll(link, index, count, bytes: bytes)) }
+    for bytes in [4 << 20, 64 << 20] { try measure(AllReduce(link, index, count, bytes: bytes)) }
+    network.close(reason: "done")
+    if !network.hasLeftWorld { throw Stopped(reason: "the MPI world did not end in order") }
+  }
+
+  /// Rounds for about two seconds after some to warm up; their median. All ranks do the same number, which rank 0's clock decides.
+  private func measure(_ operation: some Exchanging) throws {
+    var seconds: [Double] = []
+    let warm = 5, begun = ContinuousClock.now
+    var isLast = false
+    while !isLast {
+      let start = ContinuousClock.now
+      try operation.round()
+      seconds.append(start.duration(to: .now).inSeconds)
+      if seconds.count.isMultiple(of: 10) {
+        isLast = try operation.agree(isOver: begun.duration(to: .now).inSeconds > 3)
+      }
+    }
+    let sorted = seconds.dropFirst(warm).sorted()
+    guard index == 0 else { return }
+    let median = sorted[sorted.count / 2], best = sorted[0]
+    print(
+      "{\"exchange\": \"\(exchange)\", \"operation\": \"\(operation.name)\", \"ranks\": \(count), \"bytes\": \(operation.bytes), "
+        + "\"median_us\": \(Int(median * 1e6)), \"best_us\": \(Int(best * 1e6)), \"rounds\": \(sorted.count)}")
+    fflush(stdout)
+  }
+}
+
+protocol Exchanging: AnyObject {
+  var name: String { get }
+  /// Of each rank.
+  var bytes: Int { get }
+  func round() throws
+  /// What the first rank says.
+  func agree(isOver: Bool) throws -> Bool
+}
+
+/// Rows to experts: each rank sends an equal part of its rows to every other, and takes theirs.
+final class AllToAll: Exchanging {
+  let name = "all-to-all"
+  let bytes: Int
+  private let link: NetworkLink
+  private let index: Int
+  private let count: Int
+  private var number: UInt64 = 0
+  /// Of the next round: a peer that is ahead.
+  private var early: [DataMessage] = []
+
+  init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
+    (self.link, self.index, self.count, self.bytes) = (link, index, count, bytes)
+  }
+
+  func round() throws { _ = try exchange(bytes / count, first: 0) }
+
+  func agree(isOver: Bool) throws -> Bool { try exchange(4, first: isOver ? 1 : 0) == 1 }
+
+  /// Returns the first word of the first rank.
+  private func exchange(_ byteCount: Int, first: Int32) throws -> Int32 {
+    number += 1
+    var said = first
+    let values = [Float](repeating: 0, count: byteCount / 4)
+    for peer in 0..<count where peer != index {
+      // Gathered into a payload, as `PeerExchange` does it.
+      let payload = values.withUnsafeBufferPointer { Payload(copying: $0.baseAddress!, count: $0.count) }
+      payload.words[0] = first
+      var header = DataHeader(phase: .dispatchForward, sender: index)
+      header.round = number
+      link.send(DataMessage(header: header, payload: payload), to: peer)
+    }
+    var waiting = count - 1
+    while waiting > 0 {
+      let message: DataMessage
+      if let place = early.firstIndex(where: { $0.header.round == number }) {
+        message = early.remove(at: place)
+      } else {
+        message = try link.receive(awaited: [], in: .dispatchForward)
+        guard message.header.round == number else {
+          early.append(message)
+          continue
+        }
+      }
+      waiting -= 1
+      if message.header.sender == 0 { said = withExtendedLifetime(message.payload) { message.payload.words[0] } }
+    }
+    return said
+  }
+}
+
+/// Gradients to their owners, which sum them, and the owners' new values to all: `PeerExchange` itself.
+final class AllReduce: Exchanging {
+  let name = "all-reduce"
+  let bytes: Int
+  private let exchange: PeerExchange
+  private let parameters: ParameterBuffer
+  private let gradient: PooledBuffer
+  private let index: Int
+  private let count: Int
+  private var number = 0
+
+  init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
+    (self.index, self.count) = (index, count)
+    // A model of many equal tensors, so that owners' shares are even: blocks of a dense transformer.
+    var model = RunConfiguration().model
+    model.architecture = .transformer
+    model.feedForward = .dense
+    model.separateBlocks = true
+    model.width = 64
+    model.heads = 1
+    model.expertWidth = 64
+    model.activeExperts = 1
+    model.experts = 1
+    model.steps = 1
+    func layout(_ steps: Int) -> ParameterLayout {
+      model.steps = steps
+      return ParameterLayout(model, vocabulary: 64)
+    }
+    let one = layout(1).denseCount, block = layout(2).denseCount - one
+    let steps = 1 + (bytes / 4 - one) / block
+    let chosen = layout(steps)
+    self.bytes = 4 * chosen.denseCount
+    let plan = WorkPlan(
+      index: index, units: (0..<count).map { $0..<$0 + 1 },
+      expertOwners: chosen.experts.indices.map { $0 % count }, layout: chosen)
+    parameters = ParameterBuffer(chosen, experts: plan.myExperts)
+    let experts = LocalExperts(model, parameters: parameters, owned: plan.myExperts, team: Team(laneCount: 1))
+    exchange = PeerExchange(
+      plan: plan, link: link, experts: experts, expertGradients: ExpertGradients(experts, layout: chosen),
+      width: model.width, norms: 1)
+    gradient = BufferPool().take(chosen.denseCount)
+    gradient.pointer.update(repeating: 1, count: chosen.denseCount)
+  }
+
+  func round() throws {
+    number += 1
+    try exchange.begin(Round(number: number, step: number, purpose: .training, unitCount: count))
+    let sum = try exchange.reduce([(node: UnitNode(level: 0, index: index), value: gradient)])
+    guard sum[0] == Real(count) else { throw Stopped(reason: "a sum is \(sum[0]), not \(count)") }
+    try exchange.share(parameters)
+  }
+
+  func agree(isOver: Bool) throws -> Bool {
+    // Sums over ranks: the first one's word alone counts.
+    try exchange.gather([index == 0 && isOver ? 1 : 0], StepNote())[0] > 0
+  }
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Times what workers tell each other: ress over ZeroMQ, ress over MPI, and Gloo through torch.distributed, on the same bytes.
+
+    swift build -c release --product ress-exchange && scripts/mpi.sh
+    Benchmarks/exchange.py [--ranks 2,4] [--python PYTHON-WITH-TORCH]
+
+Prints one table, medians in milliseconds. Without torch its column stays empty; without MPI so does MPI's.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = ROOT / ".build/release/ress-exchange"
+OPERATIONS = [("all-to-all", 4 << 10), ("all-to-all", 64 << 10), ("all-to-all", 4 << 20), ("all-reduce", 4 << 20), ("all-reduce", 64 << 20)]
+
+GLOO = r"""
+import json, os, sys, time
+import torch, torch.distributed as dist
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+torch.set_num_threads(1)
+dist.init_process_group("gloo")
+for name, count in json.loads(sys.argv[1]):
+    numbers = torch.zeros(count // 4)
+    other = torch.empty_like(numbers)
+    run = (lambda: dist.all_reduce(numbers)) if name == "all-reduce" else (lambda: dist.all_to_all_single(other, numbers))
+    seconds, begun, over = [], time.perf_counter(), torch.zeros(1)
+    while not over.item():
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+        if len(seconds) % 10 == 0:
+            over[0] = float(time.perf_counter() - begun > 3)
+            dist.broadcast(over, 0)
+    if rank == 0:
+        kept = sorted(seconds[5:])
+        print(json.dumps({"exchange": "gloo", "operation": name, "ranks": size, "bytes": count,
+                          "median_us": int(kept[len(kept) // 2] * 1e6), "best_us": int(kept[0] * 1e6), "rounds": len(kept)}), flush=True)
+"""
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def ress(exchange, ranks):
+    with tempfile.TemporaryDirectory(prefix="ress-exchange-") as folder:
+        address = f"ipc://{folder}/c"
+        host = subprocess.Popen([PROGRAM, "host", "--ranks", str(ranks), "--exchange", exchange, "--address", address])
+        words = [str(PROGRAM), "rank", "--address", address, "--exchange", exchange]
+        try:
+            if exchange == "mpi":
+                own = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1",
+                           OMPI_MCA_rmaps_base_oversubscribe="1", OMPI_MCA_hwloc_base_binding_policy="none")
+                done = subprocess.run(["mpirun", "-n", str(ranks)] + words, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=300)
+                return lines(done.stdout)
+            workers = [subprocess.Popen(words + ["--name", f"w{rank}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for rank in range(ranks)]
+            return [line for worker in workers for line in lines(worker.communicate(timeout=300)[0])]
+        finally:
+            host.kill()
+
+
+def gloo(python, ranks):
+    with tempfile.TemporaryDirectory(prefix="ress-gloo-") as folder:
+        script = pathlib.Path(folder) / "gloo.py"
+        script.write_text(GLOO)
+        workers = []
+        for rank in range(ranks):
+            own = dict(os.environ, RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(29500 + os.getpid() % 1000 + ranks), OMP_NUM_THREADS="1")
+            workers.append(subprocess.Popen([python, script, json.dumps(OPERATIONS)], env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True))
+        return [line for worker in workers for line in lines(worker.communicate(timeout=300)[0])]
+
+
+def size(count):
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", default="2,4")
+    parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
+    options = parser.parse_args()
+    found = {}
+    for ranks in map(int, options.ranks.split(",")):
+        runs = [lambda: ress("zeromq", ranks)]
+        if shutil.which("mpirun"):
+            runs.append(lambda: ress("mpi", ranks))
+        if subprocess.run([options.python, "-c", "import torch"], capture_output=True).returncode == 0:
+            runs.append(lambda: gloo(options.python, ranks))
+        for run in runs:
+            for line in run():
+                # A model's parameters come near the wished size, not to the byte.
+                near = min(OPERATIONS, key=lambda wanted: (wanted[0] != line["operation"], abs(wanted[1] - line["bytes"])))
+                found[ranks, near, line["exchange"]] = line["median_us"] / 1000
+    print("| operation | a rank | ranks | ZeroMQ | MPI | Gloo | ZeroMQ / MPI | Gloo / MPI |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for ranks in map(int, options.ranks.split(",")):
+        for operation in OPERATIONS:
+            zeromq, mpi, other = (found.get((ranks, operation, exchange)) for exchange in ("zeromq", "mpi", "gloo"))
+            text = lambda value: "" if value is None else f"{value:.2f} ms" if value >= 1 else f"{value:.3f} ms"
+            ratio = lambda value: f"{value / mpi:.1f}" if value and mpi else ""
+            print(f"| {operation[0]} | {size(operation[1])} | {ranks} | {text(zeromq)} | {text(mpi)} | {text(other)} | {ratio(zeromq)} | {ratio(other)} |")
+
+
+if __name__ == "__main__":
+    main()

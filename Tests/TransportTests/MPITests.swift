@@ -1,0 +1,77 @@
+// What can be said of MPI without any MPI: a plug-in that is not there, or is another one; and how often to look. Ranks are started for real
+// in Tests/EndToEnd/MPITests.swift.
+
+import Foundation
+import Testing
+import Transport
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+@Suite struct MPITests {
+  private func refusal(_ path: String) -> String {
+    do {
+      _ = try MPIWorld(plugin: path)
+      return "taken"
+    } catch { return "\(error)" }
+  }
+
+  @Test func `a plug-in that is not there is asked for by the command that builds it`() {
+    let reason = refusal("/nowhere/libress-mpi.so")
+    #expect(reason.contains("there is no /nowhere/libress-mpi.so") && reason.contains("make mpi"))
+    #expect(reason.contains("libopenmpi-dev") && reason.contains("openmpi-bin"))
+  }
+
+  @Test func `a file that is no library, and a library that is no plug-in, are named as what they are`() throws {
+    let text = NSTemporaryDirectory() + "ress-no-library-" + UUID().uuidString
+    try "text".write(toFile: text, atomically: true, encoding: .utf8)
+    defer { try? FileManager.default.removeItem(atPath: text) }
+    #expect(refusal(text).contains("cannot be loaded"))
+    // Any library of this very process: the C library, say.
+    var info = Dl_info()
+    #expect(dladdr(dlsym(nil, "getpid"), &info) != 0)
+    #expect(refusal(String(cString: info.dli_fname)).contains("is not the MPI plug-in of ress"))
+  }
+
+  private static let compiler = ["/usr/bin/cc", "/usr/bin/gcc", "/usr/bin/clang"].first {
+    FileManager.default.isExecutableFile(atPath: $0)
+  }
+
+  @Test(.enabled(if: compiler != nil, "a plug-in of another version is made with a C compiler: apt-get install gcc"))
+  func `a plug-in of another version is refused with both versions`() throws {
+    let stem = NSTemporaryDirectory() + "ress-old-plugin-" + UUID().uuidString
+    defer { for end in [".c", ".so"] { try? FileManager.default.removeItem(atPath: stem + end) } }
+    try "static unsigned table[64] = {99}; void *ress_mpi(void) { return table; }"
+      .write(toFile: stem + ".c", atomically: true, encoding: .utf8)
+    let process = Process()
+    process.executableURL = URL(filePath: Self.compiler!)
+    process.arguments = ["-shared", "-fPIC", "-o", stem + ".so", stem + ".c"]
+    try process.run()
+    process.waitUntilExit()
+    #expect(refusal(stem + ".so").contains("has version 99, and this program needs 1; build it again: make mpi"))
+  }
+
+  @Test func `only a process that an MPI launcher started counts as a rank`() {
+    #expect(!MPIPlugin.isRank(environment: ["PATH": "/bin", "SLURM_PROCID": "1"]))
+    for variable in ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"] {
+      #expect(MPIPlugin.isRank(environment: [variable: "0"]))
+    }
+    #expect(MPIPlugin.path(environment: [:], programFolder: "/opt/ress") == "/opt/ress/libress-mpi.so")
+    #expect(MPIPlugin.path(environment: ["RESS_MPI_LIBRARY": "/x.so"], programFolder: "/opt/ress") == "/x.so")
+  }
+
+  @Test
+  func
+    `after a message the next one is looked for at once; in the quiet, less and less, and most seldom where nobody waits`()
+  {
+    for awaited in [true, false] { #expect(PollPace.nap(after: .microseconds(10), isAwaited: awaited) == .zero) }
+    let quiet = [100, 1000, 10_000, 1_000_000].map { Duration.microseconds($0) }
+    for (less, more) in zip(quiet, quiet.dropFirst()) {
+      #expect(PollPace.nap(after: less, isAwaited: false) <= PollPace.nap(after: more, isAwaited: false))
+      #expect(PollPace.nap(after: more, isAwaited: true) <= PollPace.nap(after: more, isAwaited: false))
+    }
+    #expect(PollPace.nap(after: .seconds(3600), isAwaited: false) <= .milliseconds(1))
+    #expect(PollPace.nap(after: .seconds(3600), isAwaited: true) > .zero)
+  }
+}
