@@ -1,7 +1,7 @@
 # What one types every day; `make help` lists it. The scripts do the work and can be run by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help packages build test demo paper paper-quick dist format lint clean
+.PHONY: help packages build mpi test demo paper paper-quick dist format lint clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ packages: ## install the Debian packages that are missing
 build: packages ## build .build/release/ress
 	@swift build -c release --product ress
 	@echo "Built .build/release/ress"
+
+mpi: build ## the same, and the plug-in that speaks MPI, with this site's mpicc (docs/mpi.md)
+	@scripts/mpi.sh
 
 test: packages ## build and run every test, single and double precision
 	@scripts/test.sh

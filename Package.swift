@@ -90,7 +90,8 @@ let system: [Target] = [
     path: "Benchmarks/Steps", swiftSettings: swiftSettings),
   // Measures what workers tell each other, over ZeroMQ and MPI; Benchmarks/exchange.py.
   .executableTarget(
-    name: "ress-exchange", dependencies: ["Worker", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
+    name: "ress-exchange",
+    dependencies: ["Worker", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
     path: "Benchmarks/Exchange", exclude: ["README.md"], swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5", "CZstd", "Training", "Configuration"]),

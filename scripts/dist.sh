@@ -19,6 +19,9 @@ fi
 "$folder/bin/ress" man >"$folder/share/man/man1/ress.1"
 "$folder/bin/ress" completion >"$folder/share/bash-completion/completions/ress"
 cp -rL README.md LICENSE docs configs cluster "$folder/"
+# The plug-in that speaks MPI is built where that MPI is (docs/mpi.md).
+mkdir -p "$folder/share/mpi"
+cp Sources/CMPI/ress_mpi.c Sources/CMPI/ress_mpi.h "$folder/share/mpi/"
 # What Debian calls the libraries that the program asks for itself.
 readelf -d "$folder/bin/ress" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | while read -r library; do
   path=$(ldconfig -p | awk -v name="$library" '$1 == name {print $NF; exit}')

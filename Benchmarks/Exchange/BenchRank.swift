@@ -22,7 +22,8 @@ final class BenchRank {
       name: name, host: "here", process: Int(getpid()), dataAddress: "", threads: 1, fingerprint: "bench",
       program: "ress-exchange", incarnation: UInt64.random(in: 1...UInt64.max))
     var options = WorkerNetwork.Options(
-      coordinator: arguments.text("--address"), listen: "\(arguments.text("--address"))-\(name)", description: description)
+      coordinator: arguments.text("--address"), listen: "\(arguments.text("--address"))-\(name)",
+      description: description)
     if exchange == Exchange.mpi.rawValue {
       let folder = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().path
       options.world = try MPIWorld(
@@ -43,7 +44,7 @@ final class BenchRank {
         link = NetworkLink(network, assignment)
         network.report(.ready, generation: assignment.generation)
       case .begin: break begin
-      case .exit(let reason): throw Stopped(reason: reason)
+      case .exit(let reason): throw BenchError(reason: reason)
       // A peer may have begun.
       case .data(let message): link.accept(early: message)
       case .halt, .stop: continue
@@ -52,7 +53,7 @@ final class BenchRank {
     for bytes in [4 << 10, 64 << 10, 4 << 20] { try measure(AllToAll(link, index, count, bytes: bytes)) }
     for bytes in [4 << 20, 64 << 20] { try measure(AllReduce(link, index, count, bytes: bytes)) }
     network.close(reason: "done")
-    if !network.hasLeftWorld { throw Stopped(reason: "the MPI world did not end in order") }
+    if !network.hasLeftWorld { throw BenchError(reason: "the MPI world did not end in order") }
   }
 
   /// Rounds for about two seconds after some to warm up; their median. All ranks do the same number, which rank 0's clock decides.
@@ -71,10 +72,10 @@ final class BenchRank {
     let sorted = seconds.dropFirst(warm).sorted()
     guard index == 0 else { return }
     let median = sorted[sorted.count / 2], best = sorted[0]
-    print(
+    let line =
       "{\"exchange\": \"\(exchange)\", \"operation\": \"\(operation.name)\", \"ranks\": \(count), \"bytes\": \(operation.bytes), "
-        + "\"median_us\": \(Int(median * 1e6)), \"best_us\": \(Int(best * 1e6)), \"rounds\": \(sorted.count)}")
-    fflush(stdout)
+      + "\"median_us\": \(Int(median * 1e6)), \"best_us\": \(Int(best * 1e6)), \"rounds\": \(sorted.count)}\n"
+    FileHandle.standardOutput.write(Data(line.utf8))
   }
 }
 
@@ -186,7 +187,7 @@ final class AllReduce: Exchanging {
     number += 1
     try exchange.begin(Round(number: number, step: number, purpose: .training, unitCount: count))
     let sum = try exchange.reduce([(node: UnitNode(level: 0, index: index), value: gradient)])
-    guard sum[0] == Real(count) else { throw Stopped(reason: "a sum is \(sum[0]), not \(count)") }
+    guard sum[0] == Real(count) else { throw BenchError(reason: "a sum is \(sum[0]), not \(count)") }
     try exchange.share(parameters)
   }
 
@@ -194,4 +195,9 @@ final class AllReduce: Exchanging {
     // Sums over ranks: the first one's word alone counts.
     try exchange.gather([index == 0 && isOver ? 1 : 0], StepNote())[0] > 0
   }
+}
+
+struct BenchError: Error, CustomStringConvertible {
+  var reason: String
+  var description: String { reason }
 }
