@@ -30,7 +30,8 @@ CredType=cred/munge
 AuthInfo=socket=$folder/munge.sock,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool-%n
-TmpFS=/tmp
+# Of each node its own: PMIx makes a folder for its ranks there.
+TmpFS=$folder/tmp-%n
 SlurmctldPidFile=$folder/slurmctld.self
 SlurmdPidFile=$folder/%n.self
 SlurmctldLogFile=$folder/slurmctld.log
@@ -73,7 +74,7 @@ start() {
 }
 
 start_node() {
-  mkdir -p "$folder/spool-node$1"
+  mkdir -p "$folder/spool-node$1" "$folder/tmp-node$1"
   start "node$1" slurmd -D -N "node$1" -f "$SLURM_CONF"
 }
 

@@ -113,6 +113,26 @@ final class SlurmTests {
     #expect(log("crashed", job).contains("node3-2") && log("crashed", job).contains("is lost"))
   }
 
+  @Test(.enabled(if: LocalMPI.isHere, LocalMPI.reason))
+  func `a job over MPI starts its ranks again when one is killed, and ends with the same curve`() throws {
+    let plugin = try LocalMPI.build(into: place.path)
+    let submit = try place.start(
+      [
+        "submit", "run.yaml", "--on", "slurm", "--workers", "3", "--threads", "1", "--set", "run=ranks", "--set",
+        "cluster.exchange=mpi", "--sbatch", "nodes=3", "--sbatch", "ntasks-per-node=1", "--json",
+      ] + Self.long, environment: slurm.configuration.merging(plugin) { $1 }.merging(LocalMPI.environment) { $1 })
+    #expect(submit.exitCode(within: 30) == 0, "\(submit.output)")
+    let job = String(try #require(submit.output.firstMatch(of: /"job": "(\d+)"/)).1)
+    #expect(waitUntil(60) { place.curve("ranks").count > 130 }, "\(log("ranks", job))")
+    let story = log("ranks", job)
+    #expect(story.contains("of 3 in an MPI world"), "\(story)")
+    let victim = try #require(story.firstMatch(of: /worker node2-1 \(\S+, process (\d+)\)/)?.1, "\(story)")
+    #expect(kill(Int32(victim)!, SIGKILL) == 0)
+    try expectSameEnd("ranks", job)
+    #expect(log("ranks", job).contains("the ranks have ended, and are started again"), "\(log("ranks", job))")
+    #expect(log("ranks", job).contains("load from the checkpoint of step"))
+  }
+
   @Test func `a job whose time is nearly over saves, goes back into the queue, and goes on from there`() throws {
     let job = try begin("requeued")
     // What Slurm sends by `--signal=B:USR1@180`.

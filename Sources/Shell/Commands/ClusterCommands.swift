@@ -50,8 +50,8 @@ extension CommandDescription {
       machine, or several on a large one. It may come and go at any time: runs that want more workers take it in at the end of a step,
       and go on without it. It ends with Ctrl-C or SIGTERM, or when its coordinator is gone for too long.
 
-      Started by mpirun or srun --mpi=pmix it is a rank, and can take part in runs whose data travel over MPI
-      (`cluster.exchange: mpi`): docs/mpi.md.
+      Started by `mpirun -n 4 ress worker ...` or by `srun --mpi=pmix` it is a rank, and can take part in runs whose data travel over
+      MPI (`cluster.exchange: mpi`): docs/mpi.md.
       """,
     options: [
       OptionDescription(
@@ -76,6 +76,5 @@ extension CommandDescription {
       CommandExample("ress worker", "Work for the coordinator on this machine, with all cores."),
       CommandExample(
         "ress worker --coordinator tcp://10.0.0.1:7077 --threads 8 --name node-3", "Work for a coordinator elsewhere."),
-      CommandExample("mpirun -n 4 ress worker --coordinator tcp://10.0.0.1:7077", "Four ranks of one MPI world."),
     ])
 }
