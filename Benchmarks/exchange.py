@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,10 @@ def gloo(python, ranks):
         return [line for worker in workers for line in lines(worker.communicate(timeout=300)[0])]
 
 
+def middle(values):
+    return statistics.median(values) if values else None
+
+
 def size(count):
     return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
 
@@ -84,6 +89,7 @@ def size(count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", default="2,4")
+    parser.add_argument("--rounds", type=int, default=1, help="of all of it; the median counts, since other programs disturb")
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     options = parser.parse_args()
     found = {}
@@ -93,16 +99,16 @@ def main():
             runs.append(lambda: ress("mpi", ranks))
         if subprocess.run([options.python, "-c", "import torch"], capture_output=True).returncode == 0:
             runs.append(lambda: gloo(options.python, ranks))
-        for run in runs:
+        for run in runs * options.rounds:
             for line in run():
                 # A model's parameters come near the wished size, not to the byte.
                 near = min(OPERATIONS, key=lambda wanted: (wanted[0] != line["operation"], abs(wanted[1] - line["bytes"])))
-                found[ranks, near, line["exchange"]] = line["median_us"] / 1000
+                found.setdefault((ranks, near, line["exchange"]), []).append(line["median_us"] / 1000)
     print("| operation | a rank | ranks | ZeroMQ | MPI | Gloo | ZeroMQ / MPI | Gloo / MPI |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for ranks in map(int, options.ranks.split(",")):
         for operation in OPERATIONS:
-            zeromq, mpi, other = (found.get((ranks, operation, exchange)) for exchange in ("zeromq", "mpi", "gloo"))
+            zeromq, mpi, other = (middle(found.get((ranks, operation, exchange), [])) for exchange in ("zeromq", "mpi", "gloo"))
             text = lambda value: "" if value is None else f"{value:.2f} ms" if value >= 1 else f"{value:.3f} ms"
             ratio = lambda value: f"{value / mpi:.1f}" if value and mpi else ""
             print(f"| {operation[0]} | {size(operation[1])} | {ranks} | {text(zeromq)} | {text(mpi)} | {text(other)} | {ratio(zeromq)} | {ratio(other)} |")

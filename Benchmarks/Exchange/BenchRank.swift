@@ -178,7 +178,7 @@ final class AllReduce: Exchanging {
     let experts = LocalExperts(model, parameters: parameters, owned: plan.myExperts, team: Team(laneCount: 1))
     exchange = PeerExchange(
       plan: plan, link: link, experts: experts, expertGradients: ExpertGradients(experts, layout: chosen),
-      width: model.width, norms: 1)
+      sizes: Sizes(model, vocabulary: 64), norms: 1)
     gradient = BufferPool().take(chosen.denseCount)
     gradient.pointer.update(repeating: 1, count: chosen.denseCount)
   }
