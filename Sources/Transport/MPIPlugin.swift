@@ -41,10 +41,12 @@ package enum MPIPlugin {
     environment[variable].flatMap { $0.isEmpty ? nil : $0 } ?? "\(programFolder)/\(fileName)"
   }
 
-  /// Whether this process was started as one of the ranks of an MPI launch: Open MPI's mpirun, PMIx (Slurm among others), and
-  /// PMI (MPICH, Intel MPI) each leave a word.
+  /// What launchers tell a rank by: Open MPI's mpirun, PMIx (Slurm among others), and PMI (MPICH, Intel MPI).
+  package static let rankVariables = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"]
+
+  /// Whether this process was started as one of the ranks of an MPI launch.
   package static func isRank(environment: [String: String]) -> Bool {
-    ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"].contains { environment[$0] != nil }
+    rankVariables.contains { environment[$0] != nil }
   }
 
   static func load(_ path: String) throws(MPIError) -> UnsafePointer<ress_mpi_table> {

@@ -14,7 +14,7 @@ extension Request {
       check.text(worker.dataAddress, "dataAddress")
       if let place = worker.mpi {
         check.whole(place.size, "mpi.size", 1...1_000_000)
-        check.whole(place.rank, "mpi.rank", 0...max(0, place.size - 1))
+        check.whole(place.rank, "mpi.rank", 0...min(max(1, place.size), 1_000_000) - 1)
       }
       check.heartbeat(heartbeat)
     case .heartbeat(let heartbeat): check.heartbeat(heartbeat)

@@ -3,6 +3,7 @@
 // after kill -9; and a worker whose coordinator is silent ends by itself.
 
 @preconcurrency import Glibc
+import Transport
 
 struct ProcessError: Error, CustomStringConvertible {
   var description: String
@@ -57,7 +58,10 @@ final class ChildProcess {
     defer { for variable in variables.prefix(environment.count) { free(variable) } }
     var inherited = environ
     while let variable = inherited.pointee {
-      variables.append(variable)
+      // This process may be a rank of something; its children are not.
+      if !MPIPlugin.rankVariables.contains(where: { strncmp(variable, $0 + "=", $0.utf8.count + 1) == 0 }) {
+        variables.append(variable)
+      }
       inherited += 1
     }
     variables.append(nil)

@@ -132,6 +132,8 @@ struct Drill {
     configuration.checkpoint.every = steps / 5
     configuration.checkpoint.keep = 0
     configuration.cluster.profileSteps = 0
+    // A drill pulls cables, and MPI has none that it could reach.
+    configuration.cluster.exchange = .zeromq
     if fault == .flippedBit { configuration.cluster.audit = 1 }
 
     let cluster = try DrillCluster(

@@ -143,6 +143,15 @@ enum LocalMPI {
     #expect(!ranks.output.contains("non-zero exit code"), "\(ranks.output)")
   }
 
+  @Test func `workers over ZeroMQ whose parent is a rank of something are none`() throws {
+    let running = try place.start(
+      ["train", "run.yaml", "--workers", "2", "--threads", "1", "--set", "run=inside"],
+      environment: plugin.merging(["PMIX_RANK": "0", "PMIX_NAMESPACE": "nobody"]) { $1 })
+    #expect(running.exitCode(within: 60) == 0, "\(running.output)")
+    let said = try String(contentsOfFile: "\(place.path)/checkpoints/inside/worker-1.log", encoding: .utf8)
+    #expect(said.contains("joined the coordinator") && !said.contains("MPI"), "\(said)")
+  }
+
   @Test func `what is missing is named before anything is started: the plug-in, or the launcher`() throws {
     let bare = try train("bare", workers: 2, environment: ["RESS_MPI_LIBRARY": "/nowhere/libress-mpi.so"])
     #expect(bare.exitCode(within: 30) == 1)

@@ -180,6 +180,14 @@ import Wire
     var step = Self.step
     step.step = .max
     #expect(Request.report(generation: 1, number: 1, .stepDone(step)).problem == "step is \(Int.max)")
+    var rank = Self.worker
+    for (place, problem) in [
+      (MPIPlace(world: 1, rank: 2, size: 2), "mpi.rank is 2"),
+      (MPIPlace(world: 1, rank: 0, size: .min), "mpi.size is \(Int.min)"),
+    ] {
+      rank.mpi = place
+      #expect(Request.hello(rank, Heartbeat()).problem == problem)
+    }
     #expect(Request.change(run: "r", .scale(workers: 0)).problem == "workers is 0")
   }
 
