@@ -54,6 +54,7 @@ static const char *start(uint64_t random, ress_mpi_place *place) {
   char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
   MPI_Get_library_version(library, &length);
   library[strcspn(library, ",\n")] = 0;
+  for (char *gap = library; (gap = strchr(gap, '\t'));) *gap = ' ';
   place->rank = rank;
   place->size = size;
   place->world = random;

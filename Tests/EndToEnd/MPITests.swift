@@ -18,13 +18,17 @@ enum LocalMPI {
     "OMPI_MCA_hwloc_base_binding_policy": "none",
   ]
 
+  /// Another one, beside the one that is called `mpicc` and `mpirun`.
+  static let hasMPICH = ["mpicc.mpich", "mpirun.mpich"].allSatisfy { access("/usr/bin/" + $0, X_OK) == 0 }
+
   /// Builds the plug-in into a folder, and returns the variable that names it.
-  static func build(into folder: String) throws -> [String: String] {
+  static func build(into folder: String, compiler: String = "mpicc") throws -> [String: String] {
     let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../scripts/mpi.sh")
       .standardized
     let process = Process()
     process.executableURL = script
     process.arguments = [folder]
+    process.environment = ProcessInfo.processInfo.environment.merging(["MPICC": compiler]) { $1 }
     process.standardOutput = FileHandle.nullDevice
     try process.run()
     process.waitUntilExit()
@@ -102,6 +106,15 @@ enum LocalMPI {
     #expect(
       running.output.contains("mpirun (pid") && running.output.contains("it is started again"), "\(running.output)")
     #expect(running.output.contains(/steps \d+ to \d+ are computed again/), "\(running.output)")
+  }
+
+  @Test(.enabled(if: LocalMPI.hasMPICH, "a second MPI is tried too: apt-get install mpich libmpich-dev"))
+  func `the same program works with another MPI`() throws {
+    let plugin = try LocalMPI.build(into: place.path, compiler: "mpicc.mpich")
+    let running = try train("other", workers: 2, environment: plugin.merging(["RESS_MPIRUN": "mpirun.mpich"]) { $1 })
+    #expect(running.exitCode(within: 120) == 0, "\(running.output)\n\(log("other"))")
+    try expectSame("other", running.output)
+    #expect(log("other").contains("in an MPI world, by MPICH"), "\(log("other"))")
   }
 
   @Test func `when the command is killed nobody of its world is left behind`() throws {
