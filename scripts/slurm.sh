@@ -5,6 +5,7 @@
 #   scripts/slurm.sh up N           N nodes of 4 cores; prints the SLURM_CONF that sbatch and its friends need
 #   scripts/slurm.sh crash-node I   node I's host dies: its slurmd, and all that runs on it
 #   scripts/slurm.sh lose-node I    only node I's slurmd dies: its tasks run on, and Slurm believes them dead
+#   scripts/slurm.sh freeze-node I  node I stands still: nothing there answers, and no connection is closed, as when its power fails
 #   scripts/slurm.sh start-node I   node I comes back
 #   scripts/slurm.sh down           ends everything
 #
@@ -131,6 +132,13 @@ crash-node)
   done
   ;;
 lose-node) stop "node$2" KILL ;;
+freeze-node)
+  for process in "$(cat "$folder/node$2.pid")" $(with "^SLURMD_NODENAME=node$2\$"); do
+    echo "$process"
+    parent=$(awk '/^PPid/ {print $2}' "/proc/$process/status" 2>/dev/null || true)
+    [ "$(cat "/proc/$parent/comm" 2>/dev/null)" != slurmstepd ] || echo "$parent"
+  done | sort -nu | xargs kill -STOP 2>/dev/null || true
+  ;;
 start-node) start_node "$2" ;;
 down)
   scancel --full --user="$(id -un)" 2>/dev/null || true
@@ -147,7 +155,7 @@ down)
   rm -rf "$folder"
   ;;
 *)
-  sed -n '2,11p' "$0"
+  sed -n '2,12p' "$0"
   exit 2
   ;;
 esac

@@ -13,6 +13,7 @@ import Worker
 
 func coordinator(_ arguments: Arguments) throws -> ExitCode {
   Interrupt.block()
+  signal(SIGPIPE, SIG_IGN)
   let listen = arguments.text("--listen") ?? CommandTable.standardAddress
   var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
   options.insecure = arguments.has("--insecure")
@@ -51,6 +52,8 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
 
 func worker(_ arguments: Arguments) throws -> ExitCode {
   Interrupt.block()
+  // A log that nobody reads any more is no reason to stop computing.
+  signal(SIGPIPE, SIG_IGN)
   // The demo's workers took 80 MB each instead of 170, for 1 or 2 % of their processor time.
   ress_return_blocks_of(256 << 10)
   // Only one of an MPI launch's processes has an input; the launcher ends the others.

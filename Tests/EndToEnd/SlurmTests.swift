@@ -75,31 +75,44 @@ final class SlurmTests {
     #expect(curve.count == 420)
   }
 
-  /// Submits a run of one worker on each of three nodes, and waits until it has some steps.
-  private func begin(_ run: String) throws -> String {
+  /// Submits a run of one worker on each of so many nodes, and waits until it has some steps.
+  private func begin(
+    _ run: String, nodes: Int = 3, more: [String] = [], environment: [String: String] = [:]
+  ) throws -> String {
     let submit = try place.start(
       [
-        "submit", "run.yaml", "--on", "slurm", "--workers", "3", "--threads", "1", "--set", "run=\(run)", "--set",
-        "cluster.minimum_workers=1", "--sbatch", "nodes=3", "--sbatch", "ntasks-per-node=1", "--json",
-      ] + Self.long, environment: slurm.configuration)
+        "submit", "run.yaml", "--on", "slurm", "--workers", "\(nodes)", "--threads", "1", "--set", "run=\(run)",
+        "--set",
+        "cluster.minimum_workers=1", "--sbatch", "nodes=\(nodes)", "--sbatch", "ntasks-per-node=1", "--json",
+      ] + Self.long + more, environment: slurm.configuration.merging(environment) { $1 })
     #expect(submit.exitCode(within: 30) == 0, "\(submit.output)")
     let job = String(try #require(submit.output.firstMatch(of: /"job": "(\d+)"/)).1)
     #expect(waitUntil(60) { place.curve(run).count > 30 }, "\(log(run, job))")
     return job
   }
 
+  private static func longer(_ steps: Int) -> [String] {
+    ["--set", "training.steps=\(steps)", "--set", "checkpoint.every=100", "--set", "checkpoint.keep=3"]
+  }
+
+  /// The undisturbed curve of a run that still goes on when something is noticed.
+  private func prepareLonger(_ steps: Int) throws {
+    let whole = try place.run(["train", "run.yaml", "--threads", "1", "--set", "run=longer"] + Self.longer(steps))
+    #expect(whole.code == 0, "\(whole.errors)")
+  }
+
   private func log(_ run: String, _ job: String) -> String {
     (try? String(contentsOfFile: "\(place.path)/checkpoints/\(run)/slurm-\(job).log", encoding: .utf8)) ?? "no log"
   }
 
-  private func expectSameEnd(_ run: String, _ job: String) throws {
+  private func expectSameEnd(_ run: String, _ job: String, as whole: String = "whole") throws {
     let ended = waitUntil(150) {
       Thread.sleep(forTimeInterval: 0.3)
       return log(run, job).contains("ends with ")
     }
     #expect(ended && log(run, job).contains("ends with 0"), "\(log(run, job))")
-    #expect(place.curve(run) == curve, "\(log(run, job))")
-    let compared = try place.run(["checkpoint", "diff", "checkpoints/whole", "checkpoints/\(run)"])
+    #expect(place.curve(run) == (whole == "whole" ? curve : place.curve(whole)), "\(log(run, job))")
+    let compared = try place.run(["checkpoint", "diff", "checkpoints/\(whole)", "checkpoints/\(run)"])
     #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
     // Keys of an attempt end with it.
     let left = try FileManager.default.contentsOfDirectory(atPath: "\(place.path)/checkpoints/\(run)")
@@ -143,6 +156,50 @@ final class SlurmTests {
     #expect(story.contains("the time is nearly over") && story.contains("back into the queue"))
     // It did not begin at its first step again.
     #expect(!(story.components(separatedBy: "attempt 1").last ?? "").contains("step 1/400"))
+  }
+
+  @Test func `a node whose slurmd dies is given up by Slurm, and its task, which lives, works on to the same curve`()
+    throws
+  {
+    let job = try begin("orphaned")
+    try slurm.script("lose-node", "3")
+    try expectSameEnd("orphaned", job)
+    #expect(!log("orphaned", job).contains("is lost"), "its worker was there all the time")
+  }
+
+  @Test
+  func `a job whose only node loses its slurmd begins again elsewhere, and the attempt that still lives there ends`()
+    throws
+  {
+    try prepareLonger(5000)
+    // Its only node: Slurm puts the job back into the queue, because all of it seems gone, and it is not.
+    let job = try begin("fenced", nodes: 1, more: Self.longer(5000))
+    let first = String(
+      try #require(log("fenced", job).firstMatch(of: /attempt 0, on node\[?(\d)/), "\(log("fenced", job))").1)
+    try slurm.script("lose-node", first)
+    // What Slurm says by itself after SlurmdTimeout.
+    try slurm.call("scontrol", ["update", "nodename=node\(first)", "state=down", "reason=lost"])
+    try expectSameEnd("fenced", job, as: "longer")
+    let story = log("fenced", job)
+    #expect(
+      story.contains("job \(job), attempt 1") && story.contains("attempt \(job)-1 has begun, so this one ends"),
+      "\(story)")
+  }
+
+  @Test func `a job whose first node dies, and the coordinator with it, is put back into the queue by its workers`()
+    throws
+  {
+    try prepareLonger(1500)
+    let job = try begin("headless", more: Self.longer(1500), environment: ["RESS_RETURN_WITHIN": "8"])
+    // Not a crash: that would close its connections, and Slurm's tasks end with the connection to their srun.
+    try slurm.script("freeze-node", "1")
+    #expect(waitUntil(60) { log("headless", job).contains("the coordinator is gone") }, "\(log("headless", job))")
+    // It needs three nodes, and waits until the third is back, as after a power cut.
+    try slurm.script("crash-node", "1")
+    try slurm.script("start-node", "1")
+    try expectSameEnd("headless", job, as: "longer")
+    let story = log("headless", job)
+    #expect(story.contains("the coordinator is gone") && story.contains("job \(job), attempt 1"), "\(story)")
   }
 
   @Test func `an attempt that another has overtaken ends by itself, and takes its workers along`() throws {

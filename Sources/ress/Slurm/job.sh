@@ -29,6 +29,8 @@ echo "$mine" >"$RESS_RUN/slurm-attempt.new" && mv "$RESS_RUN/slurm-attempt.new" 
 is_newest() { [ "$(cat "$RESS_RUN/slurm-attempt" 2>/dev/null || echo "$mine")" = "$mine" ]; }
 # An older one looks every two seconds.
 [ "$attempt" -eq 0 ] || sleep 5
+# What it could not take with it.
+for old in "$RESS_RUN/slurm-$SLURM_JOB_ID"-*/; do [ "$old" = "$private/" ] || rm -rf "$old"; done
 "$RESS" keys new --force >/dev/null || exit 1
 ask() { "$RESS" "$@" --coordinator "$address"; }
 
@@ -57,13 +59,22 @@ pause() {
 }
 trap pause USR1
 
-# Workers look for their coordinator for a minute, should its node be slow.
+# Workers look for their coordinator for a minute (RESS_RETURN_WITHIN seconds), should its node be slow. When it is gone for good, so is this script: with --no-kill Slurm
+# would keep the job on the other nodes, with nobody to run it, until its time is over. Then a worker puts it back into the queue.
 step() {
   exec srun --wait=0 --unbuffered --label "$@" bash -c '
+  # Whoever reads what is said here may be gone, too.
+  trap "" PIPE
   address=$(hostname -I | cut -d" " -f1)
-  exec "$RESS" worker --coordinator "$1" --listen "tcp://${address:-127.0.0.1}:*" --name "$SLURMD_NODENAME-$SLURM_PROCID" \
-    --threads "${SLURM_CPUS_PER_TASK:-1}" --join-within 60 --return-within 60
-' worker "$address"
+  "$RESS" worker --coordinator "$1" --listen "tcp://${address:-127.0.0.1}:*" --name "$SLURMD_NODENAME-$SLURM_PROCID" \
+    --threads "${SLURM_CPUS_PER_TASK:-1}" --join-within 60 --return-within "${RESS_RETURN_WITHIN:-60}"
+  code=$?
+  if [ $code -ne 0 ] && ! "$RESS" runs --coordinator "$1" >/dev/null 2>&1 && [ "$(cat "$RESS_RUN/slurm-attempt")" = "$2" ]; then
+    echo "$(date -u +%FT%TZ) the coordinator is gone, and its node with it: back into the queue" | tee -a "$RESS_RUN/slurm-$SLURM_JOB_ID.log"
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+  exit $code
+' worker "$address" "$mine"
 }
 
 # Over MPI all tasks end with one, and are started again together. What keeps ending at once has a reason that starting again does not cure; a
@@ -102,6 +113,7 @@ workers=$!
     is_newest && continue
     say "attempt $(cat "$RESS_RUN/slurm-attempt") has begun, so this one ends"
     kill -KILL $coordinator
+    rm -rf "$private"
     kill $workers $$
   done
 ) &
