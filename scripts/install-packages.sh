@@ -7,7 +7,7 @@ set -euo pipefail
 packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqlite3-dev zlib1g-dev libzstd-dev libmicrohttpd-dev
   pkg-config)
 [ "${1:-}" = --demo ] && packages+=(bible-kjv)
-[ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev mpich libmpich-dev chromium prometheus qemu-user iproute2 hdf5-tools)
+[ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev mpich libmpich-dev chromium prometheus qemu-user iproute2 nftables hdf5-tools)
 [ "${1:-}" = --paper ] && packages+=(python3 librsvg2-bin)
 
 if ! command -v swift >/dev/null; then
