@@ -1,4 +1,4 @@
-// How long a step takes, by trying: a few small steps of the run on random tokens, on this machine, with as many workers side by side as
+// How long a step takes, by trying: a few small steps of the run on its data, or on random tokens where that is not here, on this machine, with as many workers side by side as
 // would share one, in one process. Work grows with units and segments in straight lines, so a few short steps tell of a long one. What
 // the network adds is a sum: messages that somebody waits for, and bytes.
 //
@@ -101,8 +101,7 @@ package struct StepRehearsal {
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
       try Trainer(
-        c, vocabulary: needs.vocabulary, plan: plan,
-        source: RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary),
+        c, vocabulary: needs.vocabulary, plan: plan, source: source(c),
         threads: needs.threads, memoryLimit: .max,
         exchanges: workers == 1
           ? nil
@@ -118,6 +117,14 @@ package struct StepRehearsal {
     let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!, 1e-6))))
     let seconds = try train(trainers, steps: 2..<2 + count).sorted()
     return seconds[seconds.count / 2]
+  }
+
+  /// The run's own sequences, whose tokens are routed less evenly than random ones.
+  private func source(_ c: RunConfiguration) -> any SequenceSource {
+    if let corpus = try? Corpus(c.data), let own = try? TaskSource(corpus, c).sequences(.train), own.sequenceCount > 0 {
+      return own
+    }
+    return RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary)
   }
 
   /// Runs the steps on all trainers at once. Returns the first one's seconds.
