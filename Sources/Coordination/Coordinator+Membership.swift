@@ -24,10 +24,13 @@ extension Coordinator {
       members[peer] = Member(
         id: WorkerID(counters.worker), peer: peer, description: description, joinedAt: now, lastHeard: now,
         progressAt: now)
-      actions.append(
-        .log(
-          "worker \(description.spoken) joined: \(description.threads == 0 ? "its share of the cores" : description.threads == 1 ? "1 thread" : "\(description.threads) threads"), \(description.fingerprint)"
-        ))
+      let threads =
+        switch description.threads {
+        case 0: "its share of the cores"
+        case 1: "1 thread"
+        default: "\(description.threads) threads"
+        }
+      actions.append(.log("worker \(description.spoken) joined: \(threads), \(description.fingerprint)"))
       for run in runs where run.record.phase.hasWorkers && run.record.generation!.peers.contains(description) {
         members[peer]!.run = run.id
       }

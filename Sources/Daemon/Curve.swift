@@ -27,6 +27,14 @@ package struct Band: Equatable, Sendable {
     both.weight += b.weight
     return both
   }
+
+  /// nil where there is none.
+  static func sum(_ bands: some Sequence<Band?>) -> Band? {
+    bands.reduce(nil) { sum, band in
+      guard let sum, let band else { return sum ?? band }
+      return sum + band
+    }
+  }
 }
 
 package struct Curve: Equatable, Sendable {
@@ -48,11 +56,10 @@ package struct Curve: Equatable, Sendable {
 
     /// `later` comes right behind.
     fileprivate mutating func join(_ later: Bucket) {
-      func sum(_ a: Band?, _ b: Band?) -> Band? { a.flatMap { a in b.map { a + $0 } } ?? a ?? b }
       last = later.last
-      loss = sum(loss, later.loss)
-      throughput = sum(throughput, later.throughput)
-      gradientNorm = sum(gradientNorm, later.gradientNorm)
+      loss = Band.sum([loss, later.loss])
+      throughput = Band.sum([throughput, later.throughput])
+      gradientNorm = Band.sum([gradientNorm, later.gradientNorm])
       skipped += later.skipped
       seconds += later.seconds
       event = later.event
@@ -71,12 +78,7 @@ package struct Curve: Equatable, Sendable {
 
   /// Steps come in order, not all of them.
   package mutating func add(_ record: StepRecord, event: Int) {
-    let step = Bucket(record, event: event)
-    if let last = buckets.last, place(last.first) == place(step.first) {
-      buckets[buckets.count - 1].join(step)
-    } else {
-      buckets.append(step)
-    }
+    put(Bucket(record, event: event))
     while buckets.count > limit { widen() }
   }
 
@@ -85,17 +87,20 @@ package struct Curve: Equatable, Sendable {
 
   private func place(_ step: Int) -> Int { (step - 1) / width }
 
+  /// Behind the others, or into the last of them where both have one place.
+  private mutating func put(_ bucket: Bucket) {
+    if let last = buckets.last, place(last.first) == place(bucket.first) {
+      buckets[buckets.count - 1].join(bucket)
+    } else {
+      buckets.append(bucket)
+    }
+  }
+
   private mutating func widen() {
     width *= 2
-    var wide: [Bucket] = []
-    for bucket in buckets {
-      if let last = wide.last, place(last.first) == place(bucket.first) {
-        wide[wide.count - 1].join(bucket)
-      } else {
-        wide.append(bucket)
-      }
-    }
-    buckets = wide
+    let narrow = buckets
+    buckets = []
+    for bucket in narrow { put(bucket) }
   }
 }
 
@@ -117,8 +122,7 @@ extension Curve {
     let first = min(buckets.lastIndex { $0.first <= end - steps } ?? 0, max(0, buckets.count - 2))
     let chosen = buckets[first...]
     let seconds = chosen.reduce(0) { $0 + $1.seconds }, count = chosen.last!.last - chosen.first!.first + 1
-    let throughput = chosen.compactMap(\.throughput).reduce(nil as Band?) { sum, band in sum.map { $0 + band } ?? band }
-    return seconds > 0 ? (throughput?.mean, seconds / Double(count)) : nil
+    return seconds > 0 ? (Band.sum(chosen.map(\.throughput))?.mean, seconds / Double(count)) : nil
   }
 
   /// Mean losses in at most `points` points.
@@ -126,9 +130,7 @@ extension Curve {
     let count = min(points, buckets.count)
     return (0..<count).compactMap { point in
       let part = buckets[point * buckets.count / count..<(point + 1) * buckets.count / count]
-      return part.compactMap(\.loss).reduce(nil as Band?) { sum, band in sum.map { $0 + band } ?? band }.map {
-        Float($0.mean)
-      }
+      return Band.sum(part.map(\.loss)).map { Float($0.mean) }
     }
   }
 }

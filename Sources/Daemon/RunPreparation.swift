@@ -35,8 +35,7 @@ enum RunPreparation {
               : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
           )
         }
-      case .checkpoint(let path):
-        checkpoint = try CheckpointFolder.resolve(absolute(path))
+      case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
       }
       try Durable.makeFolder(folder)
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }

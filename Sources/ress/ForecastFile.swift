@@ -31,11 +31,7 @@ struct ForecastFile {
   static func forecast(of configuration: RunConfiguration) -> Forecast? {
     guard let vocabulary = try? Corpus.vocabulary(of: configuration) else { return nil }
     if let planned = ForecastFile(configuration, vocabulary: vocabulary).read() { return planned }
-    let cores = MachineProbe.cores()
-    return RunNeeds(
-      configuration, vocabulary: vocabulary, cores: cores,
-      memoryBytes: Int(ProcessInfo.processInfo.physicalMemory), hosts: PlanHosts.count(configuration, cores: cores)
-    ).forecast(stepSeconds: nil)
+    return RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary).forecast(stepSeconds: nil)
   }
 
   func read() -> Forecast? {

@@ -17,15 +17,13 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   let configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
   let vocabulary =
     try arguments.whole("--vocabulary") ?? Corpus.vocabulary(of: configuration)
-  let hosts = arguments.whole("--hosts") ?? PlanHosts.count(configuration, cores: MachineProbe.cores())
+  let hosts = arguments.whole("--hosts") ?? PlanHosts.count(configuration)
   guard hosts <= configuration.cluster.workers else {
     throw UsageError(
       "--hosts \(hosts): \(configuration.cluster.workers) workers cannot be spread over so many machines",
       command: "plan")
   }
-  let needs = RunNeeds(
-    configuration, vocabulary: vocabulary, cores: MachineProbe.cores(),
-    memoryBytes: Int(ProcessInfo.processInfo.physicalMemory), hosts: hosts)
+  let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
   let view = try rehearse(needs, arguments, hosts: hosts)
   try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
   let placement = try arguments.text("--coordinator").map {
@@ -68,9 +66,18 @@ enum PlanHosts {
   static let patienceSeconds = 120.0
 
   /// This machine for all workers where it has a core for each thread of theirs; else one for each.
-  static func count(_ configuration: RunConfiguration, cores: Int) -> Int {
+  static func count(_ configuration: RunConfiguration) -> Int {
     let cluster = configuration.cluster
-    return cluster.workers * max(1, cluster.threads) <= cores ? 1 : cluster.workers
+    return cluster.workers * max(1, cluster.threads) <= MachineProbe.cores() ? 1 : cluster.workers
+  }
+}
+
+extension RunNeeds {
+  /// - Parameter hosts: nil: as many as `PlanHosts` counts.
+  init(onMachinesLikeThis configuration: RunConfiguration, vocabulary: Int, hosts: Int? = nil) {
+    self.init(
+      configuration, vocabulary: vocabulary, cores: MachineProbe.cores(),
+      memoryBytes: Int(ProcessInfo.processInfo.physicalMemory), hosts: hosts ?? PlanHosts.count(configuration))
   }
 }
 
