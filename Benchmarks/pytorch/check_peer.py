@@ -1,44 +1,57 @@
 """Checks that the peer is right before others are compared with it: slopes, causality, dense limit, ties.
 
-    python check_peer.py        # about ten seconds; raises at the first thing that does not hold
+    python check_peer.py        # about a minute; raises at the first thing that does not hold
 """
 
 import torch
 
 from ressformer import ModelConfiguration, ReSSFormer, StepCache, Trace, sparsemax
-from save_golden import BASE, CASES, is_clear, prepare, randomise
+from save_golden import BASE, CASES, DEFAULTS, VARIANTS, is_clear, prepare, prepare_variant, randomise
+from variants import Variant, VariantConfiguration
 
 
-class FrozenCaches(ReSSFormer):
+class FrozenCaches:
     """Replays the caches of a first forward, so that finite differences too see no path through them."""
 
     def replay(self, on: bool) -> None:
         self.recorded = getattr(self, "recorded", {})
         self.replaying, self.calls = on, 0
 
-    def run_step(self, t, H_BTD, readS_BMD, cache: StepCache, tally, trace):
+    def run_step(self, t, parts, H_BTD, readS_BMD, cache: StepCache, tally, trace):
         if self.replaying:
             cache = self.recorded[self.calls]
         else:
             self.recorded[self.calls] = cache
         self.calls += 1
-        return super().run_step(t, H_BTD, readS_BMD, cache, tally, trace)
+        return super().run_step(t, parts, H_BTD, readS_BMD, cache, tally, trace)
+
+
+class FrozenReSSFormer(FrozenCaches, ReSSFormer):
+    pass
+
+
+class FrozenVariant(FrozenCaches, Variant):
+    pass
 
 
 def check_slopes(name: str) -> None:
     """The slope of the total loss along a random direction of each parameter, against central differences."""
     for seed in range(1000):
-        plain, tokens = prepare(name, seed)
+        if name in VARIANTS:
+            plain, inputs, targets, _ = prepare_variant(name, seed)
+        else:
+            plain, tokens = prepare(name, seed)
+            inputs, targets = tokens[:, :-1], tokens[:, 1:]
         trace = Trace()
-        plain(tokens[:, :-1], tokens[:, 1:], trace=trace)
+        plain(inputs, targets, trace=trace)
         if is_clear(trace, 1e-3):
             break
-    model = FrozenCaches(plain.configuration).double()
+    model = (FrozenVariant if name in VARIANTS else FrozenReSSFormer)(plain.configuration).double()
     model.load_state_dict(plain.state_dict())
 
     def loss(replay: bool):
         model.replay(replay)
-        return model(tokens[:, :-1], tokens[:, 1:]).losses.total
+        return model(inputs, targets).losses.total
 
     loss(False).backward()
     worst = 0.0
@@ -66,8 +79,12 @@ def check_causality(name: str) -> None:
 
     Not to the last bit, as the Swift code must: BLAS sums an expert's rows in an order that depends on their number.
     """
-    model, tokens = prepare(name, 1)
-    inputs, targets = tokens[:1, :-1], tokens[:1, 1:]
+    if name in VARIANTS:
+        model, inputs, targets, _ = prepare_variant(name, 1)
+    else:
+        model, tokens = prepare(name, 1)
+        inputs, targets = tokens[:, :-1], tokens[:, 1:]
+    inputs, targets = inputs[:1], targets[:1]
     before = model(inputs, targets).logits_BLV
     for j in range(inputs.shape[1]):
         changed = inputs.clone()
@@ -77,6 +94,30 @@ def check_causality(name: str) -> None:
         assert (difference[:j] < 1e-12).all(), f"{name}: token {j} changed an earlier logit"
         assert difference[j] > 1e-6, f"{name}: token {j} did not change its own logit"
     print(f"causality of {name}: holds at {inputs.shape[1]} tokens")
+
+
+def check_sets() -> None:
+    """A set whose elements change places within a segment keeps the class's logits: nothing orders them."""
+    model, inputs, targets, _ = prepare_variant("defaults-unordered", 1)
+    T = model.configuration.segment
+    order = torch.cat([part[torch.randperm(len(part))] for part in torch.arange(inputs.shape[1]).split(T)])
+    before, after = model(inputs, targets), model(inputs[:, order], targets)
+    difference = (before.logits_BLV - after.logits_BLV).abs().max().item()
+    assert difference < 1e-12, difference
+    print(f"sets: other orders within segments agree within {difference:.0e}")
+
+
+def check_one_model() -> None:
+    """The causal model of variants.py is the one of ressformer.py, with all parts and with none."""
+    for change in ({}, DEFAULTS, DEFAULTS | dict(activation="entmax15", shared_each_step=False)):
+        plain = ReSSFormer(ModelConfiguration(**BASE | change)).double()
+        randomise(plain, 2)
+        variant = Variant(VariantConfiguration(**BASE | change)).double()
+        variant.load_state_dict(plain.state_dict())
+        _, tokens = prepare("base", 2)
+        a, b = (model(tokens[:, :-1], tokens[:, 1:]) for model in (plain, variant))
+        assert torch.equal(a.logits_BLV, b.logits_BLV) and a.losses.total == b.losses.total
+    print("variants: the causal model is the same")
 
 
 def check_reach() -> None:
@@ -91,9 +132,9 @@ def check_reach() -> None:
     print("reach: whole sequence passes gradients to memory writes, bptt 1 does not")
 
 
-def check_segments_agree() -> None:
+def check_segments_agree(change: dict) -> None:
     """A cache as long as the sequence, without memory: the cut into segments changes no logit."""
-    c = BASE | dict(memory_slots=0, cache=32)
+    c = BASE | change | dict(memory_slots=0, cache=32)
     one, many = (ReSSFormer(ModelConfiguration(**c | dict(segment=segment))).double() for segment in (20, 3))
     randomise(one, 5)
     many.load_state_dict(one.state_dict())
@@ -133,10 +174,13 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     torch.set_num_threads(1)
     check_sparsemax()
-    for name in ("base", "cache-long", "cache-none", "no-memory", "one-step"):
+    check_one_model()
+    for name in ("base", "cache-long", "cache-none", "no-memory", "one-step", *VARIANTS):
         check_slopes(name)
-    for name in CASES:
+    for name in (*CASES, "wide-taps", "defaults", "defaults-separate-blocks", "transformer-helped"):
         check_causality(name)
-    check_segments_agree()
+    check_sets()
+    check_segments_agree({})
+    check_segments_agree(DEFAULTS)
     check_reach()
     check_float()

@@ -41,7 +41,10 @@ def configuration(metadata: dict[str, str], vocabulary: int) -> VariantConfigura
     snake = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value for name, value in model.items()}
     known = {field.name for field in fields(VariantConfiguration)}
     # What is null there is not written.
-    absent = {name: None for name in ("keys", "graph_degree") if name not in snake}
+    absent = {name: None for name in ("keys", "graph_degree", "shared_width") if name not in snake}
+    if "expert_taps" not in snake and snake.get("architecture") == "transformer":
+        # Exported before the baseline had taps and a norm of its embedding, whatever was written of the taps.
+        absent |= dict(recency_taps=1, embedding_norm=False)
     return VariantConfiguration(**{name: value for name, value in snake.items() if name in known} | absent | {"vocabulary": vocabulary})
 
 

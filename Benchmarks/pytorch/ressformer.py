@@ -7,7 +7,7 @@ that Swift tests compare against come from here, in float64 (save_golden.py).
 Letters at the end of a name are its shape:
   B sequences    L targets a sequence    T tokens of this segment    C cached tokens    J = C + T tokens in sight
   M memory slots    D width    N heads    H = D / N head width    R structure rank    O = J + M attention options
-  E experts    A experts a token reaches    F expert width    V vocabulary    K steps    W recency taps
+  E experts    A experts a token reaches    F expert width    V vocabulary    K steps    w rows of taps
 A trailing 1 is a dimension of one. `_BNTO` is indexed [sequence, head, token, option].
 """
 
@@ -24,7 +24,10 @@ NEVER = float("-inf")
 
 @dataclass
 class ModelConfiguration:
-    """Sizes and loss weights, with the names of Sources/Configuration/RunConfiguration.swift in snake case."""
+    """Sizes and loss weights, with the names of Sources/Configuration/RunConfiguration.swift in snake case.
+
+    Every part that was added to the first form of the model is off here; RECIPE turns on what the program's defaults turn on.
+    """
 
     width: int = 128
     heads: int = 4
@@ -35,12 +38,24 @@ class ModelConfiguration:
     window: int = 16
     structure_rank: int = 16
     graph_degree: int = 32
-    keys: int = 16
-    recency_taps: int = 4
+    keys: int | None = 16
+    activation: str = "sparsemax"  # or entmax15, softmax
+    forget_gates: bool = False
+    score_scale: str = "fixed"  # or learned
+    recency_taps: int = 4  # before attention; 1: none
+    expert_taps: int = 1  # before the router and the experts
+    two_sided_taps: bool = False  # not read by a causal model
+    tap_start: float = 0.02
+    embedding_start: float = 0.02
+    embedding_norm: bool = True
     experts: int = 8
     active_experts: int = 2
     expert_width: int = 256
+    gates: str = "softmax"  # or sigmoid
+    router_start: float = 0.02
     shared_expert: bool = False
+    shared_width: int | None = None  # None: expert_width
+    shared_each_step: bool = False
     vocabulary: int = 257
     smooth_weight: float = 1e-2
     balance_weight: float = 1e-3
@@ -48,6 +63,22 @@ class ModelConfiguration:
     balancer_rate: float = 1e-3
 
     as_dict = asdict
+
+    @property
+    def width_of_shared(self) -> int:
+        return self.expert_width if self.shared_width is None else self.shared_width
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether taps look ahead as well; variants.py has the models that see later tokens."""
+        return False
+
+
+# The program's defaults, where they differ from the first form of the model.
+RECIPE = dict(
+    activation="softmax", forget_gates=True, score_scale="learned", recency_taps=4, expert_taps=4, two_sided_taps=True,
+    tap_start=0.6, embedding_start=0.1, embedding_norm=True, gates="sigmoid", router_start=0.1, shared_expert=True,
+    shared_each_step=True)
 
 
 @dataclass
@@ -161,6 +192,31 @@ def sparsemax(z: Tensor, trace: Trace | None = None) -> Tensor:
     return torch.where(support, z - threshold, 0).clamp_min(0)
 
 
+def entmax15(z: Tensor) -> Tensor:
+    """max(z/2 − τ, 0)² with the τ that makes the result sum to one, over the last dimension, sorted falling (arXiv 1905.05702)."""
+    # A refused option is far below any threshold; a finite number keeps its gradient one.
+    z = z.clamp_min(-1e4) / 2
+    rank = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
+    mean = z.cumsum(-1) / rank
+    spread = z.square().cumsum(-1) - rank * mean.square()
+    tau = mean - ((1 - spread) / rank).clamp_min(0).sqrt()
+    count = (tau <= z).sum(-1, keepdim=True)
+    # τ again from the support alone, as a function that autograd differentiates.
+    support = rank <= count
+    inside = torch.where(support, z, 0)
+    mean = inside.sum(-1, keepdim=True) / count
+    spread = torch.where(support, (z - mean).square(), 0).sum(-1, keepdim=True)
+    threshold = mean - ((1 - spread) / count).sqrt()
+    return torch.where(support, z - threshold, 0).clamp_min(0).square()
+
+
+def activated(z: Tensor, activation: str, trace: Trace | None = None) -> Tensor:
+    """Weights that sum to one, of scores that fall along the last dimension."""
+    if activation == "sparsemax":
+        return sparsemax(z, trace)
+    return entmax15(z) if activation == "entmax15" else z.softmax(-1)
+
+
 def last_rows(x: Tensor, count: int) -> Tensor:
     """The last `count` rows of dimension 1, or as many as there are."""
     return x[:, max(0, x.shape[1] - count) :]
@@ -196,37 +252,67 @@ class TokenGraph(nn.Module):
 # ASAM: sparse attention along the graph and over the memory, and the experts
 
 
+class ForgetGates(nn.Module):
+    """How much of a score outlives each token: f = log σ(X forgetᵀ + bias), a term a token and head, never above 0."""
+
+    def __init__(self, c: ModelConfiguration):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(c.heads, c.width) * 0.02)
+        place = torch.arange(c.heads) / (c.heads - 1) if c.heads > 1 else torch.tensor([0.5])
+        self.bias = nn.Parameter((3 * 64**place).log())
+
+    def forward(self, X_BTD: Tensor) -> Tensor:
+        return F.logsigmoid(X_BTD @ self.weight.T + self.bias)  # BTN
+
+
+def decay(term_BJN: Tensor, T: int, causal: bool) -> Tensor:
+    """What the scores of the last T tokens for all J lose, BNTJ: the sum of the terms of the tokens after j up to i.
+
+    Where later tokens are in sight, the sum of those after i up to j for j > i. Causal scores for j > i are not read.
+    """
+    sum_BNJ = term_BJN.cumsum(1).transpose(1, 2)
+    difference_BNTJ = sum_BNJ[..., -T:, None] - sum_BNJ[..., None, :]
+    return difference_BNTJ if causal else -difference_BNTJ.abs()
+
+
 class SparseAttention(nn.Module):
     def __init__(self, c: ModelConfiguration):
         super().__init__()
-        self.heads, self.keys = c.heads, c.keys
+        self.heads, self.keys, self.activation = c.heads, c.keys, c.activation
         wide = c.width**-0.5
         self.query, self.key, self.value = (Map(c.width, c.width, wide) for _ in range(3))
         self.output = Map(c.width, c.width, wide / math.sqrt(2 * c.steps))
         self.structure_gain = nn.Parameter(torch.ones(c.heads))
         self.memory_bias = nn.Parameter(torch.zeros(c.heads))
+        self.temperature = nn.Parameter(torch.full((c.heads,), math.log(0.5))) if c.score_scale == "learned" else None
+        self.forget = ForgetGates(c) if c.forget_gates else None
 
     def split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # BNTH
 
     def forward(
         self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, logA_BTJ: Tensor, neighbour_BTJ: Tensor,
-        trace: Trace | None,
+        decay_BNTJ: Tensor | None, trace: Trace | None,
     ) -> Tensor:
-        """Options are the J tokens in sight, then the M memory slots."""
+        """Options are the J tokens in sight, then the M memory slots. Slots have no decay."""
         query_BNTH, key_BNOH, value_BNOH = self.split(query_BTD), self.split(key_BOD), self.split(value_BOD)
         J = logA_BTJ.shape[-1]
         z_BNTO = query_BNTH @ key_BNOH.mT / math.sqrt(query_BNTH.shape[-1])
         size_BT1 = neighbour_BTJ.sum(-1, keepdim=True).to(z_BNTO.dtype)
         structure_BTJ = logA_BTJ + size_BT1.log()
         token_BNTJ = z_BNTO[..., :J] + self.structure_gain[:, None, None] * structure_BTJ[:, None]
-        token_BNTJ = token_BNTJ.masked_fill(~neighbour_BTJ[:, None], NEVER)
         slot_BNTM = z_BNTO[..., J:] + self.memory_bias[:, None, None]
+        if self.temperature is not None:
+            scale_N11 = self.temperature.exp()[:, None, None]
+            token_BNTJ, slot_BNTM = scale_N11 * token_BNTJ, scale_N11 * slot_BNTM
+        if decay_BNTJ is not None:
+            token_BNTJ = token_BNTJ + decay_BNTJ
+        token_BNTJ = token_BNTJ.masked_fill(~neighbour_BTJ[:, None], NEVER)
 
         # The order in which ties are won: recent tokens, older tokens, then slots from the first.
         ordered_BNTO = torch.cat([token_BNTJ.flip(-1), slot_BNTM], -1)
-        order_BNTk = largest(ordered_BNTO, self.keys, "keys", trace)
-        p_BNTk = sparsemax(ordered_BNTO.gather(-1, order_BNTk), trace)
+        order_BNTk = largest(ordered_BNTO, self.keys or ordered_BNTO.shape[-1], "keys", trace)
+        p_BNTk = activated(ordered_BNTO.gather(-1, order_BNTk), self.activation, trace)
         p_BNTO = torch.zeros_like(ordered_BNTO).scatter(-1, order_BNTk, p_BNTk)
         p_BNTO = torch.cat([p_BNTO[..., :J].flip(-1), p_BNTO[..., J:]], -1)
         return self.output((p_BNTO @ value_BNOH).transpose(1, 2).flatten(-2))
@@ -235,25 +321,31 @@ class SparseAttention(nn.Module):
 class Router(nn.Module):
     def __init__(self, c: ModelConfiguration):
         super().__init__()
-        self.active = c.active_experts
-        self.weight = nn.Parameter(torch.randn(c.experts, c.width) * 0.02)
+        self.active, self.gates = c.active_experts, c.gates
+        self.weight = nn.Parameter(torch.randn(c.experts, c.width) * c.router_start)
         self.bias = nn.Parameter(torch.zeros(c.experts), requires_grad=False)  # moved by the balancer alone
 
     def forward(self, y_BTD: Tensor, trace: Trace | None) -> tuple[Tensor, Tensor, Tensor]:
         """l (BTE), the experts of each token and their weights (both BTA)."""
         l_BTE = y_BTD @ self.weight.T
         expert_BTA = largest(l_BTE + self.bias, self.active, "experts", trace)
-        return l_BTE, expert_BTA, l_BTE.gather(-1, expert_BTA).softmax(-1)
+        return l_BTE, expert_BTA, opened(l_BTE.gather(-1, expert_BTA), self.gates)
+
+
+def opened(l_BTA: Tensor, gates: str) -> Tensor:
+    """The weights of the chosen experts: shares of one, or each its own, whatever their sum."""
+    return l_BTA.softmax(-1) if gates == "softmax" else l_BTA.sigmoid()
 
 
 class Expert(nn.Module):
     """(silu(y gateᵀ) ⊙ (y upᵀ)) downᵀ"""
 
-    def __init__(self, c: ModelConfiguration):
+    def __init__(self, c: ModelConfiguration, inner: int | None = None):
         super().__init__()
-        self.gate = nn.Parameter(torch.randn(c.expert_width, c.width) * c.width**-0.5)
-        self.up = nn.Parameter(torch.randn(c.expert_width, c.width) * c.width**-0.5)
-        self.down = nn.Parameter(torch.randn(c.width, c.expert_width) * (2 * c.steps * c.expert_width) ** -0.5)
+        f = c.expert_width if inner is None else inner
+        self.gate = nn.Parameter(torch.randn(f, c.width) * c.width**-0.5)
+        self.up = nn.Parameter(torch.randn(f, c.width) * c.width**-0.5)
+        self.down = nn.Parameter(torch.randn(c.width, f) * (2 * c.steps * f) ** -0.5)
 
     def forward(self, y: Tensor) -> Tensor:
         return (F.silu(y @ self.gate.T) * (y @ self.up.T)) @ self.down.T
@@ -287,26 +379,42 @@ class StepCache:
     key_BCD: Tensor
     value_BCD: Tensor
     structure_BCR: Tensor
-    row_BwD: Tensor  # the last w − 1 rows of X before the recency sum
+    term_BCN: Tensor  # of the forget gates; without them no heads wide
+    row_BwD: Tensor  # the last w − 1 rows of X before the taps
+    expert_row_BwD: Tensor  # the last w' − 1 rows of Y before the taps
 
     def after(
-        self, c: ModelConfiguration, key_BJD: Tensor, value_BJD: Tensor, structure_BJR: Tensor, row_BTD: Tensor
+        self, c: ModelConfiguration, key_BJD: Tensor, value_BJD: Tensor, structure_BJR: Tensor, term_BJN: Tensor,
+        row_BTD: Tensor, expert_row_BTD: Tensor,
     ) -> "StepCache":
         """What the segment in hand leaves, given all keys and values in sight and its own rows."""
+        sight = (last_rows(x, c.cache).detach() for x in (key_BJD, value_BJD, structure_BJR, term_BJN))
         return StepCache(
-            last_rows(key_BJD, c.cache).detach(), last_rows(value_BJD, c.cache).detach(),
-            last_rows(structure_BJR, c.cache).detach(),
-            last_rows(torch.cat([self.row_BwD, row_BTD], 1), c.recency_taps - 1).detach())
+            *sight, last_rows(torch.cat([self.row_BwD, row_BTD], 1), c.recency_taps - 1).detach(),
+            last_rows(torch.cat([self.expert_row_BwD, expert_row_BTD], 1), c.expert_taps - 1).detach())
 
 
-def recency_sum(weight_wD: Tensor, row_BTD: Tensor, cached_BwD: Tensor) -> Tensor:
-    """X + Σ_τ recency[τ−1] ⊙ X shifted τ tokens back; before the sequence there is 0."""
-    T, reach = row_BTD.shape[1], weight_wD.shape[0]
-    padded = F.pad(torch.cat([cached_BwD, row_BTD], 1), (0, 0, reach - cached_BwD.shape[1], 0))
+def tapped(taps: "Table | None", row_BTD: Tensor, cached_BwD: Tensor, both_ways: bool = False) -> Tensor:
+    """X + Σ_τ taps[τ−1] ⊙ X shifted τ tokens back; before the sequence there is 0.
+
+    With both ways the second half of the rows is for X shifted τ tokens ahead; beyond the segment there is 0.
+    """
+    if taps is None:
+        return row_BTD
+    T = row_BTD.shape[1]
+    reach = len(taps.weight) // 2 if both_ways else len(taps.weight)
+    padded = F.pad(torch.cat([cached_BwD, row_BTD], 1), (0, 0, reach - cached_BwD.shape[1], reach))
     X_BTD = row_BTD
     for tau in range(1, reach + 1):
-        X_BTD = X_BTD + weight_wD[tau - 1] * padded[:, reach - tau : reach - tau + T]
+        X_BTD = X_BTD + taps.weight[tau - 1] * padded[:, reach - tau : reach - tau + T]
+        if both_ways:
+            X_BTD = X_BTD + taps.weight[reach + tau - 1] * padded[:, reach + tau : reach + tau + T]
     return X_BTD
+
+
+def taps_of(c: ModelConfiguration, taps: int) -> "Table":
+    """taps − 1 rows for each way that they look."""
+    return Table("weight", (taps - 1) * (2 if c.both_ways else 1), c.width, deviation=c.tap_start)
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -314,20 +422,31 @@ def recency_sum(weight_wD: Tensor, row_BTD: Tensor, cached_BwD: Tensor) -> Tenso
 
 
 class ReSSFormer(nn.Module):
+    is_causal = True
+
     def __init__(self, configuration: ModelConfiguration):
         super().__init__()
         c = self.configuration = configuration
-        self.embed = Map(c.vocabulary, c.width, 0.02)
+        self.embed = Map(c.vocabulary, c.width, c.embedding_start)
         self.embed_norm, self.attn_norm, self.moe_norm = Norm(c.width), Norm(c.width), Norm(c.width)
         self.pool_norm, self.memory_norm, self.final_norm = Norm(c.width), Norm(c.width), Norm(c.width)
         self.step = Table("embedding", c.steps, c.width)
-        self.recency = Table("weight", c.recency_taps - 1, c.width)
+        self.recency = taps_of(c, c.recency_taps)
         self.soes = TokenGraph(c)
         self.attn = SparseAttention(c)
+        self.expert_recency = taps_of(c, c.expert_taps) if c.expert_taps > 1 else None
         self.router = Router(c)
         self.experts = nn.ModuleDict({f"{index:04d}": Expert(c) for index in range(c.experts)})
-        self.shared_expert = Expert(c) if c.shared_expert else None
+        self.add_shared_experts()
         self.memory = Memory(c)
+
+    def add_shared_experts(self) -> None:
+        """One expert that every token reaches at every step, or one for each step."""
+        c = self.configuration
+        own = c.shared_expert and c.shared_each_step
+        self.shared_expert = Expert(c, c.width_of_shared) if c.shared_expert and not own else None
+        self.own_expert = nn.ModuleDict(
+            {f"{t:04d}": Expert(c, c.width_of_shared) for t in range(c.steps)}) if own else None
 
     def forward(
         self, input_BL: Tensor, target_BL: Tensor, bptt_segments: int | None = None, trace: Trace | None = None
@@ -353,11 +472,11 @@ class ReSSFormer(nn.Module):
     ) -> tuple[Tensor, Tensor, list[StepCache]]:
         """All K steps of one segment: H, the memory it leaves and the caches it leaves."""
         readS_BMD = self.memory_norm(S_BMD)  # every step reads the memory as it stood when the segment began
-        H_BTD = self.embed_norm(self.embed.weight[x_BT])
+        H_BTD = self.embedded(x_BT)
         A_BTJ, left, hidden, graph = None, [], [], []
         for t in range(self.configuration.steps):
             before_BTJ = A_BTJ
-            H_BTD, A_BTJ, cache = self.run_step(t, H_BTD, readS_BMD, caches[t], tally, trace)
+            H_BTD, A_BTJ, cache = self.run_step(t, self, H_BTD, readS_BMD, caches[t], tally, trace)
             if before_BTJ is not None:
                 tally.smooth = tally.smooth + (A_BTJ - before_BTJ).square().sum()
             if self.configuration.memory_slots > 0:
@@ -371,46 +490,66 @@ class ReSSFormer(nn.Module):
             trace.memory.append(S_BMD.detach())
         return H_BTD, S_BMD, left
 
-    def run_step(
-        self, t: int, H_BTD: Tensor, readS_BMD: Tensor, cache: StepCache, tally: "Tally", trace: Trace | None
-    ) -> tuple[Tensor, Tensor, StepCache]:
-        c = self.configuration
-        row_BTD = self.attn_norm(H_BTD + self.step.embedding[t])
-        X_BTD = recency_sum(self.recency.weight, row_BTD, cache.row_BwD)
-        # SOES: the token graph
-        structure_BJR = torch.cat([cache.structure_BCR, self.soes.key(X_BTD)], 1)
-        logA_BTJ, neighbour_BTJ = self.soes(self.soes.query(X_BTD), structure_BJR, trace)
-        # ASAM: sparse attention along the graph, and over the memory
-        key_BJD = torch.cat([cache.key_BCD, self.attn.key(X_BTD)], 1)
-        value_BJD = torch.cat([cache.value_BCD, self.attn.value(X_BTD)], 1)
-        key_BOD = torch.cat([key_BJD, self.attn.key(readS_BMD)], 1)
-        value_BOD = torch.cat([value_BJD, self.attn.value(readS_BMD)], 1)
-        G_BTD = H_BTD + self.attn(self.attn.query(X_BTD), key_BOD, value_BOD, logA_BTJ, neighbour_BTJ, trace)
-        # ASAM: experts
-        Y_BTD = self.moe_norm(G_BTD)
-        l_BTE, expert_BTA, u_BTA = self.router(Y_BTD, trace)
-        tally.count_routes(t, l_BTE, expert_BTA)
-        H_BTD = G_BTD + self.mix_experts(Y_BTD, expert_BTA, u_BTA)
+    def embedded(self, x_BT: Tensor) -> Tensor:
+        e_BTD = self.embed.weight[x_BT]
+        return self.embed_norm(e_BTD) if self.configuration.embedding_norm else e_BTD
 
-        left = cache.after(c, key_BJD, value_BJD, structure_BJR, row_BTD)
+    def run_step(
+        self, t: int, parts: nn.Module, H_BTD: Tensor, readS_BMD: Tensor, cache: StepCache, tally: "Tally",
+        trace: Trace | None,
+    ) -> tuple[Tensor, Tensor, StepCache]:
+        """`parts` has the block's weights: the model itself, or a block of its own in variants.py."""
+        c, attn = self.configuration, parts.attn
+        row_BTD = parts.attn_norm(H_BTD + self.step.embedding[min(t, c.steps - 1)])
+        X_BTD = tapped(parts.recency, row_BTD, cache.row_BwD, c.both_ways)
+        # SOES: the token graph
+        structure_BJR = torch.cat([cache.structure_BCR, parts.soes.key(X_BTD)], 1)
+        logA_BTJ, neighbour_BTJ = parts.soes(parts.soes.query(X_BTD), structure_BJR, trace)
+        # ASAM: sparse attention along the graph, and over the memory
+        key_BJD = torch.cat([cache.key_BCD, attn.key(X_BTD)], 1)
+        value_BJD = torch.cat([cache.value_BCD, attn.value(X_BTD)], 1)
+        key_BOD = torch.cat([key_BJD, attn.key(readS_BMD)], 1)
+        value_BOD = torch.cat([value_BJD, attn.value(readS_BMD)], 1)
+        term_BJN, decay_BNTJ = cache.term_BCN, None
+        if attn.forget is not None:
+            term_BJN = torch.cat([cache.term_BCN, attn.forget(X_BTD)], 1)
+            decay_BNTJ = decay(term_BJN, X_BTD.shape[1], self.is_causal)
+        G_BTD = H_BTD + attn(attn.query(X_BTD), key_BOD, value_BOD, logA_BTJ, neighbour_BTJ, decay_BNTJ, trace)
+        # ASAM: experts
+        expert_row_BTD = parts.moe_norm(G_BTD)
+        Y_BTD = tapped(parts.expert_recency, expert_row_BTD, cache.expert_row_BwD, c.both_ways)
+        H_BTD = G_BTD + self.feed(t, parts, Y_BTD, tally, trace)
+
+        left = cache.after(c, key_BJD, value_BJD, structure_BJR, term_BJN, row_BTD, expert_row_BTD)
         return H_BTD, torch.where(neighbour_BTJ, logA_BTJ.exp(), 0), left
 
-    def mix_experts(self, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor) -> Tensor:
-        """Dropless: every expert computes all the tokens that chose it."""
+    def feed(self, t: int, parts: nn.Module, Y_BTD: Tensor, tally: "Tally", trace: Trace | None) -> Tensor:
+        """What the experts make of Y. Dropless: every expert computes all the tokens that chose it."""
+        l_BTE, expert_BTA, u_BTA = parts.router(Y_BTD, trace)
+        tally.count_routes(t, l_BTE, expert_BTA)
         Y_nD = Y_BTD.flatten(0, 1)
         mixed_nD = torch.zeros_like(Y_nD)
-        for index, expert in enumerate(self.experts.values()):
+        for index, expert in enumerate(self.experts_of(t)):
             token, slot = (expert_BTA.flatten(0, 1) == index).nonzero(as_tuple=True)
             weight = u_BTA.flatten(0, 1)[token, slot, None]
             mixed_nD = mixed_nD.index_add(0, token, weight * expert(Y_nD[token]))
-        if self.shared_expert is not None:
-            mixed_nD = mixed_nD + self.shared_expert(Y_nD)
+        if (shared := self.shared_of(t, parts)) is not None:
+            mixed_nD = mixed_nD + shared(Y_nD)
         return mixed_nD.view_as(Y_BTD)
+
+    def experts_of(self, t: int) -> list[Expert]:
+        return list(self.experts.values())
+
+    def shared_of(self, t: int, parts: nn.Module) -> Expert | None:
+        """The expert of every token at step t; steps beyond those trained have the last one's."""
+        if self.own_expert is not None:
+            return self.own_expert[f"{min(t, len(self.own_expert) - 1):04d}"]
+        return parts.shared_expert
 
     def empty_cache(self, B: int) -> StepCache:
         c, like = self.configuration, self.embed.weight
-        D, R = c.width, c.structure_rank
-        return StepCache(*(like.new_zeros(B, 0, width) for width in (D, D, R, D)))
+        D, R, N = c.width, c.structure_rank, c.heads if c.forget_gates else 0
+        return StepCache(*(like.new_zeros(B, 0, width) for width in (D, D, R, N, D, D)))
 
     def named_paths(self) -> list[tuple[str, nn.Parameter]]:
         """Parameters by their path in docs/model.md: `experts/0003/gate`."""

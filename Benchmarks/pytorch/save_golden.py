@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from ressformer import ModelConfiguration, Output, ReSSFormer, Trace
+from ressformer import RECIPE, ModelConfiguration, Output, ReSSFormer, Trace
 from training import OptimizerConfiguration, Trainer, learning_rate
 from variants import Variant, VariantConfiguration
 
@@ -24,10 +24,13 @@ MARGIN = 1e-3
 SUPPORT_MARGIN = 1e-4
 SEQUENCES, TARGETS = 2, 20
 
+# The model as it was first specified; what was added to it is named, and off.
 BASE = dict(
     width=16, heads=2, steps=3, segment=8, memory_slots=3, cache=6, window=3, structure_rank=4, graph_degree=3,
     keys=5, recency_taps=3, experts=4, active_experts=2, expert_width=12, shared_expert=False, vocabulary=13,
-    smooth_weight=0.3, balance_weight=0.2, router_z_weight=0.05, balancer_rate=1e-3)
+    smooth_weight=0.3, balance_weight=0.2, router_z_weight=0.05, balancer_rate=1e-3,
+    activation="sparsemax", forget_gates=False, score_scale="fixed", expert_taps=1, two_sided_taps=False, tap_start=0.02,
+    embedding_start=0.02, embedding_norm=True, gates="softmax", router_start=0.02, shared_width=None, shared_each_step=False)
 
 # name: (what differs from BASE, bptt_segments)
 CASES: dict[str, tuple[dict, int | None]] = {
@@ -47,7 +50,10 @@ CASES: dict[str, tuple[dict, int | None]] = {
 
 # What docs/model.md adds to the causal language model: name: (what differs from BASE, bptt_segments). Whole sequences are 20 tokens,
 # which is no multiple of the segment; tokens do not repeat where nothing else would tell them apart (taps 1).
-TRANSFORMER = dict(architecture="transformer", segment=20, recency_taps=1, vocabulary=23)
+TRANSFORMER = dict(architecture="transformer", segment=20, recency_taps=1, embedding_norm=False, vocabulary=23)
+# The program's defaults, at the sizes of BASE; and the baseline with all that helps it.
+DEFAULTS = RECIPE | dict(shared_width=10)
+HELPED = TRANSFORMER | DEFAULTS | dict(expert_taps=3, vocabulary=13)
 VARIANTS: dict[str, tuple[dict, int | None]] = {
     "tag": (dict(head="tag", classes=4), None),
     "tag-softmax": (dict(head="tag", classes=4, activation="softmax", keys=None, graph_degree=None), None),
@@ -67,6 +73,29 @@ VARIANTS: dict[str, tuple[dict, int | None]] = {
     "transformer-learned": (TRANSFORMER | dict(positions="learned"), None),
     "transformer-classify": (TRANSFORMER | dict(head="classify", classes=5), None),
     "transformer-tag": (TRANSFORMER | dict(head="tag", classes=4, positions="none"), None),
+    # Each of the parts that were added, alone.
+    "expert-taps": (dict(expert_taps=3), None),
+    "wide-taps": (dict(segment=4, recency_taps=7, expert_taps=6), None),  # that reach beyond what one segment leaves
+    "two-sided-taps": (dict(head="tag", classes=4, two_sided_taps=True, expert_taps=4), None),
+    "sigmoid-gates": (dict(gates="sigmoid"), None),
+    "forget-gates": (dict(forget_gates=True), None),
+    "forget-gates-tag": (dict(forget_gates=True, head="tag", classes=4), None),
+    "learned-scale": (dict(score_scale="learned"), None),
+    "shared-width": (dict(shared_expert=True, shared_width=10), None),
+    "shared-each-step": (dict(shared_expert=True, shared_width=10, shared_each_step=True), None),
+    # All of them.
+    "defaults": (DEFAULTS, None),
+    "defaults-bptt": (DEFAULTS, 1),
+    "defaults-tag": (DEFAULTS | dict(head="tag", classes=4), None),
+    "defaults-span": (DEFAULTS | dict(head="span"), None),
+    "defaults-unordered": (DEFAULTS | dict(head="classify", classes=3, ordered=False, vocabulary=23), None),
+    "defaults-separate-blocks": (DEFAULTS | dict(separate_blocks=True), None),
+    "defaults-dense": (DEFAULTS | dict(feed_forward="dense"), None),
+    "defaults-sparsemax": (DEFAULTS | dict(activation="sparsemax"), None),
+    "defaults-more-steps": (DEFAULTS, None),
+    "transformer-helped": (HELPED, None),
+    "transformer-helped-learned": (HELPED | dict(positions="learned"), None),
+    "transformer-helped-tag": (HELPED | dict(head="tag", classes=4, positions="none"), None),
 }
 MORE_STEPS = 5
 
@@ -78,6 +107,7 @@ def randomise(model: ReSSFormer, seed: int) -> None:
     wide = c.width**-0.5
     scales = {  # path: (mean, deviation); for what is not named: (0, d^-1/2)
         "embed/weight": (0, 0.5), "step/embedding": (0, 0.3), "recency/weight": (0, 0.4),
+        "expert_recency/weight": (0, 0.4), "attn/temperature": (-0.3, 0.3), "attn/forget/bias": (1, 0.7),
         "attn/structure_gain": (1, 0.3), "attn/memory_bias": (0.5, 0.3),
         "soes/query/weight": (0, 1.5 * wide), "soes/key/weight": (0, 1.5 * wide),
         "router/weight": (0, 1.5 * wide), "router/bias": (0, 0.2),
@@ -162,18 +192,23 @@ def targets_for(c: VariantConfiguration, tokens: torch.Tensor, seed: int) -> tor
     return labels.masked_fill(torch.arange(L) % 4 == 1, -1)
 
 
-def golden_variant(name: str, seed: int) -> dict | None:
-    """As golden_case, for what VARIANTS lists."""
-    change, bptt = VARIANTS[name]
-    c = VariantConfiguration(**BASE | change)
+def prepare_variant(name: str, seed: int) -> tuple[Variant, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The model, inputs, targets, and the tokens that a language model's two are cut from."""
+    c = VariantConfiguration(**BASE | VARIANTS[name][0])
     model = Variant(c).double()
     randomise(model, seed)
     tokens = tokens_for(seed, c.vocabulary)
-    inputs, targets = (tokens[:, :-1], tokens[:, 1:]) if c.head == "lm" else (tokens[:, :-1], None)
-    if targets is None:
-        targets = targets_for(c, inputs, seed)
+    inputs = tokens[:, :-1]
+    return model, inputs, tokens[:, 1:] if c.head == "lm" else targets_for(c, inputs, seed), tokens
+
+
+def golden_variant(name: str, seed: int) -> dict | None:
+    """As golden_case, for what VARIANTS lists."""
+    change, bptt = VARIANTS[name]
+    model, inputs, targets, tokens = prepare_variant(name, seed)
+    c = model.configuration
     trace = Trace()
-    steps = MORE_STEPS if name == "more-steps" else None
+    steps = MORE_STEPS if name.endswith("more-steps") else None
     output = model(inputs, targets, bptt, trace, steps)
     if not is_clear(trace, MARGIN):
         return None

@@ -13,13 +13,13 @@ from ressformer import ModelConfiguration, Output, ReSSFormer
 
 DECAYED_ENDINGS = (
     "soes/query/weight", "soes/key/weight", "attn/query/weight", "attn/key/weight", "attn/value/weight",
-    "attn/output/weight", "router/weight", "memory/pool_key/weight", "memory/pool_value/weight", "head/weight",
-    "embed/weight", "/gate", "/up", "/down",
+    "attn/output/weight", "attn/forget/weight", "router/weight", "memory/pool_key/weight", "memory/pool_value/weight",
+    "head/weight", "embed/weight", "/gate", "/up", "/down",
 )
 
 
 def decays(path: str) -> bool:
-    """Weight decay acts on matrices alone; step and slot embeddings, recency, norms, gains and biases keep their size."""
+    """Weight decay acts on matrices alone; step and slot embeddings, taps, temperatures, norms, gains and biases keep their size."""
     return path.endswith(DECAYED_ENDINGS)
 
 

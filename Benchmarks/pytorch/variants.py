@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ressformer import (
-    NEVER, Expert, Losses, Map, Memory, ModelConfiguration, Norm, Output, ReSSFormer, Router, SparseAttention, StepCache,
-    Table, Tally, TokenGraph, Trace, chosen, largest, recency_sum, sparsemax)
+    NEVER, Expert, ForgetGates, Losses, Map, Memory, ModelConfiguration, Norm, Output, ReSSFormer, Router, SparseAttention,
+    Table, Tally, TokenGraph, Trace, chosen, decay, tapped, taps_of)
 
 
 @dataclass
@@ -22,21 +22,23 @@ class VariantConfiguration(ModelConfiguration):
     head: str = "lm"  # or classify, tag, span
     classes: int = 2
     ordered: bool = True
-    activation: str = "sparsemax"  # or entmax15, softmax
     structure_bias: bool = True
     feed_forward: str = "experts"  # or dense
     separate_blocks: bool = False
     positions: str = "rotary"  # or learned, none; the baseline's
-    keys: int | None = 16
     graph_degree: int | None = 32
 
     def __post_init__(self):
         if not self.ordered:
-            self.cache, self.recency_taps = 0, 1
+            self.cache, self.recency_taps, self.expert_taps, self.forget_gates = 0, 1, 1, False
 
     @property
     def causal(self) -> bool:
         return self.head == "lm"
+
+    @property
+    def both_ways(self) -> bool:
+        return self.two_sided_taps and not self.causal
 
     @property
     def own_blocks(self) -> bool:
@@ -45,33 +47,6 @@ class VariantConfiguration(ModelConfiguration):
     @property
     def dense(self) -> bool:
         return self.feed_forward == "dense" or self.architecture == "transformer"
-
-
-@dataclass
-class NetworkSizes:
-    """What Expert wants to know."""
-
-    width: int
-    expert_width: int
-    steps: int
-
-
-def entmax15(z: Tensor) -> Tensor:
-    """max(z/2 − τ, 0)² with the τ that makes the result sum to one, over the last dimension, sorted falling (arXiv 1905.05702)."""
-    # A refused option is far below any threshold; a finite number keeps its gradient one.
-    z = z.clamp_min(-1e4) / 2
-    rank = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
-    mean = z.cumsum(-1) / rank
-    spread = z.square().cumsum(-1) - rank * mean.square()
-    tau = mean - ((1 - spread) / rank).clamp_min(0).sqrt()
-    count = (tau <= z).sum(-1, keepdim=True)
-    # τ again from the support alone, as a function that autograd differentiates.
-    support = rank <= count
-    inside = torch.where(support, z, 0)
-    mean = inside.sum(-1, keepdim=True) / count
-    spread = torch.where(support, (z - mean).square(), 0).sum(-1, keepdim=True)
-    threshold = mean - ((1 - spread) / count).sqrt()
-    return torch.where(support, z - threshold, 0).clamp_min(0).square()
 
 
 class VariantGraph(TokenGraph):
@@ -101,30 +76,8 @@ class VariantGraph(TokenGraph):
 class VariantAttention(SparseAttention):
     def __init__(self, c: VariantConfiguration):
         super().__init__(c)
-        self.activation = c.activation
         if not c.structure_bias:
             self.structure_gain = nn.Parameter(torch.zeros(c.heads), requires_grad=False)
-
-    def forward(
-        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, logA_BTJ: Tensor, neighbour_BTJ: Tensor,
-        trace: Trace | None,
-    ) -> Tensor:
-        query_BNTH, key_BNOH, value_BNOH = self.split(query_BTD), self.split(key_BOD), self.split(value_BOD)
-        J = logA_BTJ.shape[-1]
-        z_BNTO = query_BNTH @ key_BNOH.mT / math.sqrt(query_BNTH.shape[-1])
-        structure_BTJ = logA_BTJ + neighbour_BTJ.sum(-1, keepdim=True).to(z_BNTO.dtype).log()
-        token_BNTJ = z_BNTO[..., :J] + self.structure_gain[:, None, None] * structure_BTJ[:, None]
-        token_BNTJ = token_BNTJ.masked_fill(~neighbour_BTJ[:, None], NEVER)
-        slot_BNTM = z_BNTO[..., J:] + self.memory_bias[:, None, None]
-        ordered_BNTO = torch.cat([token_BNTJ.flip(-1), slot_BNTM], -1)
-        order_BNTk = largest(ordered_BNTO, self.keys or ordered_BNTO.shape[-1], "keys", trace)
-        z_BNTk = ordered_BNTO.gather(-1, order_BNTk)
-        p_BNTk = {
-            "sparsemax": lambda: sparsemax(z_BNTk, trace), "entmax15": lambda: entmax15(z_BNTk),
-            "softmax": lambda: z_BNTk.softmax(-1)}[self.activation]()
-        p_BNTO = torch.zeros_like(ordered_BNTO).scatter(-1, order_BNTk, p_BNTk)
-        p_BNTO = torch.cat([p_BNTO[..., :J].flip(-1), p_BNTO[..., J:]], -1)
-        return self.output((p_BNTO @ value_BNOH).transpose(1, 2).flatten(-2))
 
 
 class FullAttention(nn.Module):
@@ -136,6 +89,8 @@ class FullAttention(nn.Module):
         wide = c.width**-0.5
         self.query, self.key, self.value = (Map(c.width, c.width, wide) for _ in range(3))
         self.output = Map(c.width, c.width, wide / math.sqrt(2 * c.steps))
+        self.temperature = nn.Parameter(torch.full((c.heads,), math.log(0.5))) if c.score_scale == "learned" else None
+        self.forget = ForgetGates(c) if c.forget_gates else None
 
     def forward(self, X_BTD: Tensor) -> Tensor:
         query_BNTH, key_BNTH, value_BNTH = (
@@ -143,6 +98,10 @@ class FullAttention(nn.Module):
         if self.rotary:
             query_BNTH, key_BNTH = turned(query_BNTH), turned(key_BNTH)
         z_BNTT = query_BNTH @ key_BNTH.mT / math.sqrt(query_BNTH.shape[-1])
+        if self.temperature is not None:
+            z_BNTT = self.temperature.exp()[:, None, None] * z_BNTT
+        if self.forget is not None:
+            z_BNTT = z_BNTT + decay(self.forget(X_BTD), X_BTD.shape[1], self.causal)
         if self.causal:
             T = z_BNTT.shape[-1]
             z_BNTT = z_BNTT.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), NEVER)
@@ -162,18 +121,21 @@ def add_block(parts: nn.Module, c: VariantConfiguration) -> None:
     """What one block has, as attributes of the model itself or of a block of its own."""
     parts.attn_norm, parts.moe_norm = Norm(c.width), Norm(c.width)
     if c.architecture == "transformer":
+        parts.recency = taps_of(c, c.recency_taps) if c.recency_taps > 1 else None
         parts.attn = FullAttention(c)
     else:
         parts.pool_norm = Norm(c.width)
-        parts.recency = Table("weight", c.recency_taps - 1, c.width)
+        parts.recency = taps_of(c, c.recency_taps)
         parts.soes, parts.attn = VariantGraph(c), VariantAttention(c)
         parts.memory = Memory(c)
+    parts.expert_recency = taps_of(c, c.expert_taps) if c.expert_taps > 1 else None
     if c.dense:
-        width = (c.active_experts + c.shared_expert) * c.expert_width
-        parts.feed_forward = Expert(NetworkSizes(c.width, width, c.steps))
+        width = c.active_experts * c.expert_width + (c.width_of_shared if c.shared_expert else 0)
+        parts.feed_forward = Expert(c, width)
     else:
         parts.router = Router(c)
-        parts.shared_expert = Expert(c) if c.shared_expert else None
+        own = c.shared_each_step and not c.own_blocks
+        parts.shared_expert = Expert(c, c.width_of_shared) if c.shared_expert and not own else None
 
 
 class Slots(nn.Module):
@@ -186,10 +148,12 @@ class Variant(ReSSFormer):
     def __init__(self, configuration: VariantConfiguration):
         nn.Module.__init__(self)
         c = self.configuration = configuration
-        self.embed, self.final_norm = Map(c.vocabulary, c.width, 0.02), Norm(c.width)
+        self.embed, self.final_norm = Map(c.vocabulary, c.width, c.embedding_start), Norm(c.width)
         if c.architecture == "transformer":
             if c.positions == "learned":
                 self.position = Table("weight", c.segment, c.width)
+            if c.embedding_norm:
+                self.embed_norm = Norm(c.width)
         else:
             self.embed_norm, self.memory_norm = Norm(c.width), Norm(c.width)
             self.step = Table("embedding", c.steps, c.width)
@@ -205,8 +169,15 @@ class Variant(ReSSFormer):
             add_block(self, c)
         count = 0 if c.dense else c.experts * (c.steps if c.own_blocks else 1)
         self.experts = nn.ModuleDict({f"{index:04d}": Expert(c) for index in range(count)})
+        self.own_expert = None
+        if c.shared_expert and c.shared_each_step and not c.own_blocks and not c.dense:
+            self.add_shared_experts()
         if c.head != "lm":
             self.head = Map(2 if c.head == "span" else c.classes, c.width, 0.02)
+
+    @property
+    def is_causal(self) -> bool:
+        return self.configuration.causal
 
     def parts(self, t: int) -> nn.Module:
         return self.block[f"{t:04d}"] if self.configuration.own_blocks else self
@@ -245,10 +216,15 @@ class Variant(ReSSFormer):
         H_BTD = self.embed.weight[x_BT]
         if c.positions == "learned":
             H_BTD = H_BTD + self.position.weight[: x_BT.shape[1]]
+        if c.embedding_norm:
+            H_BTD = self.embed_norm(H_BTD)
         for t in range(c.steps):
             block = self.parts(t)
-            G_BTD = H_BTD + block.attn(block.attn_norm(H_BTD))
-            H_BTD = G_BTD + block.feed_forward(block.moe_norm(G_BTD))
+            # A sequence is one segment: nothing comes before it.
+            X_BTD = tapped(block.recency, block.attn_norm(H_BTD), H_BTD[:, :0], c.both_ways)
+            G_BTD = H_BTD + block.attn(X_BTD)
+            Y_BTD = tapped(block.expert_recency, block.moe_norm(G_BTD), G_BTD[:, :0], c.both_ways)
+            H_BTD = G_BTD + block.feed_forward(Y_BTD)
         return H_BTD
 
     def run_segments(
@@ -263,11 +239,11 @@ class Variant(ReSSFormer):
             if bptt_segments is not None and index > 0 and index % bptt_segments == 0:
                 S_BMD = S_BMD.detach()
             found_BMD, A_BTJ = S_BMD, None
-            H_BTD = self.embed_norm(self.embed.weight[x_BT])
+            H_BTD = self.embedded(x_BT)
             for t in range(self.steps):
                 before_BTJ, parts = A_BTJ, self.parts(t)
                 readS_BMD = self.memory_norm(found_BMD if c.causal else S_BMD)
-                H_BTD, A_BTJ, caches[t] = self.run_part(t, parts, H_BTD, readS_BMD, caches[t], tally, trace)
+                H_BTD, A_BTJ, caches[t] = self.run_step(t, parts, H_BTD, readS_BMD, caches[t], tally, trace)
                 if before_BTJ is not None:
                     tally.smooth = tally.smooth + (A_BTJ - before_BTJ).square().sum()
                 if c.memory_slots > 0:
@@ -275,42 +251,13 @@ class Variant(ReSSFormer):
             rows.append(H_BTD)
         return torch.cat(rows, 1), S_BMD
 
-    def run_part(
-        self, t: int, parts: nn.Module, H_BTD: Tensor, readS_BMD: Tensor, cache: StepCache, tally: "VariantTally",
-        trace: Trace | None,
-    ) -> tuple[Tensor, Tensor, StepCache]:
-        c = self.configuration
-        row_BTD = parts.attn_norm(H_BTD + self.step.embedding[min(t, c.steps - 1)])
-        X_BTD = recency_sum(parts.recency.weight, row_BTD, cache.row_BwD)
-        structure_BJR = torch.cat([cache.structure_BCR, parts.soes.key(X_BTD)], 1)
-        logA_BTJ, neighbour_BTJ = parts.soes(parts.soes.query(X_BTD), structure_BJR, trace)
-        key_BJD = torch.cat([cache.key_BCD, parts.attn.key(X_BTD)], 1)
-        value_BJD = torch.cat([cache.value_BCD, parts.attn.value(X_BTD)], 1)
-        key_BOD = torch.cat([key_BJD, parts.attn.key(readS_BMD)], 1)
-        value_BOD = torch.cat([value_BJD, parts.attn.value(readS_BMD)], 1)
-        G_BTD = H_BTD + parts.attn(parts.attn.query(X_BTD), key_BOD, value_BOD, logA_BTJ, neighbour_BTJ, trace)
-        Y_BTD = parts.moe_norm(G_BTD)
-        if c.dense:
-            H_BTD = G_BTD + parts.feed_forward(Y_BTD)
-        else:
-            l_BTE, expert_BTA, u_BTA = parts.router(Y_BTD, trace)
-            tally.count_routes(t, l_BTE, expert_BTA)
-            H_BTD = G_BTD + self.mix(t, parts, Y_BTD, expert_BTA, u_BTA)
-        left = cache.after(c, key_BJD, value_BJD, structure_BJR, row_BTD)
-        return H_BTD, torch.where(neighbour_BTJ, logA_BTJ.exp(), 0), left
+    def feed(self, t: int, parts: nn.Module, Y_BTD: Tensor, tally: "VariantTally", trace: Trace | None) -> Tensor:
+        return parts.feed_forward(Y_BTD) if self.configuration.dense else super().feed(t, parts, Y_BTD, tally, trace)
 
-    def mix(self, t: int, parts: nn.Module, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor) -> Tensor:
+    def experts_of(self, t: int) -> list[Expert]:
         c = self.configuration
         first = t * c.experts if c.own_blocks else 0
-        Y_nD = Y_BTD.flatten(0, 1)
-        mixed_nD = torch.zeros_like(Y_nD)
-        for index in range(c.experts):
-            token, slot = (expert_BTA.flatten(0, 1) == index).nonzero(as_tuple=True)
-            weight = u_BTA.flatten(0, 1)[token, slot, None]
-            mixed_nD = mixed_nD.index_add(0, token, weight * self.experts[f"{first + index:04d}"](Y_nD[token]))
-        if parts.shared_expert is not None:
-            mixed_nD = mixed_nD + parts.shared_expert(Y_nD)
-        return mixed_nD.view_as(Y_BTD)
+        return [self.experts[f"{first + index:04d}"] for index in range(c.experts)]
 
 
 class VariantTally(Tally):
