@@ -13,8 +13,8 @@ With `compiled` the parts whose sizes are fixed go through torch.compile, and an
     python fast_ressformer.py      # compares losses and gradients with ressformer.py in float64
 
 Shape suffixes are those of ressformer.py, and
-  n tokens of all sequences, B · T    Q neighbours a token, window + graph_degree    P places the recency sum reaches back
-  k keys kept    X joined output width of the projections, 3 D + 2 R
+  n tokens of all sequences, B · T    Q neighbours a token, window + graph_degree    P places that taps reach back
+  k keys kept    X joined output width of the projections, 3 D + 2 R, and N where there are forget gates
 """
 
 import math
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from ressformer import NEVER, NORM_EPSILON, Losses, ModelConfiguration, ReSSFormer, last_rows
+from ressformer import NEVER, NORM_EPSILON, RECIPE, Losses, ModelConfiguration, ReSSFormer, Table, last_rows, opened
 
 FORMS = ("masked", "picked", "gathered")
 
@@ -116,7 +116,7 @@ class Sight:
 class Weights:
     """What a pass over a sequence makes of the parameters, once."""
 
-    project_XD: Tensor  # attn query (over √H), key, value, soes query (over √R), key
+    project_XD: Tensor  # attn query (over √H, times the head's scale), key, value, soes query (over √R), key, forget gates
     gate_up: list[Tensor]  # of each expert, 2F × D
     pool_query_MD: Tensor  # pool_query · pool_key / √D
 
@@ -128,13 +128,27 @@ class Cache:
     key_BCD: Tensor
     value_BCD: Tensor
     structure_BCR: Tensor
+    term_BCN: Tensor  # of the forget gates; without them no heads wide
     row_BPD: Tensor
+    expert_row_BPD: Tensor
+
+
+def tapped(taps: Table | None, rows_BjD: Tensor, T: int) -> Tensor:
+    """The last T rows, each with those before it times the taps."""
+    if taps is None:
+        return rows_BjD
+    P = rows_BjD.shape[1] - T
+    X_BTD = rows_BjD[:, P:]
+    for tau in range(1, P + 1):
+        X_BTD = torch.addcmul(X_BTD, taps.weight[tau - 1], rows_BjD[:, P - tau : P - tau + T])
+    return X_BTD
 
 
 class FastReSSFormer(ReSSFormer):
     def __init__(self, configuration: ModelConfiguration, form: str = "gathered", compiled: bool = False):
         super().__init__(configuration)
         assert form in FORMS, f"no form is called {form!r}"
+        assert configuration.activation in ("sparsemax", "softmax"), "written for sparsemax and softmax"
         self.form = form
         self.sights: dict[tuple[int, int], Sight] = {}
         if compiled:
@@ -158,15 +172,17 @@ class FastReSSFormer(ReSSFormer):
             sight = self.sight(T, C)
             slotkey_BMD, slotvalue_BMD = F.linear(
                 norm(S_BMD, self.memory_norm.weight), weights.project_XD[c.width : 3 * c.width]).split(c.width, -1)
-            H_BTD = norm(F.embedding(x_BT, self.embed.weight), self.embed_norm.weight)
+            H_BTD = F.embedding(x_BT, self.embed.weight)
+            if c.embedding_norm:
+                H_BTD = norm(H_BTD, self.embed_norm.weight)
             graph = None
             for t in range(c.steps):
                 before = graph
                 G_BTD, Y_BTD, l_BTE, expert_BTA, graph, routes, caches[t] = self.attend(
                     H_BTD, self.step.embedding[t], weights.project_XD, slotkey_BMD, slotvalue_BMD, caches[t], sight)
-                # Not in attend: there torch 2.13's compiler makes wrong gradients of this softmax.
-                u_BTA = l_BTE.gather(-1, expert_BTA).softmax(-1)
-                H_BTD = G_BTD + self.mix_experts(Y_BTD, expert_BTA, u_BTA, weights)
+                # Not in attend: there torch 2.13's compiler makes wrong gradients of the softmax.
+                u_BTA = opened(l_BTE.gather(-1, expert_BTA), c.gates)
+                H_BTD = G_BTD + self.mix_experts(t, Y_BTD, expert_BTA, u_BTA, weights)
                 if before is not None:
                     smooth = smooth + self.graph_change(graph, before, C + T)
                 if c.memory_slots > 0:
@@ -189,11 +205,19 @@ class FastReSSFormer(ReSSFormer):
 
     def join_weights(self) -> Weights:
         c, a, s, m = self.configuration, self.attn, self.soes, self.memory
+        query_NHD = a.query.weight.unflatten(0, (c.heads, -1)) / math.sqrt(c.width // c.heads)
         project_XD = torch.cat([
-            a.query.weight / math.sqrt(c.width // c.heads), a.key.weight, a.value.weight,
-            s.query.weight / math.sqrt(c.structure_rank), s.key.weight])
+            self.scaled(query_NHD).flatten(0, 1), a.key.weight, a.value.weight,
+            s.query.weight / math.sqrt(c.structure_rank), s.key.weight, *([a.forget.weight] if a.forget is not None else [])])
         gate_up = [torch.cat([expert.gate, expert.up]) for expert in self.experts.values()]
         return Weights(project_XD, gate_up, m.pool_query @ m.pool_key.weight / math.sqrt(c.width))
+
+    def scaled(self, x_N11: Tensor) -> Tensor:
+        """Times each head's factor of its scores."""
+        return x_N11 if self.attn.temperature is None else x_N11 * self.attn.temperature.exp()[:, None, None]
+
+    def slot_bias(self) -> Tensor:
+        return self.scaled(self.attn.memory_bias[:, None, None])
 
     # -----------------------------------------------------------------------------------------------------
     # The graph and the attention, up to the choice of experts
@@ -204,31 +228,36 @@ class FastReSSFormer(ReSSFormer):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor, Tensor], Cache]:
         """G, moe_norm of G, the router's l and each token's experts, the graph, sums over the routes, the cache."""
         c, D, R = self.configuration, self.configuration.width, self.configuration.structure_rank
+        N = self.configuration.heads if self.attn.forget is not None else 0
         rows_BjD = torch.cat([cache.row_BPD, norm(H_BTD + step_D, self.attn_norm.weight)], 1)
-        T, P = H_BTD.shape[1], c.recency_taps - 1
-        X_BTD = rows_BjD[:, P:]
-        for tau in range(1, P + 1):
-            X_BTD = torch.addcmul(X_BTD, self.recency.weight[tau - 1], rows_BjD[:, P - tau : P - tau + T])
+        T = H_BTD.shape[1]
+        X_BTD = tapped(self.recency, rows_BjD, T)
 
-        query_BTD, key_BTD, value_BTD, a_BTR, b_BTR = F.linear(X_BTD, project_XD).split([D, D, D, R, R], -1)
+        query_BTD, key_BTD, value_BTD, a_BTR, b_BTR, forget_BTN = F.linear(X_BTD, project_XD).split([D, D, D, R, R, N], -1)
         b_BJR = torch.cat([cache.structure_BCR, b_BTR], 1)
         key_BOD = torch.cat([cache.key_BCD, key_BTD, slotkey_BMD], 1)
         value_BOD = torch.cat([cache.value_BCD, value_BTD, slotvalue_BMD], 1)
         J = b_BJR.shape[1]
-        left = Cache(
-            last_rows(key_BOD[:, :J], c.cache).detach(), last_rows(value_BOD[:, :J], c.cache).detach(),
-            last_rows(b_BJR, c.cache).detach(), last_rows(rows_BjD, P).detach())
+        term_BJN = cache.term_BCN
+        if N > 0:
+            term_BJN = torch.cat([term_BJN, F.logsigmoid(forget_BTN + self.attn.forget.bias)], 1)
+        sum_BNJ = term_BJN.cumsum(1).mT  # what is forgotten up to each token; two of them differ by what lies between
 
         if self.form == "masked":
-            graph, out_BTD = self.attend_masked(query_BTD, key_BOD, value_BOD, a_BTR, b_BJR, sight)
+            graph, out_BTD = self.attend_masked(query_BTD, key_BOD, value_BOD, a_BTR, b_BJR, sum_BNJ, sight)
         else:
             index_BTQ, logA_BTQ = self.choose(a_BTR, b_BJR, sight)
             graph = (logA_BTQ.exp(), index_BTQ)
             attend = self.attend_picked if self.form == "picked" else self.attend_gathered
-            out_BTD = attend(query_BTD, key_BOD, value_BOD, index_BTQ, logA_BTQ, sight)
+            out_BTD = attend(query_BTD, key_BOD, value_BOD, index_BTQ, logA_BTQ, sum_BNJ, sight)
 
         G_BTD = H_BTD + F.linear(out_BTD, self.attn.output.weight)
-        Y_BTD = norm(G_BTD, self.moe_norm.weight)
+        expert_rows_BjD = torch.cat([cache.expert_row_BPD, norm(G_BTD, self.moe_norm.weight)], 1)
+        Y_BTD = tapped(self.expert_recency, expert_rows_BjD, T)
+        left = Cache(
+            last_rows(key_BOD[:, :J], c.cache).detach(), last_rows(value_BOD[:, :J], c.cache).detach(),
+            last_rows(b_BJR, c.cache).detach(), last_rows(term_BJN, c.cache).detach(),
+            last_rows(rows_BjD, c.recency_taps - 1).detach(), last_rows(expert_rows_BjD, c.expert_taps - 1).detach())
         l_BTE = F.linear(Y_BTD, self.router.weight)
         expert_BTA = (l_BTE.detach() + self.router.bias).topk(min(c.active_experts, c.experts)).indices
         routes = (
@@ -249,18 +278,28 @@ class FastReSSFormer(ReSSFormer):
         """structure_gain · (log A + log |N|) by head, 0 where the mask, the second result, says no neighbour."""
         missing_BTQ = logA_BTQ == NEVER
         structure_BTQ = (logA_BTQ + sight.log_size_T1).masked_fill(missing_BTQ, 0)
-        return self.attn.structure_gain[:, None, None] * structure_BTQ[:, None], missing_BTQ[:, None]
+        return self.scaled(self.attn.structure_gain[:, None, None]) * structure_BTQ[:, None], missing_BTQ[:, None]
+
+    @staticmethod
+    def decay(sum_BNJ: Tensor, index_BTQ: Tensor) -> Tensor | float:
+        """What the scores of each token for those at its indices lose, BNTQ."""
+        (B, N, J), (_, T, Q) = sum_BNJ.shape, index_BTQ.shape
+        if N == 0:
+            return 0.0
+        there_BNTQ = sum_BNJ.gather(-1, index_BTQ.flatten(1)[:, None].expand(-1, N, -1)).view(B, N, T, Q)
+        return sum_BNJ[..., J - T :, None] - there_BNTQ
 
     def split(self, x_BTD: Tensor) -> Tensor:
         return x_BTD.unflatten(-1, (self.configuration.heads, -1)).transpose(1, 2)  # BNTH
 
     def kept(self, z_BNTq: Tensor) -> tuple[Tensor, Tensor]:
         """p of the k largest scores and where they stand."""
-        z_BNTk, place_BNTk = z_BNTq.topk(min(self.configuration.keys, z_BNTq.shape[-1]))
-        return Sparsemax.apply(z_BNTk), place_BNTk
+        z_BNTk, place_BNTk = z_BNTq.topk(min(self.configuration.keys or z_BNTq.shape[-1], z_BNTq.shape[-1]))
+        softmax = self.configuration.activation == "softmax"
+        return z_BNTk.softmax(-1) if softmax else Sparsemax.apply(z_BNTk), place_BNTk
 
     def attend_masked(
-        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, a_BTR: Tensor, b_BJR: Tensor, sight: Sight
+        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, a_BTR: Tensor, b_BJR: Tensor, sum_BNJ: Tensor, sight: Sight
     ) -> tuple[tuple[Tensor], Tensor]:
         edge_BTJ, J = a_BTR @ b_BJR.mT, b_BJR.shape[1]
         with torch.no_grad():
@@ -271,28 +310,32 @@ class FastReSSFormer(ReSSFormer):
 
         z_BNTO = self.split(query_BTD) @ self.split(key_BOD).mT
         structure_BNTJ, missing_BNTJ = self.structure_scores(logA_BTJ, sight)
-        token_BNTJ = (z_BNTO[..., :J] + structure_BNTJ).masked_fill(missing_BNTJ, NEVER)
-        slot_BNTM = z_BNTO[..., J:] + self.attn.memory_bias[:, None, None]
+        decay_BNTJ = sum_BNJ[..., -query_BTD.shape[1] :, None] - sum_BNJ[..., None, :] if sum_BNJ.shape[1] > 0 else 0.0
+        token_BNTJ = (z_BNTO[..., :J] + structure_BNTJ + decay_BNTJ).masked_fill(missing_BNTJ, NEVER)
+        slot_BNTM = z_BNTO[..., J:] + self.slot_bias()
         p_BNTk, option_BNTk = self.kept(torch.cat([token_BNTJ, slot_BNTM], -1))
         p_BNTO = torch.zeros_like(z_BNTO).scatter(-1, option_BNTk, p_BNTk)
         return (logA_BTJ.exp(),), (p_BNTO @ self.split(value_BOD)).transpose(1, 2).flatten(-2)
 
     def attend_picked(
-        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, index_BTQ: Tensor, logA_BTQ: Tensor, sight: Sight
+        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, index_BTQ: Tensor, logA_BTQ: Tensor, sum_BNJ: Tensor,
+        sight: Sight,
     ) -> Tensor:
         z_BNTO = self.split(query_BTD) @ self.split(key_BOD).mT
         J = z_BNTO.shape[-1] - self.configuration.memory_slots
         structure_BNTQ, missing_BNTQ = self.structure_scores(logA_BTQ, sight)
         index_BNTQ = index_BTQ[:, None].expand_as(structure_BNTQ)
-        token_BNTQ = (z_BNTO.gather(-1, index_BNTQ) + structure_BNTQ).masked_fill(missing_BNTQ, NEVER)
-        slot_BNTM = z_BNTO[..., J:] + self.attn.memory_bias[:, None, None]
+        token_BNTQ = z_BNTO.gather(-1, index_BNTQ) + structure_BNTQ + self.decay(sum_BNJ, index_BTQ)
+        token_BNTQ = token_BNTQ.masked_fill(missing_BNTQ, NEVER)
+        slot_BNTM = z_BNTO[..., J:] + self.slot_bias()
         p_BNTk, place_BNTk = self.kept(torch.cat([token_BNTQ, slot_BNTM], -1))
         # Where a place is no neighbour p is 0; its index may be a neighbour's, so that sums are needed here.
         p_BNTO = torch.zeros_like(z_BNTO).scatter_add(-1, self.option(index_BNTQ, place_BNTk, J), p_BNTk)
         return (p_BNTO @ self.split(value_BOD)).transpose(1, 2).flatten(-2)
 
     def attend_gathered(
-        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, index_BTQ: Tensor, logA_BTQ: Tensor, sight: Sight
+        self, query_BTD: Tensor, key_BOD: Tensor, value_BOD: Tensor, index_BTQ: Tensor, logA_BTQ: Tensor, sum_BNJ: Tensor,
+        sight: Sight,
     ) -> Tensor:
         (B, T, D), O, N = query_BTD.shape, key_BOD.shape[1], self.configuration.heads
         J, H = O - self.configuration.memory_slots, D // N
@@ -303,8 +346,9 @@ class FastReSSFormer(ReSSFormer):
         token_BTNQ = PickedScores.apply(
             query_BTD.reshape(-1, H), key_BOD.reshape(-1, H), row_BTNQ.view(B * T * N, -1)).view(B, T, N, -1)
         structure_BNTQ, missing_BNTQ = self.structure_scores(logA_BTQ, sight)
-        token_BTNQ = (token_BTNQ + structure_BNTQ.transpose(1, 2)).masked_fill(missing_BNTQ.transpose(1, 2), NEVER)
-        slot_BNTM = self.split(query_BTD) @ self.split(key_BOD[:, J:]).mT + self.attn.memory_bias[:, None, None]
+        added_BNTQ = structure_BNTQ + self.decay(sum_BNJ, index_BTQ)
+        token_BTNQ = (token_BTNQ + added_BNTQ.transpose(1, 2)).masked_fill(missing_BNTQ.transpose(1, 2), NEVER)
+        slot_BNTM = self.split(query_BTD) @ self.split(key_BOD[:, J:]).mT + self.slot_bias()
         p_BTNk, place_BTNk = self.kept(torch.cat([token_BTNQ, slot_BNTM.transpose(1, 2)], -1))
         index_BTNQ = index_BTQ[:, :, None].expand(-1, -1, N, -1)
         row_BTNk = (sequence_B111 + self.option(index_BTNQ, place_BTNk, J)) * N + head_N1
@@ -327,7 +371,7 @@ class FastReSSFormer(ReSSFormer):
     # -----------------------------------------------------------------------------------------------------
     # Experts, memory, the task's loss
 
-    def mix_experts(self, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor, weights: Weights) -> Tensor:
+    def mix_experts(self, t: int, Y_BTD: Tensor, expert_BTA: Tensor, u_BTA: Tensor, weights: Weights) -> Tensor:
         """Dropless: tokens sorted by expert, a product of matrices an expert, and each token's sum over its experts."""
         Y_nD, A = Y_BTD.flatten(0, 1), expert_BTA.shape[-1]
         order = expert_BTA.flatten().argsort(stable=True)
@@ -338,8 +382,8 @@ class FastReSSFormer(ReSSFormer):
             for part, gate_up, expert in zip(parts, weights.gate_up, self.experts.values()) if len(part) > 0])
         place_nA = torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(-1, A)
         mixed_nD = F.embedding_bag(place_nA, out, per_sample_weights=u_BTA.view(-1, A), mode="sum")
-        if self.shared_expert is not None:
-            mixed_nD = mixed_nD + self.shared_expert(Y_nD)
+        if (shared := self.shared_of(t, self)) is not None:
+            mixed_nD = mixed_nD + shared(Y_nD)
         return mixed_nD.view_as(Y_BTD)
 
     @staticmethod
@@ -368,9 +412,9 @@ class FastReSSFormer(ReSSFormer):
 
     def empty_cache(self, B: int) -> Cache:
         c, like = self.configuration, self.embed.weight
-        D, R = c.width, c.structure_rank
-        return Cache(
-            like.new_zeros(B, 0, D), like.new_zeros(B, 0, D), like.new_zeros(B, 0, R), like.new_zeros(B, c.recency_taps - 1, D))
+        D, R, N = c.width, c.structure_rank, c.heads if c.forget_gates else 0
+        seen = (like.new_zeros(B, 0, width) for width in (D, D, R, N))
+        return Cache(*seen, *(like.new_zeros(B, taps - 1, D) for taps in (c.recency_taps, c.expert_taps)))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -410,6 +454,9 @@ CHECKS = {
     "base": {}, "no memory": dict(memory_slots=0), "no cache": dict(cache=0), "long cache": dict(cache=40),
     "one step, one tap": dict(steps=1, recency_taps=1), "all keys, shared expert": dict(keys=100, shared_expert=True),
     "one segment, wide graph": dict(segment=64, graph_degree=60), "one expert a token": dict(active_experts=1),
+    "forget gates": dict(forget_gates=True), "learned scale": dict(score_scale="learned"), "sigmoid gates": dict(gates="sigmoid"),
+    "expert taps": dict(expert_taps=4), "all parts": RECIPE | dict(shared_width=20),
+    "all parts, no norm, all keys": RECIPE | dict(embedding_norm=False, keys=None, shared_each_step=False),
 }
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ The loss is the mean over the targets that count: the value alone (`--targets va
 
     python needle.py                  # the setting that learns: about 250 steps, a minute on one core
     python needle.py --slots 0        # without memory: chance
+    python needle.py --defaults       # with all parts that the program's defaults turn on
 """
 
 import argparse
@@ -19,7 +20,7 @@ import time
 
 import torch
 
-from ressformer import ModelConfiguration, ReSSFormer
+from ressformer import RECIPE, ModelConfiguration, ReSSFormer
 from training import OptimizerConfiguration, Trainer
 
 VALUES = 16
@@ -85,15 +86,16 @@ def main() -> None:
     p.add_argument("--steps", type=int, default=600)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--enough", type=float, default=0.99)
+    p.add_argument("--defaults", action="store_true")
     p.add_argument("--quiet", action="store_true")
     o = p.parse_args()
 
     torch.set_num_threads(1)
     torch.manual_seed(o.seed)
-    model = ReSSFormer(ModelConfiguration(
+    model = ReSSFormer(ModelConfiguration(**(RECIPE if o.defaults else {}) | dict(
         width=o.width, heads=o.heads, steps=o.model_steps, segment=o.segment, memory_slots=o.slots, cache=o.cache,
         window=o.window, structure_rank=o.rank, graph_degree=o.degree, keys=o.keys, recency_taps=o.taps,
-        experts=o.experts, active_experts=o.active, expert_width=o.expert_width, vocabulary=NOISE + o.noise))
+        experts=o.experts, active_experts=o.active, expert_width=o.expert_width, vocabulary=NOISE + o.noise)))
     optimizer = OptimizerConfiguration(
         steps=o.steps, learning_rate=o.rate, warmup_steps=o.warmup, schedule=o.schedule, weight_decay=o.decay)
     trainer = Trainer(model, optimizer)

@@ -20,7 +20,7 @@ from torch import nn
 
 from dense_transformer import DenseTransformer, TransformerConfiguration
 from fast_ressformer import FORMS, FastReSSFormer, check
-from ressformer import ModelConfiguration
+from ressformer import RECIPE, ModelConfiguration
 from training import decays, move_router_bias
 
 # By default glibc gives large blocks back to the system when they are freed, and later steps pay for their pages again.
@@ -38,24 +38,29 @@ def multiply_adds(shape: dict) -> float:
       ReSSFormer, a step     4 D²              query, key, value, output
                              2 R D + R L_a     structure query and key, an edge to every allowed token
                              D O + D min(k, O) scores of the options, values of those kept
-                             E D + e 3 F D     router, active experts
+                             E D + e 3 F D     router, active experts (and 3 D times a shared expert's width)
                              2 m D + m D² / T  pool scores and pooled rows of the slots; pool_value on the pooled rows
          a segment           2 m D² / T        keys and values of the slots
          a sequence          m D² / L          pool_query · pool_key
-      Transformer, a layer   4 D² + 2 D L_a + 3 e F D
-      both                   V D               logits
+      Transformer, a layer   4 D² + 2 D L_a + 3 e F D (and 3 D times a shared expert's width)
+      both                   N D               a step's forget gates
+                             V D               logits
     What a program computes beyond that (scores that are masked away) is its own affair.
     """
     D, K, V, T = (shape[key] for key in ("width", "steps", "vocabulary", "segment"))
     e, F, L = shape["active_experts"], shape["expert_width"], shape["sequence_length"]
+    shape = RECIPE | shape
+    added = shape["heads"] * D if shape["forget_gates"] else 0
+    if shape["shared_expert"]:
+        added += 3 * D * (shape.get("shared_width") or F)
     if shape["architecture"] == "transformer":
-        return K * (4 * D**2 + 2 * D * (L + 1) / 2 + 3 * e * F * D) + V * D
+        return K * (4 * D**2 + 2 * D * (L + 1) / 2 + 3 * e * F * D + added) + V * D
     m, R, E = shape["memory_slots"], shape["structure_rank"], shape["experts"]
     allowed = [min(shape["cache"], i - i % T) + i % T + 1 for i in range(L)]
     neighbours = [min(a, shape["window"] + shape["graph_degree"]) for a in allowed]
     step = 4 * D**2 + 2 * R * D + R * statistics.fmean(allowed)
     step += D * statistics.fmean(n + m + min(shape["keys"], n + m) for n in neighbours)
-    step += E * D + e * 3 * F * D
+    step += E * D + e * 3 * F * D + added
     step += 2 * m * D + m * D**2 / T
     return K * step + 2 * m * D**2 / T + m * D**2 / L + V * D
 
@@ -79,8 +84,9 @@ def sgemm_gflops() -> float:
 
 
 def configured(kind: type, shape: dict):
+    """A shape says what differs from the program's defaults."""
     names = {f.name for f in fields(kind)}
-    return kind(**{key: value for key, value in shape.items() if key in names})
+    return kind(**{key: value for key, value in (RECIPE | shape).items() if key in names})
 
 
 def adamw(model: nn.Module) -> torch.optim.Optimizer:
