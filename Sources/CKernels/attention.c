@@ -136,15 +136,23 @@ INLINE void dot4(int64_t count, const real *restrict query, const real *restrict
   out[0] = sum_a, out[1] = sum_b, out[2] = sum_c, out[3] = sum_d;
 }
 
-KERNEL int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
-                                   const real *queries, const real *keys, const real *values, const real *slot_keys,
-                                   const real *slot_values, const int32_t *neighbours, const int32_t *counts,
-                                   const real *structure, real gain, real memory_bias, uint16_t *support,
-                                   uint16_t *support_counts, real *support_weights, real *out, real *scratch,
-                                   int32_t *order) {
+// What the forget gates take from the score of query i and token j, both counted from the first visible token: F falls from
+// token to token, so that − |F_i − F_j| is F_i − F_j for the tokens before i and F_j − F_i for those after it.
+INLINE real decay(const real *decays, int64_t i, int64_t j) {
+  return j <= i ? decays[i] - decays[j] : decays[j] - decays[i];
+}
+
+KERNEL int64_t ress_attention_forward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
+                                      int64_t row_begin, int64_t row_end, const real *queries, const real *keys,
+                                      const real *values, const real *slot_keys, const real *slot_values,
+                                      const int32_t *neighbours, const int32_t *counts, const real *structure,
+                                      uint16_t *support, uint16_t *support_counts, real *support_weights, real *out,
+                                      real *scratch, int32_t *order) {
   int64_t width = shape->width, head_width = shape->head_width, offset = head * head_width;
   int64_t capacity = shape->capacity, slots = shape->slots;
-  real scale = 1 / REAL_SQRT((real)head_width);
+  real scale = 1 / REAL_SQRT((real)head_width), temperature = terms->temperature, gain = terms->gain;
+  real memory_bias = terms->memory_bias;
+  const real *decays = terms->decays;
   int64_t truncated = 0;
   for (int64_t i = row_begin; i < row_end; i++) {
     const real *restrict query = queries + i * width + offset;
@@ -162,8 +170,9 @@ KERNEL int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t
       dot4(head_width, query, slot_keys_C + s * width, slot_keys_C + (s + 1) * width, slot_keys_C + (s + 2) * width,
            slot_keys_C + (s + 3) * width, scratch + count + s);
     for (; s < slots; s++) scratch[count + s] = dot(head_width, query, slot_keys_C + s * width);
-    for (n = 0; n < count; n++) scratch[n] = scale * scratch[n] + gain * structure_N[n];
-    for (s = 0; s < slots; s++) scratch[count + s] = scale * scratch[count + s] + memory_bias;
+    for (n = 0; n < count; n++) scratch[n] = temperature * (scale * scratch[n] + gain * structure_N[n]);
+    for (n = 0; decays && n < count; n++) scratch[n] += decay(decays, shape->cached + i, neighbours_N[n]);
+    for (s = 0; s < slots; s++) scratch[count + s] = temperature * (scale * scratch[count + s] + memory_bias);
 
     real *restrict weights = scratch + capacity + slots;
     int64_t at = i * shape->heads + head;
@@ -184,16 +193,17 @@ KERNEL int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t
   return truncated;
 }
 
-KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t head, int64_t rows, const real *queries,
-                                    const real *keys, const real *values, const real *slot_keys,
-                                    const real *slot_values, const int32_t *neighbours, const int32_t *counts,
-                                    const real *structure, real gain, const uint16_t *support,
+KERNEL void ress_attention_backward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
+                                    int64_t rows, const real *queries, const real *keys, const real *values,
+                                    const real *slot_keys, const real *slot_values, const int32_t *neighbours,
+                                    const int32_t *counts, const real *structure, const uint16_t *support,
                                     const uint16_t *support_counts, const real *support_weights, const real *dout,
                                     real *dqueries, real *dkeys, real *dvalues, real *dslot_keys, real *dslot_values,
-                                    real *dlogits, real *dgain, real *dmemory_bias) {
+                                    real *dlogits, real *dgain, real *dmemory_bias, real *dtemperature, real *ddecays) {
   int64_t width = shape->width, head_width = shape->head_width, offset = head * head_width;
   int64_t capacity = shape->capacity, cached = shape->cached;
-  real scale = 1 / REAL_SQRT((real)head_width), gain_sum = 0, bias_sum = 0;
+  real scale = 1 / REAL_SQRT((real)head_width), gain_sum = 0, bias_sum = 0, query_sum = 0;
+  real temperature = terms->temperature;
   for (int64_t i = 0; i < rows; i++) {
     const real *restrict query = queries + i * width + offset, *restrict dout_C = dout + i * width + offset;
     const int32_t *restrict neighbours_N = neighbours + i * capacity;
@@ -216,7 +226,14 @@ KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t h
     for (int64_t c = 0; c < head_width; c++) dquery[c] = 0;
     for (int32_t s = 0; s < size; s++) {
       int32_t p = support_S[s];
-      real dz = dlogits_S[s];
+      if (ddecays && p < count) {
+        int64_t self = cached + i, j = neighbours_N[p];
+        real change = j <= self ? dlogits_S[s] : -dlogits_S[s];
+        ddecays[i] += change;
+        if (j >= cached) ddecays[j - cached] -= change;
+      }
+      // From here on the gradient of z / τ: what multiplies τ is linear in it.
+      real dz = dlogits_S[s] *= temperature;
       if (p >= count) {
         bias_sum += dz;
         axpy(head_width, scale * dz, slot_keys + (p - count) * width + offset, dquery);
@@ -228,7 +245,10 @@ KERNEL void ress_attention_backward(const ress_attention_shape *shape, int64_t h
         if (j >= cached) axpy(head_width, scale * dz, query, dkeys + (j - cached) * width + offset);
       }
     }
+    // Σ_j dz q · key_j / √C without another product with the keys: it is the query's product with its own gradient.
+    query_sum += dot(head_width, query, dquery);
   }
   *dgain += gain_sum;
   *dmemory_bias += bias_sum;
+  *dtemperature += query_sum + terms->gain * gain_sum + terms->memory_bias * bias_sum;
 }

@@ -6,11 +6,23 @@ INLINE int64_t visible_of(int64_t row, int64_t width, int64_t visible, int64_t g
   return count < width ? count : width;
 }
 
-KERNEL void ress_visible_softmax(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth, real scale,
-                                 real *x, real *logsums, int64_t logsum_stride) {
+// The scores of a row become z = scale · x − |F_i − F_j|; without decays they stay x, whose scale the exponent applies.
+INLINE real decayed(const ress_visible_shape *shape, int64_t row, int64_t count, real *restrict x_S) {
+  if (!shape->decays) return shape->scale;
+  const real *restrict decays = shape->decays;
+  int64_t before = shape->first + row + 1 < count ? shape->first + row + 1 : count;
+  real own = decays[shape->first + row], scale = shape->scale;
+  for (int64_t j = 0; j < before; j++) x_S[j] = scale * x_S[j] + (own - decays[j]);
+  for (int64_t j = before; j < count; j++) x_S[j] = scale * x_S[j] + (decays[j] - own);
+  return 1;
+}
+
+KERNEL void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, real *x, real *logsums) {
+  int64_t width = shape->width;
   for (int64_t t = 0; t < rows; t++) {
-    real *restrict x_S = x + t * stride;
-    int64_t count = visible_of(t, width, visible, growth);
+    real *restrict x_S = x + t * shape->stride;
+    int64_t count = visible_of(t, width, shape->visible, shape->growth);
+    real scale = decayed(shape, t, count, x_S);
     real largest = x_S[0], sum = 0;
     for (int64_t j = 1; j < count; j++) largest = x_S[j] > largest ? x_S[j] : largest;
     {
@@ -23,21 +35,49 @@ KERNEL void ress_visible_softmax(int64_t rows, int64_t width, int64_t stride, in
     real inverse = 1 / sum;
     for (int64_t j = 0; j < count; j++) x_S[j] *= inverse;
     for (int64_t j = count; j < width; j++) x_S[j] = 0;
-    logsums[t * logsum_stride] = REAL_LOG(sum) + scale * largest;
+    logsums[t * shape->logsum_stride] = REAL_LOG(sum) + scale * largest;
   }
 }
 
-KERNEL void ress_visible_softmax_backward(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth,
-                                          real scale, const real *logsums, const real *delta, int64_t logsum_stride,
-                                          real *x, real *dp) {
+// Tokens [begin, end) of a row whose F lies on one side of the row's own: sign · (own − F_j) is their decay. Returns Σ sign · dz, what
+// the row's own F gets; each token's F loses as much.
+INLINE real decayed_backward(int64_t begin, int64_t end, real sign, real own, const real *restrict decays, real factor,
+                             real logsum, real inner, real *restrict x_S, real *restrict dp_S, real *restrict ddecays) {
+  for (int64_t j = begin; j < end; j++) {
+    real p = REAL_EXP(factor * x_S[j] + sign * (own - decays[j]) - logsum), dz = p * (dp_S[j] - inner);
+    x_S[j] = p;
+    dp_S[j] = dz;
+    ddecays[j] -= sign * dz;
+  }
+  real sum = 0;
+  {
+    REORDER_SUMS
+    for (int64_t j = begin; j < end; j++) sum += dp_S[j];
+  }
+  for (int64_t j = begin; j < end; j++) dp_S[j] *= factor;
+  return sign * sum;
+}
+
+KERNEL void ress_visible_softmax_backward(const ress_visible_shape *shape, int64_t rows, const real *logsums,
+                                          const real *delta, real *x, real *dp, real *ddecays) {
+  int64_t width = shape->width;
+  real factor = shape->scale;
   for (int64_t t = 0; t < rows; t++) {
-    real *restrict x_S = x + t * stride, *restrict dp_S = dp + t * stride;
-    int64_t count = visible_of(t, width, visible, growth);
-    real logsum = logsums[t * logsum_stride], inner = delta[t * logsum_stride];
-    for (int64_t j = 0; j < count; j++) {
-      real p = REAL_EXP(scale * x_S[j] - logsum);
-      x_S[j] = p;
-      dp_S[j] = scale * p * (dp_S[j] - inner);
+    real *restrict x_S = x + t * shape->stride, *restrict dp_S = dp + t * shape->stride;
+    int64_t count = visible_of(t, width, shape->visible, shape->growth);
+    real logsum = logsums[t * shape->logsum_stride], inner = delta[t * shape->logsum_stride];
+    if (shape->decays) {
+      int64_t self = shape->first + t, before = self + 1 < count ? self + 1 : count;
+      real own = shape->decays[self];
+      real change = decayed_backward(0, before, 1, own, shape->decays, factor, logsum, inner, x_S, dp_S, ddecays);
+      change += decayed_backward(before, count, -1, own, shape->decays, factor, logsum, inner, x_S, dp_S, ddecays);
+      ddecays[self] += change;
+    } else {
+      for (int64_t j = 0; j < count; j++) {
+        real p = REAL_EXP(factor * x_S[j] - logsum);
+        x_S[j] = p;
+        dp_S[j] = factor * p * (dp_S[j] - inner);
+      }
     }
     for (int64_t j = count; j < width; j++) x_S[j] = dp_S[j] = 0;
   }

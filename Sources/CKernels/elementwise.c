@@ -66,8 +66,11 @@ KERNEL double ress_sum_of_squares(int64_t count, const real *restrict x) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-KERNEL void ress_recency_forward(int64_t row_begin, int64_t row_end, int64_t width, int64_t taps, int64_t before,
-                                 const real *x, const real *weight, real *out) {
+// x_out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ] (+ Σ_τ ahead[τ−1] ⊙ x[i+τ]): the rows of `ahead` follow those of `back` in `weight`.
+KERNEL void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const real *x,
+                              const real *weight, real *out) {
+  int64_t width = shape->width, taps = shape->taps, before = shape->before, rows = shape->rows;
+  const real *ahead = weight + (taps - 1) * width;
   for (int64_t i = row_begin; i < row_end; i++) {
     real *restrict out_D = out + i * width;
     for (int64_t c = 0; c < width; c++) out_D[c] = x[i * width + c];
@@ -75,11 +78,17 @@ KERNEL void ress_recency_forward(int64_t row_begin, int64_t row_end, int64_t wid
       const real *restrict x_D = x + (i - tap) * width, *restrict weight_D = weight + (tap - 1) * width;
       for (int64_t c = 0; c < width; c++) out_D[c] += weight_D[c] * x_D[c];
     }
+    for (int64_t tap = 1; shape->two_sided && tap < taps && i + tap < rows; tap++) {
+      const real *restrict x_D = x + (i + tap) * width, *restrict weight_D = ahead + (tap - 1) * width;
+      for (int64_t c = 0; c < width; c++) out_D[c] += weight_D[c] * x_D[c];
+    }
   }
 }
 
-KERNEL void ress_recency_backward_input(int64_t row_begin, int64_t row_end, int64_t rows, int64_t width, int64_t taps,
-                                        const real *dout, const real *weight, real *dx) {
+KERNEL void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const real *dout,
+                                     const real *weight, real *dx) {
+  int64_t width = shape->width, taps = shape->taps, rows = shape->rows;
+  const real *ahead = weight + (taps - 1) * width;
   for (int64_t i = row_begin; i < row_end; i++) {
     real *restrict dx_D = dx + i * width;
     for (int64_t c = 0; c < width; c++) dx_D[c] = dout[i * width + c];
@@ -87,15 +96,27 @@ KERNEL void ress_recency_backward_input(int64_t row_begin, int64_t row_end, int6
       const real *restrict dout_D = dout + (i + tap) * width, *restrict weight_D = weight + (tap - 1) * width;
       for (int64_t c = 0; c < width; c++) dx_D[c] += weight_D[c] * dout_D[c];
     }
+    for (int64_t tap = 1; shape->two_sided && tap < taps && i - tap >= 0; tap++) {
+      const real *restrict dout_D = dout + (i - tap) * width, *restrict weight_D = ahead + (tap - 1) * width;
+      for (int64_t c = 0; c < width; c++) dx_D[c] += weight_D[c] * dout_D[c];
+    }
   }
 }
 
-KERNEL void ress_recency_backward_weight(int64_t column_begin, int64_t column_end, int64_t rows, int64_t width,
-                                         int64_t taps, int64_t before, const real *x, const real *dout, real *dweight) {
+KERNEL void ress_taps_backward_weight(const ress_taps_shape *shape, int64_t column_begin, int64_t column_end, const real *x,
+                                      const real *dout, real *dweight) {
+  int64_t width = shape->width, taps = shape->taps, before = shape->before, rows = shape->rows;
   for (int64_t tap = 1; tap < taps; tap++) {
     real *restrict dweight_D = dweight + (tap - 1) * width;
     for (int64_t i = tap - before > 0 ? tap - before : 0; i < rows; i++) {
       const real *restrict x_D = x + (i - tap) * width, *restrict dout_D = dout + i * width;
+      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] += dout_D[c] * x_D[c];
+    }
+  }
+  for (int64_t tap = 1; shape->two_sided && tap < taps; tap++) {
+    real *restrict dweight_D = dweight + (taps - 1 + tap - 1) * width;
+    for (int64_t i = 0; i + tap < rows; i++) {
+      const real *restrict x_D = x + (i + tap) * width, *restrict dout_D = dout + i * width;
       for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] += dout_D[c] * x_D[c];
     }
   }

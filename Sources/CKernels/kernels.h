@@ -21,10 +21,12 @@ typedef ress_real real;
 #ifdef RESS_DOUBLE
 #define REAL_EXP exp
 #define REAL_LOG log
+#define REAL_LOG1P log1p
 #define REAL_SQRT sqrt
 #define REAL_LOWEST (-1.0e300)
 #else
 #define REAL_LOG logf
+#define REAL_LOG1P log1pf
 #define REAL_SQRT sqrtf
 #define REAL_LOWEST (-3.0e38f)
 // exp(x) to 2 units in the last place, in plain arithmetic that vectorises. 2^n · e^r with n = round(x / ln 2);

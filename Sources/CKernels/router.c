@@ -2,8 +2,18 @@
 #include "kernels.h"
 #include <string.h>
 
-KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, const real *logits, const real *bias,
-                                int32_t *top, real *weights, real *probabilities, real *logsums) {
+INLINE void softmax_of_chosen(int64_t active, const int32_t *top, const real *logits, real *weights) {
+  real largest = logits[top[0]], sum = 0;
+  for (int64_t slot = 1; slot < active; slot++) {
+    real logit = logits[top[slot]];
+    largest = logit > largest ? logit : largest;
+  }
+  for (int64_t slot = 0; slot < active; slot++) sum += weights[slot] = REAL_EXP(logits[top[slot]] - largest);
+  for (int64_t slot = 0; slot < active; slot++) weights[slot] /= sum;
+}
+
+KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, int64_t sigmoid_gates, const real *logits,
+                                const real *bias, int32_t *top, real *weights, real *probabilities, real *logsums) {
   for (int64_t t = 0; t < rows; t++) {
     const real *restrict logits_E = logits + t * experts;
     int32_t *restrict top_e = top + t * active;
@@ -17,26 +27,21 @@ KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, c
       }
       top_e[slot] = best;
     }
-    real largest = logits_E[top_e[0]];
-    for (int64_t slot = 1; slot < active; slot++) {
-      real logit = logits_E[top_e[slot]];
-      largest = logit > largest ? logit : largest;
+    if (sigmoid_gates) {
+      for (int64_t slot = 0; slot < active; slot++) weights_e[slot] = sigmoid(logits_E[top_e[slot]]);
+    } else {
+      softmax_of_chosen(active, top_e, logits_E, weights_e);
     }
-    real sum = 0;
-    for (int64_t slot = 0; slot < active; slot++) sum += weights_e[slot] = REAL_EXP(logits_E[top_e[slot]] - largest);
-    for (int64_t slot = 0; slot < active; slot++) weights_e[slot] /= sum;
-
-    largest = logits_E[0];
+    real largest = logits_E[0], sum = 0;
     for (int64_t j = 1; j < experts; j++) largest = logits_E[j] > largest ? logits_E[j] : largest;
-    sum = 0;
     for (int64_t j = 0; j < experts; j++) sum += probabilities_E[j] = REAL_EXP(logits_E[j] - largest);
     for (int64_t j = 0; j < experts; j++) probabilities_E[j] /= sum;
     logsums[t] = REAL_LOG(sum) + largest;
   }
 }
 
-KERNEL void ress_router_backward(int64_t rows, int64_t experts, int64_t active, const int32_t *top,
-                                 const real *weights, const real *probabilities, const real *logsums,
+KERNEL void ress_router_backward(int64_t rows, int64_t experts, int64_t active, int64_t sigmoid_gates,
+                                 const int32_t *top, const real *weights, const real *probabilities, const real *logsums,
                                  const real *dweights, real z_scale, const real *balance, real *dlogits) {
   for (int64_t t = 0; t < rows; t++) {
     const int32_t *restrict top_e = top + t * active;
@@ -46,6 +51,11 @@ KERNEL void ress_router_backward(int64_t rows, int64_t experts, int64_t active, 
     real balanced = dot(experts, probabilities_E, balance);
     for (int64_t j = 0; j < experts; j++)
       dlogits_E[j] = probabilities_E[j] * (balance[j] - balanced + 2 * z_scale * logsums[t]);
+    if (sigmoid_gates) {
+      for (int64_t slot = 0; slot < active; slot++)
+        dlogits_E[top_e[slot]] += weights_e[slot] * (1 - weights_e[slot]) * dweights_e[slot];
+      continue;
+    }
     real inner = dot(active, weights_e, dweights_e);
     for (int64_t slot = 0; slot < active; slot++)
       dlogits_E[top_e[slot]] += weights_e[slot] * (dweights_e[slot] - inner);

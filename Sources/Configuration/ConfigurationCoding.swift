@@ -16,12 +16,25 @@ extension RunConfiguration {
     }
     self.init()
     run = try container.decode(String.self, forKey: .run)
-    model = try section(.model, model)
+    let defaults = try Self.modelDefaults(container)
+    model = try section(.model, defaults)
+    if defaults == .firstForm, model.isTransformer {
+      model.recencyTaps = ModelConfiguration.plainTransformer.recencyTaps
+      model.embeddingNorm = ModelConfiguration.plainTransformer.embeddingNorm
+    }
     data = try section(.data, data)
     training = try section(.training, training)
     optimizer = try section(.optimizer, optimizer)
     checkpoint = try section(.checkpoint, checkpoint)
     cluster = try section(.cluster, cluster)
+  }
+
+  /// What a model without a key had: a configuration from before the taps at the experts describes the model as it was then. The
+  /// baseline did not read `recencyTaps` at that time, whatever stood there.
+  private static func modelDefaults(_ container: KeyedDecodingContainer<Key>) throws -> ModelConfiguration {
+    guard container.contains(.model), case .object(let keys) = try container.decode(JSONTree.self, forKey: .model)
+    else { return ModelConfiguration() }
+    return keys["expertTaps"] == nil ? .firstForm : ModelConfiguration()
   }
 
   package func encode(to encoder: any Encoder) throws {

@@ -52,13 +52,38 @@ package enum ConfigurationSchema {
         "k: attention weights kept a query and head; null keeps all."),
       .choice("activation", \.model.activation, "How the kept scores become weights."),
       ConfigurationField(
-        "recency_taps", .whole(\.model.recencyTaps, 1...1_024), "w: recency taps, the token itself included."),
+        "forget_gates", .flag(\.model.forgetGates), "Whether scores decay with what lies between two tokens."),
+      .choice("score_scale", \.model.scoreScale, "Whether each head learns a factor of its scores."),
+      ConfigurationField(
+        "recency_taps", .whole(\.model.recencyTaps, 1...1_024),
+        "w: taps before attention, the token itself included; 1: none."),
+      ConfigurationField(
+        "expert_taps", .whole(\.model.expertTaps, 1...1_024),
+        "w': taps before the experts, the token itself included; 1: none."),
+      ConfigurationField(
+        "two_sided_taps", .flag(\.model.twoSidedTaps), "Whether taps look both ways where a token sees later ones."),
+      ConfigurationField(
+        "tap_start", .real(\.model.tapStart, .notNegative), "Standard deviation of the taps at the start."),
+      ConfigurationField(
+        "embedding_start", .real(\.model.embeddingStart, .notNegative),
+        "Standard deviation of the embedding at the start."),
+      ConfigurationField(
+        "embedding_norm", .flag(\.model.embeddingNorm), "Whether token vectors are normalised before the first step."),
       .choice("feed_forward", \.model.feedForward, "Routed experts, or one dense network of the same FLOPs."),
       ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: experts, of each block."),
       ConfigurationField("active_experts", .whole(\.model.activeExperts, 1...9_999), "e: experts a token reaches."),
       ConfigurationField("expert_width", .whole(\.model.expertWidth, 1...1_048_576), "f: width of an expert."),
+      .choice("gates", \.model.gates, "How the logits of the chosen experts become their weights."),
+      ConfigurationField(
+        "router_start", .real(\.model.routerStart, .notNegative), "Standard deviation of the router at the start."),
       ConfigurationField(
         "shared_expert", .flag(\.model.sharedExpert), "An expert that every token reaches, beside the routed ones."),
+      ConfigurationField(
+        "shared_width", .wholeOrNull(\.model.sharedWidth, 1...1_048_576),
+        "Width of the shared expert; null: expert_width."),
+      ConfigurationField(
+        "shared_each_step", .flag(\.model.sharedEachStep),
+        "Whether each step of recurrence has a shared expert of its own."),
       ConfigurationField(
         "separate_blocks", .flag(\.model.separateBlocks), "K blocks of their own instead of one applied K times."),
       .choice("positions", \.model.positions, "How the baseline knows where a token stands."),

@@ -24,13 +24,62 @@ extension ModelConfiguration {
 
   /// Width of the network that every token passes: the shared expert, or the dense one in place of all experts. 0: none.
   package var denseWidth: Int {
-    if routedExperts == 0 { return (activeExperts + (sharedExpert ? 1 : 0)) * expertWidth }
-    return sharedExpert ? expertWidth : 0
+    let shared = sharedExpert ? sharedWidth ?? expertWidth : 0
+    return routedExperts == 0 ? activeExperts * expertWidth + shared : shared
+  }
+
+  /// Networks that every token passes in turn: one a step where each has its own, one a block otherwise.
+  package var denseCount: Int {
+    if denseWidth == 0 { return 0 }
+    return hasOwnExperts ? steps : blockCount
+  }
+
+  /// Whether one shared block has a shared expert of each step's own.
+  package var hasOwnExperts: Bool {
+    routedExperts > 0 && sharedExpert && sharedEachStep && !separateBlocks && !isTransformer
   }
 
   package var slots: Int { isTransformer ? 0 : memorySlots }
   package var visibleCache: Int { isTransformer || !ordered ? 0 : cache }
-  package var taps: Int { isTransformer || !ordered ? 1 : recencyTaps }
+
+  /// Taps before attention and before the experts; inputs without an order have none.
+  package var attentionTaps: Int { ordered ? recencyTaps : 1 }
+  package var tapsBeforeExperts: Int { ordered ? expertTaps : 1 }
+  /// Whether a tap also reads later tokens: where the model may see them.
+  package var tapsLookAhead: Bool { twoSidedTaps && !isCausal }
+  /// Rows of a tap's weight (w − 1 a side).
+  package func tapRows(_ taps: Int) -> Int { (taps - 1) * (tapsLookAhead ? 2 : 1) }
+  package var forgets: Bool { forgetGates && ordered }
+  package var scalesScores: Bool { scoreScale == .learned }
+  /// Whether H⁰ is normalised.
+  package var normalizesEmbedding: Bool { embeddingNorm }
+
+  /// The model as it was first specified, before the parts that docs/model.md lists under "What each part adds". A configuration
+  /// that was written then names none of them.
+  package static let firstForm: ModelConfiguration = {
+    var model = ModelConfiguration()
+    model.activation = .sparsemax
+    model.forgetGates = false
+    model.scoreScale = .fixed
+    model.expertTaps = 1
+    model.twoSidedTaps = false
+    model.tapStart = 0.02
+    model.embeddingStart = 0.02
+    model.gates = .softmax
+    model.routerStart = 0.02
+    model.sharedExpert = false
+    model.sharedEachStep = false
+    return model
+  }()
+
+  /// The same for the dense baseline, which had neither taps nor a norm of its embedding.
+  package static let plainTransformer: ModelConfiguration = {
+    var model = firstForm
+    model.architecture = .transformer
+    model.recencyTaps = 1
+    model.embeddingNorm = false
+    return model
+  }()
 
   /// Rows of `head/weight`; the language model has none, it ties to the embedding.
   package var headClasses: Int {

@@ -6,10 +6,11 @@ extension RunConfiguration {
   package func multiplyAdds(vocabulary: Int) -> Double {
     let (d, length) = (Double(model.width), data.sequenceLength)
     let dense = 3 * d * Double(model.denseWidth)
+    let forget = model.forgets ? d * Double(model.heads) : 0
     let head = model.head == .classify ? 0 : d * Double(model.head == .lm ? vocabulary : model.headClasses)
     if model.isTransformer {
       let visible = model.isCausal ? Double(length + 1) / 2 : Double(length)
-      return Double(model.steps) * (4 * d * d + 2 * visible * d + dense) + head
+      return Double(model.steps) * (4 * d * d + 2 * visible * d + dense + forget) + head
     }
     // Means over the tokens of a sequence: what a token can see, and how many of those it keeps as neighbours.
     var (visible, neighbours) = (0.0, 0.0)
@@ -23,7 +24,7 @@ extension RunConfiguration {
     }
     let slots = Double(model.slots)
     let kept = min(Double(model.keys ?? .max), neighbours + slots)
-    let attention = 4 * d * d + (neighbours + slots + kept) * d
+    let attention = 4 * d * d + forget + (neighbours + slots + kept) * d
     let graph = Double(model.structureRank) * (2 * d + visible)
     let experts =
       Double(model.routedExperts) * d + 3 * d

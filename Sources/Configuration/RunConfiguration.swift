@@ -50,9 +50,23 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   /// k: attention weights kept a query and head; nil keeps all.
   package var keys: Int? = 16
   /// How the kept scores become weights.
-  package var activation = Activation.sparsemax
-  /// w: recency taps, the token itself included; 1 turns the recency sum off.
+  package var activation = Activation.softmax
+  /// Whether scores decay with what lies between two tokens, each head at a pace that it learns.
+  package var forgetGates = true
+  /// Whether each head learns a factor of its scores.
+  package var scoreScale = ScoreScale.learned
+  /// w: taps before attention, the token itself included; 1 turns them off.
   package var recencyTaps = 4
+  /// w′: taps before the router and the experts, the token itself included; 1 turns them off.
+  package var expertTaps = 4
+  /// Whether taps look both ways where a token sees later ones.
+  package var twoSidedTaps = true
+  /// Standard deviation of the taps at the start.
+  package var tapStart = 0.6
+  /// Standard deviation of `embed/weight` at the start.
+  package var embeddingStart = 0.1
+  /// Whether token vectors are normalised before the first step.
+  package var embeddingNorm = true
   /// Whether a token goes to routed experts, or through one dense network of the same FLOPs.
   package var feedForward = FeedForward.experts
   /// E: experts (of each block, where blocks are separate).
@@ -61,8 +75,16 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var activeExperts = 2
   /// f: width of an expert.
   package var expertWidth = 256
+  /// How the logits of the chosen experts become their weights.
+  package var gates = Gates.sigmoid
+  /// Standard deviation of `router/weight` at the start.
+  package var routerStart = 0.1
   /// An expert that every token reaches, beside the routed ones.
-  package var sharedExpert = false
+  package var sharedExpert = true
+  /// Its width; nil: that of an expert.
+  package var sharedWidth: Int? = nil
+  /// Whether each step of recurrence has a shared expert of its own.
+  package var sharedEachStep = true
   /// K blocks with weights of their own instead of one applied K times.
   package var separateBlocks = false
   /// How the baseline knows where a token stands.
@@ -88,6 +110,12 @@ package enum Architecture: String, Equatable, Sendable, Codable, CaseIterable { 
 package enum Head: String, Equatable, Sendable, Codable, CaseIterable { case lm, classify, tag, span }
 
 package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { case experts, dense }
+
+/// The softmax of the chosen experts' logits, or the logistic function of each, which leaves their sum free.
+package enum Gates: String, Equatable, Sendable, Codable, CaseIterable { case softmax, sigmoid }
+
+/// Whether a head's scores have the size that their width gives them, or one that it learns.
+package enum ScoreScale: String, Equatable, Sendable, Codable, CaseIterable { case fixed, learned }
 
 package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { case rotary, learned, none }
 
@@ -159,7 +187,7 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
 package enum Recompute: String, Equatable, Sendable, Codable, CaseIterable { case auto, always, never }
 
 package struct OptimizerConfiguration: Equatable, Sendable, Codable {
-  package var learningRate = 3e-3
+  package var learningRate = 8e-3
   package var beta1 = 0.9
   package var beta2 = 0.95
   package var epsilon = 1e-8

@@ -1,5 +1,5 @@
-// The baseline's attention: every query weighs every token it may see, p = softmax(q · key / √C), G = H + (Σ_j p_ij val_j) Woᵀ,
-// with rotary positions where they are asked for.
+// The baseline's attention: every query weighs every token it may see, p = softmax(τ q · key / √C − |F_i − F_j|), G = H + (Σ_j p_ij
+// val_j) Woᵀ, with rotary positions, learned scales and forget gates (`ForgetGates`) where they are asked for.
 //
 // Scores exist for one head and one tile of rows at a time. The forward keeps their logsumexp; the backward computes them again
 // (arXiv 2205.14135).
@@ -21,15 +21,19 @@ package struct DenseAttention {
   private let delta: Matrix
   /// Cosines and sines of each position, (T, 2, C/2); empty without rotary positions.
   private let turns: Matrix
+  private let forget: ForgetGates
+  private let scales: ScoreScales
 
   package struct Activations {
     let queries: Matrix
     /// Σ_j p_ij val_j (T, D), and the scores' logsumexp (T, H).
     let mixed, logsums: Matrix
+    let forget: ForgetGates.Activations
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.width)
       mixed = arena.matrix(sizes.segment, sizes.width)
       logsums = arena.matrix(sizes.segment, sizes.heads)
+      forget = .init(arena, sizes)
     }
   }
 
@@ -39,6 +43,8 @@ package struct DenseAttention {
     scores = arena.matrix(team.laneCount, 2 * Sizes.rowTile * sizes.segment)
     maps = AttentionMaps(arena, sizes, team)
     delta = arena.matrix(sizes.segment, sizes.heads)
+    forget = ForgetGates(arena, sizes, team)
+    scales = ScoreScales(arena, sizes)
     turns = arena.matrix(sizes.model.positions == .rotary ? sizes.segment : 0, sizes.headWidth)
     if arena.isReal { fillTurns() }
   }
@@ -63,10 +69,16 @@ package struct DenseAttention {
       Int64(x.rows), Int64(sizes.heads), Int64(half), turns.row(positions.lowerBound), direction, x.pointer)
   }
 
-  /// How many tokens the first of `rows` sees, and how many more each later one.
-  private func sight(_ rows: Range<Int>, _ span: Span) -> (columns: Int, first: Int64, growth: Int64) {
-    sizes.model.isCausal
-      ? (rows.upperBound, Int64(rows.lowerBound + 1), 1) : (span.rows.upperBound, Int64(span.rows.upperBound), 0)
+  /// What a head's rows see: the first `width` tokens or, of a causal model, as many as each may.
+  private func sight(_ head: Int, _ rows: Range<Int>, _ span: Span, _ w: BlockWeights, _ a: Activations)
+    -> ress_visible_shape
+  {
+    let isCausal = sizes.model.isCausal
+    let columns = Int64(isCausal ? rows.upperBound : span.rows.upperBound)
+    return ress_visible_shape(
+      width: columns, stride: columns, visible: isCausal ? Int64(rows.lowerBound + 1) : columns,
+      growth: isCausal ? 1 : 0, scale: scale * scales.factor(head, w), logsum_stride: Int64(sizes.heads),
+      first: Int64(rows.lowerBound), decays: a.forget.head(head))
   }
 
   private func head(_ head: Int) -> Range<Int> { head * sizes.headWidth..<(head + 1) * sizes.headWidth }
@@ -82,18 +94,20 @@ package struct DenseAttention {
       turn(a.queries[rows: rows], positions: rows, direction: 1)
       turn(tables.keys[rows: rows], positions: rows, direction: 1)
     }
+    forget.forward(x, span, tables, w, a.forget)
     team.run(sizes.heads * tiles.count) { task, lane in
-      let columns = head(task % sizes.heads)
+      let number = task % sizes.heads
+      let columns = head(number)
       // The last rows see most, so they come first: the lanes then end together.
       let rows = tiles[tiles.count - 1 - task / sizes.heads]
-      let sight = sight(rows, span)
-      let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: sight.columns)
-      let seen = 0..<sight.columns
+      let sight = sight(number, rows, span, w, a)
+      let seen = 0..<Int(sight.width)
+      let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: seen.count)
       BLAS.multiplyTransposed(
         a.queries[rows: rows][columns: columns], tables.keys[rows: seen][columns: columns], into: scores_TS)
-      ress_visible_softmax(
-        Int64(rows.count), Int64(sight.columns), Int64(sight.columns), sight.first, sight.growth, scale,
-        scores_TS.pointer, a.logsums.row(rows.lowerBound) + task % sizes.heads, Int64(sizes.heads))
+      withUnsafePointer(to: sight) {
+        ress_visible_softmax($0, Int64(rows.count), scores_TS.pointer, a.logsums.row(rows.lowerBound) + number)
+      }
       BLAS.multiply(scores_TS, tables.values[rows: seen][columns: columns], into: a.mixed[rows: rows][columns: columns])
     }
     maps.output(a.mixed, h: h, span, w, into: g)
@@ -113,33 +127,48 @@ package struct DenseAttention {
         }
       }
     }
+    forget.beginBackward()
+    scales.beginBackward()
     // A head's columns are its own, so heads run side by side and each adds to its keys tile by tile.
     team.run(sizes.heads) { number, lane in
       let columns = head(number)
       for index in 0..<tiles.count {
         let rows = tiles[index]
-        let sight = sight(rows, span)
-        let seen = 0..<sight.columns
-        let p_TS = Matrix(scores.row(lane), rows: rows.count, columns: sight.columns)
-        let dp_TS = Matrix(p_TS.pointer + Sizes.rowTile * sizes.segment, rows: rows.count, columns: sight.columns)
+        let sight = sight(number, rows, span, w, a)
+        let seen = 0..<Int(sight.width)
+        let p_TS = Matrix(scores.row(lane), rows: rows.count, columns: seen.count)
+        let dp_TS = Matrix(p_TS.pointer + Sizes.rowTile * sizes.segment, rows: rows.count, columns: seen.count)
         let queries_TC = a.queries[rows: rows][columns: columns]
         let keys_SC = tables.keys[rows: seen][columns: columns]
         let dmixed_TC = maps.dmixed[rows: rows][columns: columns]
         BLAS.multiplyTransposed(queries_TC, keys_SC, into: p_TS)
         BLAS.multiplyTransposed(dmixed_TC, tables.values[rows: seen][columns: columns], into: dp_TS)
-        ress_visible_softmax_backward(
-          Int64(rows.count), Int64(sight.columns), Int64(sight.columns), sight.first, sight.growth, scale,
-          a.logsums.row(rows.lowerBound) + number, delta.row(rows.lowerBound) + number, Int64(sizes.heads),
-          p_TS.pointer,
-          dp_TS.pointer)
+        withUnsafePointer(to: sight) {
+          ress_visible_softmax_backward(
+            $0, Int64(rows.count), a.logsums.row(rows.lowerBound) + number, delta.row(rows.lowerBound) + number,
+            p_TS.pointer, dp_TS.pointer, sizes.forgets ? forget.ddecays.row(number) : nil)
+        }
         BLAS.transposeMultiply(p_TS, dmixed_TC, into: maps.dvalues[rows: seen][columns: columns], adding: true)
         BLAS.transposeMultiply(dp_TS, queries_TC, into: maps.dkeys[rows: seen][columns: columns], adding: true)
         BLAS.multiply(dp_TS, keys_SC, into: maps.dqueries[rows: rows][columns: columns])
+        addScaleGradient(number, rows, a)
       }
     }
+    scales.finishBackward(d)
     maps.backwardProject(x, span, w, dx: dx, d) { rows in
       turn(maps.dqueries[rows: rows], positions: rows, direction: -1)
       turn(maps.dkeys[rows: rows], positions: rows, direction: -1)
+    }
+    forget.backward(x, span, tables, w, dx: dx, d)
+  }
+
+  /// The gradient of a head's log τ: scores are linear in τ and in the query, so that it is Σ q · dq.
+  private func addScaleGradient(_ head: Int, _ rows: Range<Int>, _ a: Activations) {
+    guard sizes.model.scalesScores else { return }
+    for row in rows {
+      let at = row * sizes.width + head * sizes.headWidth
+      scales.gradient[head] += ress_dot(
+        Int64(sizes.headWidth), a.queries.pointer + at, maps.dqueries.pointer + at)
     }
   }
 }

@@ -1,4 +1,4 @@
-// ASAM's experts: Y = norm(G; moe_norm); the router picks A of E experts a token, and every token reaches all of them
+// ASAM's experts: Y = norm(G; moe_norm), with taps (`Taps`) where the input has an order; the router picks A of E experts a token, and every token reaches all of them
 // (dropless). Hᵗ⁺¹ = G + Σ u_j · expert_j(Y) (+ dense(Y)), where the dense network is the shared expert, or stands in place of
 // all experts.
 //
@@ -12,14 +12,17 @@ package struct ExpertLayer {
   private let team: Team
   /// Rows in expert order, (T · A, D): sent and, in the backward, received.
   private let sent, received: Matrix
-  /// (T, A) gradient of u, (T, E) of the router's logits; by lane (tile, D) of Y.
-  private let dweights, dlogits, dy: Matrix
+  /// (T, A) gradient of u, (T, E) of the router's logits, (T, D) of Y; by lane (tile, D) of Y before the taps.
+  private let dweights, dlogits, dy, untapped: Matrix
   private let dense: DenseNetwork?
   private let gainPartials: TilePartials
   private let order: ExpertOrder
+  private let taps: Taps
 
   package struct Activations {
-    let g, y: Matrix
+    let g: Matrix
+    /// Y (T, D), after the taps.
+    let y: Matrix
     let rstd: RealPointer
     let logits: Matrix
     let top: UnsafeMutablePointer<Int32>
@@ -57,7 +60,9 @@ package struct ExpertLayer {
     received = arena.matrix(sizes.segment * sizes.active, sizes.width)
     dweights = arena.matrix(sizes.segment, sizes.active)
     dlogits = arena.matrix(sizes.segment, sizes.experts)
-    dy = arena.matrix(team.laneCount, Sizes.rowTile * sizes.width)
+    taps = Taps(sizes, taps: sizes.expertTaps, team)
+    dy = arena.matrix(sizes.segment, sizes.width)
+    untapped = arena.matrix(taps.areOn ? team.laneCount : 0, Sizes.rowTile * sizes.width)
     dense = sizes.model.denseWidth > 0 ? DenseNetwork(arena, sizes, team) : nil
     gainPartials = TilePartials(arena, sizes)
     order = ExpertOrder(experts: sizes.experts)
@@ -65,20 +70,29 @@ package struct ExpertLayer {
 
   /// a.g (T, D) → h (T, D)
   func forward(
-    _ site: ExpertSite, _ span: Span, _ w: BlockWeights, _ a: Activations, exchange: any ExpertExchange, keep: Bool,
-    into h: Matrix
+    _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
+    _ a: Activations, exchange: any ExpertExchange, keep: Bool, into h: Matrix
   ) throws {
     let tiles = span.tiles
     let isRouted = sizes.experts > 0
+    // Taps read other tiles' rows, so that these are normalised before.
+    if taps.areOn {
+      team.run(tiles.count) { task, _ in
+        normalize(tiles[task], w, a, into: tables.expertInputs.row(span.start + tiles[task].lowerBound))
+      }
+    }
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
-      ress_rmsnorm_forward(
-        Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.y.row(first), a.rstd + first)
+      if taps.areOn {
+        taps.forward(rows, span, x: tables.expertInputs.row(span.start), w.expertRecency, into: a.y.pointer)
+      } else {
+        normalize(rows, w, a, into: a.y.row(first))
+      }
       guard isRouted else { return }
       BLAS.multiplyTransposed(a.y[rows: rows], w.router, into: a.logits[rows: rows])
       ress_router_forward(
-        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.logits.row(first), w.routerBias,
+        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), sigmoidGates, a.logits.row(first), w.routerBias,
         a.top + first * sizes.active, a.weights.row(first), a.probabilities.row(first), a.logsums + first)
     }
     if isRouted {
@@ -99,7 +113,7 @@ package struct ExpertLayer {
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       h[rows: rows].copy(from: a.g[rows: rows])
-      if let dense, let network = w.dense {
+      if let dense, let network {
         dense.forward(a.y[rows: rows], lane: lane, network, gateUp: a.denseGateUp[rows: rows], adding: h[rows: rows])
       }
       guard isRouted else { return }
@@ -109,11 +123,20 @@ package struct ExpertLayer {
     }
   }
 
+  /// norm(G; moe_norm) of a tile's rows.
+  private func normalize(_ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, into y: RealPointer) {
+    let first = rows.lowerBound
+    ress_rmsnorm_forward(Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, y, a.rstd + first)
+  }
+
+  private var sigmoidGates: Int64 { sizes.model.gates == .sigmoid ? 1 : 0 }
+
   /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` multiplies Σ logsumexp², `balance` (E) is the
   /// balance loss's gradient with respect to each token's P.
   func backward(
-    _ site: ExpertSite, _ span: Span, _ w: BlockWeights, _ a: Activations, exchange: any ExpertExchange, zScale: Real,
-    balance: RealPointer, dh: Matrix, _ d: BlockWeights
+    _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
+    _ a: Activations, exchange: any ExpertExchange, zScale: Real, balance: RealPointer, dh: Matrix, _ d: BlockWeights,
+    networkGradient: ExpertWeights?
   ) throws {
     let tiles = span.tiles
     let all = 0..<span.rows.count
@@ -134,30 +157,49 @@ package struct ExpertLayer {
           into: received[rows: 0..<rowCount])
       }
     }
-    if let dense, let network = w.dense, let gradient = d.dense {
-      dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, gradient)
+    if let dense, let network, let networkGradient {
+      dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, networkGradient)
     }
-    team.run(tiles.count) { task, lane in
+    team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let first = rows.lowerBound
-      let dy_TD = Matrix(dy.row(lane), rows: rows.count, columns: sizes.width)
-      if let dense, let network = w.dense { dense.backwardInput(rows, network, into: dy_TD) }
+      let dy_TD = dy[rows: rows]
+      if let dense, let network { dense.backwardInput(rows, network, into: dy_TD) }
       if isRouted {
         ress_router_backward(
-          Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), a.top + first * sizes.active,
-          a.weights.row(first),
-          a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance, dlogits.row(first))
+          Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), sigmoidGates, a.top + first * sizes.active,
+          a.weights.row(first), a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance,
+          dlogits.row(first))
         BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD, adding: dense != nil)
         ress_gather_rows(
           Int64(rows.count), Int64(sizes.active), Int64(sizes.width), received.pointer, a.places + first * sizes.active,
           nil, dy_TD.pointer)
       }
-      ress_rmsnorm_backward(
-        Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.rstd + first, dy_TD.pointer, dh.row(first),
-        gainPartials.begin(task))
+      if !taps.areOn { backwardNorm(task, rows, w, a, dy: dy_TD.pointer, dh: dh) }
+    }
+    if taps.areOn {
+      taps.backwardWeight(span, x: tables.expertInputs.row(span.start), dy: dy.pointer, into: d.expertRecency)
+      team.run(tiles.count) { task, lane in
+        let rows = tiles[task]
+        let own = untapped.row(lane)
+        // The kernel addresses rows from the segment's first; only this tile's are written.
+        taps.backwardInput(
+          rows, span, dy: dy.pointer, w.expertRecency, into: own - rows.lowerBound * sizes.width)
+        backwardNorm(task, rows, w, a, dy: own, dh: dh)
+      }
     }
     gainPartials.fold(tiles.count, into: d.moeNorm)
     if isRouted { addWeightGradient(dlogits[rows: all], a.y[rows: all], into: d.router, team) }
+  }
+
+  /// dh (T, D) += from dy, the gradient of a tile's rows of norm(G).
+  private func backwardNorm(
+    _ tile: Int, _ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, dy: RealPointer, dh: Matrix
+  ) {
+    let first = rows.lowerBound
+    ress_rmsnorm_backward(
+      Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.rstd + first, dy, dh.row(first),
+      gainPartials.begin(tile))
   }
 }
 

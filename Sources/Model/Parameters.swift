@@ -6,11 +6,17 @@
 import Configuration
 import Kernels
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// One tensor: its name (docs/model.md), shape, place and how it begins.
 package struct ParameterEntry: Equatable, Sendable {
   package enum Initial: Equatable, Sendable {
     case normal(deviation: Double)
     case constant(Double)
+    /// One value each.
+    case values([Double])
   }
 
   package let name: String
@@ -43,9 +49,10 @@ package struct ParameterLayout: Equatable, Sendable {
   package init(_ model: ModelConfiguration, vocabulary: Int) {
     let d = model.width
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
-    add("embed/weight", [vocabulary, d], small, decays: true)
+    add("embed/weight", [vocabulary, d], .normal(deviation: model.embeddingStart), decays: true)
     if model.isTransformer {
       if model.positions == .learned { add("position/weight", [model.segment, d], small) }
+      if model.normalizesEmbedding { add("embed_norm/weight", [d], .constant(1)) }
     } else {
       add("embed_norm/weight", [d], .constant(1))
       add("memory_norm/weight", [d], .constant(1))
@@ -54,7 +61,7 @@ package struct ParameterLayout: Equatable, Sendable {
     }
     add("final_norm/weight", [d], .constant(1))
     if model.head != .lm { add("head/weight", [model.headClasses, d], small, decays: true) }
-    for block in 0..<model.blockCount { addBlock(ParameterLayout.blockPrefix(block, model), model) }
+    for block in 0..<model.blockCount { addBlock(block, model) }
     for index in 0..<model.expertCount { addExpert(index, model) }
   }
 
@@ -63,7 +70,15 @@ package struct ParameterLayout: Equatable, Sendable {
     model.separateBlocks || model.isTransformer ? "block/" + fourDigits(block) + "/" : ""
   }
 
-  private mutating func addBlock(_ prefix: String, _ model: ModelConfiguration) {
+  /// Where a network that every token passes has its tensors: `own_expert/0002/` of a step, `shared_expert/` or `feed_forward/` of a
+  /// block.
+  package static func networkPrefix(_ index: Int, _ model: ModelConfiguration) -> String {
+    if model.hasOwnExperts { return "own_expert/" + fourDigits(index) + "/" }
+    return blockPrefix(index, model) + (model.routedExperts > 0 ? "shared_expert/" : "feed_forward/")
+  }
+
+  private mutating func addBlock(_ block: Int, _ model: ModelConfiguration) {
+    let prefix = ParameterLayout.blockPrefix(block, model)
     let d = model.width
     let r = model.structureRank
     let wide = 1 / Double(d).squareRoot()
@@ -71,9 +86,15 @@ package struct ParameterLayout: Equatable, Sendable {
     let map = ParameterEntry.Initial.normal(deviation: wide)
     add(prefix + "attn_norm/weight", [d], .constant(1))
     add(prefix + "moe_norm/weight", [d], .constant(1))
+    if !model.isTransformer { add(prefix + "pool_norm/weight", [d], .constant(1)) }
+    let tap = ParameterEntry.Initial.normal(deviation: model.tapStart)
+    if !model.isTransformer || model.attentionTaps > 1 {
+      add(prefix + "recency/weight", [model.tapRows(model.attentionTaps), d], tap)
+    }
+    if model.tapsBeforeExperts > 1 {
+      add(prefix + "expert_recency/weight", [model.tapRows(model.tapsBeforeExperts), d], tap)
+    }
     if !model.isTransformer {
-      add(prefix + "pool_norm/weight", [d], .constant(1))
-      add(prefix + "recency/weight", [model.taps - 1, d], small)
       add(prefix + "soes/query/weight", [r, d], map, decays: true)
       add(prefix + "soes/key/weight", [r, d], map, decays: true)
     }
@@ -88,14 +109,20 @@ package struct ParameterLayout: Equatable, Sendable {
         isTrained: model.structureBias)
       add(prefix + "attn/memory_bias", [model.heads], .constant(0))
     }
+    if model.scalesScores { add(prefix + "attn/temperature", [model.heads], .constant(log(0.5))) }
+    if model.forgets {
+      add(prefix + "attn/forget/weight", [model.heads, d], small, decays: true)
+      add(prefix + "attn/forget/bias", [model.heads], .values(model.forgetBiases))
+    }
     if model.routedExperts > 0 {
-      add(prefix + "router/weight", [model.experts, d], small, decays: true)
+      add(prefix + "router/weight", [model.experts, d], .normal(deviation: model.routerStart), decays: true)
       add(prefix + "router/bias", [model.experts], .constant(0), isTrained: false)
     }
-    if model.denseWidth > 0 {
-      let network = model.routedExperts > 0 ? "shared_expert/" : "feed_forward/"
+    // One block has the networks of all its steps.
+    let networks = model.hasOwnExperts ? 0..<model.denseCount : model.denseCount > 0 ? block..<block + 1 : 0..<0
+    for network in networks {
       for (name, shape, initial) in ParameterLayout.network(model, width: model.denseWidth) {
-        add(prefix + network + name, shape, initial, decays: true)
+        add(ParameterLayout.networkPrefix(network, model) + name, shape, initial, decays: true)
       }
     }
     if !model.isTransformer {
@@ -199,6 +226,11 @@ package final class ParameterBuffer {
 }
 
 extension ModelConfiguration {
+  /// Forget biases that let the heads begin with half-lives spread by factors, a forgotten share of 1/4 to 1/193 a token.
+  fileprivate var forgetBiases: [Double] {
+    (0..<heads).map { log(3 * pow(64, heads == 1 ? 0.5 : Double($0) / Double(heads - 1))) }
+  }
+
   /// What a map that ends in the residual stream is scaled by, so that 2K of them keep its size. GPT-2's rule.
   fileprivate var depthScale: Double { 1 / (2 * Double(steps)).squareRoot() }
 }
@@ -208,6 +240,7 @@ extension ParameterEntry {
     Progress.note()
     switch initial {
     case .constant(let value): values.update(repeating: Real(value), count: count)
+    case .values(let own): for (index, value) in own.enumerated() { values[index] = Real(value) }
     case .normal(let deviation):
       Philox(seed: seed, stream: stream).fillNormal(values, count: count, deviation: deviation)
     }

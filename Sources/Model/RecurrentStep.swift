@@ -87,7 +87,9 @@ package struct RecurrentStep {
     case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
     }
     try team.measure(.feedForward, .forward) {
-      try experts.forward(site, span, w, a.experts, exchange: exchange, keep: keep, into: next)
+      try experts.forward(
+        site, span, tables, w, network: weights.network(site.recurrence), a.experts, exchange: exchange, keep: keep,
+        into: next)
     }
     if sizes.slots > 0 {
       team.measure(.memory, .forward) { memory.score(next, step: site.recurrence, span, w, a.memory) }
@@ -109,7 +111,8 @@ package struct RecurrentStep {
     }
     try team.measure(.feedForward, .backward) {
       try experts.backward(
-        site, span, w, a.experts, exchange: exchange, zScale: scales.routerZ, balance: balance, dh: dh, d)
+        site, span, tables, w, network: weights.network(site.recurrence), a.experts, exchange: exchange,
+        zScale: scales.routerZ, balance: balance, dh: dh, d, networkGradient: gradients.network(site.recurrence))
     }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):

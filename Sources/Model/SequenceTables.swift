@@ -12,12 +12,22 @@ package struct StepTables {
   package let keys: Matrix
   package let values: Matrix
   package let structureKeys: Matrix
-  /// Normalised inputs before the recency sum.
+  /// Normalised inputs of attention and of the experts, before the taps.
   package let inputs: Matrix
+  package let expertInputs: Matrix
+  /// Terms of the forget gates, (rows, H).
+  package let forgets: Matrix
 
-  /// The tables with the number of rows that each must remember, given those of the cache and of the recency sum.
-  fileprivate func remembered(cache: Int, inputs reach: Int) -> [(table: Matrix, rows: Int)] {
-    [(keys, cache), (values, cache), (structureKeys, cache), (inputs, reach)]
+  /// Every table.
+  var all: [Matrix] { [keys, values, structureKeys, inputs, expertInputs, forgets] }
+
+  /// The tables with the number of rows that each must remember: those of the cache, and those that taps reach back to.
+  fileprivate func remembered(_ sizes: Sizes) -> [(table: Matrix, rows: Int)] {
+    let held = [
+      (keys, sizes.cache), (values, sizes.cache), (structureKeys, sizes.cache), (forgets, sizes.cache),
+      (inputs, sizes.attentionTaps - 1), (expertInputs, sizes.expertTaps - 1),
+    ]
+    return held.filter { $0.0.columns > 0 && $0.1 > 0 }
   }
 }
 
@@ -38,8 +48,10 @@ package final class SequenceTables {
 
   /// Room for the visible past and one segment, the rest of a sequence in a file.
   package convenience init(segmentwise sizes: Sizes) {
-    let kept = min(sizes.segment, sizes.cache), inputs = min(sizes.segment, sizes.taps - 1)
-    let recordCount = sizes.steps * (kept * (2 * sizes.width + sizes.rank) + inputs * sizes.width)
+    var counted: [StepTables] = []
+    _ = Arena.measure { counted = SequenceTables.steps($0, sizes, rows: 0) }
+    let recordCount = counted.flatMap { $0.remembered(sizes) }
+      .reduce(0) { $0 + min(sizes.segment, $1.rows) * $1.table.columns }
     self.init(
       sizes, capacity: sizes.history + sizes.segment,
       borders: BorderFile(recordByteCount: (recordCount + sizes.slots * sizes.width) * MemoryLayout<Real>.stride))
@@ -62,7 +74,9 @@ package final class SequenceTables {
       StepTables(
         keys: arena.matrix(rows, sizes.width), values: arena.matrix(rows, sizes.width),
         structureKeys: arena.matrix(rows, sizes.model.isTransformer ? 0 : sizes.rank),
-        inputs: arena.matrix(rows, sizes.width))
+        inputs: arena.matrix(rows, sizes.width),
+        expertInputs: arena.matrix(rows, sizes.expertTaps > 1 ? sizes.width : 0),
+        forgets: arena.matrix(rows, sizes.forgets ? sizes.heads : 0))
     }
   }
 
@@ -77,7 +91,7 @@ package final class SequenceTables {
   package func span(segment: Int, first: Int, rows: Int) -> Span {
     Span(
       segment: segment, start: borders == nil ? first : sizes.history, cached: min(first, sizes.cache),
-      before: min(first, sizes.taps - 1), rows: 0..<rows)
+      first: first, rows: 0..<rows)
   }
 
   // MARK: segment by segment
@@ -93,7 +107,7 @@ package final class SequenceTables {
     guard let borders else { return }
     var place = sizes.slots * sizes.width
     for step in steps {
-      for (table, remembered) in step.remembered(cache: sizes.cache, inputs: sizes.taps - 1) where remembered > 0 {
+      for (table, remembered) in step.remembered(sizes) {
         let own = min(rows, remembered)
         let end = sizes.history + rows
         if keeping { try borders.write(table[rows: end - own..<end], to: segment, at: place) }
@@ -111,7 +125,7 @@ package final class SequenceTables {
     try borders.read(memory, from: segment, at: 0)
     var place = sizes.slots * sizes.width
     for step in steps {
-      for (table, remembered) in step.remembered(cache: sizes.cache, inputs: sizes.taps - 1) where remembered > 0 {
+      for (table, remembered) in step.remembered(sizes) {
         let kept = min(sizes.segment, remembered)
         var left = min(segment * sizes.segment, remembered)
         var end = sizes.history
@@ -147,7 +161,7 @@ package final class SequenceTables {
   private func roll() {
     let kept = min(sizes.history, filled)
     for step in steps {
-      for table in [step.keys, step.values, step.structureKeys, step.inputs] {
+      for table in step.all {
         table.pointer.update(from: table.row(filled - kept), count: kept * table.columns)
       }
     }

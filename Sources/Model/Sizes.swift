@@ -31,7 +31,10 @@ package struct Sizes: Equatable, Sendable {
   package var slots: Int { model.slots }
   /// Tokens before a segment that stay visible.
   package var cache: Int { model.visibleCache }
-  package var taps: Int { model.taps }
+  /// Taps before attention and before the experts.
+  package var attentionTaps: Int { model.attentionTaps }
+  package var expertTaps: Int { model.tapsBeforeExperts }
+  package var forgets: Bool { model.forgets }
   /// Neighbours before and after a token that its window holds.
   package var windowBefore: Int { model.isCausal ? model.window - 1 : model.ordered ? model.window / 2 : 0 }
   package var windowAfter: Int { model.isCausal ? 0 : windowBefore }
@@ -54,7 +57,7 @@ package struct Sizes: Equatable, Sendable {
   /// Whether the memory is read anew at every step: it changes between steps, or every block has its own maps.
   package var readsEachStep: Bool { !model.isCausal || blocks > 1 }
   /// Rows before a segment that some part of the next one can still see.
-  package var history: Int { max(cache, taps - 1) }
+  package var history: Int { max(cache, attentionTaps - 1, expertTaps - 1) }
 
   /// Rows a task takes. Large enough for OpenBLAS to reach its speed, small enough to share a segment among threads.
   package static let rowTile = 128
@@ -73,8 +76,8 @@ package struct Span: Equatable, Sendable {
   package var start: Int
   /// Tokens before the segment that are visible (the cache).
   package var cached: Int
-  /// Tokens before the segment that the recency sum reaches.
-  package var before: Int
+  /// Tokens of the sequence before the segment.
+  package var first: Int
   /// Rows of the segment to compute: all of them in training, the newest ones in generation.
   package var rows: Range<Int>
 

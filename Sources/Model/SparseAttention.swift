@@ -1,6 +1,6 @@
 // ASAM's attention: every query sees its graph neighbours and the memory slots, keeps its k largest scores a head, and
-// weighs them with sparsemax (or entmax, or softmax). z_ij = q_i · key_j / √C + gain · (log A_ij + log |N_i|) on the graph,
-// q_i · keyS_j / √C + bias on the memory. Then G = H + (Σ_j p_ij val_j) Woᵀ.
+// weighs them with softmax (or sparsemax, or entmax). z_ij = τ (q_i · key_j / √C + gain · (log A_ij + log |N_i|)) − |F_i − F_j| on the
+// graph (`ForgetGates`), τ (q_i · keyS_j / √C + bias) on the memory. Then G = H + (Σ_j p_ij val_j) Woᵀ.
 
 import CKernels
 import Configuration
@@ -13,6 +13,8 @@ package struct SparseAttention {
   private let scratch: Matrix
   private let order: UnsafeMutablePointer<Int32>
   private let maps: AttentionMaps
+  private let forget: ForgetGates
+  private let scales: ScoreScales
   /// (T, H, k) gradient of the kept logits.
   let dlogits: RealPointer
 
@@ -26,6 +28,7 @@ package struct SparseAttention {
     let mixed: Matrix
     /// Rows of each head and tile whose exact sparsemax support is larger than k.
     let truncated: UnsafeMutablePointer<Int32>
+    let forget: ForgetGates.Activations
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.width)
       support = arena.shorts(sizes.segment * sizes.heads * sizes.kept)
@@ -33,6 +36,7 @@ package struct SparseAttention {
       supportWeights = arena.reals(sizes.segment * sizes.heads * sizes.kept)
       mixed = arena.matrix(sizes.segment, sizes.width)
       truncated = arena.indices(sizes.heads * sizes.rowTiles)
+      forget = .init(arena, sizes)
     }
 
     /// (token, head) pairs of the span that top-k cut short.
@@ -49,6 +53,8 @@ package struct SparseAttention {
     scratch = arena.matrix(team.laneCount, 2 * candidates)
     order = arena.indices(team.laneCount * candidates)
     maps = AttentionMaps(arena, sizes, team)
+    forget = ForgetGates(arena, sizes, team)
+    scales = ScoreScales(arena, sizes)
     dlogits = arena.reals(sizes.segment * sizes.heads * sizes.kept)
   }
 
@@ -59,6 +65,12 @@ package struct SparseAttention {
       activation: Int64(sizes.model.activation.code))
   }
 
+  private func terms(_ head: Int, _ w: BlockWeights, _ a: Activations) -> ress_attention_head {
+    ress_attention_head(
+      temperature: scales.factor(head, w), gain: w.structureGain[head], memory_bias: w.memoryBias[head],
+      decays: a.forget.head(head))
+  }
+
   /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
   func forward(
     _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
@@ -66,6 +78,7 @@ package struct SparseAttention {
   ) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in maps.project(x, tiles[task], span, tables, w, queries: a.queries) }
+    forget.forward(x, span, tables, w, a.forget)
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
@@ -73,13 +86,13 @@ package struct SparseAttention {
     team.run(sizes.heads * tiles.count) { task, lane in
       let head = task % sizes.heads
       let rows = tiles[task / sizes.heads]
-      withUnsafePointer(to: shape) { shape in
+      withUnsafePointers(shape, terms(head, w, a)) { shape, terms in
         a.truncated[task] = Int32(
           ress_attention_forward(
-            shape, Int64(head), Int64(rows.lowerBound), Int64(rows.upperBound), a.queries.pointer, keys, values,
+            shape, terms, Int64(head), Int64(rows.lowerBound), Int64(rows.upperBound), a.queries.pointer, keys, values,
             memory.keys.pointer, memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
-            w.structureGain[head], w.memoryBias[head], a.support, a.supportCounts, a.supportWeights, a.mixed.pointer,
-            scratch.row(lane), order + lane * candidates))
+            a.support, a.supportCounts, a.supportWeights, a.mixed.pointer, scratch.row(lane),
+            order + lane * candidates))
       }
     }
     maps.output(a.mixed, h: h, span, w, into: g)
@@ -97,19 +110,29 @@ package struct SparseAttention {
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
+    forget.beginBackward()
+    scales.beginBackward()
     // A head's columns are its own, so heads run side by side and each adds to its keys in row order.
     team.run(sizes.heads) { head, _ in
-      withUnsafePointer(to: shape) { shape in
+      withUnsafePointers(shape, terms(head, w, a)) { shape, terms in
         ress_attention_backward(
-          shape, Int64(head), Int64(span.rows.count), a.queries.pointer, keys, values, memory.keys.pointer,
-          memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer, w.structureGain[head],
+          shape, terms, Int64(head), Int64(span.rows.count), a.queries.pointer, keys, values, memory.keys.pointer,
+          memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
           a.support, a.supportCounts, a.supportWeights, maps.dmixed.pointer, maps.dqueries.pointer, maps.dkeys.pointer,
           maps.dvalues.pointer, memoryGradient.keys.pointer, memoryGradient.values.pointer, dlogits,
-          d.structureGain + head, d.memoryBias + head)
+          d.structureGain + head, d.memoryBias + head, scales.gradient + head,
+          sizes.forgets ? forget.ddecays.row(head) : nil)
       }
     }
+    scales.finishBackward(d)
     maps.backwardProject(x, span, w, dx: dx, d)
+    forget.backward(x, span, tables, w, dx: dx, d)
   }
+}
+
+/// Both values where C wants pointers.
+private func withUnsafePointers<A, B>(_ a: A, _ b: B, _ body: (UnsafePointer<A>, UnsafePointer<B>) -> Void) {
+  withUnsafePointer(to: a) { a in withUnsafePointer(to: b) { b in body(a, b) } }
 }
 
 extension Activation {

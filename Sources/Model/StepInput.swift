@@ -1,6 +1,5 @@
-// What the block reads at step t: X = norm(Hᵗ + step[t]; attn_norm) (the baseline has no step[t]), then for ordered inputs the recency sum
-// X + Σ_τ recency[τ−1] ⊙ X shifted τ back, which is all the model knows of order. Rows before the segment come
-// from the tables and get no gradient.
+// What attention reads at step t: X = norm(Hᵗ + step[t]; attn_norm) (the baseline has no step[t]), then for ordered inputs the taps
+// (`Taps`).
 
 import CKernels
 import Kernels
@@ -11,10 +10,11 @@ package struct StepInput {
   /// By lane: Hᵗ + step[t], its gradient, and the gradient of the norm's output. (3, tile, D)
   private let scratch: Matrix
   private let gainPartials, stepPartials: TilePartials
+  private let taps: Taps
 
   package struct Activations {
     let rstd: RealPointer
-    /// (T, D), after the recency sum.
+    /// (T, D), after the taps.
     let x: Matrix
     init(_ arena: Arena, _ sizes: Sizes) {
       rstd = arena.reals(sizes.segment)
@@ -28,9 +28,10 @@ package struct StepInput {
     scratch = arena.matrix(team.laneCount, 3 * Sizes.rowTile * sizes.width)
     gainPartials = TilePartials(arena, sizes)
     stepPartials = TilePartials(arena, sizes)
+    taps = Taps(sizes, taps: sizes.attentionTaps, team)
   }
 
-  /// h (T, D), step[t] (D) → a.x (T, D); the rows before the recency sum go to the tables.
+  /// h (T, D), step[t] (D) → a.x (T, D); the rows before the taps go to the tables.
   func forward(
     _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations
   ) {
@@ -49,9 +50,7 @@ package struct StepInput {
     }
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      ress_recency_forward(
-        Int64(rows.lowerBound), Int64(rows.upperBound), width, Int64(sizes.taps), Int64(span.before),
-        tables.inputs.row(span.start), w.recency, a.x.pointer)
+      taps.forward(rows, span, x: tables.inputs.row(span.start), w.recency, into: a.x.pointer)
     }
   }
 
@@ -61,17 +60,7 @@ package struct StepInput {
     dx: Matrix, dh: Matrix, _ d: BlockWeights, dstep: RealPointer?
   ) {
     let width = Int64(sizes.width)
-    let taps = Int64(sizes.taps)
-    let rowCount = Int64(span.rows.count)
-    let columns = Tiles(of: sizes.width, size: 64)
-    if taps > 1 {
-      team.run(columns.count) { task, _ in
-        let part = columns[task]
-        ress_recency_backward_weight(
-          Int64(part.lowerBound), Int64(part.upperBound), rowCount, width, taps, Int64(span.before),
-          tables.inputs.row(span.start), dx.pointer, d.recency)
-      }
-    }
+    taps.backwardWeight(span, x: tables.inputs.row(span.start), dy: dx.pointer, into: d.recency)
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
@@ -80,9 +69,7 @@ package struct StepInput {
       let du = sum + Sizes.rowTile * sizes.width
       let dx0 = du + Sizes.rowTile * sizes.width
       // The kernel addresses rows from the segment's first; only this tile's are written.
-      ress_recency_backward_input(
-        Int64(rows.lowerBound), Int64(rows.upperBound), rowCount, width, taps, dx.pointer, w.recency,
-        dx0 - rows.lowerBound * sizes.width)
+      taps.backwardInput(rows, span, dy: dx.pointer, w.recency, into: dx0 - rows.lowerBound * sizes.width)
       var u = h.row(rows.lowerBound)
       if let step {
         u = sum

@@ -24,14 +24,16 @@ package struct ExpertWeights {
 /// What one application of the block uses. With one shared block every step has the same.
 package struct BlockWeights {
   package let attnNorm, moeNorm, poolNorm: RealPointer
-  package let recency: RealPointer
+  package let recency, expertRecency: RealPointer
   package let structureQuery, structureKey: LinearMap
   package let query, key, value, output: LinearMap
   package let structureGain, memoryBias: RealPointer
+  /// The logarithm of each head's factor, and the forget gates' map (H, D) and bias.
+  package let temperature: RealPointer
+  package let forget: Matrix
+  package let forgetBias: RealPointer
   package let router: Matrix
   package let routerBias: RealPointer
-  /// The network that every token passes, where there is one.
-  package let dense: ExpertWeights?
   package let poolQuery: Matrix
   package let poolKey, poolValue: Matrix
   package let gate: RealPointer
@@ -49,10 +51,17 @@ package struct Weights {
   package let memoryInitial: Matrix
   package let head: LinearMap
   package let blocks: [BlockWeights]
+  /// The networks that every token passes: one a step, one a block, or one.
+  private let networks: [ExpertWeights]
   private let packs: WeightPacks?
 
   /// The weights of a step.
   package func block(_ step: Int) -> BlockWeights { blocks[blocks.count == 1 ? 0 : step] }
+
+  /// The network that every token passes at a step, where there is one: steps beyond those trained use the last one's.
+  package func network(_ step: Int) -> ExpertWeights? {
+    networks.isEmpty ? nil : networks[min(step, networks.count - 1)]
+  }
 
   /// Views of parameters that products read: maps are packed too, and `refresh` follows the parameters' changes.
   package init(_ buffer: ParameterBuffer, _ model: ModelConfiguration) {
@@ -78,18 +87,17 @@ package struct Weights {
       return Matrix(dense + entry.offset, rows: entry.shape[0], columns: entry.shape[1])
     }
     func block(_ block: Int, _ name: String) -> String { ParameterLayout.blockPrefix(block, model) + name }
-    let network = model.routedExperts > 0 ? "shared_expert/" : "feed_forward/"
-    func denseNetwork(_ index: Int) -> ExpertWeights? {
-      guard model.denseWidth > 0 else { return nil }
-      return ExpertWeights(pointer(block(index, network + "gate")), width: model.width, expertWidth: model.denseWidth)
-    }
-    // The maps in one list, so that they are packed together: two of the whole model, then eight of each block.
+    // The maps in one list, so that they are packed together: two of the whole model, six of each block, two of each network.
     let names = ["soes/query", "soes/key", "attn/query", "attn/key", "attn/value", "attn/output"]
     var maps = [matrix("embed/weight"), matrix("head/weight")].map(LinearMap.init)
     for index in 0..<model.blockCount {
       maps += names.map { LinearMap(matrix(block(index, $0 + "/weight"))) }
-      let empty = LinearMap(Matrix(pointer(""), rows: 0, columns: 0))
-      maps += denseNetwork(index).map { [$0.gateUp, $0.down] } ?? [empty, empty]
+    }
+    let firstNetwork = maps.count
+    for index in 0..<model.denseCount {
+      let prefix = ParameterLayout.networkPrefix(index, model)
+      let network = ExpertWeights(pointer(prefix + "gate"), width: model.width, expertWidth: model.denseWidth)
+      maps += [network.gateUp, network.down]
     }
     packs = buffer.map { WeightPacks(&maps, of: $0) }
 
@@ -100,16 +108,21 @@ package struct Weights {
     step = matrix("step/embedding")
     position = matrix("position/weight")
     memoryInitial = matrix("memory/initial")
+    networks = (0..<model.denseCount).map {
+      ExpertWeights(gateUp: maps[firstNetwork + 2 * $0], down: maps[firstNetwork + 2 * $0 + 1])
+    }
     blocks = (0..<model.blockCount).map { index in
       let prefix = ParameterLayout.blockPrefix(index, model)
-      let own = Array(maps[2 + 8 * index..<10 + 8 * index])
+      let own = Array(maps[2 + 6 * index..<8 + 6 * index])
       return BlockWeights(
         attnNorm: pointer(prefix + "attn_norm/weight"), moeNorm: pointer(prefix + "moe_norm/weight"),
         poolNorm: pointer(prefix + "pool_norm/weight"), recency: pointer(prefix + "recency/weight"),
+        expertRecency: pointer(prefix + "expert_recency/weight"),
         structureQuery: own[0], structureKey: own[1], query: own[2], key: own[3], value: own[4], output: own[5],
         structureGain: pointer(prefix + "attn/structure_gain"), memoryBias: pointer(prefix + "attn/memory_bias"),
+        temperature: pointer(prefix + "attn/temperature"), forget: matrix(prefix + "attn/forget/weight"),
+        forgetBias: pointer(prefix + "attn/forget/bias"),
         router: matrix(prefix + "router/weight"), routerBias: pointer(prefix + "router/bias"),
-        dense: model.denseWidth > 0 ? ExpertWeights(gateUp: own[6], down: own[7]) : nil,
         poolQuery: matrix(prefix + "memory/pool_query"), poolKey: matrix(prefix + "memory/pool_key/weight"),
         poolValue: matrix(prefix + "memory/pool_value/weight"), gate: pointer(prefix + "memory/gate/weight"),
         gateBias: pointer(prefix + "memory/gate/bias"), memoryNorm: pointer("memory_norm/weight"))

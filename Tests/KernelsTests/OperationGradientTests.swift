@@ -73,33 +73,63 @@
       ).check("RMSNorm of \(width)")
     }
 
-    @Test(arguments: [1, 2, 4])
-    func `the recency sum's gradient is its slope, cached rows excepted`(taps: Int) {
-      let rows = 5, width = 3, before = min(taps - 1, 2)
-      let cached = random(before * width, seed: 9)
+    @Test(arguments: [1, 2, 4], [0, 1])
+    func `the taps' gradient is its slope, rows before the segment excepted`(taps: Int, twoSided: Int) {
+      let rows = 5, width = 3, before = min(taps - 1, 2), tapRows = (taps - 1) * (1 + twoSided)
+      let earlier = random(before * width, seed: 9)
+      var shape = ress_taps_shape(
+        width: Int64(width), taps: Int64(taps), two_sided: Int64(twoSided), before: Int64(before), rows: Int64(rows))
       Operation(
-        inputs: [random(rows * width, seed: 1), random((taps - 1) * width, seed: 2)],
+        inputs: [random(rows * width, seed: 1), random(tapRows * width, seed: 2)],
         forward: { x in
-          let all = cached + x[0]
+          let all = earlier + x[0]
           var out = zeros(rows * width)
           all.withUnsafeBufferPointer {
-            ress_recency_forward(
-              0, Int64(rows), Int64(width), Int64(taps), Int64(before), $0.baseAddress! + before * width, x[1], &out)
+            ress_taps_forward(&shape, 0, Int64(rows), $0.baseAddress! + before * width, x[1], &out)
           }
           return out
         },
         backward: { x, dout in
-          let all = cached + x[0]
-          var dx = zeros(rows * width), dweight = zeros((taps - 1) * width)
-          ress_recency_backward_input(0, Int64(rows), Int64(rows), Int64(width), Int64(taps), dout, x[1], &dx)
+          let all = earlier + x[0]
+          var dx = zeros(rows * width), dweight = zeros(tapRows * width)
+          ress_taps_backward_input(&shape, 0, Int64(rows), dout, x[1], &dx)
           all.withUnsafeBufferPointer {
-            ress_recency_backward_weight(
-              0, Int64(width), Int64(rows), Int64(width), Int64(taps), Int64(before), $0.baseAddress! + before * width,
-              dout, &dweight)
+            ress_taps_backward_weight(
+              &shape, 0, Int64(width), $0.baseAddress! + before * width, dout, &dweight)
           }
           return [dx, dweight]
         }
-      ).check("recency of \(taps) taps")
+      ).check("\(taps) taps, two sides: \(twoSided)")
+    }
+
+    @Test func `the forget gates' gradient is its slope, rows before the segment excepted`() {
+      let rows = 4, cached = 2, heads = 2
+      let earlier = random(cached * heads, seed: 9).map { -abs($0) }
+      func decays(_ x: [[Double]]) -> (terms: [Double], decays: [Double]) {
+        var terms = zeros(rows * heads)
+        ress_forget_forward(Int64(rows), Int64(heads), x[0], x[1], &terms)
+        var all = zeros(heads * (cached + rows))
+        all.withUnsafeMutableBufferPointer { all in
+          for head in 0..<heads {
+            ress_forget_sum(
+              Int64(cached + rows), Int64(heads), Int64(head), earlier + terms,
+              all.baseAddress! + head * (cached + rows))
+          }
+        }
+        return (terms, all)
+      }
+      Operation(
+        inputs: [random(rows * heads, seed: 1, scale: 3), random(heads, seed: 2)],
+        forward: { decays($0).decays },
+        backward: { x, dout in
+          var dlogits = zeros(rows * heads)
+          for head in 0..<heads {
+            let own = Array(dout[head * (cached + rows) + cached..<(head + 1) * (cached + rows)])
+            ress_forget_backward(Int64(rows), Int64(heads), Int64(head), decays(x).terms, own, &dlogits)
+          }
+          return [dlogits, (0..<heads).map { head in (0..<rows).reduce(0) { $0 + dlogits[$1 * heads + head] } }]
+        }
+      ).check("forget gates")
     }
 
     @Test func `SwiGLU's gradient is its slope`() {
@@ -155,34 +185,42 @@
       ).check("cross-entropy")
     }
 
-    @Test(arguments: [(3, 1), (5, 0)])
-    func `the softmax over visible tokens has the gradient that its slope shows`(visible: Int, growth: Int) {
+    @Test(arguments: [(3, 1), (5, 0)], [false, true])
+    func `the softmax over visible tokens has the gradient that its slope shows`(sight: (Int, Int), forgets: Bool) {
       // out = p · values with p from scores; the backward gets dp = dout · valuesᵀ as attention does.
-      let rows = 3, width = 5, scale = 0.7
+      let rows = 3, width = 5
       let values = random(width, seed: 3)
+      func shaped<Result>(_ decays: [Double], _ body: (UnsafePointer<ress_visible_shape>) -> Result) -> Result {
+        decays.withUnsafeBufferPointer { decays in
+          var shape = ress_visible_shape(
+            width: Int64(width), stride: Int64(width), visible: Int64(sight.0), growth: Int64(sight.1), scale: 0.7,
+            logsum_stride: 1, first: 2, decays: forgets ? decays.baseAddress! : nil)
+          return body(&shape)
+        }
+      }
+      func softmax(_ x: [[Double]]) -> (p: [Double], logsums: [Double]) {
+        var p = x[0], logsums = zeros(rows)
+        shaped(x[1]) { ress_visible_softmax($0, Int64(rows), &p, &logsums) }
+        return (p, logsums)
+      }
+      let falling = [-0.3, -0.5, -1.1, -1.2, -2]
       Operation(
-        inputs: [random(rows * width, seed: 1, scale: 2)],
+        inputs: [random(rows * width, seed: 1, scale: 2), falling],
         forward: { x in
-          var p = x[0], logsums = zeros(rows)
-          ress_visible_softmax(
-            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, &p, &logsums, 1)
+          let p = softmax(x).p
           return (0..<rows).map { row in (0..<width).reduce(0) { $0 + p[row * width + $1] * values[$1] } }
         },
         backward: { x, dout in
-          var p = x[0], logsums = zeros(rows)
-          ress_visible_softmax(
-            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, &p, &logsums, 1)
+          let (p, logsums) = softmax(x)
           var dp = (0..<rows * width).map { dout[$0 / width] * values[$0 % width] }
           let delta = (0..<rows).map { row in (0..<width).reduce(0) { $0 + p[row * width + $1] * dp[row * width + $1] }
           }
-          var again = x[0]
-          ress_visible_softmax_backward(
-            Int64(rows), Int64(width), Int64(width), Int64(visible), Int64(growth), scale, logsums, delta, 1, &again,
-            &dp)
+          var again = x[0], ddecays = zeros(width)
+          shaped(x[1]) { ress_visible_softmax_backward($0, Int64(rows), logsums, delta, &again, &dp, &ddecays) }
           for (one, two) in zip(p, again) { #expect(abs(one - two) < 1e-12) }
-          return [dp]
+          return [dp, ddecays]
         }
-      ).check("visible softmax")
+      ).check("visible softmax, forgetting: \(forgets)")
     }
 
     @Test func `turning back is the gradient of turning`() {
@@ -301,8 +339,13 @@
 
     @Test(arguments: [2, 3, 20], [RESS_SPARSEMAX, RESS_ENTMAX15, RESS_SOFTMAX])
     func `sparse attention's gradient is its slope`(kept: Int, activation: Int) {
+      for forgets in [false, true] { checkAttention(kept: kept, activation: activation, forgets: forgets) }
+    }
+
+    private func checkAttention(kept: Int, activation: Int, forgets: Bool) {
       let rows = 3, cached = 2, heads = 2, headWidth = 4, width = 8, slots = 2, capacity = 4, visible = cached + rows
-      let neighbours: [Int32] = [0, 1, 2, -1, 0, 2, 3, -1, 1, 2, 3, 4]
+      // Row 1 is token 3 and sees token 4 as well, as a model does that looks both ways.
+      let neighbours: [Int32] = [0, 1, 2, -1, 0, 3, 4, -1, 1, 2, 3, 4]
       let counts: [Int32] = [3, 3, 4]
       let cachedKeys = random(cached * width, seed: 20), cachedValues = random(cached * width, seed: 21)
       let structureScale = 0.4
@@ -311,16 +354,30 @@
         heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(used),
         capacity: Int64(capacity), slots: Int64(slots), cached: Int64(cached),
         activation: Int64(activation))
-      // Inputs: queries, keys, values, slot keys, slot values, structure, gains, biases.
+      let cachedDecays = [-0.2, -0.3]
+      // What a head does to its scores.
+      func withTerms<Result>(
+        _ x: [[Double]], _ head: Int, _ body: (UnsafePointer<ress_attention_head>) -> Result
+      ) -> Result {
+        (cachedDecays + x[9][head * rows..<(head + 1) * rows]).withUnsafeBufferPointer { decays in
+          var terms = ress_attention_head(
+            temperature: x[8][head], gain: x[6][head], memory_bias: x[7][head],
+            decays: forgets ? decays.baseAddress! : nil)
+          return body(&terms)
+        }
+      }
+      // Inputs: queries, keys, values, slot keys, slot values, structure, gains, biases, temperatures, decays.
       func forward(_ x: [[Double]]) -> (out: [Double], support: [UInt16], counts: [UInt16], weights: [Double]) {
         var support = [UInt16](repeating: 0, count: rows * heads * used)
         var supportCounts = [UInt16](repeating: 0, count: rows * heads)
         var weights = zeros(rows * heads * used), out = zeros(rows * width)
         var scratch = zeros(2 * (capacity + slots)), order = [Int32](repeating: 0, count: capacity + slots)
         for head in 0..<heads {
-          _ = ress_attention_forward(
-            &shape, Int64(head), 0, Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4], neighbours,
-            counts, x[5], x[6][head], x[7][head], &support, &supportCounts, &weights, &out, &scratch, &order)
+          withTerms(x, head) { terms in
+            _ = ress_attention_forward(
+              &shape, terms, Int64(head), 0, Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4],
+              neighbours, counts, x[5], &support, &supportCounts, &weights, &out, &scratch, &order)
+          }
         }
         return (out, support, supportCounts, weights)
       }
@@ -330,6 +387,7 @@
           random(rows * width, seed: 1), random(rows * width, seed: 2), random(rows * width, seed: 3),
           random(slots * width, seed: 4), random(slots * width, seed: 5),
           random(rows * capacity, seed: 6, scale: structureScale), random(heads, seed: 7), random(heads, seed: 8),
+          [0.6, 1.3], [-0.4, -1, -1.1, -0.5, -0.6, -1.4],
         ],
         forward: { forward($0).out },
         backward: { x, dout in
@@ -337,14 +395,20 @@
           var dqueries = zeros(rows * width), dkeys = zeros(rows * width), dvalues = zeros(rows * width)
           var dslotKeys = zeros(slots * width), dslotValues = zeros(slots * width)
           var dlogits = zeros(rows * heads * used), dgain = zeros(heads), dbias = zeros(heads)
+          var dtemperature = zeros(heads), ddecays: [Double] = []
           for head in 0..<heads {
-            var gain = 0.0, bias = 0.0
-            ress_attention_backward(
-              &shape, Int64(head), Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4], neighbours,
-              counts, x[5], x[6][head], f.support, f.counts, f.weights, dout, &dqueries, &dkeys, &dvalues, &dslotKeys,
-              &dslotValues, &dlogits, &gain, &bias)
+            var gain = 0.0, bias = 0.0, temperature = 0.0, decays = zeros(rows)
+            withTerms(x, head) { terms in
+              ress_attention_backward(
+                &shape, terms, Int64(head), Int64(rows), x[0], cachedKeys + x[1], cachedValues + x[2], x[3], x[4],
+                neighbours, counts, x[5], f.support, f.counts, f.weights, dout, &dqueries, &dkeys, &dvalues,
+                &dslotKeys, &dslotValues, &dlogits, &gain, &bias, &temperature, &decays)
+            }
             dgain[head] = gain
             dbias[head] = bias
+            // The kernel's gradient is that of the logarithm.
+            dtemperature[head] = temperature / x[8][head]
+            ddecays += forgets ? decays : zeros(rows)
           }
           var dstructure = zeros(rows * capacity)
           for row in 0..<rows {
@@ -355,12 +419,15 @@
               }
             }
           }
-          return [dqueries, dkeys, dvalues, dslotKeys, dslotValues, dstructure, dgain, dbias]
+          return [
+            dqueries, dkeys, dvalues, dslotKeys, dslotValues, dstructure, dgain, dbias, dtemperature, ddecays,
+          ]
         }
       ).check("attention with \(kept) kept, activation \(activation)")
     }
 
-    @Test func `the router's gradient is its slope, with its balance and z losses`() {
+    @Test(arguments: [Int64(0), 1])
+    func `the router's gradient is its slope, with its balance and z losses`(sigmoidGates: Int64) {
       let rows = 3, experts = 5, active = 2
       let bias = random(experts, seed: 9, scale: 0.1)
       let balance = random(experts, seed: 10)
@@ -370,7 +437,8 @@
         var top = [Int32](repeating: 0, count: rows * active)
         var weights = zeros(rows * active), probabilities = zeros(rows * experts), logsums = zeros(rows)
         ress_router_forward(
-          Int64(rows), Int64(experts), Int64(active), logits, bias, &top, &weights, &probabilities, &logsums)
+          Int64(rows), Int64(experts), Int64(active), sigmoidGates, logits, bias, &top, &weights, &probabilities,
+          &logsums)
         return (top, weights, probabilities, logsums)
       }
       Operation(
@@ -389,7 +457,7 @@
           var dlogits = zeros(rows * experts)
           let auxiliary = dout[rows * active]
           ress_router_backward(
-            Int64(rows), Int64(experts), Int64(active), f.top, f.weights, f.probabilities, f.logsums,
+            Int64(rows), Int64(experts), Int64(active), sigmoidGates, f.top, f.weights, f.probabilities, f.logsums,
             Array(dout[..<(rows * active)]), auxiliary * zScale, balance.map { auxiliary * $0 }, &dlogits)
           return [dlogits]
         }

@@ -134,11 +134,11 @@ import Testing
     var supportWeights = [Real](repeating: 0, count: rows * heads * rows),
       out = [Real](repeating: 0, count: rows * width)
     var scratch = [Real](repeating: 0, count: 4 * rows), order = [Int32](repeating: 0, count: 2 * rows)
+    var terms = ress_attention_head(temperature: 1, gain: 0, memory_bias: 0, decays: nil)
     for head in 0..<heads {
       _ = ress_attention_forward(
-        &shape, Int64(head), 0, Int64(rows), queries, keys, values, [0], [0], neighbours, counts, structure, 0, 0,
-        &support,
-        &supportCounts, &supportWeights, &out, &scratch, &order)
+        &shape, &terms, Int64(head), 0, Int64(rows), queries, keys, values, [0], [0], neighbours, counts, structure,
+        &support, &supportCounts, &supportWeights, &out, &scratch, &order)
     }
     for row in 0..<rows {
       for head in 0..<heads {
@@ -187,10 +187,10 @@ import Testing
       var weights = [Real](repeating: 0, count: used), out = [Real](repeating: 0, count: 1)
       var scratch = [Real](repeating: 0, count: 2 * (tokens + slots)),
         order = [Int32](repeating: 0, count: tokens + slots)
+      var terms = ress_attention_head(temperature: 1, gain: 1, memory_bias: 0, decays: nil)
       let truncated = ress_attention_forward(
-        &shape, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure, 1, 0,
-        &support,
-        &count, &weights, &out, &scratch, &order)
+        &shape, &terms, 0, 0, 1, [1], keys, values, slotKeys, slotValues, neighbours, [Int32(tokens)], structure,
+        &support, &count, &weights, &out, &scratch, &order)
       let expected = reference((keys + slotKeys).map { Double($0) }, kept, tokens)
       let ours = Dictionary(uniqueKeysWithValues: (0..<Int(count[0])).map { (Int(support[$0]), Double(weights[$0])) })
       #expect(
@@ -212,11 +212,16 @@ import Testing
     let bias: [Real] = [2, 0, 0, 4, 0]
     var top = [Int32](repeating: -1, count: 3), weights = [Real](repeating: 0, count: 3)
     var probabilities = [Real](repeating: 0, count: 5), logsum: Real = 0
-    ress_router_forward(1, 5, 3, logits, bias, &top, &weights, &probabilities, &logsum)
+    ress_router_forward(1, 5, 3, 0, logits, bias, &top, &weights, &probabilities, &logsum)
     #expect(top == [3, 0, 1])
     let ratio = Double(weights[2]) / Double(weights[1])
     #expect(abs(ratio - 7.389056) < 1e-4)
     #expect(abs(probabilities.reduce(0) { $0 + Double($1) } - 1) < 1e-5)
+    ress_router_forward(1, 5, 3, 1, logits, bias, &top, &weights, &probabilities, &logsum)
+    #expect(top == [3, 0, 1])
+    for (weight, logit) in zip(weights, [0.0, 1, 3]) {
+      #expect(abs(Double(weight) - 1 / (1 + exponential(-logit))) < 1e-6)
+    }
   }
 
   @Test(arguments: [1, 2, 7, 8, 15, 16, 31, 257, 4096])

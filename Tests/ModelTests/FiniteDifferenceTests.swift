@@ -95,6 +95,78 @@
           $0.architecture = .transformer; $0.head = .tag; $0.positions = .none
         }
       ),
+      ("the default model", { $0 = TinyModel.standard }),
+      (
+        "the default model of tags",
+        {
+          $0 = TinyModel.standard; $0.head = .tag; $0.classes = 3
+        }
+      ),
+      (
+        "the default model of a class of a set",
+        {
+          $0 = TinyModel.standard; $0.head = .classify; $0.ordered = false
+        }
+      ),
+      (
+        "the default model with separate blocks",
+        {
+          $0 = TinyModel.standard; $0.separateBlocks = true
+        }
+      ),
+      ("taps before the experts", { $0.expertTaps = 4 }),
+      (
+        "taps on both sides of a token",
+        {
+          $0.head = .tag; $0.expertTaps = 2; $0.twoSidedTaps = true
+        }
+      ),
+      ("sigmoid gates", { $0.gates = .sigmoid }),
+      ("forget gates", { $0.forgetGates = true }),
+      (
+        "forget gates with sparsemax and every key kept",
+        {
+          $0.forgetGates = true; $0.keys = nil; $0.graphDegree = nil
+        }
+      ),
+      (
+        "forget gates of a model that looks both ways",
+        {
+          $0.forgetGates = true; $0.head = .tag; $0.activation = .softmax
+        }
+      ),
+      ("learned score scales", { $0.scoreScale = .learned }),
+      (
+        "a shared expert of each step's own",
+        {
+          $0.sharedExpert = true; $0.sharedEachStep = true; $0.sharedWidth = 10
+        }
+      ),
+      (
+        "a transformer with all that the default model has",
+        {
+          $0 = TinyModel.standard; $0.architecture = .transformer
+        }
+      ),
+      (
+        "a transformer of tags with all that the default model has",
+        {
+          $0 = TinyModel.standard; $0.architecture = .transformer; $0.head = .tag
+        }
+      ),
+      (
+        "a transformer with learned positions and a norm of its embedding",
+        {
+          $0.architecture = .transformer; $0.positions = .learned
+        }
+      ),
+      (
+        "a plain transformer",
+        {
+          $0.architecture = .transformer; $0.recencyTaps = 1; $0.embeddingNorm = false
+        }
+      ),
+      ("no norm of the embedding", { $0.embeddingNorm = false }),
     ]
 
     /// The cases that only the memory links across segments.
@@ -142,6 +214,12 @@
         }
       ),
       (
+        "the default model without cache and taps over three segments",
+        {
+          $0 = TinyModel.standard; $0.cache = 0; $0.recencyTaps = 1; $0.expertTaps = 1
+        }
+      ),
+      (
         "separate blocks over three segments",
         {
           $0.separateBlocks = true; $0.cache = 0; $0.recencyTaps = 1
@@ -154,8 +232,8 @@
         (
           name,
           { (model: inout ModelConfiguration) in
-            model.segment = 24
             change(&model)
+            model.segment = 24
           } as Change
         )
       } + long
@@ -181,7 +259,7 @@
       _ configuration: ModelConfiguration, _ name: String,
       _ change: (TinyModel.Example, Int) -> TinyModel.Example = { example, _ in example }
     ) throws {
-      let tiny = TinyModel(configuration, vocabulary: configuration.taps > 1 ? 13 : 23)
+      let tiny = TinyModel(configuration, vocabulary: configuration.attentionTaps > 1 ? 13 : 23)
       let batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)].map { change($0, tiny.vocabulary) }
       try tiny.loss(batch, gradient: true)
       let gradients = tiny.gradientsByName()

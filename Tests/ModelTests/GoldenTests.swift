@@ -31,6 +31,15 @@ import Testing
       var separate_blocks: Bool?
       var positions: Positions?
       var evaluation_steps: Int?
+      // Of the parts that came after the model's first form.
+      var expert_taps: Int?
+      var two_sided_taps: Bool?
+      var embedding_norm: Bool?
+      var gates: Gates?
+      var forget_gates: Bool?
+      var score_scale: ScoreScale?
+      var shared_width: Int?
+      var shared_each_step: Bool?
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
@@ -59,7 +68,7 @@ import Testing
 
   static func tiny(_ golden: Golden) -> TinyModel {
     let g = golden.configuration
-    var model = ModelConfiguration()
+    var model = g.architecture == .transformer ? ModelConfiguration.plainTransformer : .firstForm
     model.width = g.width
     model.heads = g.heads
     model.steps = g.steps
@@ -70,7 +79,16 @@ import Testing
     model.structureRank = g.structure_rank
     model.graphDegree = g.graph_degree
     model.keys = g.keys
-    model.recencyTaps = g.recency_taps
+    // A file from before the taps at the experts names recency taps that the baseline did not read then.
+    if g.architecture != .transformer || g.expert_taps != nil { model.recencyTaps = g.recency_taps }
+    model.expertTaps = g.expert_taps ?? 1
+    model.twoSidedTaps = g.two_sided_taps ?? false
+    model.gates = g.gates ?? .softmax
+    model.forgetGates = g.forget_gates ?? false
+    model.scoreScale = g.score_scale ?? .fixed
+    model.sharedWidth = g.shared_width
+    model.sharedEachStep = g.shared_each_step ?? false
+    if let norm = g.embedding_norm { model.embeddingNorm = norm }
     model.experts = g.experts
     model.activeExperts = g.active_experts
     model.expertWidth = g.expert_width

@@ -18,8 +18,9 @@ final class TinyModel {
   /// Of the last loss.
   private(set) var lastRouting: Routing
 
+  /// The model as it was first specified, tiny: a case adds to it what it is about.
   static var base: ModelConfiguration {
-    var model = ModelConfiguration()
+    var model = ModelConfiguration.firstForm
     model.width = 16
     model.heads = 2
     model.steps = 3
@@ -40,8 +41,24 @@ final class TinyModel {
     return model
   }
 
+  /// The default model, tiny: every switch as a run has it.
+  static var standard: ModelConfiguration {
+    var model = base
+    let standard = ModelConfiguration()
+    model.activation = standard.activation
+    model.forgetGates = standard.forgetGates
+    model.scoreScale = standard.scoreScale
+    model.expertTaps = 3
+    model.twoSidedTaps = standard.twoSidedTaps
+    model.gates = standard.gates
+    model.sharedExpert = standard.sharedExpert
+    model.sharedWidth = 20
+    model.sharedEachStep = standard.sharedEachStep
+    return model
+  }
+
   init(
-    _ configuration: ModelConfiguration = TinyModel.base, vocabulary: Int = 13, maximumTokens: Int = 20,
+    _ configuration: ModelConfiguration = TinyModel.standard, vocabulary: Int = 13, maximumTokens: Int = 20,
     threads: Int = 1,
     recompute: Recompute = .never, steps: Int? = nil, seed: UInt64? = 7
   ) {
@@ -69,7 +86,7 @@ final class TinyModel {
       let noise = Philox(seed: seed &+ 1, stream: entry.stream)
       var spread = 0.0
       switch entry.initial {
-      case .constant: spread = 0.2
+      case .constant, .values: spread = 0.2
       case .normal(let deviation): spread = deviation == 0.02 ? 0.3 : 0
       }
       for index in 0..<entry.count { values[index] += Real(spread * (noise.uniform(UInt64(index)) * 2 - 1)) }
@@ -118,7 +135,7 @@ final class TinyModel {
   /// A random sequence with random targets for the model's head.
   func example(_ count: Int, seed: UInt64) -> Example {
     var tokens = TinyModel.tokens(count, vocabulary: vocabulary, seed: seed)
-    if configuration.taps == 1, count <= vocabulary {
+    if configuration.attentionTaps == 1, count <= vocabulary {
       // Without recency equal tokens are equal in every way and tie wherever something is chosen, so all differ here.
       let random = Philox(seed: seed, stream: 98)
       let drawn = (0..<vocabulary).map { (key: random.uniform(UInt64($0)), token: Int32($0)) }

@@ -66,6 +66,7 @@ import Training
     let golden = try Self.load("trajectory", as: Trajectory.self)
     let sizes = golden.configuration
     var configuration = RunConfiguration()
+    configuration.model = .firstForm
     configuration.model.width = sizes.width
     configuration.model.heads = sizes.heads
     configuration.model.steps = sizes.steps

@@ -54,15 +54,24 @@ ress_real ress_dot(int64_t count, const ress_real *x, const ress_real *y);
 /// Sum of squares in double, in a fixed order of eight interleaved sums.
 double ress_sum_of_squares(int64_t count, const ress_real *x);
 
-/// x_out[i] = x[i] + Σ_τ taps[τ−1] ⊙ x[i−τ]; x points at row 0 and has `before` valid rows in front of it.
-void ress_recency_forward(int64_t row_begin, int64_t row_end, int64_t width, int64_t taps, int64_t before,
-                          const ress_real *x, const ress_real *weight, ress_real *out);
-/// dx[i] = dout[i] + Σ_τ taps[τ−1] ⊙ dout[i+τ] for the rows of the segment (none before it).
-void ress_recency_backward_input(int64_t row_begin, int64_t row_end, int64_t rows, int64_t width, int64_t taps,
-                                 const ress_real *dout, const ress_real *weight, ress_real *dx);
-/// dweight[τ−1] += Σ_i dout[i] ⊙ x[i−τ], over columns [column_begin, column_end).
-void ress_recency_backward_weight(int64_t column_begin, int64_t column_end, int64_t rows, int64_t width, int64_t taps,
-                                  int64_t before, const ress_real *x, const ress_real *dout, ress_real *dweight);
+typedef struct {
+  int64_t width;
+  int64_t taps;       ///< w, the row itself included
+  int64_t two_sided;  ///< whether a row also reads the w − 1 rows after it
+  int64_t before;     ///< valid rows in front of row 0
+  int64_t rows;       ///< rows of the segment; nothing after them is read
+} ress_taps_shape;
+
+/// out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ], and with two_sided + Σ_τ ahead[τ−1] ⊙ x[i+τ], τ = 1 … w − 1. x points at row 0.
+/// weight: back (w − 1, D), then with two_sided ahead (w − 1, D).
+void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *x,
+                       const ress_real *weight, ress_real *out);
+/// The gradient of the segment's rows, dx overwritten in [row_begin, row_end); rows in front of the segment get none.
+void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *dout,
+                              const ress_real *weight, ress_real *dx);
+/// dweight += the gradient of the taps, over columns [column_begin, column_end).
+void ress_taps_backward_weight(const ress_taps_shape *shape, int64_t column_begin, int64_t column_end,
+                               const ress_real *x, const ress_real *dout, ress_real *dweight);
 
 /// h = silu(gate) ⊙ up, with gate_up (N, 2f): gate in the first f columns. arXiv 2002.05202.
 void ress_swiglu_forward(int64_t rows, int64_t width, const ress_real *gate_up, ress_real *h);
@@ -141,38 +150,60 @@ typedef struct {
   int64_t activation;
 } ress_attention_shape;
 
+/// What a head does to its scores before the activation.
+typedef struct {
+  ress_real temperature;     ///< τ, a factor of all scores; 1 changes none
+  ress_real gain;            ///< of log A + log |N|
+  ress_real memory_bias;     ///< of every slot's score
+  const ress_real *decays;   ///< F, the running sum of log-forget terms over the visible tokens, or null: − |F_i − F_j|
+} ress_attention_head;
+
 /// One head over rows [row_begin, row_end): scores over the graph and the memory slots, the k largest, the activation, and the
-/// weighted sum of the values. queries, out (T, D); keys, values (visible, D); slot_keys, slot_values (M, D).
+/// weighted sum of the values. z_ij = τ (q_i · key_j / √C + gain · structure_ij) − |F_i − F_j| for tokens,
+/// τ (q_i · keyS_j / √C + memory_bias) for slots. queries, out (T, D); keys, values (visible, D); slot_keys, slot_values (M, D).
 /// → support (T, H, k) positions with weight > 0 (p < count: neighbour p; else slot p − count), support_counts (T, H),
 /// support_weights (T, H, k). scratch: 2 · (N + M) values, order: N + M integers. Returns the rows whose sparsemax over all scores
 /// would have kept more than k; 0 for the other activations.
-int64_t ress_attention_forward(const ress_attention_shape *shape, int64_t head, int64_t row_begin, int64_t row_end,
-                            const ress_real *queries, const ress_real *keys, const ress_real *values,
-                            const ress_real *slot_keys, const ress_real *slot_values, const int32_t *neighbours,
-                            const int32_t *counts, const ress_real *structure, ress_real gain, ress_real memory_bias,
-                            uint16_t *support, uint16_t *support_counts, ress_real *support_weights, ress_real *out,
-                            ress_real *scratch, int32_t *order);
+int64_t ress_attention_forward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
+                               int64_t row_begin, int64_t row_end, const ress_real *queries, const ress_real *keys,
+                               const ress_real *values, const ress_real *slot_keys, const ress_real *slot_values,
+                               const int32_t *neighbours, const int32_t *counts, const ress_real *structure,
+                               uint16_t *support, uint16_t *support_counts, ress_real *support_weights, ress_real *out,
+                               ress_real *scratch, int32_t *order);
 
 /// Gradient of one head over all rows. dqueries overwritten in the head's columns; dkeys, dvalues (T, D) and
-/// dslot_keys, dslot_values (M, D) +=; dlogits (T, H, k); dgain, dmemory_bias +=.
-void ress_attention_backward(const ress_attention_shape *shape, int64_t head, int64_t rows, const ress_real *queries,
-                             const ress_real *keys, const ress_real *values, const ress_real *slot_keys,
-                             const ress_real *slot_values, const int32_t *neighbours, const int32_t *counts,
-                             const ress_real *structure, ress_real gain, const uint16_t *support,
+/// dslot_keys, dslot_values (M, D) +=; dlogits (T, H, k) with respect to z / τ, which the graph takes on; dgain, dmemory_bias,
+/// dtemperature (of log τ) and ddecays (T, of F, the segment's rows; null without decays) +=.
+void ress_attention_backward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
+                             int64_t rows, const ress_real *queries, const ress_real *keys, const ress_real *values,
+                             const ress_real *slot_keys, const ress_real *slot_values, const int32_t *neighbours,
+                             const int32_t *counts, const ress_real *structure, const uint16_t *support,
                              const uint16_t *support_counts, const ress_real *support_weights, const ress_real *dout,
                              ress_real *dqueries, ress_real *dkeys, ress_real *dvalues, ress_real *dslot_keys,
-                             ress_real *dslot_values, ress_real *dlogits, ress_real *dgain, ress_real *dmemory_bias);
+                             ress_real *dslot_values, ress_real *dlogits, ress_real *dgain, ress_real *dmemory_bias,
+                             ress_real *dtemperature, ress_real *ddecays);
+
+// --- forget.c: how fast scores decay with distance ----------------------------------------------------------------
+
+/// terms[t, h] = log σ(logits[t, h] + bias[h]). logits, terms (T, H); the two may be the same.
+void ress_forget_forward(int64_t rows, int64_t heads, const ress_real *logits, const ress_real *bias, ress_real *terms);
+/// decays[j] = Σ_{l ≤ j} terms[l, head] over `visible` rows of terms (visible, H), first row first.
+void ress_forget_sum(int64_t visible, int64_t heads, int64_t head, const ress_real *terms, ress_real *decays);
+/// From ddecays (T) of a head, the gradient of its logits, dlogits (T, H) overwritten in column `head`: the sum over later rows,
+/// times 1 − σ = 1 − e^term.
+void ress_forget_backward(int64_t rows, int64_t heads, int64_t head, const ress_real *terms, const ress_real *ddecays,
+                          ress_real *dlogits);
 
 // --- router.c --------------------------------------------------------------------------------------------------
 
 /// Rows of logits (T, E): the `active` experts with the largest logit + bias (ties to the smaller index), u = softmax of
-/// their logits, the full softmax and its log-sum. → top (T, e), weights (T, e), probabilities (T, E), logsums (T).
-void ress_router_forward(int64_t rows, int64_t experts, int64_t active, const ress_real *logits, const ress_real *bias,
-                         int32_t *top, ress_real *weights, ress_real *probabilities, ress_real *logsums);
+/// their logits or, with `sigmoid`, σ of each; the full softmax and its log-sum. → top (T, e), weights (T, e), probabilities (T, E), logsums (T).
+void ress_router_forward(int64_t rows, int64_t experts, int64_t active, int64_t sigmoid_gates, const ress_real *logits,
+                         const ress_real *bias, int32_t *top, ress_real *weights, ress_real *probabilities, ress_real *logsums);
 /// dlogits (T, E) from dweights (T, e), the z-loss (z_scale · 2 · logsum · P) and the balance loss (balance (E): its
 /// gradient with respect to each token's P).
-void ress_router_backward(int64_t rows, int64_t experts, int64_t active, const int32_t *top, const ress_real *weights,
-                          const ress_real *probabilities, const ress_real *logsums, const ress_real *dweights,
+void ress_router_backward(int64_t rows, int64_t experts, int64_t active, int64_t sigmoid_gates, const int32_t *top,
+                          const ress_real *weights, const ress_real *probabilities, const ress_real *logsums, const ress_real *dweights,
                           ress_real z_scale, const ress_real *balance, ress_real *dlogits);
 
 /// out[places[t, slot]] = x[t]: rows into the order of their experts. x (T, D), places (T, e), out (T · e, D).
@@ -187,15 +218,21 @@ void ress_gather_rows_backward(int64_t rows, int64_t active, int64_t width, cons
 
 // --- dense.c: the baseline's attention ---------------------------------------------------------------------------
 
-/// Softmax of `scale · x` over the first min(width, visible + t · growth) entries of row t, 0 behind them; `logsums` gets each
-/// row's logsumexp, `logsum_stride` apart. visible, growth: (first row's + 1, 1) is causal, (width, 0) sees all.
-void ress_visible_softmax(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth, ress_real scale,
-                          ress_real *x, ress_real *logsums, int64_t logsum_stride);
-/// From scores x and dp (T, S): p = exp(scale · x − logsum) replaces x, dx = scale · p ⊙ (dp − delta) replaces dp; 0 where
-/// nothing is visible. delta[t] = Σ_j p_tj dp_tj, `logsum_stride` apart like the logsums.
-void ress_visible_softmax_backward(int64_t rows, int64_t width, int64_t stride, int64_t visible, int64_t growth,
-                                   ress_real scale, const ress_real *logsums, const ress_real *delta,
-                                   int64_t logsum_stride, ress_real *x, ress_real *dp);
+typedef struct {
+  int64_t width, stride;
+  int64_t visible, growth;    ///< row t sees min(width, visible + t · growth) tokens: (first row's + 1, 1) is causal, (width, 0) all
+  ress_real scale;
+  int64_t logsum_stride;
+  int64_t first;              ///< token of row 0
+  const ress_real *decays;    ///< F over the tokens, or null: z_tj = scale · x_tj − |F_t − F_j|
+} ress_visible_shape;
+
+/// Softmax of z over the visible entries of each row, 0 after them; `logsums` gets each row's logsumexp, logsum_stride apart.
+void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, ress_real *x, ress_real *logsums);
+/// From scores x and dp (T, S): p = exp(z − logsum) replaces x, dx = scale · p ⊙ (dp − delta) replaces dp; 0 where
+/// nothing is visible. delta[t] = Σ_j p_tj dp_tj, logsum_stride apart like the logsums. ddecays (over tokens, null without decays) +=.
+void ress_visible_softmax_backward(const ress_visible_shape *shape, int64_t rows, const ress_real *logsums,
+                                   const ress_real *delta, ress_real *x, ress_real *dp, ress_real *ddecays);
 /// Turns components n and n + C/2 of every head by `table`'s angle of the row, C = 2 · half: cosines then sines, (T, 2, half).
 /// `direction` −1 turns back, which is the gradient. arXiv 2104.09864.
 void ress_rotate(int64_t rows, int64_t heads, int64_t half, const ress_real *table, ress_real direction, ress_real *x);
