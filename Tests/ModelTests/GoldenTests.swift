@@ -125,6 +125,10 @@ import Testing
     "tag", "tag-softmax", "classify", "classify-no-memory", "span", "span-entmax", "unordered", "lm-entmax",
     "no-structure-bias", "dense-feed-forward", "separate-blocks", "separate-blocks-tag", "bidirectional-bptt",
     "more-steps", "transformer-rotary", "transformer-learned", "transformer-classify", "transformer-tag",
+    "defaults", "defaults-bptt", "defaults-dense", "defaults-more-steps", "defaults-separate-blocks", "defaults-span",
+    "defaults-sparsemax", "defaults-tag", "defaults-unordered", "expert-taps", "forget-gates", "forget-gates-tag",
+    "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
+    "transformer-helped", "transformer-helped-learned", "transformer-helped-tag",
   ])
   func `losses, logits and gradients are PyTorch's`(name: String) throws {
     let golden = try Self.load(name)
