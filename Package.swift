@@ -47,11 +47,17 @@ let system: [Target] = [
   .systemLibrary(name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
   .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
   .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+  // No pkg-config name: Debian's libbz2-dev has no file for it.
+  .systemLibrary(name: "CBZip2", providers: [.apt(["libbz2-dev"])]),
+  .systemLibrary(name: "CLZMA", pkgConfig: "liblzma", providers: [.apt(["liblzma-dev"])]),
+  .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
   .systemLibrary(name: "CLinux"),
   // The table of functions of the plug-in that scripts/mpi.sh builds: no MPI library is needed here.
   .systemLibrary(name: "CMPI"),
   module("HDF5", ["CHDF5"]),
-  module("Data", ["CZlib", "CZstd", "CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
+  module(
+    "Data",
+    ["CZlib", "CZstd", "CBZip2", "CLZMA", "CLZ4", "CLinux", "CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
   module("Training", ["Model", "Data", "Configuration"]),
   module("RunFolder", ["CCrypto", "CLinux", "Configuration"]),
   module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
@@ -94,7 +100,7 @@ let system: [Target] = [
     dependencies: ["Worker", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
     path: "Benchmarks/Exchange", exclude: ["README.md"], swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
-  tests("Data", ["Data", "HDF5", "CZstd", "Training", "Configuration"]),
+  tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration"]),
   tests("Training", ["Training", "Model", "Kernels", "Configuration"]),
   tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration"]),
   tests("Wire", ["Wire", "CKernels", "Configuration"]),

@@ -11,7 +11,7 @@ import json, os, random, subprocess, sys, tempfile, time
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RAYON_NUM_THREADS"] = "1"
 import tiktoken
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESS = os.path.join(HERE, "..", ".build", "release", "ress")
@@ -85,6 +85,37 @@ def save():
             file.write(" ".join(map(str, tokens)) + "\n")
 
 
+def save_added():
+    """Added tokens of every kind, in text that has them at words, spaces and each other's ends."""
+    tokenizer = Tokenizer.from_file(GOLDEN + "/gpt2.json")
+    kinds = [
+        AddedToken("  ", special=False, normalized=True), AddedToken("   ", special=False, normalized=True),
+        AddedToken("        ", special=False, normalized=True), AddedToken("\t\t", special=False, normalized=True),
+        AddedToken("<tool>", special=False, normalized=False), AddedToken("<tool><b>", special=False, normalized=True),
+        AddedToken("word", special=False, single_word=True, normalized=True),
+        AddedToken("größe", special=False, single_word=True, normalized=False),
+        AddedToken("<mask>", special=False, lstrip=True, normalized=False),
+        AddedToken("<cut>", special=False, rstrip=True, normalized=False),
+        AddedToken("<both>", special=False, lstrip=True, rstrip=True, normalized=True),
+        AddedToken("New York", special=False, normalized=True), AddedToken("<|im_end|>", special=True, normalized=False),
+        AddedToken("<|im", special=False, normalized=False),
+    ]
+    tokenizer.add_tokens([one for one in kinds if not one.special])
+    tokenizer.add_special_tokens([one for one in kinds if one.special])
+    draw = random.Random(11)
+    parts = [one.content for one in kinds] + [SPECIAL, " ", "    ", "\n", "\u00a0", "\u3000", "a", "Größe", "x1", "_", "e\u0301", "!", "the ",
+                                              "word word", "sword", "wordy", "и", "日本", "<", "<tool", "New", " York", "\t", "'s"]
+    text = "".join(draw.choice(parts) for _ in range(1500))
+    with open(GOLDEN + "/added.txt", "w", newline="") as file:
+        file.write(text)
+    with open(GOLDEN + "/added.json", "w") as file:
+        file.write(tokenizer.to_str())
+    for name, plain in [("added.tokens", True), ("added-specials.tokens", False)]:
+        tokenizer.encode_special_tokens = plain
+        with open(f"{GOLDEN}/{name}", "w") as file:
+            file.write(" ".join(map(str, tokenizer.encode(text, add_special_tokens=False).ids)) + "\n")
+
+
 def timed(body):
     best, result = 1e9, None
     for _ in range(3):
@@ -126,4 +157,4 @@ def compare(path):
 
 
 if __name__ == "__main__":
-    save() if sys.argv[1:] == ["--save"] else compare(sys.argv[1] if len(sys.argv) > 1 else None)
+    (save(), save_added()) if sys.argv[1:] == ["--save"] else compare(sys.argv[1] if len(sys.argv) > 1 else None)

@@ -19,6 +19,9 @@ static inline int ress_exchange(const char *one, const char *other) {
   return (int)syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2 /* RENAME_EXCHANGE */);
 }
 
+/// Another descriptor of the same open file, not for children. A descriptor, or -1 and errno.
+static inline int ress_dup(int descriptor) { return fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
+
 /// The process gets `signal` when its parent ends.
 static inline int ress_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 

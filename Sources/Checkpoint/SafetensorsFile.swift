@@ -41,6 +41,9 @@ package enum SafetensorsFile {
     // Numbers begin at a multiple of eight.
     while header.utf8.count % 8 != 0 { header += " " }
 
+    if let problem = OutputPlace.problem(path) {
+      throw .file(path: path, problem: "it cannot be written: \(problem)")
+    }
     let aside = path + ".tmp"
     unlink(aside)
     let descriptor = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)

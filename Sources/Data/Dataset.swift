@@ -20,6 +20,12 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
   case noExamples(path: String, split: String)
   case unlike(path: String, first: String, what: String, values: [String])
   case file(action: String, path: String, reason: String)
+  /// A row of JSON that cannot be used; `place` is FILE:LINE.
+  case badRow(place: String, problem: String)
+  /// A file that holds no text.
+  case foreign(path: String, what: String, advice: String)
+  /// Another process prepares this output.
+  case busy(output: String, who: String)
 
   package var description: String {
     switch self {
@@ -37,6 +43,11 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
     case .unlike(let path, let first, let what, let values):
       "\(path) and \(first) cannot be read together: they differ in \(what) (\(values.joined(separator: "; ")))"
     case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
+    case .badRow(let place, let problem): "\(place): \(problem)"
+    case .foreign(let path, let what, let advice):
+      "\(path) is \(what); \(advice.replacing("FILE", with: path))"
+    case .busy(let output, let who):
+      "\(output) is being prepared by \(who); wait until it ends, or name another --out"
     }
   }
 }
@@ -80,7 +91,7 @@ package final class Dataset {
       self.task = task
       let names = (try? file.text("labels")) ?? "[]"
       labels = (try? JSONDecoder().decode([String].self, from: Data(names.utf8))) ?? []
-      sources = try file.text("sources").split(separator: "\n").map { String($0) }
+      sources = try file.text("sources").utf8.split(separator: 10).map { String(decoding: $0, as: UTF8.self) }
       guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
       }

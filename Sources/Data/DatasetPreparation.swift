@@ -14,7 +14,7 @@ import RunFolder
 func fileExists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
 package struct DatasetPreparation {
-  /// Files, or folders whose files are taken in the order of their names: text, or JSONL, packed by gzip or zstd or not.
+  /// Files, pipes, or folders whose files are taken in the order of their names: text or rows, packed or not.
   package var sources: [String]
   /// Files that validate; where there are any, nothing of `sources` does.
   package var validationSources: [String] = []
@@ -27,8 +27,9 @@ package struct DatasetPreparation {
   package var nodeLimit = 32
   /// The rows of a graph that validate: those whose `split` says so.
   package var validationSplit = "valid"
-  /// The field of a JSON line that is the text.
-  package var field = "text"
+  package var options = SourceOptions()
+  /// Paths that are no text of the sources though they may lie there, and what each one is.
+  package var exclusions: [(path: String, what: String)] = []
   package var threads = 1
   /// Share of the text that validates.
   package var validationFraction = 0.05
@@ -50,6 +51,8 @@ package struct DatasetPreparation {
     package var validationTokens = 0
     /// Bytes of text whose tokens an earlier preparation had left.
     package var resumedBytes = 0
+    package var emptyRows = 0
+    package var badRows = 0
     /// What a task asks, where it is not the next token: examples, and of those to train on ones whose answer stands nowhere.
     package var trainExamples = 0
     package var validationExamples = 0
@@ -64,39 +67,76 @@ package struct DatasetPreparation {
   /// Text that threads share at a time, and behind which the journal is committed.
   private static let batchBytes = 16 << 20
 
-  /// `progress` is told bytes read of the files and bytes in all.
-  package func run(progress: (Int, Int) -> Void = { _, _ in }) throws(DataError) -> Summary {
-    let files = try SourceFile.expand(sources)
-    let validationFiles = validationSources.isEmpty ? [] : try SourceFile.expand(validationSources)
+  /// Files beside the output that a preparation makes.
+  private var ownFiles: [String] {
+    [output, output + ".tmp", PreparationLock.path(of: output)]
+      + ["train", "validation"].flatMap { TokenJournal.paths("\(output).\($0)") }
+  }
+
+  /// - Parameters:
+  ///   - progress: told bytes read of the files and bytes in all; those of pipes are not known before.
+  ///   - note: told what of the sources was left out, a line each.
+  package func run(
+    progress: (Int, Int) -> Void = { _, _ in }, note: (String) -> Void = { _ in }
+  ) throws(DataError) -> Summary {
+    // A folder of shards takes the place of an earlier one.
+    if let problem = OutputPlace.problem(output), shards == 0 || (try? Corpus.files(of: output)) == nil {
+      throw .file(action: "write", path: output, reason: problem)
+    }
     let parent = (output as NSString).deletingLastPathComponent
     do {
       if !parent.isEmpty { try FileManager.default.createDirectory(atPath: parent, withIntermediateDirectories: true) }
     } catch {
       throw .file(action: "create", path: parent, reason: error.localizedDescription)
     }
+    let lock = try PreparationLock(output: output)
+    defer { _ = lock }
+    let own = ownFiles.map { (path: $0, what: "the dataset that is written, or a part of it") } + exclusions
+    var validationList: SourceList?
+    if !validationSources.isEmpty {
+      validationList = try SourceList(validationSources, leavingOut: own)
+      try validationList!.look(options)
+    }
+    var list = try SourceList(
+      sources,
+      leavingOut: own + (validationList?.files ?? []).map { ($0.path, "a validation file, which is not trained on") })
+    (list.notes + (validationList?.notes ?? [])).forEach(note)
+    try list.look(options)
+    try list.checkField(options, task)
+    let files = list.files, validationFiles = validationList?.files ?? []
     if task != .lm {
       guard shards == 0 else {
         throw .file(action: "share", path: output, reason: "shards are for text; examples are in one file")
       }
-      return try aside(output) { file in
+      let examples = ExamplePreparation(self)
+      let summary = try aside(output) { file in
         try describe(file)
-        return try ExamplePreparation(self).write(files, validationFiles, to: file, progress: progress)
+        return try examples.write(files, validationFiles, to: file, progress: progress)
       }
+      examples.notes.forEach(note)
+      return summary
     }
+    let reader = DocumentReader(options: options, cutter: TextCutter(tokenizer))
     let total = (files + validationFiles).reduce(0) { $0 + $1.size }
-    let train = try journal(files, "train") { progress($0, total) }
+    let train = try journal(files, "train", reader) { progress($0, total) }
     let before = files.reduce(0) { $0 + $1.size }
     let validation =
-      validationFiles.isEmpty ? nil : try journal(validationFiles, "validation") { progress(before + $0, total) }
+      validationFiles.isEmpty
+      ? nil : try journal(validationFiles, "validation", reader) { progress(before + $0, total) }
     var summary = Summary(
       documents: train.documentCount + (validation?.documentCount ?? 0),
       bytes: train.textBytes + (validation?.textBytes ?? 0),
-      resumedBytes: train.resumedBytes + (validation?.resumedBytes ?? 0))
+      resumedBytes: train.resumedBytes + (validation?.resumedBytes ?? 0), emptyRows: reader.tally.empty,
+      badRows: reader.tally.bad)
+    try reader.tally.check(options)
+    reader.tally.notes.forEach(note)
     guard train.textBytes > 0 else {
       train.remove()
       validation?.remove()
       throw .noText(sources: sources)
     }
+    // What is written is what was encoded, whatever happened to the files between.
+    for journal in [train, validation] { try journal?.verify() }
     let border =
       validation == nil
       ? try train.border(validationFraction, splitBy, hasSeparators: tokenizer.separator != nil) : train.tokenCount
@@ -179,19 +219,18 @@ package struct DatasetPreparation {
 
   /// The tokens of all files, in their order.
   private func journal(
-    _ files: [SourceFile], _ name: String, progress: (Int) -> Void
+    _ files: [SourceFile], _ name: String, _ reader: DocumentReader, progress: (Int) -> Void
   ) throws(DataError) -> TokenJournal {
     do {
       let journal = try TokenJournal("\(output).\(name)", key: key(files))
       if journal.resumedPieces > 0 { try journal.verify() }
-      let reader = DocumentReader(field: field)
       var batch: [TextPiece] = [], waiting = 0, pieces = 0, before = 0
       func encode() throws {
         try journal.append(tokens(of: batch), textBytes: waiting, pieces: batch.count)
         (batch, waiting) = ([], 0)
       }
       for file in files {
-        try reader.read(file.path) {
+        try reader.read(file) {
           progress(before + $0)
         } body: { piece in
           pieces += 1
@@ -200,6 +239,7 @@ package struct DatasetPreparation {
           waiting += piece.bytes.count
           if waiting >= Self.batchBytes { try encode() }
         }
+        try file.checkUnchanged()
         before += file.size
         progress(before)
       }
@@ -212,11 +252,11 @@ package struct DatasetPreparation {
 
   /// What must be the same for tokens of an earlier preparation to count.
   private func key(_ files: [SourceFile]) -> String {
-    let described = files.map { file in
-      let changed = (try? FileManager.default.attributesOfItem(atPath: file.path))?[.modificationDate] as? Date
-      return "\(file.path) \(file.size) \(changed?.timeIntervalSince1970 ?? 0)"
-    }
-    return ([field, tokenizer.stored] + described).joined(separator: "\n")
+    // What comes from a pipe is never known to be the same.
+    let described = files.map { $0.isStream ? UUID().uuidString : "\($0.path) \($0.size) \($0.modified)" }
+    return
+      (["cuts 2", options.field ?? SourceOptions.standardField, options.format.rawValue, tokenizer.stored] + described)
+      .joined(separator: "\n")
   }
 
   private func tokens(of batch: [TextPiece]) -> [TokenJournal.Piece] {

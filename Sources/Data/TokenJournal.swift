@@ -25,6 +25,7 @@ final class TokenJournal {
     var tokens = 0
     var documents = 0
     var checksum: UInt32 = 0
+    var documentsChecksum: UInt32 = 0
   }
 
   private let tokensPath: String
@@ -43,10 +44,12 @@ final class TokenJournal {
   var textBytes: Int { progress.textBytes }
   var documentCount: Int { documents.count }
 
+  /// Its files: of tokens, of documents, and of what counts of both.
+  static func paths(_ path: String) -> [String] { [".tokens", ".documents", ".progress"].map { path + $0 } }
+
   init(_ path: String, key: String) throws(DataError) {
-    tokensPath = path + ".tokens"
-    documentsPath = path + ".documents"
-    progressPath = path + ".progress"
+    let paths = TokenJournal.paths(path)
+    (tokensPath, documentsPath, progressPath) = (paths[0], paths[1], paths[2])
     let sum = key.utf8.withContiguousStorageIfAvailable { ress_crc32c(0, $0.baseAddress, $0.count) } ?? 0
     let key = "\(key.utf8.count) \(sum) \(key.prefix(1000))"
     var found = FileManager.default.contents(atPath: progressPath).flatMap {
@@ -91,8 +94,10 @@ final class TokenJournal {
       try write(piece.tokens, to: descriptor, at: progress.tokens * 4, tokensPath)
       progress.tokens += piece.tokens.count
     }
+    let fresh = Array(documents[progress.documents...])
+    progress.documentsChecksum = TokenJournal.sum(fresh, progress.documentsChecksum)
     try write(
-      Array(documents[progress.documents...]), to: documentsDescriptor, at: progress.documents * 8, documentsPath)
+      fresh, to: documentsDescriptor, at: progress.documents * 8, documentsPath)
     progress.documents = documents.count
     progress.pieces += count
     progress.textBytes += textBytes
@@ -172,14 +177,25 @@ final class TokenJournal {
   }
 
   /// Throws where the tokens are not those that were written.
-  func verify() throws {
+  func verify() throws(DataError) {
     var sum: UInt32 = 0
-    try read(0..<tokenCount) { piece in sum = piece.withUnsafeBytes { ress_crc32c(sum, $0.baseAddress, $0.count) } }
+    do {
+      try read(0..<tokenCount) { piece in sum = piece.withUnsafeBytes { ress_crc32c(sum, $0.baseAddress, $0.count) } }
+    } catch let error as DataError { throw error } catch { throw .unreadable("\(error)") }
     guard sum == progress.checksum else {
-      throw DataError.file(
+      throw .file(
         action: "go on with", path: tokensPath,
         reason: "its tokens are not those that were written; remove it and prepare again")
     }
+    guard TokenJournal.sum(documents, 0) == progress.documentsChecksum else {
+      throw .file(
+        action: "go on with", path: documentsPath,
+        reason: "its documents are not those that were written; remove it and prepare again")
+    }
+  }
+
+  private static func sum(_ offsets: [UInt64], _ before: UInt32) -> UInt32 {
+    offsets.withUnsafeBytes { $0.isEmpty ? before : ress_crc32c(before, $0.baseAddress, $0.count) }
   }
 
   func remove() {

@@ -57,6 +57,7 @@ package enum Durable {
   /// Replaces `path` by a file with these bytes, so that at every moment the old one or the new one is there whole.
   /// - Parameter mode: who may read it, from before its first byte; nil: as the process makes files.
   package static func write(_ bytes: [UInt8], to path: String, mode: mode_t? = nil) throws(FolderError) {
+    if let problem = OutputPlace.problem(path) { throw .system(action: "write", path: path, reason: problem) }
     let aside = path + ".aside"
     let descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw fail("create", aside) }

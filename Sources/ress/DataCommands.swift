@@ -2,10 +2,15 @@
 
 import Data
 import Glibc
+import RunFolder
 import Shell
 
 func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   guard let output = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
+  let shards = arguments.whole("--shards") ?? 0
+  if shards == 0, let problem = OutputPlace.problem(output) {
+    throw UsageError("\(output) cannot be written: \(problem)", command: "data prepare")
+  }
   if access(output, F_OK) == 0, !arguments.has("--force") {
     throw UsageError("\(output) exists; --force replaces it", command: "data prepare")
   }
@@ -16,8 +21,11 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   preparation.contextBytes = arguments.whole("--context-bytes") ?? 0
   preparation.nodeLimit = arguments.whole("--nodes") ?? preparation.nodeLimit
   preparation.validationSplit = arguments.text("--validation-split") ?? preparation.validationSplit
-  preparation.field = arguments.text("--field") ?? preparation.field
-  preparation.shards = arguments.whole("--shards") ?? 0
+  preparation.options = sourceOptions(arguments)
+  if let tokenizer = arguments.text("--tokenizer") {
+    preparation.exclusions = tokenizerFiles(tokenizer).map { ($0, "the tokenizer") }
+  }
+  preparation.shards = shards
   preparation.threads = arguments.whole("--threads") ?? MachineProbe.cores()
   preparation.validationFraction = arguments.real("--validation") ?? preparation.validationFraction
   if let name = arguments.text("--split-by") {
@@ -25,7 +33,12 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
     preparation.splitBy = splitBy
   }
   var meter = ByteMeter(isShown: Terminal.isTerminal && !arguments.has("--json"))
-  let summary = try preparation.run { meter.show($0, of: $1) }
+  let summary = try preparation.run {
+    meter.show($0, of: $1)
+  } note: {
+    meter.clear()
+    Terminal.complain($0)
+  }
   meter.clear()
   if arguments.has("--json") {
     Terminal.print(
@@ -34,6 +47,7 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
         ("train_tokens", .whole(summary.trainTokens)), ("validation_tokens", .whole(summary.validationTokens)),
         ("task", .text(preparation.task.rawValue)), ("train_examples", .whole(summary.trainExamples)),
         ("validation_examples", .whole(summary.validationExamples)), ("without_answer", .whole(summary.withoutAnswer)),
+        ("empty_rows", .whole(summary.emptyRows)), ("bad_rows", .whole(summary.badRows)),
       ]))
   } else {
     if preparation.task != .lm { return report(summary, of: preparation) }
@@ -42,10 +56,25 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
         + "\(Format.grouped(summary.trainTokens)) tokens to train on, \(Format.grouped(summary.validationTokens)) to validate"
     )
     if summary.resumedBytes > 0 {
-      Terminal.print("went on behind \(Format.bytes(summary.resumedBytes)) that an earlier preparation had done")
+      Terminal.print("went on after \(Format.bytes(summary.resumedBytes)) that an earlier preparation had done")
     }
   }
   return .done
+}
+
+/// How the command was told to read its files.
+func sourceOptions(_ arguments: Arguments) -> SourceOptions {
+  var options = SourceOptions()
+  options.field = arguments.text("--field")
+  options.format = arguments.text("--format").flatMap { SourceOptions.Format(rawValue: $0) } ?? .automatic
+  options.skipsBadRows = arguments.has("--skip-bad-rows")
+  options.memory = arguments.whole("--memory").map { $0 << 20 } ?? options.memory
+  return options
+}
+
+/// The files that make a tokenizer which `path` names, as they may lie in a folder of sources.
+func tokenizerFiles(_ path: String) -> [String] {
+  [path] + ["tokenizer.json", "vocab.json", "merges.txt"].map { path + "/" + $0 }
 }
 
 private func report(_ summary: DatasetPreparation.Summary, of preparation: DatasetPreparation) -> ExitCode {
@@ -121,7 +150,7 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
     decoding: dataset.tokenizer.decode(tokens.filter { $0 < dataset.tokenizer.vocabulary }), as: UTF8.self)
   Terminal.print("\nthe beginning of one from its middle")
   if dataset.task != .graphs {
-    Terminal.print(text.split(separator: "\n").map { "  | " + $0 }.joined(separator: "\n"))
+    Terminal.print(text.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   } else {
     Terminal.print("  | \(bags.count - 1) nodes with \(tokens.count) features")
   }
@@ -199,7 +228,8 @@ func dataShow(_ arguments: Arguments) throws -> ExitCode {
   try train.read(from: (train.tokenCount - count) / 2, count: count, into: &tokens)
   let sample = String(decoding: corpus.tokenizer.decode(tokens), as: UTF8.self)
   Terminal.print(
-    "\n\(count) tokens from its middle\n" + sample.split(separator: "\n").map { "  | " + $0 }.joined(separator: "\n"))
+    "\n\(count) tokens from its middle\n"
+      + sample.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   return .done
 }
 
@@ -213,10 +243,14 @@ struct ByteMeter {
   init(isShown: Bool) { self.isShown = isShown }
 
   mutating func show(_ done: Int, of total: Int) {
-    let share = done * 100 / max(1, total)
+    // What a pipe will bring nobody knows: then each 16 MiB are shown.
+    let isKnown = done <= total
+    let share = isKnown ? done * 100 / max(1, total) : done >> 24
     guard isShown, share != lastShare else { return }
     lastShare = share
-    Terminal.write("\r\(share) %  \(Format.bytes(done)) of \(Format.bytes(total))\u{1B}[K")
+    Terminal.write(
+      isKnown
+        ? "\r\(share) %  \(Format.bytes(done)) of \(Format.bytes(total))\u{1B}[K" : "\r\(Format.bytes(done))\u{1B}[K")
   }
 
   func clear() {

@@ -13,6 +13,10 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   if access(output, F_OK) == 0, !arguments.has("--force") {
     throw UsageError("\(output) exists; --force replaces it", command: "data tokenizer train")
   }
+  // A folder's name ends in /; its files are checked where they are written.
+  if !output.hasSuffix("/"), let problem = OutputPlace.problem(output) {
+    throw UsageError("\(output) cannot be written: \(problem)", command: "data tokenizer train")
+  }
   var training = BytePairTraining()
   training.vocabulary = arguments.whole("--vocabulary") ?? training.vocabulary
   training.leastCount = arguments.whole("--least-count") ?? training.leastCount
@@ -22,9 +26,14 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   let isShown = Terminal.isTerminal
   func show(_ text: String) { if isShown { Terminal.write("\r\(text)\u{1B}[K") } }
   try training.read(
-    arguments.words, field: arguments.text("--field") ?? "text",
-    threads: arguments.whole("--threads") ?? MachineProbe.cores()
-  ) { show("read \(Format.bytes($0))") }
+    arguments.words, options: sourceOptions(arguments), threads: arguments.whole("--threads") ?? MachineProbe.cores(),
+    leavingOut: tokenizerFiles(output).map { ($0, "the tokenizer that is written") }
+  ) {
+    show("read \(Format.bytes($0))")
+  } note: {
+    show("")
+    Terminal.complain($0)
+  }
   let pieces = training.pieceCount
   let table = try training.learn { if $0 % 64 == 0 { show("\($0) tokens") } }
   show("")
@@ -52,10 +61,19 @@ func tokenizerShow(_ arguments: Arguments) throws -> ExitCode {
     """
     \(arguments.words[0]): \(table.vocabulary) tokens, \(table.merges.count) merges
       pattern   \(table.pretokenizer.rawValue)
-      special   \(table.specials.isEmpty ? "none" : table.specials.map { "\($0.text) (\($0.token))" }.joined(separator: ", "))
+      special   \(names(table.specials))
+      added     \(names(table.added.filter { !$0.isSpecial }))
       longest   \(table.tokens.max { $0.count < $1.count }.map { String(decoding: $0, as: UTF8.self) } ?? "")
     """)
   return .done
+}
+
+/// The first ones, with their numbers.
+private func names(_ tokens: [AddedToken]) -> String {
+  if tokens.isEmpty { return "none" }
+  let more = tokens.count > 20 ? ", … (\(tokens.count))" : ""
+  return tokens.prefix(20).map { "\($0.text.debugDescription.dropFirst().dropLast()) (\($0.token))" }.joined(
+    separator: ", ") + more
 }
 
 func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {

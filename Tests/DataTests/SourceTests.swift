@@ -98,7 +98,9 @@ import Training
 
   @Test func `a line that is no JSON, or has no text, is named by file and number`() throws {
     try write("a.jsonl", "{\"text\": \"x\"}\nnot json\n")
-    #expect(complaint { _ = try dataset("a.jsonl") } == "a.jsonl:2: not a JSON object on one line")
+    #expect(
+      complaint { _ = try dataset("a.jsonl") }
+        == "a.jsonl:2: not a JSON object on one line: 'not' is no value of JSON (column 1)")
     try write("a.jsonl", #"{"body": "x"}"#)
     #expect(
       complaint { _ = try dataset("a.jsonl") }

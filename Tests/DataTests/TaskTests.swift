@@ -49,7 +49,7 @@ import Testing
     #expect(try read(numbers.examples(.train)!, 0) == Read(tokens: bytes("ab"), targets: [3]))
 
     let names = try prepare(.classify, [#"{"body": "ab", "label": "spam"}"#, #"{"body": "c", "label": "ham"}"#]) {
-      $0.field = "body"
+      $0.options.field = "body"
     }
     #expect(names.labels == ["spam", "ham"])
     #expect(try read(names.examples(.train)!, 1) == Read(tokens: bytes("c"), targets: [1]))

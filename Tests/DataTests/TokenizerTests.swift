@@ -105,7 +105,7 @@ import Testing
     let table = try BytePairs(
       pretokenizer: .gpt2, tokens: (0..<256).map { [UInt8($0)] } + [Array("<a>".utf8), Array("<a><b>".utf8)],
       merges: [],
-      specials: [.init(text: "<a>", token: 256), .init(text: "<a><b>", token: 257)])
+      added: [.init(text: "<a>", token: 256), .init(text: "<a><b>", token: 257)])
     let text = Array("x<a>y<a><b>".utf8)
     #expect(Self.encode(table, text) == text.map { Int32($0) })
     #expect(Self.encode(table, text, specials: true) == [120, 256, 121, 257])
@@ -157,6 +157,89 @@ import Testing
       _ = try TokenizerFile.parse(Data(json.utf8), path: "t.json")
       Issue.record("read")
     } catch { #expect("\(error)".contains(reason), "\(error)") }
+  }
+
+  @Test(arguments: [("added.tokens", false), ("added-specials.tokens", true)])
+  func `added tokens are found where tokenizers finds them`(name: String, specials: Bool) throws {
+    let table = try TokenizerFile.read(Self.folder + "/added.json")
+    let text = try #require(FileManager.default.contents(atPath: Self.folder + "/added.txt"))
+    let golden = try String(contentsOfFile: "\(Self.folder)/\(name)", encoding: .utf8)
+    let tokens = Self.encode(table, Array(text), specials: specials)
+    #expect(tokens == golden.split(whereSeparator: \.isWhitespace).map { Int32($0)! })
+    // They are text: only special ones are left out of what is decoded.
+    let tool = try #require(table.special("<tool>"))
+    #expect(Tokenizer.bytePairs(table).decode([tool]) == Array("<tool>".utf8))
+    #expect(Tokenizer.bytePairs(table).byteCount(of: tool) == 6 && table.specials.count == 2)
+    let again = try TokenizerFile.parse(Data(TokenizerFile.json(table).utf8), path: "again")
+    #expect(again.added == table.added && Self.encode(again, Array(text), specials: specials) == tokens)
+    #expect(throws: TokenizerError.self) { try TokenizerFile.gpt2(table) }
+  }
+
+  @Test(arguments: [
+    "null", #"{"type":"Sequence","normalizers":[]}"#,
+    #"{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[]}]}"#,
+  ])
+  func `a normalizer that does nothing is none`(normalizer: String) throws {
+    let text = String(
+      decoding: try #require(FileManager.default.contents(atPath: Self.folder + "/gpt2.json")), as: UTF8.self)
+    let changed = text.replacing(#""normalizer":null"#, with: "\"normalizer\":" + normalizer)
+    #expect(changed != text || normalizer == "null")
+    #expect(try TokenizerFile.parse(Data(changed.utf8), path: "t").vocabulary == 700)
+  }
+
+  @Test(arguments: ["\r\n", "\n", "\r\r\n"])
+  func `merges are read whatever ends their lines`(ending: String) throws {
+    let folder = NSTemporaryDirectory() + "ress-merges-" + UUID().uuidString
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
+    let (vocabulary, merges) = try TokenizerFile.gpt2(table)
+    try vocabulary.write(toFile: folder + "/vocab.json", atomically: true, encoding: .utf8)
+    func write(_ text: String) throws { try Data(text.utf8).write(to: URL(filePath: folder + "/merges.txt")) }
+    try write("\u{FEFF}" + merges.replacing("\n", with: ending))
+    let again = try TokenizerFile.read(folder)
+    #expect(again.merges == table.merges && again.tokens == table.tokens && again.added == table.added)
+    // A file without merges, and one that was cut.
+    for lines in [0, 100] {
+      try write(merges.split(separator: "\n").prefix(1 + lines).joined(separator: "\n"))
+      do {
+        _ = try TokenizerFile.read(folder)
+        Issue.record("read")
+      } catch {
+        #expect(
+          "\(error)".contains("merges.txt: its \(lines) merges do not make \(443 - lines) of the 700 tokens"),
+          "\(error)")
+      }
+    }
+    // How added tokens are matched these files do not say.
+    try write(merges)
+    try "{}".write(toFile: folder + "/added_tokens.json", atomically: true, encoding: .utf8)
+    #expect(throws: TokenizerError.self) { try TokenizerFile.read(folder) }
+  }
+
+  @Test(arguments: [
+    (["<a>", "<a>"], "is named twice"), (["a"], "is the name of a byte"), (["\u{120}"], "is the name of a byte"),
+    ([""], "is empty"),
+  ])
+  func `special tokens that cannot be are refused before any text is read`(specials: [String], reason: String) {
+    var training = BytePairTraining()
+    training.specials = specials
+    do {
+      try training.read(["/nonexistent"], threads: 1)
+      Issue.record("read")
+    } catch { #expect("\(error)".contains(reason), "\(error)") }
+  }
+
+  @Test func `a special token that looks like a piece of text is never made by a merge`() throws {
+    var training = BytePairTraining()
+    (training.specials, training.vocabulary) = (["th", "\u{120}q"], 270)
+    let text = Array(String(repeating: "the that this q q q", count: 50).utf8)
+    text.withUnsafeBufferPointer { training.read($0) }
+    let table = try training.learn()
+    #expect(table.specials.map(\.text) == ["th", "\u{120}q"])
+    #expect(table.decode(Self.encode(table, text)) == text)
+    #expect(Tokenizer.bytePairs(table).decode(Self.encode(table, text)) == text)
+    _ = try TokenizerFile.gpt2(table)
   }
 
   @Test func `a file cut anywhere is refused or read, and nothing breaks`() throws {

@@ -14,26 +14,34 @@ import Kernels
 
 struct ExamplePreparation {
   private let preparation: DatasetPreparation
+  private let tally = RowTally()
   private var task: TaskKind { preparation.task }
 
   init(_ preparation: DatasetPreparation) { self.preparation = preparation }
 
+  /// What was left out, a line each.
+  var notes: [String] { tally.notes }
+
   func write(
     _ files: [SourceFile], _ validationFiles: [SourceFile], to file: HDF5File, progress: (Int, Int) -> Void
   ) throws -> DatasetPreparation.Summary {
-    for source in files + validationFiles where !JSONLines.isNamed(source.path) {
+    for source in files + validationFiles where source.contents == .text {
       throw DataError.file(
         action: "read", path: source.path,
-        reason: "task \(task.rawValue) needs rows: FILE.jsonl, .jsonl.gz or .jsonl.zst")
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, packed or not")
+    }
+    if task == .span, preparation.contextBytes > 0, let stream = files.first(where: \.isStream) {
+      throw DataError.file(
+        action: "read", path: stream.path, reason: "--context-bytes reads each file twice, and a pipe can be read once")
     }
     let total = (files + validationFiles).reduce(0) { $0 + $1.size }
     var before = 0
     func rows(_ files: [SourceFile], _ body: (Row) throws -> Void) throws {
       for source in files {
-        try JSONLines.read(source.path) {
+        try read(source, tally) {
           progress(before + $0, total)
-        } body: { object, place in
-          try body(Row(object, place))
+        } body: {
+          try body($0)
         }
         before += source.size
       }
@@ -41,6 +49,22 @@ struct ExamplePreparation {
     return task == .graphs
       ? try writeGraph(files + validationFiles, to: file, rows)
       : try writeRows(files, validationFiles, to: file, rows)
+  }
+
+  private func read(
+    _ source: SourceFile, _ tally: RowTally, progress: (Int) -> Void = { _ in }, body: (Row) throws -> Void
+  ) throws {
+    let options = preparation.options
+    var file = try PackedFile(source.path, memory: options.memory)
+    if source.isStream, try SourceContents.look(&file, source.path, options.format) == .text {
+      throw DataError.file(
+        action: "read", path: source.path,
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, packed or not")
+    }
+    try RowLines.read(
+      &file, named: source.path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress
+    ) { object, place in try body(Row(object, place)) }
+    try source.checkUnchanged()
   }
 
   private typealias Rows = ([SourceFile], (Row) throws -> Void) throws -> Void
@@ -52,15 +76,22 @@ struct ExamplePreparation {
     let train = try ExampleWriter(file, .train, task, vocabulary: vocabulary)
     let validation = try ExampleWriter(file, .validation, task, vocabulary: vocabulary)
     var reader = RowReader(
-      task, preparation.tokenizer, field: preparation.field, contextBytes: preparation.contextBytes,
+      task, preparation.tokenizer, field: preparation.options.field ?? SourceOptions.standardField,
+      contextBytes: preparation.contextBytes,
       otherTexts: try otherTexts(files))
     var number = 0
     func take(_ row: Row, isHeld: Bool) throws {
-      for example in try reader.examples(row, number: number) {
-        guard example.tokenCount > 0 else { continue }
+      let labels = reader.labels
+      defer { number += 1 }
+      let examples: [Example]
+      do { examples = try reader.examples(row, number: number) } catch {
+        // Classes that only a bad row names are none.
+        reader.labels = labels
+        throw error
+      }
+      for example in examples where example.tokenCount > 0 {
         try (isHeld ? validation : train).append(example)
       }
-      number += 1
     }
     // A row validates by a draw of its own, so that neither order nor length of the files matters.
     let share = validationFiles.isEmpty ? preparation.validationFraction : 0
@@ -79,8 +110,8 @@ struct ExamplePreparation {
     var texts: [String] = [], size = 0, seen: Set<String> = []
     do {
       for source in files {
-        try JSONLines.read(source.path) { object, place in
-          for text in try Row(object, place).paragraphs().texts where seen.insert(text).inserted {
+        try read(source, RowTally()) { row in
+          for text in try row.paragraphs().texts where seen.insert(text).inserted {
             texts.append(text)
             size += text.utf8.count
           }
@@ -111,6 +142,7 @@ struct ExamplePreparation {
   private func finish(
     _ train: ExampleWriter, _ validation: ExampleWriter, _ vocabulary: Int, _ labels: LabelNames, to file: HDF5File
   ) throws -> DatasetPreparation.Summary {
+    try tally.check(preparation.options)
     guard train.exampleCount > 0 else { throw DataError.noText(sources: preparation.sources) }
     try train.finish()
     try validation.finish()
@@ -122,6 +154,7 @@ struct ExamplePreparation {
     (summary.trainExamples, summary.validationExamples) = (train.exampleCount, validation.exampleCount)
     (summary.trainTokens, summary.validationTokens) = (train.tokenCount, validation.tokenCount)
     summary.withoutAnswer = train.withoutAnswer
+    summary.badRows = tally.bad
     return summary
   }
 }

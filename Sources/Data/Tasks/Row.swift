@@ -9,7 +9,7 @@ struct Row {
     self.place = place
   }
 
-  func problem(_ text: String) -> DataError { .unreadable("\(place): \(text)") }
+  func problem(_ text: String) -> DataError { .badRow(place: place, problem: text) }
 
   func text(_ name: String) throws(DataError) -> String {
     guard let text = values[name] as? String else {

@@ -1,7 +1,7 @@
-// A file's bytes in order, unpacked where it is gzip or zstd. What it is its first bytes say, not its name.
+// A file's bytes in order, unpacked on the way. What it is its first bytes say, not its name; they can be looked at before they are
+// read, so that a pipe, which can be read once, is known as well as a file.
 
-import CZlib
-import CZstd
+import CLinux
 
 #if canImport(Glibc)
   import Glibc
@@ -9,108 +9,123 @@ import CZstd
 
 /// An open file, read once from its beginning.
 struct PackedFile: ~Copyable {
+  /// As messages name it.
   private let path: String
-  private let source: Source
+  private let descriptor: Int32
+  /// Bytes of the file that are still to be unpacked.
+  private var packed = [UInt8](repeating: 0, count: 1 << 17)
+  private var waiting = 0..<0
   private var isAtEnd = false
-
-  private enum Source {
-    /// zlib hands out plain files as they are.
-    case zlib(gzFile)
-    case zstd(Zstd)
-  }
-
-  private final class Zstd {
-    let descriptor: Int32
-    let stream: OpaquePointer
-    var packed = [UInt8](repeating: 0, count: 1 << 17)
-    /// What of `packed` is still to be unpacked.
-    var waiting = 0..<0
-    /// 0 between two frames: a file that ends elsewhere was cut.
-    var needed = 0
-
-    init(_ descriptor: Int32) {
-      self.descriptor = descriptor
-      stream = ZSTD_createDStream()
-      ZSTD_initDStream(stream)
-    }
-
-    deinit {
-      ZSTD_freeDStream(stream)
-      close(descriptor)
-    }
-  }
-
-  init(_ path: String) throws(DataError) {
-    self.path = path
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .file(action: "read", path: path, reason: String(cString: strerror(errno))) }
-    var magic: UInt32 = 0
-    if pread(descriptor, &magic, 4, 0) == 4, UInt32(littleEndian: magic) == 0xFD2F_B528 {
-      source = .zstd(Zstd(descriptor))
-    } else if let file = gzdopen(descriptor, "rb") {
-      gzbuffer(file, 1 << 17)
-      source = .zlib(file)
-    } else {
-      close(descriptor)
-      throw .file(action: "read", path: path, reason: "out of memory")
-    }
-  }
-
-  deinit { if case .zlib(let file) = source { gzclose(file) } }
-
+  /// Nil for a plain file.
+  private var unpacker: (any Unpacker)?
+  /// Bytes that were looked at, and are still to be read.
+  private var ahead: [UInt8] = []
   /// Bytes of the file that were read, packed as they are.
-  var position: Int {
-    switch source {
-    case .zlib(let file): max(0, Int(gzoffset(file)))
-    case .zstd(let zstd): Int(lseek(zstd.descriptor, 0, SEEK_CUR))
+  private(set) var position = 0
+
+  /// Standard input, as users write it.
+  static func isStandardInput(_ path: String) -> Bool {
+    ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].contains(path)
+  }
+
+  /// - Parameters:
+  ///   - path: of a file or a pipe; `-` is standard input.
+  ///   - memory: bytes that unpacking may take.
+  init(_ path: String, memory: Int = SourceOptions.standardMemory) throws(DataError) {
+    self.path = PackedFile.isStandardInput(path) ? "standard input" : path
+    descriptor = PackedFile.isStandardInput(path) ? ress_dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw .file(action: "read", path: path, reason: String(cString: strerror(errno))) }
+    unpacker = nil
+    try fill()
+    switch Packing(packed[waiting]) {
+    case .gzip: unpacker = GzipUnpacker()
+    case .zstd: unpacker = ZstdUnpacker(memory: memory)
+    case .xz: unpacker = XZUnpacker(memory: memory)
+    case .bzip2: unpacker = BZip2Unpacker()
+    case .lz4: unpacker = LZ4Unpacker()
+    case nil: break
     }
   }
 
-  /// The next bytes, at most a buffer full; 0 at the end.
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// The next bytes, unpacked, at most a buffer full; 0 at the end.
   mutating func read(into buffer: UnsafeMutableBufferPointer<UInt8>) throws(DataError) -> Int {
-    switch source {
-    case .zlib(let file):
-      let count = gzread(file, buffer.baseAddress, UInt32(min(buffer.count, 1 << 30)))
-      if count == 0 || count < Int32(buffer.count) {
-        // A file that was cut says so only to who asks.
-        var code: Int32 = 0
-        let words = gzerror(file, &code)
-        guard code == Z_OK || code == Z_STREAM_END else {
-          let system =
-            code == Z_ERRNO ? String(cString: strerror(errno)) : words.map { String(cString: $0) } ?? "damaged"
-          throw damaged(system)
+    guard !ahead.isEmpty else { return try unpack(into: buffer) }
+    let count = min(buffer.count, ahead.count)
+    for place in 0..<count { buffer[place] = ahead[place] }
+    ahead.removeFirst(count)
+    return count
+  }
+
+  /// The next bytes, as many as there are up to `count`; they will be read again.
+  mutating func peek(_ count: Int) throws(DataError) -> [UInt8] {
+    var buffer = [UInt8](repeating: 0, count: 1 << 14)
+    while ahead.count < count {
+      let made = try buffer.withUnsafeMutableBufferPointer { bytes throws(DataError) in try unpack(into: bytes) }
+      if made == 0 { break }
+      ahead += buffer[..<made]
+    }
+    return Array(ahead.prefix(count))
+  }
+
+  private mutating func unpack(into buffer: UnsafeMutableBufferPointer<UInt8>) throws(DataError) -> Int {
+    while true {
+      var used = 0, made = 0
+      if let unpacker {
+        do throws(UnpackFault) {
+          (used, made) = try packed.withUnsafeBufferPointer { bytes throws(UnpackFault) in
+            try unpacker.unpack(UnsafeBufferPointer(rebasing: bytes[waiting]), isLast: isAtEnd, into: buffer)
+          }
+        } catch { throw explain(error) }
+      } else {
+        let count = min(buffer.count, waiting.count)
+        packed.withUnsafeBufferPointer { bytes in
+          if count > 0 { buffer.baseAddress!.update(from: bytes.baseAddress! + waiting.lowerBound, count: count) }
         }
+        (used, made) = (count, count)
       }
-      guard count >= 0 else { throw damaged("the gzip data cannot be unpacked") }
-      return Int(count)
-    case .zstd(let zstd): return try read(zstd, into: buffer)
+      waiting = waiting.lowerBound + used..<waiting.upperBound
+      if made > 0 { return made }
+      if waiting.isEmpty && !isAtEnd {
+        try fill()
+      } else if used == 0 {
+        guard waiting.isEmpty, unpacker?.isComplete ?? true else {
+          throw .file(action: "unpack", path: path, reason: "the packed data ends in the middle; the file was cut")
+        }
+        return 0
+      }
     }
   }
 
-  private func read(_ zstd: Zstd, into buffer: UnsafeMutableBufferPointer<UInt8>) throws(DataError) -> Int {
-    var output = ZSTD_outBuffer(dst: buffer.baseAddress, size: buffer.count, pos: 0)
-    while output.pos == 0 {
-      if zstd.waiting.isEmpty {
-        let count = Glibc.read(zstd.descriptor, &zstd.packed, zstd.packed.count)
-        if count < 0 && errno == EINTR { continue }
-        guard count >= 0 else { throw .file(action: "read", path: path, reason: String(cString: strerror(errno))) }
-        if count == 0 {
-          guard zstd.needed == 0 else { throw damaged("the zstd data ends in the middle of a frame") }
-          return 0
-        }
-        zstd.waiting = 0..<count
+  /// Reads a buffer full, or up to the end. A pipe gives little at a time.
+  private mutating func fill() throws(DataError) {
+    var count = 0
+    while count < packed.count {
+      let room = packed.count - count
+      let got = packed.withUnsafeMutableBytes { Glibc.read(descriptor, $0.baseAddress! + count, room) }
+      if got < 0 && errno == EINTR { continue }
+      guard got >= 0 else { throw .file(action: "read", path: path, reason: String(cString: strerror(errno))) }
+      if got == 0 {
+        isAtEnd = true
+        break
       }
-      let waiting = zstd.waiting
-      let (needed, used) = zstd.packed.withUnsafeBytes { bytes in
-        var input = ZSTD_inBuffer(src: bytes.baseAddress! + waiting.lowerBound, size: waiting.count, pos: 0)
-        return (ZSTD_decompressStream(zstd.stream, &output, &input), input.pos)
-      }
-      guard ZSTD_isError(needed) == 0 else { throw damaged(String(cString: ZSTD_getErrorName(needed))) }
-      zstd.needed = needed
-      zstd.waiting = waiting.lowerBound + used..<waiting.upperBound
+      count += got
     }
-    return output.pos
+    waiting = 0..<count
+    position += count
   }
 
-  private func damaged(_ what: String) -> DataError { .file(action: "unpack", path: path, reason: what) }
+  private func explain(_ fault: UnpackFault) -> DataError {
+    switch fault {
+    case .damaged(let what): .file(action: "unpack", path: path, reason: what)
+    case .memory(let needed):
+      .file(
+        action: "unpack", path: path,
+        reason: needed.map {
+          "it needs \(($0 + 0xFFFFF) >> 20) MiB of memory; --memory \(($0 + 0xFFFFF) >> 20) allows it"
+        }
+          ?? "it needs more memory than --memory allows; 2048 is the most that zstd asks for")
+    }
+  }
 }

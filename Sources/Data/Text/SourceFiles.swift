@@ -1,39 +1,206 @@
-// The files that a user's words mean: files, and folders whose files are taken in the order of their names.
+// The files that a user's words mean: files, pipes, and folders whose files are taken in the order of their names. Links are followed.
+// Nothing of a folder is left out without a line that says so.
 
 import Foundation
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 package struct SourceFile: Equatable, Sendable {
   package var path: String
-  /// On disk, packed or not.
+  /// On disk, packed or not; 0 of a pipe.
   package var size: Int
+  /// Nanoseconds since 1970.
+  package var modified = 0
+  /// A pipe or a terminal, which can be read once.
+  package var isStream = false
+  /// Nil where that is known only when it is read.
+  package var contents: SourceContents?
 
-  /// Hidden files are left out, and empty ones.
-  package static func expand(_ sources: [String]) throws(DataError) -> [SourceFile] {
-    var files: [SourceFile] = []
-    let manager = FileManager.default
-    for source in sources {
-      var isFolder: ObjCBool = false
-      guard manager.fileExists(atPath: source, isDirectory: &isFolder) else {
-        throw .file(action: "read", path: source, reason: "no such file or folder")
+  init(stream path: String) { (self.path, size, isStream) = (path, 0, true) }
+
+  init(path: String, _ info: stat) {
+    self.path = path
+    size = Int(info.st_size)
+    modified = Int(info.st_mtim.tv_sec) * 1_000_000_000 + Int(info.st_mtim.tv_nsec)
+  }
+
+  /// - Throws: where the file is not the one that was found: what was read of it is neither the old text nor the new.
+  func checkUnchanged() throws(DataError) {
+    var info = stat()
+    guard !isStream, stat(path, &info) == 0 else { return }
+    let now = SourceFile(path: path, info)
+    guard now.size == size, now.modified == modified else {
+      throw .file(action: "read", path: path, reason: "it changed while it was read; prepare again when it is whole")
+    }
+  }
+}
+
+/// A file or folder, whatever paths lead to it.
+struct FileIdentity: Hashable {
+  let device: UInt64
+  let number: UInt64
+
+  init(_ info: stat) { (device, number) = (UInt64(info.st_dev), UInt64(info.st_ino)) }
+
+  /// Nil where there is nothing.
+  init?(_ path: String) {
+    var info = stat()
+    guard stat(path, &info) == 0 else { return nil }
+    self.init(info)
+  }
+}
+
+package struct SourceList {
+  package private(set) var files: [SourceFile] = []
+  /// What was left out, a line each.
+  package private(set) var notes: [String] = []
+  private let excluded: [FileIdentity: String]
+
+  /// - Parameters:
+  ///   - sources: as users write them; `-` is standard input.
+  ///   - exclusions: paths that are left out, and what each one is. Those that do not exist do no harm.
+  /// - Throws: where a word means nothing, or no file is left.
+  package init(_ sources: [String], leavingOut exclusions: [(path: String, what: String)] = []) throws(DataError) {
+    var excluded: [FileIdentity: String] = [:]
+    for (path, what) in exclusions { if let identity = FileIdentity(path) { excluded[identity] = what } }
+    self.excluded = excluded
+    for source in sources { try add(source) }
+    guard !files.isEmpty else { throw .noText(sources: sources + notes.map { "(\($0))" }) }
+  }
+
+  /// Learns what each file holds, and refuses what is neither text nor rows.
+  package mutating func look(_ options: SourceOptions) throws(DataError) {
+    for place in files.indices where !files[place].isStream {
+      var file = try PackedFile(files[place].path, memory: options.memory)
+      files[place].contents = try SourceContents.look(&file, files[place].path, options.format)
+    }
+  }
+
+  /// - Throws: where a field is named that nothing reads.
+  package func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
+    guard let field = options.field else { return }
+    guard task == .lm || task == .classify else {
+      throw .unreadable("--field \(field): rows of task \(task.rawValue) have fields of fixed names (docs/tasks.md)")
+    }
+    if files.allSatisfy({ $0.contents == .text }) { throw SourceList.noRows(field) }
+  }
+
+  static func noRows(_ field: String) -> DataError {
+    .unreadable(
+      "--field \(field) names a field of rows, and all that was read is plain text; --format rows reads it as rows")
+  }
+
+  private mutating func add(_ source: String) throws(DataError) {
+    if PackedFile.isStandardInput(source) { return files.append(SourceFile(stream: source)) }
+    var info = stat()
+    guard stat(source, &info) == 0 else {
+      let isLink = (try? FileManager.default.destinationOfSymbolicLink(atPath: source)) != nil
+      throw .file(
+        action: "read", path: source,
+        reason: errno == ENOENT
+          ? isLink ? "it is a link, and what it names does not exist" : "no such file or folder"
+          : String(cString: strerror(errno)))
+    }
+    guard info.st_mode & S_IFMT == S_IFDIR else {
+      if let what = excluded[FileIdentity(info)] { return notes.append("\(source) is left out: it is \(what)") }
+      switch info.st_mode & S_IFMT {
+      case S_IFREG:
+        if info.st_size == 0 { return notes.append("\(source) is empty") }
+        files.append(SourceFile(path: source, info))
+      case S_IFIFO, S_IFCHR: files.append(SourceFile(stream: source))
+      default: throw .file(action: "read", path: source, reason: "it is neither a file nor a folder nor a pipe")
       }
-      let names: [String]
-      if isFolder.boolValue {
-        let inside = (manager.enumerator(atPath: source)?.allObjects as? [String]) ?? []
-        names = inside.filter { !$0.split(separator: "/").contains { $0.hasPrefix(".") } }.sorted().map {
-          source + "/" + $0
+      return
+    }
+    var found = Folder(root: source, excluded: excluded)
+    try found.walk("", [FileIdentity(info)])
+    files += found.files.sorted { $0.key < $1.key }.map { SourceFile(path: source + "/" + $0.key, $0.value) }
+    notes += found.summary()
+  }
+}
+
+/// What lies below a folder.
+private struct Folder {
+  let root: String
+  let excluded: [FileIdentity: String]
+  /// By paths below the root.
+  private(set) var files: [String: stat] = [:]
+  private var notes: [String] = []
+  private var hidden: [String] = []
+  private var empty: [String] = []
+
+  init(root: String, excluded: [FileIdentity: String]) { (self.root, self.excluded) = (root, excluded) }
+
+  /// Entries that are named of each kind; of more, the number is told.
+  private static let mostNamed = 20
+
+  func summary() -> [String] {
+    func several(_ names: [String], _ one: String, _ many: String) -> [String] {
+      guard let first = names.min() else { return [] }
+      let more = names.count == 1 ? "" : ", …"
+      return ["\(root): \(names.count) \(names.count == 1 ? one : many) left out (\(first)\(more))"]
+    }
+    let more =
+      notes.count > Self.mostNamed ? ["\(root): \(notes.count - Self.mostNamed) more are left out likewise"] : []
+    return Array(notes.sorted().prefix(Self.mostNamed)) + more
+      + several(hidden, "hidden file or folder is", "hidden files and folders are")
+      + several(empty, "empty file is", "empty files are")
+  }
+
+  /// - Parameters:
+  ///   - below: the folder's path below the root.
+  ///   - above: the folder and those that lead to it, so that a ring of links ends.
+  mutating func walk(_ below: String, _ above: Set<FileIdentity>) throws(DataError) {
+    let folder = below.isEmpty ? root : root + "/" + below
+    for name in try names(folder) {
+      let inside = below.isEmpty ? name : below + "/" + name, path = root + "/" + inside
+      if name.hasPrefix(".") {
+        hidden.append(inside)
+        continue
+      }
+      var info = stat()
+      guard stat(path, &info) == 0 else {
+        guard errno == ENOENT || errno == ELOOP else {
+          throw .file(action: "read", path: path, reason: String(cString: strerror(errno)))
         }
-      } else {
-        names = [source]
+        notes.append("\(path) is left out: it is a link, and what it names does not exist")
+        continue
       }
-      for name in names {
-        guard let attributes = try? manager.attributesOfItem(atPath: (name as NSString).resolvingSymlinksInPath),
-          attributes[.type] as? FileAttributeType == .typeRegular
-        else { continue }
-        files.append(SourceFile(path: name, size: attributes[.size] as? Int ?? 0))
+      let identity = FileIdentity(info)
+      if let what = excluded[identity] {
+        notes.append("\(path) is left out: it is \(what)")
+        continue
+      }
+      switch info.st_mode & S_IFMT {
+      case S_IFDIR:
+        if above.contains(identity) {
+          notes.append("\(path) is left out: it is a link to a folder that it lies in")
+        } else {
+          try walk(inside, above.union([identity]))
+        }
+      case S_IFREG: if info.st_size == 0 { empty.append(inside) } else { files[inside] = info }
+      default: notes.append("\(path) is left out: it is neither a file nor a folder")
       }
     }
-    files.removeAll { $0.size == 0 }
-    guard !files.isEmpty else { throw .noText(sources: sources) }
-    return files
+  }
+
+  private mutating func names(_ folder: String) throws(DataError) -> [String] {
+    guard let stream = opendir(folder) else {
+      throw .file(action: "read", path: folder, reason: String(cString: strerror(errno)))
+    }
+    defer { closedir(stream) }
+    var names: [String] = []
+    while let entry = readdir(stream) {
+      let bytes = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }) }
+      if bytes == [0x2E] || bytes == [0x2E, 0x2E] { continue }
+      if let name = String(validating: bytes, as: UTF8.self) {
+        names.append(name)
+      } else {
+        notes.append("\(folder)/\(String(decoding: bytes, as: UTF8.self)) is left out: its name is not UTF-8")
+      }
+    }
+    return names
   }
 }

@@ -6,27 +6,28 @@ package struct BytePairEncoder: ~Copyable {
   private let table: BytePairs
   private let memory: PieceMemory
   private var heap = MergeHeap()
-  private let specials: SpecialFinder
 
   package init(_ table: BytePairs) {
     self.table = table
     memory = PieceMemory()
-    specials = SpecialFinder(table.specials)
   }
 
-  /// Appends the tokens of a text. Special tokens are taken as such where their text stands, if `withSpecials`; else their text is a text
-  /// like any other, which is what one wants of documents that others wrote.
+  /// Appends the tokens of a text. Added tokens are taken where their text stands; special ones only if `withSpecials`: else their text is a
+  /// text like any other, which is what one wants of documents that others wrote.
   package mutating func encode(
     _ text: UnsafeBufferPointer<UInt8>, withSpecials: Bool = false, into tokens: inout [Int32]
   ) {
-    guard withSpecials, !specials.isEmpty else { return encodePlain(text, into: &tokens) }
-    var start = 0
-    while let found = specials.next(text, from: start) {
-      encodePlain(UnsafeBufferPointer(rebasing: text[start..<found.start]), into: &tokens)
-      tokens.append(found.token)
-      start = found.end
+    let added = table.addedTokens
+    guard added.hasOthers || withSpecials && added.hasSpecial else { return encodePlain(text, into: &tokens) }
+    var parts: [(text: UnsafeBufferPointer<UInt8>, token: Int32)] = []
+    added.forEach(text, withSpecials: withSpecials) {
+      parts.append(($0, -1))
+    } token: {
+      parts.append((.init(rebasing: text[..<0]), $0))
     }
-    encodePlain(UnsafeBufferPointer(rebasing: text[start...]), into: &tokens)
+    for part in parts {
+      if part.token >= 0 { tokens.append(part.token) } else { encodePlain(part.text, into: &tokens) }
+    }
   }
 
   package mutating func encode(_ text: String, withSpecials: Bool = false) -> [Int32] {
@@ -245,30 +246,5 @@ private struct MergeHeap {
       candidates.swapAt(place, least)
       place = least
     }
-  }
-}
-
-/// Where special tokens stand in a text: the leftmost, and there the longest.
-private struct SpecialFinder {
-  private var byFirst: [[(text: [UInt8], token: Int32)]] = Array(repeating: [], count: 256)
-  private(set) var isEmpty = true
-
-  init(_ specials: [BytePairs.Special]) {
-    for special in specials where !special.text.isEmpty {
-      isEmpty = false
-      let text = Array(special.text.utf8)
-      byFirst[Int(text[0])].append((text, special.token))
-    }
-    for first in byFirst.indices { byFirst[first].sort { $0.text.count > $1.text.count } }
-  }
-
-  func next(_ text: UnsafeBufferPointer<UInt8>, from start: Int) -> (start: Int, end: Int, token: Int32)? {
-    for place in start..<max(start, text.count) {
-      for (special, token) in byFirst[Int(text[place])]
-      where text.count - place >= special.count && text[place..<place + special.count].elementsEqual(special) {
-        return (place, place + special.count, token)
-      }
-    }
-    return nil
   }
 }

@@ -31,6 +31,7 @@ package struct BytePairTraining {
 
   /// `progress` is told how many tokens there are.
   package func learn(progress: (Int) -> Void = { _ in }) throws(TokenizerError) -> BytePairs {
+    try checkSpecials()
     let least = 256 + specials.count
     guard vocabulary >= least else { throw .vocabularyTooSmall(asked: vocabulary, least: least) }
     guard !counts.isEmpty else { throw .noText }
@@ -44,8 +45,11 @@ package struct BytePairTraining {
     }
     var pairs = PairCounts(words)
     var merges: [BytePairs.Merge] = []
+    let specialTexts = Set(specials.map { Array($0.utf8) })
     while tokens.count < vocabulary, let (pair, places) = pairs.commonest(atLeast: leastCount) {
       let text = tokens[Int(pair.left)] + tokens[Int(pair.right)]
+      // A token has one text and one name in a file; those of special tokens are taken.
+      if specialTexts.contains(text) || specialTexts.contains(Array(ByteAlphabet.text(of: text).utf8)) { continue }
       // Two ways may lead to one token.
       let joined = numbers[text] ?? Int32(tokens.count)
       if joined == tokens.count {
@@ -64,7 +68,21 @@ package struct BytePairTraining {
     }
     return try BytePairs(
       pretokenizer: pretokenizer, tokens: tokens, merges: merges,
-      specials: specials.enumerated().map { BytePairs.Special(text: $0.element, token: Int32($0.offset)) })
+      added: specials.enumerated().map { AddedToken(text: $0.element, token: Int32($0.offset)) })
+  }
+
+  /// - Throws: where a special token is empty, named twice, or a byte, which has a token of its own.
+  package func checkSpecials() throws(TokenizerError) {
+    var seen: Set<[UInt8]> = []
+    for special in specials {
+      let text = Array(special.utf8)
+      if text.isEmpty { throw .badSpecial(text: special, problem: "is empty") }
+      if text.count == 1 || ByteAlphabet.bytes(of: special)?.count == 1 {
+        throw .badSpecial(
+          text: special, problem: "is the name of a byte, which has a token of its own; take a longer text")
+      }
+      if !seen.insert(text).inserted { throw .badSpecial(text: special, problem: "is named twice") }
+    }
   }
 }
 

@@ -4,17 +4,6 @@
 
 /// A vocabulary and its merges. It does not change, so threads share it; what changes as a text is encoded is a `BytePairEncoder`.
 package final class BytePairs: Sendable {
-  package struct Special: Equatable, Sendable {
-    /// As it stands in a text.
-    package var text: String
-    package var token: Int32
-
-    package init(text: String, token: Int32) {
-      self.text = text
-      self.token = token
-    }
-  }
-
   package struct Merge: Equatable, Sendable {
     package var left: Int32
     package var right: Int32
@@ -33,7 +22,12 @@ package final class BytePairs: Sendable {
   package let tokens: [[UInt8]]
   /// In the order in which they were learned.
   package let merges: [Merge]
-  package let specials: [Special]
+  /// Tokens that are found in a text before the pattern cuts it.
+  package let added: [AddedToken]
+  /// Those of them that stand for no text.
+  package var specials: [AddedToken] { added.filter(\.isSpecial) }
+  let specialNumbers: Set<Int32>
+  let addedTokens: AddedTokenFinder
   /// Whether a piece that is a token is taken whole, whatever merges lead there (`ignore_merges`, as Llama 3 has it).
   package let takesWholePieces: Bool
   let wholePieces: [[UInt8]: Int32]
@@ -43,13 +37,15 @@ package final class BytePairs: Sendable {
 
   /// - Throws: where a byte has no token, or a merge names tokens that do not make what it says.
   package init(
-    pretokenizer: Pretokenizer, tokens: [[UInt8]], merges: [Merge], specials: [Special], takesWholePieces: Bool = false
+    pretokenizer: Pretokenizer, tokens: [[UInt8]], merges: [Merge], added: [AddedToken], takesWholePieces: Bool = false
   ) throws(TokenizerError) {
     self.pretokenizer = pretokenizer
     self.tokens = tokens
     self.merges = merges
-    self.specials = specials
-    let special = Set(specials.map(\.token))
+    self.added = added
+    specialNumbers = Set(added.filter(\.isSpecial).map(\.token))
+    addedTokens = AddedTokenFinder(added)
+    let special = Set(added.map(\.token))
     self.takesWholePieces = takesWholePieces
     var whole: [[UInt8]: Int32] = [:]
     if takesWholePieces {
@@ -76,8 +72,8 @@ package final class BytePairs: Sendable {
 
   package var vocabulary: Int { tokens.count }
 
-  /// The special token of that text.
-  package func special(_ text: String) -> Int32? { specials.first { $0.text == text }?.token }
+  /// The added token of that text.
+  package func special(_ text: String) -> Int32? { added.first { $0.text == text }?.token }
 
   /// The bytes of tokens, one after the other. Tokens outside of the vocabulary have none.
   package func decode(_ list: some Sequence<Int32>) -> [UInt8] {
@@ -146,6 +142,7 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
   case file(path: String, problem: String)
   case vocabularyTooSmall(asked: Int, least: Int)
   case noText
+  case badSpecial(text: String, problem: String)
 
   package var description: String {
     switch self {
@@ -156,6 +153,7 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
     case .vocabularyTooSmall(let asked, let least):
       "a vocabulary of \(asked) is too small: 256 bytes and the special tokens are \(least)"
     case .noText: "there is no text to learn from"
+    case .badSpecial(let text, let problem): "the special token '\(text)' \(problem)"
     }
   }
 }

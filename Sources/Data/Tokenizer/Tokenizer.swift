@@ -53,7 +53,7 @@ package enum Tokenizer: Sendable {
   package var specials: Set<Int32> {
     switch self {
     case .byte: [ByteTokenizer.separator]
-    case .bytePairs(let table): Set(table.specials.map(\.token))
+    case .bytePairs(let table): table.specialNumbers
     }
   }
 
@@ -70,7 +70,7 @@ package enum Tokenizer: Sendable {
   package func decode(_ tokens: some Sequence<Int32>) -> [UInt8] {
     switch self {
     case .byte: tokens.compactMap { UInt8(exactly: $0) }
-    case .bytePairs(let table): table.decode(tokens.filter { token in !table.specials.contains { $0.token == token } })
+    case .bytePairs(let table): table.decode(tokens.filter { !table.specialNumbers.contains($0) })
     }
   }
 
@@ -79,7 +79,7 @@ package enum Tokenizer: Sendable {
     switch self {
     case .byte: UInt8(exactly: token) == nil ? 0 : 1
     case .bytePairs(let table):
-      !table.tokens.indices.contains(Int(token)) || table.specials.contains { $0.token == token }
+      !table.tokens.indices.contains(Int(token)) || table.specialNumbers.contains(token)
         ? 0 : table.tokens[Int(token)].count
     }
   }

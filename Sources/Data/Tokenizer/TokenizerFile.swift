@@ -28,44 +28,93 @@ package enum TokenizerFile {
       throw refuse("it is no tokenizer.json of byte pairs: \(describe(error))")
     } catch { throw refuse("it is no tokenizer.json of byte pairs: \(error)") }
     guard file.model.type ?? "BPE" == "BPE" else { throw refuse("a model of type \(file.model.type!); ress reads BPE") }
-    if let normalizer = file.normalizer?.type { throw refuse("a normalizer (\(normalizer)), and ress changes no text") }
+    if let normalizer = file.normalizer?.firstOfAll {
+      throw refuse("a normalizer (\(normalizer)), and ress changes no text")
+    }
     if file.model.byte_fallback == true { throw refuse("a fall-back to bytes; ress reads byte-level vocabularies") }
     let pretokenizer = try pretokenizer(file.pre_tokenizer, refuse)
-    let added = (file.added_tokens ?? []).map { BytePairs.Special(text: $0.content, token: $0.id) }
+    let added = added(file.added_tokens ?? [])
     return try assemble(
       pretokenizer, vocabulary: file.model.vocab, merges: file.model.merges.map(\.pair), added: added,
       wholePieces: file.model.ignore_merges == true, path: path)
   }
 
+  private static func added(_ given: [File.Added]) -> [AddedToken] {
+    // Without a normalizer the two kinds differ in nothing but that one is matched after the other.
+    let areAllNormalized = given.allSatisfy { $0.normalized == true }
+    return given.map { one in
+      var token = AddedToken(text: one.content, token: one.id)
+      token.isSpecial = one.special ?? true
+      token.takesSpaceBefore = one.lstrip ?? false
+      token.takesSpaceAfter = one.rstrip ?? false
+      token.isSingleWord = one.single_word ?? false
+      token.isNormalized = one.normalized == true && !areAllNormalized
+      return token
+    }
+  }
+
   private static func readGPT2(_ folder: String) throws(TokenizerError) -> BytePairs {
-    let path = folder + "/vocab.json"
-    guard let vocabulary = try? JSONDecoder().decode([String: Int32].self, from: try contents(path)) else {
-      throw .file(path: path, problem: "it is no JSON object of tokens and numbers")
+    let path = folder + "/vocab.json", merges = folder + "/merges.txt"
+    let vocabulary: [String: Int32]
+    do { vocabulary = try JSONDecoder().decode([String: Int32].self, from: try contents(path)) } catch {
+      let reason = (error as? DecodingError).map { describe($0) } ?? "\(error)"
+      throw .file(path: path, problem: "it is no JSON object of tokens and numbers: \(reason)")
     }
-    let merges = folder + "/merges.txt"
+    if fileExists(folder + "/added_tokens.json") {
+      throw .file(
+        path: folder + "/added_tokens.json",
+        problem:
+          "tokens that were added are read from a tokenizer.json, which says how each is matched; transformers writes one: "
+          + "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)")
+    }
+    let pairs = try pairs(of: Array(try contents(merges)), path: merges)
+    let table = try assemble(.gpt2, vocabulary: vocabulary, merges: pairs, added: [], wholePieces: false, path: path)
+    try checkMerges(table, path: merges)
+    return table
+  }
+
+  /// The pairs of a merges.txt: two tokens a line, whatever ends a line.
+  private static func pairs(of bytes: [UInt8], path: String) throws(TokenizerError) -> [(String, String)] {
     var pairs: [(String, String)] = []
-    let lines = String(decoding: try contents(merges), as: UTF8.self).split(
-      separator: "\n", omittingEmptySubsequences: false)
-    for (number, line) in lines.enumerated() where !line.isEmpty && !(number == 0 && line.hasPrefix("#version")) {
-      let words = line.split(separator: " ")
-      guard words.count == 2 else {
-        throw .file(path: "\(merges):\(number + 1)", problem: "a line has two tokens, and this one has \(words.count)")
+    let bytes = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? bytes.dropFirst(3) : bytes[...]
+    for (number, var line) in bytes.split(separator: 10, omittingEmptySubsequences: false).enumerated() {
+      while line.last == 13 { line = line.dropLast() }
+      if line.isEmpty || number == 0 && line.starts(with: Array("#version".utf8)) { continue }
+      let words = line.split(separator: 32)
+      guard words.count == 2, let left = String(validating: words[0], as: UTF8.self),
+        let right = String(validating: words[1], as: UTF8.self)
+      else {
+        throw .file(path: "\(path):\(number + 1)", problem: "a line has two tokens, and this one has \(words.count)")
       }
-      pairs.append((String(words[0]), String(words[1])))
+      pairs.append((left, right))
     }
-    return try assemble(.gpt2, vocabulary: vocabulary, merges: pairs, added: [], wholePieces: false, path: path)
+    return pairs
+  }
+
+  /// What no merge makes is taken for a special token, of which a vocabulary has a few. Where they are many, merges are missing.
+  private static func checkMerges(_ table: BytePairs, path: String) throws(TokenizerError) {
+    func looksSpecial(_ text: String) -> Bool {
+      text.hasPrefix("<") && text.hasSuffix(">") || text.hasPrefix("[") && text.hasSuffix("]")
+    }
+    let strange = table.added.filter { !looksSpecial($0.text) }
+    guard table.merges.isEmpty ? !strange.isEmpty : strange.count > max(16, table.vocabulary / 10) else { return }
+    throw .file(
+      path: path,
+      problem:
+        "its \(table.merges.count) merges do not make \(strange.count) of the \(table.vocabulary) tokens of vocab.json, such "
+        + "as '\(strange[0].text)'; the file was cut, or belongs to another vocabulary")
   }
 
   private static func assemble(
     _ pretokenizer: Pretokenizer, vocabulary: [String: Int32], merges: [(String, String)],
-    added: [BytePairs.Special], wholePieces: Bool, path: String
+    added: [AddedToken], wholePieces: Bool, path: String
   ) throws(TokenizerError) -> BytePairs {
     let highest = max(vocabulary.values.max() ?? 0, added.map(\.token).max() ?? 0)
     guard highest < 1 << 24, vocabulary.values.allSatisfy({ $0 >= 0 }), added.allSatisfy({ $0.token >= 0 }) else {
       throw .file(path: path, problem: "its tokens have numbers beyond 16 million, or below 0")
     }
     var tokens = [[UInt8]](repeating: [], count: Int(highest) + 1)
-    var specials = added
+    var all = added
     let addedTexts = Set(added.map(\.text))
     var made: Set<String> = []
     for (left, right) in merges { made.insert(left + right) }
@@ -77,10 +126,10 @@ package enum TokenizerFile {
       tokens[Int(token)] = bytes
       // What no merge makes can only be meant as a whole, as GPT-2's <|endoftext|>.
       if bytes.count > 1, !made.contains(text), !wholePieces {
-        specials.append(BytePairs.Special(text: text, token: token))
+        all.append(AddedToken(text: text, token: token))
       }
     }
-    for special in specials { tokens[Int(special.token)] = Array(special.text.utf8) }
+    for token in all { tokens[Int(token.token)] = Array(token.text.utf8) }
     var learned: [BytePairs.Merge] = []
     learned.reserveCapacity(merges.count)
     for (number, (left, right)) in merges.enumerated() {
@@ -89,9 +138,9 @@ package enum TokenizerFile {
       }
       learned.append(BytePairs.Merge(left: a, right: b, joined: both))
     }
-    specials.sort { $0.token < $1.token }
+    all.sort { $0.token < $1.token }
     return try BytePairs(
-      pretokenizer: pretokenizer, tokens: tokens, merges: learned, specials: specials, takesWholePieces: wholePieces)
+      pretokenizer: pretokenizer, tokens: tokens, merges: learned, added: all, takesWholePieces: wholePieces)
   }
 
   private static func pretokenizer(
@@ -158,9 +207,10 @@ package enum TokenizerFile {
         #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":\#(quoted(table.pretokenizer.pattern))},"#
           + #""behavior":"Isolated","invert":false},\#(byteLevel(false))]}"#
       }
-    let added = table.specials.map { special in
-      #"    {"id":\#(special.token),"content":\#(quoted(special.text)),"single_word":false,"lstrip":false,"rstrip":false,"#
-        + #""normalized":false,"special":true}"#
+    let added = table.added.map { token in
+      #"    {"id":\#(token.token),"content":\#(quoted(token.text)),"single_word":\#(token.isSingleWord),"#
+        + #""lstrip":\#(token.takesSpaceBefore),"rstrip":\#(token.takesSpaceAfter),"normalized":\#(token.isNormalized),"#
+        + #""special":\#(token.isSpecial)}"#
     }
     let vocabulary = names.enumerated().filter { !$0.element.isEmpty }.map {
       "      \(quoted($0.element)):\($0.offset)"
@@ -198,9 +248,18 @@ package enum TokenizerFile {
     guard table.pretokenizer == .gpt2, !table.takesWholePieces else {
       throw .file(path: "vocab.json", problem: "these files can only say GPT-2's pattern; write tokenizer.json instead")
     }
+    if let token = table.added.first(where: { !$0.isSpecial }) {
+      throw .file(
+        path: "vocab.json",
+        problem: "these files cannot say how '\(token.text)' is matched; write tokenizer.json instead")
+    }
     let names = names(table)
-    let vocabulary = Dictionary(
-      uniqueKeysWithValues: names.enumerated().filter { !$0.element.isEmpty }.map { ($0.element, $0.offset) })
+    var vocabulary: [String: Int] = [:]
+    for (token, name) in names.enumerated() where !name.isEmpty {
+      if let other = vocabulary.updateValue(token, forKey: name) {
+        throw .file(path: "vocab.json", problem: "tokens \(other) and \(token) have one name, '\(name)'")
+      }
+    }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     guard let text = try? encoder.encode(vocabulary) else {
@@ -211,8 +270,8 @@ package enum TokenizerFile {
   }
 
   private static func names(_ table: BytePairs) -> [String] {
-    let specials = Dictionary(table.specials.map { ($0.token, $0.text) }) { first, _ in first }
-    return table.tokens.enumerated().map { specials[Int32($0.offset)] ?? ByteAlphabet.text(of: $0.element) }
+    let added = Dictionary(table.added.map { ($0.token, $0.text) }) { first, _ in first }
+    return table.tokens.enumerated().map { added[Int32($0.offset)] ?? ByteAlphabet.text(of: $0.element) }
   }
 
   // MARK: The file's shape
@@ -221,8 +280,21 @@ package enum TokenizerFile {
     struct Added: Decodable {
       var id: Int32
       var content: String
+      var special: Bool?
+      var lstrip: Bool?
+      var rstrip: Bool?
+      var single_word: Bool?
+      var normalized: Bool?
     }
-    struct Typed: Decodable { var type: String }
+    struct Normalizer: Decodable {
+      var type: String
+      var normalizers: [Normalizer]?
+
+      /// The type of the first that does something: a sequence of none is none.
+      var firstOfAll: String? {
+        type == "Sequence" ? (normalizers ?? []).lazy.compactMap(\.firstOfAll).first : type
+      }
+    }
     struct Pattern: Decodable {
       var Regex: String?
       var String: String?
@@ -244,7 +316,7 @@ package enum TokenizerFile {
         let container = try decoder.singleValueContainer()
         let words =
           try (try? container.decode([String].self))
-          ?? container.decode(String.self).split(separator: " ").map { String($0) }
+          ?? container.decode(String.self).utf8.split(separator: 32).map { String($0) ?? "" }
         guard words.count == 2 else {
           throw DecodingError.dataCorruptedError(in: container, debugDescription: "a merge has two tokens")
         }
@@ -260,7 +332,7 @@ package enum TokenizerFile {
     }
 
     var added_tokens: [Added]?
-    var normalizer: Typed?
+    var normalizer: Normalizer?
     var pre_tokenizer: PreTokenizer?
     var model: Model
   }

@@ -5,11 +5,21 @@ import Synchronization
 
 extension BytePairTraining {
   /// Counts all that the sources hold. The same sources give the same counts, on any number of threads.
-  /// - Parameter progress: told the bytes of text that were read.
+  /// - Parameters:
+  ///   - exclusions: paths that are no text of the sources, and what each one is.
+  ///   - progress: told the bytes of text that were read.
+  ///   - note: told what was left out, a line each.
   package mutating func read(
-    _ sources: [String], field: String = "text", threads: Int, progress: (Int) -> Void = { _ in }
+    _ sources: [String], options: SourceOptions = SourceOptions(), threads: Int,
+    leavingOut exclusions: [(path: String, what: String)] = [], progress: (Int) -> Void = { _ in },
+    note: (String) -> Void = { _ in }
   ) throws {
-    let reader = DocumentReader(field: field)
+    try checkSpecials()
+    var list = try SourceList(sources, leavingOut: exclusions)
+    list.notes.forEach(note)
+    try list.look(options)
+    try list.checkField(options, .lm)
+    let reader = DocumentReader(options: options)
     var counters = Array(repeating: self, count: max(1, threads))
     var batch: [[UInt8]] = [], waiting = 0, done = 0
     func count() {
@@ -26,14 +36,16 @@ extension BytePairTraining {
       (batch, waiting) = ([], 0)
       progress(done)
     }
-    for file in try SourceFile.expand(sources) {
-      try reader.read(file.path) { piece in
+    for file in list.files {
+      try reader.read(file) { piece in
         batch.append(piece.bytes)
         waiting += piece.bytes.count
         if waiting >= Self.batchBytes { count() }
       }
     }
     count()
+    try reader.tally.check(options)
+    reader.tally.notes.forEach(note)
     for counter in counters { add(counter) }
   }
 

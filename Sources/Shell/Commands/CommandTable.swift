@@ -51,7 +51,18 @@ extension OptionDescription {
     "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")
 
   static let field = OptionDescription(
-    "--field", .text("NAME"), standard: "text", "The field of a JSON line that is the text.")
+    "--field", .text("NAME"), standard: "text", "The field of a row that is the text.")
+
+  static let sourceFormat = OptionDescription(
+    "--format", .choice(["auto", "text", "rows"]), standard: "auto",
+    "What files hold: as their first lines say, plain text all, or rows (one JSON object a line) all.")
+
+  static let skipBadRows = OptionDescription(
+    "--skip-bad-rows", "Leave out rows that cannot be used and count them; else the first one ends the command.")
+
+  static let memory = OptionDescription(
+    "--memory", .whole("MIB", 1...65_536), standard: "128",
+    "Memory that unpacking a file may take; zstd --long and xz -9 files may need more.")
 
   static func threads(standard: String) -> OptionDescription {
     OptionDescription(

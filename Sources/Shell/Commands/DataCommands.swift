@@ -4,20 +4,24 @@ extension CommandDescription {
   package static let dataPrepare = CommandDescription(
     "data prepare", summary: "make a dataset of text",
     discussion: """
-      Reads text files, JSONL, or folders of them, packed by gzip or zstd or not, and writes one HDF5 file with a training and a validation
-      split. A text file is one document, and so is a line of JSONL. A token is a byte unless a tokenizer is named, which then is in the dataset
-      too. What was cut short goes on where it was; the file appears only when it is complete.
+      Reads text files, rows (JSON, one object a line), pipes, or folders of files, packed by gzip, zstd, xz, bzip2 or lz4 or not, and writes one
+      HDF5 file with a training and a validation split. A text file is one document, and so is a row. A file whose first line is a JSON object
+      holds rows, whatever its name. What is neither text nor rows is refused; links are followed; what is left out is said. A token is a byte
+      unless a tokenizer is named, which then is in the dataset too. What was cut short goes on where it was; the file appears only when it is
+      complete.
       """,
-    arguments: [ArgumentDescription("FILE", .oneOrMore, "Text or JSONL files, or folders of them.")],
+    arguments: [
+      ArgumentDescription("FILE", .oneOrMore, "Files of text or rows, or folders of them; - is standard input.")
+    ],
     options: [
       OptionDescription(
         "--task", .choice(["lm", "classify", "multiple_choice", "span", "tag", "tables", "graphs"]), standard: "lm",
-        "What a model shall learn of it; all but `lm` need rows of JSONL (docs/tasks.md)."),
+        "What a model shall learn of it; all but `lm` need rows (docs/tasks.md)."),
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
       OptionDescription(
         "--tokenizer", .text("TOKENIZER"), standard: "byte",
         "A tokenizer.json, or a folder with one or with vocab.json and merges.txt."),
-      .field,
+      .field, .sourceFormat, .skipBadRows, .memory,
       OptionDescription(
         "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text kept for evaluation."),
       OptionDescription(
@@ -46,6 +50,9 @@ extension CommandDescription {
       CommandExample(
         "ress data prepare wiki.train.jsonl.gz --validation-file wiki.valid.jsonl.gz --tokenizer data/wiki.json --out data/wiki.h5",
         "Byte pairs, and a validation set of its own."),
+      CommandExample(
+        "aws s3 cp s3://bucket/a.jsonl.gz - | ress data prepare - --out data/a.h5", "What a pipe brings, packed or not."
+      ),
       CommandExample(
         "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",
         "Questions, and where in 8,000 bytes of text their answers are."),

@@ -9,10 +9,12 @@ extension CommandDescription {
   package static let tokenizerTrain = CommandDescription(
     "data tokenizer train", summary: "learn a byte-pair vocabulary from text",
     discussion: """
-      Learns byte-level byte pairs from text files, JSONL, or folders of them, gzip and zstd too, and writes Hugging Face's tokenizer.json; where
-      the name ends in / a folder with GPT-2's vocab.json and merges.txt. The same text gives the same vocabulary, on any number of threads.
+      Learns byte-level byte pairs from what `ress data prepare` reads, and writes Hugging Face's tokenizer.json; where the name ends in / a
+      folder with GPT-2's vocab.json and merges.txt. The same text gives the same vocabulary, on any number of threads.
       """,
-    arguments: [ArgumentDescription("FILE", .oneOrMore, "Text or JSONL files, or folders of them.")],
+    arguments: [
+      ArgumentDescription("FILE", .oneOrMore, "Files of text or rows, or folders of them; - is standard input.")
+    ],
     options: [
       OptionDescription(
         "--out", .text("TOKENIZER"), isRequired: true, "The file to write, or a folder with a / at its end."),
@@ -22,7 +24,8 @@ extension CommandDescription {
       OptionDescription(
         "--special", .text("TEXT"), standard: "<|endoftext|>", repeats: true, "A special token; they come first."),
       OptionDescription("--least-count", .whole("N", 1...1_000_000), standard: "2", "Rarer pairs are not joined."),
-      .field, .threads(standard: "all cores"), OptionDescription("--force", "Replace TOKENIZER where it exists."),
+      .field, .sourceFormat, .skipBadRows, .memory, .threads(standard: "all cores"),
+      OptionDescription("--force", "Replace TOKENIZER where it exists."),
     ],
     examples: [
       CommandExample(

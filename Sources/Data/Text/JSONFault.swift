@@ -1,0 +1,238 @@
+// Why a line is not a JSON object, and where. Foundation's parser reads the good rows; a bad one is read again here, by RFC 8259, for the
+// reason and the column, which a person needs who has to find one character in millions of rows.
+
+struct JSONFault: Equatable {
+  let reason: String
+  /// Counted in characters from 1.
+  let column: Int
+
+  enum Verdict: Equatable {
+    /// An object, of so many members.
+    case object(members: Int)
+    /// The bytes end inside of an object of which at least one member's name is whole.
+    case cut
+    case fault(JSONFault)
+  }
+
+  /// What a line is. Its end, without the line feed, is the end of the bytes.
+  static func look(_ line: ArraySlice<UInt8>) -> Verdict { line.withUnsafeBufferPointer { look($0) } }
+
+  static func look(_ line: UnsafeBufferPointer<UInt8>) -> Verdict {
+    var scanner = JSONScanner(text: line)
+    do throws(JSONScanner.Stop) {
+      try scanner.row()
+      return .object(members: scanner.members)
+    } catch {
+      if error.isEnd, scanner.members > 0 { return .cut }
+      let column = 1 + line[..<min(error.place, line.count)].count { $0 & 0xC0 != 0x80 }
+      return .fault(JSONFault(reason: error.reason, column: column))
+    }
+  }
+}
+
+private struct JSONScanner {
+  struct Stop: Error {
+    let reason: String
+    let place: Int
+    var isEnd = false
+  }
+
+  let text: UnsafeBufferPointer<UInt8>
+  private var place = 0
+  private var depth = 0
+  /// Names of the outermost object that were read.
+  private(set) var members = 0
+
+  /// What Foundation's parser follows.
+  private static let deepest = 512
+
+  init(text: UnsafeBufferPointer<UInt8>) { self.text = text }
+
+  private func stop(_ reason: String, at place: Int? = nil) -> Stop { Stop(reason: reason, place: place ?? self.place) }
+
+  private func end(_ what: String) -> Stop {
+    Stop(reason: "the line ends inside of \(what); a row stands on one line", place: text.count, isEnd: true)
+  }
+
+  private mutating func skipSpace() {
+    while place < text.count, [0x20, 0x09, 0x0D, 0x0A].contains(text[place]) { place += 1 }
+  }
+
+  mutating func row() throws(Stop) {
+    skipSpace()
+    guard place < text.count else { throw end("nothing") }
+    guard text[place] == UInt8(ascii: "{") else {
+      let begin = place
+      try value()
+      let kind =
+        switch text[begin] {
+        case UInt8(ascii: "["): "a list"
+        case UInt8(ascii: "\""): "a text"
+        default: "a number or a constant"
+        }
+      throw stop("a row is an object, {…}, and this is \(kind)", at: begin)
+    }
+    try value()
+    skipSpace()
+    guard place == text.count else { throw stop("something follows the object") }
+  }
+
+  private mutating func value() throws(Stop) {
+    skipSpace()
+    guard place < text.count else { throw end("an object") }
+    switch text[place] {
+    case UInt8(ascii: "{"): try list(isObject: true)
+    case UInt8(ascii: "["): try list(isObject: false)
+    case UInt8(ascii: "\""): try string()
+    case UInt8(ascii: "-"), 0x30...0x39: try number()
+    case UInt8(ascii: "'"): throw stop("a text stands in double quotes")
+    default: try word()
+    }
+  }
+
+  private mutating func list(isObject: Bool) throws(Stop) {
+    let what = isObject ? "an object" : "a list", close = isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")
+    depth += 1
+    defer { depth -= 1 }
+    guard depth <= Self.deepest else { throw stop("more than \(Self.deepest) lists and objects inside of each other") }
+    place += 1
+    skipSpace()
+    if place < text.count, text[place] == close {
+      place += 1
+      return
+    }
+    while true {
+      if isObject {
+        skipSpace()
+        guard place < text.count else { throw end(what) }
+        guard text[place] == UInt8(ascii: "\"") else {
+          throw stop(
+            text[place] == close ? "a comma stands before the object's end" : "a name in double quotes must stand here")
+        }
+        try string()
+        skipSpace()
+        guard place < text.count else { throw end(what) }
+        guard text[place] == UInt8(ascii: ":") else { throw stop("a colon must stand between a name and its value") }
+        if depth == 1 { members += 1 }
+        place += 1
+      } else {
+        skipSpace()
+        if place < text.count, text[place] == close { throw stop("a comma stands before the list's end") }
+      }
+      try value()
+      skipSpace()
+      guard place < text.count else { throw end(what) }
+      if text[place] == close { break }
+      guard text[place] == UInt8(ascii: ",") else { throw stop("a comma or the end of \(what) must stand here") }
+      place += 1
+    }
+    place += 1
+  }
+
+  private mutating func string() throws(Stop) {
+    place += 1
+    while place < text.count {
+      let byte = text[place]
+      switch byte {
+      case UInt8(ascii: "\""):
+        place += 1
+        return
+      case UInt8(ascii: "\\"): try escape()
+      case 0..<0x20:
+        throw stop(
+          (byte == 9 ? "a tab" : "a control character (byte \(byte))")
+            + " inside of a text; JSON writes it as \(byte == 9 ? "\\t" : "\\u00" + (byte < 16 ? "0" : "") + String(byte, radix: 16))"
+        )
+      case 0x20..<0x80: place += 1
+      default:
+        guard let (_, length) = CharacterClasses.scalar(text, at: place) else {
+          if place + 4 > text.count, byte >= 0xC2 { throw end("a character") }
+          throw stop(
+            "byte 0x\(String(byte, radix: 16, uppercase: true)) is not UTF-8; text in Latin-1 is converted by "
+              + "iconv -f LATIN1 -t UTF-8")
+        }
+        place += length
+      }
+    }
+    throw end("a text")
+  }
+
+  private mutating func escape() throws(Stop) {
+    let begin = place
+    place += 1
+    guard place < text.count else { throw end("a text") }
+    guard text[place] == UInt8(ascii: "u") else {
+      guard Array("\"\\/bfnrt".utf8).contains(text[place]) else { throw stop("JSON has no such escape", at: begin) }
+      place += 1
+      return
+    }
+    let unit = try hexadecimal(from: begin)
+    guard (0xD800..<0xE000).contains(unit) else { return }
+    let half = "half of a surrogate pair, which is no character"
+    guard unit < 0xDC00, place + 1 < text.count, text[place] == UInt8(ascii: "\\"), text[place + 1] == UInt8(ascii: "u")
+    else { throw stop("\\u\(String(unit, radix: 16)) is \(half)", at: begin) }
+    let second = place
+    place += 1
+    guard (0xDC00..<0xE000).contains(try hexadecimal(from: second)) else {
+      throw stop("\\u\(String(unit, radix: 16)) is \(half)", at: begin)
+    }
+  }
+
+  /// Four digits after `\u`, where `place` is at the u.
+  private mutating func hexadecimal(from begin: Int) throws(Stop) -> Int {
+    place += 1
+    guard place + 4 <= text.count else { throw end("a text") }
+    var value = 0
+    for offset in 0..<4 {
+      guard let digit = Character(Unicode.Scalar(text[place + offset])).hexDigitValue else {
+        throw stop("\\u has four hexadecimal digits", at: begin)
+      }
+      value = value << 4 | digit
+    }
+    place += 4
+    return value
+  }
+
+  private mutating func number() throws(Stop) {
+    let begin = place
+    func isDigit(_ place: Int) -> Bool { place < text.count && (0x30...0x39).contains(text[place]) }
+    if text[place] == UInt8(ascii: "-") { place += 1 }
+    guard place < text.count else { throw end("a number") }
+    guard isDigit(place) else {
+      if (65...90).contains(text[place]) || (97...122).contains(text[place]) { return try word(from: begin) }
+      throw stop("a number has digits", at: begin)
+    }
+    if text[place] == 0x30, isDigit(place + 1) { throw stop("a number does not begin with 0", at: begin) }
+    while isDigit(place) { place += 1 }
+    if place < text.count, text[place] == UInt8(ascii: ".") {
+      place += 1
+      guard isDigit(place) || place >= text.count else { throw stop("digits must follow a number's point", at: begin) }
+      while isDigit(place) { place += 1 }
+    }
+    if place < text.count, text[place] | 0x20 == UInt8(ascii: "e") {
+      place += 1
+      if place < text.count, [UInt8(ascii: "+"), UInt8(ascii: "-")].contains(text[place]) { place += 1 }
+      guard isDigit(place) || place >= text.count else { throw stop("digits must follow a number's e", at: begin) }
+      while isDigit(place) { place += 1 }
+    }
+  }
+
+  /// true, false, null, or what is none of them.
+  private mutating func word(from begin: Int? = nil) throws(Stop) {
+    let begin = begin ?? place
+    while place < text.count, (65...90).contains(text[place]) || (97...122).contains(text[place]) { place += 1 }
+    let word = String(decoding: text[begin..<min(place, begin + 40)], as: UTF8.self)
+    if ["true", "false", "null"].contains(word) { return }
+    if place == text.count, ["true", "false", "null"].contains(where: { $0.hasPrefix(word) }) {
+      throw end("a constant")
+    }
+    if word.isEmpty {
+      let character = CharacterClasses.scalar(text, at: begin).flatMap { Unicode.Scalar($0.value) }.map { "'\($0)'" }
+      throw stop("\(character ?? "byte \(text[begin])") begins no value", at: begin)
+    }
+    if ["NaN", "Infinity", "-Infinity", "-NaN"].contains(word) {
+      throw stop("\(word) is not a number of JSON", at: begin)
+    }
+    throw stop("'\(word)' is no value of JSON", at: begin)
+  }
+}
