@@ -19,6 +19,8 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package var created: String
   /// The generation that wrote it.
   package var generation: UInt32
+  /// What the run reads; nil where older programs wrote it.
+  package var data: DataIdentity?
 
   package static let currentFormat = 2
 
@@ -37,7 +39,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
 
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
-    writer: String, created: String, generation: UInt32 = 0
+    writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -48,6 +50,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.writer = writer
     self.created = created
     self.generation = generation
+    self.data = data
   }
 
   /// `step-00001200`, the folder of step 1200.

@@ -159,7 +159,7 @@ extension Coordinator {
       run: run.id, generation: generation.number, configuration: run.record.configuration, roster: generation.roster,
       helpers: generation.helpers, index: place, threads: run.record.configuration.cluster.threads,
       start: run.record.start, firstStep: generation.firstStep,
-      recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder)
+      recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder, data: run.record.data)
   }
 
   mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {

@@ -106,7 +106,7 @@ extension Coordinator {
     let manifest = CheckpointManifest(
       run: record.name, runIdentifier: record.id.description, step: step, configuration: record.configuration,
       loss: runs[index].marks[step]?.loss, files: all, writer: program, created: "",
-      generation: record.generation!.number)
+      generation: record.generation!.number, data: record.data)
     runs[index].record.saves[step] = nil
     runs[index].record.commits[step] = manifest
     runs[index].record.checkpointBytes = all.reduce(0) { $0 + min($1.byteCount, 1 << 50) }

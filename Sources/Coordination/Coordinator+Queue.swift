@@ -36,6 +36,7 @@ extension Coordinator {
         // The same run goes on, under its name, identifier and curve.
         let sameNumbers = same.record.configuration.decidesSameNumbers(as: submission.configuration)
         runs[index].record.submission = submission
+        runs[index].record.data = nil
         if !sameNumbers { runs[index].record.step = 0 }
         actions.append(.log("run \(name) (\(same.id)) was submitted again"))
         actions.append(.send(peer, .submitted(run: same.id, name: name, after: same.record.eventCount)))
@@ -210,7 +211,8 @@ extension Coordinator {
     guard let index = index(of: id), runs[index].record.phase == .preparing else { return }
     switch preparation {
     case .refused(let reason): end(id, .failed, reason, &actions)
-    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes):
+    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data):
+      expectData(index, data)
       let steps = runs[index].record.configuration.training.steps
       let isFirst = runs[index].record.step == 0 || !runs[index].record.wasEverPrepared
       runs[index].record.folder = folder

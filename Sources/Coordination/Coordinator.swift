@@ -25,7 +25,9 @@ package enum Event: Equatable, Sendable {
 
   package enum Preparation: Equatable, Sendable {
     /// `notes` are sentences for the log: skipped checkpoints, say. `proof` is what the next step gave when it was first run.
-    case ready(folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String])
+    /// `data` is what the checkpoint was trained on.
+    case ready(
+      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String], data: DataIdentity? = nil)
     case refused(reason: String)
   }
 }
@@ -272,6 +274,7 @@ package struct Coordinator: Sendable {
     runs[index].record.generation!.noted[place] = number
     let id = runs[index].id
     switch report {
+    case .reads(let data): workerReads(id, place, data, at: now, &actions)
     case .ready: workerReady(id, place, at: now, &actions)
     case .stepDone(let record) where runs[index].record.phase == .loading: recordMissing(id, record, &actions)
     case .stepDone(let record): stepDone(id, record, at: now, &actions)

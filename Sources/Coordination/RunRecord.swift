@@ -58,6 +58,8 @@ struct RunRecord: Codable, Equatable, Sendable {
   var sentBytes: Double?
   var memoryBytes: Int?
   var checkpointBytes: Int?
+  /// What the run reads; nil before its first workers or checkpoint have said it, as in the records of older programs.
+  var data: DataIdentity?
 
   var name: String { submission.configuration.run }
   var configuration: RunConfiguration { submission.configuration }
@@ -114,6 +116,8 @@ struct Generation: Codable, Equatable, Sendable {
   /// Reports taken, by place in the roster.
   var noted: [Int]
   var ready: Set<Int> = []
+  /// What workers found at the dataset's path, by place in the roster; nil before the first.
+  var reads: [Int: DataIdentity]?
   var halted: [Int: Int] = [:]
   var finished: Set<Int> = []
   /// Those that have still to say what they hold, after a loss.

@@ -71,7 +71,8 @@ enum RunPreparation {
     let proof = CheckpointFolder.readProof(path).map {
       StepMark(step: $0.step, loss: $0.loss, gradientNorm: $0.gradientNorm)
     }
-    return .ready(folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes)
+    return .ready(
+      folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data)
   }
 
   /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.

@@ -5,6 +5,7 @@
 
 import Configuration
 import Foundation
+import RunFolder
 
 package struct Corpus {
   package struct Part {
@@ -66,6 +67,18 @@ package struct Corpus {
 
   /// Classes that a model of it must know.
   package var classCount: Int { parts[0].datasets[0].classCount }
+
+  /// What it holds, wherever it lies: a digest of the dataset, or of all shards and of the parts with their weights.
+  package func identity() throws(DataError) -> DataIdentity {
+    var lines: [String] = []
+    for part in parts {
+      for dataset in part.datasets { lines.append("\(parts.count > 1 ? part.weight : 1) \(try dataset.digest())") }
+    }
+    let whole =
+      lines.count == 1
+      ? try parts[0].datasets[0].digest() : "sha256:" + SHA256.of(Array(lines.joined(separator: "\n").utf8))
+    return DataIdentity(dataset: whole, tokenizer: tokenizer.digest)
+  }
 
   // MARK: Shards
 

@@ -67,6 +67,8 @@ package final class Dataset {
   package let labels: [String]
   /// What it was made of, as `ress data prepare` was told.
   package let sources: [String]
+  /// What the file keeps of it; nil in files of older programs.
+  private let keptDigest: String?
   private let splits: [Split: TokenSplit]
   private let examples: [Split: ExampleSplit]
 
@@ -91,6 +93,7 @@ package final class Dataset {
       self.task = task
       let names = (try? file.text("labels")) ?? "[]"
       labels = (try? JSONDecoder().decode([String].self, from: Data(names.utf8))) ?? []
+      keptDigest = try? file.text(DatasetDigest.name)
       sources = try file.text("sources").utf8.split(separator: 10).map { String(decoding: $0, as: UTF8.self) }
       guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
@@ -108,6 +111,15 @@ package final class Dataset {
     } catch {
       throw .notADataset(path: path, reason: "\(error)")
     }
+  }
+
+  /// What it holds, as a digest of its lists (`DatasetDigest`).
+  package func digest() throws(DataError) -> String {
+    if let keptDigest { return keptDigest }
+    do throws(HDF5Error) {
+      let head = ["ress dataset", task.rawValue, "\(vocabulary)", tokenizer.digest] + labels.map { "label \($0)" }
+      return try DatasetDigest.sample(HDF5File.open(path), head)
+    } catch { throw .unreadable("\(error)") }
   }
 
   package func split(_ split: Split) -> TokenSplit { splits[split]! }

@@ -145,8 +145,15 @@ package struct DatasetPreparation {
     func finish(_ shard: Int, _ path: String) throws(DataError) {
       try aside(path) { file in
         try describe(file)
-        summary.trainTokens += try write(train, train.share(shard, of: shards, 0..<border), to: file, .train)
-        summary.validationTokens += try write(held, held.share(shard, of: shards, heldRange), to: file, .validation)
+        let trained = try write(train, train.share(shard, of: shards, 0..<border), to: file, .train)
+        let validating = try write(held, held.share(shard, of: shards, heldRange), to: file, .validation)
+        summary.trainTokens += trained.tokens
+        summary.validationTokens += validating.tokens
+        try file.setAttribute(
+          DatasetDigest.name,
+          DatasetDigest.of(
+            task: task, vocabulary: tokenizer.vocabulary, tokenizer: tokenizer, labels: [],
+            lines: trained.lines + validating.lines))
       }
     }
     if shards == 0 {
@@ -280,13 +287,15 @@ package struct DatasetPreparation {
 
   // MARK: Tokens to the dataset
 
-  /// Writes a range of a journal as a split, which begins with a document. Returns its number of tokens.
+  /// Writes a range of a journal as a split, which begins with a document. Returns its number of tokens, and what its lists add to the
+  /// dataset's digest.
   private func write(
     _ journal: TokenJournal, _ range: Range<Int>, to file: HDF5File, _ split: Split
-  ) throws -> Int {
-    let tokens = try file.createList("\(split.rawValue)/tokens", tokenizer.vocabulary > 1 << 16 ? .bits32 : .bits16)
-    let documents = try file.createList("\(split.rawValue)/documents", .bits64)
-    guard !range.isEmpty else { return 0 }
+  ) throws -> (tokens: Int, lines: [String]) {
+    let tokens = DigestedList(
+      try file.createList("\(split.rawValue)/tokens", tokenizer.vocabulary > 1 << 16 ? .bits32 : .bits16))
+    let documents = DigestedList(try file.createList("\(split.rawValue)/documents", .bits64))
+    guard !range.isEmpty else { return (0, [tokens.line(), documents.line()]) }
     var offsets = journal.documents.filter { range.contains(Int($0)) }
     var shift = -range.lowerBound
     if offsets.first != UInt64(range.lowerBound) {
@@ -302,6 +311,6 @@ package struct DatasetPreparation {
     }
     try documents.append(offsets)
     try journal.read(range) { piece in try tokens.append(piece) }
-    return tokens.count
+    return (tokens.count, [tokens.line(), documents.line()])
   }
 }

@@ -62,12 +62,15 @@ package struct Assignment: Codable, Equatable, Sendable {
   package var noted: Int
   /// Folder that checkpoints are written to.
   package var folder: String
+  /// What the run reads; nil where no worker has said it yet.
+  package var data: DataIdentity?
 
   package init(
     run: RunID, generation: UInt32, configuration: RunConfiguration, roster: [RosterEntry],
     helpers: [WorkerDescription] = [], index: Int, threads: Int, start: StartState, firstStep: Int, recorded: Int = 0,
-    noted: Int = 0, folder: String
+    noted: Int = 0, folder: String, data: DataIdentity? = nil
   ) {
+    self.data = data
     self.run = run
     self.generation = generation
     self.configuration = configuration

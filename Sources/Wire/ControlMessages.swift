@@ -23,6 +23,8 @@ package enum Request: Codable, Equatable, Sendable {
 
 /// What a worker tells of its generation. Each is counted, so that none is lost or taken twice when the coordinator dies.
 package enum Report: Codable, Equatable, Sendable {
+  /// What this worker finds at the dataset's path. It comes before `ready`.
+  case reads(DataIdentity)
   /// Data, model and state are loaded.
   case ready
   case stepDone(StepRecord)
@@ -81,6 +83,8 @@ package struct Submission: Codable, Equatable, Sendable {
   package var owner: PublicKey?
   /// What the submitter expects the run to cost; nil where nothing was expected.
   package var forecast: Forecast?
+  /// Whether a run that is resumed may read another dataset than before; nil: no.
+  package var acceptsOtherData: Bool?
 
   package enum Resume: Codable, Equatable, Sendable {
     /// A new run; its folder must hold no checkpoints.

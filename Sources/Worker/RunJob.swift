@@ -49,6 +49,13 @@ package final class RunJob {
     profile = StepProfile(assignment)
     let configuration = assignment.configuration
     let corpus = try Corpus(configuration.data)
+    let identity = try corpus.identity()
+    network.report(.reads(identity), generation: assignment.generation)
+    if let known = assignment.data, let difference = identity.difference(from: known) {
+      throw JobError.otherData(
+        "\(corpus.path) is \(difference) than the run reads: \(identity.spoken), and not \(known.spoken)")
+    }
+    if assignment.start != .fresh { try RunTokenizer.check(corpus.tokenizer, in: assignment.folder, corpus.path) }
     let data = try TaskSource(corpus, configuration)
     task = data.task
     let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
@@ -317,10 +324,13 @@ package final class RunJob {
 
 package enum JobError: Error, CustomStringConvertible {
   case shardGone(step: Int, index: Int)
+  /// What this worker finds at the dataset's path is not what the run reads.
+  case otherData(String)
 
   package var description: String {
     switch self {
     case .shardGone(let step, let index): "shard \(index) of step \(step) is not in this worker's memory any more"
+    case .otherData(let what): what
     }
   }
 }

@@ -16,10 +16,29 @@ enum RunTokenizer {
     if FileManager.default.contents(atPath: path).map({ Array($0) }) != text { try Durable.write(text, to: path) }
   }
 
-  /// The run's, else its dataset's. A run without either was trained on bytes.
-  static func read(_ folder: String, data: DataConfiguration) throws -> Tokenizer {
+  /// The run's, else its dataset's; nil where neither is there.
+  static func known(_ folder: String, data: DataConfiguration) throws -> Tokenizer? {
     let path = folder + "/" + name
     if FileManager.default.fileExists(atPath: path) { return .bytePairs(try TokenizerFile.read(path)) }
-    return (try? Corpus(data))?.tokenizer ?? .byte
+    return (try? Corpus(data))?.tokenizer
+  }
+
+  /// The one that a checkpoint's model was trained with. Where neither the run's folder nor its dataset tells, it was bytes.
+  static func read(_ folder: String, _ manifest: CheckpointManifest) throws -> Tokenizer {
+    let found = try known(folder, data: manifest.configuration.data) ?? .byte
+    guard let expected = manifest.data?.tokenizer, expected != found.digest else { return found }
+    if expected == Tokenizer.byte.digest { return .byte }
+    throw ModelUseError.noTokenizer(path: folder + "/" + name, found: found.summary)
+  }
+
+  /// A run that goes on must read what its model was trained on, also where its checkpoint is of a program that kept no digest.
+  static func check(_ tokenizer: Tokenizer, in folder: String, _ dataset: String) throws {
+    let path = folder + "/" + name
+    guard FileManager.default.fileExists(atPath: path) else { return }
+    let own = Tokenizer.bytePairs(try TokenizerFile.read(path))
+    guard own.digest == tokenizer.digest else {
+      throw ModelUseError.otherTokenizer(
+        model: path, own: own.summary, dataset: dataset, other: tokenizer.summary)
+    }
   }
 }

@@ -17,7 +17,9 @@ package final class TrainedModel {
   package let skipped: [String]
   package let vocabulary: Int
   /// What its text was made with.
-  package let tokenizer: Tokenizer
+  package var tokenizer: Tokenizer {
+    get throws { try RunTokenizer.read((path as NSString).deletingLastPathComponent, manifest) }
+  }
   private let parameters: ParameterBuffer
   private let weights: Weights
   private let team: Team
@@ -33,8 +35,6 @@ package final class TrainedModel {
     // The configuration may leave the vocabulary to the dataset; the table of embeddings always knows.
     let embedding = try reader.shape(of: "model/embed/weight")
     vocabulary = embedding[0]
-    tokenizer = try RunTokenizer.read(
-      (path as NSString).deletingLastPathComponent, data: manifest.configuration.data)
     let model = manifest.configuration.model
     let owned = Array(0..<model.expertCount)
     parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
@@ -113,6 +113,15 @@ package final class TrainedModel {
     package var metrics: [EvaluationRecord.Metric]
   }
 
+  /// SHA-256 of the tokenizer that it was trained with; nil where nothing tells.
+  var tokenizerDigest: String? {
+    get throws {
+      if let kept = manifest.data?.tokenizer { return kept }
+      return try RunTokenizer.known((path as NSString).deletingLastPathComponent, data: manifest.configuration.data)?
+        .digest
+    }
+  }
+
   /// Losses and scores over a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
   /// as in training give the same bits as in training.
   package func evaluate(
@@ -120,6 +129,12 @@ package final class TrainedModel {
   ) throws -> Evaluation {
     let configuration = manifest.configuration
     let sizes = try sizes(recurrence: recurrence)
+    // Equal numbers of other tokens would be measured as if they were the model's.
+    if let own = try tokenizerDigest, own != corpus.tokenizer.digest {
+      throw ModelUseError.otherTokenizer(
+        model: path, own: (try? tokenizer)?.summary ?? "SHA-256 \(own)", dataset: corpus.path,
+        other: corpus.tokenizer.summary)
+    }
     guard corpus.vocabulary <= vocabulary else {
       throw TaskError.vocabulary(path: corpus.path, model: vocabulary, dataset: corpus.vocabulary)
     }
@@ -155,6 +170,9 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   case noGraph(path: String)
   case noSample(path: String, split: String, Int, count: Int)
   case noSegment(sample: Int, tokens: Int, Int, count: Int)
+  case otherTokenizer(model: String, own: String, dataset: String, other: String)
+  case noTokenizer(path: String, found: String)
+  case otherLogits(file: String, distance: Double, tolerance: Double, type: String)
 
   package var description: String {
     switch self {
@@ -166,6 +184,17 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
       "\(folder) has checkpoints already, up to step \(step); import under another name with --run"
     case .unknownToken(let path, let token, let vocabulary):
       "\(path) knows tokens below \(vocabulary), and one is \(token)"
+    case .otherTokenizer(let model, let own, let dataset, let other):
+      "\(model) and \(dataset) have different tokenizers (\(own); \(other)), so that a token of one is another text to the other; "
+        + "prepare the text with the model's own: --tokenizer"
+    case .noTokenizer(let path, let found):
+      "the model was trained with another tokenizer than the one that is found (\(found)); copy its tokenizer.json to \(path)"
+    case .otherLogits(let file, let distance, let tolerance, let type):
+      "\(file): its logits are not those of the file's proof: largest difference \(distance) of the largest, and \(tolerance) is "
+        + "allowed; nothing was kept"
+        + (type == "F32" || type == "F64"
+          ? ""
+          : ". Its numbers are \(type), which rounds them: if that is meant, --tolerance \(ModelExchange.roundedUp(distance))")
     case .noGraph(let path):
       "\(path) is a dense transformer, in which every token sees all before it; only model.architecture: ressformer has a graph"
     case .noSample(let path, let split, let sample, let count):

@@ -77,6 +77,9 @@ package final class WorkerProcess: Sendable {
     } catch let stop as Stopped {
       log("generation \(generation) was stopped before it began: \(stop.reason)")
       network.note(Heartbeat())
+    } catch JobError.otherData(let reason) {
+      // The coordinator has heard what was found; it decides who works on and stops the others.
+      log("generation \(generation) cannot begin here: \(reason)")
     } catch JobError.shardGone(let step, let index) {
       let reason = "\(JobError.shardGone(step: step, index: index))"
       log("generation \(generation) cannot begin: \(reason)")

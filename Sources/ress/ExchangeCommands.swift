@@ -26,8 +26,9 @@ func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
 func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
   let configuration = try arguments.text("--config").map { try ConfigurationDecoder.decode(file: $0, overrides: []) }
   let result = try ModelExchange.read(
-    arguments.words[0], configuration: configuration, run: arguments.text("--run"), program: Version.program)
-  let isProved = result.proofDistance.map { $0 <= 1e-4 } ?? true
+    arguments.words[0], configuration: configuration, run: arguments.text("--run"),
+    directory: arguments.text("--directory"),
+    tolerance: arguments.real("--tolerance") ?? ModelExchange.standardTolerance, program: Version.program)
   if arguments.has("--json") {
     Terminal.print(
       JSONText.object([
@@ -42,11 +43,9 @@ func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
     }
     switch result.proofDistance {
     case nil: Terminal.print("the file has no proof, so nothing was compared")
-    case let distance? where isProved:
-      Terminal.print("its logits are those of the file's proof: largest difference \(distance) of the largest")
     case let distance?:
-      Terminal.complain("its logits are not those of the file's proof: largest difference \(distance) of the largest")
+      Terminal.print("its logits are those of the file's proof: largest difference \(distance) of the largest")
     }
   }
-  return isProved ? .done : .failed
+  return .done
 }

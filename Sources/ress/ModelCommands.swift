@@ -13,7 +13,7 @@ func generate(_ arguments: Arguments) throws -> ExitCode {
   options.temperature = arguments.real("--temperature") ?? options.temperature
   options.topP = arguments.real("--top-p") ?? options.topP
   options.seed = UInt64(arguments.whole("--seed") ?? 1)
-  let tokenizer = model.tokenizer
+  let tokenizer = try model.tokenizer
   options.forbidden = tokenizer.specials
   let prompt = arguments.text("--prompt") ?? ""
   Terminal.write(prompt)

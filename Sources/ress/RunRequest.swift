@@ -8,6 +8,8 @@ import Wire
 struct RunRequest {
   var configuration: RunConfiguration
   var resume: Submission.Resume
+  /// Whether the dataset may be another one than the checkpoint's.
+  var acceptsOtherData: Bool
   /// One submission, one key: said twice, it is one run.
   private let key: String
 
@@ -15,6 +17,7 @@ struct RunRequest {
   init(_ configuration: RunConfiguration) {
     self.configuration = configuration
     resume = .no
+    acceptsOtherData = false
     key = String(UInt64.random(in: .min ... .max), radix: 16)
   }
 
@@ -32,6 +35,7 @@ struct RunRequest {
     }
     key = arguments.text("--key") ?? String(UInt64.random(in: .min ... .max), radix: 16)
     configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
+    acceptsOtherData = arguments.has("--other-data")
     resume =
       switch arguments.text("--resume") {
       case nil: .no
@@ -44,8 +48,10 @@ struct RunRequest {
   private static let profiledSteps = 20
 
   var submission: Submission {
-    Submission(
+    var submission = Submission(
       configuration: configuration, resume: resume, key: key, forecast: ForecastFile.forecast(of: configuration))
+    if acceptsOtherData { submission.acceptsOtherData = true }
+    return submission
   }
 
   /// `checkpoints/RUN`

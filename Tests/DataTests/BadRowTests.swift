@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@testable import Data
+import Data
 
 @Suite final class `Bad rows` {
   private let folder = NSTemporaryDirectory() + "ress-rows-" + UUID().uuidString

@@ -3,6 +3,7 @@
 import Configuration
 import Data
 import Foundation
+import HDF5
 import Testing
 import Training
 
@@ -120,6 +121,52 @@ import Training
     #expect(letters.count { $0 == ["b"] } == 1536)
     let held = try source.sequences(.validation)
     #expect(try Set(texts(held, 0..<held.questionCount).joined()) == ["a", "b"])
+  }
+
+  @Test func `a dataset is known by its tokens, wherever it lies and however it was made`() throws {
+    let text = (0..<4000).map { "\($0) " }.joined()
+    let one = try Corpus(path: prepare("one", text)).identity()
+    #expect(one.dataset!.hasPrefix("sha256:"))
+    #expect(try Corpus(path: prepare("two", text)).identity() == one)
+    // One token in the middle, none more, another border, other shards, other weights.
+    var others = [one]
+    others.append(try Corpus(path: prepare("token", text.replacing("2000", with: "2001"))).identity())
+    others.append(try Corpus(path: prepare("border", text) { $0.validationFraction = 0.1 }).identity())
+    others.append(try Corpus(path: prepare("shards", text) { $0.shards = 2 }).identity())
+    others.append(try Corpus([(path("one"), 1), (path("token"), 2)]).identity())
+    others.append(try Corpus([(path("one"), 1), (path("token"), 3)]).identity())
+    #expect(Set(others.map(\.dataset)).count == others.count)
+    #expect(Set(others.map(\.tokenizer)).count == 1)
+    #expect(one.difference(from: others[1]) == "another dataset" && one.difference(from: one) == nil)
+    try #"{"text": "x", "label": "one"}"#.write(toFile: path("rows.jsonl"), atomically: true, encoding: .utf8)
+    for name in ["c", "d"] {
+      var preparation = DatasetPreparation(sources: [path("rows.jsonl")], output: path(name))
+      preparation.task = .classify
+      _ = try preparation.run()
+    }
+    #expect(try Corpus(path: path("c")).identity() == Corpus(path: path("d")).identity())
+  }
+
+  @Test func `a dataset of a program that kept no digest is known by samples of its lists`() throws {
+    func old(_ name: String, _ change: Int?) throws -> DataIdentity {
+      let file = try HDF5File.create(path(name))
+      try file.setAttribute("ress_dataset_format", 2)
+      try file.setAttribute("tokenizer", "byte")
+      try file.setAttribute("vocabulary", 257)
+      try file.setAttribute("sources", "a")
+      var tokens = (0..<300_000).map { Int32($0 % 251) }
+      if let change { tokens[change] = 252 }
+      for split in ["train", "validation"] {
+        try file.createList(split + "/tokens", .bits16).append(tokens)
+        try file.createList(split + "/documents", .bits64).append([UInt64(0)])
+      }
+      try file.flush()
+      return try Corpus(path: path(name)).identity()
+    }
+    let one = try old("a.h5", nil)
+    #expect(one.dataset!.hasPrefix("sample:"))
+    #expect(try old("b.h5", nil) == one)
+    for change in [0, 299_999, 9_375] { #expect(try old("c\(change).h5", change) != one) }
   }
 
   @Test func `parts that cannot be read together are named with what differs`() throws {

@@ -8,7 +8,7 @@ import Foundation
 import HDF5
 import Testing
 
-@testable import Data
+import Data
 
 @Suite final class `Kinds of files` {
   private let folder = NSTemporaryDirectory() + "ress-kinds-" + UUID().uuidString

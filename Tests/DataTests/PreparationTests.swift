@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@testable import Data
+import Data
 
 #if canImport(Glibc)
   import Glibc

@@ -4,7 +4,7 @@ import CZstd
 import Foundation
 import Testing
 
-@testable import Data
+import Data
 
 @Suite struct `Cutting long texts` {
   private static let golden = URL(filePath: #filePath).deletingLastPathComponent()

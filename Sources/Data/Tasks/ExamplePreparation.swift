@@ -144,11 +144,14 @@ struct ExamplePreparation {
   ) throws -> DatasetPreparation.Summary {
     try tally.check(preparation.options)
     guard train.exampleCount > 0 else { throw DataError.noText(sources: preparation.sources) }
-    try train.finish()
-    try validation.finish()
+    let lines = try train.finish() + validation.finish()
     try file.setAttribute("vocabulary", vocabulary)
     let names = task == .multipleChoice ? ["wrong", "right"] : labels.names
     try file.setAttribute("labels", String(decoding: try JSONEncoder().encode(names), as: UTF8.self))
+    try file.setAttribute(
+      DatasetDigest.name,
+      DatasetDigest.of(
+        task: task, vocabulary: vocabulary, tokenizer: preparation.tokenizer, labels: names, lines: lines))
     var summary = DatasetPreparation.Summary()
     summary.documents = train.exampleCount + validation.exampleCount
     (summary.trainExamples, summary.validationExamples) = (train.exampleCount, validation.exampleCount)
@@ -166,8 +169,8 @@ private final class ExampleWriter {
   /// Examples that ask for nothing.
   private(set) var withoutAnswer = 0
   private let task: TaskKind
-  private let tokens, targets, answers: HDF5List
-  private let documents, bags, questions, answerStarts: HDF5List
+  private let tokens, targets, answers: DigestedList
+  private let documents, bags, questions, answerStarts: DigestedList
   private var waiting = Waiting()
 
   /// What is written at once: HDF5 is slow with little pieces.
@@ -180,8 +183,8 @@ private final class ExampleWriter {
 
   init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int) throws(HDF5Error) {
     self.task = task
-    func list(_ name: String, _ width: HDF5File.IntegerWidth) throws(HDF5Error) -> HDF5List {
-      try file.createList("\(split.rawValue)/\(name)", width, chunk: 1 << 12)
+    func list(_ name: String, _ width: HDF5File.IntegerWidth) throws(HDF5Error) -> DigestedList {
+      DigestedList(try file.createList("\(split.rawValue)/\(name)", width, chunk: 1 << 12))
     }
     tokens = try list("tokens", vocabulary > 1 << 16 ? .bits32 : .bits16)
     targets = try list("targets", .bits32)
@@ -222,5 +225,9 @@ private final class ExampleWriter {
     waiting = Waiting()
   }
 
-  func finish() throws(HDF5Error) { try write() }
+  /// Returns what its lists add to the dataset's digest.
+  func finish() throws(HDF5Error) -> [String] {
+    try write()
+    return [tokens, targets, documents, bags, questions, answers, answerStarts].map { $0.line() }
+  }
 }

@@ -4,22 +4,27 @@
 import Foundation
 
 /// A piece of a document's text.
-struct TextPiece {
-  var bytes: [UInt8]
+package struct TextPiece {
+  package var bytes: [UInt8]
   /// Whether a document begins with it.
-  var beginsDocument: Bool
+  package var beginsDocument: Bool
 }
 
-struct DocumentReader {
-  var options = SourceOptions()
-  var cutter = TextCutter()
+package struct DocumentReader {
+  private let options: SourceOptions
+  private let cutter: TextCutter
   let tally = RowTally()
+
+  package init(options: SourceOptions = SourceOptions(), cutter: TextCutter = TextCutter()) {
+    self.options = options
+    self.cutter = cutter
+  }
 
   /// Bytes read at a time, and about the size of a piece of a long text.
   private static let readSize = 1 << 20
 
   /// Hands over all pieces of a file. `progress` is told how many of its bytes were read so far.
-  func read(_ source: SourceFile, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
+  package func read(_ source: SourceFile, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
     var file = try PackedFile(source.path, memory: options.memory)
     switch try source.contents ?? SourceContents.look(&file, source.path, options.format) {
     case .rows: try readRows(&file, source.path, progress, body)

@@ -1,12 +1,12 @@
 // Why a line is not a JSON object, and where. Foundation's parser reads the good rows; a bad one is read again here, by RFC 8259, for the
 // reason and the column, which a person needs who has to find one character in millions of rows.
 
-struct JSONFault: Equatable {
-  let reason: String
+package struct JSONFault: Equatable, Sendable {
+  package let reason: String
   /// Counted in characters from 1.
-  let column: Int
+  package let column: Int
 
-  enum Verdict: Equatable {
+  package enum Verdict: Equatable, Sendable {
     /// An object, of so many members.
     case object(members: Int)
     /// The bytes end inside of an object of which at least one member's name is whole.
@@ -15,7 +15,7 @@ struct JSONFault: Equatable {
   }
 
   /// What a line is. Its end, without the line feed, is the end of the bytes.
-  static func look(_ line: ArraySlice<UInt8>) -> Verdict { line.withUnsafeBufferPointer { look($0) } }
+  package static func look(_ line: ArraySlice<UInt8>) -> Verdict { line.withUnsafeBufferPointer { look($0) } }
 
   static func look(_ line: UnsafeBufferPointer<UInt8>) -> Verdict {
     var scanner = JSONScanner(text: line)

@@ -2,14 +2,14 @@
 // little memory. A cut changes no token: each pattern ends a piece where letters or digits end, whatever stands before, and looks ahead
 // only where white space is. So a place between a letter and anything else, or between a digit and anything else, is one in any script.
 
-struct TextCutter {
+package struct TextCutter {
   /// Bytes of a text without such a place (one word, or the letters of a genome) that are encoded together; a longer one is cut anyway.
-  static let longestWord = 1 << 20
+  package static let longestWord = 1 << 20
 
   /// Tokens that are matched before patterns are: no cut touches one.
   private let added: AddedTokenFinder
 
-  init(_ tokenizer: Tokenizer = .byte) {
+  package init(_ tokenizer: Tokenizer = .byte) {
     switch tokenizer {
     case .byte: added = AddedTokenFinder([])
     case .bytePairs(let table):
@@ -21,7 +21,7 @@ struct TextCutter {
   var margin: Int { max(4, added.longest) }
 
   /// The last such place after `lower`; nil where there is none.
-  func lastCut(_ text: UnsafeBufferPointer<UInt8>, after lower: Int = 0) -> Int? {
+  package func lastCut(_ text: UnsafeBufferPointer<UInt8>, after lower: Int = 0) -> Int? {
     var place = text.count - margin
     while place > lower {
       if isCut(text, place) { return place }
@@ -42,7 +42,7 @@ struct TextCutter {
   }
 
   /// Hands over a whole text in pieces of about `longestWord`.
-  func forEachPiece(_ text: [UInt8], _ body: ([UInt8]) throws -> Void) rethrows {
+  package func forEachPiece(_ text: [UInt8], _ body: ([UInt8]) throws -> Void) rethrows {
     var start = 0
     while text.count - start > 2 * Self.longestWord {
       let cut = text.withUnsafeBufferPointer { all in

@@ -1,6 +1,7 @@
 // The tokenizers that datasets are made with: bytes, or byte pairs.
 
 import Foundation
+import RunFolder
 
 package enum Tokenizer: Sendable {
   case byte
@@ -22,6 +23,9 @@ package enum Tokenizer: Sendable {
     case .bytePairs(let table): TokenizerFile.json(table)
     }
   }
+
+  /// SHA-256 of its text, in hexadecimal: equal ones give equal tokens.
+  package var digest: String { SHA256.of(Array(stored.utf8)) }
 
   /// In a few words.
   package var summary: String {

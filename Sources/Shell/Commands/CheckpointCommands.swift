@@ -89,12 +89,19 @@ extension CommandDescription {
     discussion: """
       Reads a safetensors file (F32, F64, F16 or BF16) into a checkpoint of step 0, from which `ress train --resume` or `ress submit --resume`
       trains and which can be measured and sampled. Where the file tells no configuration, --config names one. Where it has a proof, the
-      model's logits must agree with it to 1e-4 of the largest.
+      model's logits must agree with it to 1e-4 of the largest, or nothing is kept; a copy in F16 or BF16 needs a larger --tolerance. The file
+      does not say where the run's folder is written: that is below `checkpoints`, --directory, or the directory of --config.
       """,
     arguments: [ArgumentDescription("FILE", "A safetensors file.")],
     options: [
       OptionDescription("--config", .text("CONFIG"), "A run's configuration, instead of the one that the file tells."),
       OptionDescription("--run", .text("NAME"), "The run's name, instead of the configuration's."),
+      OptionDescription(
+        "--directory", .text("FOLDER"), standard: "checkpoints, or checkpoint.directory of --config",
+        "Where the run's folder is written."),
+      OptionDescription(
+        "--tolerance", .real("SHARE", 0...1), standard: "0.0001",
+        "What logits may differ from the proof's, as a share of the largest."),
       .json,
     ],
     examples: [

@@ -39,6 +39,10 @@ extension OptionDescription {
       "--resume", .optionalText("CHECKPOINT"),
       "Go on from the run's newest checkpoint that verifies, or from the one named."),
     OptionDescription(
+      "--other-data",
+      "With --resume: the dataset may be another one than the checkpoint was trained on; its tokenizer must be the same."
+    ),
+    OptionDescription(
       "--key", .text("KEY"), standard: "a random one",
       "Names this submission: said twice, by a script that was not sure, it is one run."),
     .set, .profile,
