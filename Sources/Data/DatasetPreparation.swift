@@ -131,8 +131,7 @@ package struct DatasetPreparation {
     try reader.tally.check(options)
     reader.tally.notes.forEach(note)
     guard train.textBytes > 0 else {
-      train.remove()
-      validation?.remove()
+      for name in ["train", "validation"] { TokenJournal.remove("\(output).\(name)") }
       throw .noText(sources: sources)
     }
     // What is written is what was encoded, whatever happened to the files between.
@@ -163,8 +162,8 @@ package struct DatasetPreparation {
         for shard in 0..<shards { try finish(shard, "\(folder)/\(Corpus.shardName(shard, of: shards))") }
       }
     }
-    train.remove()
-    validation?.remove()
+    // Also what an earlier preparation left, which had validation files.
+    for name in ["train", "validation"] { TokenJournal.remove("\(output).\(name)") }
     return summary
   }
 

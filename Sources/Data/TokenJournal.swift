@@ -198,7 +198,8 @@ final class TokenJournal {
     offsets.withUnsafeBytes { $0.isEmpty ? before : ress_crc32c(before, $0.baseAddress, $0.count) }
   }
 
-  func remove() {
-    for path in [progressPath, tokensPath, documentsPath] { unlink(path) }
+  static func remove(_ path: String) {
+    // What counts first: without it the others are nothing.
+    for path in paths(path).reversed() { unlink(path) }
   }
 }

@@ -149,18 +149,20 @@ import Training
 
   @Test func `a dataset of a program that kept no digest is known by samples of its lists`() throws {
     func old(_ name: String, _ change: Int?) throws -> DataIdentity {
-      let file = try HDF5File.create(path(name))
-      try file.setAttribute("ress_dataset_format", 2)
-      try file.setAttribute("tokenizer", "byte")
-      try file.setAttribute("vocabulary", 257)
-      try file.setAttribute("sources", "a")
-      var tokens = (0..<300_000).map { Int32($0 % 251) }
-      if let change { tokens[change] = 252 }
-      for split in ["train", "validation"] {
-        try file.createList(split + "/tokens", .bits16).append(tokens)
-        try file.createList(split + "/documents", .bits64).append([UInt64(0)])
+      do {
+        let file = try HDF5File.create(path(name))
+        try file.setAttribute("ress_dataset_format", 2)
+        try file.setAttribute("tokenizer", "byte")
+        try file.setAttribute("vocabulary", 257)
+        try file.setAttribute("sources", "a")
+        var tokens = (0..<300_000).map { Int32($0 % 251) }
+        if let change { tokens[change] = 252 }
+        for split in ["train", "validation"] {
+          try file.createList(split + "/tokens", .bits16).append(tokens)
+          try file.createList(split + "/documents", .bits64).append([UInt64(0)])
+        }
+        try file.flush()
       }
-      try file.flush()
       return try Corpus(path: path(name)).identity()
     }
     let one = try old("a.h5", nil)

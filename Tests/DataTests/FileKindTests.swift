@@ -123,8 +123,8 @@ import Data
     guard pack != .lzma else { return }
     try write("a.x", whole + Array("and more text".utf8))
     #expect(complaint("a.x").hasPrefix("cannot unpack"), "\(complaint("a.x"))")
-    // lz4 has a sum of its content only where its writer was told to.
-    guard pack != .lz4 else { return }
+    // lz4 and zstd have a sum of their content only where their writer was told to.
+    guard pack != .lz4, pack != .zstd else { return }
     var flipped = whole
     flipped[whole.count / 2] ^= 0x10
     try write("a.x", flipped)
@@ -245,6 +245,7 @@ import Data
     preparation.options.field = "body"
     #expect(try preparation.run().documents == 2)
     preparation.task = .span
-    #expect("\(#expect(throws: DataError.self) { try preparation.run() }!)".contains("fields of fixed names"))
+    let error = #expect(throws: DataError.self) { try preparation.run() }
+    #expect(error?.description.contains("fields of fixed names") == true)
   }
 }

@@ -67,7 +67,9 @@ package struct SourceList {
     for (path, what) in exclusions { if let identity = FileIdentity(path) { excluded[identity] = what } }
     self.excluded = excluded
     for source in sources { try add(source) }
-    guard !files.isEmpty else { throw .noText(sources: sources + notes.map { "(\($0))" }) }
+    guard !files.isEmpty else {
+      throw .noText(sources: sources + notes.filter { $0.contains("left out") }.map { "(\($0))" })
+    }
   }
 
   /// Learns what each file holds, and refuses what is neither text nor rows.
