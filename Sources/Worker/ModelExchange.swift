@@ -4,6 +4,7 @@
 
 import Checkpoint
 import Configuration
+import Data
 import Foundation
 import Kernels
 import Model
