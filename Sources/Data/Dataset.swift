@@ -91,8 +91,12 @@ package final class Dataset {
         throw HDF5Error.object(path: path, name: "task", reason: "'\(taskName)' is none that this program knows")
       }
       self.task = task
-      let names = (try? file.text("labels")) ?? "[]"
-      labels = (try? JSONDecoder().decode([String].self, from: Data(names.utf8))) ?? []
+      // Text has none.
+      let names = task == .lm ? "[]" : try file.text("labels")
+      guard let labels = try? JSONDecoder().decode([String].self, from: Data(names.utf8)) else {
+        throw HDF5Error.object(path: path, name: "labels", reason: "it is no JSON list of texts; the file is damaged")
+      }
+      self.labels = labels
       keptDigest = try? file.text(DatasetDigest.name)
       sources = try file.text("sources").utf8.split(separator: 10).map { String(decoding: $0, as: UTF8.self) }
       guard vocabulary > 0, vocabulary <= Int(Int32.max) else {

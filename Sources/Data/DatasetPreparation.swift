@@ -69,7 +69,7 @@ package struct DatasetPreparation {
 
   /// Files beside the output that a preparation makes.
   private var ownFiles: [String] {
-    [output, output + ".tmp", PreparationLock.path(of: output)]
+    [output, output + ".tmp"]
       + ["train", "validation"].flatMap { TokenJournal.paths("\(output).\($0)") }
   }
 
@@ -91,7 +91,9 @@ package struct DatasetPreparation {
     }
     let lock = try PreparationLock(output: output)
     defer { _ = lock }
-    let own = ownFiles.map { (path: $0, what: "the dataset that is written, or a part of it") } + exclusions
+    let own =
+      ownFiles.map { (path: $0, what: "the dataset that is written, or a part of it") }
+      + [(PreparationLock.path(of: output), "")] + exclusions
     var validationList: SourceList?
     if !validationSources.isEmpty {
       validationList = try SourceList(validationSources, leavingOut: own)

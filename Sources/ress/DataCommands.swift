@@ -118,13 +118,14 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
           ("path", .text(dataset.path)), ("task", .text(dataset.task.rawValue)),
           ("head", .text(dataset.task.head.rawValue)), ("tokenizer", .text(dataset.tokenizer.summary)),
           ("vocabulary", .whole(dataset.vocabulary)), ("labels", JSONText.list(dataset.labels)),
-          ("sources", JSONText.list(dataset.sources)),
+          ("sources", JSONText.list(dataset.sources)), ("digest", .text(try dataset.digest())),
         ] + rows))
   }
   Terminal.print(
     "\(dataset.path): task \(dataset.task.rawValue), tokenizer \(dataset.tokenizer.summary), vocabulary \(dataset.vocabulary)"
   )
   Terminal.print("made of \(dataset.sources.joined(separator: ", "))")
+  Terminal.print("digest \(try dataset.digest())")
   Terminal.print(modelHint(dataset))
   if !dataset.labels.isEmpty {
     let more = dataset.labels.count > 20 ? ", … (\(dataset.labels.count))" : ""
@@ -202,13 +203,14 @@ func dataShow(_ arguments: Arguments) throws -> ExitCode {
         [
           ("path", .text(corpus.path)), ("shards", .whole(datasets.count)),
           ("tokenizer", .text(corpus.tokenizer.summary)), ("vocabulary", .whole(corpus.vocabulary)),
-          ("sources", JSONText.list(first.sources)),
+          ("sources", JSONText.list(first.sources)), ("digest", .text(try corpus.identity().dataset ?? "")),
         ] + rows))
     return .done
   }
   let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, all there; " : ""
   Terminal.print("\(corpus.path): \(shards)tokenizer \(corpus.tokenizer.summary), vocabulary \(corpus.vocabulary)")
-  Terminal.print("made of \(first.sources.joined(separator: ", "))\n")
+  Terminal.print("made of \(first.sources.joined(separator: ", "))")
+  Terminal.print("digest \(try corpus.identity().dataset ?? "")\n")
   var table = TextTable([
     ("split", .left), ("tokens", .right), ("documents", .right), ("median", .right), ("longest", .right),
     ("sequences of 1,024", .right),

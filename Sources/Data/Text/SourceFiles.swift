@@ -60,7 +60,7 @@ package struct SourceList {
 
   /// - Parameters:
   ///   - sources: as users write them; `-` is standard input.
-  ///   - exclusions: paths that are left out, and what each one is. Those that do not exist do no harm.
+  ///   - exclusions: paths that are left out, and what each one is; where that is empty, nothing is said. Those that do not exist do no harm.
   /// - Throws: where a word means nothing, or no file is left.
   package init(_ sources: [String], leavingOut exclusions: [(path: String, what: String)] = []) throws(DataError) {
     var excluded: [FileIdentity: String] = [:]
@@ -172,7 +172,7 @@ private struct Folder {
       }
       let identity = FileIdentity(info)
       if let what = excluded[identity] {
-        notes.append("\(path) is left out: it is \(what)")
+        if !what.isEmpty { notes.append("\(path) is left out: it is \(what)") }
         continue
       }
       switch info.st_mode & S_IFMT {
