@@ -106,4 +106,34 @@ import Testing
       try JSONDecoder().decode(RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
     }
   }
+
+  /// What a program of before the taps at the experts wrote: none of the keys that came with them.
+  private func older(_ change: (inout [String: Any]) -> Void) throws -> RunConfiguration {
+    let bytes = try JSONEncoder().encode(RunConfiguration())
+    var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])
+    var model = try #require(object["model"] as? [String: Any])
+    for key in [
+      "forgetGates", "scoreScale", "expertTaps", "twoSidedTaps", "tapStart", "embeddingStart", "embeddingNorm", "gates",
+      "routerStart", "sharedWidth", "sharedEachStep",
+    ] { #expect(model.removeValue(forKey: key) != nil, "\(key)") }
+    (model["activation"], model["sharedExpert"]) = ("sparsemax", false)
+    change(&model)
+    object["model"] = model
+    return try JSONDecoder().decode(RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
+  }
+
+  @Test func `a model that was stored before a part of the block existed is read without that part`() throws {
+    #expect(try older { _ in }.model == .firstForm)
+    var shared = ModelConfiguration.firstForm
+    (shared.sharedExpert, shared.width) = (true, 64)
+    #expect(
+      try older {
+        $0["sharedExpert"] = true
+        $0["width"] = 64
+      }.model == shared)
+  }
+
+  @Test func `a stored baseline of that time has no taps, whatever its recency taps were said to be`() throws {
+    #expect(try older { $0["architecture"] = "transformer" }.model == .plainTransformer)
+  }
 }
