@@ -42,6 +42,7 @@ enum SlurmSubmission {
     process.environment = ProcessInfo.processInfo.environment.merging([
       "RESS": try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), "RESS_CONFIG": file,
       "RESS_RUN": folder, "RESS_EXCHANGE": configuration.cluster.exchange.rawValue,
+      "RESS_OTHER_DATA": request.acceptsOtherData ? "yes" : "",
     ]) { $1 }
     let output = Pipe(), errors = Pipe()
     (process.standardOutput, process.standardError) = (output, errors)

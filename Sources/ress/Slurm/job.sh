@@ -125,6 +125,7 @@ for _ in $(seq 100); do
 done
 resume=()
 for manifest in "$RESS_RUN"/step-*/manifest.json; do [ -e "$manifest" ] && resume=(--resume); done
+[ -n "${RESS_OTHER_DATA:-}" ] && resume+=(--other-data)
 ask submit "$RESS_CONFIG" "${resume[@]}" --key "slurm-$SLURM_JOB_ID-$attempt" || again=-1
 
 code=1
