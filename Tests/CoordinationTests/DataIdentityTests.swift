@@ -99,6 +99,17 @@ import Wire
     }
   }
 
+  @Test func `digests of any honest program pass, and longer ones are refused`() {
+    func problem(_ digest: String) -> String? {
+      let data = DataIdentity(dataset: "sha256:" + digest, tokenizer: digest)
+      return Request.report(generation: 1, number: 1, .reads(data)).problem
+    }
+    #expect(problem(String(repeating: "f", count: 64)) == nil)
+    #expect(problem(String(repeating: "f", count: 5_000)) != nil)
+    let unknown = DataIdentity(dataset: nil, tokenizer: nil)
+    #expect(Request.report(generation: 1, number: 1, .reads(unknown)).problem == nil)
+  }
+
   @Test func `workers that say nothing of what they read, as older ones, are believed`() {
     var cluster = Cluster()
     let (run, _) = cluster.startRun()
