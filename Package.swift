@@ -51,6 +51,7 @@ let system: [Target] = [
   .systemLibrary(name: "CBZip2", providers: [.apt(["libbz2-dev"])]),
   .systemLibrary(name: "CLZMA", pkgConfig: "liblzma", providers: [.apt(["liblzma-dev"])]),
   .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
+  .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
   .systemLibrary(name: "CLinux"),
   // The table of functions of the plug-in that scripts/mpi.sh builds: no MPI library is needed here.
   .systemLibrary(name: "CMPI"),
@@ -65,7 +66,7 @@ let system: [Target] = [
   module("Coordination", ["Wire", "Configuration"]),
   module("RunStore", ["CSQLite", "Wire"]),
   module("Transport", ["CZeroMQ", "CMPI", "CLinux", "Wire", "Configuration"]),
-  module("HTTP", ["CMicrohttpd"]),
+  module("HTTP", ["CMicrohttpd", "Configuration"]),
   .target(
     name: "Dashboard",
     resources: [
@@ -84,9 +85,8 @@ let system: [Target] = [
   .executableTarget(
     name: "ress",
     dependencies: [
-      "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "Checkpoint", "Coordination", "Daemon", "Worker",
-      "Transport",
-      "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux",
+      "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "RunStore", "Checkpoint", "Coordination", "Daemon",
+      "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
     ],
     resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.

@@ -34,7 +34,10 @@ done
 [ "$number" -eq 1 ] || echo "checkpoints/demo exists already; this run is called $run"
 
 # The processes of the cluster, which end with this script however it ends.
-sockets=$(mktemp -d "${TMPDIR:-/tmp}/ress-demo-XXXXXX")
+# A socket's path has at most 107 bytes.
+temporary=${TMPDIR:-/tmp}
+[ ${#temporary} -le 70 ] || temporary=/tmp
+sockets=$(mktemp -d "$temporary/ress-demo-XXXXXX")
 logs=checkpoints/$run
 pids=()
 finish() {

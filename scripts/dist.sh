@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 scripts/install-packages.sh
 swift build -c release --static-swift-stdlib --scratch-path .build-dist --product ress
-version=$(.build-dist/release/ress --version | head -1 | cut -d' ' -f2)
+# No reader here ends before its writer has said all: under pipefail, a writer that is cut short fails the script.
+version=$(.build-dist/release/ress --version | sed -n '1s/^[^ ]* //p')
 name=ress-$version-$(uname -m)
 folder=dist/$name
 rm -rf "$folder"
@@ -23,10 +24,11 @@ cp -rL README.md LICENSE docs configs cluster "$folder/"
 mkdir -p "$folder/share/mpi"
 cp Sources/CMPI/ress_mpi.c Sources/CMPI/ress_mpi.h "$folder/share/mpi/"
 # What Debian calls the libraries that the program asks for itself.
+cache=$(ldconfig -p)
 readelf -d "$folder/bin/ress" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | while read -r library; do
-  path=$(ldconfig -p | awk -v name="$library" '$1 == name {print $NF; exit}')
+  path=$(awk -v name="$library" '$1 == name && !found++ {print $NF}' <<<"$cache")
   # Under one of its names; the others are an error to dpkg-query.
-  { dpkg-query -S "$path" "$(readlink -f "$path")" "/usr${path#/usr}" 2>/dev/null || true; } | cut -d: -f1 | head -1
+  { dpkg-query -S "$path" "$(readlink -f "$path")" "/usr${path#/usr}" 2>/dev/null || true; } | sed -n '1s/:.*//p'
 done | sort -u >"$folder/libraries.txt"
 tar -C dist --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct 2>/dev/null || echo 0)" -czf "dist/$name.tar.gz" "$name"
 (cd dist && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")

@@ -52,7 +52,7 @@ suites() {
     --event-stream-output-path "$events" --event-stream-version 0 >"$log" 2>&1 || code=$?
   read -r p f s < <(count "$events")
   if [ "$code" -ne 0 ] || [ "$f" -gt 0 ]; then
-    grep -E '^(✘|↳|±)|error:|[Ff]atal error|signal code' "$log" | head -200
+    grep -E '^(✘|↳|±)|error:|[Ff]atal error|signal code' "$log" | sed -n '1,200p'
     [ "$code" -eq 124 ] && echo "   $title: stopped after $minutes minutes"
     # A bad end that no test explains is not to be lost.
     [ "$f" -gt 0 ] || { tail -20 "$log"; echo "   $title: 'swift test' ended with code $code"; broken=1; }

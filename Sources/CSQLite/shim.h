@@ -1,5 +1,20 @@
 // SQLite, and the constants of it that Swift cannot import.
 #include <sqlite3.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+// SQLite follows every link of a path before it opens it, and /proc/PID/fd/N, an open folder, is a link to a path that may be too long for it.
+static inline int ress_lstat(const char *path, struct stat *status) {
+  int end = 0;
+  sscanf(path, "/proc/%*d/fd/%*d%n", &end);
+  return end > 0 && path[end] == 0 ? stat(path, status) : lstat(path, status);
+}
+
+/// From now on a folder of /proc/PID/fd stays a folder in the paths of this process's databases.
+static inline void ress_sqlite_keep_open_folders(void) {
+  sqlite3_vfs *system = sqlite3_vfs_find(0);
+  if (system && system->iVersion >= 3) system->xSetSystemCall(system, "lstat", (sqlite3_syscall_ptr)ress_lstat);
+}
 
 static inline int ress_sqlite_bind_copy(sqlite3_stmt *statement, int place, const void *bytes, int count) {
   return sqlite3_bind_blob(statement, place, count > 0 ? bytes : "", count, SQLITE_TRANSIENT);

@@ -131,6 +131,12 @@ private struct YAMLComposer: ~Copyable {
       guard case .scalar(let text, _, nil, nil) = event.kind else {
         throw failure(event.mark, "a key must be a plain word")
       }
+      if text == "<<" {
+        throw failure(
+          event.mark,
+          "merge keys ('<<') are not read; write the keys out here, or give a whole section an anchor ('model: &small') and use it "
+            + "as the value ('model: *small')")
+      }
       entries.append(
         (YAMLNode.Key(name: text, mark: event.mark), try node(parser.next(), depth: depth + 1)))
     }

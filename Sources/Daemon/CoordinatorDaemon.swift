@@ -35,6 +35,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     /// Runs that the coordinator before left unfinished lost their workers with it, and wait for somebody to resume them.
     package var pausesUnfinished = false
     package var log: @Sendable (String) -> Void = { _ in }
+    /// Called by the loop several times a second, for a watchdog.
+    package var turned: @Sendable () -> Void = {}
     /// The store cannot be written: nothing more is answered, and the process should end.
     package var fail: @Sendable (String) -> Void = { fatalError($0) }
 
@@ -183,6 +185,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private func loop() {
     for action in unfinished { run(action, at: MonotonicClock.now) }
     while !stopping.load(ordering: .acquiring) {
+      options.turned()
       var now = MonotonicClock.now
       let tick = now + .milliseconds(100)
       port.wait(wake, timeoutMilliseconds: min(tick, port.nextTick ?? tick).milliseconds(from: now, limit: 100))

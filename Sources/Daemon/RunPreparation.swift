@@ -136,7 +136,10 @@ enum RunPreparation {
       x == y ? nil : "\(key) was \(x) and is \(y) now"
     }
     if old.model != new.model {
-      return "the model section differs from the checkpoint's; use the configuration it was trained with"
+      let keys = ConfigurationEncoder.differences(old, new).filter { $0.key.hasPrefix("model.") }
+      let shown = keys.prefix(3).map { "\($0.key) was \($0.a) and is \($0.b) now" }.joined(separator: ", ")
+      let more = keys.count > 3 ? ", and \(keys.count - 3) more keys of 'model' differ" : ""
+      return "\(shown)\(more); use the configuration it was trained with"
     }
     return sentence("training.seed", old.training.seed, new.training.seed)
       ?? sentence("training.batch_sequences", old.training.batchSequences, new.training.batchSequences)

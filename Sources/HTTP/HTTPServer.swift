@@ -1,6 +1,7 @@
 // A small HTTP server for what a coordinator shows: it reads nothing but requests, and changes nothing. libmicrohttpd speaks the protocol.
 
 import CMicrohttpd
+import Configuration
 
 #if canImport(Glibc)
   import Glibc
@@ -14,7 +15,7 @@ package enum HTTPError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .badAddress(let text):
-      "'\(text)' is not an address for HTTP; write HOST:PORT with an IPv4 address, such as 127.0.0.1:7078"
+      "'\(text)' is not an address for HTTP; write HOST:PORT with a host's name or IPv4 address, such as 127.0.0.1:7078"
     case .needsToken(let text):
       "\(text) can be reached from other machines; --http-token FILE names a file with the word that they must say"
     case .cannotListen(let text): "cannot listen for HTTP at \(text); is the port in use?"
@@ -40,20 +41,20 @@ package final class HTTPServer: @unchecked Sendable {
     answer: @escaping @Sendable (HTTPRequest) -> HTTPAnswer?
   ) throws(HTTPError) {
     let parts = place.split(separator: ":", omittingEmptySubsequences: false).map { String($0) }
-    guard parts.count == 2, let port = UInt16(parts[1]), inet_addr(parts[0]) != INADDR_NONE else {
-      throw .badAddress(place)
-    }
-    guard token?.isEmpty == false || parts[0].hasPrefix("127.") else { throw .needsToken(place) }
+    guard parts.count == 2, !parts[0].isEmpty, let port = UInt16(parts[1]),
+      let (host, isIPv6) = HostName.address(of: parts[0]), !isIPv6
+    else { throw .badAddress(place) }
+    guard token?.isEmpty == false || host.hasPrefix("127.") else { throw .needsToken(place) }
     self.token = token
     self.open = open
     self.answer = answer
     // Set before the first request can come, and never again.
     let box = Box()
-    guard let daemon = ress_mhd_start(parts[0], port, HTTPServer.handle, Unmanaged.passRetained(box).toOpaque()) else {
+    guard let daemon = ress_mhd_start(host, port, HTTPServer.handle, Unmanaged.passRetained(box).toOpaque()) else {
       throw .cannotListen(place)
     }
     self.daemon = daemon
-    address = "http://\(parts[0]):\(ress_mhd_port(daemon))"
+    address = "http://\(host):\(ress_mhd_port(daemon))"
     self.box = box
     box.server = self
   }

@@ -28,7 +28,7 @@ final class BorderFile {
 
   init(recordByteCount: Int) {
     self.recordByteCount = recordByteCount
-    folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
+    folder = getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/var/tmp"
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }

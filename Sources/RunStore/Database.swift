@@ -20,15 +20,17 @@ struct SQLRow {
 
 final class Database {
   private let path: String
+  private let place: ShortPath
   private let handle: OpaquePointer
   /// Compiled statements, by their text.
   private var statements: [String: OpaquePointer] = [:]
 
   init(_ path: String) throws(StoreError) {
     self.path = path
+    place = try ShortPath(path)
     var handle: OpaquePointer?
     let flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX
-    guard sqlite3_open_v2(path, &handle, flags, nil) == SQLITE_OK, let handle else {
+    guard sqlite3_open_v2(place.text, &handle, flags, nil) == SQLITE_OK, let handle else {
       let reason = handle.map { String(cString: sqlite3_errmsg($0)) } ?? "no memory"
       sqlite3_close_v2(handle)
       throw .failed(path: path, action: "open", reason: reason)

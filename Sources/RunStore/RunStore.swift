@@ -17,11 +17,20 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .inUse(let path, let holder):
-      "\(path) belongs to another coordinator\(holder.isEmpty ? "" : ", \(holder)"); give this one a store of its own with --store"
+      "\(path) belongs to another coordinator\(holder.isEmpty ? "" : ", \(holder)")"
     case .newer(let path, let version, let known):
       "\(path) was written by a newer ress (schema \(version), this program knows \(known)); use that one"
-    case .foreign(let path): "\(path) is a database of another program; choose another file with --store"
+    case .foreign(let path): "\(path) is a database of another program"
     case .failed(let path, let action, let reason): "cannot \(action) \(path): \(reason)"
+    }
+  }
+
+  /// The error with what its reader can do where the store belongs to another coordinator or program: that depends on the command.
+  package func advised(inUse: String, foreign: String) -> String {
+    switch self {
+    case .inUse: "\(self); \(inUse)"
+    case .foreign: "\(self); \(foreign)"
+    case .newer, .failed: description
     }
   }
 }

@@ -1,5 +1,7 @@
 // Numbers as people read them, without Foundation.
 
+import Wire
+
 package enum Format {
   /// `2.2250`: `digits` after the point.
   package static func fixed(_ value: Double, _ digits: Int) -> String {
@@ -68,17 +70,5 @@ package enum Format {
   }
 
   /// `0–3, 6`: whole numbers in order, neighbours joined.
-  package static func ranges(_ numbers: some Sequence<Int>) -> String {
-    var ranges: [ClosedRange<Int>] = []
-    for number in numbers.sorted() {
-      if let last = ranges.last, number <= last.upperBound + 1 {
-        ranges[ranges.count - 1] = last.lowerBound...max(number, last.upperBound)
-      } else {
-        ranges.append(number...number)
-      }
-    }
-    if ranges.isEmpty { return "none" }
-    return ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)–\($0.upperBound)" }.joined(
-      separator: ", ")
-  }
+  package static func ranges(_ numbers: some Sequence<Int>) -> String { SpokenNumbers.ranges(numbers) }
 }

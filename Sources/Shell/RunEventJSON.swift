@@ -16,7 +16,7 @@ extension RunEvent {
     case .placed(let generation, let roster):
       JSONText.object([
         ("event", .text("placed")), ("generation", .whole(Int(generation))),
-        ("workers", .raw("[" + roster.map(\.json).joined(separator: ", ") + "]")),
+        ("workers", JSONText.list(of: roster.map { .raw($0.json) })),
       ])
     case .stepped(let record):
       JSONText.object([
@@ -25,8 +25,8 @@ extension RunEvent {
         ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
         ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
         ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
-        ("busy", .raw("[" + record.busy.map { String($0) }.joined(separator: ", ") + "]")),
-        ("stall", .real(record.stall)), ("skipped", record.skipped.map { .text($0) } ?? .raw("null")),
+        ("busy", JSONText.list(record.busy)), ("stall", .real(record.stall)),
+        ("skipped", record.skipped.map { .text($0) } ?? .raw("null")),
       ])
     case .evaluated(let record):
       JSONText.object([
@@ -55,14 +55,9 @@ extension RouterRecord {
   package var fields: [(String, JSONText.Value)] {
     [
       ("step", .whole(step)), ("active", .whole(active)),
-      ("loads", .raw("[" + loads.map(Self.list).joined(separator: ", ") + "]")),
-      ("entropy", .raw(Self.list(entropy))), ("bias", .raw("[" + bias.map(Self.list).joined(separator: ", ") + "]")),
-      ("truncation", .raw(Self.list(truncation))),
+      ("loads", JSONText.list(of: loads.map { JSONText.list($0) })), ("entropy", JSONText.list(entropy)),
+      ("bias", JSONText.list(of: bias.map { JSONText.list($0) })), ("truncation", JSONText.list(truncation)),
     ]
-  }
-
-  private static func list<Number>(_ numbers: [Number]) -> String {
-    "[" + numbers.map { "\($0)" }.joined(separator: ", ") + "]"
   }
 }
 
@@ -78,11 +73,13 @@ package enum JSONText {
     "{" + pairs.map { quoted($0) + ": " + text($1) }.joined(separator: ", ") + "}"
   }
 
-  package static func list(_ numbers: some Sequence<Int>) -> Value {
-    .raw("[" + numbers.map { String($0) }.joined(separator: ", ") + "]")
+  package static func list(of values: [Value]) -> Value {
+    .raw("[" + values.map(text).joined(separator: ", ") + "]")
   }
 
-  package static func list(_ texts: [String]) -> Value { .raw("[" + texts.map(quoted).joined(separator: ", ") + "]") }
+  package static func list(_ numbers: some Sequence<Int>) -> Value { list(of: numbers.map { .whole($0) }) }
+  package static func list(_ numbers: [Double]) -> Value { list(of: numbers.map { .real($0) }) }
+  package static func list(_ texts: [String]) -> Value { list(of: texts.map { .text($0) }) }
 
   private static func text(_ value: Value) -> String {
     switch value {

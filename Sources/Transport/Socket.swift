@@ -117,6 +117,7 @@ package final class Socket {
   /// Listens, and returns the address with its actual port.
   @discardableResult
   package func bind(_ endpoint: String, insecure: Bool = false, door: Door = .open) throws(TransportError) -> String {
+    let endpoint = try EndpointPolicy.resolved(listening: endpoint)
     try EndpointPolicy.check(listening: endpoint, insecure: insecure || !door.isOpen)
     close(door)
     try IPCPath.checkFree(endpoint)

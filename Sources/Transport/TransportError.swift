@@ -1,6 +1,11 @@
 // What can go wrong with a socket, in words that say where and what to do.
 
 import CZeroMQ
+import Configuration
+
+#if canImport(Glibc)
+  import Glibc
+#endif
 
 package enum TransportError: Error, Equatable, CustomStringConvertible {
   case cannotBind(endpoint: String, reason: String)
@@ -55,16 +60,29 @@ package enum EndpointPolicy {
       }
       return
     }
-    guard endpoint.hasPrefix("tcp://") else { throw .badEndpoint(endpoint) }
-    let place = endpoint.dropFirst(6)
-    guard let colon = place.lastIndex(of: ":") else { throw .badEndpoint(endpoint) }
-    let host = place[..<colon]
-    let port = place[place.index(after: colon)...]
-    guard !host.isEmpty, port == "*" || Int(port).map({ (0...65_535).contains($0) }) == true else {
-      throw .badEndpoint(endpoint)
-    }
+    guard let (host, _) = parts(of: endpoint) else { throw .badEndpoint(endpoint) }
     let loopback = host == "localhost" || host == "[::1]" || isLoopback(host)
     guard loopback || insecure else { throw .clearText(endpoint: endpoint) }
+  }
+
+  /// The address with a host's name replaced by its IP address, because libzmq listens at addresses and network interfaces alone. What
+  /// is no `tcp` address, and what names all interfaces or one of them, stays as it is.
+  package static func resolved(listening endpoint: String) throws(TransportError) -> String {
+    guard let (host, port) = parts(of: endpoint), host != "*", !host.hasPrefix("["), if_nametoindex(String(host)) == 0
+    else { return endpoint }
+    guard let (address, isIPv6) = HostName.address(of: String(host)) else {
+      throw .cannotBind(endpoint: endpoint, reason: "no host and no network interface is called '\(host)'")
+    }
+    return "tcp://" + (isIPv6 ? "[\(address)]" : address) + ":" + port
+  }
+
+  /// Host and port of a `tcp` address; nil where it is none.
+  private static func parts(of endpoint: String) -> (host: Substring, port: Substring)? {
+    let place = endpoint.dropFirst(6)
+    guard endpoint.hasPrefix("tcp://"), let colon = place.lastIndex(of: ":") else { return nil }
+    let host = place[..<colon], port = place[place.index(after: colon)...]
+    guard !host.isEmpty, port == "*" || Int(port).map({ (0...65_535).contains($0) }) == true else { return nil }
+    return (host, port)
   }
 
   /// Whether other machines can reach, or are reached at, an address.

@@ -110,7 +110,8 @@ package final class RunJob {
       trainer.parameters.changed()
     }
     log(
-      "generation \(assignment.generation): units \(plan.myUnits), experts \(plan.myExperts), \(threads) threads, "
+      "generation \(assignment.generation): units \(SpokenNumbers.ranges(plan.myUnits)), "
+        + "experts \(SpokenNumbers.ranges(plan.myExperts)), \(threads) thread\(threads == 1 ? "" : "s"), "
         + "\(layout.totalCount) parameters in the model, \(trainer.byteCount >> 20) MiB here"
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }

@@ -35,6 +35,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     /// How long to work on, and to look, after a coordinator that was there is gone.
     package var returnWithinSeconds = 3600.0
     package var log: @Sendable (String) -> Void = { _ in }
+    /// Called by the network thread several times a second, for a watchdog.
+    package var turned: @Sendable () -> Void = {}
 
     package init(coordinator: String, listen: String, description: WorkerDescription) {
       self.coordinator = coordinator
@@ -185,6 +187,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       while let (message, peer) = mirrorSender.next() { data.send(message, to: peer, at: now) }
       if mpi?.isOpen == true, now < controlDue { continue }
       controlDue = now + WorkerNetwork.controlEvery
+      options.turned()
       control.receive(at: now) { reply in
         apply(session.receive(reply, at: now), at: now)
       } restarted: {

@@ -6,6 +6,7 @@ import Daemon
 import Foundation
 import Glibc
 import Kernels
+import RunStore
 import Shell
 import Transport
 import Wire
@@ -30,11 +31,15 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
   options.store = arguments.text("--store") ?? CommandTable.standardStore
   options.log = { Log.write($0) }
+  options.turned = ServiceManager.turned
   options.fail = { reason in
     Log.write("ends: \(reason)")
     exit(ExitCode.failed.rawValue)
   }
-  let daemon = try CoordinatorDaemon(options)
+  let daemon: CoordinatorDaemon
+  do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
+    throw ProcessError(description: error.advised(inUse: "give this one a store of its own with --store", foreign: "choose another file with --store"))
+  }
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
   if let address = daemon.httpAddress {
@@ -44,8 +49,10 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
     Log.write(
       "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")
   }
+  ServiceManager.ready("coordinates at \(daemon.endpoint)")
   let signal = Interrupt.wait()
   Log.write("ends, on \(signal)")
+  ServiceManager.ending("ends, on \(signal)")
   daemon.stop()
   return .done
 }
@@ -77,9 +84,12 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
   let prefix = world.map { "rank \($0.place.rank): " } ?? ""
   let log: @Sendable (String) -> Void = { Log.write(prefix + $0) }
   options.log = log
+  options.turned = ServiceManager.turned
   let process = try WorkerProcess(options)
+  ServiceManager.ready("works for \(options.coordinator) as \(description.name)")
   Interrupt.whenRequested { signal in
     log("ends, on \(signal)")
+    ServiceManager.ending("ends, on \(signal)")
     RankStart.wasAsked.store(true, ordering: .releasing)
     process.leave(reason: "it was told to end (\(signal))")
     exit(RankStart.ending(process, .done).rawValue)

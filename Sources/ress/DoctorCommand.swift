@@ -23,15 +23,26 @@ enum MachineProbe {
     facts.cores = cores()
     (facts.memoryBytes, facts.availableMemoryBytes) = memory()
     facts.openFileLimit = openFileLimit()
-    let temporary = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    let temporary = TemporaryFolder.standard
     facts.temporary = folder(temporary)
     facts.checkpoints = folder("checkpoints")
-    facts.ipcFailure = LibraryProbe.ipcFailure(folder: temporary)
+    facts.ipcFailure = ipcFailure()
     facts.fingerprint = Fingerprint.measure()
     facts.openBLASCore = BLAS.coreName
     facts.kernelClone = Fingerprint.kernelClone
     facts.gigaflops = gigaflops()
     return facts
+  }
+
+  /// In a folder like the one that `ress train` makes for its sockets.
+  private static func ipcFailure() -> String? {
+    do throws(ProcessError) {
+      let folder = try TemporaryFolder(name: "ress-doctor")
+      defer { folder.remove() }
+      return LibraryProbe.ipcFailure(folder: folder.path)
+    } catch {
+      return error.description
+    }
   }
 
   private static func system() -> String {

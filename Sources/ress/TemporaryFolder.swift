@@ -1,19 +1,47 @@
-// A folder of this process's own below TMPDIR, for sockets: their paths have at most 107 bytes.
+// A folder of this process's own for sockets, whose paths have at most 107 bytes: below TMPDIR, unless that is too long (Slurm's often is) or
+// cannot be written.
 
 import Glibc
 
 struct TemporaryFolder {
   let path: String
 
+  /// The longest name that a socket in it has, `worker-4096.socket`, with room to spare.
+  private static let nameBytes = 24
+  private static let pathBytes = 107
+
   init(name: String) throws(ProcessError) {
-    let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(parent)/\(name)-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else {
-      let reason = String(cString: strerror(errno))
-      throw ProcessError(
-        description: "cannot create a folder in \(parent): \(reason); set TMPDIR to one that can be written")
+    var refusals: [String] = []
+    for parent in Self.parents {
+      var template = Array("\(parent)/\(name)-XXXXXX".utf8CString)
+      guard template.count + Self.nameBytes <= Self.pathBytes else {
+        refusals.append("the path \(parent) is too long for sockets")
+        continue
+      }
+      if mkdtemp(&template) != nil {
+        path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return
+      }
+      refusals.append("\(parent): \(String(cString: strerror(errno)))")
     }
-    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    throw ProcessError(
+      description: "cannot create a folder for sockets (\(refusals.joined(separator: "; "))); set TMPDIR to a folder on a local "
+        + "disk that can be written, with a path of at most \(Self.pathBytes - Self.nameBytes - name.utf8.count - 8) bytes")
+  }
+
+  /// TMPDIR, which an empty value leaves at its standard.
+  static var standard: String {
+    getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
+  }
+
+  /// Where it may be, the first choice first.
+  private static var parents: [String] {
+    var parents = [standard]
+    for other in [getenv("XDG_RUNTIME_DIR").map { String(cString: $0) } ?? "", "/tmp", "/dev/shm"]
+    where !other.isEmpty && !parents.contains(other) {
+      parents.append(other)
+    }
+    return parents
   }
 
   /// Removes the folder and what is in it; there are no folders in it.

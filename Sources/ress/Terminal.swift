@@ -2,8 +2,12 @@
 // reader that went away (`ress … | head`) is no reason for a stack trace.
 
 import Glibc
+import Synchronization
 
 enum Terminal {
+  /// The error of the first write to standard output that failed; 0: none did. A reader that went away is no error.
+  private static let failure = Atomic<Int32>(0)
+
   static func print(_ line: String) { write(line + "\n") }
 
   /// Text as it is, to standard output.
@@ -34,9 +38,32 @@ enum Terminal {
       let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
       if count > 0 {
         bytes = bytes.dropFirst(count)
-      } else if errno != EINTR {
+        continue
+      }
+      switch count < 0 ? errno : EIO {
+      case EINTR: continue
+      case EAGAIN:
+        // A pipe that its reader made non-blocking is full.
+        var full = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        _ = poll(&full, 1, -1)
+      default:
+        if descriptor == STDOUT_FILENO { note(count < 0 ? errno : EIO) }
         return
       }
     }
+  }
+
+  private static func note(_ error: Int32) {
+    guard error != EPIPE, failure.compareExchange(expected: 0, desired: error, ordering: .relaxed).exchanged else {
+      return
+    }
+    complain("the output cannot be written, and is incomplete: \(String(cString: strerror(error)))")
+  }
+
+  /// For the end of a command: 1 in place of 0 where its output did not arrive whole. Some file systems (NFS, quotas) say so only when
+  /// the file is closed.
+  static func exitCode(_ code: Int32) -> Int32 {
+    if close(STDOUT_FILENO) != 0, errno != EBADF { note(errno) }
+    return code == 0 && failure.load(ordering: .relaxed) != 0 ? 1 : code
   }
 }

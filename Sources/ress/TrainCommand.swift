@@ -6,6 +6,7 @@ import Daemon
 import Foundation
 import Glibc
 import RunFolder
+import RunStore
 import Shell
 import Transport
 import Wire
@@ -37,7 +38,13 @@ enum LocalRun {
     options.store = request.folder + "/coordinator.db"
     options.pausesUnfinished = true
     options.log = log.write
-    let daemon = try CoordinatorDaemon(options)
+    let daemon: CoordinatorDaemon
+    do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
+      throw ProcessError(
+        description: error.advised(
+          inUse: "run \(configuration.run) is being trained there; wait for its end, or choose another name with --set run=NAME",
+          foreign: "move it away, or choose another name with --set run=NAME"))
+    }
     daemon.start()
     defer { daemon.stop() }
 

@@ -81,4 +81,4 @@ func run(_ arguments: Arguments) throws -> ExitCode {
 Interrupt.unblock()
 // A file that may not grow further (ulimit -f) is an error of the write, which says so, and not a death.
 signal(SIGXFSZ, SIG_IGN)
-exit(main(Array(CommandLine.arguments.dropFirst())).rawValue)
+exit(Terminal.exitCode(main(Array(CommandLine.arguments.dropFirst())).rawValue))
