@@ -10,6 +10,7 @@ packages: ## install the Debian packages that are missing
 	@scripts/install-packages.sh
 
 build: packages ## build .build/release/ress
+	@scripts/moved.sh .build
 	@swift build -c release --product ress
 	@echo "Built .build/release/ress"
 

@@ -27,6 +27,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name + "Tests", dependencies: dependencies, swiftSettings: swiftSettings)
 }
 
+/// What tests of several targets share: chance from one seed, and waiting.
+let support = Target.target(name: "TestSupport", path: "Tests/Support", swiftSettings: swiftSettings)
+
 let numbers: [Target] = [
   .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
   .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
@@ -100,25 +103,29 @@ let system: [Target] = [
     dependencies: ["Worker", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
     path: "Benchmarks/Exchange", exclude: ["README.md"], swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
-  tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration"]),
+  tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
   tests("Training", ["Training", "Model", "Kernels", "Configuration"]),
-  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration"]),
+  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration", "TestSupport"]),
   tests("Wire", ["Wire", "CKernels", "Configuration"]),
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),
-  tests("Transport", ["Transport", "Wire", "Configuration"]),
+  tests("Transport", ["Transport", "Wire", "Configuration", "TestSupport"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
-  tests("Daemon", ["Daemon", "HTTP", "RunStore", "Worker", "Transport", "Wire", "Configuration"]),
+  tests("Daemon", ["Daemon", "HTTP", "RunStore", "Worker", "Transport", "Wire", "Configuration", "TestSupport"]),
   tests(
     "Worker",
-    ["Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration"]),
+    [
+      "Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration",
+      "TestSupport",
+    ]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(
-    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration"], path: "Tests/EndToEnd",
+    name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration", "TestSupport"],
+    path: "Tests/EndToEnd",
     swiftSettings: swiftSettings),
 ]
 
 let package = Package(
   name: "ress",
   products: doublePrecision ? [] : [.executable(name: "ress", targets: ["ress"])],
-  targets: doublePrecision ? numbers : numbers + system)
+  targets: doublePrecision ? numbers : numbers + system + [support])

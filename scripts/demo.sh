@@ -16,6 +16,7 @@ else
 fi
 
 say "Building (some minutes the first time)"
+scripts/moved.sh .build
 swift build -c release --product ress
 ress=.build/release/ress
 

@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/install-packages.sh
+scripts/moved.sh .build-dist
 swift build -c release --static-swift-stdlib --scratch-path .build-dist --product ress
 # No reader here ends before its writer has said all: under pipefail, a writer that is cut short fails the script.
 version=$(.build-dist/release/ress --version | sed -n '1s/^[^ ]* //p')

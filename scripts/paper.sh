@@ -10,5 +10,6 @@ if [ ! -d "$data" ]; then
   exit 2
 fi
 scripts/install-packages.sh --paper
+scripts/moved.sh .build
 swift build -c release --product ress
 exec python3 Benchmarks/paper/paper.py --data "$data" "$@"

@@ -125,6 +125,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     disk.sync {}
     gatekeeper?.close()
     http?.close()
+    store.close()
   }
 
   deinit { gatekeeper?.close() }

@@ -21,7 +21,7 @@ struct SQLRow {
 final class Database {
   private let path: String
   private let place: ShortPath
-  private let handle: OpaquePointer
+  private var handle: OpaquePointer?
   /// Compiled statements, by their text.
   private var statements: [String: OpaquePointer] = [:]
 
@@ -39,9 +39,14 @@ final class Database {
     sqlite3_busy_timeout(handle, 2000)
   }
 
-  deinit {
+  deinit { close() }
+
+  /// Statements on a closed database are errors.
+  func close() {
     for statement in statements.values { sqlite3_finalize(statement) }
+    statements = [:]
     sqlite3_close_v2(handle)
+    handle = nil
   }
 
   private func failure(_ action: String) -> StoreError {

@@ -39,7 +39,7 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
 package final class RunStore {
   package let path: String
   private let database: Database
-  private let lock: StoreLock?
+  private var lock: StoreLock?
 
   /// "RESS", so that `file` and we know our own.
   private static let applicationID = 0x5245_5353
@@ -62,6 +62,12 @@ package final class RunStore {
     try database.run("PRAGMA journal_mode = WAL")
     try database.run("PRAGMA synchronous = FULL")
     try prepareSchema()
+  }
+
+  /// Lets go of the store, so that another coordinator can have it as soon as this returns. Nothing more may be asked of this one.
+  package func close() {
+    database.close()
+    lock = nil
   }
 
   private func prepareSchema() throws(StoreError) {

@@ -16,4 +16,12 @@ package final class StoryReader {
   package func events(of run: RunID, after: Int, limit: Int) throws(StoreError) -> [(number: Int, event: [UInt8])] {
     try RunStore.events(in: database, of: run, after: after, limit: limit)
   }
+
+  /// Events of a run before the `before`-th, the newest first, at most `limit`.
+  package func events(of run: RunID, before: Int, limit: Int) throws(StoreError) -> [(number: Int, event: [UInt8])] {
+    try database.rows(
+      "SELECT number, event FROM events WHERE run = ? AND number < ? ORDER BY number DESC LIMIT ?",
+      .text(run.description), .number(before), .number(limit)
+    ) { (number: $0.number(0), event: $0.bytes(1)) }
+  }
 }

@@ -5,6 +5,7 @@ import Configuration
 import Foundation
 import HDF5
 import RunFolder
+import TestSupport
 import Testing
 
 @Suite final class CheckpointTests {
@@ -109,7 +110,7 @@ import Testing
 
   @Test func `equal tensors make equal files, whenever they are written`() throws {
     let first = try CheckpointFolder.readManifest(try save(shards: 3)).files
-    Thread.sleep(forTimeInterval: 1.1)
+    waitForAnotherSecond()
     let second = try CheckpointFolder.readManifest(try save(shards: 3)).files
     #expect(first == second)
   }

@@ -75,7 +75,7 @@ import Worker
   /// Reports ready and waits for the begin. Returns the other worker's place in the roster.
   private static func begin(_ worker: WorkerNetwork, early: inout [DataMessage]) -> Int? {
     var peer: Int?
-    while let event = worker.next(timeout: .seconds(20)) {
+    while let event = worker.next(timeout: .seconds(200)) {
       switch event {
       case .assigned(let assignment):
         peer = 1 - assignment.index
@@ -90,7 +90,7 @@ import Worker
   }
 
   private static func receive(_ worker: WorkerNetwork) -> DataMessage? {
-    guard case .data(let message)? = worker.next(timeout: .seconds(20)) else { return nil }
+    guard case .data(let message)? = worker.next(timeout: .seconds(200)) else { return nil }
     return message
   }
 }

@@ -3,6 +3,7 @@
 import Configuration
 import Daemon
 import Foundation
+import TestSupport
 import Testing
 import Transport
 import Wire
@@ -31,21 +32,23 @@ import Wire
         .report(generation: 1, number: 1, .finished),
       ] as [Request]).map { ControlCodec.encode($0) }
     let context = try SocketContext()
-    var random = SystemRandomNumberGenerator()
+    var random = Chance("a coordinator under fire")
     for connection in 0..<20 {
       let vandal = try Socket(.dealer, context)
       try vandal.connect(daemon.endpoint)
       for number in 1...150 {
         var message = honest.randomElement(using: &random)!
-        for _ in 0..<Int.random(in: 0...4) {
-          message[Int.random(in: 0..<message.count)] = UInt8.random(in: 0...255)
+        for _ in 0..<Int.random(in: 0...4, using: &random) {
+          message[Int.random(in: 0..<message.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
         }
-        if Bool.random() { message.removeLast(Int.random(in: 0..<message.count)) }
+        if Bool.random(using: &random) { message.removeLast(Int.random(in: 0..<message.count, using: &random)) }
         var header = LinkHeader(
           incarnation: UInt64(connection + 2), peer: 0, sequence: UInt64(number), acknowledged: 0
         ).encoded()
-        if Int.random(in: 0..<4) == 0 { header[Int.random(in: 0..<header.count)] ^= 1 << UInt8.random(in: 0..<8) }
-        let noise = (0..<Int.random(in: 0..<300)).map { _ in UInt8.random(in: 0...255) }
+        if Int.random(in: 0..<4, using: &random) == 0 {
+          header[Int.random(in: 0..<header.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        }
+        let noise = (0..<Int.random(in: 0..<300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
         let frames: [Frame] =
           [
             [.bytes(header), .bytes(message)], [.bytes(noise)], [.bytes(header)], [.bytes(header), .bytes(noise)],

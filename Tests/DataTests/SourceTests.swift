@@ -5,6 +5,7 @@ import Configuration
 import Data
 import Foundation
 import HDF5
+import TestSupport
 import Testing
 import Training
 
@@ -136,7 +137,7 @@ import Training
     var fresh = preparation
     fresh.output = path("fresh.h5")
     // In another second, which no file notes.
-    Thread.sleep(forTimeInterval: 1.1)
+    waitForAnotherSecond()
     #expect(try fresh.run().resumedBytes == 0)
     #expect(try Data(contentsOf: URL(filePath: path("d.h5"))) == Data(contentsOf: URL(filePath: path("fresh.h5"))))
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder).allSatisfy { !$0.contains(".train.") })

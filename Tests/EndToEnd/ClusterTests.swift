@@ -4,6 +4,7 @@
 import Checkpoint
 import Configuration
 import Foundation
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -50,8 +51,7 @@ import Testing
 
   @Test func `a coordinator and workers over tcp, started in any order, give the same curve`() throws {
     // Workers first: they wait for their coordinator.
-    let port = 20_000 + Int(getpid()) % 20_000
-    let address = "tcp://127.0.0.1:\(port)"
+    let address = "tcp://127.0.0.1:\(freePorts())"
     let workers = try (1...2).map {
       try place.start(["worker", "--coordinator", address, "--name", "w\($0)", "--threads", "1"])
     }
@@ -72,9 +72,10 @@ import Testing
       "train", "run.yaml", "--workers", "\(before)", "--threads", "1", "--set", "run=\(run)", "--set",
       "checkpoint.every=3",
     ])
-    let moment = Int.random(in: 7...30)
+    var chance = Chance(run)
+    let moment = Int.random(in: 7...30, using: &chance)
     #expect(waitUntil(60) { place.curve(run).count > moment }, "\(training.output)")
-    usleep(UInt32.random(in: 0...20_000))
+    usleep(UInt32.random(in: 0...20_000, using: &chance))
     training.killAll()
     _ = training.exitCode(within: 10)
     let resumed = try place.run([
@@ -148,7 +149,9 @@ import Testing
     try expect(["train", "run.yaml", "--set", "model.widht=8"], code: 2, "did you mean 'width'")
     try expect(["train", "run.yaml"], code: 1, "already holds checkpoints", "--resume")
     try expect(["train", "run.yaml", "--set", "run=never", "--resume"], code: 1, "nothing to resume")
-    try expect(["train", "run.yaml", "--resume", "--set", "model.width=16"], code: 1, "cannot be resumed")
+    try expect(
+      ["train", "run.yaml", "--resume", "--set", "model.width=16"], code: 1, "cannot be resumed",
+      "model.width was 32 and is 16 now")
     try expect(["data", "prepare", "text.txt", "--out", "text.h5"], code: 2, "text.h5 exists", "--force")
     try expect(["data", "prepare", "nothing.txt", "--out", "text.h5", "--force"], code: 1, "nothing.txt")
     _ = FileManager.default.createFile(atPath: place.path + "/empty.txt", contents: Data())

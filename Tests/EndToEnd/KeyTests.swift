@@ -1,6 +1,7 @@
 // Runs over encrypted connections, in real processes.
 
 import Foundation
+import TestSupport
 import Testing
 
 @Suite(.serialized) final class `Runs behind locked doors` {
@@ -18,7 +19,7 @@ import Testing
       _ = try ress("c", ["keys", "allow", "keys-\(name)/key.pub", "--name", name, "--role", role])
       _ = try ress(name, ["keys", "trust", "keys-c/key.pub"])
     }
-    let address = "tcp://127.0.0.1:\(Int.random(in: 20_000..<30_000))"
+    let address = "tcp://127.0.0.1:\(freePorts())"
     let coordinator = try place.start(
       ["coordinator", "--listen", address, "--store", ":memory:"], environment: keys("c"))
     let workers = try ["w1", "w2"].map {

@@ -1,6 +1,7 @@
 // Runs whose data travel over a real MPI, as ranks of a real launch. Every one is held against the curve of workers over ZeroMQ.
 
 import Foundation
+import TestSupport
 import Testing
 
 #if canImport(Glibc)

@@ -2,6 +2,8 @@
 // run is held against the undisturbed curve.
 
 import Foundation
+import Synchronization
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -10,7 +12,10 @@ import Testing
 
 /// Hosts on one switch, as `scripts/hosts.sh` makes them.
 final class Hosts {
-  private let name = "rt" + String(UInt32.random(in: 0...0xFFFFF), radix: 36)
+  /// At most 8 letters, and no other process's or test's.
+  private let name =
+    "r" + String(getpid(), radix: 36) + String(Hosts.count.wrappingAdd(1, ordering: .relaxed).newValue, radix: 36) + "h"
+  private static let count = Atomic<Int>(0)
 
   init(_ count: Int) throws { try run("up", "\(count)") }
 
@@ -116,6 +121,7 @@ final class NetworkTests {
     for (round, host) in ["2", "3", "1"].enumerated() {
       #expect(reaches("blink", 20 * (round + 1)))
       try hosts.run("cut", host)
+      // The time is what is meant: shorter than the patience. Without it the next command alone would be as long.
       usleep(300_000)
       try hosts.run("join", host)
     }
@@ -127,7 +133,8 @@ final class NetworkTests {
     #expect(reaches("alone", 25))
     try hosts.run("cut", "1")
     // Longer than everybody's patience.
-    sleep(5)
+    #expect(
+      waitUntil(30) { coordinator.output.components(separatedBy: " is lost: ").count > 3 }, "\(coordinator.output)")
     try hosts.run("join", "1")
     _ = try expectSameEnd("alone")
   }

@@ -2,6 +2,7 @@
 // undisturbed curve.
 
 import Foundation
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -10,8 +11,8 @@ import Testing
 
 /// A Slurm of its own, on this machine.
 final class SlurmCluster {
-  private let folder = "/tmp/ress-slurm-" + String(UInt32.random(in: 0...0xFFFFFF), radix: 36)
-  private let port = Int.random(in: 31_000..<32_500) * 2
+  private let folder = "/tmp/ress-slurm-\(getpid())-" + UUID().uuidString.prefix(6)
+  private let port = freePorts(12)
 
   init(nodes: Int) throws { try script("up", "\(nodes)") }
 

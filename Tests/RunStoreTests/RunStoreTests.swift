@@ -36,6 +36,51 @@ import Wire
     #expect(try store.runs().count == 1 && store.events(of: RunID(9), after: 0, limit: 10).isEmpty)
   }
 
+  @Test func `a path longer than SQLite takes is a store like any other`() throws {
+    let long = folder + "/" + Array(repeating: String(repeating: "d", count: 100), count: 7).joined(separator: "/")
+    try FileManager.default.createDirectory(atPath: long, withIntermediateDirectories: true)
+    let path = long + "/store.db"
+    #expect(path.utf8.count > 700)
+    for round in 1...2 {
+      let store = try RunStore(path: path, holder: "test")
+      try store.commit([.event(RunID(1), number: round, bytes("\(round)"))])
+      // A second connection reads what the first has written, as whoever shows old stories does.
+      #expect(try StoryReader(path: path).events(of: RunID(1), after: 0, limit: 9).count == round)
+      store.close()
+    }
+    #expect(FileManager.default.fileExists(atPath: path))
+    #expect(
+      message { _ = try RunStore(path: long + "x/store.db", holder: "test") }.contains("No such file or directory"))
+  }
+
+  @Test func `a store that was closed is another's at once, though somebody still holds it`() throws {
+    let path = folder + "/closed.db"
+    let first = try RunStore(path: path, holder: "the first")
+    let refused = message { _ = try RunStore(path: path, holder: "the second") }
+    #expect(refused == "\(path) belongs to another coordinator, the first")
+    first.close()
+    let second = try RunStore(path: path, holder: "the second")
+    try second.commit([.value("x", bytes("y"))])
+    withExtendedLifetime(first) {}
+  }
+
+  @Test func `what a reader can do about a store depends on the command`() {
+    let error = StoreError.inUse(path: "a.db", holder: "process 1")
+    #expect(
+      error.advised(inUse: "use --store", foreign: "no")
+        == "a.db belongs to another coordinator, process 1; use --store")
+    #expect(StoreError.foreign(path: "b").advised(inUse: "no", foreign: "move it").hasSuffix("; move it"))
+  }
+
+  @Test func `the end of a story is read backwards`() throws {
+    let path = folder + "/backwards.db"
+    let store = try RunStore(path: path, holder: "test")
+    try store.commit((1...9).map { .event(RunID(4), number: $0, bytes("\($0)")) })
+    let reader = try StoryReader(path: path)
+    #expect(try reader.events(of: RunID(4), before: .max, limit: 3).map(\.number) == [9, 8, 7])
+    #expect(try reader.events(of: RunID(4), before: 3, limit: 9).map(\.number) == [2, 1])
+  }
+
   @Test func `events come page by page`() throws {
     let store = try RunStore(path: ":memory:", holder: "test")
     try store.commit((1...1000).map { .event(RunID(1), number: $0, bytes("\($0)")) })

@@ -46,8 +46,8 @@ import Wire
     calm.send(.follow(run: "calm", after: 0), at: MonotonicClock.now)
     var heard: [Int] = [], before: Int?
     var scolded: [String] = []
-    let deadline = MonotonicClock.now + .seconds(60)
-    while heard.count < 200, MonotonicClock.now < deadline {
+    let begun = MonotonicClock.now
+    while heard.count < 200, MonotonicClock.now < begun + .seconds(600) {
       let now = MonotonicClock.now
       port.receive(at: now) { _, _, request in
         guard case .follow(let run, let after) = request else { return }
@@ -67,6 +67,10 @@ import Wire
     }
     #expect(heard == Array(0..<200), "once, and in order")
     #expect(try #require(before) < 200, "the other was heard meanwhile")
-    #expect(scolded.first == "a packet was dropped: it says more than 100 packets a second" && scolded.count < 8)
+    // Said once in ten seconds, however often it happens.
+    let most = 1 + Int((MonotonicClock.now - begun).inSeconds / 10)
+    #expect(
+      scolded.first == "a packet was dropped: it says more than 100 packets a second" && scolded.count <= most,
+      "\(scolded)")
   }
 }

@@ -5,6 +5,7 @@ import Configuration
 import Foundation
 import Model
 import RunFolder
+import TestSupport
 import Testing
 import Wire
 import Worker
@@ -137,7 +138,7 @@ import Worker
     let cluster = OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/run")
     let outcome = try cluster.run {
       // One job stops first, so that the other two wait for it in the middle of a step.
-      Thread.sleep(forTimeInterval: 0.3)
+      _ = waitUntil { cluster.channels[0].reports.count > 2 }
       cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
     }
     #expect(outcome.errors.count == 3)

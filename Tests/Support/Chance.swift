@@ -1,0 +1,29 @@
+// Chance in tests: drawn from one seed for all of them, which is printed and repeats them.
+
+import Foundation
+
+/// SplitMix64. Two streams of one seed have nothing in common, so that tests may run in any order and side by side.
+package struct Chance: RandomNumberGenerator, Sendable {
+  private var state: UInt64
+
+  /// `RESS_CHANCE=N scripts/test.sh --filter …` repeats what was drawn; scripts/test.sh prints the number.
+  package static let seed: UInt64 = {
+    if let given = ProcessInfo.processInfo.environment["RESS_CHANCE"].flatMap({ UInt64($0) }) { return given }
+    let drawn = UInt64.random(in: 0..<1 << 32)
+    FileHandle.standardError.write(Data("chance: RESS_CHANCE=\(drawn) repeats these tests\n".utf8))
+    return drawn
+  }()
+
+  /// - Parameter stream: names the use, such as the test.
+  package init(_ stream: String) {
+    state = stream.utf8.reduce(Self.seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+  }
+
+  package mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}
