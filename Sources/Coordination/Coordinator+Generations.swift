@@ -108,6 +108,7 @@ extension Coordinator {
       number: counters.generation, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
       noted: Array(repeating: 0, count: workers.count + helpers.count), promise: runs[index].record.generation?.promise)
     runs[index].record.generation = generation
+    runs[index].record.memberships = (record.memberships ?? 0) + 1
     // Two back: copies of the one before are kept until the new one has its own.
     runs[index].record.generations = runs[index].record.generations.suffix(3) + [generation]
     runs[index].record.saves = [:]

@@ -21,6 +21,7 @@ extension Coordinator {
         lose(old, "another process took its name", mayReturn: false, at: now, &actions)
       }
       counters.worker += 1
+      gone.removeAll { $0.description.name == description.name }
       members[peer] = Member(
         id: WorkerID(counters.worker), peer: peer, description: description, joinedAt: now, lastHeard: now,
         progressAt: now)
@@ -160,6 +161,8 @@ extension Coordinator {
     actions.append(.send(member.peer, .refused(reason: told)))
     let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
     members[member.peer] = nil
+    gone.append(Gone(description: member.description, run: run?.record.name, reason: reason, at: now))
+    if gone.count > Coordinator.goneLimit { gone.removeFirst() }
     defer { loseWorld(of: member.description, at: now, &actions) }
     guard let run, let place = run.record.generation?.peers.firstIndex(of: member.description) else { return }
     missing(

@@ -131,7 +131,19 @@ package struct Coordinator: Sendable {
     var place = 0
   }
 
+  /// A worker that is not here any more.
+  struct Gone: Equatable, Sendable {
+    var description: WorkerDescription
+    var run: String?
+    var reason: String
+    var at: Instant
+  }
+
   var members: [PeerID: Member] = [:]
+  /// Lately, the newest last, for those who look: `goneLimit` of them at most, each for an hour or until one of its name joins.
+  var gone: [Gone] = []
+  static let goneLimit = 20
+  static let goneFor = Duration.seconds(3600)
   /// In order of submission.
   var runs: [Run] = []
   var counters = Counters()
@@ -340,6 +352,7 @@ package struct Coordinator: Sendable {
           minimumWorkers: record.configuration.cluster.minimumWorkers,
           wantedWorkers: record.configuration.cluster.workers, checkpointStep: record.checkpointStep,
           goodput: record.goodput)
+        shown.memberships = record.memberships ?? (record.generation == nil ? 0 : nil)
         shown.forecast = record.submission.forecast
         shown.actual = Forecast(
           stepSeconds: record.stepSeconds > 0 ? record.stepSeconds : nil, memoryBytes: record.memoryBytes,
@@ -350,6 +363,10 @@ package struct Coordinator: Sendable {
         ClusterStatus.Worker(
           description: member.description, run: member.run.flatMap { index(of: $0) }.map { runs[$0].record.name },
           silentSeconds: (now - member.lastHeard).inSeconds, waiting: member.heartbeat.waiting)
+      },
+      gone: gone.filter { now < $0.at + Coordinator.goneFor }.map {
+        ClusterStatus.Gone(
+          description: $0.description, run: $0.run, reason: $0.reason, secondsAgo: (now - $0.at).inSeconds)
       })
   }
 

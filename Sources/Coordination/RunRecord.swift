@@ -30,6 +30,8 @@ struct RunRecord: Codable, Equatable, Sendable {
   /// Newest checkpoint that was committed.
   var checkpointStep: Int?
   var generation: Generation?
+  /// How many generations it has had; nil before the first, and in the records of older programs.
+  var memberships: Int?
   /// Files of checkpoints that are being saved, by step and place in the roster.
   var saves: [Int: [Int: [CheckpointManifest.File]]] = [:]
   /// Checkpoints handed to the disk and not yet confirmed, by step.

@@ -107,7 +107,8 @@ package struct Curve: Equatable, Sendable {
 extension Curve.Bucket {
   fileprivate init(_ record: StepRecord, event: Int) {
     self.init(
-      first: record.step, last: record.step, loss: Band(record.task),
+      // A step that was not applied has no loss: a finite part of it would look like any other step.
+      first: record.step, last: record.step, loss: record.isSound ? Band(record.task) : nil,
       throughput: record.tokensPerSecond.flatMap { Band($0, weight: record.seconds) },
       gradientNorm: Band(record.gradientNorm), skipped: record.skipped == nil ? 0 : 1, seconds: record.seconds,
       event: event)
@@ -115,6 +116,9 @@ extension Curve.Bucket {
 }
 
 extension Curve {
+  /// Steps that were not applied.
+  package var skipped: Int { buckets.reduce(0) { $0 + $1.skipped } }
+
   /// The pace over about the last `steps` steps; nil before the first.
   package func recent(steps: Int) -> (tokensPerSecond: Double?, secondsPerStep: Double)? {
     guard let end = buckets.last?.last else { return nil }

@@ -17,21 +17,22 @@ extension RunEvent {
       String(decoding: (try? JSONEncoder().encode(text)) ?? Data("null".utf8), as: UTF8.self)
     }
     func number(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }
+    let time = time.map { ",\"time\":\(number($0))" } ?? ""
     switch self {
     case .stepped(let r):
       return "{\"step\":\(r.step),\"loss\":\(number(r.loss)),\"task\":\(number(r.task)),\"smooth\":\(number(r.smooth)),"
         + "\"balance\":\(number(r.balance)),\"router_z\":\(number(r.routerZ)),\"gradient_norm\":\(number(r.gradientNorm)),"
-        + "\"learning_rate\":\(number(r.learningRate)),\"tokens\":\(r.tokens),\"seconds\":\(number(r.seconds)),"
+        + "\"learning_rate\":\(number(r.learningRate)),\"tokens\":\(r.tokens),\"seconds\":\(number(r.seconds))\(time),"
         + "\"loads\":\(r.loads)"
         + (r.skipped.map { ",\"skipped\":\(quoted($0))" } ?? "") + "}"
     case .evaluated(let r):
-      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)"
+      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)\(time)"
         + r.metrics.map { ",\(quoted($0.name)):\(number($0.value))" }.joined() + "}"
     case .examined(let r):
       func list(_ values: [Double]) -> String { "[" + values.map(number).joined(separator: ",") + "]" }
       return "{\"step\":\(r.step),\"active\":\(r.active),\"loads\":[\(r.loads.map { "\($0)" }.joined(separator: ","))],"
         + "\"entropy\":\(list(r.entropy)),\"bias\":[\(r.bias.map(list).joined(separator: ","))],"
-        + "\"truncation\":\(list(r.truncation))}"
+        + "\"truncation\":\(list(r.truncation))\(time)}"
     case .began, .state, .placed, .saved, .said: return "{}"
     }
   }

@@ -8,6 +8,8 @@ package enum PrometheusPage {
     package var step: StepRecord?
     package var evaluation: EvaluationRecord?
     package var router: RouterRecord?
+    /// Steps of its curve that were not applied; nil while its story is being read.
+    package var skipped: Int?
 
     package init() {}
   }
@@ -15,10 +17,14 @@ package enum PrometheusPage {
   package static func text(_ status: ClusterStatus, _ latest: [RunID: Latest], program: String) -> String {
     var page = Page()
     page.family("ress_build_info", "gauge", "The coordinator's version.", [([("program", program)], 1)])
-    let busy = status.workers.count { $0.run != nil }
+    let heard = status.workers.filter { !$0.isSilent }
+    let busy = heard.count { $0.run != nil }
     page.family(
-      "ress_workers", "gauge", "Workers that are here.",
-      [([("state", "busy")], Double(busy)), ([("state", "free")], Double(status.workers.count - busy))])
+      "ress_workers", "gauge", "Workers that are connected: silent ones have said nothing for two seconds.",
+      [
+        ([("state", "busy")], Double(busy)), ([("state", "free")], Double(heard.count - busy)),
+        ([("state", "silent")], Double(status.workers.count - heard.count)),
+      ])
     page.family(
       "ress_worker_silent_seconds", "gauge", "Since a worker was heard.",
       status.workers.map {
@@ -40,7 +46,7 @@ package enum PrometheusPage {
     each("ress_run_steps", "Steps of the whole run.") { Double($0.steps) }
     each("ress_run_workers", "Workers that the run has.") { Double($0.workers.count) }
     each("ress_run_workers_wanted", "Workers that it may have.") { Double($0.wantedWorkers) }
-    each("ress_run_generation", "Memberships so far.") { Double($0.generation) }
+    each("ress_run_generation", "Memberships so far.") { $0.memberships.map { Double($0) } }
     each("ress_run_checkpoint_step", "Step of the newest committed checkpoint.") {
       $0.checkpointStep.map { Double($0) }
     }
@@ -51,7 +57,13 @@ package enum PrometheusPage {
           ([("run", run.name), ("cause", $0.0)], $0.1)
         }
       })
-    each("ress_run_loss", "Loss of the newest step, nats a target.") { latest[$0.id]?.step?.task }
+    each(
+      "ress_run_loss", "Task loss of the newest step, nats a target; NaN where the step was not applied."
+    ) { run in latest[run.id]?.step.map { $0.isSound ? $0.task : .nan } }
+    page.family(
+      "ress_run_skipped_steps_total", "counter",
+      "Steps that were not applied because a loss or a gradient was not finite.",
+      runs.compactMap { run in latest[run.id]?.skipped.map { ([("run", run.name)], Double($0)) } })
     each("ress_run_gradient_norm", "Norm of the newest step's gradient, before clipping.") {
       latest[$0.id]?.step?.gradientNorm
     }

@@ -23,6 +23,9 @@ package struct RunPicture: Equatable, Sendable {
   /// One membership.
   package struct Generation: Equatable, Sendable {
     package var event: Int
+    /// Among the run's own, from 1.
+    package var ordinal: Int
+    /// Among those of all runs, as logs of workers call it.
     package var number: UInt32
     package var step: Int
     package var time: Double?
@@ -47,6 +50,7 @@ package struct RunPicture: Equatable, Sendable {
   package private(set) var curve = Curve()
   package private(set) var evaluations: [Evaluation] = []
   package private(set) var generations: [Generation] = []
+  private var generationCount = 0
   package private(set) var story: [Entry] = []
   package private(set) var checkpoints: [Checkpoint] = []
   package private(set) var newest: StepRecord?
@@ -74,12 +78,15 @@ package struct RunPicture: Equatable, Sendable {
       step = firstStep
       let from = checkpoint.map { ", from \($0)" } ?? ""
       tell(
-        .began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "goes on behind step \(firstStep)\(from)",
+        .began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "goes on after step \(firstStep)\(from)",
         time)
     case .state(let state, let reason): tell(.state(state), reason, time)
     case .said(let sentence): tell(.notice, sentence, time)
     case .placed(let generation, let roster):
-      generations.append(Generation(event: event, number: generation, step: step, time: time, roster: roster))
+      generationCount += 1
+      generations.append(
+        Generation(
+          event: event, ordinal: generationCount, number: generation, step: step, time: time, roster: roster))
       if generations.count > Self.generationLimit { generations.removeFirst() }
     case .stepped(let record):
       step = record.step

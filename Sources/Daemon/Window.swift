@@ -22,6 +22,8 @@ final class Window: @unchecked Sendable {
     var pictures: [RunID: RunPicture] = [:]
     /// Runs whose stories are being read from the store.
     var reading: Set<RunID> = []
+    /// Runs whose newest records were looked for in the store.
+    var lookedUp: Set<RunID> = []
   }
 
   private let program: String
@@ -44,11 +46,14 @@ final class Window: @unchecked Sendable {
   // MARK: From the coordinator's thread
 
   func show(_ status: ClusterStatus) {
-    let unread = view.withLock { view in
+    let (unread, unknown) = view.withLock { view in
       view.status = status
-      return status.runs.filter { !$0.state.isAtRest && view.pictures[$0.id] == nil }.map(\.id)
+      let unread = status.runs.filter { !$0.state.isAtRest && view.pictures[$0.id] == nil }.map(\.id)
+      let unknown = status.runs.map(\.id).filter { view.lookedUp.insert($0).inserted && storePath != nil }
+      return (unread, unknown)
     }
     for run in unread { read(run) }
+    for run in unknown { queue.async { [self] in lookUp(run) } }
   }
 
   /// What was committed.
@@ -62,6 +67,7 @@ final class Window: @unchecked Sendable {
           view.withLock { view in
             view.pictures[run] = nil
             view.latest[run] = nil
+            view.lookedUp.remove(run)
           }
         case .run, .value: break
         }
@@ -80,13 +86,35 @@ final class Window: @unchecked Sendable {
   private func take(_ run: RunID, _ number: Int, _ bytes: [UInt8], at time: Double?) {
     guard let event = try? RecordCodec.decode(RunEvent.self, from: bytes) else { return }
     let misses = view.withLock { view in
-      view.latest[run, default: .init()].note(event)
+      // Old events are read after newer ones have come.
+      if time != nil { view.latest[run, default: .init()].note(event) }
       // In order and without gaps. What is missing is in the store, and read there, with all that comes meanwhile.
       let known = view.pictures[run]?.event ?? 0
       if number == known + 1 { view.pictures[run, default: RunPicture()].take(event, number: number, time: time) }
       return number > known + 1 && view.pictures[run] != nil
     }
     if misses { read(run) }
+  }
+
+  /// The newest numbers of a run that went on before this process did: what watches them must not take a restart for an end of its trouble.
+  /// A run's story may be long, so it is read from its end, and not further than some thousand events.
+  private func lookUp(_ run: RunID) {
+    var found = PrometheusPage.Latest(), before = Int.max
+    for _ in 0..<8 where !found.isWhole {
+      guard let rows = try? storyReader()?.events(of: run, before: before, limit: 512), let last = rows.last else {
+        break
+      }
+      before = last.number
+      for row in rows {
+        if let event = try? RecordCodec.decode(RunEvent.self, from: row.event) { found.fill(event) }
+      }
+    }
+    view.withLock { $0.latest[run, default: .init()].fill(found) }
+  }
+
+  private func storyReader() throws(StoreError) -> StoryReader? {
+    if reader == nil, let storePath { reader = try StoryReader(path: storePath) }
+    return reader
   }
 
   /// Reads a story from where its picture ends, a page at a time, so that what happens meanwhile in other runs is seen.
@@ -99,8 +127,7 @@ final class Window: @unchecked Sendable {
     let after = view.withLock { $0.pictures[run]?.event ?? 0 }
     let rows: [(number: Int, event: [UInt8])]
     do throws(StoreError) {
-      if reader == nil, let storePath { reader = try StoryReader(path: storePath) }
-      rows = try reader?.events(of: run, after: after, limit: 512) ?? []
+      rows = try storyReader()?.events(of: run, after: after, limit: 512) ?? []
     } catch {
       rows = []
     }
@@ -128,7 +155,15 @@ final class Window: @unchecked Sendable {
     if let file = Self.files[request.path] { return file }
     switch request.path {
     case "/metrics":
-      let (status, latest) = view.withLock { ($0.status, $0.latest) }
+      let (status, latest) = view.withLock { view in
+        (
+          view.status,
+          view.latest.reduce(into: view.latest) { latest, entry in
+            guard !view.reading.contains(entry.key) else { return }
+            latest[entry.key]?.skipped = view.pictures[entry.key]?.curve.skipped
+          }
+        )
+      }
       let known = Set(status.runs.map(\.id))
       return HTTPAnswer(
         type: "text/plain; version=0.0.4; charset=utf-8",
@@ -191,6 +226,24 @@ final class Window: @unchecked Sendable {
 }
 
 extension PrometheusPage.Latest {
+  fileprivate var isWhole: Bool { step != nil && evaluation != nil && router != nil }
+
+  /// Takes what is not known yet.
+  fileprivate mutating func fill(_ event: RunEvent) {
+    switch event {
+    case .stepped(let record): step = step ?? record
+    case .evaluated(let record): evaluation = evaluation ?? record
+    case .examined(let record): router = router ?? record
+    case .began, .state, .placed, .saved, .said: break
+    }
+  }
+
+  fileprivate mutating func fill(_ other: Self) {
+    step = step ?? other.step
+    evaluation = evaluation ?? other.evaluation
+    router = router ?? other.router
+  }
+
   mutating func note(_ event: RunEvent) {
     switch event {
     case .stepped(let record): step = record

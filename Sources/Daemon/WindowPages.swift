@@ -33,19 +33,25 @@ struct ClusterPage: Encodable {
   let drawsGraphs: Bool
   let runs: [RunLine]
   let workers: [WorkerLine]
+  let gone: [GoneLine]
 
   struct RunLine: Encodable {
     let id, name: String
     let state: RunState
     let reason: String
     let step, steps, priority: Int
-    let generation: UInt32
+    /// How many generations it has had.
+    let memberships: Int?
     let workers: [String]
+    /// Those of its workers that are heard.
+    let heard: Int
     let minimumWorkers, wantedWorkers: Int
     let checkpoint: Int?
     let goodput: Double?
     let causes: [Cause]
     let loss, validation, tokensPerSecond, secondsPerStep: Double?
+    /// Why the newest step was not applied.
+    let skipped: String?
     /// The loss in a few points, for a small picture.
     let spark: [Float]
   }
@@ -60,31 +66,48 @@ struct ClusterPage: Encodable {
     let process, threads: Int
     let run: String?
     let silentSeconds: Double
+    let isSilent: Bool
     let waiting: String?
     let program: String
+  }
+
+  struct GoneLine: Encodable {
+    let name, host, reason: String
+    let process: Int
+    let run: String?
+    let secondsAgo: Double
   }
 
   init(_ status: ClusterStatus, _ pictures: [RunID: RunPicture], program: String, time: Double, drawsGraphs: Bool) {
     self.program = program
     self.time = time
     self.drawsGraphs = drawsGraphs
+    let heard = Set(status.workers.filter { !$0.isSilent }.map(\.description.name))
     runs = status.runs.map { run in
       let picture = pictures[run.id]
       let recent = picture?.curve.recent(steps: 20)
       return RunLine(
         id: run.id.description, name: run.name, state: run.state, reason: run.reason, step: run.step, steps: run.steps,
-        priority: run.priority, generation: run.generation, workers: run.workers, minimumWorkers: run.minimumWorkers,
+        priority: run.priority, memberships: run.memberships, workers: run.workers,
+        heard: run.workers.count { heard.contains($0) }, minimumWorkers: run.minimumWorkers,
         wantedWorkers: run.wantedWorkers, checkpoint: run.checkpointStep, goodput: run.goodput.share,
         causes: ([("useful", run.goodput.useful)] + run.goodput.losses).map { Cause(cause: $0.0, seconds: $0.1) },
-        loss: picture?.newest?.task, validation: picture?.evaluations.last?.record.loss,
+        loss: picture?.newest.flatMap { $0.isSound ? $0.task : nil },
+        validation: picture?.evaluations.last?.record.loss,
         tokensPerSecond: recent?.tokensPerSecond, secondsPerStep: recent?.secondsPerStep,
+        skipped: picture?.newest.flatMap { $0.skipped ?? ($0.isSound ? nil : "its loss is not finite") },
         spark: picture?.curve.sketch(points: 48) ?? [])
     }
     workers = status.workers.map { worker in
       WorkerLine(
         name: worker.description.name, host: worker.description.host, process: worker.description.process,
         threads: worker.description.threads, run: worker.run, silentSeconds: worker.silentSeconds,
-        waiting: worker.waiting, program: worker.description.program)
+        isSilent: worker.isSilent, waiting: worker.waiting, program: worker.description.program)
+    }
+    gone = (status.gone ?? []).map { worker in
+      GoneLine(
+        name: worker.description.name, host: worker.description.host, reason: worker.reason,
+        process: worker.description.process, run: worker.run, secondsAgo: worker.secondsAgo)
     }
   }
 }
@@ -130,6 +153,7 @@ struct RunPage: Encodable {
   }
 
   struct GenerationLine: Encodable {
+    let ordinal: Int
     let number: UInt32
     let step: Int
     let time: Double?
@@ -174,7 +198,7 @@ struct RunPage: Encodable {
     }
     generations = picture.generations.filter { $0.event > after }.map {
       GenerationLine(
-        number: $0.number, step: $0.step, time: $0.time,
+        ordinal: $0.ordinal, number: $0.number, step: $0.step, time: $0.time,
         workers: $0.roster.map {
           Member(
             name: $0.worker.name, host: $0.worker.host, process: $0.worker.process, threads: $0.worker.threads,

@@ -183,7 +183,8 @@ package struct ArgumentParser: Sendable {
     case .none, .optionalText: return nil
     // A variable that is not set leaves an empty word (`--store "$STORE"`), and only a text to read may be one.
     case .text(let placeholder):
-      return value.isEmpty && placeholder != "TEXT" ? "\(option.name) needs a value, and is empty: \(option.usage)" : nil
+      return value.isEmpty && placeholder != "TEXT"
+        ? "\(option.name) needs a value, and is empty: \(option.usage)" : nil
     case .choice(let names):
       if names.contains(value) { return nil }
       let hint = NearestName.hint(for: value, among: names)

@@ -15,8 +15,9 @@ package struct MetricsTable {
       let names = object.keys.sorted { Self.place(of: $0, in: line) < Self.place(of: $1, in: line) }
       for name in names where name != "step" {
         guard let cell = Self.cell(object[name], name, in: line) else { continue }
-        // How many sequences an evaluation read is not the run's number.
-        let column = name == "sequences" ? "validation_sequences" : name
+        // How many sequences an evaluation read, and when it was done, are not the step's numbers.
+        let isEvaluation = object["validation_loss"] != nil
+        let column = isEvaluation && ["sequences", "time"].contains(name) ? "validation_" + name : name
         if !columns.contains(column) { columns.append(column) }
         rows[step, default: [:]][column] = cell
       }
@@ -60,18 +61,19 @@ extension MetricsTable {
   package static func event(_ line: Substring) -> RunEvent? {
     guard let (step, object) = parsed(line) else { return nil }
     func number(_ name: String) -> Double { (object[name] as? NSNumber)?.doubleValue ?? .nan }
+    let time = (object["time"] as? NSNumber)?.doubleValue
     guard object["validation_loss"] == nil else {
-      let metrics = object.keys.filter { !["step", "validation_loss", "sequences"].contains($0) }.sorted()
+      let metrics = object.keys.filter { !["step", "validation_loss", "sequences", "time"].contains($0) }.sorted()
       return .evaluated(
         EvaluationRecord(
           step: step, loss: number("validation_loss"), sequences: object["sequences"] as? Int ?? 0,
-          metrics: metrics.map { .init(name: $0, value: number($0)) }))
+          metrics: metrics.map { .init(name: $0, value: number($0)) }, time: time))
     }
     return .stepped(
       StepRecord(
         step: step, loss: number("loss"), task: number("task"), smooth: number("smooth"), balance: number("balance"),
         routerZ: number("router_z"), gradientNorm: number("gradient_norm"), learningRate: number("learning_rate"),
         tokens: object["tokens"] as? Int ?? 0, seconds: number("seconds"), loads: object["loads"] as? [Int] ?? [],
-        skipped: object["skipped"] as? String))
+        skipped: object["skipped"] as? String, time: time))
   }
 }

@@ -24,14 +24,16 @@ extension RunEvent {
         ("task", .real(record.task)), ("smooth", .real(record.smooth)), ("balance", .real(record.balance)),
         ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
         ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
-        ("seconds", .real(record.seconds)), ("loads", JSONText.list(record.loads)),
+        ("seconds", .real(record.seconds)), ("time", JSONText.time(record.time)),
+        ("loads", JSONText.list(record.loads)),
         ("busy", JSONText.list(record.busy)), ("stall", .real(record.stall)),
         ("skipped", record.skipped.map { .text($0) } ?? .raw("null")),
       ])
     case .evaluated(let record):
       JSONText.object([
         ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
-        ("sequences", .whole(record.sequences)), ("metrics", MetricText.json(record.metrics)),
+        ("sequences", .whole(record.sequences)), ("time", JSONText.time(record.time)),
+        ("metrics", MetricText.json(record.metrics)),
       ])
     case .examined(let record): JSONText.object([("event", .text("router"))] + record.fields)
     case .saved(let step, let path):
@@ -57,6 +59,7 @@ extension RouterRecord {
       ("step", .whole(step)), ("active", .whole(active)),
       ("loads", JSONText.list(of: loads.map { JSONText.list($0) })), ("entropy", JSONText.list(entropy)),
       ("bias", JSONText.list(of: bias.map { JSONText.list($0) })), ("truncation", JSONText.list(truncation)),
+      ("time", JSONText.time(time)),
     ]
   }
 }
@@ -72,6 +75,8 @@ package enum JSONText {
   package static func object(_ pairs: [(String, Value)]) -> String {
     "{" + pairs.map { quoted($0) + ": " + text($1) }.joined(separator: ", ") + "}"
   }
+
+  static func time(_ seconds: Double?) -> Value { seconds.map { .real($0) } ?? .raw("null") }
 
   package static func list(of values: [Value]) -> Value {
     .raw("[" + values.map(text).joined(separator: ", ") + "]")

@@ -101,8 +101,9 @@ package struct RunView: Sendable {
 
   /// Lines above the redrawn one.
   private mutating func block(_ text: String) -> String {
-    guard case .terminal = style, statusShown else { return text + "\n" }
-    return "\r\u{1B}[K\(text)\n\(status)"
+    guard case .terminal(let columns) = style else { return text + "\n" }
+    let text = Wrapping.wrapped(text, columns: columns - 1)
+    return statusShown ? "\r\u{1B}[K\(text)\n\(status)" : text + "\n"
   }
 
   private mutating func end(_ state: RunState, _ reason: String) -> String {
@@ -112,7 +113,11 @@ package struct RunView: Sendable {
     // Steps that were computed again, and had been recorded before, are no events.
     if step > 0 { text += " after step \(state == .finished ? stepCount : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
-    let columns = if case .terminal(let columns) = style { columns } else { 80 }
+    var columns = 80
+    if case .terminal(let own) = style {
+      columns = own
+      text = Wrapping.wrapped(text, columns: columns - 1)
+    }
     let drawn = chart.text(columns: min(columns - 1, 80), rows: 12)
     return drawn.isEmpty ? text : text + "\n" + drawn + "\n"
   }

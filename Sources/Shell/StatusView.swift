@@ -94,9 +94,13 @@ package enum StatusView {
             Format.fixed(worker.silentSeconds, 1) + " s", worker.waiting ?? "",
           ]
         })
+    let gone = (status.gone ?? []).map { worker in
+      "\(worker.description.spoken) is not here any more, since \(Format.duration(seconds: worker.secondsAgo)): \(worker.reason)"
+    }
     var going = status
     going.runs.removeAll(where: \.state.isEnd)
-    return workers + "\n\n" + (going.runs.isEmpty ? "no run is waiting or working" : runs(going))
+    return ([workers] + gone).joined(separator: "\n") + "\n\n"
+      + (going.runs.isEmpty ? "no run is waiting or working" : runs(going))
   }
 
   package static func clusterJSON(_ status: ClusterStatus) -> [String] {

@@ -9,11 +9,30 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     /// What it waits for, where it waits for long.
     package var waiting: String?
 
+    /// A worker speaks several times a second; this one is stopped, or cannot be reached.
+    package var isSilent: Bool { silentSeconds > 2 }
+
     package init(description: WorkerDescription, run: String?, silentSeconds: Double, waiting: String? = nil) {
       self.description = description
       self.run = run
       self.silentSeconds = silentSeconds
       self.waiting = waiting
+    }
+  }
+
+  /// A worker that was here, and why it is not any more.
+  package struct Gone: Codable, Equatable, Sendable {
+    package var description: WorkerDescription
+    /// Name of the run that it worked for.
+    package var run: String?
+    package var reason: String
+    package var secondsAgo: Double
+
+    package init(description: WorkerDescription, run: String?, reason: String, secondsAgo: Double) {
+      self.description = description
+      self.run = run
+      self.reason = reason
+      self.secondsAgo = secondsAgo
     }
   }
 
@@ -25,7 +44,10 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     package var step: Int
     package var steps: Int
     package var priority: Int
+    /// Number of its newest generation, among those of all runs; 0 before the first.
     package var generation: UInt32
+    /// How many generations it has had; nil from older coordinators.
+    package var memberships: Int?
     /// Names of the workers it has, and how many it may have.
     package var workers: [String]
     package var minimumWorkers: Int
@@ -60,10 +82,13 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
 
   package var runs: [Run]
   package var workers: [Worker]
+  /// Workers that were lost or left lately, the newest last; nil from older coordinators.
+  package var gone: [Gone]?
 
-  package init(runs: [Run], workers: [Worker]) {
+  package init(runs: [Run], workers: [Worker], gone: [Gone]? = nil) {
     self.runs = runs
     self.workers = workers
+    self.gone = gone
   }
 }
 

@@ -18,14 +18,20 @@ package struct RouterRecord: Codable, Equatable, Sendable {
   package var bias: [[Double]]
   /// Share of the (token, head) pairs whose exact sparsemax support is larger than the k that are kept, (K); empty where nothing is cut.
   package var truncation: [Double]
+  /// When the router was looked at, seconds since 1970; nil in the records of older programs.
+  package var time: Double?
 
-  package init(step: Int, active: Int, loads: [[Int]], entropy: [Double], bias: [[Double]], truncation: [Double]) {
+  package init(
+    step: Int, active: Int, loads: [[Int]], entropy: [Double], bias: [[Double]], truncation: [Double],
+    time: Double? = nil
+  ) {
     self.step = step
     self.active = active
     self.loads = loads
     self.entropy = entropy
     self.bias = bias
     self.truncation = truncation
+    self.time = time
   }
 }
 

@@ -20,11 +20,13 @@ package struct StepRecord: Codable, Equatable, Sendable {
   package var sent: [Double]?
   /// Why the step was not applied; nil where it was.
   package var skipped: String?
+  /// When it was done, seconds since 1970 by the clock of the worker that reports; nil in the records of older programs.
+  package var time: Double?
 
   package init(
     step: Int, loss: Double, task: Double, smooth: Double, balance: Double, routerZ: Double, gradientNorm: Double,
     learningRate: Double, tokens: Int, seconds: Double, loads: [Int], busy: [Double] = [], stall: Double = 0,
-    sent: [Double]? = nil, skipped: String? = nil
+    sent: [Double]? = nil, skipped: String? = nil, time: Double? = nil
   ) {
     self.step = step
     self.loss = loss
@@ -41,10 +43,14 @@ package struct StepRecord: Codable, Equatable, Sendable {
     self.stall = stall
     self.sent = sent
     self.skipped = skipped
+    self.time = time
   }
 }
 
 extension StepRecord {
+  /// Whether the step was applied and its loss is a number.
+  package var isSound: Bool { skipped == nil && loss.isFinite && task.isFinite }
+
   /// nil where the step took no time that was measured.
   package var tokensPerSecond: Double? { seconds > 0 ? Double(tokens) / seconds : nil }
 
@@ -63,6 +69,8 @@ package struct EvaluationRecord: Codable, Equatable, Sendable {
   package var sequences: Int
   /// What the task is measured by, as it is shown.
   package var metrics: [Metric]
+  /// As a step's.
+  package var time: Double?
 
   package struct Metric: Codable, Equatable, Sendable {
     package var name: String
@@ -74,11 +82,12 @@ package struct EvaluationRecord: Codable, Equatable, Sendable {
     }
   }
 
-  package init(step: Int, loss: Double, sequences: Int, metrics: [Metric] = []) {
+  package init(step: Int, loss: Double, sequences: Int, metrics: [Metric] = [], time: Double? = nil) {
     self.step = step
     self.loss = loss
     self.sequences = sequences
     self.metrics = metrics
+    self.time = time
   }
 }
 
@@ -107,4 +116,14 @@ package enum RunEvent: Codable, Equatable, Sendable {
   case examined(RouterRecord)
   case saved(step: Int, path: String)
   case said(String)
+
+  /// When it happened, where its record says so.
+  package var time: Double? {
+    switch self {
+    case .stepped(let record): record.time
+    case .evaluated(let record): record.time
+    case .examined(let record): record.time
+    case .began, .state, .placed, .saved, .said: nil
+    }
+  }
 }

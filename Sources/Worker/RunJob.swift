@@ -197,17 +197,21 @@ package final class RunJob {
       step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
       routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
       tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall,
-      sent: trainer.sent, skipped: result.skipped)
+      sent: trainer.sent, skipped: result.skipped, time: RunJob.clock)
     stall = 0
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
   }
 
+  /// Seconds since 1970, to the millisecond: for people and plots, which put steps on a clock. No number of the run depends on it.
+  private static var clock: Double { (Date().timeIntervalSince1970 * 1000).rounded() / 1000 }
+
   /// What the router does, for the clinic.
   private func examine(after step: Int, tokens: Int) {
-    let record = RouterRecord(
+    var record = RouterRecord(
       trainer.routing, bias: trainer.routerBias, step: step, tokens: tokens,
       model: assignment.configuration.model)
+    record.time = RunJob.clock
     history.note(.examination(record), of: assignment.run)
     if assignment.index == 0 { network.report(.examined(record), generation: assignment.generation) }
   }
@@ -218,7 +222,7 @@ package final class RunJob {
     let record = EvaluationRecord(
       step: step, loss: Losses(sums, assignment.configuration.model).task,
       sequences: min(questions, validation.questionCount),
-      metrics: TaskMetrics.of(task, sums).map { .init(name: $0.name, value: $0.value) })
+      metrics: TaskMetrics.of(task, sums).map { .init(name: $0.name, value: $0.value) }, time: RunJob.clock)
     history.note(.evaluation(record), of: assignment.run)
     if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
   }

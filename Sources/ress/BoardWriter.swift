@@ -24,7 +24,8 @@ final class BoardWriter {
   }
 
   func note(_ event: RunEvent) {
-    let now = Date().timeIntervalSince1970
+    // What is told later happened when it happened.
+    let now = event.time ?? Date().timeIntervalSince1970
     let records = TensorBoard.records(of: event, at: now)
     guard !records.isEmpty else { return }
     if !hasBegun {

@@ -38,7 +38,9 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   }
   let daemon: CoordinatorDaemon
   do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
-    throw ProcessError(description: error.advised(inUse: "give this one a store of its own with --store", foreign: "choose another file with --store"))
+    throw ProcessError(
+      description: error.advised(
+        inUse: "give this one a store of its own with --store", foreign: "choose another file with --store"))
   }
   daemon.start()
   Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")

@@ -25,8 +25,10 @@ struct TemporaryFolder {
       refusals.append("\(parent): \(String(cString: strerror(errno)))")
     }
     throw ProcessError(
-      description: "cannot create a folder for sockets (\(refusals.joined(separator: "; "))); set TMPDIR to a folder on a local "
-        + "disk that can be written, with a path of at most \(Self.pathBytes - Self.nameBytes - name.utf8.count - 8) bytes")
+      description:
+        "cannot create a folder for sockets (\(refusals.joined(separator: "; "))); set TMPDIR to a folder on a local "
+        + "disk that can be written, with a path of at most \(Self.pathBytes - Self.nameBytes - name.utf8.count - 8) bytes"
+    )
   }
 
   /// TMPDIR, which an empty value leaves at its standard.

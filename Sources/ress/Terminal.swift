@@ -2,6 +2,7 @@
 // reader that went away (`ress … | head`) is no reason for a stack trace.
 
 import Glibc
+import Shell
 import Synchronization
 
 enum Terminal {
@@ -15,15 +16,19 @@ enum Terminal {
 
   /// An error for a person, to standard error.
   static func complain(_ message: String, by program: String? = "ress") {
-    write((program.map { $0 + ": " } ?? "") + message + "\n", to: STDERR_FILENO)
+    let text = (program.map { $0 + ": " } ?? "") + message
+    write((columns(of: STDERR_FILENO).map { Wrapping.wrapped(text, columns: $0) } ?? text) + "\n", to: STDERR_FILENO)
   }
 
   static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
   /// The width of the terminal; 80 where it does not say.
-  static var columns: Int {
+  static var columns: Int { columns(of: STDOUT_FILENO) ?? 80 }
+
+  /// Nil where the descriptor is no terminal, or one that does not say how wide it is.
+  private static func columns(of descriptor: Int32) -> Int? {
     var size = winsize()
-    guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 80 }
+    guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
     return Int(size.ws_col)
   }
 

@@ -42,7 +42,8 @@ enum LocalRun {
     do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
       throw ProcessError(
         description: error.advised(
-          inUse: "run \(configuration.run) is being trained there; wait for its end, or choose another name with --set run=NAME",
+          inUse:
+            "run \(configuration.run) is being trained there; wait for its end, or choose another name with --set run=NAME",
           foreign: "move it away, or choose another name with --set run=NAME"))
     }
     daemon.start()

@@ -48,6 +48,11 @@ import Testing
       problems("data: {path: *q}\n") == ["c.yaml:1:14: no anchor '&q' before this alias"])
   }
 
+  @Test func `merge keys are refused in words that say what to write instead`() {
+    let said = problems("run: a\nmodel: &m {width: 32}\ndata:\n  <<: *m\n")
+    #expect(said.count == 1 && said[0].hasPrefix("c.yaml:4:3: merge keys ('<<') are not read; write the keys out here"))
+  }
+
   @Test func `a laugh multiplied by aliases is stopped`() {
     var text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for (name, previous) in zip("bcdefg", "abcdef") {

@@ -55,6 +55,33 @@ import Wire
     #expect(sizes.max()! - sizes.min()! <= 1)
   }
 
+  @Test func `a worker that is lost is still told of, with the reason, until one of its name joins`() throws {
+    var cluster = Cluster()
+    let (_, workers) = cluster.startRun()
+    #expect(cluster.coordinator.status(at: cluster.now).gone == [])
+    cluster.step(.disconnected(workers[1]))
+    cluster.wait(.seconds(2), alive: [workers[0]])
+    let status = cluster.coordinator.status(at: cluster.now)
+    let gone = try #require(status.gone?.first)
+    #expect(status.gone?.count == 1 && !status.workers.contains { $0.description.name == gone.description.name })
+    #expect(gone.reason == "its connection was closed" && gone.run == status.runs[0].name && gone.secondsAgo > 0.5)
+    _ = cluster.join(gone.description.name)
+    #expect(cluster.coordinator.status(at: cluster.now).gone == [])
+  }
+
+  @Test func `a run counts its own generations`() {
+    var cluster = Cluster()
+    let (_, workers) = cluster.startRun()
+    #expect(cluster.coordinator.status(at: cluster.now).runs[0].memberships == 1)
+    for worker in workers { cluster.say(.goodbye(reason: "ends"), from: worker) }
+    cluster.say(.change(run: "run", .cancel), from: Cluster.client)
+    cluster.submit(Cluster.submission("other", workers: 1))
+    #expect(cluster.coordinator.status(at: cluster.now).runs.last?.memberships == 0)
+    _ = cluster.join("late")
+    let last = cluster.coordinator.status(at: cluster.now).runs.last!
+    #expect(last.name == "other" && last.generation == 2 && last.memberships == 1)
+  }
+
   @Test func `a worker that is heard now and then is not lost`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()

@@ -6,6 +6,7 @@ import Foundation
 import HTTP
 import RunStore
 import Synchronization
+import TestSupport
 import Testing
 import Wire
 
@@ -75,16 +76,18 @@ import Wire
     try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any], "\(text)")
   }
 
-  /// Asks until the answer is as expected, for some seconds.
+  /// Asks until the answer is as expected.
   private func wait(
     _ daemon: CoordinatorDaemon, _ path: String, until isRight: ([String: Any]) -> Bool
   ) throws -> [String: Any] {
     var last = ""
-    for _ in 0..<100 {
+    var found: [String: Any]?
+    let isFound = try waitUntil {
       last = try get(daemon, path).body
-      if let value = try? object(last), isRight(value) { return value }
-      usleep(100_000)
+      found = (try? object(last)).flatMap { isRight($0) ? $0 : nil }
+      return found != nil
     }
+    if isFound, let found { return found }
     Issue.record("\(path) came to be \(last.prefix(2000))")
     return [:]
   }
@@ -179,6 +182,8 @@ import Wire
     }
     let second = try daemon { $0.store = store }
     defer { second.stop() }
+    // What watches the numbers need not wait for the next step, nor for a visitor of the run.
+    #expect(try waitUntil { try get(second, "/metrics").body.contains("ress_run_loss{run=\"old\"} 2.0") })
     _ = try wait(second, "/api/cluster") { !(($0["runs"] as? [Any])?.isEmpty ?? true) }
     let page = try wait(second, "/api/runs/\(run)") { page in
       page["isReading"] as? Bool == false && (page["newest"] as? [String: Any])?["step"] as? Int == count
@@ -253,12 +258,12 @@ import Wire
       GraphQuestion(checkpoint: "c", split: .train, sample: sample, segment: 0)
     }
     func answer(_ sample: Int) -> HTTPAnswer {
-      for _ in 0..<1000 {
-        let answer = desk.answer(question(sample))
-        if answer.code != 202 { return answer }
-        usleep(5000)
+      var answer = HTTPAnswer(code: 0, "it never came")
+      _ = waitUntil {
+        answer = desk.answer(question(sample))
+        return answer.code != 202
       }
-      return HTTPAnswer(code: 0, "it never came")
+      return answer
     }
     for sample in 0..<GraphDesk.waitingLimit {
       let first = desk.answer(question(sample))

@@ -54,6 +54,20 @@ import Wire
     #expect(curve.buckets.reduce(0) { $0 + $1.skipped } == 1)
   }
 
+  @Test func `a step that was not applied leaves a gap though a part of its loss is finite`() {
+    let curve = picture([
+      .stepped(record(1, loss: 2)), .stepped(record(2, loss: 3, skipped: "the gradient is not finite")),
+      .stepped(record(3, loss: 4)),
+    ]).curve
+    #expect(curve.buckets.map(\.loss?.mean) == [2, nil, 4] && curve.skipped == 1)
+  }
+
+  @Test func `generations count from 1 in each run, whatever their number among all runs`() {
+    let events = [7, 9].map { RunEvent.placed(generation: UInt32($0), roster: []) }
+    #expect(picture(events).generations.map(\.ordinal) == [1, 2])
+    #expect(picture(events).generations.map(\.number) == [7, 9])
+  }
+
   @Test func `throughput is tokens over seconds, so slow steps count for as long as they took`() throws {
     var curve = Curve(limit: 2)
     for (step, seconds) in [(1, 1.0), (2, 9.0), (3, 5.0)] {
@@ -78,7 +92,7 @@ import Wire
     #expect(picture.curve.buckets.map(\.first) == [1, 2, 3, 4] && picture.curve.buckets.last?.loss?.mean == 7)
     #expect(picture.evaluations.map(\.record.step) == [2] && picture.checkpoints.map(\.path) == ["c/3"])
     #expect(picture.cuts == 1 && picture.modelPath == "c/3" && picture.step == 4)
-    #expect(picture.story.map(\.text) == ["run r begins", "on request", "goes on behind step 3, from c/3"])
+    #expect(picture.story.map(\.text) == ["run r begins", "on request", "goes on after step 3, from c/3"])
     #expect(picture.story.map(\.step) == [0, 6, 3])
   }
 

@@ -37,7 +37,8 @@ import Wire
     _ = try CoordinatorClient(daemon.endpoint).submit(Submission(configuration: configuration, resume: .no))
     let address = try #require(daemon.httpAddress)
     var page = try await get(address + "/metrics")
-    for _ in 0..<50 where !page.body.contains("seen") {
+    let deadline = ContinuousClock.now + .seconds(300)
+    while !page.body.contains("seen"), ContinuousClock.now < deadline {
       try await Task.sleep(for: .milliseconds(100))
       page = try await get(address + "/metrics")
     }
@@ -61,7 +62,13 @@ import Wire
     // A path that is not there is not told of either.
     #expect(try await get(server.address + "/y").code == 401)
     #expect(throws: HTTPError.needsToken("0.0.0.0:0")) { _ = try HTTPServer("0.0.0.0:0", token: nil) { _ in nil } }
-    #expect(throws: HTTPError.badAddress("localhost")) { _ = try HTTPServer("localhost", token: nil) { _ in nil } }
+    for bad in ["localhost", "localhost:", ":80", "no-such-host.invalid:80", "127.0.0.1:99999"] {
+      #expect(throws: HTTPError.badAddress(bad)) { _ = try HTTPServer(bad, token: nil) { _ in nil } }
+    }
+    let named = try HTTPServer("localhost:0", token: nil) { _ in HTTPAnswer("here") }
+    defer { named.close() }
+    #expect(named.address.hasPrefix("http://127.0.0.1:"))
+    #expect(try await get(named.address + "/").body == "here")
     let place = String(server.address.dropFirst("http://".count))
     #expect(throws: HTTPError.cannotListen(place)) { _ = try HTTPServer(place, token: nil) { _ in nil } }
   }
@@ -86,6 +93,39 @@ import Wire
     ] { #expect(samples.contains { $0 == line }, "\(line)") }
   }
 
+  @Test func `a step that was not applied is NaN for the alert though a part of its loss is finite, and is counted`() {
+    let run = ClusterStatus.Run(id: RunID(1), name: "r", state: .running, reason: "", step: 3, steps: 9)
+    func lines(_ loss: Double, skipped: String?) -> [Substring] {
+      var latest = PrometheusPage.Latest()
+      latest.step = StepRecord(
+        step: 3, loss: loss, task: 2.5, smooth: 0, balance: 0, routerZ: 0, gradientNorm: 1, learningRate: 0.5,
+        tokens: 100, seconds: 0.5, loads: [], skipped: skipped)
+      latest.skipped = skipped == nil ? 0 : 4
+      return PrometheusPage.text(ClusterStatus(runs: [run], workers: []), [RunID(1): latest], program: "p")
+        .split(separator: "\n")
+    }
+    #expect(lines(3, skipped: nil).contains(#"ress_run_loss{run="r"} 2.5"#))
+    #expect(lines(3, skipped: "the gradient is not finite").contains(#"ress_run_loss{run="r"} NaN"#))
+    #expect(lines(.nan, skipped: nil).contains(#"ress_run_loss{run="r"} NaN"#))
+    #expect(lines(3, skipped: "x").contains(#"ress_run_skipped_steps_total{run="r"} 4.0"#))
+  }
+
+  @Test func `a worker that says nothing is not at work`() {
+    func worker(_ name: String, run: String?, silent: Double) -> ClusterStatus.Worker {
+      .init(
+        description: WorkerDescription(
+          name: name, host: "h", process: 1, dataAddress: "", threads: 1, fingerprint: "", program: ""), run: run,
+        silentSeconds: silent)
+    }
+    let status = ClusterStatus(
+      runs: [],
+      workers: [worker("a", run: "r", silent: 0.1), worker("b", run: "r", silent: 7), worker("c", run: nil, silent: 0)])
+    let text = PrometheusPage.text(status, [:], program: "p")
+    for (state, count) in [("busy", 1), ("free", 1), ("silent", 1)] {
+      #expect(text.contains("ress_workers{state=\"\(state)\"} \(count).0\n"), "\(text)")
+    }
+  }
+
   private static let promtool = "/usr/bin/promtool"
 
   @Test(.enabled(if: access("/usr/bin/promtool", X_OK) == 0, "promtool is in Debian's package prometheus"))
@@ -108,6 +148,6 @@ import Wire
     #expect(try check(["check", "metrics"], input: PrometheusPage.text(status, [:], program: "p")) == "")
     let rules = URL(filePath: #filePath).deletingLastPathComponent().appending(
       path: "../../cluster/prometheus/alerts.yml")
-    #expect(try check(["check", "rules", rules.standardized.path]).contains("10 rules found"))
+    #expect(try check(["check", "rules", rules.standardized.path]).contains("11 rules found"))
   }
 }

@@ -1,6 +1,7 @@
 // What a user does with the commands beyond a plain run: ending it, going on, asking for JSON, preparing data.
 
 import Foundation
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -21,6 +22,26 @@ import Testing
     #expect(run.exitCode(within: 20) == 1)
     #expect(run.output.contains("\"state\": \"cancelled\""))
     #expect(workers.allSatisfy { kill($0, 0) != 0 })
+  }
+
+  @Test func `a TMPDIR that is too long for sockets or cannot be written is passed over, and lines tell when`() throws {
+    let place = try Workplace()
+    let long = place.path + "/" + String(repeating: "t", count: 120)
+    try FileManager.default.createDirectory(atPath: long, withIntermediateDirectories: true)
+    for (run, folder) in [("long", long), ("none", place.path + "/nowhere")] {
+      let begun = Date().timeIntervalSince1970
+      let training = try place.start(
+        ["train", "run.yaml", "--set", "run=\(run)", "--set", "training.steps=3"],
+        environment: ["TMPDIR": folder, "XDG_RUNTIME_DIR": ""])
+      #expect(training.exitCode(within: 60) == 0, "\(training.output)")
+      let metrics = try String(contentsOfFile: "\(place.path)/checkpoints/\(run)/metrics.jsonl", encoding: .utf8)
+      let times = metrics.matches(of: /"time":([0-9.]+)/).compactMap { Double($0.1) }
+      #expect(times.count == 4 && times == times.sorted() && times[0] > begun - 2, "\(metrics)")
+      #expect(times[3] < Date().timeIntervalSince1970 + 2)
+    }
+    // A worker's log is read by people.
+    let log = try String(contentsOfFile: place.path + "/checkpoints/long/worker-1.log", encoding: .utf8)
+    #expect(log.contains("generation 1: units 0–5, experts 0–3, "), "\(log)")
   }
 
   @Test func `a profile shows each part's time, and its trace is one that viewers read`() throws {

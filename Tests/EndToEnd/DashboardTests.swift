@@ -3,6 +3,7 @@
 
 import Foundation
 import FoundationNetworking
+import TestSupport
 import Testing
 
 #if canImport(Glibc)
@@ -50,7 +51,7 @@ final class `The dashboard in a browser` {
     try process.run()
     let identifier = process.processIdentifier
     let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
-    DispatchQueue.global().asyncAfter(deadline: .now() + 90, execute: watchdog)
+    DispatchQueue.global().asyncAfter(deadline: .now() + 900, execute: watchdog)
     defer { watchdog.cancel() }
     let page = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
@@ -66,7 +67,8 @@ final class `The dashboard in a browser` {
   /// What is answered in the end to one who comes back as long as he is told to.
   private func ask(_ path: String) async throws -> (code: Int, body: String) {
     let url = try #require(URL(string: address + path))
-    for _ in 0..<600 {
+    let deadline = ContinuousClock.now + .seconds(600)
+    while ContinuousClock.now < deadline {
       let (data, response) = try await URLSession.shared.data(from: url)
       let code = try #require(response as? HTTPURLResponse).statusCode
       if code != 202 { return (code, String(decoding: data, as: UTF8.self)) }
@@ -129,6 +131,21 @@ final class `The dashboard in a browser` {
     #expect(page.matches(of: #/role="option"/#).count == 32 && page.matches(of: #/class="token earlier/#).count == 16)
     #expect(page.matches(of: #/aria-selected="true"/#).count == 1 && page.contains("token joined"))
     #expect(page.contains("itself") && page.contains("t = 2"))
+
+    // A run's name leads to it, one that is not there is said, and a run that failed before its first step says so once.
+    let named = try browse("/#/run/first").page
+    #expect(named.contains("all 40 steps are done") && named.contains("Generation 1"))
+    #expect(try browse("/#/run/nobody").page.contains("knows no run called nobody"))
+    #expect(try browse("/#/elsewhere").page.contains("There is no page #/elsewhere here"))
+    let failed = try browse("/#/run/odd").page
+    #expect(failed.contains(#"class="banner failed""#) && failed.contains("ress logs odd"), "\(failed)")
+    #expect(failed.matches(of: #/class="(?:wide|low)" hidden=""/#).count == 3)
+    // Steps at the axis are whole, and each is there once.
+    let short = try place.run(["train", "run.yaml", "--set", "run=short", "--set", "training.steps=3"] + control)
+    #expect(short.code == 0, "\(short.errors)")
+    let axis = try browse("/#/run/short").page.matches(of: #/class="axis middle"[^>]*>([^<]*)</#).map { String($0.1) }
+    // Of three charts.
+    #expect(axis == ["0", "1", "2", "3", "0", "1", "2", "3", "0", "1", "2", "3"], "\(axis)")
 
     // A picture is what a person sees; that it is drawn at all and that dark is another one is what a test can see.
     let path = "/#/run/\(run)/graph/validation/1/1"

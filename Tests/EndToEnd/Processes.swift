@@ -2,6 +2,7 @@
 
 import Foundation
 import Synchronization
+import TestSupport
 
 #if canImport(Glibc)
   import Glibc
@@ -79,16 +80,6 @@ final class Running {
   }
 }
 
-/// Looks every few milliseconds; false where it never came true.
-func waitUntil(_ seconds: Double, _ condition: () throws -> Bool) rethrows -> Bool {
-  let deadline = Date().addingTimeInterval(seconds)
-  while try !condition() {
-    if Date() > deadline { return false }
-    Thread.sleep(forTimeInterval: 0.005)
-  }
-  return true
-}
-
 /// A folder with a dataset and a configuration for runs of some seconds.
 final class Workplace {
   let path: String
@@ -129,15 +120,10 @@ final class Workplace {
   }
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 
-  /// A run's `metrics.jsonl` without the seconds, which no two runs share.
+  /// A run's `metrics.jsonl` without seconds and times, which no two runs share.
   func curve(_ run: String) -> [String] {
     let text = (try? String(contentsOfFile: "\(path)/checkpoints/\(run)/metrics.jsonl", encoding: .utf8)) ?? ""
-    return text.split(separator: "\n").map { line in
-      guard let start = line.range(of: "\"seconds\":"), let end = line[start.upperBound...].firstIndex(of: ",") else {
-        return String(line)
-      }
-      return String(line[..<start.lowerBound]) + String(line[end...])
-    }
+    return text.split(separator: "\n").map { String($0).replacing(/,"(?:seconds|time)":[^,}]*/, with: "") }
   }
 
   /// Bytes of every file below a folder, to see that nothing was touched.

@@ -36,7 +36,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
   // A command that hangs should fail its test, not the day: whatever it started ends with it, or by itself.
   let identifier = process.processIdentifier
   let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
-  DispatchQueue.global().asyncAfter(deadline: .now() + 120, execute: watchdog)
+  DispatchQueue.global().asyncAfter(deadline: .now() + 1200, execute: watchdog)
   defer { watchdog.cancel() }
   // Standard error of these commands fits into a pipe's buffer, so reading one after the other cannot block.
   let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
@@ -54,6 +54,32 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
       let help = try ress(command)
       #expect(help.code == 0 && help.output.contains("Usage: ress") && help.errors.isEmpty)
     }
+  }
+
+  @Test func `output that does not fit ends with 1 and says so, and a reader that went away is no error`() throws {
+    func end(_ words: [String], output: FileHandle) throws -> (code: Int32, errors: String) {
+      let process = Process()
+      process.executableURL = try program()
+      process.arguments = words
+      let errors = Pipe()
+      (process.standardOutput, process.standardError) = (output, errors)
+      process.standardInput = FileHandle.nullDevice
+      try process.run()
+      let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      return (process.terminationStatus, said)
+    }
+    for words in [["help"], ["--version"], ["man"], ["config", "reference"]] {
+      let full = try end(words, output: try #require(FileHandle(forWritingAtPath: "/dev/full")))
+      #expect(full.code == 1, "\(words)")
+      #expect(
+        full.errors == "ress: the output cannot be written, and is incomplete: No space left on device\n",
+        "\(words): \(full.errors)")
+    }
+    let pipe = Pipe()
+    try pipe.fileHandleForReading.close()
+    let gone = try end(["help"], output: pipe.fileHandleForWriting)
+    #expect(gone.errors.isEmpty)
   }
 
   @Test func `wrong use ends with 2 and names the nearest command`() throws {

@@ -54,6 +54,14 @@ import Testing
       "Unknown option '--wokers' of 'train'; did you mean '--workers'?\nTry 'ress train --help'."
     ),
     (["train", "a", "-j"], "Unknown option '-j' of 'train'\nTry 'ress train --help'."),
+    (
+      ["coordinator", "--store", ""],
+      "--store needs a value, and is empty: --store FILE\nTry 'ress coordinator --help'."
+    ),
+    (
+      ["runs", "--coordinator="],
+      "--coordinator needs a value, and is empty: --coordinator ADDRESS\nTry 'ress runs --help'."
+    ),
     (["train", "a", "--workers"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
     (["train", "a", "--workers", "--json"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
     (

@@ -120,6 +120,24 @@ import Wire
         """)
   }
 
+  @Test func `lines tell when they were written, each its own time`() throws {
+    let lines = """
+      {"step":1,"loss":0.5,"seconds":0.25,"time":1000.5,"loads":[1,2]}
+      {"step":1,"validation_loss":1.5,"sequences":8,"time":1002.25,"perplexity":4.5}
+      """
+    #expect(
+      MetricsTable(lines).csv
+        == "step,loss,seconds,time,validation_loss,validation_sequences,validation_time,perplexity\r\n"
+        + "1,0.5,0.25,1000.5,1.5,8,1002.25,4.5\r\n")
+    let events = lines.split(separator: "\n").compactMap { MetricsTable.event($0) }
+    #expect(events.map(\.time) == [1000.5, 1002.25])
+    guard case .evaluated(let record) = events[1] else {
+      Issue.record("not an evaluation")
+      return
+    }
+    #expect(record.metrics.map(\.name) == ["perplexity"])
+  }
+
   @Test func `lines of metrics are the events that they were`() throws {
     let events = lines.split(separator: "\n").map { MetricsTable.event($0) }
     #expect(events.count == 4 && events[3] == nil)

@@ -175,7 +175,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(
       view.text(for: stepped(1, .nan), at: 0)
         == #"{"event": "step", "step": 1, "loss": null, "task": null, "smooth": 0.0, "balance": 0.0, "router_z": 0.0, "#
-        + #""gradient_norm": 0.5, "learning_rate": 0.003, "tokens": 1000, "seconds": 1.0, "loads": [3, 4], "busy": [], "stall": 0.0, "skipped": null}"#
+        + #""gradient_norm": 0.5, "learning_rate": 0.003, "tokens": 1000, "seconds": 1.0, "time": null, "loads": [3, 4], "busy": [], "stall": 0.0, "skipped": null}"#
         + "\n")
     #expect(
       view.text(for: .said("a \"quoted\"\nline \u{1}"), at: 0)
@@ -183,6 +183,44 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(
       view.text(for: .state(.finished, reason: "done"), at: 0)
         == #"{"event": "state", "state": "finished", "reason": "done"}"# + "\n")
+  }
+}
+
+@Suite struct `Numbers that JSON has no word for` {
+  @Test func `are null in lists as well`() {
+    let step = RunEvent.stepped(
+      StepRecord(
+        step: 1, loss: .infinity, task: .nan, smooth: 0, balance: 0, routerZ: 0, gradientNorm: .nan, learningRate: 0.5,
+        tokens: 1, seconds: 1, loads: [], busy: [0.5, .nan, -.infinity], stall: .nan, time: .nan))
+    let look = RunEvent.examined(
+      RouterRecord(
+        step: 1, active: 1, loads: [[1, 2]], entropy: [.nan], bias: [[.infinity, 1]], truncation: [0.5, .nan], time: 7))
+    for event in [step, look] {
+      #expect(!event.jsonLine.contains("nan") && !event.jsonLine.contains("inf"), "\(event.jsonLine)")
+    }
+    #expect(step.jsonLine.contains(#""busy": [0.5, null, null], "stall": null"#))
+    #expect(
+      look.jsonLine.contains(
+        #""loads": [[1, 2]], "entropy": [null], "bias": [[null, 1.0]], "truncation": [0.5, null], "time": 7.0}"#))
+  }
+}
+
+@Suite struct `Lines in a narrow terminal` {
+  @Test func `break between words, are indented, and leave a long path whole`() {
+    #expect(
+      Wrapping.wrapped("  a worker was lost and another one has its place", columns: 40)
+        == "  a worker was lost and another one has\n    its place")
+    #expect(Wrapping.wrapped("saved /a/very/long/path", columns: 10) == "saved\n/a/very/long/path")
+    #expect(Wrapping.wrapped("short\n\nlines", columns: 10) == "short\n\nlines")
+  }
+
+  @Test func `a run's sentences are broken so in a terminal, and left alone in a pipe`() {
+    let sentence = "the validation split is shorter than one sequence, so that nothing is evaluated at all"
+    var terminal = RunView(.terminal(columns: 40), run: "a"), pipe = RunView(.lines(every: 1), run: "a")
+    let lines = terminal.text(for: .said(sentence), at: 0).split(separator: "\n")
+    #expect(lines.count == 3 && lines.allSatisfy { $0.count < 40 })
+    #expect(lines.map { $0.drop { $0 == " " } }.joined(separator: " ") == sentence)
+    #expect(pipe.text(for: .said(sentence), at: 0) == sentence + "\n")
   }
 }
 

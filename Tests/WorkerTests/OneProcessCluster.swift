@@ -134,7 +134,7 @@ final class OneProcessCluster: @unchecked Sendable {
         case .stepDone(let record):
           var record = record
           outcome.sent.append(record.sent ?? [])
-          (record.seconds, record.busy, record.stall, record.sent) = (0, [], 0, nil)
+          (record.seconds, record.busy, record.stall, record.sent, record.time) = (0, [], 0, nil, nil)
           outcome.steps.append(record)
         case .evaluated(let record): outcome.evaluations.append(record)
         case .examined(let record): outcome.examinations.append(record)

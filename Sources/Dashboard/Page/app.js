@@ -17,16 +17,42 @@ let failures = 0;
 
 // MARK: Where we are
 
-/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. */
+/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. In the place of ID may be a run's name. */
 function wanted() {
-  const found = location.hash.match(/^#\/run\/([0-9a-f]{12})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
-  return found && { run: found[1], graph: found[2] && found.slice(2) };
+  const found = location.hash.match(/^#\/run\/([^/]{1,300})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
+  if (!found) return { isHome: /^(#\/?)?$/.test(location.hash) };
+  let run = found[1];
+  try { run = decodeURIComponent(run); } catch { /* As it was typed. */ }
+  return { run, graph: found[2] && found.slice(2) };
+}
+
+function viewOf(place) {
+  if (place.isHome) return new ClusterView();
+  if (place.run === undefined) return new LostView(`There is no page ${location.hash} here.`);
+  return /^[0-9a-f]{12}$/.test(place.run) ? new RunView(place.run, place.graph) : new LostView(`Looking for a run called ${place.run}.`, place.run);
+}
+
+/** Says what is not there; of a run's name, finds the newest run of that name first. */
+class LostView {
+  constructor(sentence, name) {
+    this.name = name;
+    this.sentence = make("span", {}, sentence);
+    this.element = make("div.view", {}, make("p.card.empty", { role: "status" }, this.sentence, " ", make("a", { href: "#/" }, "All runs"), "."));
+  }
+
+  async look(ask) {
+    const { value } = await ask("/api/cluster");
+    this.program = value.program;
+    const run = this.name && value.runs.filter((run) => run.name === this.name).pop();
+    if (run) return location.replace(location.hash.replace(/^#\/run\/[^/]+/, `#/run/${run.id}`));
+    this.title = this.name ? "no such run" : "no such page";
+    if (this.name) say(this.sentence, `This coordinator knows no run called ${this.name}.`);
+  }
 }
 
 function show() {
-  const place = wanted();
   view?.close?.();
-  view = place ? new RunView(place.run, place.graph) : new ClusterView();
+  view = viewOf(wanted());
   main.replaceChildren(view.element);
   nameView();
   if (document.activeElement !== document.body) main.focus({ preventScroll: true });
@@ -37,8 +63,8 @@ function show() {
 function nameView() {
   const title = view.title ?? "";
   document.title = title ? `${title} · ress` : "ress";
-  fill(crumbs, make("li", {}, view instanceof RunView ? make("a", { href: "#/" }, "Cluster") : make("span", { "aria-current": "page" }, "Cluster")),
-    view instanceof RunView && make("li", {}, make("span", { "aria-current": "page" }, title || "run")));
+  fill(crumbs, make("li", {}, view instanceof ClusterView ? make("span", { "aria-current": "page" }, "Cluster") : make("a", { href: "#/" }, "Cluster")),
+    !(view instanceof ClusterView) && make("li", {}, make("span", { "aria-current": "page" }, title || "run")));
 }
 
 // MARK: Asking

@@ -7,12 +7,12 @@ import { make, number, say, whole } from "./page.js";
 const closest = 3;
 const margin = { left: 52, right: 14, top: 10, bottom: 26 };
 
-/** 1, 2 or 5 times a power of ten: about `count` ticks from `low` to `high`. */
-export function ticks(low, high, count) {
+/** 1, 2 or 5 times a power of ten, and `least` at least: about `count` ticks from `low` to `high`. */
+export function ticks(low, high, count, least = 0) {
   const raw = (high - low) / Math.max(1, count);
   if (!(raw > 0)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999) * power;
+  const step = Math.max(least, [1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999) * power);
   const result = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) result.push(Number((n * step).toPrecision(12)));
   return result;
@@ -29,12 +29,12 @@ function logTicks(low, high, room) {
 }
 
 export class Chart {
-  /** - name: for whoever does not see it; unit(value): a value in words; tick(value): a value at the axis. */
+  /** - name: for screen readers; unit(value): a value in words; tick(value, gap): a value at the axis, whose ticks lie `gap` apart. */
   constructor({ name, unit, tick, fromZero = false }) {
     Object.assign(this, { name, unit, tick, fromZero });
     this.isLog = false;
     this.cursor = null;
-    this.data = { points: [], marks: [], dots: [] };
+    this.data = { points: [], marks: [], dots: [], gaps: [] };
     this.drawn = [];
     this.readout = make("output.readout", { "aria-live": "off" });
     this.svg = make("svg.plot", { role: "img", "aria-label": name });
@@ -50,9 +50,9 @@ export class Chart {
 
   close() { this.observer.disconnect(); }
 
-  /** points: {first, last, low, mean, high}; dots: {step, value, text}; marks: {step, text} */
+  /** points: {first, last, low, mean, high}; dots: {step, value, text}; marks: {step, text}; gaps: {first, last, text}, where steps were not applied */
   set(data, isLog) {
-    this.data = { points: data.points.filter((point) => number(point.mean) !== null), dots: data.dots ?? [], marks: data.marks ?? [] };
+    this.data = { points: data.points.filter((point) => number(point.mean) !== null), dots: data.dots ?? [], marks: data.marks ?? [], gaps: data.gaps ?? [] };
     this.isLog = isLog;
     this.draw();
   }
@@ -70,12 +70,12 @@ export class Chart {
 
   draw() {
     const width = this.box.clientWidth, height = this.box.clientHeight;
-    const { points, dots, marks } = this.data;
+    const { points, dots, marks, gaps } = this.data;
     if (!width || !height) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     if (!points.length) {
       this.drawn = [];
-      this.svg.replaceChildren(make("text.axis.middle", { x: width / 2, y: height / 2 }, "no step yet"));
+      this.svg.replaceChildren(make("text.axis.middle", { x: width / 2, y: height / 2 }, gaps.length ? "no step was applied" : "no step yet"));
       return say(this.readout, "");
     }
     this.inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };
@@ -86,14 +86,16 @@ export class Chart {
     const room = (high - low) * 0.05;
     this.range = { start: this.isLog ? Math.max(1, first) : first <= last / 20 ? 0 : first - 1, end: Math.max(last, first + 1),
       low: this.fromZero ? 0 : low - room, high: high + room };
+    if (gaps.length) this.range.end = Math.max(this.range.end, gaps[gaps.length - 1].last);
 
     const right = width - margin.right, bottom = height - margin.bottom;
     const parts = [];
-    for (const value of ticks(this.range.low, this.range.high, Math.max(3, this.inner.height / 30))) {
+    const up = ticks(this.range.low, this.range.high, Math.max(3, this.inner.height / 30)), gap = up.length > 1 ? up[1] - up[0] : 0;
+    for (const value of up) {
       const y = this.y(value).toFixed(1);
-      parts.push(make("line.grid", { x1: margin.left, x2: right, y1: y, y2: y }), make("text.axis.end", { x: margin.left - 8, y, dy: "0.32em" }, this.tick(value)));
+      parts.push(make("line.grid", { x1: margin.left, x2: right, y1: y, y2: y }), make("text.axis.end", { x: margin.left - 8, y, dy: "0.32em" }, this.tick(value, gap)));
     }
-    const across = this.isLog ? logTicks(this.range.start, this.range.end, this.inner.width / 55) : ticks(this.range.start, this.range.end, this.inner.width / 64);
+    const across = this.isLog ? logTicks(this.range.start, this.range.end, this.inner.width / 55) : ticks(this.range.start, this.range.end, this.inner.width / 64, 1);
     for (const step of across) {
       const x = this.x(step);
       parts.push(make("line.tick", { x1: x, x2: x, y1: bottom, y2: bottom + 4 }), make("text.axis.middle", { x: Math.min(x, right - 8), y: bottom + 17 }, whole(step)));
@@ -103,14 +105,21 @@ export class Chart {
       const x = this.x(mark.step).toFixed(1);
       parts.push(make("line.mark", { x1: x, x2: x, y1: margin.top, y2: bottom }, make("title", {}, mark.text)));
     }
+    for (const gap of gaps) {
+      // Half a step around, and wide enough to be seen.
+      const x = this.x(gap.first - 0.5), end = Math.min(right, Math.max(this.x(gap.last + 0.5), x + 3));
+      parts.push(make("rect.gap", { x: x.toFixed(1), width: Math.max(0, end - x).toFixed(1), y: margin.top, height: this.inner.height }, make("title", {}, gap.text)));
+    }
     parts.push(make("line.base", { x1: margin.left, x2: right, y1: bottom, y2: bottom }));
     const drawn = this.drawn = this.join(points);
+    // A line does not go on across steps that were not applied.
+    const isCut = (place) => place === 0 || gaps.some((gap) => gap.first > drawn[place - 1].last && gap.last < drawn[place].first);
     const middle = (point) => this.x((point.first + point.last) / 2).toFixed(1);
     if (drawn.length > 1) {
       const top = drawn.map((point) => `${middle(point)},${this.y(point.high).toFixed(1)}`);
       const under = drawn.map((point) => `${middle(point)},${this.y(point.low).toFixed(1)}`).reverse();
       parts.push(make("path.band", { d: `M${top.join("L")}L${under.join("L")}Z` }));
-      parts.push(make("path.line", { d: "M" + drawn.map((point) => `${middle(point)},${this.y(point.mean).toFixed(1)}`).join("L") }));
+      parts.push(make("path.line", { d: drawn.map((point, place) => `${isCut(place) ? "M" : "L"}${middle(point)},${this.y(point.mean).toFixed(1)}`).join("") }));
     } else {
       parts.push(make("circle.only", { cx: middle(drawn[0]), cy: this.y(drawn[0].mean), r: 3 }));
     }

@@ -25,9 +25,20 @@ function spark(values, label) {
     make("polyline", { points: path.join(" ") }));
 }
 
-function fact(name, value, hint) {
+export function fact(name, value, hint) {
   return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
 }
+
+/** The facts that a run's card and its page both have, in the same words. */
+export const facts = {
+  loss: (run, digits) => fact("Loss", run.skipped ? make("span.bad", {}, "skipped") : fixed(run.loss, digits), run.skipped ? `The newest step was not applied: ${run.skipped}` : "Of the newest step, nats a target"),
+  validation: (run, digits) => fact("Validation", fixed(run.validation, digits), "Of the newest evaluation, nats a target"),
+  speed: (run) => fact("Tokens/s", compact(run.tokensPerSecond), "Over the last steps"),
+  goodput: (run, digits) => fact("Goodput", percent(run.goodput, digits), "Share of the workers' time that went into steps that count"),
+  /** A worker that says nothing any more is stopped, or cannot be reached, and does not count as one at work. */
+  workers: (run) => fact("Workers", run.heard < run.workers.length ? make("span.bad", {}, `${run.heard} / ${run.wantedWorkers}`) : `${run.heard} / ${run.wantedWorkers}`,
+    run.heard < run.workers.length ? `Heard, and may have; ${plural(run.workers.length - run.heard, "worker")} of it is silent` : "That it has, and may have"),
+};
 
 function runCard(run) {
   const left = secondsLeft(run);
@@ -36,11 +47,7 @@ function runCard(run) {
     make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)}`)),
     make("div.body", {},
       make("dl.facts", {},
-        fact("Loss", fixed(run.loss, 3), "Of the newest step, nats a target"),
-        fact("Validation", fixed(run.validation, 3), "Of the newest evaluation, nats a target"),
-        fact("Tokens/s", atWork(run) ? compact(run.tokensPerSecond) : "–", "Over the last steps"),
-        fact("Goodput", percent(run.goodput), "Share of the workers' time that went into steps that count"),
-        fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"),
+        facts.loss(run, 3), facts.validation(run, 3), facts.speed(run), facts.goodput(run), facts.workers(run),
         left === null ? fact("Saved", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint") : fact("Left", countdown(left), "At the present pace")),
       spark(run.spark, `${run.name}'s loss, from ${fixed(run.spark[0], 2)} to ${fixed(run.spark[run.spark.length - 1], 2)}`)),
     run.reason && make("p.reason", {}, run.reason));
@@ -59,7 +66,7 @@ export class ClusterView {
     const { value } = await ask("/api/cluster");
     this.program = value.program;
     const active = value.runs.filter((run) => run.state === "running");
-    const busy = value.workers.filter((worker) => worker.run).length;
+    const busy = value.workers.filter((worker) => worker.run && !worker.isSilent).length;
     fill(this.tiles,
       fact("Running", whole(active.length)), fact("Waiting", whole(value.runs.filter((run) => run.state === "queued" || run.state === "placing").length)),
       fact("Workers at work", `${whole(busy)} / ${whole(value.workers.length)}`),
@@ -71,10 +78,15 @@ export class ClusterView {
       ? make("ul.cards", {}, order.map(([, , run]) => runCard(run)))
       : make("p.card.empty", {}, "No run yet. Hand one over with ", make("code", {}, "ress submit configs/my.yaml"), "."));
 
-    fill(this.workers, section("Workers", value.workers.length
-      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Heard", "Waits for"], value.workers.map((worker) => [
-          worker.name, `${worker.host} · ${worker.process}`, worker.run ?? "free", worker.threads || "shared",
-          worker.silentSeconds < 1.5 ? "now" : `${duration(worker.silentSeconds)} ago`, worker.waiting ?? ""]), { numeric: [3, 4] })
+    const here = value.workers.map((worker) => [
+      worker.name, `${worker.host} · ${worker.process}`, worker.run ?? "free", worker.threads || "shared",
+      worker.isSilent ? make("span.bad", {}, `silent for ${duration(worker.silentSeconds)}`) : "now", worker.waiting ?? ""]);
+    // The newest first.
+    const gone = value.gone.slice().reverse().map((worker) => [
+      make("span.gone", {}, worker.name), `${worker.host} · ${worker.process}`, worker.run ?? "free", "–",
+      make("span.bad", {}, `gone for ${duration(worker.secondsAgo)}`), worker.reason]);
+    fill(this.workers, section("Workers", here.length || gone.length
+      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Heard", "Note"], here.concat(gone), { numeric: [3, 4] })
       : make("p.empty", {}, "No worker is here. Start one on each machine with ",
           make("code", {}, "ress worker --coordinator ADDRESS"), ".")));
     if (value.workers.length) this.workers.querySelector("h2").title = plural(value.workers.length, "worker");

@@ -66,7 +66,7 @@ export function section(title, ...children) {
 
 // MARK: Numbers in words
 
-/** What is no number (the coordinator writes "nan") is none here. */
+/** Null for what is not finite (the coordinator writes "nan"). */
 export const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
 export const whole = (value) => (number(value) === null ? "–" : Math.round(value).toLocaleString("en"));
@@ -86,6 +86,14 @@ export function compact(value, isShort = false) {
   }
   if (Math.abs(value) >= 100 || value === Math.round(value)) return value.toFixed(0);
   return isShort ? String(Number(value.toPrecision(3))) : value.toPrecision(3);
+}
+
+/** A value at an axis whose ticks lie `gap` apart, with as many digits as tell them from each other. */
+export function axis(value, gap) {
+  if (number(value) === null) return "–";
+  if (Math.abs(value) >= 1e5) return compact(value, true);
+  const digits = gap > 0 ? Math.min(6, Math.max(0, Math.ceil(-Math.log10(gap) - 1e-9))) : 3;
+  return (gap > 0 ? value.toFixed(digits) : String(Number(value.toFixed(digits)))).replace("-", "−");
 }
 
 export const percent = (share, digits = 0) => (number(share) === null ? "–" : (100 * share).toFixed(digits) + " %");

@@ -1,10 +1,10 @@
 // One run: what it learns, how fast, where its time goes, and what happened to it.
 
-import { badge, progress, secondsLeft } from "./cluster.js";
+import { badge, fact, facts, progress, secondsLeft } from "./cluster.js";
 import { Chart } from "./chart.js";
 import { ExpertPanel } from "./experts.js";
 import { GraphPanel } from "./graph.js";
-import { clock, compact, countdown, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
+import { axis, clock, compact, countdown, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
 
 const causes = {
   useful: "Steps that count", start: "Loading and starting", checkpoint: "Checkpoints and copies", fault: "Losses of workers",
@@ -12,9 +12,12 @@ const causes = {
 };
 const shown = { story: 60, generations: 12, checkpoints: 12 };
 
-function fact(name, value, hint) {
-  return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
-}
+/** What a run at rest says above everything else, and what its user can do. */
+const endings = {
+  failed: ["Failed", (run) => ["The whole story: ", make("code", {}, `ress logs ${run.name}`)]],
+  cancelled: ["Cancelled", (run) => ["To go on from its newest checkpoint: ", make("code", {}, `ress resume ${run.name}`)]],
+  paused: ["Paused", (run) => ["To go on: ", make("code", {}, `ress resume ${run.name}`)]],
+};
 
 const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
 
@@ -51,7 +54,7 @@ export class RunView {
     this.picture = new Picture();
     this.tag = null;
     this.head = make("div");
-    this.loss = new Chart({ name: "Loss", unit: (value) => `${fixed(value, 4)} nats`, tick: (value) => (Math.abs(value) >= 100 ? compact(value) : String(Number(value.toFixed(3)))) });
+    this.loss = new Chart({ name: "Loss", unit: (value) => `${fixed(value, 4)} nats`, tick: axis });
     this.speed = new Chart({ name: "Tokens a second", unit: (value) => `${compact(value)} tokens/s`, tick: (value) => compact(value, true), fromZero: true });
     this.norm = new Chart({ name: "Gradient norm", unit: (value) => fixed(value, 3), tick: (value) => compact(value, true), fromZero: true });
     this.time = make("div");
@@ -62,11 +65,12 @@ export class RunView {
     this.checkpoints = make("div");
     this.scale = make("fieldset.choice", { onchange: () => this.drawCurves() }, make("legend.hidden", {}, "Axis of steps"),
       ["linear", "log"].map((kind, place) => make("label", {}, make("input", { type: "radio", name: "scale", value: kind, checked: place === 0 }), make("span", {}, kind))));
-    const lossCard = section("Loss", make("p.key", {}, make("span.key-line", {}, "training, mean and spread"), make("span.key-dot", {}, "validation"), make("span.key-mark", {}, "generation begins")), this.loss.element);
+    const lossCard = section("Loss", make("p.key", {}, make("span.key-line", {}, "training, mean and spread"), make("span.key-dot", {}, "validation"), make("span.key-mark", {}, "generation begins"), make("span.key-gap", {}, "not applied")), this.loss.element);
     lossCard.querySelector("h2").after(this.scale);
     this.element = make("div.view.one", {}, this.head,
-      make("div.board", {},
-        make("div.wide", {}, lossCard), make("div.low", {}, section("Throughput", this.speed.element)), make("div.low", {}, section("Gradient norm", this.norm.element)),
+      this.board = make("div.board", {},
+        this.lossBox = make("div.wide", {}, lossCard), this.speedBox = make("div.low", {}, section("Throughput", this.speed.element)),
+        this.normBox = make("div.low", {}, section("Gradient norm", this.norm.element)),
         section("Where the time went", this.time), section("Experts", this.experts.element),
         make("div.wide", {}, section("What the model joins", this.graph.element)),
         section("What happened", this.story),
@@ -83,8 +87,10 @@ export class RunView {
     const run = cluster.runs.find((run) => run.id === this.run);
     if (!run) {
       this.title = "no such run";
+      this.board.hidden = true;
       return fill(this.head, make("p.card.empty", {}, "This coordinator knows no such run. ", make("a", { href: "#/" }, "All runs"), "."));
     }
+    this.board.hidden = false;
     this.title = run.name;
     const { picture } = this;
     const { status, tag, value: page } = await ask(`/api/runs/${this.run}?since=${picture.event}&shape=${picture.shape}`, this.tag);
@@ -94,33 +100,48 @@ export class RunView {
       this.drawCurves();
       const roster = picture.generations[picture.generations.length - 1]?.workers;
       this.experts.show(picture.router, picture.newest, roster);
-      this.tell();
+      this.tell(run);
     }
     this.drawHead(run);
+    // One empty chart says that nothing was computed yet; a run that has ended without a step needs none.
+    const isEmpty = !this.picture.points.length;
+    this.speedBox.hidden = this.normBox.hidden = isEmpty;
+    this.lossBox.hidden = isEmpty && run.state in endings;
     this.drawTime(run);
     this.graph.show(cluster.drawsGraphs, run);
   }
 
   drawHead(run) {
     const left = secondsLeft(run), { newest } = this.picture;
-    fill(this.head, make("div.title", {}, make("h1", {}, run.name), badge(run.state), run.reason && make("p.reason", {}, run.reason)),
+    const [word, advice] = endings[run.state] ?? [];
+    const banner = !word && run.skipped ? make("div.banner.failed", { role: "status" },
+      make("p", {}, make("strong", {}, "The newest step was not applied: "), run.skipped)) : word && make(`div.banner.${run.state}`, { role: "status" },
+      make("p", {}, make("strong", {}, `${word}: `), run.reason || "no reason was given"), make("p.note", {}, advice(run)));
+    fill(this.head, make("div.title", {}, make("h1", {}, run.name), badge(run.state), !word && run.reason && make("p.reason", {}, run.reason)),
+      banner,
       make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)} steps`)),
       make("dl.tiles", {},
-        fact("Loss", fixed(run.loss, 4), "Of the newest step, nats a target"), fact("Validation", fixed(run.validation, 4), "Of the newest evaluation"),
-        fact("Tokens/s", compact(run.tokensPerSecond), "Over the last steps"), fact("A step", duration(run.secondsPerStep), "Over the last steps"),
-        fact("Left", left === null ? "–" : countdown(left), "At the present pace"), fact("Goodput", percent(run.goodput, 1), "Share of the workers' time in steps that count"),
-        fact("Workers", `${run.workers.length} / ${run.wantedWorkers}`, "That it has, and may have"), fact("Generation", run.generation || "–", "Memberships so far"),
+        facts.loss(run, 4), facts.validation(run, 4), facts.speed(run), fact("A step", duration(run.secondsPerStep), "Over the last steps"),
+        fact("Left", left === null ? "–" : countdown(left), "At the present pace"), facts.goodput(run, 1),
+        facts.workers(run), fact("Generation", run.memberships || "–", "How often its workers changed, from 1"),
         fact("Gradient", newest ? fixed(newest.gradientNorm, 2) : "–", "Norm of the newest step's, before clipping"),
         fact("Saved at", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint")));
   }
 
   drawCurves() {
     const { picture } = this, isLog = this.scale.querySelector("input:checked").value === "log";
-    const marks = picture.generations.slice(1).map((generation) => ({ step: generation.step, text: `generation ${generation.number}` }));
-    this.loss.set({ points: picture.series("loss"), marks, dots: picture.evaluations.filter((line) => number(line.loss) !== null)
+    const marks = picture.generations.slice(1).map((generation) => ({ step: generation.step, text: `generation ${generation.ordinal}` }));
+    const gaps = [];
+    for (const { first, last, skipped } of picture.points.filter((point) => point.skipped)) {
+      const before = gaps[gaps.length - 1];
+      if (before && before.last === first - 1) Object.assign(before, { last, skipped: before.skipped + skipped });
+      else gaps.push({ first, last, skipped });
+    }
+    for (const gap of gaps) gap.text = `${plural(gap.skipped, "step")} not applied: a loss or a gradient was not finite`;
+    this.loss.set({ points: picture.series("loss"), marks, gaps, dots: picture.evaluations.filter((line) => number(line.loss) !== null)
       .map((line) => ({ step: line.step, value: line.loss, text: `validation ${fixed(line.loss, 4)} at step ${whole(line.step)}` })) }, isLog);
     this.speed.set({ points: picture.series("throughput"), marks }, isLog);
-    this.norm.set({ points: picture.series("norm"), marks }, isLog);
+    this.norm.set({ points: picture.series("norm"), marks, gaps }, isLog);
   }
 
   drawTime(run) {
@@ -138,19 +159,20 @@ export class RunView {
       make("span.swatch-line", {}, make(`span.swatch.${part.cause}`, { "aria-hidden": "true" }), causes[part.cause] ?? part.cause), duration(part.seconds), percent(part.seconds / total, 1)]), { numeric: [1, 2] }));
   }
 
-  tell() {
+  tell(run) {
     const { picture } = this;
     fill(this.story, picture.isReading && make("p.note", {}, "Older parts are still being read."),
-      picture.story.length ? make("ol.story", { reversed: true }, picture.story.slice(-shown.story).reverse().map((line) =>
+      picture.story.length ? make("div.tale", { tabindex: "0", role: "region", "aria-label": "What happened" }, make("ol.story", { reversed: true }, picture.story.slice(-shown.story).reverse().map((line) =>
         make("li", {}, make("span.when", {}, `step ${whole(line.step)}`, line.time && make("time", {}, clock(line.time))),
-          make(`span.badge.${line.kind}`, {}, line.kind), make("span.what", {}, line.text || line.kind))))
+          make(`span.badge.${line.kind}`, {}, line.kind), make("span.what", {}, line.text || line.kind)))))
         : make("p.empty", {}, "Nothing yet."));
     const generations = picture.generations.slice(-shown.generations).reverse();
     fill(this.generations, generations.length ? generations.map((generation, place) => make("details", { open: place === 0 },
-      make("summary", {}, make("strong", {}, `Generation ${generation.number}`), ` since step ${whole(generation.step)} · ${plural(generation.workers.length, "worker")}`),
-      table(`Generation ${generation.number}`, ["Worker", "Host", "Experts", "Units"], generation.workers.map((worker) => [
+      make("summary", { title: `generation ${generation.number} in the logs of its workers` }, make("strong", {}, `Generation ${generation.ordinal}`), ` since step ${whole(generation.step)} · ${plural(generation.workers.length, "worker")}`),
+      table(`Generation ${generation.ordinal}`, ["Worker", "Host", "Experts", "Units"], generation.workers.map((worker) => [
         worker.name, `${worker.host} · ${worker.process}`, ranges(worker.experts) || "–",
         worker.units[1] > worker.units[0] ? ranges([...Array(worker.units[1] - worker.units[0]).keys()].map((n) => n + worker.units[0])) : "–"]))))
+      : run.state in endings ? make("p.empty", {}, "It had no workers.")
       : make("p.empty", {}, "It has had no workers yet. Start one: ", make("code", {}, "ress worker"), "."));
     const checkpoints = picture.checkpoints.slice(-shown.checkpoints).reverse();
     fill(this.checkpoints, checkpoints.length
