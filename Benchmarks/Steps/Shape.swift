@@ -13,7 +13,7 @@ struct Shape {
   /// Reads the shape from shapes.json, beside which this program's sources lie, or from `--shapes FILE`.
   init(_ name: String, file: String) throws {
     let data = try Data(contentsOf: URL(fileURLWithPath: file))
-    guard let shapes = try JSONSerialization.jsonObject(with: data) as? [String: [String: Any]] else {
+    guard let shapes = try? JSONDecoder().decode([String: [String: Value]].self, from: data) else {
       throw ShapeError.unreadable(file)
     }
     guard let shape = shapes[name] else { throw ShapeError.unknown(name, shapes.keys.sorted()) }
@@ -23,7 +23,7 @@ struct Shape {
     var overrides: [ConfigurationOverride] = []
     for (key, value) in shape.sorted(by: { $0.key < $1.key }) {
       switch key {
-      case "vocabulary": vocabulary = value as? Int
+      case "vocabulary": vocabulary = Int(value.description)
       case "sequence_length": overrides.append(ConfigurationOverride(set: "data.sequence_length=\(value)"))
       default: overrides.append(ConfigurationOverride(set: "model.\(key)=\(value)"))
       }
@@ -33,6 +33,33 @@ struct Shape {
     configuration = try ConfigurationDecoder.decode(text: "run: \(name)\n", name: file, overrides: overrides)
     guard let vocabulary else { throw ShapeError.unreadable(file) }
     self.vocabulary = vocabulary
+  }
+
+  /// As a configuration spells it. JSONSerialization would give false and 0 the same words.
+  private enum Value: Decodable, CustomStringConvertible {
+    case flag(Bool), whole(Int), real(Double), text(String)
+
+    init(from decoder: any Decoder) throws {
+      let container = try decoder.singleValueContainer()
+      if let flag = try? container.decode(Bool.self) {
+        self = .flag(flag)
+      } else if let whole = try? container.decode(Int.self) {
+        self = .whole(whole)
+      } else if let real = try? container.decode(Double.self) {
+        self = .real(real)
+      } else {
+        self = .text(try container.decode(String.self))
+      }
+    }
+
+    var description: String {
+      switch self {
+      case .flag(let flag): "\(flag)"
+      case .whole(let whole): "\(whole)"
+      case .real(let real): "\(real)"
+      case .text(let text): text
+      }
+    }
   }
 
   static var standardFile: String {

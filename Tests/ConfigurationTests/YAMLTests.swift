@@ -84,6 +84,5 @@ import Testing
         "c.yaml:3:1: a second document begins here; a configuration is one document"
       ])
     #expect(problems("[a, b]: 3\n") == ["c.yaml:1:1: a key must be a plain word"])
-    #expect(problems("base: &b {run: x}\n<<: *b\n").contains { $0.contains("unknown key '<<'") })
   }
 }

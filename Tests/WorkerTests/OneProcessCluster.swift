@@ -136,8 +136,12 @@ final class OneProcessCluster: @unchecked Sendable {
           outcome.sent.append(record.sent ?? [])
           (record.seconds, record.busy, record.stall, record.sent, record.time) = (0, [], 0, nil, nil)
           outcome.steps.append(record)
-        case .evaluated(let record): outcome.evaluations.append(record)
-        case .examined(let record): outcome.examinations.append(record)
+        case .evaluated(var record):
+          record.time = nil
+          outcome.evaluations.append(record)
+        case .examined(var record):
+          record.time = nil
+          outcome.examinations.append(record)
         case .saved(let step, let files): outcome.files[step, default: []] += files
         default: break
         }
