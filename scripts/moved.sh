@@ -1,7 +1,7 @@
 #!/bin/bash
-# A clone that was copied or moved cannot go on with what was built in it: Clang's precompiled modules name the headers of C libraries by their
-# absolute paths, so that the compiler finds each header twice, or at a place that is gone. `make build` and the scripts that build call this
-# first: it removes what was built elsewhere, and says so.
+# A clone that was copied or moved cannot go on with what was built in it: Clang's precompiled modules hold the absolute path of their cache
+# ("was compiled with module cache path …, but the path is currently …"). `make build` and the scripts that build call this first: it removes
+# what was built elsewhere, and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
