@@ -80,6 +80,11 @@ final class Running {
   }
 }
 
+/// `TestSupport`'s, for every file here.
+func waitUntil(_ seconds: Double = 30, _ condition: () throws -> Bool) rethrows -> Bool {
+  try TestSupport.waitUntil(seconds, condition)
+}
+
 /// A folder with a dataset and a configuration for runs of some seconds.
 final class Workplace {
   let path: String
