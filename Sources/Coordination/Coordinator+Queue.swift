@@ -34,7 +34,9 @@ extension Coordinator {
       }
       if submission.resume == .newest, let index = index(of: same.id) {
         // The same run goes on, under its name, identifier and curve.
-        let sameNumbers = same.record.configuration.decidesSameNumbers(as: submission.configuration)
+        let sameNumbers =
+          same.record.configuration.decidesSameNumbers(as: submission.configuration)
+          && submission.acceptsOtherData != true
         runs[index].record.submission = submission
         runs[index].record.data = nil
         if !sameNumbers { runs[index].record.step = 0 }
@@ -227,7 +229,8 @@ extension Coordinator {
         runs[index].record.examinedStep = firstStep
         runs[index].marks = [:]
       }
-      if let proof { runs[index].marks[proof.step] = proof }
+      // Another dataset gives another step.
+      if let proof, runs[index].record.submission.acceptsOtherData != true { runs[index].marks[proof.step] = proof }
       enter(.waiting, index, at: now)
       for note in notes { tell(id, .said(note), &actions) }
       if isFirst || !runs[index].record.wasPlaced {

@@ -11,7 +11,8 @@ import Wire
   private let foreign = DataIdentity(dataset: "sha256:bbbbbbbbbbbbbbbb", tokenizer: "uuuuuuuuuuuuuuuu")
 
   private func start(
-    _ found: [DataIdentity], minimum: Int = 1, checkpoint: DataIdentity? = nil, acceptsOther: Bool? = nil
+    _ found: [DataIdentity], minimum: Int = 1, checkpoint: DataIdentity? = nil, acceptsOther: Bool? = nil,
+    proof: StepMark? = nil
   ) -> (Cluster, RunID, [PeerID]) {
     var cluster = Cluster()
     let workers = found.indices.map { cluster.join("w\($0)") }
@@ -25,7 +26,7 @@ import Wire
         run,
         .ready(
           folder: "/runs/run", checkpoint: checkpoint == nil ? nil : "/c", firstStep: checkpoint == nil ? 0 : 5,
-          proof: nil,
+          proof: proof,
           notes: [], data: checkpoint)))
     for (worker, data) in zip(workers, found) { cluster.report(.reads(data), from: worker) }
     for worker in workers { cluster.report(.ready, from: worker) }
@@ -86,6 +87,13 @@ import Wire
     #expect(same.story(of: sameRun).last!.0 == .running)
     let (asked, askedRun, _) = start([wrong, wrong], checkpoint: right, acceptsOther: true)
     #expect(asked.story(of: askedRun).last!.0 == .running)
+    // What the next step gave on the old one proves nothing then.
+    let proof = StepMark(step: 6, loss: 7, gradientNorm: 1)
+    for (found, accepts, state) in [(wrong, true, RunState.running), (right, nil, .paused)] {
+      var (cluster, run, workers) = start([found, found], checkpoint: right, acceptsOther: accepts, proof: proof)
+      cluster.report(.stepDone(record(6)), from: workers[0])
+      #expect(cluster.story(of: run).last!.0 == state)
+    }
     // A checkpoint of an older program says nothing, and neither does one that was imported of its dataset.
     let (old, oldRun, _) = start([wrong, wrong], checkpoint: DataIdentity(dataset: nil, tokenizer: right.tokenizer))
     #expect(old.story(of: oldRun).last!.0 == .running)
