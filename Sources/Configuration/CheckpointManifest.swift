@@ -21,6 +21,8 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package var generation: UInt32
   /// What the run reads; nil where older programs wrote it.
   package var data: DataIdentity?
+  /// Steps in a row, up to this one, that were not applied; nil for none, as in the manifests of older programs.
+  package var leftOut: Int?
 
   package static let currentFormat = 2
 
@@ -39,7 +41,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
 
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
-    writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil
+    writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil, leftOut: Int = 0
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -49,6 +51,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.files = files
     self.writer = writer
     self.created = created
+    self.leftOut = leftOut > 0 ? leftOut : nil
     self.generation = generation
     self.data = data
   }

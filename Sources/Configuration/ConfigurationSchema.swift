@@ -130,7 +130,8 @@ package enum ConfigurationSchema {
         "recompute", \.training.recompute, "Compute forwards again to save memory; never changes a number."),
       ConfigurationField(
         "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
-        "Steps in a row that are left out because a loss is no number, before the run pauses."),
+        "Steps in a row that may be left out because a loss or a gradient is not finite; after one more the run pauses."
+      ),
       ConfigurationField(
         "evaluate_every", .whole(\.training.evaluateEvery, 0...1_000_000_000),
         "Steps between evaluations; 0: only at the end."),

@@ -13,6 +13,9 @@ import Wire
 extension Coordinator {
   /// Generations in a row that may end without a step done.
   private static let fruitlessLimit = 6
+  /// A run waits this long for workers that are about to be free before others of lower priority save and go; half its patience, where
+  /// that is shorter.
+  private static let graceBeforeGivingWay = Duration.milliseconds(500)
   /// Joins within this are one change.
   private static let growAfter = Duration.seconds(1)
 
@@ -30,7 +33,7 @@ extension Coordinator {
     let waited = run.record.wasPlaced || run.since + run.patience < now
     let needed = waited ? cluster.minimumWorkers : cluster.workers
     guard pool.workers.count >= needed else {
-      makeRoom(for: run, missing: cluster.minimumWorkers - pool.workers.count, &actions)
+      makeRoom(for: run, missing: cluster.minimumWorkers - pool.workers.count, at: now, &actions)
       let names = free.map(\.description.name).joined(separator: ", ")
       let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
       let state: RunState = run.record.wasPlaced || run.record.state != .queued ? .placing : .queued
@@ -160,7 +163,8 @@ extension Coordinator {
       run: run.id, generation: generation.number, configuration: run.record.configuration, roster: generation.roster,
       helpers: generation.helpers, index: place, threads: run.record.configuration.cluster.threads,
       start: run.record.start, firstStep: generation.firstStep,
-      recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder, data: run.record.data)
+      recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder, data: run.record.data,
+      token: run.record.token)
   }
 
   mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
@@ -177,6 +181,12 @@ extension Coordinator {
         &actions)
     }
     runs[index].record.distrustsMemory = false
+    // It was to stop behind its first step already, as those have told who knew of it.
+    if case .pause(let reason)? = runs[index].record.wish,
+      runs[index].record.leftOutInARow(generation.firstStep) > runs[index].record.configuration.training.skipAtMost
+    {
+      return rest(id, reason, &actions)
+    }
     let seconds = (now - runs[index].since).inSeconds
     runs[index].changeSeconds = seconds
     if let fault = runs[index].faultAt {
@@ -194,12 +204,30 @@ extension Coordinator {
     for place in generation.roster.indices {
       guard let member = member(runs[index], place) else { continue }
       members[member.peer]!.progressAt = now
-      actions.append(.send(member.peer, .begin(generation: generation.number)))
+      actions.append(.send(member.peer, begin(runs[index])))
     }
     for place in generation.helpers.indices.map({ $0 + count }) {
       guard let member = member(runs[index], place) else { continue }
       release(member.peer, generation.number, "its part is done", &actions)
     }
+  }
+
+  /// A worker looks for the coordinator's token in the run's folder and does not find it: whatever it saved would be lost. At first this
+  /// says that the cluster is not set up for the run; later the run goes on without that worker.
+  mutating func folderUnseen(
+    _ id: RunID, _ member: Member, _ reason: String, at now: Instant, _ actions: inout [Action]
+  ) {
+    guard let index = index(of: id) else { return }
+    let sentence = "worker \(member.description.spoken): \(reason)"
+    guard runs[index].record.wasPlaced else { return end(id, .failed, sentence, &actions) }
+    members[member.peer]!.aside[id] = now + runs[index].patience * 20
+    recover(id, sentence, at: now, &actions)
+  }
+
+  func begin(_ run: Run) -> Reply {
+    let generation = run.record.generation!
+    return .begin(
+      generation: generation.number, leftOut: run.record.leftOutToCountFrom(generation.firstStep))
   }
 
   // MARK: changing
@@ -222,9 +250,9 @@ extension Coordinator {
   }
 
   /// A run of higher priority takes the workers of the lowest ones that work, as many as it needs.
-  private mutating func makeRoom(for run: Run, missing: Int, _ actions: inout [Action]) {
+  private mutating func makeRoom(for run: Run, missing: Int, at now: Instant, _ actions: inout [Action]) {
     var missing = missing
-    guard missing > 0, run.since + .milliseconds(500) < run.since + run.patience else { return }
+    guard missing > 0, run.since + min(Coordinator.graceBeforeGivingWay, run.patience / 2) <= now else { return }
     let lower = runs.filter { $0.record.phase.hasWorkers && $0.record.priority < run.record.priority }
       .sorted { ($0.record.priority, $1.record.place) < ($1.record.priority, $0.record.place) }
     for other in lower where missing > 0 {
@@ -254,13 +282,26 @@ extension Coordinator {
     for place in runs[index].record.roster.indices {
       if let member = member(runs[index], place) { actions.append(.send(member.peer, halt(runs[index]))) }
     }
+    endHalt(id, at: now, &actions)
   }
 
+  /// A worker has stopped at a boundary: because it was asked to, or by itself behind too many steps that were not applied, which the
+  /// coordinator may hear of later.
   mutating func workerHalted(_ id: RunID, _ place: Int, step: Int, at now: Instant, _ actions: inout [Action]) {
-    guard let index = index(of: id), runs[index].record.phase == .halting else { return }
+    guard let index = index(of: id), [.training, .halting].contains(runs[index].record.phase) else { return }
     runs[index].record.generation!.halted[place] = step
     let generation = runs[index].record.generation!
-    guard generation.halted.count == generation.roster.count else { return }
+    if generation.halted.count == generation.roster.count, runs[index].record.wish == nil {
+      // Steps are reported before halts, so the reason is known; should it not be, the run must not stand there for ever.
+      runs[index].record.wish = .pause(reason: "the workers stopped by themselves after step \(step)")
+    }
+    endHalt(id, at: now, &actions)
+  }
+
+  private mutating func endHalt(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].record.phase == .halting,
+      runs[index].record.generation!.halted.count == runs[index].record.roster.count
+    else { return }
     if runs[index].record.wish?.isFarewell == true {
       enter(.saving, index, at: now)
       restIfSaved(id, at: now, &actions)
@@ -280,7 +321,6 @@ extension Coordinator {
     case .pause(let reason)?: rest(id, reason, &actions)
     case .giveWay(let reason)?:
       end(id, .paused, reason, &actions)
-      runs[index].record.submission.resume = .newest
       enqueue(id, reason, at: now, &actions)
     case .renew?, nil: preconditionFailure("a run that saves for nothing")
     }

@@ -15,6 +15,7 @@ extension Coordinator {
     if let place = description.mpi, brokenWorlds.contains(place.world) {
       return actions.append(.send(peer, .refused(reason: Coordinator.brokenWorld)))
     }
+    if let reason = objection(to: description, peer) { return actions.append(.send(peer, .refused(reason: reason))) }
     if members[peer] == nil {
       if let old = members.values.first(where: { $0.description.name == description.name }) {
         // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
@@ -58,6 +59,23 @@ extension Coordinator {
     synchronize(peer, at: now, &actions)
   }
 
+  /// Why a process may not be a worker here; nil where it may.
+  private func objection(to description: WorkerDescription, _ peer: PeerID) -> String? {
+    guard description.program == program else {
+      return
+        "worker \(description.name) is \(description.program), and this coordinator is \(program): all programs of a "
+        + "cluster have one version"
+    }
+    // Whoever has another key could otherwise take the place of a worker by saying its name.
+    let namesakes =
+      members.values.filter { $0.peer != peer }.map(\.description)
+      + runs.filter(\.record.phase.hasWorkers).flatMap { $0.record.generation!.peers }
+    guard namesakes.allSatisfy({ $0.name != description.name || $0.publicKey == description.publicKey }) else {
+      return "the name \(description.name) belongs to a worker with another key; give this one another with --name"
+    }
+    return nil
+  }
+
   /// Tells a worker that came back what it may not have heard.
   private mutating func synchronize(_ peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     guard let member = members[peer], let id = member.run, let index = index(of: id),
@@ -78,7 +96,7 @@ extension Coordinator {
         }
         return
       }
-      if !member.heartbeat.hasBegun { actions.append(.send(peer, .begin(generation: generation.number))) }
+      if !member.heartbeat.hasBegun { actions.append(.send(peer, begin(runs[index]))) }
       if runs[index].record.phase == .halting { actions.append(.send(peer, halt(runs[index]))) }
     case .collecting:
       if isIn {

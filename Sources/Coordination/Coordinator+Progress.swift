@@ -29,30 +29,43 @@ extension Coordinator {
       runs[index].record.fruitless = 0
       account(record, index)
       tell(id, .stepped(record), &actions)
-      if let reason = record.skipped {
-        skipped(id, record.step, reason, &actions)
-      } else {
-        runs[index].skippedInARow = 0
-      }
+      sayLeftOut(id, record, &actions)
     }
+    stopIfLeftOut(id, record, &actions)
     runs[index].marks[record.step] = mark
     runs[index].marks[record.step - Coordinator.markLimit] = nil
     prove(id, &actions)
     weigh(id, record, at: now, &actions)
   }
 
-  /// A step was not applied. One bad sequence is no reason to stop; several in a row mean that the run does not come out of it.
-  private mutating func skipped(_ id: RunID, _ step: Int, _ reason: String, _ actions: inout [Action]) {
-    guard let index = index(of: id) else { return }
-    tell(id, .said("step \(step) was not applied: \(reason)"), &actions)
-    runs[index].skippedInARow += 1
-    let limit = runs[index].record.configuration.training.skipAtMost
-    guard runs[index].skippedInARow > limit, runs[index].record.wish?.isFarewell != true else { return }
-    runs[index].skippedInARow = 0
+  private mutating func sayLeftOut(_ id: RunID, _ record: StepRecord, _ actions: inout [Action]) {
+    guard let reason = record.skipped else { return }
+    tell(id, .said("step \(record.step) was not applied: \(reason)"), &actions)
+  }
+
+  /// A step was not applied. One bad sequence is no reason to stop; several in a row mean that the run does not come out of it. The
+  /// workers count as well and stop at that step by themselves, whenever this is heard of; here it gets its reason. A run whose last step
+  /// was not applied is not finished either.
+  private mutating func stopIfLeftOut(_ id: RunID, _ record: StepRecord, _ actions: inout [Action]) {
+    guard let reason = record.skipped, let index = index(of: id) else { return }
+    runs[index].record.leaveOut(record.step)
+    let training = runs[index].record.configuration.training
+    let count = runs[index].record.leftOutInARow(record.step)
+    let isTooMany = count > training.skipAtMost
+    guard isTooMany || record.step == training.steps else { return }
+    if case .pause? = runs[index].record.wish { return }
     runs[index].record.wish = .pause(
-      reason:
-        "\(limit + 1) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
-        + "optimizer.clip and submit it again with --resume")
+      reason: isTooMany
+        ? "\(count) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
+          + "optimizer.clip and submit it again with --resume"
+        : Coordinator.unfinished(count, of: training.steps))
+  }
+
+  static func unfinished(_ count: Int, of steps: Int) -> String {
+    let what = count == 1 ? "the last of \(steps) steps was" : "the last \(count) of \(steps) steps were"
+    return what
+      + " not applied, so the run is not finished; raise training.steps, or lower optimizer.learning_rate and go on "
+      + "from an older checkpoint with --resume PATH"
   }
 
   /// A step that was done before the generation and not recorded, because whoever reports them died. All that computed it tell
@@ -63,6 +76,8 @@ extension Coordinator {
     runs[index].marks[record.step] = StepMark(step: record.step, loss: record.loss, gradientNorm: record.gradientNorm)
     account(record, index)
     tell(id, .stepped(record), &actions)
+    sayLeftOut(id, record, &actions)
+    stopIfLeftOut(id, record, &actions)
     prove(id, &actions)
   }
 
@@ -106,7 +121,7 @@ extension Coordinator {
     let manifest = CheckpointManifest(
       run: record.name, runIdentifier: record.id.description, step: step, configuration: record.configuration,
       loss: runs[index].marks[step]?.loss, files: all, writer: program, created: "",
-      generation: record.generation!.number, data: record.data)
+      generation: record.generation!.number, data: record.data, leftOut: record.leftOutInARow(step))
     runs[index].record.saves[step] = nil
     runs[index].record.commits[step] = manifest
     runs[index].record.checkpointBytes = all.reduce(0) { $0 + min($1.byteCount, 1 << 50) }

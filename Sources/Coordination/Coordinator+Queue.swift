@@ -7,8 +7,7 @@ import Wire
 extension Coordinator {
   /// Who submitted a run, by its name or identifier; nil where nobody proved who they were, or there is none.
   package func owner(of run: String) -> PublicKey? {
-    (runs.first(where: { $0.id.description == run }) ?? runs.last(where: { $0.record.name == run }))?.record.submission
-      .owner
+    find(run)?.record.submission.owner
   }
 
   mutating func submit(_ submission: Submission, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
@@ -23,9 +22,23 @@ extension Coordinator {
           .refused(reason: "the run cannot be accepted: " + error.problems.map(\.description).joined(separator: "; "))
         ))
     }
-    if let key = submission.key, let same = runs.first(where: { $0.record.submission.key == key }) {
+    if let key = submission.key,
+      let same = runs.first(where: {
+        $0.record.submission.key == key && $0.record.submission.owner == submission.owner
+      })
+    {
+      guard same.record.name == name, same.record.configuration.decidesSameNumbers(as: submission.configuration) else {
+        let reason =
+          "the key '\(key)' belongs to the submission of run \(same.record.name) (\(same.id)), which has another "
+          + (same.record.name == name ? "configuration" : "name") + "; another run needs another --key"
+        return actions.append(.send(peer, .refused(reason: reason)))
+      }
       // Said twice, because the first answer did not arrive.
       return actions.append(.send(peer, .submitted(run: same.id, name: same.record.name, after: 0)))
+    }
+    if let other = runs.first(where: { $0.id.description == name && $0.record.name != name }) {
+      let reason = "'\(name)' is the identifier of run \(other.record.name); choose another name with --set run=NAME"
+      return actions.append(.send(peer, .refused(reason: reason)))
     }
     if let same = runs.last(where: { $0.record.name == name }) {
       if !same.record.state.isAtRest {
@@ -34,12 +47,7 @@ extension Coordinator {
       }
       if submission.resume == .newest, let index = index(of: same.id) {
         // The same run goes on, under its name, identifier and curve.
-        let sameNumbers =
-          same.record.configuration.decidesSameNumbers(as: submission.configuration)
-          && submission.acceptsOtherData != true
-        runs[index].record.submission = submission
-        runs[index].record.data = nil
-        if !sameNumbers { runs[index].record.step = 0 }
+        submitAgain(index, submission)
         actions.append(.log("run \(name) (\(same.id)) was submitted again"))
         actions.append(.send(peer, .submitted(run: same.id, name: name, after: same.record.eventCount)))
         return enqueue(same.id, "submitted again", at: now, &actions)
@@ -51,7 +59,7 @@ extension Coordinator {
       var x = (seed ^ counters.submissions) &* 0x9E37_79B9_7F4A_7C15
       x = (x ^ (x >> 29)) &* 0xBF58_476D_1CE4_E5B9
       id = RunID((x ^ (x >> 32)) | 1)
-    } while index(of: id) != nil
+    } while index(of: id) != nil || runs.contains { $0.record.name == id.description }
     runs.append(Run(record: RunRecord(id: id, submission: submission, place: 0), since: now))
     if runs.count > Coordinator.endedRunLimit, let old = runs.firstIndex(where: \.record.state.isEnd) {
       runs.remove(at: old)
@@ -59,6 +67,28 @@ extension Coordinator {
     actions.append(.log("run \(name) (\(id)) was submitted"))
     actions.append(.send(peer, .submitted(run: id, name: name, after: 0)))
     enqueue(id, "submitted", at: now, &actions)
+  }
+
+  private mutating func submitAgain(_ index: Int, _ submission: Submission) {
+    let before = runs[index].record
+    runs[index].record.submission = submission
+    runs[index].record.data = nil
+    runs[index].record.forgiveLeftOut()
+    guard before.wasEverPrepared else { return }
+    let sameNumbers =
+      before.configuration.decidesSameNumbers(as: submission.configuration) && submission.acceptsOtherData != true
+    // Where it has no checkpoint of its own it begins from the one that it was first submitted to begin from.
+    if submission.resume == .newest, case .checkpoint = before.submission.resume,
+      sameNumbers || before.unprovenStep == 0
+    {
+      runs[index].record.submission.resume = before.submission.resume
+    }
+    // Its folder is looked at as for a new run: the numbers of the steps on record are no longer its own.
+    if !sameNumbers {
+      runs[index].record.step = 0
+      runs[index].record.wasEverPrepared = false
+      runs[index].record.leftOut = nil
+    }
   }
 
   /// To the end of the queue.
@@ -99,6 +129,10 @@ extension Coordinator {
         accept("run \(record.name) is paused")
         rest(run.id, "paused on request", &actions)
       }
+    case .abandon(let reason):
+      if record.state.isAtRest { return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)") }
+      accept("run \(record.name) is paused")
+      rest(run.id, reason, &actions)
     case .resume:
       if record.state == .finished {
         return refuse(
@@ -107,8 +141,16 @@ extension Coordinator {
       guard record.state.isAtRest else {
         return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)")
       }
+      let directory = record.configuration.checkpoint.directory
+      if let newer = runs.last(where: {
+        $0.record.name == record.name && $0.record.configuration.checkpoint.directory == directory
+      }), newer.id != run.id {
+        return refuse(
+          "run \(record.name) (\(run.id)) cannot go on: its folder belongs to run \(newer.record.name) (\(newer.id)), which was "
+            + "submitted after it")
+      }
       accept("run \(record.name) waits for its turn")
-      runs[index].record.submission.resume = record.wasEverPrepared ? .newest : record.submission.resume
+      runs[index].record.forgiveLeftOut()
       enqueue(run.id, "resumed on request", at: now, &actions)
     case .scale(let workers):
       let units = record.configuration.training.batchSequences / record.configuration.training.unitSequences
@@ -182,7 +224,7 @@ extension Coordinator {
         continue
       }
       switch run.record.phase {
-      case .idle: prepare(run.id, again: run.record.step > 0 && run.record.wasEverPrepared, &actions)
+      case .idle: prepare(run.id, again: run.record.wasEverPrepared, &actions)
       case .waiting:
         if case .pause(let reason)? = run.record.wish {
           rest(run.id, reason, &actions)
@@ -213,7 +255,7 @@ extension Coordinator {
     guard let index = index(of: id), runs[index].record.phase == .preparing else { return }
     switch preparation {
     case .refused(let reason): end(id, .failed, reason, &actions)
-    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data):
+    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
       expectData(index, data)
       let steps = runs[index].record.configuration.training.steps
       let isFirst = runs[index].record.step == 0 || !runs[index].record.wasEverPrepared
@@ -222,12 +264,16 @@ extension Coordinator {
       runs[index].record.startsFromMemory = false
       runs[index].record.firstStep = firstStep
       runs[index].record.wasEverPrepared = true
+      runs[index].record.token = token
       if checkpoint != nil { runs[index].record.checkpointStep = firstStep }
       if isFirst {
         runs[index].record.step = firstStep
         runs[index].record.evaluatedStep = firstStep
         runs[index].record.examinedStep = firstStep
         runs[index].marks = [:]
+      }
+      if leftOut <= runs[index].record.configuration.training.skipAtMost {
+        runs[index].record.leaveOut(firstStep, count: leftOut)
       }
       // Another dataset gives another step.
       if let proof, runs[index].record.submission.acceptsOtherData != true { runs[index].marks[proof.step] = proof }
@@ -237,6 +283,7 @@ extension Coordinator {
         tell(
           id, .began(name: runs[index].record.name, firstStep: firstStep, steps: steps, checkpoint: checkpoint),
           &actions)
+        for note in runs[index].record.submission.notes ?? [] { tell(id, .said(note), &actions) }
       }
       if firstStep < runs[index].record.step {
         tell(
@@ -245,7 +292,14 @@ extension Coordinator {
             "steps \(firstStep + 1) to \(runs[index].record.step) are computed again, and compared with what was recorded"
           ), &actions)
       }
-      if firstStep >= steps {
+      if firstStep > steps {
+        end(
+          id, .finished,
+          "the checkpoint is of step \(firstStep), and training.steps is \(steps), so nothing is left to do; raise training.steps to go on",
+          &actions)
+      } else if firstStep == steps, leftOut > 0 {
+        rest(id, Coordinator.unfinished(leftOut, of: steps), &actions)
+      } else if firstStep == steps {
         end(id, .finished, "all \(steps) steps were done before; raise training.steps to go on", &actions)
       }
     }

@@ -25,9 +25,11 @@ package enum Event: Equatable, Sendable {
 
   package enum Preparation: Equatable, Sendable {
     /// `notes` are sentences for the log: skipped checkpoints, say. `proof` is what the next step gave when it was first run.
-    /// `data` is what the checkpoint was trained on.
+    /// `data` is what the checkpoint was trained on. The last `leftOut` steps before the checkpoint were not applied. `token` is in a file
+    /// of the folder.
     case ready(
-      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String], data: DataIdentity? = nil)
+      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String], data: DataIdentity? = nil,
+      leftOut: Int = 0, token: String? = nil)
     case refused(reason: String)
   }
 }
@@ -58,7 +60,7 @@ package enum Action: Equatable, Sendable {
   /// A page of a run's events, of which there are `count`; `ended`: no more will come.
   case sendEvents(PeerID, RunID, after: Int, count: Int, ended: Bool)
   /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
-  /// the run has recorded steps that stay.
+  /// the folder is the run's own already, and recorded steps stay.
   case prepareRun(RunID, Submission, again: Bool)
   /// All files of a checkpoint are on disk: write its manifest and make it count.
   case commit(RunID, CheckpointManifest, folder: String)
@@ -111,8 +113,6 @@ package struct Coordinator: Sendable {
     var slowSince: [Int: Instant] = [:]
     /// Somebody asked for more workers: it need not wait for others that may come too.
     var growsAtOnce = false
-    /// Steps that were not applied, since the last one that was.
-    var skippedInARow = 0
     /// How many times the usual gain a move of experts must promise: more, after moves that did not keep what they promised.
     var moveCaution = 1.0
     /// What was seen of its router.
@@ -195,7 +195,7 @@ package struct Coordinator: Sendable {
       for (_, manifest) in run.record.commits.sorted(by: { $0.key < $1.key }) {
         actions.append(.commit(run.id, manifest, folder: run.record.folder))
       }
-      if run.record.phase == .preparing { prepare(run.id, again: run.record.step > 0, &actions) }
+      if run.record.phase == .preparing { prepare(run.id, again: run.record.wasEverPrepared, &actions) }
     }
     return actions
   }
@@ -304,6 +304,7 @@ package struct Coordinator: Sendable {
     case .disagreed(let disagreement): disagreed(id, disagreement, at: now, &actions)
     case .lacking(let reason):
       recover(id, "worker \(member.description.spoken): \(reason)", at: now, &actions)
+    case .folderUnseen(let reason): folderUnseen(id, member, reason, at: now, &actions)
     case .finished: workerFinished(id, place, &actions)
     case .failed(let reason): end(id, .failed, "worker \(member.description.spoken): \(reason)", &actions)
     }
@@ -328,9 +329,10 @@ package struct Coordinator: Sendable {
 
   // MARK: queries
 
-  /// By name (the newest of that name) or identifier.
-  func find(_ name: String) -> Run? {
-    runs.last { $0.record.name == name } ?? runs.first { $0.id.description == name }
+  /// By identifier, else the newest of that name. Every question about a run goes through here: what a user may do is judged by the run
+  /// that it is then done to.
+  func find(_ text: String) -> Run? {
+    runs.first { $0.id.description == text } ?? runs.last { $0.record.name == text }
   }
 
   func index(of id: RunID) -> Int? { runs.firstIndex { $0.id == id } }
@@ -354,6 +356,7 @@ package struct Coordinator: Sendable {
           goodput: record.goodput)
         shown.memberships = record.memberships ?? (record.generation == nil ? 0 : nil)
         shown.forecast = record.submission.forecast
+        shown.eventCount = record.eventCount
         shown.actual = Forecast(
           stepSeconds: record.stepSeconds > 0 ? record.stepSeconds : nil, memoryBytes: record.memoryBytes,
           sentBytes: record.sentBytes.map { Int($0) }, checkpointBytes: record.checkpointBytes)

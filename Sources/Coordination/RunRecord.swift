@@ -20,8 +20,11 @@ struct RunRecord: Codable, Equatable, Sendable {
   var startsFromMemory = false
   /// What workers hold is newer than what was recorded, and nobody is left who could tell of it.
   var distrustsMemory = false
-  /// Its folder was looked at and is its own.
+  /// Its folder was looked at and is its own. It then goes on from its newest checkpoint, or else from what it was submitted to begin
+  /// from, which `submission.resume` keeps.
   var wasEverPrepared = false
+  /// What the coordinator wrote into the folder for the workers to find; nil in the records of older programs.
+  var token: String?
   /// Steps that were recorded; what is computed again must be the same, and is not recorded twice.
   var step = 0
   var evaluatedStep = 0
@@ -62,6 +65,9 @@ struct RunRecord: Codable, Equatable, Sendable {
   var checkpointBytes: Int?
   /// What the run reads; nil before its first workers or checkpoint have said it, as in the records of older programs.
   var data: DataIdentity?
+  /// Steps that were not applied, in ascending order, from around the newest checkpoint on. Nil for none, as in the records of older
+  /// programs.
+  var leftOut: [ClosedRange<Int>]?
 
   var name: String { submission.configuration.run }
   var configuration: RunConfiguration { submission.configuration }
@@ -106,6 +112,39 @@ struct RunRecord: Codable, Equatable, Sendable {
       case .renew: false
       }
     }
+  }
+}
+
+// Steps that were not applied. Where a run stops is decided by how many there are in a row, so the count must be right wherever a
+// generation begins.
+extension RunRecord {
+  /// How many steps in a row, up to and with `step`, were not applied.
+  func leftOutInARow(_ step: Int) -> Int {
+    leftOut?.last { $0.contains(step) }.map { step - $0.lowerBound + 1 } ?? 0
+  }
+
+  /// The same as workers are to count on from. Where a run has stopped for it and was resumed, they count from nothing.
+  func leftOutToCountFrom(_ step: Int) -> Int {
+    let count = leftOutInARow(step)
+    return count > configuration.training.skipAtMost ? 0 : count
+  }
+
+  /// Takes down that these steps, the last of which is `step`, were not applied.
+  mutating func leaveOut(_ step: Int, count: Int = 1) {
+    var ranges = leftOut ?? []
+    guard count > 0, !ranges.contains(where: { $0.contains(step) }) else { return }
+    if let last = ranges.last, last.upperBound + 1 == step {
+      ranges[ranges.count - 1] = last.lowerBound...step
+    } else {
+      ranges.append(step - count + 1...step)
+    }
+    // A generation that begins before the newest checkpoint begins from an older one, whose manifest has the count.
+    leftOut = ranges.filter { $0.upperBound >= checkpointStep ?? 0 }
+  }
+
+  /// The run has stopped because too many were left out, and somebody wants it to go on.
+  mutating func forgiveLeftOut() {
+    if leftOutInARow(step) > configuration.training.skipAtMost { leftOut?.removeAll { $0.contains(step) } }
   }
 }
 

@@ -46,12 +46,13 @@ package final class CoordinatorClient {
   }
 
   /// A submission with a key may be said again, so it is, should the coordinator die over it.
-  /// Returns the run, and how many events its story has already.
-  package func submit(_ submission: Submission) throws(ClientError) -> (run: RunID, after: Int) {
-    guard case .submitted(let run, _, let after) = try ask(.submit(submission), again: submission.key != nil) else {
+  /// Returns the run, its name, and how many events its story has already.
+  package func submit(_ submission: Submission) throws(ClientError) -> (run: RunID, name: String, after: Int) {
+    guard case .submitted(let run, let name, let after) = try ask(.submit(submission), again: submission.key != nil)
+    else {
       throw .refused("no run was accepted")
     }
-    return (run, after)
+    return (run, name, after)
   }
 
   /// Asks for a change of a run, by name or identifier. Returns what will happen.
@@ -71,8 +72,14 @@ package final class CoordinatorClient {
 
   /// Hands over the events of a run so far.
   package func story(_ run: String, event: (RunEvent) -> Void) throws(ClientError) {
+    // How many that are is asked first: a page that is late must not be taken for the end.
+    let status = try status()
+    // An unknown run is refused with the names of those that are known.
+    let known = status.run(run)
+    let name = known?.id.description ?? run, count = known?.eventCount ?? 1
     var after = 0
-    while case .events(_, let first, let events, let isEnd) = try askForStory(run, after: after), !events.isEmpty {
+    while after < count {
+      let (first, events, isEnd) = try page(name, after: after)
       for (offset, happened) in events.enumerated() where first + offset == after + 1 {
         after += 1
         event(happened)
@@ -81,32 +88,22 @@ package final class CoordinatorClient {
     }
   }
 
-  /// A page, or nil where there is none yet: then the answer to the question behind it comes first.
-  private func askForStory(_ run: String, after: Int) throws(ClientError) -> Reply? {
-    send(.follow(run: run, after: after))
-    send(.status)
-    let begun = MonotonicClock.now
-    while begun + patience > MonotonicClock.now {
-      switch receive(milliseconds: 100) {
-      case .events(let id, let first, let events, let isEnd):
-        return .events(run: id, first: first, events, isEnd: isEnd)
-      case .refused(let reason): throw .refused(reason)
-      case .status: return nil
-      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, nil: continue
-      }
-    }
-    throw silence
+  private func page(_ run: String, after: Int) throws(ClientError) -> (first: Int, events: [RunEvent], isEnd: Bool) {
+    guard case .events(_, let first, let events, let isEnd) = try ask(.follow(run: run, after: after), again: true)
+    else { throw .refused("the story of run \(run) was not told") }
+    return (first, events, isEnd)
   }
 
-  /// Hands over every event of a run behind the `after`-th, until it has ended or `event` says that it is enough. `interrupted` is asked several
-  /// times a second; where it says yes the run is cancelled, once. A coordinator that is gone is waited for `absence`.
+  /// Hands over every event of a run behind the `after`-th, until it has ended or `event` says that it is enough. `wish` is asked several
+  /// times a second for a change of the run, and each one is asked for once. A coordinator that is gone is waited for `absence`.
   package func follow(
-    _ run: String, after first: Int = 0, absence: Duration? = nil, interrupted: () -> Bool = { false },
+    _ run: String, after first: Int = 0, absence: Duration? = nil, wish: () -> RunChange? = { nil },
     event: (RunEvent) -> Bool
   ) throws(ClientError) {
     var run = run
     var after = first
-    var cancelled = false
+    var wished: RunChange?
+    var refusal: (reason: String, at: Instant)?
     var asked = MonotonicClock.now
     lastHeard = asked
     send(.follow(run: run, after: after))
@@ -123,14 +120,18 @@ package final class CoordinatorClient {
         if isEnd && first + events.count - 1 <= after { return }
         asked = MonotonicClock.now
         send(.follow(run: run, after: after))
-      case .refused(let reason): throw .refused(reason)
+      case .refused(let reason):
+        guard wished != nil else { throw .refused(reason) }
+        refusal = (reason, MonotonicClock.now)
       case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, nil: break
       }
       let now = MonotonicClock.now
-      if !cancelled && interrupted() {
-        cancelled = true
-        send(.change(run: run, .cancel))
+      if let change = wish(), change != wished {
+        wished = change
+        send(.change(run: run, change))
       }
+      // A run that has just ended refuses every change, and its end is on the way.
+      if let refusal, refusal.at + .seconds(1) < now { throw .refused(refusal.reason) }
       // Asked again now and then: a sign of life, and the question a new coordinator has not heard.
       if asked + .seconds(1) < now {
         asked = now
@@ -153,11 +154,19 @@ package final class CoordinatorClient {
       }
       switch reply {
       case .refused(let reason): throw .refused(reason)
-      case .events, nil: continue
-      case .some(let reply): return reply
+      // Pages of a story that was followed before may still come.
+      case .some(let reply) where Self.answers(reply, request): return reply
+      case .some, nil: continue
       }
     }
     throw silence
+  }
+
+  private static func answers(_ reply: Reply, _ request: Request) -> Bool {
+    switch (request, reply) {
+    case (.submit, .submitted), (.follow, .events), (.change, .accepted), (.status, .status): true
+    default: false
+    }
   }
 
   /// Nobody answers: for libzmq a key that is not allowed is a line that is dead.

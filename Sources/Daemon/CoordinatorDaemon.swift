@@ -147,6 +147,11 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       request = .submit(submission)
     }
     guard let allowList else { return request }
+    if case .hello(var description, let heartbeat) = request {
+      // The name of a worker belongs to the key that it has proved, whatever it says of itself.
+      description.publicKey = user
+      request = .hello(description, heartbeat)
+    }
     let known = user.flatMap { allowList.find($0) }
     guard let known, known.role.allows(request, isOwner: isOwner(user, of: request)) else {
       let role = known.map { "'\($0.role.rawValue)'" } ?? "none"
@@ -258,7 +263,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
     case .log(let line): options.log(line)
     case .prepareRun(let id, let submission, let again):
-      onDisk { .prepared(id, RunPreparation.prepare(submission, again: again)) }
+      onDisk { .prepared(id, RunPreparation.prepare(id, submission, again: again)) }
     case .commit(let id, let unsigned, let folder):
       onDisk { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
     case .completeMetrics(let id, let folder):

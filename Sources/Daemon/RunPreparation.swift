@@ -6,54 +6,92 @@ import Foundation
 import RunFolder
 import Wire
 
-enum RunPreparation {
-  /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
-  static func prepare(_ submission: Submission, again: Bool) -> Event.Preparation {
-    let configuration = submission.configuration
-    let folder = absolute(configuration.checkpoint.directory) + "/" + configuration.run
+package enum RunPreparation {
+  /// Why a run cannot begin as it was submitted, by a look at its folder that changes nothing and reads manifests alone; nil where it can.
+  package static func complaint(_ submission: Submission) -> String? {
     do throws(FolderError) {
-      if again { return try prepareAgain(submission, folder) }
-      var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
-      var beginning: [String] = []
-      switch submission.resume {
-      case .no:
-        if let last = CheckpointFolder.steps(folder).last {
-          return .refused(
-            reason: "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
-              + "or choose another name with --set run=NAME")
+      if case .refused(let reason) = try beginning(submission, folder(of: submission), verifies: false) {
+        return reason
+      }
+      return nil
+    } catch {
+      return "\(error)"
+    }
+  }
+
+  private static func folder(of submission: Submission) -> String {
+    absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
+  }
+
+  /// Where a run begins.
+  private enum Beginning {
+    case refused(String)
+    /// A checkpoint and why newer ones were passed over, or the seed; and sentences for the log.
+    case found((path: String, manifest: CheckpointManifest, skipped: [String])?, notes: [String])
+  }
+
+  private static func beginning(
+    _ submission: Submission, _ folder: String, verifies: Bool
+  ) throws(FolderError) -> Beginning {
+    var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
+    var notes: [String] = []
+    switch submission.resume {
+    case .no:
+      if let last = CheckpointFolder.steps(folder).last {
+        return .refused(
+          "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
+            + "or choose another name with --set run=NAME")
+      }
+    case .newest:
+      checkpoint = CheckpointFolder.newestVerified(folder, files: verifies)
+      let steps = CheckpointFolder.steps(folder)
+      // Paused, cancelled or killed before its first checkpoint: going on is beginning again, to the same numbers.
+      let hasBegun =
+        steps.isEmpty
+        && [MetricsFile(folder: folder).path, folder + "/" + Assignment.tokenName].contains {
+          FileManager.default.fileExists(atPath: $0)
         }
-      case .newest:
-        checkpoint = CheckpointFolder.newestVerified(folder)
-        let steps = CheckpointFolder.steps(folder)
-        // Killed before its first checkpoint: going on is beginning again, to the same numbers.
-        let hasBegun = steps.isEmpty && FileManager.default.fileExists(atPath: MetricsFile(folder: folder).path)
-        if hasBegun { beginning.append("the run holds no checkpoint yet, so it begins again at step 0") }
-        if checkpoint == nil && !hasBegun {
-          return .refused(
-            reason: steps.isEmpty
-              ? "there is nothing to resume: \(folder) holds no checkpoint"
-              : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why"
-          )
-        }
-      case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path))
+      if hasBegun { notes.append("the run holds no checkpoint yet, so it begins again at step 0") }
+      if checkpoint == nil && !hasBegun {
+        return .refused(
+          steps.isEmpty
+            ? "there is nothing to resume: \(folder) holds no checkpoint"
+            : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why")
+      }
+    case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies)
+    }
+    if let checkpoint, let reason = difference(checkpoint.manifest.configuration, submission.configuration) {
+      return .refused("\(checkpoint.path) cannot be resumed: \(reason)")
+    }
+    return .found(checkpoint, notes: notes)
+  }
+
+  /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
+  package static func prepare(_ id: RunID, _ submission: Submission, again: Bool) -> Event.Preparation {
+    let folder = folder(of: submission)
+    do throws(FolderError) {
+      if again { return try prepareAgain(id, submission, folder) }
+      let found: (path: String, manifest: CheckpointManifest, skipped: [String])?
+      let beginning: [String]
+      switch try Self.beginning(submission, folder, verifies: true) {
+      case .refused(let reason): return .refused(reason: reason)
+      case .found(let checkpoint, let notes): (found, beginning) = (checkpoint, notes)
       }
       try Durable.makeFolder(folder)
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
       notes += beginning
-      guard let checkpoint else {
+      guard let checkpoint = found else {
         try cutRecords(folder, after: 0)
-        return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes)
+        return .ready(
+          folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder))
       }
       notes += checkpoint.skipped
-      if let reason = difference(checkpoint.manifest.configuration, configuration) {
-        return .refused(reason: "\(checkpoint.path) cannot be resumed: \(reason)")
-      }
       // Those behind it belong to a curve that this one leaves. They are not this run's newest any more, and nobody's work is thrown away.
       for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
         notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
       }
       try cutRecords(folder, after: checkpoint.manifest.step)
-      return ready(folder, checkpoint.path, checkpoint.manifest, notes)
+      return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder))
     } catch {
       return .refused(reason: "\(error)")
     }
@@ -65,29 +103,56 @@ enum RunPreparation {
     try MetricsFile(routerIn: folder).cut(after: step)
   }
 
+  /// Writes what every worker must find in the run's folder, so that one that does not share it is found before it computes.
+  private static func writeToken(_ folder: String) throws(FolderError) -> String {
+    let token = String(UInt64.random(in: .min ... .max), radix: 16)
+    try Durable.write(Array(token.utf8), to: folder + "/" + Assignment.tokenName)
+    return token
+  }
+
+  /// The one that is there: a network file system may show workers another one late.
+  private static func keptToken(_ folder: String) throws(FolderError) -> String {
+    guard let token = FileManager.default.contents(atPath: folder + "/" + Assignment.tokenName), !token.isEmpty,
+      token.count <= 64
+    else { return try writeToken(folder) }
+    return String(decoding: token, as: UTF8.self)
+  }
+
   private static func ready(
-    _ folder: String, _ path: String, _ manifest: CheckpointManifest, _ notes: [String]
+    _ folder: String, _ path: String, _ manifest: CheckpointManifest, _ notes: [String], token: String
   ) -> Event.Preparation {
     let proof = CheckpointFolder.readProof(path).map {
       StepMark(step: $0.step, loss: $0.loss, gradientNorm: $0.gradientNorm)
     }
     return .ready(
-      folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data)
+      folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data,
+      leftOut: manifest.leftOut ?? 0, token: token)
   }
 
   /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.
-  private static func prepareAgain(_ submission: Submission, _ folder: String) throws(FolderError) -> Event.Preparation
-  {
+  private static func prepareAgain(
+    _ id: RunID, _ submission: Submission, _ folder: String
+  ) throws(FolderError) -> Event.Preparation {
+    try Durable.makeFolder(folder)
+    let token = try keptToken(folder)
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
     if let newest = CheckpointFolder.newestVerified(folder) {
-      return ready(folder, newest.path, newest.manifest, notes + newest.skipped)
+      // One that began with an empty folder has no checkpoints there but its own.
+      guard submission.resume != .no || newest.manifest.runIdentifier == id.description else {
+        return .refused(
+          reason:
+            "\(newest.path) belongs to another run of this name (\(newest.manifest.runIdentifier)); to go on from it, submit "
+            + "the run again with --resume")
+      }
+      return ready(folder, newest.path, newest.manifest, notes + newest.skipped, token: token)
     }
     guard case .checkpoint(let path) = submission.resume else {
       let beginning = "the run holds no checkpoint yet, so it begins again at step 0"
-      return .ready(folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning])
+      return .ready(
+        folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning], token: token)
     }
     let first = try CheckpointFolder.resolve(absolute(path))
-    return ready(folder, first.path, first.manifest, notes)
+    return ready(folder, first.path, first.manifest, notes, token: token)
   }
 
   /// Makes a checkpoint count, and lets go of those that need not stay.

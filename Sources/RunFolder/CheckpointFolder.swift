@@ -181,14 +181,15 @@ package enum CheckpointFolder {
   }
 
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over.
-  package static func newestVerified(_ folder: String) -> (
+  /// - Parameter files: whether files are read, or their manifests alone.
+  package static func newestVerified(_ folder: String, files: Bool = true) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   )? {
     var skipped: [String] = []
     for step in steps(folder).reversed() {
       let path = finished(folder, step: step)
       do throws(FolderError) {
-        return (path, try verify(path), skipped)
+        return (path, files ? try verify(path) : try readManifest(path), skipped)
       } catch {
         skipped.append("\(path) is passed over: \(error)")
       }
@@ -197,14 +198,15 @@ package enum CheckpointFolder {
   }
 
   /// A checkpoint folder from what a user wrote: that folder, or the newest of a run's folder.
-  package static func resolve(_ path: String) throws(FolderError) -> (
+  /// - Parameter files: whether files are read, or their manifests alone.
+  package static func resolve(_ path: String, files: Bool = true) throws(FolderError) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   ) {
     let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
-      return (trimmed, try verify(trimmed), [])
+      return (trimmed, files ? try verify(trimmed) : try readManifest(trimmed), [])
     }
-    guard let newest = newestVerified(trimmed) else {
+    guard let newest = newestVerified(trimmed, files: files) else {
       throw .damaged(path: trimmed, problem: "none of its checkpoints verifies; `ress checkpoint list` says why")
     }
     return newest

@@ -2,7 +2,18 @@
 
 import Wire
 
-package enum ExitCode: Int32, Sendable { case done = 0, failed = 1, wrongUse = 2, cannotBePlaced = 3 }
+package enum ExitCode: Int32, Sendable {
+  case done = 0
+  case failed = 1
+  case wrongUse = 2
+  case cannotBePlaced = 3
+  /// 128 and the number of the signal that the command was ended by, as shells have it: SIGHUP, SIGINT, SIGTERM.
+  case hungUp = 129
+  case interrupted = 130
+  case terminated = 143
+
+  package init(signal: Int32) { self = ExitCode(rawValue: 128 + signal) ?? .failed }
+}
 
 /// What a run's events come to for the process that watched it.
 package struct RunVerdict: Sendable {

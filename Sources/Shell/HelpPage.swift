@@ -21,7 +21,7 @@ package enum HelpPage {
                                                  train on it, here, for some seconds
 
       'ress COMMAND --help' explains a command; docs/configuration.md lists every key of a configuration.
-      Exit codes: 0 done, 1 failed, 2 wrong use, 3 a run cannot be placed.
+      Exit codes: 0 done, 1 failed, 2 wrong use, 3 a run cannot be placed, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
       """
   }
 

@@ -111,7 +111,8 @@ package struct RunView: Sendable {
     statusShown = false
     text += "run \(run) " + state.ending
     // Steps that were computed again, and had been recorded before, are no events.
-    if step > 0 { text += " after step \(state == .finished ? stepCount : step)" }
+    // A run that was resumed with fewer steps than its checkpoint has was finished at that one.
+    if step > 0 { text += " after step \(state == .finished ? max(step, stepCount) : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     var columns = 80
     if case .terminal(let own) = style {

@@ -64,11 +64,16 @@ package struct Assignment: Codable, Equatable, Sendable {
   package var folder: String
   /// What the run reads; nil where no worker has said it yet.
   package var data: DataIdentity?
+  /// What the coordinator has written into a file there, which every worker must find; nil where it has written nothing.
+  package var token: String?
+
+  /// The name of that file.
+  package static let tokenName = "folder-token"
 
   package init(
     run: RunID, generation: UInt32, configuration: RunConfiguration, roster: [RosterEntry],
     helpers: [WorkerDescription] = [], index: Int, threads: Int, start: StartState, firstStep: Int, recorded: Int = 0,
-    noted: Int = 0, folder: String, data: DataIdentity? = nil
+    noted: Int = 0, folder: String, data: DataIdentity? = nil, token: String? = nil
   ) {
     self.data = data
     self.run = run
@@ -83,6 +88,7 @@ package struct Assignment: Codable, Equatable, Sendable {
     self.recorded = recorded
     self.noted = noted
     self.folder = folder
+    self.token = token
   }
 
   /// Everyone in the generation, by place.

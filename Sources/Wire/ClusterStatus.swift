@@ -58,6 +58,8 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     /// What was expected of it, and how it turned out so far.
     package var forecast: Forecast?
     package var actual = Forecast()
+    /// Events of its story so far.
+    package var eventCount = 0
 
     package init(
       id: RunID, name: String, state: RunState, reason: String, step: Int, steps: Int, priority: Int = 0,
@@ -89,6 +91,11 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     self.runs = runs
     self.workers = workers
     self.gone = gone
+  }
+
+  /// By identifier, else the newest of that name: one order everywhere, so that what is judged is what is changed.
+  package func run(_ text: String) -> Run? {
+    runs.first { $0.id.description == text } ?? runs.last { $0.name == text }
   }
 }
 

@@ -39,6 +39,8 @@ package enum Report: Codable, Equatable, Sendable {
   case disagreed(Disagreement)
   /// What this worker was counted on to hold, or what was sent to it, is not there.
   case lacking(reason: String)
+  /// This worker does not see the folder that the coordinator sees under the path of the run's folder.
+  case folderUnseen(reason: String)
   /// All steps of the run are done here.
   case finished
   case failed(reason: String)
@@ -53,7 +55,9 @@ package enum Reply: Codable, Equatable, Sendable {
   /// Still here: the answer to a heartbeat.
   case alive(generation: UInt32, noted: Int)
   case assigned(Assignment)
-  case begin(generation: UInt32)
+  /// All are ready. The last `leftOut` steps before the generation's first were not applied: workers stop by themselves when
+  /// `training.skip_at_most` is passed, so they count on from there.
+  case begin(generation: UInt32, leftOut: Int)
   /// Stop at the next boundary of a step, all together; with `saving`, after a checkpoint there.
   case halt(generation: UInt32, saving: Bool, reason: String)
   /// Stop at once.
@@ -85,6 +89,8 @@ package struct Submission: Codable, Equatable, Sendable {
   package var forecast: Forecast?
   /// Whether a run that is resumed may read another dataset than before; nil: no.
   package var acceptsOtherData: Bool?
+  /// Sentences for the run's story, from the submitter's look at the data; nil for none.
+  package var notes: [String]?
 
   package enum Resume: Codable, Equatable, Sendable {
     /// A new run; its folder must hold no checkpoints.
@@ -107,6 +113,8 @@ package enum RunChange: Codable, Equatable, Sendable {
   case cancel
   /// Save at the next boundary of a step and let the workers go.
   case pause
+  /// Pause at once, without a save: whoever started the run's workers knows that they are gone for good.
+  case abandon(reason: String)
   /// Go on, from where it was paused, cancelled or failed.
   case resume
   /// Another number of workers.

@@ -22,12 +22,17 @@ extension Request {
       check.whole(number, "number")
       check.report(report)
     case .follow(_, let after): check.whole(after, "after")
+    case .change(_, .abandon(let reason)): check.text(reason, "reason")
     case .change(_, .scale(let workers)): check.whole(workers, "workers", 1...1_000_000)
     case .change(_, .repair(let step, _, let shards)):
       check.whole(step, "step")
       for shard in shards { check.whole(shard, "shards", 0...1_000_000) }
     // Its configuration has rules of its own, which the coordinator checks.
-    case .submit(let submission): if let forecast = submission.forecast { check.forecast(forecast) }
+    case .submit(let submission):
+      if let forecast = submission.forecast { check.forecast(forecast) }
+      if let key = submission.key { check.text(key, "key") }
+      check.whole(submission.notes?.count ?? 0, "notes", 0...RangeCheck.noteLimit)
+      for note in submission.notes ?? [] { check.text(note, "notes") }
     case .goodbye, .status, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
     }
     return check.problem
@@ -44,6 +49,7 @@ private struct RangeCheck {
   static let loaded = 0...1 << 40
   static let textLimit = 1024
   static let listLimit = 1 << 16
+  static let noteLimit = 16
 
   mutating func whole(_ value: Int, _ name: String, _ range: ClosedRange<Int> = RangeCheck.counted) {
     if problem == nil, !range.contains(value) { problem = "\(name) is \(value)" }
@@ -133,7 +139,7 @@ private struct RangeCheck {
         problem = "\(disagreement.hashes.count) hashes of \(disagreement.voters.count) voters"
       }
     case .reads(let data): for digest in [data.dataset, data.tokenizer] { if let digest { text(digest, "data") } }
-    case .ready, .lacking, .finished, .failed: break
+    case .ready, .lacking, .folderUnseen, .finished, .failed: break
     }
   }
 }

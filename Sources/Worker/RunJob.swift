@@ -47,6 +47,7 @@ package final class RunJob {
     self.history = history
     self.log = log
     profile = StepProfile(assignment)
+    try FolderToken.find(for: assignment) { network.pendingStop() }
     let configuration = assignment.configuration
     let corpus = try Corpus(configuration.data)
     let identity = try corpus.identity()
@@ -82,6 +83,7 @@ package final class RunJob {
     let share = max(1, ProcessInfo.processInfo.activeProcessorCount / sameHost)
     let threads = assignment.threads > 0 ? assignment.threads : own > 0 ? own : share
     let memory = Int(ProcessInfo.processInfo.physicalMemory) / 2 / sameHost
+    try RunJob.checkFit(assignment, vocabulary: vocabulary, threads: threads, sameHost: sameHost)
     let link = NetworkLink(network, assignment)
     self.link = link
     var exchange: PeerExchange?
@@ -125,6 +127,24 @@ package final class RunJob {
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }
 
+  /// A state that is in memory has fitted; one that is to be loaded is weighed first, since an allocation that fails ends the process
+  /// without a word.
+  private static func checkFit(_ assignment: Assignment, vocabulary: Int, threads: Int, sameHost: Int) throws {
+    if case .memory = assignment.start { return }
+    guard let available = AvailableMemory.byteCount else { return }
+    var configuration = assignment.configuration
+    configuration.cluster.workers = assignment.roster.count
+    configuration.cluster.threads = threads
+    let needs = RunNeeds(
+      configuration, vocabulary: vocabulary, cores: threads, memoryBytes: Int(ProcessInfo.processInfo.physicalMemory),
+      hosts: Set(assignment.roster.map(\.worker.host)).count)
+    // What this process and its neighbours hold of a generation before is theirs to use.
+    let held = ResidentMemory.byteCount * sameHost
+    if let complaint = needs.memoryComplaint(workers: sameHost, available: available + held) {
+      throw JobError.doesNotFit(complaint)
+    }
+  }
+
   private static func plan(_ assignment: Assignment, _ layout: ParameterLayout) -> WorkPlan {
     WorkPlan(
       index: assignment.index, units: assignment.roster.map(\.units),
@@ -151,9 +171,12 @@ package final class RunJob {
   package var heartbeat: Heartbeat { link.heartbeat }
 
   /// All steps that are left, or those up to where all workers agree to stop.
-  package func run() throws -> Ending {
+  /// - Parameter leftOut: steps in a row before the first that were not applied. More than `training.skip_at_most` end the run, and so
+  ///   does a last step that was not applied. All workers have the same count, so the step where they stop depends on nothing else.
+  package func run(leftOut: Int = 0) throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
+    var leftOut = leftOut
     link.hasBegun = true
     if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
@@ -167,13 +190,16 @@ package final class RunJob {
       let clinicEvery = configuration.training.clinicEvery
       if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }
       let isLast = done == steps
+      leftOut = result.skipped == nil ? 0 : leftOut + 1
+      let hasDiverged = leftOut > configuration.training.skipAtMost || (isLast && leftOut > 0)
       let every = configuration.training.evaluateEvery
       if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
       let saveEvery = configuration.checkpoint.every
-      let saves = isLast || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
+      let saves =
+        isLast || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
       let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
       if saves || copies { try copy(done, mirrors: copies, saves: saves) }
-      if result.halt != .none && !isLast { return try halt(after: done) }
+      if hasDiverged || (result.halt != .none && !isLast) { return try halt(after: done, isLast: isLast) }
     }
     try finishSaving()
     network.report(.finished, generation: assignment.generation)
@@ -228,10 +254,11 @@ package final class RunJob {
   }
 
   /// Stops at a boundary, with the state where it lies.
-  private func halt(after step: Int) throws -> Ending {
+  private func halt(after step: Int, isLast: Bool) throws -> Ending {
     link.step = step
     try finishSaving()
-    store.setLive(key(step), Shard(of: trainer))
+    // No generation begins behind the last step.
+    if !isLast { store.setLive(key(step), Shard(of: trainer)) }
     network.note(link.heartbeat)
     network.report(.halted(step: step, held: store.held), generation: assignment.generation)
     return .halted
@@ -331,9 +358,18 @@ package enum JobError: Error, CustomStringConvertible {
   case shardGone(step: Int, index: Int)
   /// What this worker finds at the dataset's path is not what the run reads.
   case otherData(String)
+  case folderUnseen(folder: String, isAnother: Bool)
+  case doesNotFit(String)
+
+  var isUnseenFolder: Bool { if case .folderUnseen = self { true } else { false } }
 
   package var description: String {
     switch self {
+    case .doesNotFit(let complaint): complaint
+    case .folderUnseen(let folder, let isAnother):
+      "\(folder), the run's folder, is not the folder that the coordinator sees: its file \(Assignment.tokenName) "
+        + (isAnother ? "holds something else" : "is not there")
+        + "; checkpoint.directory must be on a file system that all machines of the run share"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is not in this worker's memory any more"
     case .otherData(let what): what
     }

@@ -12,7 +12,8 @@ import Wire
 /// What reaches the training thread.
 package enum WorkerEvent: Sendable {
   case assigned(Assignment)
-  case begin(generation: UInt32)
+  /// The last `leftOut` steps before the generation's first were not applied.
+  case begin(generation: UInt32, leftOut: Int)
   case data(DataMessage)
   /// Stop with all others behind a step.
   case halt(generation: UInt32, saving: Bool)
@@ -257,7 +258,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       switch effect {
       case .send(let request): control.send(request, at: now)
       case .log(let line): options.log(line)
-      case .begin(let generation): mailbox.put(.begin(generation: generation))
+      case .begin(let generation, let leftOut): mailbox.put(.begin(generation: generation, leftOut: leftOut))
       case .halt(let generation, let saving, let reason):
         options.log("generation \(generation) stops behind a step: \(reason)")
         mailbox.put(.halt(generation: generation, saving: saving))

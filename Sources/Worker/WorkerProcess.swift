@@ -32,12 +32,12 @@ package final class WorkerProcess: Sendable {
         // The state of a halted generation stays in the store until its successor begins.
         job = nil
         job = load(assignment, history)
-      case .begin(let generation):
+      case .begin(let generation, let leftOut):
         guard let current = job, current.assignment.generation == generation else { continue }
         network.store.dropLive()
         // What it halted with, if it did, is in the store.
         job = nil
-        train(current)
+        train(current, leftOut: leftOut)
       case .stop(_, let reason):
         job = nil
         network.store.dropLive()
@@ -84,6 +84,9 @@ package final class WorkerProcess: Sendable {
       let reason = "\(JobError.shardGone(step: step, index: index))"
       log("generation \(generation) cannot begin: \(reason)")
       network.report(.lacking(reason: reason), generation: generation)
+    } catch let error as JobError where error.isUnseenFolder {
+      log("generation \(generation) cannot begin: \(error)")
+      network.report(.folderUnseen(reason: "\(error)"), generation: generation)
     } catch {
       log("generation \(generation) cannot begin: \(error)")
       network.report(.failed(reason: "\(error)"), generation: generation)
@@ -91,10 +94,10 @@ package final class WorkerProcess: Sendable {
     return nil
   }
 
-  private func train(_ job: RunJob) {
+  private func train(_ job: RunJob, leftOut: Int) {
     let generation = job.assignment.generation
     do {
-      switch try job.run() {
+      switch try job.run(leftOut: leftOut) {
       case .finished:
         log("generation \(generation): all steps are done")
         network.note(Heartbeat())

@@ -34,7 +34,8 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   options.turned = ServiceManager.turned
   options.fail = { reason in
     Log.write("ends: \(reason)")
-    exit(ExitCode.failed.rawValue)
+    // Other threads are at work, so nothing is tidied up under their hands.
+    _exit(ExitCode.failed.rawValue)
   }
   let daemon: CoordinatorDaemon
   do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
@@ -94,9 +95,12 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
     ServiceManager.ending("ends, on \(signal)")
     RankStart.wasAsked.store(true, ordering: .releasing)
     process.leave(reason: "it was told to end (\(signal))")
-    exit(RankStart.ending(process, .done).rawValue)
+    end(.done)
   }
+  // HDF5 and OpenBLAS tidy up at an orderly exit, while the threads that train and save may be inside them: files that are being read then
+  // look damaged, and memory is used that is gone. Nothing is left to be written: a save without its manifest does not count.
+  @Sendable func end(_ code: ExitCode) -> Never { _exit(RankStart.ending(process, code).rawValue) }
   let reason = process.run()
   log("ends: \(reason)")
-  return RankStart.ending(process, RankStart.wasAsked.load(ordering: .acquiring) ? .done : .failed)
+  end(RankStart.wasAsked.load(ordering: .acquiring) ? .done : .failed)
 }

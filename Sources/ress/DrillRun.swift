@@ -70,7 +70,7 @@ final class DrillRun {
       try cluster.client.follow(run, after: seen, absence: Self.absence) {
         self.isNewPage = self.isStruck
         self.watch()
-        return self.gaveUp != nil
+        return self.gaveUp == nil ? nil : .cancel
       } event: { event in
         seen += 1
         self.note(event)

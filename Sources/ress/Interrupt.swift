@@ -5,7 +5,8 @@ import Synchronization
 
 enum Interrupt {
   private static let numbers = [SIGINT, SIGTERM, SIGHUP]
-  private static let count = Atomic<Int>(0)
+  /// The first signal, 0 before it.
+  private static let firstNumber = Atomic<Int32>(0)
 
   /// Makes the process reachable for every signal. Call at the start, before any thread is started.
   static func unblock() {
@@ -16,18 +17,38 @@ enum Interrupt {
 
   // MARK: A question
 
-  /// Call once, at the start of a command whose loop looks at `isRequested`. Who asks twice means at once.
+  /// Call once, at the start of a command whose loop looks at `first`. The second signal ends the process at once.
   static func install() {
     // A first use in the handler would initialise it there, with a lock that the interrupted thread might hold.
-    _ = count.load(ordering: .relaxed)
+    _ = firstNumber.load(ordering: .relaxed)
     for number in numbers {
-      signal(number) { number in
-        if Interrupt.count.wrappingAdd(1, ordering: .relaxed).oldValue > 0 { _exit(128 + number) }
+      handle(number, ignoredBefore: [SIGHUP]) { number in
+        let (isFirst, _) = Interrupt.firstNumber.compareExchange(expected: 0, desired: number, ordering: .relaxed)
+        if !isFirst { _exit(128 + number) }
       }
     }
   }
 
-  static var isRequested: Bool { count.load(ordering: .relaxed) > 0 }
+  /// The first signal that came; nil before it.
+  static var first: Int32? {
+    let number = firstNumber.load(ordering: .relaxed)
+    return number == 0 ? nil : number
+  }
+
+  static var isRequested: Bool { first != nil }
+
+  /// `Interrupt (signal 2)`
+  static func name(_ number: Int32) -> String { String(cString: strsignal(number)) + " (signal \(number))" }
+
+  /// - Parameter ignored: signals that stay ignored where the process was started so: SIGHUP by nohup, to outlive its terminal, and SIGINT
+  ///   by a script's `&`, to be ended by the script alone.
+  private static func handle(
+    _ number: Int32, ignoredBefore ignored: [Int32], _ handler: @escaping @convention(c) (Int32) -> Void
+  ) {
+    let before = signal(number, handler)
+    // SIG_IGN is the number 1 in the place of a function.
+    if ignored.contains(number), unsafeBitCast(before, to: Int.self) == 1 { signal(number, SIG_IGN) }
+  }
 
   // MARK: Something to wait for
 
@@ -41,7 +62,7 @@ enum Interrupt {
     sem_init(came, 0, 0)
     _ = taken.load(ordering: .relaxed)
     for number in awaited {
-      signal(number) { number in
+      handle(number, ignoredBefore: [SIGHUP, SIGINT]) { number in
         Interrupt.taken.store(number, ordering: .relaxed)
         sem_post(Interrupt.came)
       }
@@ -56,7 +77,7 @@ enum Interrupt {
     pthread_sigmask(SIG_UNBLOCK, &set, nil)
     while sem_wait(came) != 0 {}
     let number = taken.load(ordering: .relaxed)
-    return String(cString: strsignal(number)) + " (signal \(number))"
+    return name(number)
   }
 
   /// The last signal, and a count of those that nobody has waited for yet.

@@ -8,6 +8,7 @@ import Shell
 /// launch, which starts and ends as one child.
 final class LocalWorkers {
   private var children: [ChildProcess] = []
+  private var lastEnding = ""
   private var restartsLeft = LocalWorkers.restartLimit
   private let start: (String) throws(ProcessError) -> ChildProcess
 
@@ -47,7 +48,11 @@ final class LocalWorkers {
     var sentences: [String] = []
     for (place, child) in children.enumerated().reversed() {
       guard let ending = child.poll() else { continue }
-      var sentence = "\(child.name) (pid \(child.identifier)) \(ending); its log is \(child.log)"
+      lastEnding = "\(child.name) (pid \(child.identifier)) \(ending)"
+      // Nobody else sends this signal unasked.
+      if ending == .signalled(SIGKILL) { lastEnding += ", as the kernel does where memory runs out" }
+      lastEnding += "; its log is \(child.log)"
+      var sentence = lastEnding
       children.remove(at: place)
       if restarting, restartsLeft > 0 {
         restartsLeft -= 1
@@ -64,6 +69,9 @@ final class LocalWorkers {
   }
 
   var isGone: Bool { children.isEmpty }
+
+  /// Why the run has no workers any more.
+  var epitaph: String { "all workers have ended, the last of them \(lastEnding)" }
 
   func end() { ChildProcess.end(children, within: Self.endSeconds) }
 }

@@ -6,8 +6,10 @@ import Transport
 import Wire
 
 func submit(_ arguments: Arguments) throws -> ExitCode {
-  let request = try RunRequest(arguments).anywhere
+  var request = try RunRequest(arguments).anywhere
   if arguments.text("--on") == "slurm" {
+    request.notes = try Preflight.look(at: request.configuration)
+    for note in request.notes { Terminal.complain(note) }
     let job = try SlurmSubmission.submit(request, options: arguments.texts("--sbatch"))
     Terminal.print(
       arguments.has("--json")
@@ -21,8 +23,10 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
         """)
     return .done
   }
-  let run = try Doors.client(arguments).submit(request.submission).run
-  let name = request.configuration.run
+  let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
+  request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+  for note in request.notes { Terminal.complain(note) }
+  let (run, name, _) = try Doors.client(arguments).submit(request.submission)
   if arguments.has("--json") {
     Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
   } else {
@@ -50,10 +54,7 @@ func status(_ arguments: Arguments) throws -> ExitCode {
     show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
     return .done
   }
-  // The newest of a name, as everywhere.
-  guard
-    let run = status.runs.last(where: { $0.name == name }) ?? status.runs.first(where: { $0.id.description == name })
-  else {
+  guard let run = status.run(name) else {
     let known = status.runs.map(\.name).joined(separator: ", ")
     throw ClientError.refused(
       "no run '\(name)'; " + (known.isEmpty ? "no run was submitted" : "the coordinator knows \(known)"))

@@ -10,6 +10,8 @@ struct RunRequest {
   var resume: Submission.Resume
   /// Whether the dataset may be another one than the checkpoint's.
   var acceptsOtherData: Bool
+  /// What was noticed in the data, for the run's story.
+  var notes: [String] = []
   /// One submission, one key: said twice, it is one run.
   private let key: String
 
@@ -51,6 +53,7 @@ struct RunRequest {
     var submission = Submission(
       configuration: configuration, resume: resume, key: key, forecast: ForecastFile.forecast(of: configuration))
     if acceptsOtherData { submission.acceptsOtherData = true }
+    submission.notes = notes.isEmpty ? nil : notes
     return submission
   }
 

@@ -12,14 +12,20 @@ import Transport
 import Wire
 
 func train(_ arguments: Arguments) throws -> ExitCode {
-  let request = try RunRequest(arguments)
+  // A reader that goes away (`ress train … | head`) is no reason to stop training.
+  signal(SIGPIPE, SIG_IGN)
+  var request = try RunRequest(arguments)
   let view = RunWatch.view(of: request, json: arguments.has("--json"))
   let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: request.configuration.run) }
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
+    request = request.anywhere
+    request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
     let client = try Doors.client(address)
-    return try RunWatch.follow(request.anywhere, client, view: view, board: board)
+    return try RunWatch.follow(request, client, view: view, board: board)
   }
+  request.notes = try Preflight.look(at: request.configuration)
+  try Preflight.weigh(request.configuration)
   return try LocalRun.train(request, view: view, board: board)
 }
 
@@ -61,24 +67,25 @@ enum LocalRun {
 }
 
 enum RunWatch {
-  /// Submits the run and shows it until it has ended. Ctrl-C cancels it.
+  /// Submits the run and shows it until it has ended. The first signal saves the run and ends it, so that it can be resumed.
   static func follow(
     _ request: RunRequest, _ client: CoordinatorClient, view: RunView, board: BoardWriter? = nil,
     workers: LocalWorkers? = nil
   ) throws -> ExitCode {
     var view = view
     var verdict = RunVerdict()
-    var isCancelling = false
+    var isEnding = false
     func show(_ event: RunEvent) { Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds)) }
 
-    let (run, after) = try client.submit(request.submission)
+    let (run, _, after) = try client.submit(request.submission)
     try client.follow(run.description, after: after) {
-      if Interrupt.isRequested, !isCancelling {
-        isCancelling = true
-        show(.said("cancelling the run; Ctrl-C once more ends at once"))
+      if let signal = Interrupt.first, !isEnding {
+        isEnding = true
+        show(.said("\(Interrupt.name(signal)): the run saves and ends; a second signal ends it at once"))
       }
       for sentence in workers?.newlyEnded(restarting: verdict.hasWorkers) ?? [] { show(.said(sentence)) }
-      return isCancelling || workers?.isGone == true
+      if let workers, workers.isGone { return .abandon(reason: workers.epitaph) }
+      return isEnding ? .pause : nil
     } event: { event in
       verdict.note(event)
       board?.note(event)
@@ -87,6 +94,7 @@ enum RunWatch {
       return false
     }
     showProfiles(request, show)
+    if let signal = Interrupt.first, verdict.exitCode != .done { return ExitCode(signal: signal) }
     return verdict.exitCode ?? .failed
   }
 

@@ -202,6 +202,76 @@ import Wire
     #expect(cluster.story.last! == (.finished, "all 10 steps were done before; raise training.steps to go on"))
   }
 
+  @Test func `a resume with fewer steps than are done says at which step the checkpoint is`() {
+    var cluster = Cluster()
+    cluster.submit(Cluster.submission(steps: 40), firstStep: 60)
+    #expect(
+      cluster.story.last! == (
+        .finished,
+        "the checkpoint is of step 60, and training.steps is 40, so nothing is left to do; raise training.steps to go on"
+      ))
+  }
+
+  @Test func `a run whose workers are gone for good, as their starter says, is paused with the reason`() {
+    var cluster = Cluster()
+    let (_, workers) = cluster.startRun()
+    cluster.say(.change(run: "run", .abandon(reason: "all workers have ended")), from: Cluster.client)
+    #expect(cluster.story.last! == (.paused, "all workers have ended"))
+    #expect(workers.allSatisfy { cluster.stops($0).count == 1 })
+    cluster.say(.change(run: "run", .abandon(reason: "again")), from: Cluster.client)
+    #expect(cluster.refusals.last == "run run is paused: all workers have ended")
+  }
+
+  @Test func `what the submitter noticed in the data stands in the story behind its beginning, once`() {
+    var cluster = Cluster()
+    var submission = Cluster.submission()
+    submission.notes = ["the validation split is empty"]
+    let run = cluster.submit(submission)!
+    #expect(cluster.said(run) == ["the validation split is empty"])
+    cluster.say(.change(run: "run", .pause), from: Cluster.client)
+    submission.notes = [String](repeating: "x", count: 17)
+    cluster.say(.submit(submission), from: Cluster.client)
+    #expect(cluster.refusals.last == "the message cannot be meant: notes is 17")
+  }
+
+  @Test func `a worker that does not see the run's folder fails the run as it is placed`() {
+    var cluster = Cluster()
+    let workers = [cluster.join("w0"), cluster.join("w1")]
+    let run = cluster.submit()!
+    #expect(workers.allSatisfy { cluster.assignment($0)?.token == nil })
+    cluster.report(.folderUnseen(reason: "/runs/run is another folder here"), from: workers[1])
+    #expect(
+      cluster.story(of: run).last! == (.failed, "worker w1 (host-w1, process 102): /runs/run is another folder here"))
+  }
+
+  @Test func `a worker that joins a run later and does not see its folder is left out of it, and the run goes on`() {
+    var cluster = Cluster()
+    var submission = Cluster.submission(workers: 2, minimum: 1)
+    submission.configuration.cluster.patienceSeconds = 1
+    let first = cluster.join("w0")
+    cluster.say(.submit(submission), from: Cluster.client)
+    let run = cluster.preparations[0].0
+    cluster.step(
+      .prepared(
+        run, .ready(folder: "/f", checkpoint: nil, firstStep: 0, proof: nil, notes: [], token: "abc")))
+    cluster.wait(.seconds(2), alive: [first])
+    #expect(cluster.assignment(first)?.token == "abc")
+    cluster.report(.ready, from: first)
+    cluster.report(.stepDone(record(1)), from: first)
+    let second = cluster.join("w1")
+    cluster.wait(.seconds(2), alive: [first, second])
+    let shard = HeldShard(
+      run: run, generation: cluster.assignment(first)!.generation, index: 0, count: 1, step: 1)
+    cluster.held[first] = [shard]
+    cluster.report(.halted(step: 1, held: [shard]), from: first)
+    #expect(cluster.assignment(second)?.token == "abc")
+    cluster.report(.folderUnseen(reason: "no folder"), from: second)
+    cluster.wait(.milliseconds(250), alive: [first, second])
+    #expect(cluster.assignment(first)!.roster.map(\.worker.name) == ["w0"])
+    cluster.report(.ready, from: first)
+    #expect(cluster.story(of: run).last! == (.running, "goes on from step 1 with 1 worker"))
+  }
+
   @Test func `a second run of a name that is still going is refused, and a submission said twice is one run`() {
     var cluster = Cluster()
     var submission = Cluster.submission()

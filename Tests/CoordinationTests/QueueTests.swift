@@ -59,7 +59,7 @@ import Wire
     #expect(cluster.story(of: low).contains { $0 == (.queued, "gives way to run high of priority 5") })
     #expect(cluster.story(of: high).last!.0 == .placing)
     cluster.say(.change(run: "high", .cancel), from: Cluster.client)
-    #expect(cluster.preparations.last?.0 == low && cluster.preparations.last?.1.resume == .newest)
+    #expect(cluster.preparations.last?.0 == low && cluster.preparations.last?.again == true)
   }
 
   @Test
@@ -79,7 +79,7 @@ import Wire
     #expect(workers.allSatisfy { cluster.stops($0).count == 1 })
 
     cluster.say(.change(run: "run", .resume), from: Cluster.client)
-    #expect(cluster.preparations.last!.again && cluster.preparations.last!.1.resume == .newest)
+    #expect(cluster.preparations.last!.again && cluster.preparations.last!.1.resume == .no)
     cluster.prepare(run, "run", firstStep: 3)
     #expect(workers.allSatisfy { cluster.assignment($0)?.firstStep == 3 && cluster.assignment($0)?.run == run })
   }
@@ -94,6 +94,61 @@ import Wire
     cluster.submit(Cluster.submission("done", steps: 10), firstStep: 10)
     cluster.say(.change(run: "done", .resume), from: Cluster.client)
     #expect(cluster.refusals.last?.hasPrefix("run done is finished") == true)
+  }
+
+  @Test func `a run that was paused or cancelled before its first step begins when it is resumed`() {
+    for change in [RunChange.pause, .cancel] {
+      var cluster = Cluster()
+      let run = cluster.submit()!
+      cluster.say(.change(run: "run", change), from: Cluster.client)
+      cluster.say(.change(run: "run", .resume), from: Cluster.client)
+      // Not "the newest checkpoint": there is none, and its folder is known to be its own.
+      #expect(cluster.preparations.last!.again && cluster.preparations.last!.1.resume == .no)
+      cluster.prepare(run, "run")
+      let workers = [cluster.join("w0"), cluster.join("w1")]
+      #expect(workers.allSatisfy { cluster.assignment($0)?.start == .fresh && cluster.assignment($0)?.run == run })
+    }
+  }
+
+  @Test func `a run without a checkpoint of its own that is submitted again begins where it was first meant to`() {
+    for (steps, again) in [(10, true), (20, false)] {
+      var cluster = Cluster()
+      var submission = Cluster.submission()
+      submission.resume = .checkpoint(path: "/other/step-00000007")
+      let run = cluster.submit(submission, firstStep: 7)!
+      cluster.say(.change(run: "run", .pause), from: Cluster.client)
+      submission.resume = .newest
+      submission.configuration.training.steps = steps
+      cluster.say(.submit(submission), from: Cluster.client)
+      let (id, prepared, isAgain) = cluster.preparations.last!
+      #expect(id == run && isAgain == again && prepared.resume == .checkpoint(path: "/other/step-00000007"))
+    }
+  }
+
+  @Test func `a run whose folder belongs to a newer one of its name is not resumed`() {
+    var cluster = Cluster()
+    let first = cluster.submit()!
+    cluster.say(.change(run: "run", .cancel), from: Cluster.client)
+    let second = cluster.submit()!
+    cluster.say(.change(run: first.description, .resume), from: Cluster.client)
+    #expect(
+      cluster.refusals.last
+        == "run run (\(first)) cannot go on: its folder belongs to run run (\(second)), which was submitted after it")
+  }
+
+  @Test(arguments: [10.0, 0.5])
+  func `a run of higher priority waits a moment for workers before others give way, whatever its patience`(
+    patience: Double
+  ) {
+    var cluster = Cluster()
+    let (_, workers) = cluster.startRun(submission("low"))
+    var high = submission("high", priority: 5)
+    high.configuration.cluster.patienceSeconds = patience
+    cluster.submit(high)
+    cluster.step(.tick)
+    #expect(workers.allSatisfy { cluster.halts($0) == [] }, "it did not wait")
+    cluster.wait(.seconds(1), alive: workers)
+    #expect(workers.allSatisfy { cluster.halts($0) == [true] }, "it never got room")
   }
 
   @Test func `a scale down stops at the end of a step and goes on with fewer, without any checkpoint`() {

@@ -40,7 +40,7 @@ import Wire
     let kinds: Set<String> = [
       "worker crash", "worker hang", "coordinator crash", "crash between store and answer", "from memory",
       "from checkpoint", "again from the seed", "halt", "pause", "resume", "scale", "disk full", "finished", "replay",
-      "missing record",
+      "missing record", "left out",
     ]
     #expect(kinds.subtracting(reached) == [], "not reached: \(kinds.subtracting(reached))")
   }
@@ -91,6 +91,8 @@ private struct Story {
     var live: HeldShard?
     /// Its copy on the way to its mirror, and when it arrives.
     var underWay: (shard: HeldShard, to: String, at: Instant)?
+    /// Steps in a row that were not applied.
+    var leftOut = 0
     var exited = false
     var frozenUntil: Instant
     var progress = 0
@@ -115,6 +117,7 @@ private struct Story {
   static let steps = 12
   static let mirrorEvery = 2
   static let saveEvery = 4
+  static let skipAtMost = 2
   let isTold: Bool
   var log: [String] = []
   var reached: Set<String> = []
@@ -139,6 +142,13 @@ private struct Story {
   var counters: [UInt8]?
   var events: [RunID: [RunEvent]] = [:]
   var problem: String?
+  /// Steps that cannot be applied, whoever computes them; and those behind which a run must therefore stop.
+  let leftOut: Range<Int>
+  let stops: Set<Int>
+  /// What the manifests of checkpoints say of that.
+  var leftOutOf: [RunID: [Int: Int]] = [:]
+  /// Runs that have paused since their last new step.
+  var paused: Set<RunID> = []
   let loss: Int
   let faults: Int
   let users: Int
@@ -149,6 +159,24 @@ private struct Story {
     loss = draw.below(200)
     faults = draw.below(60)
     users = draw.below(30)
+    let first = 1 + draw.below(8)
+    leftOut = draw.chance(300) ? first..<min(first + 1 + draw.below(6), Story.steps) : 0..<0
+    var stops: Set<Int> = []
+    var count = 0
+    for step in leftOut {
+      count += 1
+      guard count > Story.skipAtMost else { continue }
+      stops.insert(step)
+      // Somebody has resumed it then.
+      count = 0
+    }
+    self.stops = stops
+  }
+
+  func stepRecord(_ step: Int) -> StepRecord {
+    var record = record(step, loss: Double(step))
+    if leftOut.contains(step) { record.skipped = "the loss is not finite" }
+    return record
   }
 
   mutating func tell(_ line: String) {
@@ -168,6 +196,7 @@ private struct Story {
       var submission = Cluster.submission(name, workers: 1 + draw.below(3), minimum: 1, steps: Story.steps)
       submission.configuration.checkpoint.every = Story.saveEvery
       submission.configuration.cluster.mirrorEvery = Story.mirrorEvery
+      submission.configuration.training.skipAtMost = Story.skipAtMost
       submission.configuration.cluster.patienceSeconds = 2
       submission.configuration.cluster.priority = index * draw.below(2)
       submission.key = name
@@ -226,7 +255,7 @@ private struct Story {
     coordinatorBirths += 1
     coordinatorBack = nil
     links = [:]
-    var fresh = Coordinator(seed: coordinatorBirths, patience: .seconds(2), program: "test")
+    var fresh = Coordinator(seed: coordinatorBirths, patience: .seconds(2), program: "ress test")
     tell("coordinator \(coordinatorBirths) starts")
     do {
       let actions = try fresh.restore(records: order.compactMap { records[$0] }, counters: counters, at: now)
@@ -396,7 +425,8 @@ private struct Story {
       (process.computedAt, process.hasContributed, process.underWay) = (nil, false, nil)
       process.step = assignment.firstStep
       process.readyAt = now + .milliseconds(draw.below(600))
-    case .begin(let generation):
+    case .begin(let generation, let leftOut):
+      process.leftOut = leftOut
       if process.assignment?.generation != generation { problem = "\(peer) was told to begin generation \(generation)" }
       process.hasBegun = true
       process.live = nil
@@ -435,7 +465,7 @@ private struct Story {
           for step in assignment.recorded + 1...assignment.firstStep
           where process.known[assignment.run]?.contains(step) == true {
             reached.insert("missing record")
-            say(.stepDone(record(step, loss: Double(step))), &process, peer)
+            say(.stepDone(stepRecord(step)), &process, peer)
           }
         }
         say(.ready, &process, peer)
@@ -510,11 +540,14 @@ private struct Story {
     process.computedAt = now + .milliseconds(20 + draw.below(160))
     tidy(&process)
     process.known[assignment.run, default: []].insert(next)
-    if assignment.index == 0 { say(.stepDone(record(next, loss: Double(next))), &process, peer) }
+    if assignment.index == 0 { say(.stepDone(stepRecord(next)), &process, peer) }
+    process.leftOut = leftOut.contains(next) ? process.leftOut + 1 : 0
+    let hasDiverged = process.leftOut > Story.skipAtMost
+    if hasDiverged && !stops.contains(next) { problem = "\(peer) stops by itself behind step \(next)" }
     let isLast = next == Story.steps
-    let isHalt = !halts.isEmpty && !isLast
+    let isHalt = (!halts.isEmpty && !isLast) || hasDiverged
     if copies { copy(&process) }
-    if isLast || next.isMultiple(of: Story.saveEvery) || (isHalt && halts.contains(true)) {
+    if isLast || next.isMultiple(of: Story.saveEvery) || (isHalt && (hasDiverged || halts.contains(true))) {
       let file = CheckpointManifest.File(
         name: "\(assignment.generation) \(next) \(assignment.index)", byteCount: assignment.roster.count, sha256: "")
       say(.saved(step: next, files: [file]), &process, peer)
@@ -599,7 +632,8 @@ private struct Story {
             .prepared(
               run,
               .ready(
-                folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: []))
+                folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
+                leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0))
           ))
       case .commit(let run, let manifest, _): commit(run, manifest)
       case .log(let line): tell("coordinator: \(line)")
@@ -615,6 +649,7 @@ private struct Story {
       problem = "a checkpoint of step \(manifest.step) was made of \(manifest.files.map(\.name))"
     }
     let at = now + .milliseconds(draw.below(500))
+    leftOutOf[run, default: [:]][manifest.step] = manifest.leftOut
     if draw.chance(20) {
       reached.insert("disk full")
       disk.append((at, coordinatorBirths, .commitFailed(run, step: manifest.step, reason: "no space left on device")))
@@ -637,10 +672,17 @@ private struct Story {
       if number != (events[id]?.count ?? 0) + 1 { problem = "event \(number) after \(events[id]?.count ?? 0)" }
       if isTold { tell("\(id) event \(number): \(event)") }
       switch event {
-      case .state(_, let reason): if reason.isEmpty { problem = "a change without a reason" }
+      case .state(let state, let reason):
+        if reason.isEmpty { problem = "a change without a reason" }
+        if state == .paused { paused.insert(id) }
       case .stepped(let record):
         let last = events[id]?.reversed().lazy.compactMap { if case .stepped(let r) = $0 { r.step } else { nil } }.first
         if record.step != (last ?? 0) + 1 { problem = "step \(record.step) was recorded after \(last ?? 0)" }
+        if stops.contains(record.step - 1) {
+          reached.insert("left out")
+          if !paused.contains(id) { problem = "the run did not stop behind step \(record.step - 1)" }
+        }
+        paused.remove(id)
       case .said(let sentence): if sentence.contains("are computed again") { reached.insert("replay") }
       case .began, .placed, .evaluated, .examined, .saved: break
       }

@@ -105,9 +105,10 @@ import Wire
     #expect(session.receive(.assigned(assignment(4)), at: now).isEmpty)
     #expect(session.receive(.assigned(assignment(3)), at: now).isEmpty)
     #expect(session.receive(.stop(generation: 3, reason: "old"), at: now).isEmpty)
-    #expect(session.receive(.begin(generation: 3), at: now).isEmpty)
-    #expect(session.receive(.begin(generation: 4), at: now) == [.begin(generation: 4)])
-    #expect(session.receive(.begin(generation: 4), at: now).isEmpty)
+    #expect(session.receive(.begin(generation: 3, leftOut: 0), at: now).isEmpty)
+    #expect(
+      session.receive(.begin(generation: 4, leftOut: 2), at: now) == [.begin(generation: 4, leftOut: 2)])
+    #expect(session.receive(.begin(generation: 4, leftOut: 2), at: now).isEmpty)
     #expect(session.receive(.halt(generation: 3, saving: true, reason: ""), at: now).isEmpty)
     #expect(session.receive(.stop(generation: 4, reason: "done"), at: now) == [.stop(generation: 4, reason: "done")])
     #expect(session.receive(.stop(generation: 4, reason: "again"), at: now).isEmpty)

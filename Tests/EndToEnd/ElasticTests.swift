@@ -248,6 +248,92 @@ final class TestCluster {
     #expect(story.contains(#/was not applied: the (loss|gradient) of unit \d \(training sequence \d+\)/#), "\(story)")
   }
 
+  @Test func `a run that diverges stops at one step, on one worker as on two, and is never finished`() throws {
+    let wild = ["--set", "optimizer.learning_rate=1e30", "--set", "optimizer.warmup_steps=0", "--set"]
+    func stop(_ run: String) -> String? {
+      place.curve(run).last.flatMap { $0.firstMatch(of: /"step":(\d+)/).map { String($0.1) } }
+    }
+    for workers in ["1", "2"] {
+      let run = try place.run(
+        ["train", "run.yaml", "--workers", workers, "--set", "run=wild\(workers)"]
+          + wild + ["training.skip_at_most=3"])
+      #expect(
+        run.code == 1 && run.output.contains("is paused after step")
+          && run.output.contains("4 steps in a row could not"),
+        "\(run.output)")
+    }
+    #expect(place.curve("wild1") == place.curve("wild2") && stop("wild1") != nil)
+    // A limit that is never reached does not make it finished either.
+    let all = try place.run(
+      ["train", "run.yaml", "--set", "run=all", "--set", "training.steps=12"] + wild + ["training.skip_at_most=1000"])
+    #expect(
+      all.code == 1 && all.output.contains("of 12 steps were not applied, so the run is not finished"), "\(all.output)")
+    let again = try place.run(
+      ["train", "run.yaml", "--resume", "--set", "run=all", "--set", "training.steps=12"] + wild
+        + ["training.skip_at_most=1000"])
+    #expect(again.code == 1 && again.output.contains("so the run is not finished"), "\(again.output)")
+  }
+
+  @Test func `a run that was paused before its first step begins when it is resumed`() throws {
+    let cluster = try TestCluster(place)
+    try submit(cluster, "early", workers: 1)
+    #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("none is free") })
+    #expect(try cluster.ask("pause", "early").code == 0)
+    #expect(try cluster.ask("resume", "early").code == 0)
+    try cluster.start("a")
+    try expectSameEnd(cluster, "early")
+  }
+
+  @Test func `a story of many pages is told to its end`() throws {
+    let cluster = try TestCluster(place)
+    try cluster.start("a")
+    let submitted = try place.run(
+      ["submit", "run.yaml", "--coordinator", cluster.address, "--set", "run=long", "--set", "training.steps=1200"]
+        + ["--set", "checkpoint.every=0", "--set", "training.evaluate_every=0"])
+    #expect(submitted.code == 0)
+    #expect(cluster.reaches("long", 1200, within: 120), "\(cluster.logs)")
+    #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("finished") })
+    let told = try cluster.ask("logs", "long", "--json").output.split(separator: "\n")
+    #expect(told.count { $0.contains("\"event\": \"step\"") } == 1200)
+    #expect(told.last?.contains("finished") == true)
+    #expect(try cluster.ask("logs", "long").output.contains("step 1200/1200"))
+  }
+
+  @Test func `workers that are told to end while they read and compute end in order, every time`() throws {
+    let cluster = try TestCluster(place)
+    try submit(cluster, "busy", workers: 1, "--set", "training.steps=100000", "--set", "checkpoint.every=1")
+    for round in 0..<8 {
+      try cluster.start("w")
+      let before = cluster.steps("busy")
+      #expect(cluster.reaches("busy", before + 3), "\(cluster.logs)")
+      cluster.signal("w", SIGTERM)
+      let worker = try #require(cluster.workers["w"])
+      #expect(worker.exitCode(within: 30) == 0, "round \(round): \(worker.output)")
+      #expect(!worker.output.contains("damaged") && !worker.output.contains("failed"), "\(worker.output)")
+    }
+  }
+
+  @Test(.enabled(if: getuid() == 0 && access("/usr/bin/unshare", X_OK) == 0, "a mount needs root and unshare"))
+  func `a worker on whose machine the run's folder is another one is found as the run is placed`() throws {
+    let cluster = try TestCluster(place)
+    try FileManager.default.createDirectory(
+      atPath: place.path + "/checkpoints", withIntermediateDirectories: true)
+    let mount = "mount -t tmpfs none '\(place.path)/checkpoints' && exec \"$0\" \"$@\""
+    let blind = try place.start(
+      ["worker", "--coordinator", cluster.address, "--name", "blind", "--listen", "ipc://\(place.path)/d-blind"],
+      launcher: ["unshare", "--mount", "sh", "-c", mount])
+    try submit(cluster, "apart", workers: 1)
+    let logs = try place.start(["logs", "apart", "-f", "--coordinator", cluster.address])
+    let code = logs.exitCode(within: 60)
+    // Containers often take the right to mount away from root.
+    guard !blind.output.contains("mount:") && !blind.output.contains("unshare:") else { return }
+    #expect(code == 1, "\(logs.output)")
+    #expect(
+      logs.output.contains("failed: worker blind (")
+        && logs.output.contains("checkpoints/apart, the run's folder, is not the folder that the coordinator sees"),
+      "\(logs.output)\(blind.output)")
+  }
+
   @Test func `a damaged checkpoint of a run that goes on is written again from its workers' memory`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")

@@ -29,6 +29,14 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
 }
 
 @Suite struct `The view of a run in a terminal` {
+  @Test func `a run that is resumed with fewer steps than are done was finished at the step of its checkpoint`() {
+    var view = RunView(.lines(every: 1), run: "demo")
+    _ = view.text(for: began("demo", 40, from: 60), at: 0)
+    #expect(
+      view.text(for: .state(.finished, reason: "nothing is left to do"), at: 0)
+        == "run demo finished after step 60: nothing is left to do\n")
+  }
+
   @Test func `a header says who holds which experts and units`() {
     var view = RunView(.terminal(columns: 80), run: "early")
     #expect(view.text(for: began("demo", 100), at: 0) == "run demo: 100 steps\n")

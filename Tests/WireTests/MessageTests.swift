@@ -45,7 +45,7 @@ import Wire
     ] + reports.enumerated().map { .report(generation: 1, number: $0.offset, $0.element) }
   static let replies: [Reply] = [
     .welcome(worker: WorkerID(3), patienceSeconds: 2.5, asked: 2, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
-    .assigned(assignment), .begin(generation: 2),
+    .assigned(assignment), .begin(generation: 2, leftOut: 1),
     .halt(generation: 2, saving: true, reason: "r"), .stop(generation: 2, reason: "r"),
     .rewrite(RewriteOrder(shard: shard, units: [0..<3], experts: [[1]], folder: "/f")),
     .submitted(run: RunID(5), name: "n", after: 3), .accepted(run: RunID(5), name: "n", "s"),

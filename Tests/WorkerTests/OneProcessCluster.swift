@@ -103,11 +103,13 @@ final class OneProcessCluster: @unchecked Sendable {
     var examinations: [RouterRecord] = []
     var files: [Int: [CheckpointManifest.File]]
     var errors: [String]
+    var endings: [RunJob.Ending] = []
   }
 
   /// Runs all jobs to their end. `meanwhile` runs beside them.
-  func run(meanwhile: () -> Void = {}) throws -> Outcome {
+  func run(leftOut: Int = 0, meanwhile: () -> Void = {}) throws -> Outcome {
     let errors = Mutex<[String]>([])
+    let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
     let jobs = try assignments.map {
       try RunJob($0, network: channels[$0.index], store: channels[$0.index].store, log: { _ in })
@@ -116,7 +118,10 @@ final class OneProcessCluster: @unchecked Sendable {
       nonisolated(unsafe) let job = job
       group.enter()
       let thread = Thread {
-        do { _ = try job.run() } catch {
+        do {
+          let ending = try job.run(leftOut: leftOut)
+          endings.withLock { $0.append(ending) }
+        } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }
           // As the coordinator would: the others are told.
           for channel in self.channels { channel.mailbox.put(.stop(generation: 1, reason: "a job failed")) }
@@ -128,6 +133,7 @@ final class OneProcessCluster: @unchecked Sendable {
     meanwhile()
     group.wait()
     var outcome = Outcome(steps: [], evaluations: [], files: [:], errors: errors.withLock { $0 })
+    outcome.endings = endings.withLock { $0 }
     for channel in channels {
       for report in channel.reports {
         switch report {

@@ -3,6 +3,7 @@
 import Configuration
 import Foundation
 import Model
+import RunFolder
 import Testing
 import Wire
 import Worker
@@ -35,6 +36,77 @@ import Worker
     }
     let saved = try #require(outcome.files[6]).reduce(0) { $0 + $1.byteCount }
     #expect(abs(Double(saved) / Double(needs.checkpointBytes) - 1) < 0.15, "\(saved) of \(needs.checkpointBytes)")
+  }
+
+  @Test func `a run that cannot fit is named with what it needs and what is there, and a doubtful one may try`() throws
+  {
+    let c = RunConfiguration()
+    let needs = needs(c, workers: 2)
+    #expect(needs.memoryComplaint(workers: 2, available: needs.memoryBytes * 2) == nil)
+    #expect(needs.memoryComplaint(workers: 2, available: needs.memoryBytes * 17 / 10) == nil, "a plan is not exact")
+    let complaint = try #require(needs.memoryComplaint(workers: 2, available: needs.memoryBytes))
+    #expect(complaint.hasPrefix("the run does not fit: a worker needs ") && complaint.contains("and 2 of them here"))
+  }
+
+  @Test func `what memory is left is the machine's, or that of the tightest group around the process`() {
+    let machine = "MemTotal: 1000 kB\nMemAvailable:    600 kB\nSwapFree:  50 kB\n"
+    #expect(AvailableMemory.ofMachine(machine) == 650 * 1024)
+    #expect(AvailableMemory.ofMachine("MemTotal: 1000 kB\n") == nil)
+    let files = [
+      "/sys/fs/cgroup/a/b/memory.max": "max\n", "/sys/fs/cgroup/a/b/memory.current": "100\n",
+      "/sys/fs/cgroup/a/memory.max": "5000\n", "/sys/fs/cgroup/a/memory.current": "4000\n",
+      "/sys/fs/cgroup/a/memory.stat": "anon 3500\ninactive_file 300\n",
+    ]
+    #expect(AvailableMemory.ofGroup("1:name=x:/y\n0::/a/b\n") { files[$0] ?? "" } == 1300)
+    #expect(AvailableMemory.ofGroup("0::/\n") { files[$0] ?? "" } == nil)
+    #expect(AvailableMemory.byteCount ?? 0 > 0)
+  }
+
+  @Test func `a worker waits for the coordinator's token in the run's folder, and says what it finds instead`() throws {
+    let scratch = ScratchFolder()
+    func look(_ token: String?, stop: String? = nil) throws {
+      let assignment = Assignment(
+        run: RunID(1), generation: 1, configuration: RunConfiguration(), roster: [], index: 0, threads: 1,
+        start: .fresh, firstStep: 0, folder: scratch.path, token: token)
+      try FolderToken.find(for: assignment, patience: .milliseconds(100)) { stop }
+    }
+    // An older coordinator wrote none.
+    try look(nil)
+    #expect { try look("abc") } throws: { "\($0)".contains("its file folder-token is not there; checkpoint.directory") }
+    #expect { try look("abc", stop: "cancelled") } throws: { ($0 as? Stopped)?.reason == "cancelled" }
+    try "other".write(toFile: scratch.path + "/folder-token", atomically: true, encoding: .utf8)
+    #expect { try look("abc") } throws: { "\($0)".contains("folder-token holds something else") }
+    try "abc".write(toFile: scratch.path + "/folder-token", atomically: true, encoding: .utf8)
+    try look("abc")
+  }
+
+  @Test(arguments: [1, 2, 3])
+  func `workers stop by themselves behind the step that passes skip_at_most, counting what came before`(workers: Int)
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.optimizer.learningRate, c.optimizer.warmupSteps, c.training.skipAtMost) = (1e30, 0, 3)
+    let folder = scratch.path + "/first"
+    let first = try OneProcessCluster(c, workers: workers, threads: 1, folder: folder).run()
+    #expect(first.errors == [] && first.steps.map(\.step) == Array(1...5), "\(first.steps)")
+    #expect(first.steps.map { $0.skipped == nil } == [true, false, false, false, false])
+    #expect(first.endings == Array(repeating: .halted, count: workers))
+    // They saved what the last applied step gave, which nothing can go on from.
+    let checkpoint = try CheckpointFolder.commit(
+      CheckpointManifest(
+        run: c.run, runIdentifier: "1", step: 5, configuration: c, loss: nil, files: try #require(first.files[5]),
+        writer: "test", created: "", generation: 1), folder: folder)
+    for (leftOut, steps) in [(0, 6...9), (2, 6...7), (3, 6...6)] {
+      let next = try OneProcessCluster(
+        c, workers: workers, threads: 1, folder: scratch.path + "/next-\(leftOut)", checkpoint: checkpoint, firstStep: 5
+      ).run(leftOut: leftOut)
+      #expect(next.errors == [] && next.steps.map(\.step) == Array(steps), "\(leftOut): \(next.steps.map(\.step))")
+    }
+    // The last step alone is enough for a run not to be finished.
+    (c.training.skipAtMost, c.training.steps) = (100, 4)
+    let last = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/last").run()
+    #expect(last.steps.count == 4 && last.endings == Array(repeating: .halted, count: workers))
   }
 
   @Test func `one worker sends nothing, and needs no room for others' copies`() throws {

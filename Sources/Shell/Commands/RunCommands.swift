@@ -15,13 +15,15 @@ extension CommandDescription {
       queue, by cluster.priority and then by time, until cluster.minimum_workers are free, and grows to cluster.workers as they come.
       A run of the same name that has not ended refuses a second one; with --resume a run that has ended or paused goes on under its
       name, identifier and curve. A --key makes it safe to submit twice: the second answer is the first one's.
+      The data are looked at first, where this machine has them: what is missing or is not for the model is an error at once.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: [
       coordinatorOption,
       OptionDescription(
         "--on", .choice(["coordinator", "slurm"]), standard: "coordinator",
-        "A coordinator that is there, or a Slurm job of its own, which brings one along."),
+        "A coordinator that is there, or a Slurm job of its own, which brings one along; RESS_NETWORK=10.1.0.0/16 chooses its network."
+      ),
       OptionDescription(
         "--sbatch", .text("OPTION"), repeats: true, "Of a Slurm job: an option for sbatch, such as partition=debug."),
     ] + OptionDescription.run + [.json],

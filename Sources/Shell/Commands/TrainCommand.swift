@@ -9,7 +9,8 @@ extension CommandDescription {
       the run is handed to a coordinator that has workers already, and this command only watches.
 
       The run writes checkpoints to checkpoints/RUN/step-NNNNNNNN and each local worker's log to checkpoints/RUN/worker-N.log.
-      Ctrl-C cancels the run; checkpoints that are complete stay. Neither workers nor threads change a number of the result.
+      The first Ctrl-C, SIGTERM or SIGHUP saves the run and ends it, with the code 130, 143 or 129; --resume then goes on after its
+      last step. A second one ends it at once. Neither workers nor threads change a number of the result.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: OptionDescription.run + [

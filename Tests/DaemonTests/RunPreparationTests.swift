@@ -1,0 +1,92 @@
+// What the coordinator finds in a run's folder before the run begins.
+
+import Configuration
+import Coordination
+import Daemon
+import Foundation
+import RunFolder
+import Testing
+import Wire
+
+@Suite final class RunPreparationTests {
+  private let place = NSTemporaryDirectory() + "ress-preparation-" + UUID().uuidString
+  private var folder: String { place + "/run" }
+  private let id = RunID(7)
+
+  init() throws { try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true) }
+  deinit { try? FileManager.default.removeItem(atPath: place) }
+
+  private func submission(_ resume: Submission.Resume) -> Submission {
+    var configuration = RunConfiguration()
+    configuration.checkpoint.directory = place
+    return Submission(configuration: configuration, resume: resume)
+  }
+
+  private func prepare(_ resume: Submission.Resume, again: Bool = false) -> Event.Preparation {
+    RunPreparation.prepare(id, submission(resume), again: again)
+  }
+
+  private func begins(_ preparation: Event.Preparation, at step: Int) -> Bool {
+    if case .ready(_, _, step, _, _, _, _, .some) = preparation { true } else { false }
+  }
+
+  private func refusal(_ preparation: Event.Preparation) -> String? {
+    if case .refused(let reason) = preparation { reason } else { nil }
+  }
+
+  private func commit(_ step: Int, run: RunID, leftOut: Int = 0) throws {
+    let manifest = CheckpointManifest(
+      run: "run", runIdentifier: run.description, step: step, configuration: submission(.no).configuration, loss: 1,
+      files: [], writer: "test", created: "", generation: 1, leftOut: leftOut)
+    try FileManager.default.createDirectory(
+      atPath: CheckpointFolder.unfinished(folder, step: step, generation: 1), withIntermediateDirectories: true)
+    _ = try CheckpointFolder.commit(manifest, folder: folder)
+  }
+
+  @Test func `a run that never began cannot be resumed, and one that was prepared begins at its first step`() throws {
+    #expect(refusal(prepare(.newest))?.hasPrefix("there is nothing to resume") == true)
+    #expect(RunPreparation.complaint(submission(.newest))?.hasPrefix("there is nothing to resume") == true)
+    #expect(!FileManager.default.fileExists(atPath: folder), "a refusal leaves nothing behind")
+    #expect(begins(prepare(.no), at: 0))
+    #expect(begins(prepare(.no, again: true), at: 0))
+    #expect(begins(prepare(.newest), at: 0))
+    #expect(begins(prepare(.newest, again: true), at: 0))
+  }
+
+  @Test func `a run that goes on takes its own checkpoints, and not those of another run of its name`() throws {
+    #expect(begins(prepare(.no), at: 0))
+    try commit(4, run: id)
+    #expect(begins(prepare(.no, again: true), at: 4))
+    #expect(refusal(prepare(.no))?.contains("already holds checkpoints (up to step 4)") == true)
+    #expect(RunPreparation.complaint(submission(.no))?.contains("already holds checkpoints") == true)
+    try commit(6, run: RunID(8))
+    #expect(refusal(prepare(.no, again: true))?.contains("belongs to another run of this name (000000000008)") == true)
+    #expect(begins(prepare(.newest), at: 6) && begins(prepare(.newest, again: true), at: 6))
+    #expect(RunPreparation.complaint(submission(.newest)) == nil)
+  }
+
+  @Test func `the steps in a row that were not applied come back with the checkpoint`() throws {
+    try commit(5, run: id, leftOut: 2)
+    guard case .ready(_, _, 5, _, _, _, 2, _) = prepare(.newest) else {
+      Issue.record("\(prepare(.newest))")
+      return
+    }
+    let path = CheckpointFolder.finished(folder, step: 5) + "/manifest.json"
+    #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"leftOut\" : 2"))
+  }
+
+  @Test func `each beginning writes a token of its own, and a run that goes on keeps the one that workers know`() throws
+  {
+    func token(_ preparation: Event.Preparation) -> String? {
+      if case .ready(_, _, _, _, _, _, _, let token) = preparation { token } else { nil }
+    }
+    let path = folder + "/folder-token"
+    let first = try #require(token(prepare(.no)))
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == first)
+    #expect(token(prepare(.no, again: true)) == first)
+    #expect(token(prepare(.no)) != first)
+    try FileManager.default.removeItem(atPath: folder)
+    let other = try #require(token(prepare(.no, again: true)))
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == other)
+  }
+}
