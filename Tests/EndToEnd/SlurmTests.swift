@@ -85,12 +85,15 @@ final class SlurmTests {
         "submit", "run.yaml", "--on", "slurm", "--workers", "\(nodes)", "--threads", "1", "--set", "run=\(run)",
         "--set",
         "cluster.minimum_workers=1", "--sbatch", "nodes=\(nodes)", "--sbatch", "ntasks-per-node=1", "--json",
-      ] + Self.long + more, environment: slurm.configuration.merging(environment) { $1 })
-    #expect(submit.exitCode(within: 30) == 0, "\(submit.output)")
+      ] + Self.long + more, environment: loopback.merging(environment) { $1 })
+    #expect(submit.exitCode(within: 60) == 0, "\(submit.output)")
     let job = String(try #require(submit.output.firstMatch(of: /"job": "(\d+)"/)).1)
     #expect(waitUntil(60) { place.curve(run).count > 30 }, "\(log(run, job))")
     return job
   }
+
+  /// Nothing leaves this machine.
+  private var loopback: [String: String] { slurm.configuration.merging(["RESS_NETWORK": "127.0.0.0/8"]) { $1 } }
 
   private static func longer(_ steps: Int) -> [String] {
     ["--set", "training.steps=\(steps)", "--set", "checkpoint.every=100", "--set", "checkpoint.keep=3"]
@@ -134,7 +137,7 @@ final class SlurmTests {
       [
         "submit", "run.yaml", "--on", "slurm", "--workers", "3", "--threads", "1", "--set", "run=ranks", "--set",
         "cluster.exchange=mpi", "--sbatch", "nodes=3", "--sbatch", "ntasks-per-node=1", "--json",
-      ] + Self.long, environment: slurm.configuration.merging(plugin) { $1 }.merging(LocalMPI.environment) { $1 })
+      ] + Self.long, environment: loopback.merging(plugin) { $1 }.merging(LocalMPI.environment) { $1 })
     #expect(submit.exitCode(within: 30) == 0, "\(submit.output)")
     let job = String(try #require(submit.output.firstMatch(of: /"job": "(\d+)"/)).1)
     #expect(waitUntil(60) { place.curve("ranks").count > 130 }, "\(log("ranks", job))")
@@ -214,6 +217,68 @@ final class SlurmTests {
     #expect(
       ended && log("overtaken", job).contains("attempt 999-1 has begun, so this one ends"), "\(log("overtaken", job))")
     #expect(place.curve("overtaken").count < 420)
+  }
+
+  @Test func `a run that is at work, one that is done, and an array of jobs are refused, and nothing is touched`()
+    throws
+  {
+    func submit(_ run: String, _ more: String..., environment: [String: String] = [:]) throws -> Running {
+      let submit = try place.start(
+        ["submit", "run.yaml", "--on", "slurm", "--threads", "1", "--set", "run=\(run)"] + more,
+        environment: loopback.merging(environment) { $1 })
+      #expect(submit.exitCode(within: 60) != nil)
+      return submit
+    }
+    let job = try begin("held", nodes: 1, more: ["--set", "training.steps=100000"])
+    let again = try submit("held")
+    #expect(
+      again.process.terminationStatus == 1
+        && again.output.contains("run held is Slurm job \(job) already, which is RUNNING"),
+      "\(again.output)")
+    // Two that were submitted at once: the job itself looks as well.
+    try FileManager.default.removeItem(atPath: "\(place.path)/checkpoints/held/slurm-job")
+    let log = try slurm.call(
+      "env",
+      [
+        "RESS=false", "RESS_RUN=\(place.path)/checkpoints/held", "RESS_CONFIG=none", "SLURM_JOB_ID=999999",
+        "RESS_NETWORK=127.0.0.0/8", "bash", "-c", "bash '\(place.path)/checkpoints/held/slurm-job.sh' || echo refused",
+      ])
+    #expect(log.contains("run held is Slurm job \(job) already") && log.contains("refused"), "\(log)")
+
+    for option in ["array=0-1", "-a0-1", "wrap=true", "export=NONE"] {
+      let refused = try submit("array", "--sbatch", option)
+      #expect(refused.process.terminationStatus == 1 && refused.output.contains("cannot be given to sbatch"))
+    }
+    let inherited = try submit("array", environment: ["SBATCH_ARRAY_INX": "0-1"])
+    #expect(inherited.process.terminationStatus == 1 && inherited.output.contains("unset the variable"))
+    #expect(!FileManager.default.fileExists(atPath: place.path + "/checkpoints/array"))
+
+    // `whole` was trained by `ress train`.
+    let before = place.contents("checkpoints/whole")
+    let done = try submit("whole", "--set", "optimizer.learning_rate=0.02")
+    #expect(done.process.terminationStatus == 1 && done.output.contains("already holds checkpoints"), "\(done.output)")
+    let nothing = try submit("nothing", "--resume")
+    #expect(nothing.process.terminationStatus == 1 && nothing.output.contains("nothing to resume"), "\(nothing.output)")
+    let other = try submit("whole", "--resume", "--set", "model.width=16")
+    #expect(other.process.terminationStatus == 1 && other.output.contains("cannot be resumed"), "\(other.output)")
+    let odd = try submit("odd", environment: ["RESS_NETWORK": "10.1.0.0"])
+    #expect(odd.process.terminationStatus == 1 && odd.output.contains("is not a network such as"), "\(odd.output)")
+    #expect(
+      place.contents("checkpoints/whole").filter { $0.key != "slurm-submit.lock" } == before)
+
+    // A job that is cancelled leaves no private key, and its name is free.
+    try slurm.call("scancel", [job])
+    #expect(
+      waitUntil(60) {
+        Thread.sleep(forTimeInterval: 0.2)
+        let left = try? FileManager.default.contentsOfDirectory(atPath: "\(place.path)/checkpoints/held")
+        return left?.contains { $0.hasPrefix("slurm-\(job)-") } == false
+      }, "\(self.log("held", job))")
+    let resumed = try submit("held", "--resume", "--set", "training.steps=410", "--json")
+    #expect(resumed.process.terminationStatus == 0, "\(resumed.output)")
+    let next = String(try #require(resumed.output.firstMatch(of: /"job": "(\d+)"/)).1)
+    #expect(waitUntil(120) { self.log("held", next).contains("ends with 0") }, "\(self.log("held", next))")
+    #expect(self.log("held", next).contains("going on after step"), "\(self.log("held", next))")
   }
 
   @Test func `what Slurm refuses is told in its words`() throws {

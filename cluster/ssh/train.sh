@@ -5,7 +5,7 @@
 #
 # HOSTS is a file: a host a line, as ssh knows it, and behind it the number of its workers (1 if there is none). `ress` is on the PATH there (or RESS names
 # it), and data and checkpoints are at the same places everywhere. The coordinator is here; ADDRESS is where the hosts reach this
-# machine, if that is not the first of `hostname -I`.
+# machine, if that is not the first of `hostname -I`; RESS_NETWORK=10.1.0.0/16 chooses each machine's address in that network.
 set -euo pipefail
 
 [ $# -ge 2 ] || { sed -n '2,9p' "$0"; exit 2; }
@@ -16,13 +16,31 @@ ress=${RESS:-ress}
 command -v "$ress" >/dev/null || { echo "'$ress' is not on the PATH here; RESS=/path/to/ress names it" >&2; exit 2; }
 ssh=(${SSH:-ssh} -o BatchMode=yes -o ServerAliveInterval=10 -o ServerAliveCountMax=3)
 
-address=${ADDRESS:-$(hostname -I | cut -d' ' -f1)}
+# The address of a machine that the others reach it at: the first, or the first in a network such as 10.1.0.0/16.
+own_address() {
+  local all each network=$1
+  all=$(hostname -I 2>/dev/null)
+  [ -n "$network" ] || { set -- $all; echo "${1:-127.0.0.1}"; return; }
+  number() { local IFS=.; set -- $1; echo $((($1 << 24) + ($2 << 16) + ($3 << 8) + $4)); }
+  local bits=${network#*/}
+  [[ $network =~ ^[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+/[0-9]+$ ]] && [ "$bits" -le 32 ] ||
+    { echo "RESS_NETWORK=$network is not a network such as 10.1.0.0/16" >&2; return 1; }
+  local mask=$((bits == 0 ? 0 : (0xffffffff << (32 - bits)) & 0xffffffff))
+  local wanted=$(($(number "${network%/*}") & mask))
+  for each in $all 127.0.0.1; do
+    if [[ $each =~ ^[0-9.]+$ ]] && [ $(($(number "$each") & mask)) -eq $wanted ]; then echo "$each"; return; fi
+  done
+  echo "$(hostname) has no address in RESS_NETWORK=$network; it has $all" >&2
+  return 1
+}
+
+address=${ADDRESS:-$(own_address "${RESS_NETWORK:-}")}
 endpoint=tcp://$address:${PORT:-$((20000 + RANDOM % 10000))}
 private=$(mktemp -d "${TMPDIR:-/tmp}/ress-ssh-XXXXXX")
 export RESS_KEYS=$private/keys
 pids=()
 finish() {
-  trap - EXIT INT TERM
+  trap - EXIT INT TERM HUP
   [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
   wait
   rm -rf "$private"
@@ -37,15 +55,15 @@ trap 'exit 143' TERM
 pids+=($!)
 
 # On a host: the key into a folder of its own, then a worker that ends when ssh's line does.
-remote='
+remote="$(declare -f own_address)"'
   set -e
   umask 077
   export RESS_KEYS=$(mktemp -d)
   trap "rm -rf \"$RESS_KEYS\"" EXIT
   read -r key
   echo "$key" >"$RESS_KEYS/key"
-  address=$(hostname -I | cut -d" " -f1)
-  "$1" worker --coordinator "$2" --listen "tcp://${address:-127.0.0.1}:*" --name "$3" --join-within 60 --return-within 60 --end-with-input
+  address=$(own_address "$4")
+  "$1" worker --coordinator "$2" --listen "tcp://$address:*" --name "$3" --join-within 60 --return-within 60 --end-with-input
 '
 count=0
 while IFS= read -r entry <&3; do
@@ -56,6 +74,7 @@ while IFS= read -r entry <&3; do
     # The line stays open as long as this script lives.
     mkfifo "$private/line-$count"
     "${ssh[@]}" "$host" bash -c "$(printf '%q' "$remote")" worker "$ress" "$endpoint" "$host-$number" \
+      "${RESS_NETWORK:-}" \
       <"$private/line-$count" >"$private/$host-$number.log" 2>&1 &
     pids+=($!)
     exec {line}>"$private/line-$count"
@@ -67,7 +86,14 @@ done 3<"$hosts"
 
 echo "a coordinator at $endpoint and $count workers; their words are in $private until the end"
 code=0
-"$ress" train "$config" --coordinator "$endpoint" --workers "$count" "$@" || code=$?
+"$ress" train "$config" --coordinator "$endpoint" --workers "$count" "$@" &
+train=$!
+# It saves and ends on the first signal, and at once on the second. The terminal sends Ctrl-C to all of its processes.
+trap : INT
+trap 'kill -TERM "$train" 2>/dev/null || true' TERM
+trap 'kill -HUP "$train" 2>/dev/null || true' HUP
+while kill -0 "$train" 2>/dev/null; do wait "$train" || true; done
+wait "$train" || code=$?
 if [ $code -ne 0 ]; then
   echo "the run ended with $code; the last words of each:" >&2
   for log in "$private"/*.log; do echo "-- ${log##*/}" >&2; tail -3 "$log" >&2; done
