@@ -156,7 +156,12 @@ final class `The dashboard in a browser` {
 
   @Test func `a graph that cannot be shown says why, and a run that is not there is said to be none`() async throws {
     #expect(try place.run(["train", "run.yaml", "--set", "training.steps=2"] + control).code == 0)
-    let cluster = try await ask("/api/cluster").body
+    // What is shown is up to half a second old.
+    var cluster = ""
+    let deadline = ContinuousClock.now + .seconds(300)
+    while !cluster.contains(#""name":"first""#), ContinuousClock.now < deadline {
+      cluster = try await ask("/api/cluster").body
+    }
     let run = try #require(cluster.firstMatch(of: /"id":"([0-9a-f]{12})"/)).1
     let refused = try await ask("/api/runs/\(run)/graph?sample=100000")
     #expect(refused.code == 422 && refused.body.contains("its validation split has sequences 0 to "), "\(refused)")
