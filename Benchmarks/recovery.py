@@ -69,7 +69,8 @@ def curve(folder, run):
     with open("%s/checkpoints/%s/metrics.jsonl" % (folder, run)) as file:
         for line in file:
             record = json.loads(line)
-            record.pop("seconds", None)
+            for name in ("seconds", "time"):
+                record.pop(name, None)
             lines.append(record)
     return lines
 

@@ -117,6 +117,22 @@ package enum RunEvent: Codable, Equatable, Sendable {
   case saved(step: Int, path: String)
   case said(String)
 
+  /// The event without what no two runs share: how long it took, when it was, and what was sent. What is left is the curve.
+  package var timeless: RunEvent {
+    switch self {
+    case .stepped(var record):
+      (record.seconds, record.busy, record.stall, record.sent, record.time) = (0, [], 0, nil, nil)
+      return .stepped(record)
+    case .evaluated(var record):
+      record.time = nil
+      return .evaluated(record)
+    case .examined(var record):
+      record.time = nil
+      return .examined(record)
+    case .began, .state, .placed, .saved, .said: return self
+    }
+  }
+
   /// When it happened, where its record says so.
   package var time: Double? {
     switch self {

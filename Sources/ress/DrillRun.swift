@@ -97,12 +97,11 @@ final class DrillRun {
     lastHeard = MonotonicClock.now
     switch event {
     case .began: break
-    case .stepped(var record):
+    case .stepped(let record):
       stepSeconds.append(record.seconds)
-      (record.seconds, record.busy, record.stall, record.sent) = (0, [], 0, nil)
-      curve.append(.stepped(record))
+      curve.append(event.timeless)
       if isStruck { stepped() } else if record.step >= strikeStep { strikeAtStep() }
-    case .evaluated, .examined: curve.append(event)
+    case .evaluated, .examined: curve.append(event.timeless)
     case .saved(let step, let path):
       if fault == .damagedCheckpoint, !isStruck, step >= strikeStep { strike { try self.damage(path) } }
     case .placed: if isStruck { newGenerations += 1 }
