@@ -1,5 +1,6 @@
 // One question of a split after the other: its losses, and what a judge says of its answers.
 
+import Foundation
 import Kernels
 import Model
 
@@ -8,6 +9,8 @@ package final class Evaluator {
   private let sizes: Sizes
   private var buffer = SequenceBuffer()
   private var logits: [Real] = []
+  /// Whether answers carry logits also where their judge needs none.
+  package var keepsLogits = false
 
   package init(_ source: any SequenceSource, _ sizes: Sizes) {
     self.source = source
@@ -15,9 +18,11 @@ package final class Evaluator {
   }
 
   /// Adds the losses and scores of a question to `report`.
-  package func ask(
+  ///
+  /// - Returns: the answers to the question's sequences; none where nothing judges them.
+  @discardableResult package func ask(
     _ question: Int, unit: Int, _ model: SequenceModel, _ weights: Weights, _ report: inout SequenceReport
-  ) throws {
+  ) throws -> [Answer] {
     let sequences = source.sequences(of: question)
     guard let judge = source.judge else {
       for (place, sequence) in sequences.enumerated() {
@@ -26,12 +31,12 @@ package final class Evaluator {
           try model.evaluate(tokens, targets: targets, unit: unit, sequence: place, weights, report: &report)
         }
       }
-      return
+      return []
     }
     var answers: [Answer] = []
     for (place, sequence) in sequences.enumerated() {
       try source.read(sequence, into: &buffer)
-      let rows = judge.needsLogits ? sizes.logitRows(buffer.tokenCount) : 0
+      let rows = judge.needsLogits || keepsLogits ? sizes.logitRows(buffer.tokenCount) : 0
       let columns = sizes.logitColumns
       if logits.count < rows * columns { logits = Array(repeating: 0, count: rows * columns) }
       try logits.withUnsafeMutableBufferPointer { logits in
@@ -47,6 +52,7 @@ package final class Evaluator {
           logits: Array(logits[..<(rows * columns)])))
     }
     report.losses.scores = report.losses.scores + (try judge.scores(answers))
+    return answers
   }
 }
 
@@ -66,6 +72,15 @@ package struct Answer {
     self.targets = targets
     self.classes = classes
     self.logits = logits
+  }
+
+  /// Cross-entropy of a row's target in nats, by a softmax in double precision.
+  package func loss(_ row: Int) -> Double {
+    let first = row * classes
+    let own = logits[first..<first + classes]
+    let largest = Double(own.max()!)
+    let sum = own.reduce(0) { $0 + exp(Double($1) - largest) }
+    return log(sum) + largest - Double(logits[first + Int(targets[row])])
   }
 
   /// The likeliest class of a row, of equals the first.

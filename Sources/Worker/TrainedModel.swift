@@ -46,9 +46,16 @@ package final class TrainedModel {
     experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
   }
 
-  /// The model's sizes, run for `recurrence` steps instead of those it was trained with.
-  private func sizes(recurrence: Int?) throws -> Sizes {
-    let model = manifest.configuration.model
+  /// The model's sizes, run for `recurrence` steps instead of those it was trained with, on sequences of up to `length` tokens.
+  private func sizes(recurrence: Int?, length: Int = 0) throws -> Sizes {
+    var model = manifest.configuration.model
+    if model.isTransformer, length > model.segment {
+      // Angles of later positions are computed as those of earlier ones; rows of a table that was trained are not.
+      guard model.positions != .learned else {
+        throw ModelUseError.fixedPositions(path: path, length: length, positions: model.segment)
+      }
+      model.segment = length
+    }
     if let recurrence, recurrence != model.steps, model.separateBlocks || model.isTransformer {
       throw ModelUseError.fixedSteps(path: path, steps: model.steps)
     }
@@ -122,13 +129,29 @@ package final class TrainedModel {
     }
   }
 
+  /// What an evaluation is told of each question as it goes.
+  package struct Asked {
+    /// Its number in the split.
+    package var question: Int
+    package var sums: LossSums
+    /// Mean losses of equal parts of the sequence, from its first tokens to its last; empty unless they are asked for.
+    package var parts: [Double]
+  }
+
   /// Losses and scores over a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
   /// as in training give the same bits as in training.
+  ///
+  /// - Parameters:
+  ///   - length: tokens that are read of a sequence, in place of the run's `data.sequence_length`.
+  ///   - parts: of a language model's sequences, whose losses are told apart; 0: none.
+  ///   - each: is given what came of each question.
   package func evaluate(
-    _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, progress: (Int, Int) -> Void = { _, _ in }
+    _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, length: Int? = nil, parts: Int = 0,
+    each: (Asked) throws -> Void = { _ in }, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> Evaluation {
-    let configuration = manifest.configuration
-    let sizes = try sizes(recurrence: recurrence)
+    var configuration = manifest.configuration
+    if let length { configuration.data.sequenceLength = length }
+    let sizes = try sizes(recurrence: recurrence, length: length ?? 0)
     // Equal numbers of other tokens would be measured as if they were the model's.
     if let own = try tokenizerDigest, own != corpus.tokenizer.digest {
       throw ModelUseError.otherTokenizer(
@@ -147,9 +170,14 @@ package final class TrainedModel {
     let count = min(sequences ?? source.questionCount, source.questionCount)
     var tree = UnitTree<LossSums>(unitCount: count)
     let evaluator = Evaluator(source, sizes)
+    let isParted = parts > 0 && task.task == .lm
+    evaluator.keepsLogits = isParted
     for unit in 0..<count {
       var report = SequenceReport(sizes)
-      try evaluator.ask(unit * source.questionCount / count, unit: unit, model, weights, &report)
+      let question = unit * source.questionCount / count
+      let answers = try evaluator.ask(question, unit: unit, model, weights, &report)
+      try each(
+        Asked(question: question, sums: report.losses, parts: isParted ? Self.losses(of: answers[0], parts) : []))
       tree.insert(report.losses, at: UnitNode(level: 0, index: unit)) { $0 + $1 }
       progress(unit + 1, count)
     }
@@ -160,11 +188,23 @@ package final class TrainedModel {
   }
 }
 
+extension TrainedModel {
+  /// The mean loss of each of `parts` stretches of a sequence; a stretch without a target has 0.
+  private static func losses(of answer: Answer, _ parts: Int) -> [Double] {
+    let count = answer.targets.count
+    return (0..<parts).map { part in
+      let rows = (part * count / parts..<(part + 1) * count / parts).filter { answer.targets[$0] >= 0 }
+      return rows.isEmpty ? 0 : rows.reduce(0) { $0 + answer.loss($1) } / Double(rows.count)
+    }
+  }
+}
+
 /// What was asked of a model that cannot do it.
 package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   case fixedSteps(path: String, steps: Int)
   case writesNoText(path: String, head: Head)
   case contextTooLong(path: String, tokens: Int, context: Int)
+  case fixedPositions(path: String, length: Int, positions: Int)
   case runExists(folder: String, step: Int)
   case unknownToken(path: String, token: Int32, vocabulary: Int)
   case noGraph(path: String)
@@ -203,6 +243,8 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
         : "sample \(sample) is not in \(path): its \(split) split has sequences 0 to \(count - 1)"
     case .noSegment(let sample, let tokens, let segment, let count):
       "segment \(segment) is not in sample \(sample): it has \(tokens) tokens in segments 0 to \(count - 1)"
+    case .fixedPositions(let path, let length, let positions):
+      "\(path) has learned positions for \(positions) tokens, and --length is \(length); lower it"
     case .contextTooLong(let path, let tokens, let context):
       "\(path) is a transformer that reads \(context) tokens at most, and prompt and text are \(tokens); lower --tokens"
     }

@@ -53,25 +53,42 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
   for sentence in model.skipped { Terminal.complain(sentence) }
   let corpus = try arguments.text("--data").map { try Corpus(path: $0) } ?? Corpus(model.manifest.configuration.data)
   let isShown = Terminal.isTerminal && !arguments.has("--json")
+  let parts = arguments.whole("--parts") ?? 0
+  var sheet: AnswerSheet? = nil
+  if let path = arguments.text("--answers") { sheet = try AnswerSheet(path) }
+  var partLosses = [Double](repeating: 0, count: parts), partedCount = 0
   let result = try model.evaluate(
-    corpus, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence")
-  ) { done, total in
+    corpus, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence"),
+    length: arguments.whole("--length"), parts: parts
+  ) { asked in
+    for (part, loss) in asked.parts.enumerated() { partLosses[part] += loss }
+    if !asked.parts.isEmpty { partedCount += 1 }
+    try sheet?.write(asked)
+  } progress: { done, total in
     if isShown { Terminal.write("\r\(done)/\(total) sequences\u{1B}[K") }
   }
+  try sheet?.finish()
+  partLosses = partedCount == 0 ? [] : partLosses.map { $0 / Double(partedCount) }
   if isShown { Terminal.write("\r\u{1B}[K") }
   if arguments.has("--json") {
     Terminal.print(
-      JSONText.object([
-        ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(corpus.path)),
-        ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
-        ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
-        ("metrics", MetricText.json(result.metrics)),
-      ]))
+      JSONText.object(
+        [
+          ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(corpus.path)),
+          ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
+          ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
+          ("metrics", MetricText.json(result.metrics)),
+        ]
+          + (partLosses.isEmpty
+            ? [] : [("parts", .raw("[" + partLosses.map { String($0) }.joined(separator: ", ") + "]"))])))
   } else {
     Terminal.print(
       "\(model.path) on \(corpus.path): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "
         + "\(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
     )
+    for (part, loss) in partLosses.enumerated() {
+      Terminal.print("  part \(part + 1) of \(parts): \(Format.fixed(loss, 4)) nats a token")
+    }
   }
   return .done
 }

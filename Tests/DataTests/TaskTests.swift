@@ -139,6 +139,13 @@ import Testing
     #expect(dataset.labels == ["B-PER", "O"])
   }
 
+  @Test func `a word whose tag is null is read and not asked about`() throws {
+    let dataset = try prepare(.tag, [#"{"words": ["ab", "c", "d"], "tags": [null, null, 3]}"#])
+    let read = try read(dataset.examples(.train)!, 0)
+    #expect(read == Read(tokens: bytes("ab c d"), targets: [-1, -1, -1, -1, -1, 3]))
+    #expect(try dataset.examples(.train)!.targetCount(of: 0, limit: 6) == 1)
+  }
+
   @Test func `cells of a table are tokens that know their row and column`() throws {
     let row =
       #"{"caption": "t", "header": ["a", "b"], "rows": [["1", "2"], ["3", "4"]], "statements": [{"text": "x y", "label": 1}, {"text": "z", "label": 0}]}"#
@@ -200,6 +207,10 @@ import Testing
     #expect(
       complaint(.tag, #"{"words": ["a", "b"], "tags": ["x"]}"#)
         == "rows.jsonl:1: field 'tags' must hold one tag for each of the 2 words")
+    #expect(
+      complaint(.tag, #"{"words": ["a", "b"], "tags": ["x", 1.5]}"#)
+        == "rows.jsonl:1: a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
+    )
     #expect(complaint(.span, #"{"question": "q", "context": "c"}"#).contains("rows.jsonl:1: field 'answers' must be"))
     #expect(complaint(.tables, #"{"header": ["a"], "rows": "x"}"#).contains("rows.jsonl:1: field 'rows' must be"))
     #expect(

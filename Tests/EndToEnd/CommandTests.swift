@@ -213,6 +213,50 @@ import Testing
     #expect(long.code == 1 && long.errors.contains("reads 64 tokens at most"), "\(long.errors)")
   }
 
+  @Test
+  func
+    `an evaluation tells of each question, and of a language model's losses by position, also beyond the length of training`()
+    throws
+  {
+    let place = try Workplace()
+    let short = ["--set", "training.steps=3", "--set", "checkpoint.every=0"]
+    #expect(try place.run(["train", "run.yaml"] + short).code == 0)
+    let options = ["--length", "128", "--parts", "4", "--answers", "answers.jsonl", "--json"]
+    let measured = try place.run(["evaluate", "checkpoints/first"] + options)
+    #expect(measured.code == 0, "\(measured.errors)")
+    struct Whole: Decodable {
+      var validation_loss: Double
+      var sequences, tokens: Int
+      var parts: [Double]
+    }
+    struct Line: Decodable {
+      var question, targets: Int
+      var loss: Double
+      var parts: [Double]
+    }
+    let whole = try JSONDecoder().decode(Whole.self, from: Data(measured.output.utf8))
+    let text = try String(contentsOfFile: place.path + "/answers.jsonl", encoding: .utf8)
+    let lines = try text.split(separator: "\n").map { try JSONDecoder().decode(Line.self, from: Data($0.utf8)) }
+    func mean(_ values: [Double]) -> Double { values.reduce(0, +) / Double(values.count) }
+    #expect(lines.count == whole.sequences && lines.map(\.question) == Array(0..<whole.sequences))
+    #expect(whole.tokens == 128 * whole.sequences && lines.allSatisfy { $0.targets == 128 && $0.parts.count == 4 })
+    #expect(abs(mean(lines.map(\.loss)) - whole.validation_loss) < 1e-6)
+    // Parts are of equal length, and their losses are computed from logits, the other way round.
+    #expect(abs(mean(whole.parts) - whole.validation_loss) < 1e-4)
+    #expect(zip(lines, lines).allSatisfy { abs(mean($0.parts) - $1.loss) < 1e-4 })
+
+    let dense = ["--set", "model.architecture=transformer", "--set", "model.segment=64", "--set", "run=dense"]
+    #expect(try place.run(["train", "run.yaml"] + short + dense).code == 0)
+    let longer = try place.run(["evaluate", "checkpoints/dense", "--length", "128"])
+    #expect(longer.code == 0, "\(longer.errors)")
+    let learned = ["--set", "model.positions=learned", "--set", "run=learned"]
+    #expect(try place.run(["train", "run.yaml"] + short + dense.dropLast(2) + learned).code == 0)
+    let refused = try place.run(["evaluate", "checkpoints/learned", "--length", "128"])
+    #expect(refused.code == 1 && refused.errors.contains("learned positions for 64 tokens"), "\(refused.errors)")
+    let unwritten = try place.run(["evaluate", "checkpoints/first", "--answers", "nowhere/answers.jsonl"])
+    #expect(unwritten.code != 0 && unwritten.errors.contains("nowhere/answers.jsonl"), "\(unwritten.errors)")
+  }
+
   @Test func `text without labels cannot train a head that needs them, and says so`() throws {
     let place = try Workplace()
     let run = try place.run(["train", "run.yaml", "--set", "model.head=tag"])

@@ -1,5 +1,6 @@
 // Rows of JSON as examples, for every task but graphs, whose rows need each other.
 
+import Foundation
 import Kernels
 
 struct RowReader: ~Copyable {
@@ -144,8 +145,12 @@ struct RowReader: ~Copyable {
     }
     var example = Example()
     for (word, tag) in zip(words, tags) {
-      guard let number = labels.number(of: tag) else {
-        throw row.problem("a tag must be a class: a whole number from 0 on, or a name, in all rows alike")
+      // A word without a tag is read and not asked about.
+      let asked: Int32? = tag is NSNull ? -1 : labels.number(of: tag)
+      guard let number = asked else {
+        throw row.problem(
+          "a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
+        )
       }
       let own = tokens(example.features.isEmpty ? word : " " + word)
       guard !own.isEmpty else { throw row.problem("a word is empty") }

@@ -43,6 +43,15 @@ extension CommandDescription {
       OptionDescription("--data", .text("D.h5"), standard: "the run's dataset", "The dataset to measure on."),
       OptionDescription(
         "--sequences", .whole("N", 1...1_000_000_000), standard: "the whole split", "Sequences to read, evenly spaced."),
+      OptionDescription(
+        "--length", .whole("N", 1...1_048_576), standard: "the run's data.sequence_length",
+        "Tokens to read of a sequence. The baseline with learned positions takes no more than model.segment."),
+      OptionDescription(
+        "--parts", .whole("N", 1...4_096), standard: "none",
+        "Tell apart the losses of N equal parts of a language model's sequences, first tokens first."),
+      OptionDescription(
+        "--answers", .text("FILE"), standard: "none",
+        "Write a line of JSON for each question: its number, its loss, its answers and how many are right."),
       recurrence,
       .threads(standard: "all cores"),
       .json,
@@ -50,6 +59,9 @@ extension CommandDescription {
     examples: [
       CommandExample("ress evaluate checkpoints/demo", "The run's newest checkpoint, on its own validation split."),
       CommandExample("ress evaluate checkpoints/demo --data data/other.h5", "On other text."),
+      CommandExample(
+        "ress evaluate checkpoints/demo --length 2048 --parts 8",
+        "On longer sequences than it was trained with, by position."),
     ])
 
   package static let graph = CommandDescription(
