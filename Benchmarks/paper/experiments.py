@@ -39,12 +39,12 @@ ALL = tuple(ABLATIONS)
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
-        "accuracy holds at lengths beyond the trained ones", 400, 100 / 8, "words (trained with 64 and 128)", ablations=("no memory", "no graph", "all keys", "one step")),
+        "accuracy holds at lengths beyond the trained ones", 250, 100 / 8, "words (trained with 64 and 128)", ablations=("no memory", "no graph", "all keys", "one step")),
     Experiment(
-        "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 400, 100 / 8,
+        "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 200, 100 / 8,
         "segments of 16 words between", ablations=("no memory", "one step", "separate blocks")),
     Experiment(
-        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 250, 10,
+        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 180, 10,
         "paragraphs (trained with 0 to 2)", ablations=ALL),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added", 250, 10,
@@ -56,7 +56,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "supporting", "noise", "HotpotQA: the paragraph that a question takes", "what matters is found among distractors", 150, 12.5,
         controls=(TWIN, PLAIN), quick=False),
     Experiment(
-        "listops", "structure", "Nested lists of operations (ListOps)", "steps of recurrence compute nested structure", 250, 10,
+        "listops", "structure", "Nested lists of operations (ListOps)", "steps of recurrence compute nested structure", 400, 10,
         "(trained with 1 to 5)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 6, 8)),
     Experiment(
         "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", 250, 50, "(trained with 8 to 16 nodes)",
@@ -68,10 +68,10 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions", 250,
         50, controls=(TWIN, PLAIN), ablations=("no graph", "one step"), quick=False),
     Experiment(
-        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", 120, axis="", ablations=ALL),
+        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", 80, axis="", ablations=ALL),
     Experiment(
-        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", 120, axis="", controls=(TWIN, PLAIN), quick=False),
+        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", 80, axis="", controls=(TWIN, PLAIN), quick=False),
     Experiment(
-        "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 120, axis="", controls=(TWIN, PLAIN),
+        "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 80, axis="", controls=(TWIN, PLAIN),
         quick=False),
 )}

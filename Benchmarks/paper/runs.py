@@ -1,4 +1,4 @@
-"""The runs of the experiments: their variants, a cluster on this machine that trains them, and what is measured of each."""
+"""The runs of the experiments: a cluster on this machine that trains them, and what is measured of each."""
 
 import json
 import os
@@ -6,59 +6,23 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-ABLATIONS = {
-    "without R2MU": ["model.steps=1", "model.memory_slots=0"],
-    "without ASAM": ["model.keys=null", "model.activation=softmax", "model.feed_forward=dense"],
-    "without SOES": ["model.structure_bias=false", "model.graph_degree=null"],
-}
-DENSE = {"dense, equal parameters": "parameters", "dense, equal FLOPs": "operations_a_token"}
-SEEDS = (1, 2, 3)
 
-
+@dataclass(frozen=True)
 class Run:
-    def __init__(self, experiment, variant, seed, settings, config):
-        self.experiment, self.variant, self.seed, self.settings, self.config = experiment, variant, seed, settings, config
-        words = "".join(c if c.isalnum() else "-" for c in variant).replace("--", "-")
-        self.name = f"{experiment}-{words}-{seed}"
+    experiment: str
+    variant: str
+    seed: int
+    config: str
+    settings: tuple
+    kind: str = ""  # of a sweep: which rate
 
-
-class Variants:
-    """The settings of each variant, and what it costs: parameters, and operations a token at the mean length of an example."""
-
-    def __init__(self, ress, config, vocabulary, length, settings):
-        self.ress, self.config, self.vocabulary, self.length, self.base = ress, str(config), vocabulary, length, settings
-        self.plain = self.count([])
-
-    def count(self, settings):
-        words = [self.ress, "plan", self.config, "--json", "--vocabulary", str(self.vocabulary)]
-        dense = "model.architecture=transformer" in settings
-        length = [f"data.sequence_length={self.length}"] + ([f"model.segment={self.length}"] if dense else [])
-        for setting in [*self.base, *settings, *length]:
-            words += ["--set", setting]
-        return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-    def settings(self, name, ordered, longest):
-        if name in ABLATIONS:
-            return ABLATIONS[name]
-        return self.dense(DENSE[name], ordered, longest) if name in DENSE else []
-
-    def dense(self, measure, ordered, longest):
-        """A dense Transformer of as many layers as ReSSFormer has steps, its width chosen so that `measure` comes nearest."""
-        def settings(width):
-            return [
-                "model.architecture=transformer", f"model.positions={'rotary' if ordered else 'none'}",
-                f"model.segment={longest}", "model.experts=1", "model.active_experts=1", f"model.expert_width={width}"]
-
-        def count(width):
-            return self.count(settings(width))[measure]
-
-        low, high, target = 1, 16384, self.plain[measure]
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if count(middle) <= target else (low, middle)
-        return settings(low if abs(count(low) - target) <= abs(count(high) - target) else high)
+    @property
+    def name(self):
+        plain = "-".join("".join(c if c.isalnum() else " " for c in self.variant).split())
+        return f"{self.experiment}-{plain}-{self.kind}{self.seed}"
 
 
 class Cluster:
@@ -129,20 +93,47 @@ class Cluster:
                 print(f"  {done}/{len(runs)}  {time.monotonic() - began:5.0f} s  {row['run']}", flush=True)
 
 
-def measure(ress, checkpoints, runs, sets, data, sequences, cores, known):
-    """`ress evaluate` of every run on every set of its experiment; `known` are results of an earlier call, by run and set."""
-    def one(job):
-        run, name = job
-        words = [ress, "evaluate", f"{checkpoints}/{run.name}", "--data", f"{data}/{name}.h5", "--threads", "1", "--json",
-                 "--sequences", str(sequences)]
-        answer = subprocess.run(words, capture_output=True, text=True)
-        if answer.returncode != 0:
-            raise SystemExit(f"{run.name} on {name}: {answer.stderr}")
-        result = json.loads(answer.stdout)
-        return f"{run.name} {name}", {**result["metrics"], "loss": result["validation_loss"]}
+def trained_seconds(checkpoints, run):
+    """Seconds of a run's steps, by its metrics; evaluations are not in it."""
+    total = 0.0
+    for line in open(Path(checkpoints) / run.name / "metrics.jsonl", encoding="utf-8"):
+        row = json.loads(line)
+        if "tokens" in row:
+            total += row.get("seconds", 0.0)
+    return total
 
-    jobs = [(run, name) for run in runs for name in sets[run.experiment] if f"{run.name} {name}" not in known]
-    with ThreadPoolExecutor(cores) as pool:
-        for key, value in pool.map(one, jobs):
-            known[key] = value
+
+def key(run, measured, more=()):
+    return " ".join([run.name, measured.dataset, *measured.options, *more])
+
+
+def evaluate(ress, checkpoints, data, run, measured, more, scratch):
+    """What `ress evaluate` says of one run at one place: metrics, the losses by part, and a number for each example."""
+    sheet = Path(scratch) / f"{run.name}-{measured.dataset}-{'-'.join([*measured.options, *more])}.answers"
+    command = [ress, "evaluate", f"{checkpoints}/{run.name}", "--data", f"{data}/{measured.dataset}.h5", "--threads", "1", "--json",
+               "--answers", sheet, *measured.options, *more]
+    answer = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if answer.returncode != 0:
+        raise SystemExit(f"{run.name} on {measured.dataset}: {answer.stderr}")
+    result = json.loads(answer.stdout)
+    found = {"loss": result["validation_loss"], **result["metrics"], "parts": result.get("parts", [])}
+    rows = [json.loads(line) for line in open(sheet, encoding="utf-8")]
+    found["examples"] = [row["right"] / row["answers"] if row["answers"] else row["loss"] for row in rows]
+    if found["parts"]:
+        found["examples_by_part"] = [[row["parts"][part] for row in rows] for part in range(len(found["parts"]))]
+    sheet.unlink()
+    return found
+
+
+def measure(ress, checkpoints, jobs, data, cores, known, save):
+    """`jobs`: (run, measured, more options). `known` are results of an earlier call; what is new is added, and saved now and then."""
+    wanted = {key(run, measured, more): (run, measured, more) for run, measured, more in jobs}
+    missing = {name: job for name, job in wanted.items() if name not in known}
+    with tempfile.TemporaryDirectory(prefix="ress-paper-") as scratch, ThreadPoolExecutor(cores) as pool:
+        work = {name: pool.submit(evaluate, ress, checkpoints, data, *job, scratch) for name, job in missing.items()}
+        for number, (name, future) in enumerate(work.items()):
+            known[name] = future.result()
+            if number % 50 == 49:
+                save(known)
+    save(known)
     return known
