@@ -104,7 +104,7 @@ final class `The dashboard in a browser` {
     #expect(try place.run(["train", "run.yaml"] + control).code == 0)
     // What a user calls something stays a text, whatever it looks like.
     let hostile = "<img src=x onerror=alert(1)>.h5"
-    _ = try place.run(["train", "run.yaml", "--set", "run=odd", "--set", "data.path=\(hostile)"] + control)
+    _ = try place.run(["train", "run.yaml", "--set", "run=odd", "--resume=\(hostile)"] + control)
 
     let cluster = try browse("/")
     #expect(cluster.complaints.isEmpty, "\(cluster.complaints)")
