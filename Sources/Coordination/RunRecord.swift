@@ -118,6 +118,9 @@ struct RunRecord: Codable, Equatable, Sendable {
 // Steps that were not applied. Where a run stops is decided by how many there are in a row, so the count must be right wherever a
 // generation begins.
 extension RunRecord {
+  /// Ranges of them that are remembered: more between two checkpoints than any honest run has.
+  private static let leftOutLimit = 1_000
+
   /// How many steps in a row, up to and with `step`, were not applied.
   func leftOutInARow(_ step: Int) -> Int {
     leftOut?.last { $0.contains(step) }.map { step - $0.lowerBound + 1 } ?? 0
@@ -139,7 +142,7 @@ extension RunRecord {
       ranges.append(step - count + 1...step)
     }
     // A generation that begins before the newest checkpoint begins from an older one, whose manifest has the count.
-    leftOut = ranges.filter { $0.upperBound >= checkpointStep ?? 0 }
+    leftOut = ranges.filter { $0.upperBound >= checkpointStep ?? 0 }.suffix(RunRecord.leftOutLimit)
   }
 
   /// The run has stopped because too many were left out, and somebody wants it to go on.
