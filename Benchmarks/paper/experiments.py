@@ -39,13 +39,13 @@ ALL = tuple(ABLATIONS)
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
-        "accuracy holds at lengths beyond the trained ones", 250, 100 / 8, "words (trained with 64 and 128)", ablations=("no memory", "no graph", "all keys", "one step")),
+        "accuracy holds at lengths beyond the trained ones", 500, 100 / 8, "words (trained with the first two lengths)", ablations=("no memory", "no graph", "all keys", "one step")),
     Experiment(
         "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 200, 100 / 8,
         "segments of 16 words between", ablations=("no memory", "one step", "separate blocks")),
     Experiment(
-        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 180, 10,
-        "paragraphs (trained with 0 to 2)", ablations=ALL),
+        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
+        "paragraphs (trained with few)", ablations=ALL),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added", 250, 10,
         "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph"), quick=False),
@@ -60,7 +60,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "(trained with 1 to 5)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 6, 8)),
     Experiment(
         "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", 250, 50, "(trained with 8 to 16 nodes)",
-        ablations=("one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
+        ablations=("one step", "no graph", "separate blocks"), recurrences=(2, 6, 8), quick=False),
     Experiment(
         "cora", "structure", "The topic of a paper in a citation graph (Cora)", "structure is found without positions", 100, 100 / 7,
         controls=(TWIN, PLAIN), ablations=("no graph", "one step", "sparsemax")),

@@ -131,9 +131,15 @@ def measure(ress, checkpoints, jobs, data, cores, known, save):
     missing = {name: job for name, job in wanted.items() if name not in known}
     with tempfile.TemporaryDirectory(prefix="ress-paper-") as scratch, ThreadPoolExecutor(cores) as pool:
         work = {name: pool.submit(evaluate, ress, checkpoints, data, *job, scratch) for name, job in missing.items()}
-        for number, (name, future) in enumerate(work.items()):
-            known[name] = future.result()
-            if number % 50 == 49:
-                save(known)
+        try:
+            for number, (name, future) in enumerate(work.items()):
+                known[name] = future.result()
+                if number % 50 == 49:
+                    save(known)
+        except BaseException:
+            # Told to end, it does not measure the rest first; what is measured is kept.
+            pool.shutdown(wait=False, cancel_futures=True)
+            save(known)
+            raise
     save(known)
     return known

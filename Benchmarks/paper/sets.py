@@ -53,7 +53,7 @@ class Sets:
     def __init__(self, ress, source, folder, quick):
         self.ress, self.source, self.folder, self.quick = ress, Path(source) if source else None, Path(folder), quick
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.train_count, self.test_count = (4000, 300) if quick else (20000, 1000)
+        self.train_count, self.test_count = (8000, 300) if quick else (40000, 1000)
 
     # ---- small parts
 
@@ -117,9 +117,12 @@ class Sets:
         return path
 
     def paragraphs(self, split):
-        """Stretches of HotpotQA's and NarrativeQA's texts."""
-        found = {" ".join(piece) for row in rows(self.find(f"hotpotqa.{split}.jsonl")) for p in row["paragraphs"] for piece in texts.pieces(p["text"])}
-        found |= {" ".join(piece) for row in rows(self.find(f"narrativeqa.{split}.jsonl")) for piece in texts.pieces(row["context"])}
+        """Stretches of HotpotQA's and NarrativeQA's texts, shorter ones where it is to be quick."""
+        longest = texts.LONGEST_PARAGRAPH // (2 if self.quick else 1)
+        found = {
+            " ".join(piece) for row in rows(self.find(f"hotpotqa.{split}.jsonl")) for p in row["paragraphs"]
+            for piece in texts.pieces(p["text"], longest)}
+        found |= {" ".join(piece) for row in rows(self.find(f"narrativeqa.{split}.jsonl")) for piece in texts.pieces(row["context"], longest)}
         return [text.split() for text in sorted(found)]
 
     def text_tokenizer(self):
@@ -139,9 +142,9 @@ class Sets:
     # ---- one function an experiment
 
     def recall(self):
-        lengths = (64, 128, 256, 512) if self.quick else (64, 128, 256, 512, 1024, 2048)
+        lengths = (32, 64, 128, 256) if self.quick else (64, 128, 256, 512, 1024, 2048)
         return self.drawn(
-            "recall", lambda draw, length: made.recall(draw, length), [64, 128], {f"{length}": length for length in lengths}, "--task", "tag",
+            "recall", lambda draw, length: made.recall(draw, length), list(lengths[:2]), {f"{length}": length for length in lengths}, "--task", "tag",
             "--tokenizer", self.word_tokenizer())
 
     def far(self):
@@ -152,7 +155,7 @@ class Sets:
             self.word_tokenizer())
 
     def among(self, name, make):
-        """Facts among 0 to 15 paragraphs, trained with up to two."""
+        """Facts among 0 to 15 paragraphs, trained with up to two; where it is to be quick, with one, and to seven."""
         found = {split: self.paragraphs(split) for split in ("train", "valid")}
 
         def row(draw, setting):
@@ -162,7 +165,7 @@ class Sets:
         counts = (0, 3, 7) if self.quick else (0, 1, 3, 7, 15)
         # The texts of tests are other texts than those of training.
         return self.drawn(
-            name, row, [("train", count) for count in (0, 1, 2)], {f"{count} paragraphs": ("valid", count) for count in counts}, "--task",
+            name, row, [("train", count) for count in ((0, 1) if self.quick else (0, 1, 2))], {f"{count} paragraphs": ("valid", count) for count in counts}, "--task",
             "tag", "--tokenizer", self.text_tokenizer())
 
     def needles(self):
