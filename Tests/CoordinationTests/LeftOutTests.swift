@@ -110,23 +110,4 @@ import Wire
     cluster.step(.committed(run, step: 3, path: "/runs/run/step-00000003"))
     #expect(cluster.story(of: run).last!.0 == .paused, "\(cluster.story(of: run).last!)")
   }
-
-  @Test func `such steps that only the other workers can tell of count too, and say so`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(submission())
-    cluster.report(.stepDone(record(1)), from: workers[0])
-    let generation = cluster.assignment(workers[0])!.generation
-    // The first one dies with what it had to say of steps 2 and 3.
-    let shards = (0..<2).map { HeldShard(run: run, generation: generation, index: $0, count: 2, step: 3) }
-    for worker in workers { cluster.held[worker] = shards }
-    cluster.wait(.seconds(1), alive: workers)
-    cluster.say(.goodbye(reason: "it dies"), from: workers[0])
-    let other = cluster.join("other")
-    cluster.wait(.seconds(5), alive: [workers[1], other])
-    #expect(cluster.assignment(other)?.firstStep == 3, "\(cluster.story(of: run))")
-    for step in 2...3 { cluster.report(.stepDone(leftOut(step)), from: workers[1]) }
-    for worker in [workers[1], other] { cluster.report(.ready, from: worker) }
-    #expect(begun(cluster, other) == 2)
-    #expect(cluster.said(run).contains { $0.hasPrefix("step 3 was not applied") })
-  }
 }
