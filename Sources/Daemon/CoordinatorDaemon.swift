@@ -54,6 +54,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private var nextLookOut = MonotonicClock.now
   private let allowList: AllowList?
   private let roots: AllowedRoots
+  private let boundary: Boundary
   private var nextLookAtKeys = MonotonicClock.now
   private let wake: WakeUp
   private let disk = DispatchQueue(label: "ress.coordinator.disk")
@@ -62,6 +63,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let ended = DispatchSemaphore(value: 0)
   private var coordinator: Coordinator
   private let store: RunStore
+  private var questions = Questions()
+  /// Of one turn: some 25 ms each where a run has a long story.
+  private static let answersATurn = 2
   /// What the coordinator before could not finish.
   private var unfinished: [Action]
 
@@ -77,6 +81,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     let context = try SocketContext()
     wake = try WakeUp()
     roots = AllowedRoots(options.roots)
+    boundary = Boundary(options.roots)
     var door = Door.open
     if let keys = options.keys {
       let own = try keys.key()
@@ -96,7 +101,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       try HTTPServer(place, token: options.httpToken, open: Window.open) { window.page($0) }
     }
     coordinator = Coordinator(
-      seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
+      seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program,
+      roots: options.roots)
     unfinished = try coordinator.restore(
       records: store.runs(), counters: store.value(Coordinator.countersName), at: MonotonicClock.now)
     if options.pausesUnfinished {
@@ -194,7 +200,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       options.turned()
       var now = MonotonicClock.now
       let tick = now + .milliseconds(100)
-      port.wait(wake, timeoutMilliseconds: min(tick, port.nextTick ?? tick).milliseconds(from: now, limit: 100))
+      let isBusy = questions.isDue(port.hasTakenAll)
+      port.wait(
+        wake, timeoutMilliseconds: isBusy ? 0 : min(tick, port.nextTick ?? tick).milliseconds(from: now, limit: 100))
       now = MonotonicClock.now
       var events: [Event] = []
       lookAtKeys(at: now)
@@ -213,7 +221,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
       events += port.takeDisconnected().map { .disconnected($0) }
       events.append(.tick)
-      events += port.tick(at: now).map { .forgotten($0) }
+      let forgotten = port.tick(at: now)
+      for peer in forgotten { questions.forget(peer) }
+      for remark in port.takeRemarks() { options.log(remark) }
+      events += forgotten.map { .forgotten($0) }
       // One transaction for all of them, before the first answer.
       var changes: [StoreChange] = []
       var actions: [Action] = []
@@ -226,6 +237,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         return options.fail("\(error); nothing that was not stored was answered, and running workers go on")
       }
       for action in actions { run(action, at: now) }
+      answer(at: now)
       if http != nil, !changes.isEmpty { window.take(changes) }
       if http != nil, nextLookOut <= now {
         nextLookOut = now + .milliseconds(500)
@@ -249,38 +261,57 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   private func run(_ action: Action, at now: Instant) {
-    let log = options.log
+    let log = options.log, boundary = boundary
     switch action {
     case .store: preconditionFailure("changes are committed before actions are run")
     case .send(let peer, let reply): port.send(reply, to: peer, at: now)
     case .sendEvents(let peer, let id, let after, let count, let ended):
-      do {
-        let events = try page(id, after: after)
-        let isEnd = ended && after + events.count >= count
-        port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: now)
-      } catch {
-        port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: now)
-      }
+      questions.ask(.page(id, after: after, count: count, ended: ended), peer, of: port.user(of: peer))
+    case .sendStatus(let peer): questions.ask(.status, peer, of: port.user(of: peer))
     case .log(let line): options.log(line)
     case .prepareRun(let id, let submission, let again):
-      onDisk { .prepared(id, RunPreparation.prepare(id, submission, again: again)) }
+      onDisk { .prepared(id, RunPreparation.prepare(id, submission, again: again, boundary)) }
     case .commit(let id, let unsigned, let folder):
-      onDisk { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
+      onDisk { RunPreparation.commit(id, unsigned, folder: folder, boundary, log: log) }
     case .completeMetrics(let id, let folder):
       let (curve, router) = storedLines(id)
       disk.async {
         do throws(FolderError) {
-          try MetricsFile(folder: folder).complete(curve)
-          if !router.isEmpty { try MetricsFile(routerIn: folder).complete(router) }
+          try boundary.within(folder) { (pinned) throws(FolderError) in
+            try MetricsFile(folder: pinned.path).complete(curve)
+            if !router.isEmpty { try MetricsFile(routerIn: pinned.path).complete(router) }
+          }
         } catch {
           log("\(error)")
         }
       }
     case .prove(let checkpoint, let mark):
-      disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
+      disk.async { RunPreparation.prove(checkpoint, mark, boundary, log: log) }
     case .record(_, let event, let folder):
       disk.async {
-        do throws(FolderError) { try event.recordFile(in: folder).append(event.metricsLine) } catch { log("\(error)") }
+        do throws(FolderError) {
+          try boundary.within(folder) { (pinned) throws(FolderError) in
+            try event.recordFile(in: pinned.path).append(event.metricsLine)
+          }
+        } catch { log("\(error)") }
+      }
+    }
+  }
+
+  /// Answers some of the questions that wait.
+  private func answer(at now: Instant) {
+    for _ in 0..<Self.answersATurn {
+      guard let (peer, question) = questions.next(port.hasTakenAll) else { return }
+      switch question {
+      case .status: port.send(.status(coordinator.status(at: now)), to: peer, at: now)
+      case .page(let id, let after, let count, let ended):
+        do {
+          let events = try page(id, after: after)
+          let isEnd = ended && after + events.count >= count
+          port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: now)
+        } catch {
+          port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: now)
+        }
       }
     }
   }

@@ -5,7 +5,7 @@
   import Glibc
 #endif
 
-enum Turn {
+package enum Turn {
   private nonisolated(unsafe) static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
     let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     var attributes = pthread_mutexattr_t()
@@ -16,6 +16,6 @@ enum Turn {
     return mutex
   }()
 
-  static func begin() { pthread_mutex_lock(mutex) }
-  static func end() { pthread_mutex_unlock(mutex) }
+  package static func begin() { pthread_mutex_lock(mutex) }
+  package static func end() { pthread_mutex_unlock(mutex) }
 }

@@ -59,7 +59,9 @@ package enum Durable {
   package static func write(_ bytes: [UInt8], to path: String, mode: mode_t? = nil) throws(FolderError) {
     if let problem = OutputPlace.problem(path) { throw .system(action: "write", path: path, reason: problem) }
     let aside = path + ".aside"
-    let descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    // What an earlier try left there goes; a symbolic link goes too, and is not written through.
+    unlink(aside)
+    let descriptor = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw fail("create", aside) }
     if let mode, fchmod(descriptor, mode) != 0 {
       let error = fail("protect", aside)
@@ -117,8 +119,6 @@ package enum Durable {
   }
 
   package static func removeFolder(_ path: String) throws(FolderError) {
-    do { try FileManager.default.removeItem(atPath: path) } catch {
-      throw .system(action: "remove", path: path, reason: "\(error.localizedDescription)")
-    }
+    guard FolderTree.remove(path) == 0 else { throw fail("remove", path) }
   }
 }

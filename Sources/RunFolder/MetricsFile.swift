@@ -15,7 +15,8 @@ package struct MetricsFile {
 
   /// Adds a line, and gives it to the kernel before returning.
   package func append(_ line: String) throws(FolderError) {
-    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o644)
+    // A symbolic link or a named pipe in its place is an error, and not written to.
+    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o644)
     guard descriptor >= 0 else {
       throw .system(action: "append to", path: path, reason: String(cString: strerror(errno)))
     }

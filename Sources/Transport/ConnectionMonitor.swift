@@ -1,4 +1,4 @@
-// Connections of a socket that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
+// Connections of a socket that were opened and closed. libzmq tells of them over a socket of its own, by the number of the connection; which
 // process that was, the numbers that came with its messages tell.
 
 import CZeroMQ
@@ -14,12 +14,15 @@ package final class ConnectionMonitor {
     self.context = context
     // One address a socket: its place in memory is its own.
     let address = "inproc://monitor-\(UInt(bitPattern: socket.handle))"
-    guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_DISCONNECTED) == 0,
+    guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) == 0,
       let handle = zmq_socket(context.handle, ZMQ_PAIR)
     else { throw .system(call: "zmq_socket_monitor", reason: TransportError.lastReason()) }
     self.handle = handle
     var linger: Int32 = 0
     zmq_setsockopt(handle, ZMQ_LINGER, &linger, 4)
+    // Without a bound: libzmq's own thread would wait where one is reached, and an event has some fifty bytes.
+    var unbounded: Int32 = 0
+    zmq_setsockopt(handle, ZMQ_RCVHWM, &unbounded, 4)
     guard zmq_connect(handle, address) == 0 else {
       throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
     }
@@ -30,15 +33,20 @@ package final class ConnectionMonitor {
     zmq_close(handle)
   }
 
-  /// Numbers of connections that were closed since the last call.
-  package func closed() -> [Int32] {
-    var numbers: [Int32] = []
+  /// By the number of the connection, which another one may have afterwards.
+  package enum Event: Equatable, Sendable { case opened(Int32), closed(Int32) }
+
+  /// What has happened since the last call, in order.
+  package func events() -> [Event] {
+    var events: [Event] = []
     while let event = receive() {
       // Two bytes of what happened, four of the connection; the address follows in a frame of its own.
       guard event.count == 6 else { continue }
-      numbers.append(event.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 2, as: Int32.self) })
+      let kind = event.withUnsafeBytes { $0.loadUnaligned(as: UInt16.self) }
+      let connection = event.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 2, as: Int32.self) }
+      events.append(Int32(kind) == ZMQ_EVENT_ACCEPTED ? .opened(connection) : .closed(connection))
     }
-    return numbers
+    return events
   }
 
   /// The next frame; nil where none waits.

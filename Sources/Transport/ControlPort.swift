@@ -9,7 +9,13 @@ package final class ControlPort {
   private let incarnation: UInt64
   private var links: [PeerID: ReliableLink<[UInt8]>] = [:]
   private var lastHeard: [PeerID: Instant] = [:]
-  private let monitor: ConnectionMonitor
+  private let watch: ConnectionWatch
+  /// Links that were made so far: each has an incarnation of its own, so that a process that was forgotten, and speaks again, sees that its
+  /// conversation begins anew.
+  private var madeLinks: UInt64 = 0
+  /// Peers that were forgotten since the last tick.
+  private var dropped: Set<PeerID> = []
+  private var remarks: [String] = []
   /// The connection that each process last spoke over.
   private var connections: [PeerID: Int32] = [:]
   /// The key that each process has proved.
@@ -26,6 +32,9 @@ package final class ControlPort {
   private static let peerLimit = 4096
   /// So many of them with one key, so that no key can take all places.
   private static let peersAKey = 1024
+  /// Replies, and bytes of them, that may wait for a peer's acknowledgement. One that asks and does not take its answers is forgotten.
+  private static let waitingReplies = 4096
+  private static let waitingBytes = 16 << 20
 
   package init(
     listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, rate: RateLimit.Rate = .standard,
@@ -33,14 +42,14 @@ package final class ControlPort {
   ) throws(TransportError) {
     self.rate = rate
     socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
-    monitor = try ConnectionMonitor(socket, context)
+    watch = try ConnectionWatch(socket, .control, context)
     endpoint = try socket.bind(listen, insecure: insecure, door: door)
     self.incarnation = incarnation
   }
 
   /// Processes whose connection was closed since the last call, and that have not spoken over another one.
   package func takeDisconnected() -> [PeerID] {
-    let closed = Set(monitor.closed())
+    let closed = Set(watch.takeClosed())
     guard !closed.isEmpty else { return [] }
     let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
     for peer in gone { connections[peer] = nil }
@@ -53,6 +62,23 @@ package final class ControlPort {
       if let connection = connections[peer] { socket.cut(connection) }
       forget(peer)
     }
+  }
+
+  /// What should stand in the log: connections that were cut, peers that did not take their answers.
+  package func takeRemarks() -> [String] {
+    defer { remarks = [] }
+    return remarks
+  }
+
+  /// Whether a peer has all its replies.
+  package func hasTakenAll(_ peer: PeerID) -> Bool { links[peer].map { $0.unacknowledgedCount == 0 } ?? false }
+
+  /// The key that a process has proved.
+  package func user(of peer: PeerID) -> PublicKey? { users[peer] }
+
+  private func newLink() -> ReliableLink<[UInt8]> {
+    defer { madeLinks += 1 }
+    return ReliableLink(incarnation: incarnation &+ 2 &* madeLinks) { $0.count }
   }
 
   private func forget(_ peer: PeerID) {
@@ -82,6 +108,7 @@ package final class ControlPort {
     // A bound on one turn, so that the clock is never kept waiting by a flood.
     for _ in 0..<1024 {
       guard let frames = socket.receive() else { return }
+      watch.delivered(frames)
       guard frames.count >= 2 else { continue }
       let peer = PeerID(frames[0].array)
       do {
@@ -102,7 +129,7 @@ package final class ControlPort {
         users[peer] = socket.lastUser
         lastHeard[peer] = now
         connections[peer] = socket.lastSource
-        var link = links[peer] ?? ReliableLink(incarnation: incarnation)
+        var link = links[peer] ?? newLink()
         let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)
         links[peer] = link
         transmit(packets, to: peer)
@@ -120,6 +147,15 @@ package final class ControlPort {
   package func send(_ reply: Reply, to peer: PeerID, at now: Instant) {
     guard var link = links[peer] else { return }
     let packets = link.send(ControlCodec.encode(reply), at: now)
+    guard link.unacknowledgedCount <= Self.waitingReplies, link.waitingBytes <= Self.waitingBytes else {
+      remarks.append(
+        "process \(peer) is forgotten: \(link.unacknowledgedCount) answers of \(link.waitingBytes >> 10) KiB wait for it"
+      )
+      if let connection = connections[peer] { socket.cut(connection) }
+      forget(peer)
+      dropped.insert(peer)
+      return
+    }
     links[peer] = link
     transmit(packets, to: peer)
   }
@@ -127,7 +163,9 @@ package final class ControlPort {
   /// Repeats and acknowledgements that are due. Returns the peers that are forgotten from now on.
   @discardableResult
   package func tick(at now: Instant) -> [PeerID] {
-    var forgotten: [PeerID] = []
+    var forgotten = dropped.sorted()
+    dropped = []
+    remarks += watch.cutOverdrawn(at: now)
     for peer in links.keys.sorted() {
       if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
         forget(peer)

@@ -1,17 +1,22 @@
 // Writes this worker's part of checkpoints in the background, from copies that training does not touch.
 
+import CLinux
 import Checkpoint
 import Configuration
-import Dispatch
 import Foundation
 import Kernels
 import Training
 import Wire
 
 final class CheckpointSaver: @unchecked Sendable {
-  private let queue = DispatchQueue(label: "ress.checkpoint")
   private let condition = NSCondition()
+  /// In order; one is written at a time.
+  private var waiting: [@Sendable () -> Void] = []
+  private var isWriting = false
   private var underWay = 0
+  /// Training has the processors first: of two cores that compute, a thread with this value gets a tenth. Nobody waits for the file but
+  /// the next checkpoint and the run's end, when the processors are free.
+  private static let nice: Int32 = 10
 
   /// - Parameters:
   ///   - links: which shard holds each tensor, from the worker that writes `model.h5`.
@@ -21,15 +26,34 @@ final class CheckpointSaver: @unchecked Sendable {
     done: @escaping @Sendable (Result<[CheckpointManifest.File], CheckpointError>) -> Void
   ) {
     condition.lock()
+    defer { condition.unlock() }
     underWay += 1
-    condition.unlock()
-    queue.async { [self] in
+    waiting.append {
       done(Result { () throws(CheckpointError) in try CheckpointSaver.write(shard, writer, place, links) })
+    }
+    guard !isWriting else { return }
+    isWriting = true
+    // A thread of its own: a priority that was lowered stays so.
+    let thread = Thread { [self] in
+      ress_yield_to_others(CheckpointSaver.nice)
+      work()
+    }
+    thread.name = "ress-checkpoint"
+    thread.start()
+  }
+
+  private func work() {
+    condition.lock()
+    while !waiting.isEmpty {
+      let write = waiting.removeFirst()
+      condition.unlock()
+      write()
       condition.lock()
       underWay -= 1
       condition.broadcast()
-      condition.unlock()
     }
+    isWriting = false
+    condition.unlock()
   }
 
   /// Waits until everything is written, asking `abandoned` now and then.

@@ -618,7 +618,7 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .record, .prove, .completeMetrics: break
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics: break
       case .send(let peer, let reply):
         var link = links[peer] ?? ReliableLink(incarnation: coordinatorBirths)
         let sendings = link.send(.reply(reply), at: now)
