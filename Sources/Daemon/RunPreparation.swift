@@ -43,7 +43,7 @@ package enum RunPreparation {
             + "or choose another name with --set run=NAME")
       }
     case .newest:
-      checkpoint = CheckpointFolder.newestVerified(folder, files: verifies)
+      checkpoint = try CheckpointFolder.newest(folder, files: verifies)
       let steps = CheckpointFolder.steps(folder)
       // Paused, cancelled or killed before its first checkpoint: going on is beginning again, to the same numbers.
       let hasBegun =
@@ -136,7 +136,7 @@ package enum RunPreparation {
     try Durable.makeFolder(folder)
     let token = try keptToken(folder)
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
-    if let newest = CheckpointFolder.newestVerified(folder) {
+    if let newest = try CheckpointFolder.newest(folder) {
       // One that began with an empty folder has no checkpoints there but its own.
       guard submission.resume != .no || newest.manifest.runIdentifier == id.description else {
         return .refused(
@@ -179,7 +179,7 @@ package enum RunPreparation {
       if let there = try? CheckpointFolder.verify(path), there.files == manifest.files {
         return .committed(id, step: manifest.step, path: path)
       }
-      return .commitFailed(id, step: manifest.step, reason: "\(error)")
+      return .commitFailed(id, step: manifest.step, reason: "\(error)", isFinal: error.isFinal)
     }
   }
 
@@ -212,7 +212,7 @@ package enum RunPreparation {
       ?? sentence("data.sequence_length", old.data.sequenceLength, new.data.sequenceLength)
   }
 
-  private static func absolute(_ path: String) -> String {
+  static func absolute(_ path: String) -> String {
     path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
   }
 

@@ -8,6 +8,10 @@
 import Configuration
 import Foundation
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 package enum CheckpointFolder {
   package static let manifestName = "manifest.json"
   package static let modelName = "model.h5"
@@ -29,12 +33,14 @@ package enum CheckpointFolder {
     let aside = unfinished(folder, step: manifest.step, generation: manifest.generation)
     for file in manifest.files {
       let path = aside + "/" + file.name
-      let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-      guard let size = attributes?[.size] as? Int else {
-        throw .missing(path: path, hint: "a worker said it was saved")
+      var status = stat()
+      guard stat(path, &status) == 0 else {
+        let error = Durable.fail("read", path)
+        if case .system(_, _, _, ENOENT) = error { throw .missing(path: path, hint: "a worker said it was saved") }
+        throw error
       }
-      guard size == file.byteCount else {
-        throw .damaged(path: path, problem: "\(size) bytes where the worker wrote \(file.byteCount)")
+      guard Int(status.st_size) == file.byteCount else {
+        throw .damaged(path: path, problem: "\(status.st_size) bytes where the worker wrote \(file.byteCount)")
       }
     }
     let encoder = JSONEncoder()
@@ -150,7 +156,9 @@ package enum CheckpointFolder {
       throw .missing(path: path, hint: "`ress checkpoint list` shows what there is")
     }
     let place = path + "/" + manifestName
-    guard let data = FileManager.default.contents(atPath: place) else {
+    let data: Data
+    do throws(FolderError) { data = Data(try Durable.read(place)) } catch {
+      if error.isPassing { throw error }
       throw .damaged(path: path, problem: "it has no readable \(manifestName), so it was never completed")
     }
     struct Format: Decodable { var format: Int }
@@ -178,6 +186,30 @@ package enum CheckpointFolder {
       throw .damaged(path: path, problem: "\(sumsName) is missing or does not fit \(manifestName)")
     }
     return manifest
+  }
+
+  /// The newest checkpoint of a run that verifies, and why newer ones were passed over. Throws where the folder cannot be looked at at
+  /// all, or a checkpoint cannot be read for a reason that passes: to take an older one instead would compute what is there already.
+  package static func newest(_ folder: String, files: Bool = true) throws(FolderError) -> (
+    path: String, manifest: CheckpointManifest, skipped: [String]
+  )? {
+    guard let handle = opendir(folder) else {
+      let error = Durable.fail("look into", folder)
+      if case .system(_, _, _, ENOENT) = error { return nil }
+      throw error
+    }
+    closedir(handle)
+    var skipped: [String] = []
+    for step in steps(folder).reversed() {
+      let path = finished(folder, step: step)
+      do throws(FolderError) {
+        return (path, files ? try verify(path) : try readManifest(path), skipped)
+      } catch {
+        if error.isPassing { throw error }
+        skipped.append("\(path) is passed over: \(error)")
+      }
+    }
+    return nil
   }
 
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over.

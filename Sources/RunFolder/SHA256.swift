@@ -12,7 +12,7 @@ package enum SHA256 {
   package static func ofFile(_ path: String) throws(FolderError) -> (digest: String, byteCount: Int) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
-      throw .system(action: "read", path: path, reason: String(cString: strerror(errno)))
+      throw Durable.fail("read", path)
     }
     defer { close(descriptor) }
     guard let context = EVP_MD_CTX_new(), EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1 else {
@@ -24,7 +24,7 @@ package enum SHA256 {
     while true {
       let count = read(descriptor, &buffer, buffer.count)
       if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw .system(action: "read", path: path, reason: String(cString: strerror(errno))) }
+      guard count >= 0 else { throw Durable.fail("read", path) }
       if count == 0 { break }
       EVP_DigestUpdate(context, buffer, count)
       total += count

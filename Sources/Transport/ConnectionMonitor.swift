@@ -1,11 +1,16 @@
-// Connections of a socket that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
+// Connections of a socket that began and that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
 // process that was, the numbers that came with its messages tell.
 
 import CZeroMQ
 import Wire
 
 package final class ConnectionMonitor {
-  private let handle: UnsafeMutableRawPointer
+  package enum Event: Equatable {
+    case began(Int32)
+    case closed(Int32)
+  }
+
+  let handle: UnsafeMutableRawPointer
   private let watched: Socket
   private let context: SocketContext
 
@@ -14,12 +19,14 @@ package final class ConnectionMonitor {
     self.context = context
     // One address a socket: its place in memory is its own.
     let address = "inproc://monitor-\(UInt(bitPattern: socket.handle))"
-    guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_DISCONNECTED) == 0,
+    guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) == 0,
       let handle = zmq_socket(context.handle, ZMQ_PAIR)
     else { throw .system(call: "zmq_socket_monitor", reason: TransportError.lastReason()) }
     self.handle = handle
-    var linger: Int32 = 0
-    zmq_setsockopt(handle, ZMQ_LINGER, &linger, 4)
+    var none: Int32 = 0
+    zmq_setsockopt(handle, ZMQ_LINGER, &none, 4)
+    // Without a bound: libzmq's thread would wait for one who does not read.
+    zmq_setsockopt(handle, ZMQ_RCVHWM, &none, 4)
     guard zmq_connect(handle, address) == 0 else {
       throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
     }
@@ -30,15 +37,18 @@ package final class ConnectionMonitor {
     zmq_close(handle)
   }
 
-  /// Numbers of connections that were closed since the last call.
-  package func closed() -> [Int32] {
-    var numbers: [Int32] = []
+  /// What happened since the last call, in order.
+  package func events() -> [Event] {
+    var events: [Event] = []
     while let event = receive() {
       // Two bytes of what happened, four of the connection; the address follows in a frame of its own.
       guard event.count == 6 else { continue }
-      numbers.append(event.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 2, as: Int32.self) })
+      let (kind, number) = event.withUnsafeBytes {
+        ($0.loadUnaligned(as: UInt16.self), $0.loadUnaligned(fromByteOffset: 2, as: Int32.self))
+      }
+      events.append(Int32(kind) == ZMQ_EVENT_ACCEPTED ? .began(number) : .closed(number))
     }
-    return numbers
+    return events
   }
 
   /// The next frame; nil where none waits.

@@ -12,6 +12,7 @@ package final class ControlPort {
   private let monitor: ConnectionMonitor
   /// The connection that each process last spoke over.
   private var connections: [PeerID: Int32] = [:]
+  private var strangers: Strangers
   /// The key that each process has proved.
   private var users: [PeerID: PublicKey] = [:]
   private let rate: RateLimit.Rate
@@ -27,11 +28,13 @@ package final class ControlPort {
   /// So many of them with one key, so that no key can take all places.
   private static let peersAKey = 1024
 
+  /// - Parameter connectionLimit: connections at once; nil: as many as leave descriptors for the process's files.
   package init(
     listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, rate: RateLimit.Rate = .standard,
-    _ context: SocketContext
+    connectionLimit: Int? = nil, _ context: SocketContext
   ) throws(TransportError) {
     self.rate = rate
+    strangers = connectionLimit.map { Strangers(limit: $0) } ?? Strangers()
     socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
     monitor = try ConnectionMonitor(socket, context)
     endpoint = try socket.bind(listen, insecure: insecure, door: door)
@@ -40,7 +43,16 @@ package final class ControlPort {
 
   /// Processes whose connection was closed since the last call, and that have not spoken over another one.
   package func takeDisconnected() -> [PeerID] {
-    let closed = Set(monitor.closed())
+    var closed: Set<Int32> = []
+    for event in monitor.events() {
+      switch event {
+      case .began(let connection): strangers.began(connection)
+      case .closed(let connection):
+        strangers.closed(connection)
+        closed.insert(connection)
+      }
+    }
+    for connection in strangers.surplus(known: connections.count) { socket.cut(connection) }
     guard !closed.isEmpty else { return [] }
     let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
     for peer in gone { connections[peer] = nil }
@@ -72,7 +84,7 @@ package final class ControlPort {
   }
 
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
-    Poller.wait([socket], wake, timeoutMilliseconds: timeoutMilliseconds)
+    Poller.wait([socket], wake, monitor: monitor, timeoutMilliseconds: timeoutMilliseconds)
   }
 
   /// All that has come: whole requests in order, and what could not be read.
@@ -101,6 +113,7 @@ package final class ControlPort {
         }
         users[peer] = socket.lastUser
         lastHeard[peer] = now
+        if connections[peer] != socket.lastSource { strangers.spoke(socket.lastSource) }
         connections[peer] = socket.lastSource
         var link = links[peer] ?? ReliableLink(incarnation: incarnation)
         let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)

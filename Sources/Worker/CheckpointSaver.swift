@@ -1,4 +1,8 @@
 // Writes this worker's part of checkpoints in the background, from copies that training does not touch.
+//
+// A part that cannot be written (a full disk, no descriptors, a file system that is gone for a moment) is tried again from the same
+// copy until it is written, or until the next checkpoint's part takes its place. Training goes on meanwhile: what the workers hold is
+// newer than any checkpoint, and to stop would throw it away.
 
 import Checkpoint
 import Configuration
@@ -9,39 +13,122 @@ import Training
 import Wire
 
 final class CheckpointSaver: @unchecked Sendable {
+  typealias Files = [CheckpointManifest.File]
+
+  /// What is to be written, and how often that has failed.
+  private struct Work {
+    var number: Int
+    var write: () throws(CheckpointError) -> Files
+    var done: @Sendable (Result<Files, CheckpointError>) -> Void
+    var failures = 0
+    var reason = ""
+  }
+
   private let queue = DispatchQueue(label: "ress.checkpoint")
   private let condition = NSCondition()
   private var underWay = 0
+  private var lastNumber = 0
+  /// What has failed and waits to be tried again, and when it failed.
+  private var waiting: Int?
+  private var failedAt: ContinuousClock.Instant?
+  private var isClosed = false
+  private let firstRetry: Duration
+  private static let slowestRetry = Duration.seconds(30)
+
+  /// - Parameter firstRetry: what could not be written is tried again after this long, then after twice as long each time.
+  init(firstRetry: Duration = .seconds(1)) { self.firstRetry = firstRetry }
+
+  private func locked<Result>(_ body: () -> Result) -> Result {
+    condition.lock()
+    defer { condition.unlock() }
+    return body()
+  }
 
   /// - Parameters:
-  ///   - links: which shard holds each tensor, from the worker that writes `model.h5`.
-  ///   - done: called on the writing thread.
+  ///   - write: tries to write; called on the writing thread, and again where it throws.
+  ///   - done: called on the writing thread with the files, and with each error that is not the one before.
   func save(
-    _ shard: Shard, to writer: CheckpointWriter, place: Int, links: [(name: String, shard: Int)]?,
-    done: @escaping @Sendable (Result<[CheckpointManifest.File], CheckpointError>) -> Void
+    _ write: @escaping () throws(CheckpointError) -> Files,
+    done: @escaping @Sendable (Result<Files, CheckpointError>) -> Void
   ) {
-    condition.lock()
-    underWay += 1
-    condition.unlock()
-    queue.async { [self] in
-      done(Result { () throws(CheckpointError) in try CheckpointSaver.write(shard, writer, place, links) })
-      condition.lock()
+    let number = locked {
+      giveUpWaiting()
+      underWay += 1
+      lastNumber += 1
+      return lastNumber
+    }
+    nonisolated(unsafe) let work = Work(number: number, write: write, done: done)
+    queue.async { [self] in attempt(work) }
+  }
+
+  /// Under the lock. What failed before is not tried again.
+  private func giveUpWaiting() {
+    guard waiting != nil else { return }
+    waiting = nil
+    failedAt = nil
+    underWay -= 1
+    condition.broadcast()
+  }
+
+  private func attempt(_ work: Work) {
+    let result = Result { () throws(CheckpointError) in try work.write() }
+    switch result {
+    case .success: work.done(result)
+    case .failure(let error):
+      nonisolated(unsafe) var again = work
+      again.failures += 1
+      again.reason = "\(error)"
+      if again.reason != work.reason { work.done(result) }
+      let isTriedAgain = locked {
+        guard work.number == lastNumber && !isClosed else { return false }
+        waiting = work.number
+        failedAt = .now
+        condition.broadcast()
+        return true
+      }
+      if isTriedAgain { return tryAgain(again) }
+    }
+    locked {
       underWay -= 1
       condition.broadcast()
-      condition.unlock()
     }
   }
 
-  /// Waits until everything is written, asking `abandoned` now and then.
-  func finish(abandoned: () -> Bool) {
+  private func tryAgain(_ work: Work) {
+    let delay = min(firstRetry * (1 << min(work.failures - 1, 10)), CheckpointSaver.slowestRetry)
+    nonisolated(unsafe) let work = work
+    queue.asyncAfter(deadline: .now() + .nanoseconds(Int(delay.nanoseconds))) { [self] in
+      let isWanted = locked {
+        guard waiting == work.number else { return false }
+        waiting = nil
+        return true
+      }
+      if isWanted { attempt(work) }
+    }
+  }
+
+  /// Nothing is tried again from now on. What is being written is finished.
+  func close() {
+    locked {
+      isClosed = true
+      giveUpWaiting()
+    }
+  }
+
+  /// Waits until everything is written, asking `abandoned` now and then; it is told when the last attempt failed, which is now while
+  /// the next one is waited for. Without `insisting` it does not wait for what has failed.
+  func finish(insisting: Bool, abandoned: (ContinuousClock.Instant?) -> Bool) {
     condition.lock()
     defer { condition.unlock() }
-    while underWay > 0 && !abandoned() { _ = condition.wait(until: Date().addingTimeInterval(0.05)) }
+    while underWay > 0 && !abandoned(waiting != nil ? .now : failedAt) {
+      if !insisting && waiting != nil { return }
+      _ = condition.wait(until: Date().addingTimeInterval(0.05))
+    }
   }
 
   static func write(
     _ shard: Shard, _ writer: CheckpointWriter, _ place: Int, _ links: [(name: String, shard: Int)]?
-  ) throws(CheckpointError) -> [CheckpointManifest.File] {
+  ) throws(CheckpointError) -> Files {
     let tensors = shard.layout.pieces.enumerated().map { number, piece in
       NamedTensor(name: piece.name, shape: piece.entry.shape, values: shard.values(number))
     }
