@@ -67,7 +67,7 @@ let system: [Target] = [
   module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
   module("Wire", ["CKernels", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
-  module("RunStore", ["CSQLite", "Wire"]),
+  module("RunStore", ["CSQLite", "RunFolder", "Wire"]),
   module("Transport", ["CZeroMQ", "CMPI", "CLinux", "Wire", "Configuration"]),
   module("HTTP", ["CMicrohttpd", "Configuration"]),
   .target(

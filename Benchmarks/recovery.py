@@ -1,16 +1,26 @@
 #!/usr/bin/env python3
-"""How fast a run of real processes gets over a dead worker, a dead coordinator and a stopped worker.
+"""How fast a run of real processes gets over a dead worker, a dead coordinator, a stopped coordinator and a stopped worker.
 
-    swift build -c release --product ress && Benchmarks/recovery.py
+    swift build -c release --product ress && Benchmarks/recovery.py            # 92,000 parameters, short steps
+    Benchmarks/recovery.py --large                                             # 50 million parameters
 
-Prints for each fault when it was noticed and when the next new step was recorded, and whether the losses are those of the undisturbed
-run. Everything happens in a temporary folder.
+Prints for each fault when it was noticed, when the run was running again, when the first new step was recorded, and how many steps were
+computed again; then whether the losses are those of the undisturbed run. Everything happens in a temporary folder.
 """
-import json, os, random, shutil, signal, subprocess, sys, tempfile, time
+import json, os, random, re, shutil, signal, subprocess, sys, tempfile, time
 
 RESS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".build", "release", "ress")
-STEPS = 1200
+LARGE = "--large" in sys.argv[1:]
+STEPS = 120 if LARGE else 1200
 CONFIG = """
+run: bench
+data: {path: text.h5, sequence_length: 64}
+model: {width: 512, heads: 8, steps: 2, segment: 64, memory_slots: 8, cache: 16, window: 8, structure_rank: 16,
+        graph_degree: 8, keys: 16, recency_taps: 4, experts: 16, active_experts: 2, expert_width: 1920}
+training: {seed: 3, steps: %d, batch_sequences: 6, evaluate_every: 0}
+checkpoint: {every: 30}
+cluster: {patience_seconds: 10, threads: 1, mirror_every: 5}
+""" if LARGE else """
 run: bench
 data: {path: text.h5, sequence_length: 64}
 model: {width: 64, heads: 2, steps: 2, segment: 32, memory_slots: 4, cache: 16, window: 4, structure_rank: 4,
@@ -18,7 +28,10 @@ model: {width: 64, heads: 2, steps: 2, segment: 32, memory_slots: 4, cache: 16, 
 training: {seed: 3, steps: %d, batch_sequences: 12, evaluate_every: 400, evaluate_sequences: 4}
 checkpoint: {every: 200}
 cluster: {patience_seconds: 10, threads: 1}
-""" % STEPS
+"""
+CONFIG %= STEPS
+# Steps before the first fault, and between two.
+QUIET = 12 if LARGE else 60
 
 
 class Cluster:
@@ -55,7 +68,7 @@ class Cluster:
             return log.read()
 
 
-def wait(condition, seconds=60):
+def wait(condition, seconds=600):
     begun = time.time()
     while not condition():
         if time.time() - begun > seconds:
@@ -69,50 +82,69 @@ def curve(folder, run):
     with open("%s/checkpoints/%s/metrics.jsonl" % (folder, run)) as file:
         for line in file:
             record = json.loads(line)
-            for name in ("seconds", "time"):
-                record.pop(name, None)
+            for key in ("seconds", "time"):
+                record.pop(key, None)
             lines.append(record)
     return lines
 
 
+def strike(cluster, fault, name):
+    """One fault; prints what it cost."""
+    known, before = len(cluster.log()), cluster.step()
+    begun = time.time()
+    cluster.processes[name].send_signal(signal.SIGKILL if fault == "kill -9" else signal.SIGSTOP)
+    said = lambda: cluster.log()[known:]
+    words = []
+    if name == "coordinator":
+        time.sleep(1 if fault == "kill -9" else 15)
+        cluster.coordinator() if fault == "kill -9" else cluster.processes[name].send_signal(signal.SIGCONT)
+        if "STOP" in fault:
+            begun = time.time()
+    else:
+        wait(lambda: "worker %s " % name in said() and " is lost" in said())
+        words.append("noticed after %.2f s" % (time.time() - begun))
+        before = cluster.step()
+        wait(lambda: re.search("running: goes on from step", said()))
+        words.append("running after %.2f s" % (time.time() - begun))
+    wait(lambda: cluster.step() > before)
+    words.append("new steps after %.2f s" % (time.time() - begun))
+    again = re.findall("goes on from step ([0-9]+)", said())
+    words.append("%d steps computed again" % (before - int(again[0]) if again else 0))
+    print("%-8s %-12s %s" % (fault, name, ", ".join(words)), flush=True)
+    if fault == "SIGSTOP" and name != "coordinator":
+        cluster.processes[name].send_signal(signal.SIGCONT)
+    elif name != "coordinator":
+        cluster.worker(name)
+
+
 def main():
-    folder = tempfile.mkdtemp(prefix="ress-recovery-")
+    folder = tempfile.mkdtemp(prefix="ress-recovery-", dir=os.environ.get("RESS_SCRATCH"))
     random.seed(7)
     words = "sea ship wind shore gull tide mast rope light storm".split()
     with open(folder + "/text.txt", "w") as text:
         text.write(" ".join(random.choice(words) for _ in range(6000)))
     with open(folder + "/run.yaml", "w") as config:
         config.write(CONFIG)
-    for command in (["data", "prepare", "text.txt", "--out", "text.h5"], ["train", "run.yaml", "--set", "run=whole"]):
-        subprocess.run([RESS, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([RESS, "data", "prepare", "text.txt", "--out", "text.h5"], cwd=folder, check=True,
+                   stdout=subprocess.DEVNULL)
+    print(subprocess.run([RESS, "plan", "run.yaml", "--workers", "3", "--count-only"], cwd=folder, check=True,
+                         capture_output=True, text=True).stdout)
+    subprocess.run([RESS, "train", "run.yaml", "--set", "run=whole"], cwd=folder, check=True,
+                   stdout=subprocess.DEVNULL)
     cluster = Cluster(folder)
     try:
         for name in "abc":
             cluster.worker(name)
-        cluster.ask("submit", "run.yaml", "--workers", "3", "--set", "run=faults")
-        for fault, name in (("kill -9", "b"), ("kill -9", "coordinator"), ("kill -9", "c"), ("SIGSTOP", "a")):
-            wait(lambda: cluster.step() > 60)
-            time.sleep(2)
-            known, before = len(cluster.log()), cluster.step()
-            begun = time.time()
-            cluster.processes[name].send_signal(signal.SIGSTOP if fault == "SIGSTOP" else signal.SIGKILL)
-            found = None
-            if name == "coordinator":
-                time.sleep(1)
-                cluster.coordinator()
-            else:
-                wait(lambda: "worker %s " % name in cluster.log()[known:])
-                found = time.time() - begun
-                before = cluster.step()
-            wait(lambda: cluster.step() > before)
-            again = time.time() - begun
-            noticed = "" if found is None else "noticed after %.2f s, " % found
-            print("%-8s %-12s %snew steps after %.2f s" % (fault, name, noticed, again), flush=True)
-            if fault == "SIGSTOP":
-                cluster.processes[name].send_signal(signal.SIGCONT)
-            elif name != "coordinator":
-                cluster.worker(name)
-        wait(lambda: cluster.step() == STEPS, 300)
+        cluster.ask("submit", "run.yaml", "--workers", "3", "--set", "run=faults", "--set", "cluster.minimum_workers=1")
+        wait(lambda: cluster.step() > QUIET)
+        faults = (("kill -9", "b"), ("kill -9", "coordinator"), ("SIGSTOP", "coordinator"), ("kill -9", "c"), ("SIGSTOP", "a"))
+        for fault, name in faults:
+            quiet = cluster.step() + QUIET
+            wait(lambda: cluster.step() > quiet)
+            # Not beside the change that a returning worker brings.
+            wait(lambda: json.loads(cluster.ask("status", "faults", "--json").splitlines()[0])["state"] == "running")
+            strike(cluster, fault, name)
+        wait(lambda: cluster.step() == STEPS, 3600)
         wait(lambda: "faults: finished" in cluster.log())
         print("losses equal to the undisturbed run's:", curve(folder, "faults") == curve(folder, "whole"))
         print(cluster.ask("status", "faults"))

@@ -49,7 +49,7 @@ final class BenchHost {
     case .heartbeat(let heartbeat): port.send(.alive(generation: heartbeat.generation, noted: 0), to: peer, at: now)
     case .report(_, _, .ready):
       ready += 1
-      if ready == ranks { for peer in order { port.send(.begin(generation: 1), to: peer, at: now) } }
+      if ready == ranks { for peer in order { port.send(.begin(generation: 1, leftOut: 0), to: peer, at: now) } }
     case .report(_, _, let report): FileHandle.standardError.write(Data("\(report)\n".utf8))
     case .goodbye: gone += 1
     case .submit, .follow, .change, .status: break

@@ -39,7 +39,7 @@ struct Shape {
   private enum Value: Decodable, CustomStringConvertible {
     case flag(Bool), whole(Int), real(Double), text(String)
 
-    init(from decoder: any Decoder) throws {
+    init(from decoder: any Swift.Decoder) throws {
       let container = try decoder.singleValueContainer()
       if let flag = try? container.decode(Bool.self) {
         self = .flag(flag)

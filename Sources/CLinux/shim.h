@@ -80,3 +80,22 @@ static inline int ress_sleep_precisely(void) { return prctl(PR_SET_TIMERSLACK, 1
 
 /// Waits for a descriptor, for less than a millisecond if need be.
 static inline int ress_nap(struct pollfd *descriptor, const struct timespec *time) { return ppoll(descriptor, 1, time, 0); }
+
+/// How many descriptors this process may have; raised to what the system allows, up to a million. Whoever connects takes one.
+static inline long ress_raise_descriptors(void) {
+  unsigned long limit[2];
+  if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0L, limit) != 0) return 1024;
+  unsigned long most = limit[1] > (1ul << 20) ? (1ul << 20) : limit[1];
+  if (limit[0] < most) {
+    unsigned long raised[2] = {most, limit[1]};
+    if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, raised, 0L) == 0) limit[0] = most;
+  }
+  return limit[0] > (1ul << 20) ? (1l << 20) : (long)limit[0];
+}
+
+/// How many descriptors this process may have.
+static inline long ress_descriptor_limit(void) {
+  unsigned long limit[2];
+  if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0L, limit) != 0) return 1024;
+  return limit[0] > (1ul << 20) ? (1l << 20) : (long)limit[0];
+}

@@ -5,16 +5,19 @@
 #include <string.h>
 
 // MHD_start_daemon takes a variable number of arguments, which Swift cannot call. `address` is dotted IPv4. A thread of its own serves at most
-// 64 connections, each for at most 10 seconds without a word and with at most 32 KiB of memory.
-static inline struct MHD_Daemon *ress_mhd_start(const char *address, uint16_t port, MHD_AccessHandlerCallback handler, void *context) {
+// 512 connections, each for at most 10 seconds without a word and with at most 32 KiB of memory. `notice` is called on that thread when a
+// connection begins and ends.
+static inline struct MHD_Daemon *ress_mhd_start(
+    const char *address, uint16_t port, MHD_AccessHandlerCallback handler, MHD_NotifyConnectionCallback notice, void *context) {
   struct sockaddr_in place;
   memset(&place, 0, sizeof place);
   place.sin_family = AF_INET;
   place.sin_port = htons(port);
   if (inet_pton(AF_INET, address, &place.sin_addr) != 1) return NULL;
   return MHD_start_daemon(
-      MHD_USE_INTERNAL_POLLING_THREAD, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&place,
-      MHD_OPTION_CONNECTION_LIMIT, 64u, MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+      MHD_USE_AUTO_INTERNAL_THREAD, port, NULL, NULL, handler, context, MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&place,
+      MHD_OPTION_NOTIFY_CONNECTION, notice, context, MHD_OPTION_CONNECTION_LIMIT, 512u,
+       MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
       MHD_OPTION_END);
 }
 
@@ -23,7 +26,14 @@ static inline uint16_t ress_mhd_port(struct MHD_Daemon *daemon) {
   return info ? info->port : 0;
 }
 
+// A connection's descriptor, or -1.
+static inline int ress_mhd_socket(struct MHD_Connection *connection) {
+  const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+  return info ? (int)info->connect_fd : -1;
+}
+
 // Macros and enumerations whose names Swift would change.
+static inline int ress_mhd_is_beginning(enum MHD_ConnectionNotificationCode code) { return code == MHD_CONNECTION_NOTIFY_STARTED; }
 static inline enum MHD_Result ress_mhd_yes(void) { return MHD_YES; }
 static inline enum MHD_Result ress_mhd_no(void) { return MHD_NO; }
 

@@ -16,6 +16,8 @@ extension Coordinator {
   /// A run waits this long for workers that are about to be free before others of lower priority save and go; half its patience, where
   /// that is shorter.
   private static let graceBeforeGivingWay = Duration.milliseconds(500)
+  /// Workers of a generation that fell silent as a whole come back within this of each other.
+  private static let reunionWithin = Duration.seconds(3)
   /// Joins within this are one change.
   private static let growAfter = Duration.seconds(1)
 
@@ -25,8 +27,7 @@ extension Coordinator {
   mutating func place(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
     guard let index = index(of: id) else { return }
     let run = runs[index]
-    let state = run.record.startsFromMemory ? newestState(run) : nil
-    if run.record.startsFromMemory && state == nil { return prepare(id, again: true, &actions) }
+    let state = run.record.startsFromMemory ? usefulState(run) : nil
     let cluster = run.record.configuration.cluster
     let free = candidates(run, at: now)
     let pool = pool(run, of: free, home: state == nil ? nil : home(run), at: now)
@@ -43,6 +44,16 @@ extension Coordinator {
         pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &actions
       )
     }
+    // Only now: whoever was cut off for a while has had the time to come back and say what it holds.
+    if run.record.startsFromMemory && state == nil {
+      let since = run.reunionSince ?? now
+      runs[index].reunionSince = since
+      if run.awaitsReunion, since + min(run.patience, Coordinator.reunionWithin) > now, isIncomplete(run) {
+        return change(
+          id, to: .placing, "waits for the workers that were silent, which may still hold its newest state", &actions)
+      }
+      return prepare(id, again: true, &actions)
+    }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
     let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)
     let fitting = groups.values.filter { $0.count >= needed }.min { ($1.count, $0[0].id) < ($0.count, $1[0].id) }
@@ -55,6 +66,13 @@ extension Coordinator {
       return change(id, to: .placing, reason, &actions)
     }
     assign(index, workers: Array(group.prefix(cluster.workers)), state, at: now, &actions)
+  }
+
+  /// Whether a worker of the run's last generation is still away, and no other process has taken its name.
+  private func isIncomplete(_ run: Run) -> Bool {
+    (run.record.generations.last?.peers ?? []).contains { peer in
+      !members.values.contains { $0.description.name == peer.name }
+    }
   }
 
   /// Workers that the run could have: those of its last generation first, in their order, then the others as they came.
@@ -78,6 +96,14 @@ extension Coordinator {
         .map { (holder: member.id, shard: $0) }
     }
     return NewestState.find(held, generations: run.record.generations)
+  }
+
+  /// The same, unless a checkpoint is newer or what is held was never recorded.
+  private func usefulState(_ run: Run) -> (generation: Generation, step: Int, holders: [WorkerID])? {
+    guard !run.record.distrustsMemory, let state = newestState(run), state.step >= run.record.checkpointStep ?? 0 else {
+      return nil
+    }
+    return state
   }
 
   private mutating func assign(
@@ -385,18 +411,17 @@ extension Coordinator {
     replace(id, at: now, &actions)
   }
 
-  /// From memory, if that is not older than the newest checkpoint; else from disk.
+  /// From memory, if that is not older than the newest checkpoint; else from disk. Where all workers fell silent at once, the line to
+  /// the coordinator is at fault rather than each of them, so they are heard before anything on the disk is given up.
   private mutating func replace(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
     guard let index = index(of: id) else { return }
+    let mayReturn = runs[index].lostToSilence && !members.values.contains { $0.run == id }
     for peer in members.keys.sorted() where members[peer]!.run == id { members[peer]!.run = nil }
     enter(.waiting, index, at: now)
-    let state = newestState(runs[index])
-    if let state, state.step >= runs[index].record.checkpointStep ?? 0, !runs[index].record.distrustsMemory {
-      runs[index].record.startsFromMemory = true
-    } else {
-      runs[index].record.startsFromMemory = false
-      prepare(id, again: true, &actions)
-    }
+    runs[index].awaitsReunion = mayReturn
+    runs[index].reunionSince = nil
+    runs[index].record.startsFromMemory = mayReturn || usefulState(runs[index]) != nil
+    if !runs[index].record.startsFromMemory { prepare(id, again: true, &actions) }
   }
 
   /// Two workers computed one unit to different results. Where a third agrees with one of them, the other is put aside.

@@ -10,6 +10,8 @@ extension Coordinator {
   private static let slow = 4.0
   /// A move of experts must save this share of a step.
   private static let worthwhile = 0.03
+  /// Every worker must have waited for another for this long in the coordinator's own time: several heartbeats.
+  private static let deadlockedFor = Duration.seconds(1)
   /// Steps of a generation before its loads are trusted.
   private static let settledSteps = 30
   /// Bytes a second between hosts that are assumed before any were measured: a tenth of a gigabit.
@@ -67,9 +69,17 @@ extension Coordinator {
     let waitAll = unready.allSatisfy { _, worker in
       !worker.heartbeat.waitingFor.isEmpty && worker.heartbeat.waitingSeconds > run.patience.inSeconds
     }
-    if run.record.phase == .training || run.record.phase == .loading, workers.count == run.record.roster.count,
+    guard run.record.phase == .training || run.record.phase == .loading, workers.count == run.record.roster.count,
       !unready.isEmpty, waitAll
-    {
+    else {
+      runs[index].deadlockedSince = nil
+      return
+    }
+    // Workers that were paused together with their machine say so too, once, before they go on.
+    let since = runs[index].deadlockedSince ?? now
+    runs[index].deadlockedSince = since
+    if since + Coordinator.deadlockedFor < now {
+      runs[index].deadlockedSince = nil
       recover(id, "every worker waits for another", at: now, &actions)
     }
   }

@@ -7,6 +7,9 @@ import Wire
 extension Coordinator {
   /// A closed connection may be a moment's trouble; libzmq connects again within this.
   private static let reconnectWithin = Duration.milliseconds(600)
+  /// A coordinator that has just woken up finds connections closed that broke while it slept; their workers, which say nothing again
+  /// for up to three seconds (`ReliableLink.slowestRepeat`), have this long.
+  private static let reconnectAfterSleep = Duration.seconds(4)
 
   mutating func join(
     _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant,
@@ -145,8 +148,10 @@ extension Coordinator {
     for member in members.values.sorted(by: { $0.id < $1.id }) {
       if member.lastHeard + patience(of: member) < now {
         let silence = (now - member.lastHeard).spoken
+        if let index = member.run.flatMap({ index(of: $0) }) { runs[index].lostToSilence = true }
         lose(member, "nothing was heard of it for \(silence)", at: now, &actions)
-      } else if let closed = member.closedAt, closed + Coordinator.reconnectWithin < now {
+      } else if let closed = member.closedAt, closed + reconnectWithin(closed) < now {
+        if let index = member.run.flatMap({ index(of: $0) }) { runs[index].lostToSilence = false }
         lose(member, "its connection was closed", at: now, &actions)
       }
     }
@@ -155,11 +160,21 @@ extension Coordinator {
       for place in run.record.generation!.peers.indices where member(run, place) == nil {
         guard run.since + patience < now else { continue }
         let worker = run.record.generation!.peers[place]
+        if let index = index(of: run.id) { runs[index].lostToSilence = true }
         missing(run.id, place, "worker \(worker.spoken) did not come back", at: now, &actions)
         loseWorld(of: worker, at: now, &actions)
       }
     }
-    for run in runs { keepLedger(run.id, at: now, &actions) }
+    for run in runs {
+      keepLedger(run.id, at: now, &actions)
+      commitNext(run.id, at: now, &actions)
+    }
+  }
+
+  /// How long a worker may take to connect again after its connection was closed.
+  private func reconnectWithin(_ closed: Instant) -> Duration {
+    guard let wokeAt, closed < wokeAt + Coordinator.reconnectAfterSleep else { return Coordinator.reconnectWithin }
+    return Coordinator.reconnectAfterSleep
   }
 
   /// The run's own, where it works for one.

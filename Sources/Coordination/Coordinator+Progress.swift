@@ -109,9 +109,13 @@ extension Coordinator {
 
   // MARK: checkpoints
 
+  /// Commits that wait for the disk, at most; where it is slower than that the oldest are given up.
+  private static let commitLimit = 8
+
   /// One worker's files of a checkpoint are on disk. When all are, the checkpoint is committed.
   mutating func saved(
-    _ id: RunID, _ place: Int, step: Int, _ files: [CheckpointManifest.File], _ actions: inout [Action]
+    _ id: RunID, _ place: Int, step: Int, _ files: [CheckpointManifest.File], at now: Instant,
+    _ actions: inout [Action]
   ) {
     guard let index = index(of: id) else { return }
     runs[index].record.saves[step, default: [:]][place] = files
@@ -122,21 +126,55 @@ extension Coordinator {
       run: record.name, runIdentifier: record.id.description, step: step, configuration: record.configuration,
       loss: runs[index].marks[step]?.loss, files: all, writer: program, created: "",
       generation: record.generation!.number, data: record.data, leftOut: record.leftOutInARow(step))
-    runs[index].record.saves[step] = nil
+    // A worker writes its parts in their order, and gives up one that it could not write for the next: what is not whole by now
+    // never will be.
+    runs[index].record.saves = record.saves.filter { $0.key > step }
     runs[index].record.commits[step] = manifest
     runs[index].record.checkpointBytes = all.reduce(0) { $0 + min($1.byteCount, 1 << 50) }
-    actions.append(.commit(id, manifest, folder: record.folder))
+    let waiting = runs[index].record.commits.keys.filter { $0 != runs[index].commitUnderWay }.sorted()
+    if waiting.count > Coordinator.commitLimit {
+      runs[index].record.commits[waiting[0]] = nil
+      runs[index].commitRetries[waiting[0]] = nil
+      tell(
+        id,
+        .said("the checkpoint of step \(waiting[0]) is given up for newer ones: the disk is slower than they come"),
+        &actions)
+    }
+    commitNext(id, at: now, &actions)
+  }
+
+  /// Hands the disk the oldest checkpoint whose turn it is, one at a time.
+  mutating func commitNext(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+    guard let index = index(of: id), runs[index].commitUnderWay == nil else { return }
+    let run = runs[index]
+    let due = run.record.commits.keys.sorted().first { step in run.commitRetries[step].map { $0.at <= now } ?? true }
+    guard let due else { return }
+    runs[index].commitUnderWay = due
+    actions.append(.commit(id, run.record.commits[due]!, folder: run.record.folder))
   }
 
   mutating func committed(_ id: RunID, step: Int, path: String, at now: Instant, _ actions: inout [Action]) {
-    guard let index = index(of: id), runs[index].record.commits.removeValue(forKey: step) != nil else { return }
+    guard let index = index(of: id) else { return }
+    commitEnded(index, step)
+    guard runs[index].record.commits.removeValue(forKey: step) != nil else {
+      return commitNext(id, at: now, &actions)
+    }
+    runs[index].commitRetries[step] = nil
     runs[index].record.checkpointStep = max(step, runs[index].record.checkpointStep ?? 0)
-    runs[index].record.unproven = path
-    runs[index].record.unprovenStep = step
+    if let mark = runs[index].marks[step + 1] {
+      actions.append(.prove(checkpoint: path, mark))
+    } else if runs[index].record.unproven == nil || step >= runs[index].record.unprovenStep {
+      runs[index].record.unproven = path
+      runs[index].record.unprovenStep = step
+    }
     tell(id, .saved(step: step, path: path), &actions)
-    prove(id, &actions)
     restIfSaved(id, at: now, &actions)
     finishIfDone(id, &actions)
+    commitNext(id, at: now, &actions)
+  }
+
+  private mutating func commitEnded(_ index: Int, _ step: Int) {
+    if runs[index].commitUnderWay == step { runs[index].commitUnderWay = nil }
   }
 
   /// Writes what the step after the newest checkpoint gave, once it is known: whoever resumes from it can see that the same
@@ -149,12 +187,34 @@ extension Coordinator {
     actions.append(.prove(checkpoint: path, mark))
   }
 
-  /// Training on without checkpoints would be a gamble: the run pauses until somebody has made room.
-  mutating func saveFailed(_ id: RunID, step: Int, _ reason: String, at now: Instant, _ actions: inout [Action]) {
-    guard let index = index(of: id), !runs[index].record.state.isAtRest else { return }
-    runs[index].record.commits[step] = nil
-    runs[index].record.saves[step] = nil
-    rest(id, reason + "; when that is mended, go on with: ress resume \(runs[index].record.name)", &actions)
+  /// The workers' files are on disk, and the disk did not let them count. That is tried again until it does, while training goes on:
+  /// to stop would throw away what the workers hold, which is newer than any checkpoint.
+  mutating func commitFailed(
+    _ id: RunID, step: Int, _ reason: String, isFinal: Bool, at now: Instant, _ actions: inout [Action]
+  ) {
+    guard let index = index(of: id) else { return }
+    commitEnded(index, step)
+    guard runs[index].record.commits[step] != nil else { return commitNext(id, at: now, &actions) }
+    let problem = "the checkpoint of step \(step) could not be written: \(reason)"
+    if isFinal {
+      runs[index].record.commits[step] = nil
+      runs[index].commitRetries[step] = nil
+      let isLast = step == runs[index].record.configuration.training.steps
+      if !runs[index].record.state.isAtRest, isLast || runs[index].record.phase == .saving {
+        // Nothing newer will come: the run ends with what there is.
+        return rest(
+          id, problem + "; ress resume \(runs[index].record.name) goes on from the newest checkpoint that there is",
+          &actions)
+      }
+      tell(id, .said(problem + "; training goes on"), &actions)
+    } else {
+      let before = runs[index].commitRetries[step]
+      runs[index].commitRetries[step] = CommitRetry(after: before, reason: reason, at: now)
+      if before?.reason != reason {
+        tell(id, .said(problem + "; it is tried again, and training goes on"), &actions)
+      }
+    }
+    commitNext(id, at: now, &actions)
   }
 
   // MARK: the end
@@ -175,5 +235,18 @@ extension Coordinator {
       record.checkpointStep == steps
     else { return }
     end(id, .finished, "all \(steps) steps are done", &actions)
+  }
+}
+
+/// When a checkpoint that the disk refused is handed to it again: after a second, then after twice as long each time, up to a minute.
+struct CommitRetry: Equatable, Sendable {
+  var at: Instant
+  var delay: Duration
+  var reason: String
+
+  init(after before: CommitRetry?, reason: String, at now: Instant) {
+    delay = before.map { min($0.delay * 2, .seconds(60)) } ?? .seconds(1)
+    at = now + delay
+    self.reason = reason
   }
 }

@@ -250,7 +250,15 @@ extension Coordinator {
   mutating func finishPreparing(
     _ id: RunID, _ preparation: Event.Preparation, at now: Instant, _ actions: inout [Action]
   ) {
-    guard let index = index(of: id), runs[index].record.phase == .preparing else { return }
+    guard let index = index(of: id), runs[index].record.phase == .preparing else {
+      // Cancelled or paused meanwhile: the folder was taken for nothing.
+      if case .ready(let folder, _, _, _, _, _, _, _) = preparation,
+        self.index(of: id).map({ runs[$0].record.state.isAtRest }) ?? true
+      {
+        actions.append(.releaseFolder(id, folder: folder))
+      }
+      return
+    }
     switch preparation {
     case .refused(let reason): end(id, .failed, reason, &actions)
     case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
@@ -324,6 +332,8 @@ extension Coordinator {
     runs[index].record.saves = [:]
     runs[index].faultAt = nil
     change(id, to: state, reason, &actions)
+    let folder = runs[index].record.folder
+    if state.isAtRest, !folder.isEmpty { actions.append(.releaseFolder(id, folder: folder)) }
   }
 }
 

@@ -21,7 +21,12 @@ package enum Event: Equatable, Sendable {
   case forgotten(PeerID)
   case prepared(RunID, Preparation)
   case committed(RunID, step: Int, path: String)
-  case commitFailed(RunID, step: Int, reason: String)
+  /// `isFinal`: its files are gone or damaged, so that trying again is of no use.
+  case commitFailed(RunID, step: Int, reason: String, isFinal: Bool = false)
+  /// The run's metrics file could not be written, or was written again from the store; a sentence for the run's story.
+  case noted(RunID, String)
+  /// Another coordinator has taken the run's folder while this one was away.
+  case folderTaken(RunID, reason: String)
 
   package enum Preparation: Equatable, Sendable {
     /// `notes` are sentences for the log: skipped checkpoints, say. `proof` is what the next step gave when it was first run.
@@ -70,9 +75,14 @@ package enum Action: Equatable, Sendable {
   case prove(checkpoint: String, StepMark)
   /// Bring the run's metrics file up to its stored events: the coordinator before may have died between the two.
   case completeMetrics(RunID, folder: String)
+  /// The run's folder is this coordinator's until it is released: another one may write there otherwise.
+  case takeFolder(RunID, folder: String)
+  case releaseFolder(RunID, folder: String)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
+  /// A line about something refused, of which a hostile peer can cause any number.
+  case complain(String)
 }
 
 package struct Coordinator: Sendable {
@@ -121,6 +131,17 @@ package struct Coordinator: Sendable {
     var clinic = RouterClinic()
     /// How long the last change of generation took.
     var changeSeconds = 1.0
+    /// The checkpoint that the disk is at work on, and when those that failed are tried again.
+    var commitUnderWay: Int?
+    var commitRetries: [Int: CommitRetry] = [:]
+    /// Its last worker was lost to silence, and not to a closed connection: it may be alive.
+    var lostToSilence = false
+    /// All its workers fell silent, so they may come back with what they hold.
+    var awaitsReunion = false
+    /// When enough of them for the run were back.
+    var reunionSince: Instant?
+    /// Since when all its workers have waited for each other.
+    var deadlockedSince: Instant?
 
     var id: RunID { record.id }
     var patience: Duration { .nanoseconds(Int64(record.configuration.cluster.patienceSeconds * 1e9)) }
@@ -151,6 +172,10 @@ package struct Coordinator: Sendable {
   var counters = Counters()
   /// MPI worlds that have lost a rank: nobody of them comes back.
   var brokenWorlds: Set<UInt64> = []
+  /// All times in here are this clock's: what the coordinator itself slept through is nobody's silence.
+  private var clock = SteadyClock()
+  /// When the coordinator last went on after it had stood still.
+  var wokeAt: Instant?
   let seed: UInt64
   let patience: Duration
   let program: String
@@ -188,6 +213,7 @@ package struct Coordinator: Sendable {
   {
     if let stored { counters = try RecordCodec.decode(Counters.self, from: stored) }
     storedCounters = counters
+    let now = clock.now(at: now)
     for bytes in records {
       let record = try RecordCodec.decode(RunRecord.self, from: bytes)
       runs.append(Run(record: record, since: now))
@@ -195,12 +221,13 @@ package struct Coordinator: Sendable {
     }
     var actions: [Action] = []
     for run in runs {
+      if !run.record.folder.isEmpty && !run.record.state.isAtRest {
+        actions.append(.takeFolder(run.id, folder: run.record.folder))
+      }
       if !run.record.folder.isEmpty && !run.record.state.isEnd {
         actions.append(.completeMetrics(run.id, folder: run.record.folder))
       }
-      for (_, manifest) in run.record.commits.sorted(by: { $0.key < $1.key }) {
-        actions.append(.commit(run.id, manifest, folder: run.record.folder))
-      }
+      commitNext(run.id, at: now, &actions)
       if run.record.phase == .preparing { prepare(run.id, again: run.record.wasEverPrepared, &actions) }
     }
     return actions
@@ -216,6 +243,13 @@ package struct Coordinator: Sendable {
 
   package mutating func step(_ event: Event, at now: Instant) -> [Action] {
     var actions: [Action] = []
+    let stoodStill = clock.turn(at: now)
+    let now = clock.time(at: now)
+    if stoodStill > .zero {
+      wokeAt = now
+      actions.append(
+        .log("the coordinator stood still for \(stoodStill.spoken), which does not count as silence of its workers"))
+    }
     switch event {
     case .received(let peer, let request): receive(request, from: peer, at: now, &actions)
     case .tick: tick(at: now, &actions)
@@ -223,8 +257,11 @@ package struct Coordinator: Sendable {
     case .forgotten(let peer): for index in runs.indices { runs[index].followers[peer] = nil }
     case .prepared(let id, let preparation): finishPreparing(id, preparation, at: now, &actions)
     case .committed(let id, let step, let path): committed(id, step: step, path: path, at: now, &actions)
-    case .commitFailed(let id, let step, let reason):
-      saveFailed(id, step: step, "the checkpoint of step \(step) could not be written: \(reason)", at: now, &actions)
+    case .commitFailed(let id, let step, let reason, let isFinal):
+      commitFailed(id, step: step, reason, isFinal: isFinal, at: now, &actions)
+    case .noted(let id, let sentence): tell(id, .said(sentence), &actions)
+    case .folderTaken(let id, let reason):
+      if let index = index(of: id), !runs[index].record.state.isAtRest { rest(id, reason, &actions) }
     }
     schedule(at: now, &actions)
     sendPages(&actions)
@@ -253,7 +290,7 @@ package struct Coordinator: Sendable {
 
   private mutating func receive(_ request: Request, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
     if let problem = request.problem {
-      actions.append(.log("a message of \(peer) was refused: \(problem)"))
+      actions.append(.complain("a message of \(peer) was refused: \(problem)"))
       return actions.append(.send(peer, .refused(reason: "the message cannot be meant: \(problem)")))
     }
     members[peer]?.lastHeard = now
@@ -298,12 +335,13 @@ package struct Coordinator: Sendable {
     case .stepDone(let record): stepDone(id, record, at: now, &actions)
     case .evaluated(let record): evaluated(id, record, &actions)
     case .examined(let record): examined(id, record, &actions)
-    case .saved(let step, let files): saved(id, place, step: step, files, &actions)
+    case .saved(let step, let files): saved(id, place, step: step, files, at: now, &actions)
     case .saveFailed(let step, let reason):
-      saveFailed(
-        id, step: step,
-        "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason)",
-        at: now, &actions)
+      tell(
+        id,
+        .said(
+          "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason); "
+            + "it tries again, and training goes on"), &actions)
     case .halted(let step, let held):
       members[peer]!.heartbeat.held = held
       workerHalted(id, place, step: step, at: now, &actions)
@@ -341,6 +379,9 @@ package struct Coordinator: Sendable {
     runs.first { $0.id.description == text } ?? runs.last { $0.record.name == text }
   }
 
+  /// The last step that a run has recorded; nil where there is no such run.
+  package func recordedStep(_ id: RunID) -> Int? { index(of: id).map { runs[$0].record.step } }
+
   func index(of id: RunID) -> Int? { runs.firstIndex { $0.id == id } }
 
   /// The connected worker of a place in a run's generation.
@@ -350,7 +391,8 @@ package struct Coordinator: Sendable {
   }
 
   package func status(at now: Instant) -> ClusterStatus {
-    ClusterStatus(
+    let now = clock.time(at: now)
+    return ClusterStatus(
       runs: runs.map { run in
         let record = run.record
         var shown = ClusterStatus.Run(

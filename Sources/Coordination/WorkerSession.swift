@@ -39,6 +39,8 @@ package struct WorkerSession: Sendable {
   /// Reports of the generation that were not noted yet, oldest first, and the number of the first.
   private var outbox: [Report] = []
   private var firstNumber = 1
+  /// All times in here are this clock's: what this process itself slept through is nobody's silence.
+  private var clock = SteadyClock()
 
   package init(
     _ description: WorkerDescription, endpoint: String, joinWithin: Duration, returnWithin: Duration = .seconds(3600),
@@ -48,6 +50,7 @@ package struct WorkerSession: Sendable {
     self.endpoint = endpoint
     self.joinWithin = joinWithin
     self.returnWithin = returnWithin
+    let now = clock.now(at: now)
     state = .joining(since: now, saidHello: nil)
     lastHeard = now
     nextHeartbeat = now
@@ -66,6 +69,7 @@ package struct WorkerSession: Sendable {
   }
 
   package mutating func receive(_ reply: Reply, at now: Instant) -> [Effect] {
+    let now = clock.now(at: now)
     lastHeard = now
     switch reply {
     case .welcome(let worker, let patienceSeconds, let asked, let keep, let noted):
@@ -117,6 +121,7 @@ package struct WorkerSession: Sendable {
 
   /// Another coordinator process answers. It knows from its store what this worker works for.
   package mutating func coordinatorRestarted(at now: Instant) -> [Effect] {
+    let now = clock.now(at: now)
     lastHeard = now
     guard state == .joined else { return [] }
     return rejoin("the coordinator was restarted", at: now)
@@ -132,6 +137,7 @@ package struct WorkerSession: Sendable {
   }
 
   package mutating func tick(_ heartbeat: Heartbeat, at now: Instant) -> [Effect] {
+    let now = clock.now(at: now)
     switch state {
     case .ended: return []
     case .joining(let since, let saidHello):
@@ -164,13 +170,13 @@ package struct WorkerSession: Sendable {
   }
 
   /// The state of this worker has changed in a way that the coordinator waits for.
-  package mutating func hurry(at now: Instant) { nextHeartbeat = now }
+  package mutating func hurry(at now: Instant) { nextHeartbeat = clock.now(at: now) }
 
   package func nextTick(after now: Instant) -> Instant {
     switch state {
     case .ended: now + .seconds(1)
     case .joining: now + .milliseconds(200)
-    case .joined: max(now, min(nextHeartbeat, lastHeard + patience + .milliseconds(1)))
+    case .joined: max(now, clock.instant(of: min(nextHeartbeat, lastHeard + patience + .milliseconds(1))))
     }
   }
 

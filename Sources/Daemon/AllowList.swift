@@ -172,7 +172,7 @@ package struct KeyFolder: Sendable {
       try FileManager.default.createDirectory(
         atPath: self.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
       try Durable.write(Array(text.utf8), to: path, mode: mode)
-    } catch let FolderError.system(action, path, reason) {
+    } catch let FolderError.system(action, path, reason, _) {
       throw .file(action: action, path: path, reason: reason)
     } catch {
       throw .file(action: "write", path: path, reason: "\(error)")

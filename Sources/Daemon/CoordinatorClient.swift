@@ -30,6 +30,10 @@ package final class CoordinatorClient {
   /// A command waits this long for its answer.
   private let patience: Duration
   private var isAnotherCoordinator = false
+  /// Why nobody will answer any more, where that is known.
+  package var givesUp: () -> String? = { nil }
+  /// Time in which this process itself was stopped (Ctrl-Z) is no silence of the coordinator.
+  private var clock = SteadyClock()
 
   package init(_ endpoint: String, door: Door = .open, patienceSeconds: Double = 10) throws(ClientError) {
     var generator = SystemRandomNumberGenerator()
@@ -42,7 +46,7 @@ package final class CoordinatorClient {
     self.endpoint = endpoint
     if case .known(let keys, _) = door { key = keys.publicKey } else { key = nil }
     patience = .nanoseconds(Int64(patienceSeconds * 1e9))
-    lastHeard = MonotonicClock.now
+    lastHeard = clock.now(at: MonotonicClock.now)
   }
 
   /// A submission with a key may be said again, so it is, should the coordinator die over it.
@@ -104,7 +108,7 @@ package final class CoordinatorClient {
     var after = first
     var wished: RunChange?
     var refusal: (reason: String, at: Instant)?
-    var asked = MonotonicClock.now
+    var asked = clock.now(at: MonotonicClock.now)
     lastHeard = asked
     send(.follow(run: run, after: after))
     while true {
@@ -118,14 +122,15 @@ package final class CoordinatorClient {
           if event(happened) { return }
         }
         if isEnd && first + events.count - 1 <= after { return }
-        asked = MonotonicClock.now
+        asked = clock.now(at: MonotonicClock.now)
         send(.follow(run: run, after: after))
       case .refused(let reason):
         guard wished != nil else { throw .refused(reason) }
         refusal = (reason, MonotonicClock.now)
       case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, nil: break
       }
-      let now = MonotonicClock.now
+      let now = clock.now(at: MonotonicClock.now)
+      if let reason = givesUp() { throw .refused(reason) }
       if let change = wish(), change != wished {
         wished = change
         send(.change(run: run, change))
@@ -145,8 +150,8 @@ package final class CoordinatorClient {
 
   private func ask(_ request: Request, again: Bool = false) throws(ClientError) -> Reply {
     send(request)
-    let begun = MonotonicClock.now
-    while begun + patience > MonotonicClock.now {
+    let begun = clock.now(at: MonotonicClock.now)
+    while begun + patience > clock.now(at: MonotonicClock.now) {
       let reply = receive(milliseconds: 100)
       if isAnotherCoordinator {
         isAnotherCoordinator = false
@@ -176,12 +181,12 @@ package final class CoordinatorClient {
         ?? .noAnswer(endpoint: endpoint, seconds: patience.inSeconds))
   }
 
-  private func send(_ request: Request) { connection.send(request, at: MonotonicClock.now) }
+  private func send(_ request: Request) { connection.send(request, at: clock.now(at: MonotonicClock.now)) }
 
   private func receive(milliseconds: Int) -> Reply? {
     if !replies.isEmpty { return replies.removeFirst() }
     Poller.wait([connection.socket], nil, timeoutMilliseconds: milliseconds)
-    let now = MonotonicClock.now
+    let now = clock.now(at: MonotonicClock.now)
     connection.receive(at: now) { reply in
       replies.append(reply)
       lastHeard = now

@@ -15,6 +15,10 @@ import Synchronization
 import Transport
 import Wire
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 package final class CoordinatorDaemon: @unchecked Sendable {
   package struct Options: Sendable {
     package var listen: String
@@ -37,7 +41,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     package var log: @Sendable (String) -> Void = { _ in }
     /// Called by the loop several times a second, for a watchdog.
     package var turned: @Sendable () -> Void = {}
-    /// The store cannot be written: nothing more is answered, and the process should end.
+    /// What a person should see now, since nothing can be stored that would tell of it.
+    package var alarm: (@Sendable (String) -> Void)?
+    /// The store is broken: nothing more is answered, and the process should end.
     package var fail: @Sendable (String) -> Void = { fatalError($0) }
 
     package init(listen: String, program: String) {
@@ -58,7 +64,12 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private var nextLookAtKeys = MonotonicClock.now
   private let wake: WakeUp
   private let disk = DispatchQueue(label: "ress.coordinator.disk")
-  private let fromDisk = Mutex<[Event]>([])
+  private let fromDisk = Mutex<(events: [Event], metrics: [MetricsKeeper.Outcome])>(([], []))
+  private let locks: FolderLocks
+  private var metrics = MetricsKeeper()
+  private var refusals = LineLimit()
+  /// Of the sockets; the coordinator has its own.
+  private var clock = SteadyClock()
   private let stopping = Atomic<Bool>(false)
   private let ended = DispatchSemaphore(value: 0)
   private var coordinator: Coordinator
@@ -74,14 +85,14 @@ package final class CoordinatorDaemon: @unchecked Sendable {
 
   package init(_ options: Options) throws {
     self.options = options
-    store = try RunStore(
-      path: options.store,
-      holder: "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)")
+    let holder = "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)"
+    store = try RunStore(path: options.store, holder: holder)
+    boundary = Boundary(options.roots)
+    locks = FolderLocks(holder: holder, boundary)
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
     roots = AllowedRoots(options.roots)
-    boundary = Boundary(options.roots)
     var door = Door.open
     if let keys = options.keys {
       let own = try keys.key()
@@ -129,6 +140,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     wake.signal()
     ended.wait()
     disk.sync {}
+    mendAll()
     gatekeeper?.close()
     http?.close()
     store.close()
@@ -161,7 +173,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     let known = user.flatMap { allowList.find($0) }
     guard let known, known.role.allows(request, isOwner: isOwner(user, of: request)) else {
       let role = known.map { "'\($0.role.rawValue)'" } ?? "none"
-      options.log("refused a request of \(known?.name ?? "an unknown key"), whose role is \(role)")
+      complain("refused a request of \(known?.name ?? "an unknown key"), whose role is \(role)", at: now)
       port.send(
         .refused(
           reason:
@@ -201,29 +213,36 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       var now = MonotonicClock.now
       let tick = now + .milliseconds(100)
       let isBusy = questions.isDue(port.hasTakenAll)
-      port.wait(
-        wake, timeoutMilliseconds: isBusy ? 0 : min(tick, port.nextTick ?? tick).milliseconds(from: now, limit: 100))
+      let due = min(tick, port.nextTick.map { clock.instant(of: $0) } ?? tick)
+      port.wait(wake, timeoutMilliseconds: isBusy ? 0 : due.milliseconds(from: now, limit: 100))
+      // The coordinator has a steady clock of its own. What the sockets' peers did not say while this process stood still does
+      // not count either.
       now = MonotonicClock.now
+      let steady = clock.now(at: now)
       var events: [Event] = []
       lookAtKeys(at: now)
-      port.receive(at: now) { peer, user, request in
-        if let admitted = admit(request, of: user, from: peer, at: now) { events.append(.received(peer, admitted)) }
+      port.receive(at: steady) { peer, user, request in
+        if let admitted = admit(request, of: user, from: peer, at: steady) { events.append(.received(peer, admitted)) }
       } unreadable: { peer, error in
-        options.log("a message of \(peer) was refused: \(error)")
+        complain("a message of \(peer) was refused: \(error)", at: steady)
         switch error {
         case .damagedPacket: break
-        case .malformed, .wrongVersion: port.send(.refused(reason: "\(error)"), to: peer, at: now)
+        case .malformed, .wrongVersion: port.send(.refused(reason: "\(error)"), to: peer, at: steady)
         }
       }
-      events += fromDisk.withLock { waiting in
-        defer { waiting = [] }
+      let (finished, outcomes) = fromDisk.withLock { waiting in
+        defer { waiting = ([], []) }
         return waiting
+      }
+      events += finished
+      for outcome in outcomes {
+        if let (run, sentence) = metrics.note(outcome, at: steady) { events.append(.noted(run, sentence)) }
       }
       events += port.takeDisconnected().map { .disconnected($0) }
       events.append(.tick)
-      let forgotten = port.tick(at: now)
+      let forgotten = port.tick(at: steady)
       for peer in forgotten { questions.forget(peer) }
-      for remark in port.takeRemarks() { options.log(remark) }
+      for remark in port.takeRemarks() { complain(remark, at: steady) }
       events += forgotten.map { .forgotten($0) }
       // One transaction for all of them, before the first answer.
       var changes: [StoreChange] = []
@@ -233,11 +252,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
           if case .store(let more) = action { changes += more } else { actions.append(action) }
         }
       }
-      do throws(StoreError) { if !changes.isEmpty { try store.commit(changes) } } catch {
-        return options.fail("\(error); nothing that was not stored was answered, and running workers go on")
-      }
-      for action in actions { run(action, at: now) }
-      answer(at: now)
+      guard changes.isEmpty || commit(changes) else { return }
+      for action in actions { run(action, at: steady) }
+      answer(at: now, steady: steady)
+      for (run, folder) in metrics.due(at: steady) { mend(run, folder) }
       if http != nil, !changes.isEmpty { window.take(changes) }
       if http != nil, nextLookOut <= now {
         nextLookOut = now + .milliseconds(500)
@@ -245,6 +263,43 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
     }
     farewell()
+  }
+
+  /// Stores a turn's changes. A disk that is full or does not answer is tried again: until it takes them nothing is answered, and
+  /// workers train on. False where the store is broken, or the process is to end.
+  private func commit(_ changes: [StoreChange]) -> Bool {
+    var saidAt: Instant?
+    while true {
+      do throws(StoreError) {
+        try store.commit(changes)
+        if saidAt != nil {
+          options.log("the store can be written again")
+          options.alarm?("the store can be written again")
+        }
+        return true
+      } catch {
+        guard error.isPassing else {
+          options.fail("\(error); nothing that was not stored was answered, and running workers go on")
+          return false
+        }
+        if stopping.load(ordering: .acquiring) { return false }
+        options.turned()
+        let now = MonotonicClock.now
+        if saidAt.map({ $0 + .seconds(60) < now }) ?? true {
+          saidAt = now
+          let sentence = "\(error); nothing is answered until that is possible again, and workers train on"
+          options.log(sentence)
+          options.alarm?(sentence)
+        }
+        Poller.wait([], wake, timeoutMilliseconds: 500)
+      }
+    }
+  }
+
+  /// A line about something refused; a flood of it leaves few.
+  private func complain(_ line: String, at now: Instant) {
+    guard let leftOut = refusals.admit(at: now) else { return }
+    options.log(leftOut == 0 ? line : "\(line) (\(leftOut) more refusals before it are not listed)")
   }
 
   /// Gives the last replies a moment to arrive.
@@ -269,69 +324,144 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       questions.ask(.page(id, after: after, count: count, ended: ended), peer, of: port.user(of: peer))
     case .sendStatus(let peer): questions.ask(.status, peer, of: port.user(of: peer))
     case .log(let line): options.log(line)
-    case .prepareRun(let id, let submission, let again):
-      onDisk { .prepared(id, RunPreparation.prepare(id, submission, again: again, boundary)) }
-    case .commit(let id, let unsigned, let folder):
-      onDisk { RunPreparation.commit(id, unsigned, folder: folder, boundary, log: log) }
-    case .completeMetrics(let id, let folder):
-      let (curve, router) = storedLines(id)
-      disk.async {
-        do throws(FolderError) {
-          try boundary.within(folder) { (pinned) throws(FolderError) in
-            try MetricsFile(folder: pinned.path).complete(curve)
-            if !router.isEmpty { try MetricsFile(routerIn: pinned.path).complete(router) }
-          }
-        } catch {
-          log("\(error)")
+    case .complain(let line): complain(line, at: now)
+    case .takeFolder(let id, let folder):
+      disk.async { [self] in
+        do throws(FolderError) { if access(folder, F_OK) == 0 { try locks.take(folder) } } catch {
+          tell(.folderTaken(id, reason: "\(error)"))
         }
       }
+    case .releaseFolder(let id, let folder):
+      for (run, folder) in metrics.due(at: now, ending: id) { mend(run, folder) }
+      disk.async { [locks] in locks.release(folder) }
+    case .prepareRun(let id, let submission, let again): prepare(id, submission, again: again)
+    case .commit(let id, let unsigned, let folder):
+      onDisk { [locks] in
+        do throws(FolderError) {
+          return try locks.during(folder) {
+            RunPreparation.commit(id, unsigned, folder: folder, boundary, log: log)
+          }
+        } catch {
+          return .commitFailed(id, step: unsigned.step, reason: "\(error)")
+        }
+      }
+    case .completeMetrics(let id, let folder): mend(id, folder)
     case .prove(let checkpoint, let mark):
       disk.async { RunPreparation.prove(checkpoint, mark, boundary, log: log) }
-    case .record(_, let event, let folder):
-      disk.async {
+    case .record(let id, let event, let folder):
+      guard metrics.appends(id) else { return }
+      disk.async { [self] in
         do throws(FolderError) {
           try boundary.within(folder) { (pinned) throws(FolderError) in
             try event.recordFile(in: pinned.path).append(event.metricsLine)
           }
-        } catch { log("\(error)") }
+        } catch {
+          tell(.lineFailed(id, folder: folder, reason: "\(error)"))
+        }
       }
     }
   }
 
   /// Answers some of the questions that wait.
-  private func answer(at now: Instant) {
+  /// - Parameters:
+  ///   - now: the time of the coordinator, which has a steady clock of its own.
+  ///   - steady: the time of the sockets.
+  private func answer(at now: Instant, steady: Instant) {
     for _ in 0..<Self.answersATurn {
       guard let (peer, question) = questions.next(port.hasTakenAll) else { return }
       switch question {
-      case .status: port.send(.status(coordinator.status(at: now)), to: peer, at: now)
+      case .status: port.send(.status(coordinator.status(at: now)), to: peer, at: steady)
       case .page(let id, let after, let count, let ended):
         do {
           let events = try page(id, after: after)
           let isEnd = ended && after + events.count >= count
-          port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: now)
+          port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: steady)
         } catch {
-          port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: now)
+          port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: steady)
         }
       }
     }
   }
 
-  /// What the run's records should hold, as far as the store tells.
-  private func storedLines(_ id: RunID) -> (curve: [String], router: [String]) {
-    var curve: [String] = [], router: [String] = []
+  /// Looks at a run's folder, with its lock, which stays where the run is ready. What is lacking and may be there in a moment is waited
+  /// for a while.
+  private func prepare(_ id: RunID, _ submission: Submission, again: Bool, attempts: Int = 30) {
+    disk.async { [self] in
+      do throws(FolderError) {
+        let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) {
+          RunPreparation.prepare(id, submission, again: again, boundary)
+        }
+        if let note { tell(.noted(id, note)) }
+        tell(.prepared(id, preparation))
+      } catch {
+        guard error.isPassing, attempts > 0, !stopping.load(ordering: .acquiring) else {
+          return tell(.prepared(id, .refused(reason: "\(error)")))
+        }
+        DispatchQueue.global().asyncAfter(deadline: .now() + 1) { [self] in
+          prepare(id, submission, again: again, attempts: attempts - 1)
+        }
+      }
+    }
+  }
+
+  /// Writes a run's records again from the store, if anything is missing in them.
+  private func mend(_ id: RunID, _ folder: String) {
+    let (curve, router) = storedLines(id, upTo: coordinator.recordedStep(id) ?? .max)
+    disk.async { [self] in
+      do throws(FolderError) {
+        try locks.during(folder) { () throws(FolderError) in
+          try boundary.within(folder) { (pinned) throws(FolderError) in
+            try MetricsFile(folder: pinned.path).complete(curve)
+            if !router.isEmpty { try MetricsFile(routerIn: pinned.path).complete(router) }
+          }
+        }
+        tell(.mended(id))
+      } catch {
+        tell(.mendingFailed(id, folder: folder, reason: "\(error)"))
+      }
+    }
+  }
+
+  /// At the end of the process, after its loop: what is still missing in any file.
+  private func mendAll() {
+    for outcome in fromDisk.withLock({ $0.metrics }) { _ = metrics.note(outcome, at: MonotonicClock.now) }
+    for (run, folder) in metrics.due(at: Instant(nanoseconds: .max)) { mend(run, folder) }
+    disk.sync {}
+  }
+
+  private func tell(_ outcome: MetricsKeeper.Outcome) {
+    fromDisk.withLock { $0.metrics.append(outcome) }
+    wake.signal()
+  }
+
+  private func tell(_ event: Event) {
+    fromDisk.withLock { $0.events.append(event) }
+    wake.signal()
+  }
+
+  /// What the run's records should hold, as far as the store tells: one curve, of the steps that count.
+  private func storedLines(_ id: RunID, upTo recorded: Int) -> (curve: [String], router: [String]) {
+    var curve: [(step: Int, line: String)] = [], router: [(step: Int, line: String)] = []
+    // A run that went on from an older step, with other numbers, left what it had behind.
+    func keep(_ lines: inout [(step: Int, line: String)], _ step: Int, _ event: RunEvent) {
+      if case .stepped = event { while let last = lines.last, last.step >= step { lines.removeLast() } }
+      if step <= recorded { lines.append((step, event.metricsLine)) }
+    }
     var after = 0
     while let rows = try? store.events(of: id, after: after, limit: 1024), let last = rows.last {
       after = last.number
       for row in rows {
         switch try? RecordCodec.decode(RunEvent.self, from: row.event) {
-        case .stepped(let record)?: curve.append(RunEvent.stepped(record).metricsLine)
-        case .evaluated(let record)?: curve.append(RunEvent.evaluated(record).metricsLine)
-        case .examined(let record)?: router.append(RunEvent.examined(record).metricsLine)
+        case .stepped(let record)?:
+          router.removeAll { $0.step >= record.step }
+          keep(&curve, record.step, .stepped(record))
+        case .evaluated(let record)?: keep(&curve, record.step, .evaluated(record))
+        case .examined(let record)?: keep(&router, record.step, .examined(record))
         case .began?, .state?, .placed?, .saved?, .said?, nil: break
         }
       }
     }
-    return (curve, router)
+    return (curve.map(\.line), router.map(\.line))
   }
 
   /// Events that fit into one message.
@@ -350,9 +480,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
 
   private func onDisk(_ work: @escaping @Sendable () -> Event) {
     disk.async { [self] in
-      let event = work()
-      fromDisk.withLock { $0.append(event) }
-      wake.signal()
+      tell(work())
     }
   }
 }

@@ -43,7 +43,7 @@ package enum RunPreparation {
             + "or choose another name with --set run=NAME")
       }
     case .newest:
-      checkpoint = CheckpointFolder.newestVerified(folder, files: verifies, boundary)
+      checkpoint = try CheckpointFolder.newest(folder, files: verifies, boundary)
       let steps = CheckpointFolder.steps(folder)
       // Paused, cancelled or killed before its first checkpoint: going on is beginning again, to the same numbers.
       let hasBegun =
@@ -159,7 +159,7 @@ package enum RunPreparation {
     if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
     let token = try keptToken(folder, boundary)
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
-    if let newest = CheckpointFolder.newestVerified(folder, boundary) {
+    if let newest = try CheckpointFolder.newest(folder, boundary) {
       // One that began with an empty folder has no checkpoints there but its own.
       guard submission.resume != .no || newest.manifest.runIdentifier == id.description else {
         return .refused(
@@ -186,12 +186,13 @@ package enum RunPreparation {
       return try boundary.within(folder) { (pinned) throws(FolderError) in
         switch commit(id, unsigned, in: pinned.path, boundary, log: { log(pinned.spoken($0)) }) {
         case .committed(let id, let step, let path): .committed(id, step: step, path: pinned.spoken(path))
-        case .commitFailed(let id, let step, let reason): .commitFailed(id, step: step, reason: pinned.spoken(reason))
+        case .commitFailed(let id, let step, let reason, let isFinal):
+          .commitFailed(id, step: step, reason: pinned.spoken(reason), isFinal: isFinal)
         case let other: other
         }
       }
     } catch {
-      return .commitFailed(id, step: unsigned.step, reason: "\(error)")
+      return .commitFailed(id, step: unsigned.step, reason: "\(error)", isFinal: error.isFinal)
     }
   }
 
@@ -219,7 +220,7 @@ package enum RunPreparation {
       if let there = try? CheckpointFolder.verify(path, boundary), there.files == manifest.files {
         return .committed(id, step: manifest.step, path: path)
       }
-      return .commitFailed(id, step: manifest.step, reason: "\(error)")
+      return .commitFailed(id, step: manifest.step, reason: "\(error)", isFinal: error.isFinal)
     }
   }
 
@@ -252,7 +253,7 @@ package enum RunPreparation {
       ?? sentence("data.sequence_length", old.data.sequenceLength, new.data.sequenceLength)
   }
 
-  private static func absolute(_ path: String) -> String {
+  static func absolute(_ path: String) -> String {
     path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path
   }
 

@@ -18,11 +18,17 @@ package enum HDF5Error: Error, Equatable, CustomStringConvertible {
     }
   }
 
+  /// Why the last call that failed in this turn did so, as far as HDF5 said.
   static func lastReason(_ otherwise: String) -> String {
+    let reason = stackedReason
+    return !reason.isEmpty ? reason : Turn.reason.isEmpty ? otherwise : Turn.reason
+  }
+
+  /// What stands on HDF5's stack of errors, which every further call clears.
+  static var stackedReason: String {
     var text = [CChar](repeating: 0, count: 256)
     ress_h5_reason(&text)
-    let reason = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    return reason.isEmpty ? otherwise : reason
+    return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 }
 
@@ -40,6 +46,9 @@ struct Handle: ~Copyable {
 
   deinit {
     Turn.begin()
+    // A handle that goes because a later call failed must not take that call's reason with it.
+    let reason = HDF5Error.stackedReason
+    if !reason.isEmpty { Turn.reason = reason }
     _ = close(id)
     Turn.end()
   }
@@ -71,7 +80,7 @@ package final class HDF5File {
       let creation = Handle(H5Pcreate(ress_h5_file_create()), H5Pclose),
       H5Pset_obj_track_times(creation.id, false) >= 0,
       let file = Handle(
-        H5Fcreate(path, isNew ? ress_h5_exclusive() : ress_h5_truncate(), creation.id, access.id), H5Fclose)
+        H5Fcreate(path, isNew ? ress_h5_exclusive() : ress_h5_truncate(), creation.id, access.id), ress_h5_close_file)
     else { throw .cannotCreate(path: spoken ?? path, reason: HDF5Error.lastReason("HDF5 refused")) }
     return HDF5File(path: spoken ?? path, file: file)
   }
@@ -352,7 +361,7 @@ package final class HDF5File {
       H5Pset_obj_track_times(properties.id, false) >= 0,
       H5Pset_chunk(properties.id, 1, [hsize_t(chunk)]) >= 0, H5Pset_fletcher32(properties.id) >= 0,
       let space = Handle(H5Screate_simple(1, [0], [ress_h5_unlimited()]), H5Sclose),
-      let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), H5Dclose)
+      let dataset = Handle(H5Dcreate2(file.id, name, type, space.id, 0, properties.id, 0), ress_h5_close_list)
     else { throw fail(name, "the list cannot be created") }
     return HDF5List(file: self, name: name, dataset: dataset, count: 0)
   }

@@ -16,6 +16,18 @@ package enum Turn {
     return mutex
   }()
 
-  package static func begin() { pthread_mutex_lock(mutex) }
-  package static func end() { pthread_mutex_unlock(mutex) }
+  /// Why a call of this turn failed.
+  nonisolated(unsafe) static var reason = ""
+  private nonisolated(unsafe) static var depth = 0
+
+  package static func begin() {
+    pthread_mutex_lock(mutex)
+    if depth == 0 { reason = "" }
+    depth += 1
+  }
+
+  package static func end() {
+    depth -= 1
+    pthread_mutex_unlock(mutex)
+  }
 }

@@ -50,7 +50,10 @@ package final class HTTPServer: @unchecked Sendable {
     self.answer = answer
     // Set before the first request can come, and never again.
     let box = Box()
-    guard let daemon = ress_mhd_start(host, port, HTTPServer.handle, Unmanaged.passRetained(box).toOpaque()) else {
+    guard
+      let daemon = ress_mhd_start(
+        host, port, HTTPServer.handle, HTTPServer.notice, Unmanaged.passRetained(box).toOpaque())
+    else {
       throw .cannotListen(place)
     }
     self.daemon = daemon
@@ -62,6 +65,30 @@ package final class HTTPServer: @unchecked Sendable {
   /// What the C library hands back; it knows the server without keeping it alive.
   private final class Box: @unchecked Sendable {
     weak var server: HTTPServer?
+    /// The server's thread alone uses these: connections, those that were used last at the end.
+    private var connections: [(connection: OpaquePointer, socket: Int32)] = []
+
+    func begin(_ connection: OpaquePointer) {
+      connections.append((connection, ress_mhd_socket(connection)))
+      // Whoever speaks slowly, or not at all, goes when others come. A page is answered at once, so its reader is seldom the oldest.
+      if connections.count > HTTPServer.connectionLimit { shutdown(connections.removeFirst().socket, Int32(SHUT_RDWR)) }
+    }
+
+    func use(_ connection: OpaquePointer) {
+      guard let place = connections.firstIndex(where: { $0.connection == connection }) else { return }
+      connections.append(connections.remove(at: place))
+    }
+
+    func end(_ connection: OpaquePointer) { connections.removeAll { $0.connection == connection } }
+  }
+
+  /// More connections than this are not kept. 64 that spoke slowly once kept everybody else out.
+  private static let connectionLimit = 256
+
+  private static let notice: MHD_NotifyConnectionCallback = { context, connection, _, code in
+    guard let context, let connection else { return }
+    let box = Unmanaged<Box>.fromOpaque(context).takeUnretainedValue()
+    if ress_mhd_is_beginning(code) != 0 { box.begin(connection) } else { box.end(connection) }
   }
   private let box: Box
 
@@ -79,6 +106,7 @@ package final class HTTPServer: @unchecked Sendable {
     let method = String(cString: method!)
     let isRead = method == "GET" || method == "HEAD"
     // The first call tells of the headers alone. What would bring a body is refused before it comes.
+    if state!.pointee == nil { Unmanaged<Box>.fromOpaque(context!).takeUnretainedValue().use(connection!) }
     if state!.pointee == nil && isRead {
       state!.pointee = UnsafeMutableRawPointer(bitPattern: 1)
       return ress_mhd_yes()

@@ -29,11 +29,20 @@ package final class Arena {
     return (arena, layout(arena))
   }
 
-  /// Bytes that a layout would take.
+  /// Bytes that a layout would take; `most` where it is more.
   package static func measure(_ layout: (Arena) -> Void) -> Int {
     let counting = Arena()
     layout(counting)
     return counting.used
+  }
+
+  /// Counts of bytes end here, so that sums and small multiples of them stay whole numbers: no machine has as much.
+  package static let most = 1 << 58
+
+  /// `count` times `byteCount`, at most `most`.
+  package static func bytes(_ count: Int, times byteCount: Int) -> Int {
+    let (product, overflow) = count.multipliedReportingOverflow(by: byteCount)
+    return overflow ? most : min(product, most)
   }
 
   private init() {
@@ -50,8 +59,9 @@ package final class Arena {
   deinit { base?.deallocate() }
 
   private func take<Element>(_ count: Int, of type: Element.Type) -> UnsafeMutablePointer<Element> {
-    let byteCount = (count * MemoryLayout<Element>.stride + Arena.alignment - 1) & ~(Arena.alignment - 1)
-    defer { used += byteCount }
+    let byteCount =
+      (Arena.bytes(count, times: MemoryLayout<Element>.stride) + Arena.alignment - 1) & ~(Arena.alignment - 1)
+    defer { used = min(used + byteCount, Arena.most) }
     guard let base else {
       // Counting only: an address that no one follows, because the layout merely records it.
       return UnsafeMutablePointer(bitPattern: Arena.alignment)!
@@ -64,6 +74,6 @@ package final class Arena {
   package func indices(_ count: Int) -> UnsafeMutablePointer<Int32> { take(count, of: Int32.self) }
   package func shorts(_ count: Int) -> UnsafeMutablePointer<UInt16> { take(count, of: UInt16.self) }
   package func matrix(_ rows: Int, _ columns: Int) -> Matrix {
-    Matrix(reals(rows * columns), rows: rows, columns: columns)
+    Matrix(reals(base == nil ? Arena.bytes(rows, times: columns) : rows * columns), rows: rows, columns: columns)
   }
 }

@@ -87,20 +87,27 @@ package final class SequenceModel {
     /// Whether the backward computes each segment's forward again.
     package let recomputes: Bool
 
+    fileprivate var withOneSegment: Shape { Shape(segments: 1, recomputes: recomputes) }
+
+    private init(segments: Int, recomputes: Bool) { (self.segments, self.recomputes) = (segments, recomputes) }
+
     package init(_ sizes: Sizes, maximumTokens: Int, recompute: Recompute, memoryLimit: Int) {
       segments = max(1, (maximumTokens + sizes.segment - 1) / sizes.segment)
       let one = Arena.measure { _ = SegmentActivations($0, sizes) }
       switch recompute {
       case .always: recomputes = segments > 1
       case .never: recomputes = false
-      case .auto: recomputes = segments > 1 && one * segments > memoryLimit
+      case .auto: recomputes = segments > 1 && Arena.bytes(one, times: segments) > memoryLimit
       }
     }
   }
 
   /// Bytes that such a model would take, without taking them.
   package static func byteCount(_ sizes: Sizes, _ shape: Shape, maximumTokens: Int, team: Team) -> Int {
-    Arena.measure { _ = Parts($0, sizes, shape, team, maximumTokens: maximumTokens) }
+    // Every segment's activations are alike, and there may be a billion.
+    let others = shape.recomputes ? 0 : shape.segments - 1
+    return Arena.measure { _ = Parts($0, sizes, shape.withOneSegment, team, maximumTokens: maximumTokens) }
+      + Arena.bytes(others, times: Arena.measure { _ = SegmentActivations($0, sizes) })
       + SequenceTables.byteCount(sizes, rows: shape.recomputes ? sizes.history + sizes.segment : maximumTokens)
   }
 

@@ -57,9 +57,7 @@ package struct Boundary: Equatable, Sendable {
     // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 && errno == ENOENT { return nil }
-    guard descriptor >= 0 else {
-      throw .system(action: "read", path: path, reason: String(cString: strerror(errno)))
-    }
+    guard descriptor >= 0 else { throw Durable.fail("read", path) }
     do throws(FolderError) {
       try check(descriptor, path)
       var about = stat()
@@ -76,10 +74,8 @@ package struct Boundary: Equatable, Sendable {
   /// A file's bytes; nil where there is none of that name.
   package func contents(of path: String) throws(FolderError) -> Data? {
     guard let descriptor = try openFile(path) else { return nil }
-    let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-    do { return try handle.readToEnd() ?? Data() } catch {
-      throw .system(action: "read", path: path, reason: "\(error.localizedDescription)")
-    }
+    defer { close(descriptor) }
+    return Data(try Durable.read(from: descriptor, path))
   }
 
   /// Does `body` with a name of the folder that nobody can point elsewhere meanwhile. Errors name the folder as the caller did.
@@ -123,17 +119,19 @@ package final class PinnedFolder: Sendable {
       above = (above as NSString).deletingLastPathComponent
       descriptor = Glibc.open(above.isEmpty ? "." : above, flags)
     }
-    func fail(_ action: String) -> FolderError {
-      .system(action: action, path: name, reason: String(cString: strerror(errno)))
+    guard descriptor >= 0 else {
+      if errno == ENOENT { throw .missing(path: name, hint: "") }
+      throw Durable.fail("open the folder", name)
     }
-    guard descriptor >= 0 else { throw fail("open the folder") }
     do throws(FolderError) {
       try boundary.check(descriptor, name)
       for part in missing {
-        guard mkdirat(descriptor, part, 0o755) == 0 || errno == EEXIST else { throw fail("create the folder") }
+        guard mkdirat(descriptor, part, 0o755) == 0 || errno == EEXIST else {
+          throw Durable.fail("create the folder", name)
+        }
         // A link that somebody put there in between is not followed.
         let next = openat(descriptor, part, flags | O_NOFOLLOW)
-        guard next >= 0 else { throw fail("open the folder") }
+        guard next >= 0 else { throw Durable.fail("open the folder", name) }
         close(descriptor)
         descriptor = next
       }
@@ -151,10 +149,11 @@ package final class PinnedFolder: Sendable {
 
   package func spoken(_ error: FolderError) -> FolderError {
     switch error {
-    case .system(let action, let path, let reason):
-      .system(action: spoken(action), path: spoken(path), reason: spoken(reason))
+    case .system(let action, let path, let reason, let code):
+      .system(action: spoken(action), path: spoken(path), reason: spoken(reason), code: code)
     case .damaged(let path, let problem): .damaged(path: spoken(path), problem: spoken(problem))
     case .missing(let path, let hint): .missing(path: spoken(path), hint: spoken(hint))
+    case .inUse(let path, let holder): .inUse(path: spoken(path), holder: holder)
     }
   }
 }

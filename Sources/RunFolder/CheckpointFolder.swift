@@ -8,6 +8,10 @@
 import Configuration
 import Foundation
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 package enum CheckpointFolder {
   package static let manifestName = "manifest.json"
   package static let modelName = "model.h5"
@@ -40,12 +44,14 @@ package enum CheckpointFolder {
   private static func complete(_ manifest: CheckpointManifest, _ aside: String) throws(FolderError) {
     for file in manifest.files {
       let path = aside + "/" + file.name
-      let attributes = try? FileManager.default.attributesOfItem(atPath: path)
-      guard let size = attributes?[.size] as? Int else {
-        throw .missing(path: path, hint: "a worker said it was saved")
+      var status = stat()
+      guard stat(path, &status) == 0 else {
+        let error = Durable.fail("read", path)
+        if case .system(_, _, _, ENOENT) = error { throw .missing(path: path, hint: "a worker said it was saved") }
+        throw error
       }
-      guard size == file.byteCount else {
-        throw .damaged(path: path, problem: "\(size) bytes where the worker wrote \(file.byteCount)")
+      guard Int(status.st_size) == file.byteCount else {
+        throw .damaged(path: path, problem: "\(status.st_size) bytes where the worker wrote \(file.byteCount)")
       }
     }
     let encoder = JSONEncoder()
@@ -202,9 +208,42 @@ package enum CheckpointFolder {
     return manifest
   }
 
-  /// Nil where there is no such file, or none that can be read; throws where it lies outside of the boundary.
+  /// Nil where there is no such file, or none that can be read; throws where it lies outside of the boundary, and where it cannot be read
+  /// for a reason that passes.
   private static func contents(_ path: String, _ boundary: Boundary) throws(FolderError) -> Data? {
-    boundary.roots.isEmpty ? try? boundary.contents(of: path) : try boundary.contents(of: path)
+    do throws(FolderError) { return try boundary.contents(of: path) } catch {
+      guard error.isPassing || !boundary.roots.isEmpty else { return nil }
+      throw error
+    }
+  }
+
+  /// The newest checkpoint of a run that verifies, and why newer ones were passed over. Throws where the folder cannot be looked at at
+  /// all, or a checkpoint cannot be read for a reason that passes: to take an older one instead would compute what is there already.
+  /// - Parameters:
+  ///   - files: whether files are read, or their manifests alone.
+  ///   - boundary: where checkpoints and their files must lie, links followed; others are passed over.
+  package static func newest(
+    _ folder: String, files: Bool = true, _ boundary: Boundary = .none
+  ) throws(FolderError) -> (
+    path: String, manifest: CheckpointManifest, skipped: [String]
+  )? {
+    guard let handle = opendir(folder) else {
+      let error = Durable.fail("look into", folder)
+      if case .system(_, _, _, ENOENT) = error { return nil }
+      throw error
+    }
+    closedir(handle)
+    var skipped: [String] = []
+    for step in steps(folder).reversed() {
+      let path = finished(folder, step: step)
+      do throws(FolderError) {
+        return (path, files ? try verify(path, boundary) : try readManifest(path, boundary), skipped)
+      } catch {
+        if error.isPassing { throw error }
+        skipped.append("\(path) is passed over: \(error)")
+      }
+    }
+    return nil
   }
 
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over.

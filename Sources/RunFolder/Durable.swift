@@ -10,22 +10,46 @@ import Foundation
 
 /// What went wrong with a file or folder of a run, in words that name it.
 package enum FolderError: Error, Equatable, CustomStringConvertible {
-  case system(action: String, path: String, reason: String)
+  /// `code`: the system's number of the reason, 0 where there is none.
+  case system(action: String, path: String, reason: String, code: Int32 = 0)
   case damaged(path: String, problem: String)
   case missing(path: String, hint: String)
+  /// Another coordinator writes there.
+  case inUse(path: String, holder: String)
 
   package var description: String {
     switch self {
-    case .system(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
+    case .system(let action, let path, let reason, _): "cannot \(action) \(path): \(reason)"
     case .damaged(let path, let problem): "\(path) is damaged: \(problem)"
+    case .inUse(let path, let holder):
+      "\(path) is being written by another coordinator\(holder.isEmpty ? "" : ", \(holder)"); "
+        + "end the run there, or choose another name with --set run=NAME"
     case .missing(let path, let hint): "\(path) does not exist\(hint.isEmpty ? "" : "; " + hint)"
     }
   }
 }
 
+extension FolderError {
+  /// Files that are gone or not what they should be: another attempt finds the same.
+  package var isFinal: Bool {
+    switch self {
+    case .system, .inUse: false
+    case .damaged, .missing: true
+    }
+  }
+
+  /// The process or the machine lacks something that others give back: trying again later may do.
+  package var isPassing: Bool {
+    guard case .system(_, _, _, let code) = self else { return false }
+    return [EMFILE, ENFILE, ENOMEM, EAGAIN, EINTR, ESTALE].contains(code)
+  }
+}
+
 package enum Durable {
-  private static func fail(_ action: String, _ path: String) -> FolderError {
-    .system(action: action, path: path, reason: String(cString: strerror(errno)))
+  /// The reason of the system call that has just failed.
+  static func fail(_ action: String, _ path: String) -> FolderError {
+    let code = errno
+    return .system(action: action, path: path, reason: String(cString: strerror(code)), code: code)
   }
 
   /// A name alone lies in the folder that the process is in.
@@ -36,13 +60,67 @@ package enum Durable {
 
   /// Creates a folder and the ones above it.
   package static func makeFolder(_ path: String) throws(FolderError) {
-    do { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) } catch {
-      var isFolder: ObjCBool = false
-      let exists = FileManager.default.fileExists(atPath: path, isDirectory: &isFolder)
-      if exists && !isFolder.boolValue {
+    if mkdir(path, 0o777) == 0 { return }
+    let error = fail("create the folder", path)
+    guard case .system(_, _, _, let code) = error else { throw error }
+    var status = stat()
+    switch code {
+    case ENOENT where parent(of: path) != path:
+      try makeFolder(parent(of: path))
+      if mkdir(path, 0o777) != 0 && errno != EEXIST { throw fail("create the folder", path) }
+    // A read-only file system says so also of a folder that is there.
+    case EEXIST, EROFS, EACCES, EPERM, EISDIR:
+      guard stat(path, &status) == 0 else { throw error }
+      guard status.st_mode & S_IFMT == S_IFDIR else {
         throw .system(action: "create the folder", path: path, reason: "a file of that name is in the way")
       }
-      throw fail("create the folder", path)
+    case ENOTDIR:
+      throw .system(action: "create the folder", path: path, reason: "a part of its path is a file", code: code)
+    default: throw error
+    }
+  }
+
+  /// A file's bytes.
+  /// - Parameter followsLinks: false refuses a symbolic link of that name.
+  package static func read(_ path: String, followsLinks: Bool = true) throws(FolderError) -> [UInt8] {
+    // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (followsLinks ? 0 : O_NOFOLLOW))
+    guard descriptor >= 0 else { throw fail("read", path) }
+    defer { close(descriptor) }
+    return try read(from: descriptor, path)
+  }
+
+  /// The bytes of an open file, from where it stands.
+  static func read(from descriptor: Int32, _ path: String) throws(FolderError) -> [UInt8] {
+    var bytes: [UInt8] = []
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let count = Glibc.read(descriptor, &buffer, buffer.count)
+      if count < 0 && errno == EINTR { continue }
+      guard count >= 0 else { throw fail("read", path) }
+      if count == 0 { return bytes }
+      bytes += buffer[..<count]
+    }
+  }
+
+  /// A file's bytes, or others where there is no such file. One that is there and cannot be read is an error, and not empty.
+  package static func read(
+    _ path: String, followsLinks: Bool = true, orWhereMissing other: [UInt8]
+  ) throws(FolderError) -> [UInt8] {
+    do throws(FolderError) { return try read(path, followsLinks: followsLinks) } catch {
+      if case .system(_, _, _, ENOENT) = error { return other }
+      throw error
+    }
+  }
+
+  /// Writes all bytes to an open file.
+  static func write(_ bytes: [UInt8], into descriptor: Int32, _ path: String) throws(FolderError) {
+    var written = 0
+    while written < bytes.count {
+      let count = bytes[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else { throw fail("write", path) }
+      written += count
     }
   }
 
@@ -68,17 +146,10 @@ package enum Durable {
       close(descriptor)
       throw error
     }
-    var written = 0
-    while written < bytes.count {
-      let count = bytes[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 && errno == EINTR { continue }
-      guard count > 0 else {
-        let error = fail("write", aside)
-        close(descriptor)
-        unlink(aside)
-        throw error
-      }
-      written += count
+    do throws(FolderError) { try write(bytes, into: descriptor, aside) } catch {
+      close(descriptor)
+      unlink(aside)
+      throw error
     }
     close(descriptor)
     try sync(aside)

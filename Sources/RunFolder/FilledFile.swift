@@ -29,14 +29,11 @@ package enum FilledFile {
 
   /// Writes the blocks, which lie apart from each other, and flushes the file to disk.
   package static func fill(_ path: String, _ blocks: [Block]) throws(FolderError) -> (digest: String, byteCount: Int) {
-    func fail(_ action: String) -> FolderError {
-      .system(action: action, path: path, reason: String(cString: strerror(errno)))
-    }
     let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
-    guard descriptor >= 0 else { throw fail("write") }
+    guard descriptor >= 0 else { throw Durable.fail("write", path) }
     defer { close(descriptor) }
     var about = stat()
-    guard fstat(descriptor, &about) == 0 else { throw fail("write") }
+    guard fstat(descriptor, &about) == 0 else { throw Durable.fail("write", path) }
     let size = Int(about.st_size)
     let blocks = blocks.sorted { $0.place < $1.place }
     var end = 0
@@ -56,7 +53,7 @@ package enum FilledFile {
         let count = min(writtenAtOnce, block.bytes.count - done)
         let written = pwrite(descriptor, block.bytes.baseAddress! + done, count, off_t(block.place + done))
         if written < 0 && errno == EINTR { continue }
-        guard written > 0 else { throw fail("write") }
+        guard written > 0 else { throw Durable.fail("write", path) }
         done += written
         let ready = block.place + done
         if ready - flushed >= flushedAtOnce {
@@ -65,7 +62,7 @@ package enum FilledFile {
         }
       }
     }
-    while fsync(descriptor) != 0 { if errno != EINTR { throw fail("flush to disk") } }
+    while fsync(descriptor) != 0 { if errno != EINTR { throw Durable.fail("flush to disk", path) } }
     hash.wait()
     guard let digest = hash.digest else {
       throw .system(action: "read", path: path, reason: "its own bytes did not come back")

@@ -13,7 +13,7 @@ package enum SHA256 {
     _ path: String, _ boundary: Boundary = .none
   ) throws(FolderError) -> (digest: String, byteCount: Int) {
     guard let descriptor = try boundary.openFile(path) else {
-      throw .system(action: "read", path: path, reason: String(cString: strerror(ENOENT)))
+      throw .system(action: "read", path: path, reason: String(cString: strerror(ENOENT)), code: ENOENT)
     }
     defer { close(descriptor) }
     let sum = Running()
@@ -22,7 +22,7 @@ package enum SHA256 {
     while true {
       let count = read(descriptor, &buffer, buffer.count)
       if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw .system(action: "read", path: path, reason: String(cString: strerror(errno))) }
+      guard count >= 0 else { throw Durable.fail("read", path) }
       if count == 0 { break }
       buffer.withUnsafeBytes { sum.add(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
       total += count

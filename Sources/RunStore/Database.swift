@@ -2,6 +2,10 @@
 
 import CSQLite
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 enum SQLValue {
   case text(String), number(Int), bytes([UInt8])
 }
@@ -50,7 +54,17 @@ final class Database {
   }
 
   private func failure(_ action: String) -> StoreError {
-    .failed(path: path, action: action, reason: String(cString: sqlite3_errmsg(handle)))
+    let code = sqlite3_errcode(handle) & 0xff, system = sqlite3_system_errno(handle)
+    var reason = String(cString: sqlite3_errmsg(handle))
+    // SQLite's own words hide what the system said.
+    if code == SQLITE_IOERR || code == SQLITE_CANTOPEN, system != 0 {
+      reason += ": " + String(cString: strerror(system))
+    }
+    let passing = [
+      SQLITE_FULL, SQLITE_IOERR, SQLITE_BUSY, SQLITE_LOCKED, SQLITE_CANTOPEN, SQLITE_READONLY, SQLITE_NOMEM,
+    ]
+    return action == "write to" && passing.contains(code)
+      ? .unwritable(path: path, reason: reason) : .failed(path: path, action: action, reason: reason)
   }
 
   /// Statements without results.

@@ -2,6 +2,7 @@
 // coordinator is one transaction, on disk (WAL, synchronous FULL) before anything is answered.
 
 import CSQLite
+import RunFolder
 import Wire
 
 #if canImport(Glibc)
@@ -13,6 +14,8 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
   case newer(path: String, version: Int, known: Int)
   case foreign(path: String)
   case failed(path: String, action: String, reason: String)
+  /// What is lacking may be there in a moment: room on the disk, descriptors, memory, a file system that can be written.
+  case unwritable(path: String, reason: String)
 
   package var description: String {
     switch self {
@@ -22,6 +25,7 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
       "\(path) was written by a newer ress (schema \(version), this program knows \(known)); use that one"
     case .foreign(let path): "\(path) is a database of another program"
     case .failed(let path, let action, let reason): "cannot \(action) \(path): \(reason)"
+    case .unwritable(let path, let reason): "cannot write to \(path): \(reason)"
     }
   }
 
@@ -30,8 +34,13 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
     switch self {
     case .inUse: "\(self); \(inUse)"
     case .foreign: "\(self); \(foreign)"
-    case .newer, .failed: description
+    case .newer, .failed, .unwritable: description
     }
+  }
+
+  /// Whether the same may succeed later.
+  package var isPassing: Bool {
+    if case .unwritable = self { true } else { false }
   }
 }
 
@@ -39,7 +48,7 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
 package final class RunStore {
   package let path: String
   private let database: Database
-  private var lock: StoreLock?
+  private var lock: FileLock?
 
   /// "RESS", so that `file` and we know our own.
   private static let applicationID = 0x5245_5353
@@ -56,8 +65,11 @@ package final class RunStore {
   /// Opens the store, or makes it; `:memory:` is one that ends with the process.
   /// - Parameter holder: who we are, for the error of whoever comes second.
   package init(path: String, holder: String) throws(StoreError) {
+    let isInMemory = path == ":memory:"
+    // Two names of one file are one store.
+    let path = isInMemory ? path : try RunStore.place(of: path)
     self.path = path
-    lock = path == ":memory:" ? nil : try StoreLock(path, holder: holder)
+    lock = isInMemory ? nil : try RunStore.lock(path, holder: holder)
     database = try Database(path)
     try database.run("PRAGMA journal_mode = WAL")
     try database.run("PRAGMA synchronous = FULL")
@@ -68,6 +80,44 @@ package final class RunStore {
   package func close() {
     database.close()
     lock = nil
+  }
+
+  /// The path without symbolic links. The file itself need not be there.
+  private static func place(of path: String) throws(StoreError) -> String {
+    func resolved(_ path: String) -> String? {
+      guard let real = realpath(path, nil) else { return nil }
+      defer { free(real) }
+      return String(cString: real)
+    }
+    var status = stat()
+    if let place = resolved(path) {
+      if stat(place, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink > 1 {
+        throw .failed(
+          path: path, action: "open",
+          reason: "the file has \(status.st_nlink) names (hard links), under which it would be taken for as many stores"
+        )
+      }
+      return place
+    }
+    if lstat(path, &status) == 0 {
+      throw .failed(path: path, action: "open", reason: "it is a symbolic link to a file that does not exist")
+    }
+    let parts = path.split(separator: "/", omittingEmptySubsequences: true)
+    guard let name = parts.last else { throw .failed(path: path, action: "open", reason: "it is not a file") }
+    let folder = (path.hasPrefix("/") ? "/" : "./") + parts.dropLast().joined(separator: "/")
+    guard let place = resolved(folder) else {
+      throw .failed(path: path, action: "create", reason: String(cString: strerror(errno)))
+    }
+    return (place == "/" ? "" : place) + "/" + name
+  }
+
+  private static func lock(_ path: String, holder: String) throws(StoreError) -> FileLock {
+    do throws(LockError) { return try FileLock(path + ".lock", holder: holder) } catch {
+      switch error {
+      case .held(let other): throw .inUse(path: path, holder: other)
+      case .failed(let place, let reason, _): throw .failed(path: place, action: "lock", reason: reason)
+      }
+    }
   }
 
   private func prepareSchema() throws(StoreError) {
@@ -143,28 +193,4 @@ package final class RunStore {
   package func value(_ name: String) throws(StoreError) -> [UInt8]? {
     try database.rows("SELECT value FROM named_values WHERE name = ?", .text(name)) { $0.bytes(0) }.first
   }
-}
-
-/// One coordinator a store: a lock that goes with its process, however that ends.
-private struct StoreLock: ~Copyable {
-  private let descriptor: Int32
-
-  init(_ path: String, holder: String) throws(StoreError) {
-    let place = path + ".lock"
-    descriptor = open(place, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else {
-      throw .failed(path: place, action: "create", reason: String(cString: strerror(errno)))
-    }
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-      var text = [UInt8](repeating: 0, count: 200)
-      let count = max(0, read(descriptor, &text, text.count))
-      close(descriptor)
-      throw .inUse(path: path, holder: String(decoding: text.prefix(count), as: UTF8.self))
-    }
-    let bytes = Array(holder.utf8)
-    _ = ftruncate(descriptor, 0)
-    _ = write(descriptor, bytes, bytes.count)
-  }
-
-  deinit { close(descriptor) }
 }

@@ -32,7 +32,7 @@ package enum DrillFault: String, CaseIterable, Sendable {
     // Workers train on, and the run has nothing to say.
     case .killCoordinator: nil
     case .killAll: "load from the checkpoint of step"
-    case .diskFull: "ress resume"
+    case .diskFull: "it tries again"
     case .damagedCheckpoint: "is passed over"
     case .flippedBit: "computed wrongly and is put aside"
     }

@@ -85,9 +85,9 @@ package struct Backlog {
 /// The backlog of a socket's connections, with what libzmq and the system say of them.
 final class ConnectionWatch {
   private let socket: Socket
-  private let monitor: ConnectionMonitor
+  let monitor: ConnectionMonitor
   private var backlog: Backlog
-  private var closed: [Int32] = []
+  private var events: [ConnectionMonitor.Event] = []
   private var nextLook = Instant(nanoseconds: 0)
   private static let lookEvery = Duration.milliseconds(50)
 
@@ -97,21 +97,20 @@ final class ConnectionWatch {
     backlog = Backlog(limits)
   }
 
-  /// Connections that were closed since the last call.
-  func takeClosed() -> [Int32] {
+  /// What has happened to connections since the last call, in order.
+  func takeEvents() -> [ConnectionMonitor.Event] {
     hear()
-    defer { closed = [] }
-    return closed
+    defer { events = [] }
+    return events
   }
 
   private func hear() {
     for event in monitor.events() {
       switch event {
-      case .opened(let connection): backlog.opened(connection)
-      case .closed(let connection):
-        backlog.closed(connection)
-        closed.append(connection)
+      case .began(let connection): backlog.opened(connection)
+      case .closed(let connection): backlog.closed(connection)
       }
+      events.append(event)
     }
   }
 

@@ -1,11 +1,17 @@
-// Connections of a socket that were opened and closed. libzmq tells of them over a socket of its own, by the number of the connection; which
+// Connections of a socket that began and that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
 // process that was, the numbers that came with its messages tell.
 
 import CZeroMQ
 import Wire
 
 package final class ConnectionMonitor {
-  private let handle: UnsafeMutableRawPointer
+  /// By the number of the connection, which another one may have afterwards.
+  package enum Event: Equatable, Sendable {
+    case began(Int32)
+    case closed(Int32)
+  }
+
+  let handle: UnsafeMutableRawPointer
   private let watched: Socket
   private let context: SocketContext
 
@@ -18,11 +24,10 @@ package final class ConnectionMonitor {
       let handle = zmq_socket(context.handle, ZMQ_PAIR)
     else { throw .system(call: "zmq_socket_monitor", reason: TransportError.lastReason()) }
     self.handle = handle
-    var linger: Int32 = 0
-    zmq_setsockopt(handle, ZMQ_LINGER, &linger, 4)
+    var none: Int32 = 0
+    zmq_setsockopt(handle, ZMQ_LINGER, &none, 4)
     // Without a bound: libzmq's own thread would wait where one is reached, and an event has some fifty bytes.
-    var unbounded: Int32 = 0
-    zmq_setsockopt(handle, ZMQ_RCVHWM, &unbounded, 4)
+    zmq_setsockopt(handle, ZMQ_RCVHWM, &none, 4)
     guard zmq_connect(handle, address) == 0 else {
       throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
     }
@@ -33,18 +38,16 @@ package final class ConnectionMonitor {
     zmq_close(handle)
   }
 
-  /// By the number of the connection, which another one may have afterwards.
-  package enum Event: Equatable, Sendable { case opened(Int32), closed(Int32) }
-
   /// What has happened since the last call, in order.
   package func events() -> [Event] {
     var events: [Event] = []
     while let event = receive() {
       // Two bytes of what happened, four of the connection; the address follows in a frame of its own.
       guard event.count == 6 else { continue }
-      let kind = event.withUnsafeBytes { $0.loadUnaligned(as: UInt16.self) }
-      let connection = event.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 2, as: Int32.self) }
-      events.append(Int32(kind) == ZMQ_EVENT_ACCEPTED ? .opened(connection) : .closed(connection))
+      let (kind, number) = event.withUnsafeBytes {
+        ($0.loadUnaligned(as: UInt16.self), $0.loadUnaligned(fromByteOffset: 2, as: Int32.self))
+      }
+      events.append(Int32(kind) == ZMQ_EVENT_ACCEPTED ? .began(number) : .closed(number))
     }
     return events
   }

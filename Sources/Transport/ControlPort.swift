@@ -18,6 +18,9 @@ package final class ControlPort {
   private var remarks: [String] = []
   /// The connection that each process last spoke over.
   private var connections: [PeerID: Int32] = [:]
+  private var strangers: Strangers
+  /// Connections that were closed since `takeDisconnected` was called last.
+  private var closed: Set<Int32> = []
   /// The key that each process has proved.
   private var users: [PeerID: PublicKey] = [:]
   private let rate: RateLimit.Rate
@@ -36,11 +39,13 @@ package final class ControlPort {
   private static let waitingReplies = 4096
   private static let waitingBytes = 16 << 20
 
+  /// - Parameter connectionLimit: connections at once; nil: as many as leave descriptors for the process's files.
   package init(
     listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, rate: RateLimit.Rate = .standard,
-    _ context: SocketContext
+    connectionLimit: Int? = nil, _ context: SocketContext
   ) throws(TransportError) {
     self.rate = rate
+    strangers = connectionLimit.map { Strangers(limit: $0) } ?? Strangers()
     socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
     watch = try ConnectionWatch(socket, .control, context)
     endpoint = try socket.bind(listen, insecure: insecure, door: door)
@@ -49,11 +54,25 @@ package final class ControlPort {
 
   /// Processes whose connection was closed since the last call, and that have not spoken over another one.
   package func takeDisconnected() -> [PeerID] {
-    let closed = Set(watch.takeClosed())
+    heed()
+    for connection in strangers.surplus(known: connections.count) { socket.cut(connection) }
+    defer { closed = [] }
     guard !closed.isEmpty else { return [] }
     let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
     for peer in gone { connections[peer] = nil }
     return gone
+  }
+
+  /// Takes in what has happened to connections.
+  private func heed() {
+    for event in watch.takeEvents() {
+      switch event {
+      case .began(let connection): strangers.began(connection)
+      case .closed(let connection):
+        strangers.closed(connection)
+        closed.insert(connection)
+      }
+    }
   }
 
   /// Cuts every connection of a key, and forgets what was said over it.
@@ -98,7 +117,7 @@ package final class ControlPort {
   }
 
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
-    Poller.wait([socket], wake, timeoutMilliseconds: timeoutMilliseconds)
+    Poller.wait([socket], wake, monitor: watch.monitor, timeoutMilliseconds: timeoutMilliseconds)
   }
 
   /// All that has come: whole requests in order, and what could not be read.
@@ -128,6 +147,11 @@ package final class ControlPort {
         }
         users[peer] = socket.lastUser
         lastHeard[peer] = now
+        if connections[peer] != socket.lastSource {
+          // The connection may have begun since the last look, and would be taken for a stranger afterwards.
+          heed()
+          strangers.spoke(socket.lastSource)
+        }
         connections[peer] = socket.lastSource
         var link = links[peer] ?? newLink()
         let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)

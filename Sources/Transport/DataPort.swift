@@ -106,7 +106,7 @@ package final class DataPort: DataPlane {
 
   package func tick(at now: Instant) {
     remarks += watch.cutOverdrawn(at: now)
-    _ = watch.takeClosed()
+    _ = watch.takeEvents()
     for index in links.keys.sorted() { transmit(links[index]!.tick(at: now), to: index) }
   }
 

@@ -271,9 +271,14 @@ package final class WakeUp: @unchecked Sendable {
 }
 
 package enum Poller {
-  /// Waits until a socket has a message, the wake-up was signalled, or the time is over.
-  package static func wait(_ sockets: [Socket], _ wake: WakeUp?, timeoutMilliseconds: Int) {
+  /// Waits until a socket has a message, a connection begins or ends, the wake-up was signalled, or the time is over.
+  package static func wait(
+    _ sockets: [Socket], _ wake: WakeUp?, monitor: ConnectionMonitor? = nil, timeoutMilliseconds: Int
+  ) {
     var items = sockets.map { zmq_pollitem_t(socket: $0.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0) }
+    if let monitor {
+      items.append(zmq_pollitem_t(socket: monitor.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0))
+    }
     if let wake {
       items.append(zmq_pollitem_t(socket: nil, fd: wake.descriptor, events: Int16(ZMQ_POLLIN), revents: 0))
     }

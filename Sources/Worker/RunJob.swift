@@ -173,6 +173,8 @@ package final class RunJob {
     return Int(words[1])
   }
 
+  deinit { saver.close() }
+
   /// A message that came before this worker was told to begin: its sender had been told already.
   package func accept(early message: DataMessage) { link.accept(early: message) }
 
@@ -207,9 +209,11 @@ package final class RunJob {
         isLast || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
       let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
       if saves || copies { try copy(done, mirrors: copies, saves: saves) }
-      if hasDiverged || (result.halt != .none && !isLast) { return try halt(after: done, isLast: isLast) }
+      if hasDiverged || (result.halt != .none && !isLast) {
+        return try halt(after: done, isLast: isLast, saving: hasDiverged || result.halt == .haltSaving)
+      }
     }
-    try finishSaving()
+    try finishSaving(insisting: true)
     network.report(.finished, generation: assignment.generation)
     return .finished
   }
@@ -262,9 +266,10 @@ package final class RunJob {
   }
 
   /// Stops at a boundary, with the state where it lies.
-  private func halt(after step: Int, isLast: Bool) throws -> Ending {
+  private func halt(after step: Int, isLast: Bool, saving: Bool) throws -> Ending {
     link.step = step
-    try finishSaving()
+    // A generation that follows begins from memory; only who lets the workers go needs the checkpoint.
+    try finishSaving(insisting: saving)
     // No generation begins behind the last step.
     if !isLast { store.setLive(key(step), Shard(of: trainer)) }
     network.note(link.heartbeat)
@@ -305,38 +310,40 @@ package final class RunJob {
     if saves, savedStep != step {
       savedStep = step
       // What no mirror keeps serves the next copy: memory that was never touched costs as much time as the copy.
-      try save(shard, step, ends: mirrors ? nil : memory)
+      save(shard, step, ends: mirrors ? nil : memory)
     }
   }
 
   /// - Parameter memory: what the shard lies in, if it ends with the writing.
-  private func save(_ shard: Shard, _ step: Int, ends memory: ShardMemory?) throws {
-    let network = self.network, generation = assignment.generation
-    let writer: CheckpointWriter
-    do throws(CheckpointError) {
-      writer = try CheckpointWriter(
-        folder: assignment.folder, step: step, generation: generation, shardCount: assignment.roster.count,
-        Boundary(assignment.roots ?? []))
-    } catch {
-      return network.report(.saveFailed(step: step, reason: "\(error)"), generation: generation)
-    }
-    let links = assignment.index == 0 ? RunJob.links(trainer.plan, layout) : nil
+  private func save(_ shard: Shard, _ step: Int, ends memory: ShardMemory?) {
+    let generation = assignment.generation, folder = assignment.folder, place = assignment.index
+    let shardCount = assignment.roster.count, boundary = Boundary(assignment.roots ?? [])
+    let links = place == 0 ? RunJob.links(trainer.plan, layout) : nil
     nonisolated(unsafe) let channel = network
-    let store = store, epoch = store.epoch
-    saver.save(shard, to: writer, place: assignment.index, links: links) { result in
-      if let memory { store.giveBack(memory, epoch) }
+    let store = self.store, mirrors = self.mirrors, epoch = store.epoch
+    saver.save { () throws(CheckpointError) in
+      let writer = try CheckpointWriter(
+        folder: folder, step: step, generation: generation, shardCount: shardCount, boundary)
+      return try CheckpointSaver.write(shard, writer, place, links)
+    } done: { result in
       switch result {
-      case .success(let files): channel.report(.saved(step: step, files: files), generation: generation)
+      case .success(let files):
+        // Not where it failed: it is written again from the same memory.
+        if let memory { store.giveBack(memory, epoch) }
+        channel.report(.saved(step: step, files: files), generation: generation)
+        if !mirrors { store.checkpointed(in: generation) }
       case .failure(let error):
         channel.report(.saveFailed(step: step, reason: "\(error)"), generation: generation)
       }
     }
   }
 
-  private func finishSaving() throws {
+  /// Waits for the disk. What has failed is tried again: the worker waits for that too where it insists.
+  private func finishSaving(insisting: Bool) throws {
     let begun = ContinuousClock.now
-    saver.finish {
-      link.note("its part of a checkpoint to be written", since: begun)
+    saver.finish(insisting: insisting) { failedAt in
+      // A disk that refuses is not one that hangs.
+      link.note("its part of a checkpoint to be written", since: max(begun, failedAt ?? begun))
       return network.pendingStop() != nil
     }
     stall += begun.duration(to: .now).inSeconds

@@ -23,6 +23,7 @@ package struct RunNeeds {
   private let largestShard: Int
   private let mostExperts: Int
   private let mostDense: Int
+  private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
 
   /// - Parameters:
   ///   - cores, memoryBytes: of a worker's machine.
@@ -30,6 +31,7 @@ package struct RunNeeds {
   package init(_ configuration: RunConfiguration, vocabulary: Int, cores: Int, memoryBytes: Int, hosts: Int) {
     self.configuration = configuration
     self.vocabulary = vocabulary
+    machine = (cores, memoryBytes, hosts)
     let count = configuration.cluster.workers
     workers = count
     workersAHost = (count + hosts - 1) / hosts
@@ -69,6 +71,9 @@ package struct RunNeeds {
 
   private var real: Int { MemoryLayout<Float>.size }
 
+  /// Of counts that may be larger than any machine has.
+  private static func whole(_ bytes: Double) -> Int { Int(min(bytes, Double(Arena.most))) }
+
   /// Parameters and the packed copy that products read, moments, and gradients.
   package var modelBytes: Int {
     let dense = layout.denseCount, experts = mostExperts * layout.expertCount
@@ -95,9 +100,11 @@ package struct RunNeeds {
   private var expertRowBytes: Int {
     guard sizes.experts > 0 else { return 0 }
     let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
-    let rows = tokens * sizes.steps * sizes.active * workers * mostExperts / max(1, layout.experts.count)
+    let rows =
+      Double(tokens) * Double(sizes.steps * sizes.active * workers) * Double(mostExperts)
+      / Double(max(1, layout.experts.count))
     // Four size classes an octave: an eighth lies idle on the average.
-    return rows * (sizes.width + 2 * sizes.expertWidth) * real * 9 / 8
+    return RunNeeds.whole(rows * Double((sizes.width + 2 * sizes.expertWidth) * real) * 9 / 8)
   }
 
   /// Copies of the state: its own two and a third for a moment, and as many of the peer whose mirror it is; one while a checkpoint is
@@ -124,6 +131,26 @@ package struct RunNeeds {
 
   /// Resident memory of a worker.
   package var memoryBytes: Int { programBytes + modelBytes + activationBytes + copyBytes + clusterBytes }
+
+  /// The same run with one worker fewer, which is what a loss leaves; nil where it waits for another one then.
+  package var afterLoss: RunNeeds? {
+    guard workers > 1, workers > configuration.cluster.minimumWorkers else { return nil }
+    var fewer = configuration
+    fewer.cluster.workers = workers - 1
+    return RunNeeds(
+      fewer, vocabulary: vocabulary, cores: machine.cores, memoryBytes: machine.memoryBytes,
+      hosts: min(machine.hosts, workers - 1))
+  }
+
+  /// Resident memory of a worker in the generation after a loss. It has more units and experts then, and holds the copies of the
+  /// generation before until it has two of its own.
+  package var memoryAfterLossBytes: Int {
+    let next = afterLoss ?? self
+    guard workers > 1, configuration.cluster.mirrorEvery > 0 else { return next.memoryBytes }
+    let before = 4 * largestShard * real
+    let own = next.workers > 1 ? 4 * next.largestShard * real : 0
+    return next.memoryBytes + max(0, before + own - next.copyBytes)
+  }
 
   /// All files of a checkpoint: tensors, and the structure around them.
   package var checkpointBytes: Int {
@@ -152,10 +179,11 @@ package struct RunNeeds {
     if model.routedExperts > 0 {
       // Rows to experts elsewhere and back, forward and backward, forward once more where that is computed again. As much is
       // answered for others as is asked of them.
-      let rows = stepTokens * model.steps * model.activeExperts / workers * (workers - 1) / workers
-      sent += Int(Double(rows * model.width * real) * 2 * passes)
+      let share = Double(workers - 1) / Double(workers) / Double(workers)
+      let rows = Double(stepTokens) * Double(model.steps * model.activeExperts) * share
+      sent += RunNeeds.whole(rows * Double(model.width * real) * 2 * passes)
       // How many rows each expert gets, before the rows.
-      sent += Int(sites * passes) * (workers - 1) * layout.experts.count * real
+      sent += RunNeeds.whole(sites * passes * Double((workers - 1) * layout.experts.count * real))
     }
     // Gradients to their owners, one a subtree; new parameters to all; reports and norms.
     let subtrees = RunNeeds.subtrees(configuration.training.unitCount, workers)

@@ -125,16 +125,23 @@ package final class ShardStore: @unchecked Sendable {
       let oldestMirrored = mirrored.count >= 2 ? mirrored[mirrored.count - 2] : 0
       for key in copies.keys {
         let isOld = key.generation < generation || key.step < (copies[key]!.isMirror ? oldestMirrored : oldestOwn)
-        if isOld { drop(key) }
+        if isOld { drop(key, in: generation) }
       }
     }
   }
 
-  private func drop(_ key: HeldShard) {
+  /// A generation that mirrors nothing has a checkpoint of its own: what is held of those before has served.
+  package func checkpointed(in generation: UInt32) {
+    locked { for key in copies.keys where key.generation < generation { drop(key, in: generation) } }
+  }
+
+  private func drop(_ key: HeldShard, in generation: UInt32) {
     guard var memory = copies.removeValue(forKey: key)?.memory else { return }
-    // A checkpoint may still be written from it.
+    // Shards of other generations have other sizes. A checkpoint may still be written from it.
     let count = memory.count
-    if isKnownUniquelyReferenced(&memory), free.count(where: { $0.count == count }) < Self.freeLimit {
+    if key.generation == generation, isKnownUniquelyReferenced(&memory),
+      free.count(where: { $0.count == count }) < Self.freeLimit
+    {
       free.append(memory)
     }
   }

@@ -52,7 +52,7 @@ package struct StepRehearsal {
   private static let leastSteps = 5, mostSteps = 40, seconds = 0.4
 
   /// Bytes that trying takes.
-  package var memoryBytes: Int { workers * (needs.modelBytes + needs.activationBytes) }
+  package var memoryBytes: Int { Arena.bytes(workers, times: needs.modelBytes + needs.activationBytes) }
 
   /// Seconds that trying takes, roughly: at a pace that small shapes reach.
   package var expectedSeconds: Double {

@@ -74,6 +74,7 @@ package final class WorkerNetwork: @unchecked Sendable {
   /// The generation that the data plane is open for.
   private var current: Assignment?
   private var mirrorSender = MirrorSender()
+  private var complaints = LineLimit()
   /// What this process holds of runs' states.
   package let store = ShardStore()
 
@@ -219,13 +220,19 @@ package final class WorkerNetwork: @unchecked Sendable {
     data.receive(at: now) { arrival in
       switch arrival {
       case .message(let message): take(message, at: now)
-      case .repeated(let reason): options.log(reason)
+      case .repeated(let reason): complain(reason, at: now)
       case .damaged(let reason):
-        options.log(reason)
+        complain(reason, at: now)
         if let current { apply(session.report(.lacking(reason: reason), generation: current.generation), at: now) }
       case .broken(let reason): apply(session.giveUp(reason), at: now)
       }
     }
+  }
+
+  /// A line that a peer, or one who passes for one, can cause any number of.
+  private func complain(_ line: String, at now: Instant) {
+    guard let leftOut = complaints.admit(at: now) else { return }
+    options.log(leftOut == 0 ? line : "\(line) (\(leftOut) more such lines before it are not listed)")
   }
 
   /// With what the training thread need not know.
@@ -247,7 +254,8 @@ package final class WorkerNetwork: @unchecked Sendable {
       let key = HeldShard(
         run: current.run, generation: current.generation, index: sender, count: current.roster.count, step: step)
       guard store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload) else {
-        return options.log("a piece of a copy of worker \(sender) of the roster was refused: no such piece is due")
+        return complain(
+          "a piece of a copy of worker \(sender) of the roster was refused: no such piece is due", at: now)
       }
       data.send(MirrorSender.receipt(for: message, from: current.index), to: sender, at: now)
     case .mirrored:

@@ -37,6 +37,7 @@ final class DrillRun {
   /// Whether events come that were asked for after the fault: those of an older answer may be older than it.
   private var isNewPage = false
   private var mend: () throws -> Void = {}
+  private var hasRoomAgain = false
   private var failure: (any Error)?
 
   /// Without a coordinator for longer than this nobody follows a run.
@@ -65,24 +66,15 @@ final class DrillRun {
   /// Submits the run, follows it to its end, and does the fault when its step has come.
   func play() throws {
     let run = try cluster.client.submit(RunRequest(configuration).submission).run.description
-    var seen = 0
-    while true {
-      try cluster.client.follow(run, after: seen, absence: Self.absence) {
-        self.isNewPage = self.isStruck
-        self.watch()
-        return self.gaveUp == nil ? nil : .cancel
-      } event: { event in
-        seen += 1
-        self.note(event)
-        return self.failure != nil || self.state.isAtRest
-      }
-      if let failure { throw failure }
-      guard state == .paused, fault == .diskFull, isStruck, gaveUp == nil else { return }
-      // There is room again, and somebody says so.
-      try cluster.limitFiles(to: nil)
-      state = .queued
-      _ = try cluster.client.change(run, .resume)
+    try cluster.client.follow(run, absence: Self.absence) {
+      self.isNewPage = self.isStruck
+      self.watch()
+      return self.gaveUp == nil ? nil : .cancel
+    } event: { event in
+      self.note(event)
+      return self.failure != nil || self.state.isAtRest
     }
+    if let failure { throw failure }
   }
 
   private func watch() {
@@ -104,11 +96,20 @@ final class DrillRun {
     case .evaluated, .examined: curve.append(event.timeless)
     case .saved(let step, let path):
       if fault == .damagedCheckpoint, !isStruck, step >= strikeStep { strike { try self.damage(path) } }
+      // The checkpoint that had failed, or the next one, once there was room again.
+      if hasRoomAgain, againSeconds == nil { againSeconds = secondsSinceFault }
     case .placed: if isStruck { newGenerations += 1 }
     case .state(let state, let reason):
       (self.state, self.reason) = (state, reason)
       tell("\(state.rawValue): \(reason)")
-    case .said(let sentence): tell(sentence)
+    case .said(let sentence):
+      tell(sentence)
+      if fault == .diskFull, isStruck, !hasRoomAgain, let evidence = fault?.evidence(victim: victim),
+        sentence.contains(evidence)
+      {
+        hasRoomAgain = true
+        attempt { try self.cluster.limitFiles(to: nil) }
+      }
     }
   }
 

@@ -104,11 +104,19 @@ struct PlanView {
         units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
-                         \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program
+                         \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
         sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(link), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
         a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
         time             \(time)
       """
+  }
+
+  /// A limit that is set to what a worker needs while all are there would make the first loss the second one, too.
+  private var afterLoss: String {
+    guard needs.workers > 1 else { return "" }
+    let bytes = Format.bytes(max(needs.memoryAfterLossBytes, needs.memoryBytes))
+    let left = needs.afterLoss.map { "\($0.workers) worker\($0.workers == 1 ? "" : "s") left" }
+    return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set a limit no lower than this"
   }
 
   private var link: String {
@@ -132,6 +140,7 @@ struct PlanView {
       ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
       ("experts", .whole(needs.layout.experts.count)), ("operations_a_token", .real(needs.operationsPerToken)),
       ("units", .whole(configuration.training.unitCount)), ("memory_bytes", .whole(needs.memoryBytes)),
+      ("memory_after_loss_bytes", .whole(max(needs.memoryAfterLossBytes, needs.memoryBytes))),
       ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
       ("sent_bytes", .whole(needs.sentBytes)),

@@ -8,6 +8,7 @@ import Glibc
 import RunFolder
 import RunStore
 import Shell
+import Synchronization
 import Transport
 import Wire
 
@@ -30,6 +31,9 @@ func train(_ arguments: Arguments) throws -> ExitCode {
 }
 
 enum LocalRun {
+  /// As long as nothing else in this program waits.
+  private static let patienceSeconds = 1e6
+
   static func train(_ request: RunRequest, view: RunView, board: BoardWriter? = nil) throws -> ExitCode {
     let configuration = request.configuration
     try Durable.makeFolder(request.folder)
@@ -44,6 +48,9 @@ enum LocalRun {
     options.store = request.folder + "/coordinator.db"
     options.pausesUnfinished = true
     options.log = log.write
+    options.alarm = { Terminal.complain($0) }
+    let brokenStore = Mutex<String?>(nil)
+    options.fail = { reason in brokenStore.withLock { $0 = reason } }
     let daemon: CoordinatorDaemon
     do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
       throw ProcessError(
@@ -61,7 +68,9 @@ enum LocalRun {
       exchange: configuration.cluster.exchange)
     // Before the coordinator ends, which would otherwise miss their goodbyes.
     defer { workers.end() }
-    let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: configuration.cluster.patienceSeconds)
+    // A coordinator in this very process is not given up for its silence: it waits for a disk, and the run goes on.
+    let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: LocalRun.patienceSeconds)
+    client.givesUp = { brokenStore.withLock { $0 } }
     return try RunWatch.follow(request, client, view: view, board: board, workers: workers)
   }
 }

@@ -1,5 +1,6 @@
 // The command line: words to a command, the command to its function, and its end to an exit code.
 
+import CLinux
 import Configuration
 import Glibc
 import Shell
@@ -77,6 +78,8 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   }
 }
 
+// Every connection takes a descriptor, and so does every file.
+_ = ress_raise_descriptors()
 // Whoever started this process may have blocked signals, and threads and children inherit that: Ctrl-C must work.
 Interrupt.unblock()
 // A file that may not grow further (ulimit -f) is an error of the write, which says so, and not a death.

@@ -38,11 +38,11 @@ struct Cluster {
         sent[peer, default: []].append(
           .events(run: id, first: after + 1, page, isEnd: ended && after + page.count >= count))
       case .sendStatus(let peer): sent[peer, default: []].append(.status(coordinator.status(at: now)))
-      case .log(let line): log.append(line)
+      case .log(let line), .complain(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
       case .prepareRun(let run, let submission, let again): preparations.append((run, submission, again))
-      case .completeMetrics: break
+      case .completeMetrics, .takeFolder, .releaseFolder: break
       case .record(_, let event, _): records.append(event)
       }
     }

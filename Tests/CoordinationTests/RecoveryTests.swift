@@ -53,6 +53,42 @@ import Wire
     #expect(cluster.said(run).contains { $0.contains("has been silent for 5") }, "it is named before it is given up")
   }
 
+  @Test
+  func
+    `a coordinator that was stopped for a minute loses nobody, and a worker that is silent afterwards is still lost`()
+  {
+    var (cluster, run, workers) = mirrored()
+    cluster.now = cluster.now + .seconds(60)
+    cluster.step(.tick)
+    cluster.step(.disconnected(workers[0]))
+    cluster.wait(.seconds(3))
+    #expect(cluster.story(of: run).last!.0 == .running)
+    #expect(
+      cluster.log.contains("the coordinator stood still for 60.0 s, which does not count as silence of its workers"))
+    for worker in workers { cluster.say(.heartbeat(cluster.heartbeat(worker)), from: worker) }
+    cluster.wait(.seconds(9), alive: [workers[0]])
+    #expect(cluster.story(of: run).last!.0 == .running)
+    cluster.wait(.seconds(2), alive: [workers[0]])
+    #expect(cluster.story(of: run).contains { $0.1.contains("worker w1 (host-w1, process 102) is lost") })
+  }
+
+  @Test func `workers that were all silent at once are heard before anything is computed again`() {
+    var (cluster, run, workers) = mirrored(Cluster.submission(minimum: 1))
+    let preparations = cluster.preparations.count
+    cluster.wait(.seconds(30))
+    #expect(cluster.story(of: run).last! == (.placing, "waits for 1 worker; none is free"))
+    for (index, worker) in workers.enumerated() {
+      var heartbeat = Heartbeat()
+      // Either knows a half.
+      heartbeat.held = [cluster.held[worker]![index]]
+      cluster.held[worker] = heartbeat.held
+      cluster.say(.hello(Cluster.worker("w\(index)"), heartbeat), from: worker)
+      cluster.wait(.seconds(1), alive: Array(workers[0...index]))
+    }
+    #expect(cluster.preparations.count == preparations, "nobody looked at the disk")
+    #expect(cluster.assignment(workers[0])?.firstStep == 5 && cluster.assignment(workers[1])?.firstStep == 5)
+  }
+
   @Test func `a closed connection is a loss within a second, and one that comes back is none`() {
     var (cluster, _, workers) = mirrored()
     cluster.step(.disconnected(workers[1]))

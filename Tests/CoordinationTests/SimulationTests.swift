@@ -1,6 +1,7 @@
 // The coordinator and its workers as they are in production, over links that lose, double, delay and reorder, with processes
 // that crash, hang and come back, a coordinator that is killed between its store and its answers, a disk that is slow and
-// sometimes full, and users who pause, resume and scale. One seed is one story.
+// sometimes full, clocks that stand still because a process or the whole machine was stopped, and users who pause, resume and scale.
+// One seed is one story.
 //
 // A seed that fails tells itself again, with all that happened:   RESS_SEED=4711 scripts/test.sh --filter SimulationTests
 // More seeds than in every test run:                              RESS_SEEDS=100000 scripts/test.sh --filter SimulationTests
@@ -41,8 +42,28 @@ import Wire
       "worker crash", "worker hang", "coordinator crash", "crash between store and answer", "from memory",
       "from checkpoint", "again from the seed", "halt", "pause", "resume", "scale", "disk full", "finished", "replay",
       "missing record", "left out",
+      "missing record", "coordinator stopped", "machine stopped", "worker cannot write",
     ]
     #expect(kinds.subtracting(reached) == [], "not reached: \(kinds.subtracting(reached))")
+  }
+}
+
+extension SimulationTests {
+  @Test func `a coordinator that is only stopped, and a machine that is paused, cost no worker and no step`() {
+    let found = Mutex<(problems: [String], reached: Set<String>)>(([], []))
+    let count = ProcessInfo.processInfo.environment["RESS_SEEDS"].flatMap { Int($0) } ?? 60
+    DispatchQueue.concurrentPerform(iterations: count) { index in
+      var story = Story(seed: UInt64(index) + 1, isCalm: true)
+      let problem = story.play() ?? story.calmProblem
+      let reached = story.reached
+      found.withLock {
+        if let problem { $0.problems.append("seed \(index + 1): \(problem)") }
+        $0.reached.formUnion(reached)
+      }
+    }
+    let (problems, reached) = found.withLock { $0 }
+    #expect(problems.isEmpty, "\(problems.sorted().prefix(5).joined(separator: "\n"))")
+    #expect(Set(["coordinator stopped", "machine stopped"]).subtracting(reached).isEmpty)
   }
 }
 
@@ -96,6 +117,9 @@ private struct Story {
     var exited = false
     var frozenUntil: Instant
     var progress = 0
+    /// A part of a checkpoint that could not be written, when it is tried again, and what is said after it.
+    var unsaved: (step: Int, at: Instant)?
+    var afterSave: Report?
     /// Steps it has computed of each run.
     var known: [RunID: Set<Int>] = [:]
 
@@ -125,6 +149,13 @@ private struct Story {
   var now = Instant(nanoseconds: 0)
   var coordinator: Coordinator?
   var coordinatorBack: Instant?
+  /// The coordinator's process is stopped until then; what happens meanwhile waits for it.
+  var coordinatorStoppedUntil: Instant?
+  var waitingEvents: [Event] = []
+  var waitingPackets: [Packet] = []
+  /// Nothing breaks; clocks stand still.
+  let isCalm: Bool
+  var trouble = Instant(nanoseconds: 0) + .seconds(8)
   var crashesAfterStore = false
   var births: UInt64 = 0
   var coordinatorBirths: UInt64 = 0
@@ -153,14 +184,16 @@ private struct Story {
   let faults: Int
   let users: Int
 
-  init(seed: UInt64, isTold: Bool = false) {
+  init(seed: UInt64, isTold: Bool = false, isCalm: Bool = false) {
     self.isTold = isTold
+    self.isCalm = isCalm
     draw = Draw(state: seed &* 0x9E37_79B9_7F4A_7C15)
-    loss = draw.below(200)
-    faults = draw.below(60)
-    users = draw.below(30)
+    loss = isCalm ? 0 : draw.below(200)
+    faults = isCalm ? 0 : draw.below(60)
+    users = isCalm ? 0 : draw.below(30)
     let first = 1 + draw.below(8)
-    leftOut = draw.chance(300) ? first..<min(first + 1 + draw.below(6), Story.steps) : 0..<0
+    let leavesOut = draw.chance(300)
+    leftOut = leavesOut && !isCalm ? first..<min(first + 1 + draw.below(6), Story.steps) : 0..<0
     var stops: Set<Int> = []
     var count = 0
     for step in leftOut {
@@ -202,11 +235,15 @@ private struct Story {
       submission.key = name
       for _ in 0...draw.below(2) { coordinate(.received(Cluster.client, .submit(submission))) }
     }
-    let trouble = Instant(nanoseconds: 0) + .seconds(8)
-    let limit = Instant(nanoseconds: 0) + .seconds(240)
+    var limit = Instant(nanoseconds: 0) + .seconds(240)
     while now < limit {
       now = now + .milliseconds(40)
       if now < trouble {
+        if draw.chance(isCalm ? 15 : 2) {
+          let stoppedFor = stopClock()
+          trouble = trouble + stoppedFor
+          limit = limit + stoppedFor
+        }
         if draw.below(1000) < faults { strike() }
         if draw.below(1000) < users { ask(names) }
       } else {
@@ -239,6 +276,36 @@ private struct Story {
 
   // MARK: trouble
 
+  /// What would not happen if nobody's clock had stood still.
+  var calmProblem: String? {
+    for run in order {
+      for event in events[run]! {
+        switch event {
+        case .said(let sentence) where sentence.contains("computed again"): return sentence
+        case .state(_, let reason) where reason.contains("lost") || reason.contains("did not come back"): return reason
+        default: break
+        }
+      }
+    }
+    return nil
+  }
+
+  /// The coordinator's process is stopped for a while, or the whole machine is. Returns for how long time ran on for nobody.
+  mutating func stopClock() -> Duration {
+    let duration = Duration.milliseconds(1500 + draw.below(20_000))
+    if draw.chance(500) {
+      tell("the machine is stopped for \(duration)")
+      reached.insert("machine stopped")
+      now = now + duration
+      return duration
+    }
+    guard coordinator != nil, coordinatorStoppedUntil == nil else { return .zero }
+    tell("the coordinator is stopped for \(duration)")
+    reached.insert("coordinator stopped")
+    coordinatorStoppedUntil = now + duration
+    return duration
+  }
+
   mutating func start(_ name: String) {
     births += 1
     let peer = PeerID("\(name)-\(births)")
@@ -266,6 +333,9 @@ private struct Story {
 
   mutating func crashCoordinator() {
     coordinator = nil
+    coordinatorStoppedUntil = nil
+    waitingEvents = []
+    waitingPackets = []
     crashesAfterStore = false
     coordinatorBack = now + .milliseconds(100 + draw.below(2500))
     reached.insert("coordinator crash")
@@ -327,6 +397,7 @@ private struct Story {
   /// Trouble is over: three workers are there, and what rests is resumed.
   mutating func settle(_ names: [String]) {
     if coordinator == nil && coordinatorBack == nil { coordinatorBack = now }
+    if isCalm { return }
     let living = Set(processes.values.filter { !$0.exited }.map(\.name))
     for index in 0..<3 where !living.contains("w\(index)") { start("w\(index)") }
     for (index, run) in order.enumerated() where coordinator != nil && draw.chance(50) {
@@ -341,6 +412,18 @@ private struct Story {
 
   mutating func turn() {
     if let back = coordinatorBack, back <= now { startCoordinator() }
+    if let until = coordinatorStoppedUntil, until <= now {
+      coordinatorStoppedUntil = nil
+      let events = waitingEvents
+      waitingEvents = []
+      // The clock first: it is a thread of its own that reads the sockets.
+      coordinate(.tick)
+      for event in events { coordinate(event) }
+      // A connection keeps the order.
+      let packets = waitingPackets
+      waitingPackets = []
+      for packet in packets { deliver(packet) }
+    }
     let due = packets.filter { $0.at <= now }.sorted { $0.at < $1.at }
     packets.removeAll { $0.at <= now }
     for packet in due { deliver(packet) }
@@ -362,6 +445,7 @@ private struct Story {
       if case .committed(let run, let step, _) = event { committed[run, default: []].insert(step) }
       if birth == coordinatorBirths, coordinator != nil { coordinate(event) }
     }
+    guard coordinatorStoppedUntil == nil else { return }
     if coordinator != nil { coordinate(.tick) }
     for peer in links.keys.sorted() {
       let due = links[peer]!.tick(at: now)
@@ -372,6 +456,7 @@ private struct Story {
   mutating func deliver(_ packet: Packet) {
     if packet.toCoordinator {
       guard coordinator != nil else { return }
+      if coordinatorStoppedUntil != nil { return waitingPackets.append(packet) }
       var link = links[packet.peer] ?? ReliableLink(incarnation: coordinatorBirths)
       let (arrival, answers) = link.receive(packet.header, packet.message, at: now)
       links[packet.peer] = link
@@ -423,6 +508,7 @@ private struct Story {
       process.assignment = assignment
       (process.hasBegun, process.isHalted, process.halt) = (false, false, nil)
       (process.computedAt, process.hasContributed, process.underWay) = (nil, false, nil)
+      (process.unsaved, process.afterSave) = (nil, nil)
       process.step = assignment.firstStep
       process.readyAt = now + .milliseconds(draw.below(600))
     case .begin(let generation, let leftOut):
@@ -439,6 +525,7 @@ private struct Story {
       process.assignment = nil
       process.live = nil
       (process.hasBegun, process.isHalted, process.readyAt, process.computedAt) = (false, false, nil, nil)
+      (process.unsaved, process.afterSave) = (nil, nil)
       process.underWay = nil
     case .exit(let reason):
       tell("\(peer) exits: \(reason)")
@@ -470,6 +557,12 @@ private struct Story {
         }
         say(.ready, &process, peer)
       }
+    }
+    if let unsaved = process.unsaved, unsaved.at <= now {
+      process.unsaved = nil
+      saved(unsaved.step, &process, peer)
+      if let farewell = process.afterSave { say(farewell, &process, peer) }
+      process.afterSave = nil
     }
     guard process.hasBegun, !process.isHalted, process.step < Story.steps else { return }
     if !process.hasContributed, let computed = process.computedAt, computed <= now { contribute(&process) }
@@ -548,18 +641,36 @@ private struct Story {
     let isHalt = (!halts.isEmpty && !isLast) || hasDiverged
     if copies { copy(&process) }
     if isLast || next.isMultiple(of: Story.saveEvery) || (isHalt && (hasDiverged || halts.contains(true))) {
-      let file = CheckpointManifest.File(
-        name: "\(assignment.generation) \(next) \(assignment.index)", byteCount: assignment.roster.count, sha256: "")
-      say(.saved(step: next, files: [file]), &process, peer)
+      // A newer save takes the place of one that could not be written.
+      process.unsaved = nil
+      if !isCalm, draw.chance(30) {
+        reached.insert("worker cannot write")
+        say(.saveFailed(step: next, reason: "no space left on device"), &process, peer)
+        process.unsaved = (next, now + .milliseconds(draw.below(3000)))
+      } else {
+        saved(next, &process, peer)
+      }
     }
+    var farewell: Report?
     if isLast {
-      say(.finished, &process, peer)
+      farewell = .finished
     } else if isHalt {
       reached.insert("halt")
       process.isHalted = true
       process.live = shard(process)
-      say(.halted(step: next, held: process.held), &process, peer)
+      farewell = .halted(step: next, held: process.held)
+      // What the next generation does not need is given up.
+      if !halts.contains(true) && !hasDiverged { process.unsaved = nil }
     }
+    guard let farewell else { return }
+    if process.unsaved != nil { process.afterSave = farewell } else { say(farewell, &process, peer) }
+  }
+
+  mutating func saved(_ step: Int, _ process: inout Process, _ peer: PeerID) {
+    let assignment = process.assignment!
+    let file = CheckpointManifest.File(
+      name: "\(assignment.generation) \(step) \(assignment.index)", byteCount: assignment.roster.count, sha256: "")
+    say(.saved(step: step, files: [file]), &process, peer)
   }
 
   func shard(_ process: Process) -> HeldShard {
@@ -605,6 +716,7 @@ private struct Story {
   // MARK: the coordinator
 
   mutating func coordinate(_ event: Event) {
+    guard coordinatorStoppedUntil == nil else { return waitingEvents.append(event) }
     guard let actions = coordinator?.step(event, at: now) else { return }
     run(actions)
   }
@@ -618,7 +730,9 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics: break
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .takeFolder,
+        .releaseFolder:
+        break
       case .send(let peer, let reply):
         var link = links[peer] ?? ReliableLink(incarnation: coordinatorBirths)
         let sendings = link.send(.reply(reply), at: now)
@@ -636,7 +750,7 @@ private struct Story {
                 leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0))
           ))
       case .commit(let run, let manifest, _): commit(run, manifest)
-      case .log(let line): tell("coordinator: \(line)")
+      case .log(let line), .complain(let line): tell("coordinator: \(line)")
       }
     }
   }
@@ -650,7 +764,7 @@ private struct Story {
     }
     let at = now + .milliseconds(draw.below(500))
     leftOutOf[run, default: [:]][manifest.step] = manifest.leftOut
-    if draw.chance(20) {
+    if !isCalm, draw.chance(20) {
       reached.insert("disk full")
       disk.append((at, coordinatorBirths, .commitFailed(run, step: manifest.step, reason: "no space left on device")))
     } else {

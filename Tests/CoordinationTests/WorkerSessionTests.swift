@@ -69,6 +69,16 @@ import Wire
     #expect(reason.hasPrefix("nothing was heard of the coordinator at ipc:///c for 3"))
   }
 
+  @Test mutating func `time in which the worker itself was stopped is no silence of the coordinator`() {
+    _ = session.receive(welcome(), at: now)
+    _ = session.receive(.assigned(assignment(4)), at: now)
+    _ = run(.seconds(1), hears: .alive(generation: 4, noted: 0))
+    now = now + .seconds(7200)
+    let effects = run(.seconds(1))
+    #expect(effects.count > 2 && effects.allSatisfy { $0 == .send(.heartbeat(Heartbeat())) }, "\(effects)")
+    #expect(run(.seconds(2)).contains { if case .log(let line) = $0 { line.contains("working on") } else { false } })
+  }
+
   @Test mutating func `reports are said again to a new coordinator from the first that was not noted`() {
     _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)

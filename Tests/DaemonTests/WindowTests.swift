@@ -51,6 +51,29 @@ import Wire
     for method in ["POST", "PUT", "DELETE"] { #expect(try await get(address + "/metrics", method).code == 405) }
   }
 
+  @Test func `hundreds of connections that speak slowly keep nobody out`() async throws {
+    let server = try HTTPServer("127.0.0.1:0", token: nil) { $0.path == "/x" ? HTTPAnswer("inside") : nil }
+    defer { server.close() }
+    var there = sockaddr_in()
+    there.sin_family = sa_family_t(AF_INET)
+    there.sin_port = in_port_t(UInt16(server.address.split(separator: ":").last!)!).bigEndian
+    there.sin_addr.s_addr = inet_addr("127.0.0.1")
+    var slow: [Int32] = []
+    defer { for connection in slow { close(connection) } }
+    for count in 1...600 {
+      let connection = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+      slow.append(connection)
+      _ = withUnsafePointer(to: &there) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          connect(connection, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+        }
+      }
+      _ = send(connection, "GET /x HT", 9, Int32(MSG_NOSIGNAL))
+      guard count.isMultiple(of: 60) else { continue }
+      #expect(try await get(server.address + "/x").body == "inside", "after \(count)")
+    }
+  }
+
   @Test func `a word is needed where it was set, and must be set where others can reach it`() async throws {
     let server = try HTTPServer("127.0.0.1:0", token: "open sesame") { $0.path == "/x" ? HTTPAnswer("inside") : nil }
     defer { server.close() }

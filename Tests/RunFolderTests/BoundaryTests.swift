@@ -77,6 +77,9 @@ import Testing
     let run = root + "/run"
     try link(run + "/metrics.jsonl", to: outside + "/metrics.jsonl")
     #expect(complaint { try MetricsFile(folder: run).append("x") }.contains("cannot append to"))
+    // Nor is what the link leads to copied into the run's folder, where the user who submitted it can read it.
+    #expect(complaint { _ = try MetricsFile(folder: run).complete(["{\"step\":1}"]) }.contains("cannot read"))
+    #expect(complaint { try MetricsFile(folder: run).cut(after: 1) }.contains("cannot read"))
     try link(run + "/proof.json.aside", to: outside + "/metrics.jsonl")
     try Durable.write([1], to: run + "/proof.json")
     #expect(isUntouched && FileManager.default.contents(atPath: run + "/proof.json") == Data([1]))
@@ -88,6 +91,17 @@ import Testing
     #expect(try CheckpointFolder.removeUnfinished(run).count == 2)
     #expect(isUntouched && CheckpointFolder.steps(run) == [])
     #expect(try FileManager.default.contentsOfDirectory(atPath: run).allSatisfy { !$0.hasSuffix(".tmp") })
+  }
+
+  @Test func `errors keep the system's number, and another attempt is made only where it can help`() throws {
+    let missing = root + "/none", error = FolderError.system(action: "read", path: "x", reason: "r", code: EMFILE)
+    #expect(throws: FolderError.missing(path: missing, hint: "")) { try boundary.within(missing) { _ in } }
+    #expect(throws: error) { try boundary.within(root + "/run") { _ throws(FolderError) in throw error } }
+    #expect(throws: FolderError.inUse(path: root + "/run/x", holder: "h")) {
+      try boundary.within(root + "/run") { (pinned) throws(FolderError) in
+        throw FolderError.inUse(path: pinned.path + "/x", holder: "h")
+      }
+    }
   }
 
   @Test func `a save whose folder or file leads out does not become a checkpoint`() throws {

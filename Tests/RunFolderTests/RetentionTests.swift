@@ -5,6 +5,10 @@ import Foundation
 import RunFolder
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite final class RetentionTests {
   private let folder = NSTemporaryDirectory() + "ress-retention-" + UUID().uuidString
 
@@ -87,5 +91,67 @@ import Testing
     try metrics.append("{\"step\":9}")
     try metrics.complete(lines)
     #expect(try String(contentsOfFile: metrics.path, encoding: .utf8).hasSuffix("{\"step\":9}\n"))
+  }
+
+  @Test func `lines that are missing anywhere in the metrics are written again, after those of before the store`()
+    throws
+  {
+    let metrics = MetricsFile(folder: folder)
+    let lines = (5...12).map { "{\"step\":\($0),\"loss\":1}" }
+    let earlier = (1...4).map { "{\"step\":\($0),\"loss\":9}" }
+    for missing in [[0], [3], [7], [0, 1, 2, 3, 4, 5, 6, 7], [2, 4, 5]] {
+      unlink(metrics.path)
+      for line in earlier { try metrics.append(line) }
+      for (index, line) in lines.enumerated() where !missing.contains(index) { try metrics.append(line) }
+      #expect(try metrics.complete(lines))
+      #expect(
+        try String(contentsOfFile: metrics.path, encoding: .utf8) == (earlier + lines).joined(separator: "\n") + "\n")
+      #expect(try !metrics.complete(lines), "nothing is missing now")
+    }
+  }
+
+  @Test func `a file that cannot be read is an error, and not an empty one`() throws {
+    let metrics = MetricsFile(folder: folder)
+    try FileManager.default.createDirectory(atPath: metrics.path, withIntermediateDirectories: false)
+    for attempt in [{ try metrics.append("{}") }, { _ = try metrics.complete(["{}"]) }, { try metrics.cut(after: 1) }] {
+      do {
+        try attempt()
+        Issue.record("a folder was taken for a file")
+      } catch { #expect("\(error)".hasSuffix("metrics.jsonl: Is a directory"), "\(error)") }
+    }
+  }
+
+  @Test func `a folder that cannot be made says why`() throws {
+    try Data().write(to: URL(filePath: folder + "/file"))
+    try Durable.makeFolder(folder + "/a/b/c")
+    try Durable.makeFolder(folder + "/a/b/c")
+    func reason(_ path: String) -> String {
+      do { try Durable.makeFolder(path) } catch { return "\(error)" }
+      return "no error"
+    }
+    #expect(reason(folder + "/file").hasSuffix("a file of that name is in the way"))
+    #expect(reason(folder + "/file/x").hasSuffix("a part of its path is a file"))
+    // /proc takes no folder, not even root's.
+    #expect(
+      reason("/proc/none/x").contains("No such file or directory") && !reason("/proc/none/x").contains("no error"))
+    #expect(
+      reason("/sys/kernel/none/x").hasSuffix("Operation not permitted")
+        || reason("/sys/kernel/none/x").hasSuffix("Read-only file system")
+        || reason("/sys/kernel/none/x").hasSuffix("Permission denied"))
+  }
+
+  @Test func `a lock is one process's at a time, and says whose`() throws {
+    let path = folder + "/lock"
+    var lock: FileLock? = try FileLock(path, holder: "process 1 on here")
+    #expect(throws: LockError.held(by: "process 1 on here")) { _ = try FileLock(path, holder: "me") }
+    withExtendedLifetime(lock) {}
+    lock = nil
+    lock = try FileLock(path, holder: "me")
+    // A file that was removed is not the lock any more.
+    unlink(path)
+    let fresh = try FileLock(path, holder: "you")
+    #expect(throws: LockError.held(by: "you")) { _ = try FileLock(path, holder: "me") }
+    withExtendedLifetime((lock, fresh)) {}
+    #expect(throws: LockError.self) { _ = try FileLock(folder, holder: "me") }
   }
 }

@@ -130,6 +130,48 @@ import Wire
     #expect(message { _ = try RunStore(path: path, holder: "x") } == "no error")
   }
 
+  @Test func `a store is one store under every name that leads to it`() throws {
+    let path = folder + "/store.db"
+    try FileManager.default.createSymbolicLink(atPath: folder + "/early.db", withDestinationPath: path)
+    #expect(
+      message { _ = try RunStore(path: folder + "/early.db", holder: "x") }.contains("a file that does not exist"))
+    let store = try RunStore(path: path, holder: "process 7 on n1")
+    try FileManager.default.createSymbolicLink(atPath: folder + "/link", withDestinationPath: folder)
+    for name in ["early.db", "link/store.db", "link/early.db"] {
+      #expect(
+        message { _ = try RunStore(path: folder + "/" + name, holder: "x") }.contains("process 7 on n1"), "\(name)")
+    }
+    #expect(message { _ = try RunStore(path: folder + "/link/new.db", holder: "x") } == "no error")
+    try store.commit([.value("a", bytes("b"))])
+    try FileManager.default.linkItem(atPath: folder + "/new.db", toPath: folder + "/hard.db")
+    #expect(message { _ = try RunStore(path: folder + "/hard.db", holder: "x") }.contains("2 names (hard links)"))
+  }
+
+  @Test func `a store that cannot be written for a moment says so, and takes the same changes afterwards`() throws {
+    let path = folder + "/store.db"
+    let store = try RunStore(path: path, holder: "test")
+    let other = Process()
+    other.executableURL = URL(filePath: "/usr/bin/env")
+    other.arguments = [
+      "python3", "-c",
+      "import sqlite3, sys; c = sqlite3.connect('\(path)', isolation_level=None); c.execute('BEGIN IMMEDIATE'); print(flush=True); sys.stdin.read()",
+    ]
+    let input = Pipe(), output = Pipe()
+    (other.standardInput, other.standardOutput) = (input, output)
+    try other.run()
+    _ = output.fileHandleForReading.availableData
+    do throws(StoreError) {
+      try store.commit([.value("a", bytes("b"))])
+      Issue.record("the store was locked")
+    } catch {
+      #expect(error.isPassing && "\(error)".contains("locked"), "\(error)")
+    }
+    try input.fileHandleForWriting.close()
+    other.waitUntilExit()
+    try store.commit([.value("a", bytes("b"))])
+    #expect(try store.value("a") == bytes("b"))
+  }
+
   @Test func `a store of the future, a foreign database, no database and a missing folder are refused in words`() throws
   {
     let path = folder + "/store.db"

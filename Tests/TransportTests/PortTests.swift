@@ -7,6 +7,10 @@ import Testing
 import Transport
 import Wire
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite(.serialized) final class PortTests {
   private let folder = NSTemporaryDirectory() + "ress-port-" + UUID().uuidString.prefix(8)
 
@@ -51,6 +55,66 @@ import Wire
       answers.count == 50 && connection.isIdle && port.isIdle
     }
     #expect(whole && heard == (0..<50).map { "\($0)" } && answers == heard)
+  }
+
+  @Test func `connections that say nothing are closed when there are many, the oldest first, and others are not`()
+    throws
+  {
+    let context = try SocketContext()
+    let port = try ControlPort(
+      listen: "ipc://\(folder)/crowd", insecure: false, incarnation: 5, connectionLimit: 20, context)
+    let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
+    var heard = 0
+    var asked = 0
+    func step(_ now: Instant) {
+      if asked == heard {
+        connection.send(.status, at: now)
+        asked += 1
+      }
+      port.receive(at: now) { _, _, _ in
+        heard += 1
+      } unreadable: { _, error in
+        Issue.record("\(error)")
+      }
+      _ = port.takeDisconnected()
+      port.tick(at: now)
+      connection.receive(at: now) { _ in
+      } restarted: {
+      } unreadable: { _ in
+      }
+      connection.tick(at: now)
+    }
+    #expect(turn(step) { heard > 3 })
+    var strangers: [Int32] = []
+    defer { for stranger in strangers { close(stranger) } }
+    func isClosed(_ stranger: Int32) -> Bool {
+      // What the other end has greeted with is read first.
+      var bytes = [UInt8](repeating: 0, count: 256)
+      while true {
+        let count = recv(stranger, &bytes, bytes.count, Int32(MSG_DONTWAIT))
+        if count == 0 { return true }
+        if count < 0 { return errno != EAGAIN }
+      }
+    }
+    for _ in 0..<60 {
+      var there = sockaddr_un()
+      there.sun_family = sa_family_t(AF_UNIX)
+      withUnsafeMutableBytes(of: &there.sun_path) { bytes in
+        "\(folder)/crowd".utf8CString.withUnsafeBytes { bytes.copyMemory(from: UnsafeRawBufferPointer($0)) }
+      }
+      let stranger = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+      let status = withUnsafePointer(to: &there) {
+        $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+          connect(stranger, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+        }
+      }
+      #expect(status == 0)
+      strangers.append(stranger)
+    }
+    #expect(turn(step) { strangers.count { isClosed($0) } >= 40 })
+    #expect(isClosed(strangers[0]))
+    let before = heard
+    #expect(turn(step) { heard > before + 3 }, "the one that speaks is still heard")
   }
 
   @Test func `what is said before anyone listens arrives when someone does, and a successor is noticed`() throws {

@@ -131,6 +131,40 @@ import Worker
     #expect(kept.steps == again.steps)
   }
 
+  @Test
+  func `a part of a checkpoint that cannot be written is tried again, training goes on, and the curve is the same`()
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
+    c.checkpoint.every = 7
+    let folder = scratch.path + "/run"
+    // A file where a folder should be made: nothing can be written there. The second save takes the first one's place.
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    for step in [7, 20] {
+      _ = FileManager.default.createFile(
+        atPath: CheckpointFolder.unfinished(folder, step: step, generation: 1), contents: nil)
+    }
+    let cluster = OneProcessCluster(c, workers: 2, threads: 1, folder: folder)
+    let outcome = try cluster.run {
+      func failed(_ step: Int) -> Bool {
+        cluster.channels.allSatisfy { channel in
+          channel.reports.contains { if case .saveFailed(step, _) = $0 { true } else { false } }
+        }
+      }
+      let deadline = Date().addingTimeInterval(120)
+      while !failed(20), Date() < deadline { Thread.sleep(forTimeInterval: 0.01) }
+      #expect(failed(7))
+      try! FileManager.default.removeItem(atPath: CheckpointFolder.unfinished(folder, step: 20, generation: 1))
+    }
+    #expect(outcome.errors == [] && outcome.steps == whole.steps)
+    #expect(outcome.files.keys.sorted() == [14, 20])
+    #expect(
+      try tensors(folder, step: 20, outcome.files[20]!, c)
+        == tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c))
+  }
+
   @Test func `a stop ends every job at once, also those that wait for a peer that will never answer`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)

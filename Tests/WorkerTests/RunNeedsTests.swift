@@ -118,6 +118,50 @@ import Worker
     #expect(two.modelBytes < one.modelBytes)
   }
 
+  @Test
+  func
+    `what a loss leaves needs more memory than all workers together, and a run that waits then needs its copies twice`()
+  {
+    var c = RunConfiguration()
+    c.training.batchSequences = 12
+    c.cluster.minimumWorkers = 1
+    let three = needs(c, workers: 3)
+    let two = try! #require(three.afterLoss)
+    #expect(two.workers == 2 && two.modelBytes > three.modelBytes)
+    #expect(three.memoryAfterLossBytes > two.memoryBytes && three.memoryAfterLossBytes > three.memoryBytes)
+    #expect(needs(c, workers: 1).afterLoss == nil)
+    c.cluster.minimumWorkers = 3
+    #expect(needs(c, workers: 3).afterLoss == nil)
+    #expect(needs(c, workers: 3).memoryAfterLossBytes > needs(c, workers: 3).memoryBytes)
+  }
+
+  @Test(arguments: [Recompute.always, .never, .auto])
+  func `a model at the edges of every range is counted, and needs more than any machine has`(recompute: Recompute) {
+    var c = RunConfiguration()
+    c.model.width = 65_536
+    c.model.heads = 1_024
+    c.model.steps = 256
+    c.model.segment = 1_048_576
+    c.model.memorySlots = 60_000
+    c.model.cache = 1_048_576
+    c.model.window = 4_000
+    c.model.graphDegree = 1_000
+    c.model.experts = 9_999
+    c.model.activeExperts = 9_999
+    c.model.expertWidth = 1_048_576
+    c.data.sequenceLength = 1_073_741_824
+    c.training.batchSequences = 1_048_576
+    c.training.recompute = recompute
+    for (workers, segment) in [(1, 1_048_576), (3, 1)] {
+      c.cluster.workers = workers
+      c.model.segment = segment
+      let needs = RunNeeds(c, vocabulary: 16_777_216, cores: 2, memoryBytes: 8 << 30, hosts: 1)
+      for bytes in [needs.memoryBytes, needs.memoryAfterLossBytes, needs.checkpointBytes] { #expect(bytes > 1 << 50) }
+      #expect(needs.sentBytes >= 0 && needs.stepTokens > 0 && needs.mirrorBytesAStep >= 0)
+      #expect(needs.operationsPerToken.isFinite)
+    }
+  }
+
   @Test func `memory does not grow with the sequence where segments are computed again`() {
     var c = RunConfiguration()
     c.training.recompute = .always

@@ -9,7 +9,7 @@ extension CommandDescription {
       weights, bit for bit. Your run, its checkpoints and its coordinator are not touched. Ends with code 1 where a fault failed; the logs then stay.
 
       kill-worker, kill-coordinator, kill-all: SIGKILL. stop-worker: SIGSTOP beyond the patience. cut-worker: nothing reaches it, nothing
-      comes from it, no connection closes. disk-full: no file can grow beyond half a shard. damaged-checkpoint: a bit of the newest
+      comes from it, no connection closes. disk-full: no file can grow beyond half a shard, until a checkpoint has failed. damaged-checkpoint: a bit of the newest
       checkpoint flips, and all workers die. flipped-bit: a worker computes one bit wrongly, under cluster.audit 1.
       """,
     arguments: [ArgumentDescription("CONFIG", "The run's configuration.")],

@@ -1,0 +1,81 @@
+// One coordinator writes a run's folder at a time. Two that did mixed their curves line by line, and each removed what the other was
+// saving. The lock is a file in the folder itself, so that it is the same lock by whatever path the folder is reached.
+
+import Configuration
+import Coordination
+import RunFolder
+import Synchronization
+import Wire
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+final class FolderLocks: Sendable {
+  private let held = Mutex<[String: FileLock]>([:])
+  private let holder: String
+  private let boundary: Boundary
+  private static let lockName = "run.lock"
+
+  /// - Parameters:
+  ///   - holder: who this coordinator is, for the one that comes second.
+  ///   - boundary: where folders must lie, links followed: a lock's file is not made outside.
+  init(holder: String, _ boundary: Boundary) { (self.holder, self.boundary) = (holder, boundary) }
+
+  func holds(_ folder: String) -> Bool { held.withLock { $0[folder] != nil } }
+
+  /// Takes the lock of a folder that is there; a lock that is held already stays. Returns a sentence where the file system has no
+  /// locks: the run goes on without one.
+  @discardableResult
+  func take(_ folder: String) throws(FolderError) -> String? {
+    guard !holds(folder) else { return nil }
+    return try boundary.within(folder) { (pinned) throws(FolderError) in try take(pinned) }
+  }
+
+  private func take(_ folder: PinnedFolder) throws(FolderError) -> String? {
+    do throws(LockError) {
+      let lock = try FileLock(folder.path + "/" + FolderLocks.lockName, holder: holder)
+      held.withLock { $0[folder.name] = lock }
+      return nil
+    } catch {
+      switch error {
+      case .held(let other): throw .inUse(path: folder.name, holder: other)
+      case .failed(let path, let reason, let code):
+        guard error.hasNoLocks else { throw .system(action: "lock", path: path, reason: reason, code: code) }
+        return folder.spoken(
+          "\(path) cannot be locked (\(reason)), so nothing keeps another coordinator from writing this run")
+      }
+    }
+  }
+
+  func release(_ folder: String) { held.withLock { $0[folder] = nil } }
+
+  /// Runs `body` with the lock, and lets it go again where it was not held before.
+  func during<Result>(_ folder: String, _ body: () throws(FolderError) -> Result) throws(FolderError) -> Result {
+    let wasHeld = holds(folder)
+    try take(folder)
+    defer { if !wasHeld { release(folder) } }
+    return try body()
+  }
+
+  static func folder(of submission: Submission) -> String {
+    RunPreparation.absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
+  }
+
+  /// Prepares a run's folder with its lock, which stays where the run is ready. A folder that is not there yet is nobody's, and locked
+  /// when it has been made. Returns a sentence too where the file system has no locks.
+  func prepare(
+    _ folder: String, _ body: () -> Event.Preparation
+  ) throws(FolderError) -> (Event.Preparation, note: String?) {
+    let wasHeld = holds(folder)
+    var note = access(folder, F_OK) == 0 ? try take(folder) : nil
+    let preparation = body()
+    switch preparation {
+    case .ready:
+      if note == nil { note = try take(folder) }
+    case .refused:
+      if !wasHeld { release(folder) }
+    }
+    return (preparation, note)
+  }
+}
