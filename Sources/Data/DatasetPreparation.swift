@@ -80,8 +80,12 @@ package struct DatasetPreparation {
     progress: (Int, Int) -> Void = { _, _ in }, note: (String) -> Void = { _ in }
   ) throws(DataError) -> Summary {
     // A folder of shards takes the place of an earlier one.
-    if let problem = OutputPlace.problem(output), shards == 0 || (try? Corpus.files(of: output)) == nil {
-      throw .file(action: "write", path: output, reason: problem)
+    if let problem = OutputPlace.problem(output) {
+      var isFolder: ObjCBool = false
+      _ = FileManager.default.fileExists(atPath: output, isDirectory: &isFolder)
+      guard shards > 0, isFolder.boolValue else { throw .file(action: "write", path: output, reason: problem) }
+      // Refuses a folder that holds anything else.
+      _ = try Corpus.files(of: output)
     }
     let parent = (output as NSString).deletingLastPathComponent
     do {

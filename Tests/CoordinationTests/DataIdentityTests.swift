@@ -45,7 +45,7 @@ import Wire
     cluster.restartCoordinator()
     let again = cluster.join("w2")
     for worker in workers { cluster.say(.goodbye(reason: "killed"), from: worker) }
-    cluster.wait(.seconds(12), alive: [again])
+    cluster.wait(.seconds(30), alive: [again])
     if let (id, _, _) = cluster.preparations.last { cluster.prepare(id, "run") }
     cluster.wait(.seconds(12), alive: [again])
     #expect(cluster.assignment(again)?.data == right)

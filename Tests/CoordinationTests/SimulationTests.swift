@@ -15,7 +15,7 @@ import Testing
 import Wire
 
 @Suite struct SimulationTests {
-  @Test func `whatever dies, no step is lost, doubled or undone, and every run ends, on thousands of seeds`() {
+  @Test func `whatever dies, no step is lost, doubled or undone, and every run ends, on hundreds of seeds`() {
     let environment = ProcessInfo.processInfo.environment
     if let seed = environment["RESS_SEED"].flatMap({ UInt64($0) }) {
       var story = Story(seed: seed, isTold: true)
@@ -24,7 +24,7 @@ import Wire
       #expect(problem == nil, "seed \(seed)")
       return
     }
-    let count = environment["RESS_SEEDS"].flatMap { Int($0) } ?? 2000
+    let count = environment["RESS_SEEDS"].flatMap { Int($0) } ?? 500
     let found = Mutex<(problems: [String], reached: Set<String>)>(([], []))
     DispatchQueue.concurrentPerform(iterations: count) { index in
       var story = Story(seed: UInt64(index) + 1)
@@ -50,8 +50,16 @@ import Wire
 
 extension SimulationTests {
   @Test func `a coordinator that is only stopped, and a machine that is paused, cost no worker and no step`() {
+    let environment = ProcessInfo.processInfo.environment
+    if let seed = environment["RESS_CALM_SEED"].flatMap({ UInt64($0) }) {
+      var story = Story(seed: seed, isTold: true, isCalm: true)
+      let problem = story.play() ?? story.calmProblem
+      print(story.log.joined(separator: "\n"))
+      #expect(problem == nil, "seed \(seed)")
+      return
+    }
     let found = Mutex<(problems: [String], reached: Set<String>)>(([], []))
-    let count = ProcessInfo.processInfo.environment["RESS_SEEDS"].flatMap { Int($0) } ?? 60
+    let count = environment["RESS_SEEDS"].flatMap { Int($0) } ?? 60
     DispatchQueue.concurrentPerform(iterations: count) { index in
       var story = Story(seed: UInt64(index) + 1, isCalm: true)
       let problem = story.play() ?? story.calmProblem
@@ -240,9 +248,11 @@ private struct Story {
       now = now + .milliseconds(40)
       if now < trouble {
         if draw.chance(isCalm ? 15 : 2) {
-          let stoppedFor = stopClock()
-          trouble = trouble + stoppedFor
-          limit = limit + stoppedFor
+          // Trouble lasts as long as before where no clock went on. A coordinator that is stopped stands still in that time: only the
+          // end is put off, or stops within stops would put off the end of the trouble for ever.
+          let before = now
+          limit = limit + stopClock()
+          trouble = trouble + .nanoseconds(Int64(now.nanoseconds - before.nanoseconds))
         }
         if draw.below(1000) < faults { strike() }
         if draw.below(1000) < users { ask(names) }

@@ -146,7 +146,7 @@ import Testing
     for command in CommandTable.all {
       for example in command.examples {
         // Up to a pipe or a redirection, and quotes as a shell takes them.
-        let line = String(example.command.prefix { $0 != "|" && $0 != ">" })
+        let line = String(example.command.prefix { !"|<>".contains($0) })
         let words = line.replacing(/'[^']*'/, with: "quoted").split(separator: " ").map(String.init)
         #expect(words.first == "ress")
         guard case .run(let arguments) = try ArgumentParser().parse(Array(words.dropFirst())) else {

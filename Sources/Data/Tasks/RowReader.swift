@@ -153,7 +153,7 @@ struct RowReader: ~Copyable {
         )
       }
       let own = tokens(example.features.isEmpty ? word : " " + word)
-      guard !own.isEmpty else { throw row.problem("a word is empty") }
+      guard !word.isEmpty, !own.isEmpty else { throw row.problem("a word is empty") }
       // A word's class is asked at its last token, where a byte or a piece has seen it all.
       example.features += own
       example.targets += Array(repeating: -1, count: own.count - 1) + [number]

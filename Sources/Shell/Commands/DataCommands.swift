@@ -51,7 +51,7 @@ extension CommandDescription {
         "ress data prepare wiki.train.jsonl.gz --validation-file wiki.valid.jsonl.gz --tokenizer data/wiki.json --out data/wiki.h5",
         "Byte pairs, and a validation set of its own."),
       CommandExample(
-        "aws s3 cp s3://bucket/a.jsonl.gz - | ress data prepare - --out data/a.h5", "What a pipe brings, packed or not."
+        "ress data prepare - --out data/a.h5 < a.jsonl.gz", "Standard input, or a pipe, packed or not."
       ),
       CommandExample(
         "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",
