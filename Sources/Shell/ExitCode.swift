@@ -26,7 +26,8 @@ package struct RunVerdict: Sendable {
 
   package mutating func note(_ event: RunEvent) {
     switch event {
-    case .began: isPrepared = true
+    // A run without a step left needs no workers, so whatever ends it is not their absence.
+    case .began(_, let firstStep, let steps, _): isPrepared = firstStep < steps
     case .placed: isPlaced = true
     case .state(.finished, _): exitCode = .done
     // A run that was in order and never got its workers could not be placed; anything else failed.

@@ -161,6 +161,10 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     ([began("a", 2), .placed(generation: 1, roster: roster), .state(.cancelled, reason: "")], .failed),
     ([.state(.placing, reason: ""), .state(.failed, reason: "refused")], .failed),
     ([began("a", 2), .state(.placing, reason: "waits"), .state(.cancelled, reason: "")], .cannotBePlaced),
+    // A run that is resumed at its last step needs no workers, so their absence is not why it ended.
+    (
+      [.began(name: "a", firstStep: 2, steps: 2, checkpoint: "step-2"), .state(.paused, reason: "not applied")], .failed
+    ),
     ([began("a", 2), .placed(generation: 1, roster: roster), .state(.running, reason: "")], nil),
   ])
   func `says how it ended`(events: [RunEvent], code: ExitCode?) {
