@@ -82,7 +82,7 @@ let system: [Target] = [
     "Worker",
     [
       "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire", "Model", "Kernels",
-      "Configuration",
+      "Configuration", "CLinux",
     ]),
   module("Shell", ["Wire", "Configuration"]),
   .executableTarget(
@@ -115,8 +115,8 @@ let system: [Target] = [
   tests(
     "Worker",
     [
-      "Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "Wire", "Model", "Configuration",
-      "TestSupport",
+      "Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5", "Wire", "Model",
+      "Configuration", "TestSupport",
     ]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(

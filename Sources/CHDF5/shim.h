@@ -27,6 +27,7 @@ static inline hid_t ress_h5_file_create(void) { return H5P_FILE_CREATE; }
 static inline hid_t ress_h5_link_create(void) { return H5P_LINK_CREATE; }
 static inline hid_t ress_h5_file_access(void) { return H5P_FILE_ACCESS; }
 static inline unsigned ress_h5_truncate(void) { return H5F_ACC_TRUNC; }
+static inline unsigned ress_h5_exclusive(void) { return H5F_ACC_EXCL; }
 static inline unsigned ress_h5_read_only(void) { return H5F_ACC_RDONLY; }
 static inline unsigned ress_h5_read_write(void) { return H5F_ACC_RDWR; }
 static inline hsize_t ress_h5_unlimited(void) { return H5S_UNLIMITED; }
@@ -38,6 +39,39 @@ static inline hid_t ress_h5_string(size_t bytes) {
   H5Tset_cset(type, H5T_CSET_UTF8);
   H5Tset_strpad(type, H5T_STR_NULLPAD);
   return type;
+}
+
+/// What kind of link a name is (`H5L_TYPE_…`), or -1.
+static inline int ress_h5_link_kind(hid_t place, const char *name) {
+  H5L_info_t info;
+  return H5Lget_info(place, name, &info, H5P_DEFAULT) < 0 ? -1 : (int)info.type;
+}
+
+/// Bytes of the value of a link that is not a hard one; 0 where there is none.
+static inline size_t ress_h5_link_size(hid_t place, const char *name) {
+  H5L_info_t info;
+  return H5Lget_info(place, name, &info, H5P_DEFAULT) < 0 || info.type == H5L_TYPE_HARD ? 0 : info.u.val_size;
+}
+
+/// Whether a type is a plain whole number of 1, 2, 4 or 8 bytes, all of whose bits count; signed ones only where `or_signed`.
+static inline int ress_h5_is_whole(hid_t type, int or_signed) {
+  if (H5Tget_class(type) != H5T_INTEGER) return 0;
+  size_t size = H5Tget_size(type);
+  if (size != 1 && size != 2 && size != 4 && size != 8) return 0;
+  if (H5Tget_precision(type) != 8 * size || H5Tget_offset(type) != 0) return 0;
+  return or_signed || H5Tget_sign(type) == H5T_SGN_NONE;
+}
+
+/// Whether a dataset's chunks go through the checksum alone, or through no filter.
+static inline int ress_h5_has_only_checksums(hid_t properties) {
+  int count = H5Pget_nfilters(properties);
+  for (int i = 0; i < count; i++) {
+    unsigned flags, configuration;
+    size_t values = 0;
+    if (H5Pget_filter2(properties, (unsigned)i, &flags, &values, NULL, 0, NULL, &configuration) != H5Z_FILTER_FLETCHER32)
+      return 0;
+  }
+  return count >= 0;
 }
 
 /// HDF5 prints nothing by itself; errors are asked for. It also leaves the end of the process alone: every file is closed by its owner, and

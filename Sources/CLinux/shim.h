@@ -35,6 +35,19 @@ static inline int ress_peer(int socket) {
   return syscall(SYS_getsockopt, socket, 1 /* SOL_SOCKET */, 17 /* SO_PEERCRED */, &peer, &size) == 0 ? peer.process : -1;
 }
 
+/// Bytes that a TCP connection has received so far (`tcpi_bytes_received`, the field at byte 128 of `struct tcp_info`), or -1.
+static inline long ress_received_bytes(int socket) {
+  unsigned char info[232];
+  unsigned size = sizeof info;
+  unsigned long count;
+  int error = errno;
+  int failed = syscall(SYS_getsockopt, socket, 6 /* IPPROTO_TCP */, 11 /* TCP_INFO */, info, &size) != 0 || size < 136;
+  errno = error;
+  if (failed) return -1;
+  __builtin_memcpy(&count, info + 128, sizeof count);
+  return (long)count;
+}
+
 /// The next connection of a listening socket, not for children. A descriptor, or -1 and errno.
 static inline int ress_accept(int socket) {
   return (int)syscall(SYS_accept4, socket, 0L, 0L, 02000000 /* SOCK_CLOEXEC */);
@@ -47,6 +60,16 @@ static inline int ress_limit_files(int process, long bytes) {
   limit[0] = bytes < 0 ? limit[1] : (unsigned long)bytes;
   return (int)syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, limit, 0L);
 }
+
+/// The disk begins with these bytes of a file. A file system that cannot is told at the end.
+static inline void ress_begin_writeback(int file, long place, long count) {
+  int error = errno;
+  syscall(SYS_sync_file_range, file, place, count, 2 /* SYNC_FILE_RANGE_WRITE */);
+  errno = error;
+}
+
+/// This thread, and those that it starts, let others of the process go first.
+static inline void ress_yield_to_others(int nice) { syscall(SYS_setpriority, 0 /* PRIO_PROCESS */, 0L, (long)nice); }
 
 /// Blocks of `bytes` and more go back to the system when they are freed, now and for good: glibc otherwise raises the limit up to 32 MiB
 /// with what it sees freed, and messages that one thread makes and another frees leave its arenas in shreds.

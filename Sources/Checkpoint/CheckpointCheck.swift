@@ -17,6 +17,10 @@ package enum CheckpointCheck {
     }
     if let reader = try? CheckpointReader(path, verified: true), let names = try? reader.tensors() {
       for (name, shape) in names {
+        do throws(CheckpointError) { try reader.check(name, shape: shape) } catch {
+          problems.append("\(error)")
+          continue
+        }
         var values = [Float](repeating: 0, count: shape.reduce(1, *))
         do throws(CheckpointError) { try reader.read(name, shape: shape, into: &values) } catch {
           problems.append("\(error)")
@@ -65,6 +69,8 @@ package enum CheckpointCheck {
         differences.append(Difference(tensor: name, count: count, problem: "of shape \(shape) and \(other)"))
         continue
       }
+      try a.check(name, shape: shape)
+      try b.check(name, shape: shape)
       var x = [Float](repeating: 0, count: count), y = x
       try a.read(name, shape: shape, into: &x)
       try b.read(name, shape: shape, into: &y)

@@ -12,35 +12,68 @@ package final class CheckpointReader {
   package let manifest: CheckpointManifest
   /// Newer checkpoints that were passed over, and why.
   package let skipped: [String]
+  private let boundary: Boundary
+  /// The checkpoint's folder, opened once.
+  private let folder: PinnedFolder
   private let model: HDF5File
+  /// Shards that were read from lately.
+  private var shards: [String: HDF5File] = [:]
+  /// A checkpoint of thousands of workers must not take all descriptors.
+  private static let openShards = 16
 
   /// A checkpoint's folder, or a run's, whose newest checkpoint that verifies is taken. With `verified` somebody has just hashed
   /// the files of the very folder at `place`, so that workers need not all do it again.
-  package init(_ place: String, verified: Bool = false) throws(CheckpointError) {
+  /// - Parameter boundary: where the folder and its files must lie, links followed.
+  package init(_ place: String, verified: Bool = false, _ boundary: Boundary = .none) throws(CheckpointError) {
+    self.boundary = boundary
     do throws(FolderError) {
       (path, manifest, skipped) =
-        verified ? (place, try CheckpointFolder.readManifest(place), []) : try CheckpointFolder.resolve(place)
+        verified
+        ? (place, try CheckpointFolder.readManifest(place, boundary), [])
+        : try CheckpointFolder.resolve(place, boundary)
+      folder = try PinnedFolder(path, boundary)
     } catch {
       throw .folder(error)
     }
-    do throws(HDF5Error) { model = try HDF5File.open(path + "/" + CheckpointFolder.modelName) } catch {
+    do throws(HDF5Error) {
+      model = try CheckpointReader.open(CheckpointFolder.modelName, in: folder, boundary)
+    } catch {
       throw .hdf5(error)
     }
   }
 
-  package func contains(_ name: String) -> Bool { model.contains(name) }
+  private static func open(
+    _ name: String, in folder: PinnedFolder, _ boundary: Boundary
+  ) throws(HDF5Error) -> HDF5File {
+    try HDF5File.open(
+      folder.path + "/" + name, isAllowed: boundary.question, spoken: folder.name + "/" + name)
+  }
+
+  /// The file that holds a tensor, and the tensor's name there; nil where the model names none. `model.h5` names a shard for each, and only
+  /// files of the manifest are opened.
+  private func holder(of name: String) throws(HDF5Error) -> (file: HDF5File, name: String)? {
+    guard let target = try model.linkTarget(of: name) else { return model.contains(name) ? (model, name) : nil }
+    guard manifest.files.contains(where: { $0.name == target.file }) else {
+      throw .object(
+        path: model.path, name: name, reason: "it links to '\(target.file)', which the manifest does not name")
+    }
+    if let shard = shards[target.file] { return (shard, target.object) }
+    if shards.count >= CheckpointReader.openShards { shards = [:] }
+    let shard = try CheckpointReader.open(target.file, in: folder, boundary)
+    shards[target.file] = shard
+    return (shard, target.object)
+  }
+
+  package func contains(_ name: String) -> Bool { (try? holder(of: name)) != nil }
 
   /// Fills `values` with a tensor of exactly this shape.
   package func read(_ name: String, shape: [Int], into values: UnsafeMutablePointer<Float>) throws(CheckpointError) {
-    guard model.contains(name) else { throw .tensor(path: path, name: name, problem: "is not in the checkpoint") }
+    try check(name, shape: shape)
     do throws(HDF5Error) {
-      let stored = try model.shape(of: name)
-      guard stored == shape else {
-        throw HDF5Error.object(path: path, name: name, reason: "its shape is \(stored), and the model's \(shape)")
-      }
+      guard let (file, inner) = try holder(of: name) else { return }
       let count = shape.reduce(1, *)
-      try model.read(name, into: UnsafeMutableBufferPointer(start: values, count: count))
-      guard try model.crc32c(of: name) == ress_crc32c(0, values, 4 * count) else {
+      try file.read(inner, into: UnsafeMutableBufferPointer(start: values, count: count))
+      guard try file.crc32c(of: inner) == ress_crc32c(0, values, 4 * count) else {
         throw HDF5Error.object(path: path, name: name, reason: "its numbers are damaged: another CRC-32C was written")
       }
     } catch {
@@ -48,7 +81,23 @@ package final class CheckpointReader {
     }
   }
 
+  /// Throws where a tensor is missing or has another shape. Whoever takes memory for one asks first: its size comes from the manifest's
+  /// configuration, and that the file holds so many numbers is known after this.
+  package func check(_ name: String, shape: [Int]) throws(CheckpointError) {
+    let stored = try self.shape(of: name)
+    guard stored == shape else {
+      throw .hdf5(.object(path: path, name: name, reason: "its shape is \(stored), and the model's \(shape)"))
+    }
+  }
+
   package func shape(of name: String) throws(CheckpointError) -> [Int] {
-    do throws(HDF5Error) { return try model.shape(of: name) } catch { throw .hdf5(error) }
+    var stored: [Int]?
+    do throws(HDF5Error) {
+      if let (file, inner) = try holder(of: name) { stored = try file.shape(of: inner) }
+    } catch {
+      throw .hdf5(error)
+    }
+    guard let stored else { throw .tensor(path: path, name: name, problem: "is not in the checkpoint") }
+    return stored
   }
 }

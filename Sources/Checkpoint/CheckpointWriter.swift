@@ -9,6 +9,10 @@ import Configuration
 import HDF5
 import RunFolder
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// A tensor as a checkpoint names it: `model/embed/weight`, `optimizer/first/embed/weight`, `optimizer/second/…`.
 package struct NamedTensor {
   package var name: String
@@ -37,24 +41,27 @@ package enum CheckpointError: Error, CustomStringConvertible {
 }
 
 package struct CheckpointWriter {
-  private let folder: String
+  /// Where its files go, opened once.
+  private let folder: PinnedFolder
   private let step: Int
   private let shardCount: Int
 
   /// `folder` is the run's, `checkpoints/RUN`. Each generation writes into a folder of its own, so that a worker thought dead
   /// spoils nothing.
-  package init(folder: String, step: Int, generation: UInt32, shardCount: Int) throws(CheckpointError) {
+  /// - Parameter boundary: where the folder must lie, links followed.
+  package init(
+    folder: String, step: Int, generation: UInt32, shardCount: Int, _ boundary: Boundary = .none
+  ) throws(CheckpointError) {
     try self.init(
-      aside: CheckpointFolder.unfinished(folder, step: step, generation: generation), step: step, shardCount: shardCount
-    )
+      aside: CheckpointFolder.unfinished(folder, step: step, generation: generation), step: step,
+      shardCount: shardCount, boundary)
   }
 
   /// Writes into the folder `aside`, which is made where it is missing.
-  package init(aside: String, step: Int, shardCount: Int) throws(CheckpointError) {
-    folder = aside
+  package init(aside: String, step: Int, shardCount: Int, _ boundary: Boundary = .none) throws(CheckpointError) {
     self.step = step
     self.shardCount = shardCount
-    do throws(FolderError) { try Durable.makeFolder(self.folder) } catch { throw .folder(error) }
+    do throws(FolderError) { folder = try PinnedFolder(aside, boundary, makes: true) } catch { throw .folder(error) }
   }
 
   /// `shard-0003-of-0008.h5`
@@ -69,41 +76,55 @@ package struct CheckpointWriter {
   /// Writes the tensors of a worker; they are on disk when this returns.
   package func writeShard(_ index: Int, _ tensors: [NamedTensor]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointWriter.shardName(index, of: shardCount)) { file throws(HDF5Error) in
-      try file.setAttribute("step", step)
+      var blocks: [FilledFile.Block] = []
       for tensor in tensors {
-        let sum = ress_crc32c(0, tensor.values, 4 * tensor.shape.reduce(1, *))
-        try file.write(tensor.name, shape: tensor.shape, tensor.values, crc32c: sum)
+        let bytes = UnsafeRawBufferPointer(start: tensor.values, count: 4 * tensor.shape.reduce(1, *))
+        let sum = ress_crc32c(0, tensor.values, bytes.count)
+        let place = try file.reserve(tensor.name, shape: tensor.shape, crc32c: sum)
+        blocks.append(FilledFile.Block(place: place, bytes: bytes))
       }
+      return blocks
     }
   }
 
   /// Writes `model.h5`. `shards` tells for every tensor which shard holds it.
   package func writeModel(_ shards: [(name: String, shard: Int)]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointFolder.modelName) { file throws(HDF5Error) in
-      try file.setAttribute("step", step)
       for (name, shard) in shards {
         try file.link(name, to: name, in: CheckpointWriter.shardName(shard, of: shardCount))
       }
+      return []
     }
   }
 
+  /// Lays a file out, then fills in its numbers.
   private func write(
-    _ name: String, _ fill: (HDF5File) throws(HDF5Error) -> Void
+    _ name: String, _ layOut: (HDF5File) throws(HDF5Error) -> [FilledFile.Block]
   ) throws(CheckpointError) -> CheckpointManifest.File {
-    let path = folder + "/" + name
-    do throws(HDF5Error) {
-      let file = try HDF5File.create(path)
-      try fill(file)
-      try file.flush()
-    } catch {
-      throw .hdf5(error)
-    }
+    let path = folder.path + "/" + name
+    let blocks = try closed(path, spoken: folder.name + "/" + name, layOut)
     do throws(FolderError) {
-      try Durable.sync(path)
-      let (digest, byteCount) = try SHA256.ofFile(path)
+      let (digest, byteCount) = try FilledFile.fill(path, blocks)
       return CheckpointManifest.File(name: name, byteCount: byteCount, sha256: digest)
     } catch {
-      throw .folder(error)
+      throw .folder(folder.spoken(error))
+    }
+  }
+
+  /// The file is closed when this returns.
+  private func closed(
+    _ path: String, spoken: String, _ layOut: (HDF5File) throws(HDF5Error) -> [FilledFile.Block]
+  ) throws(CheckpointError) -> [FilledFile.Block] {
+    // What an earlier try left there goes; a symbolic link goes too, and is not written through.
+    unlink(path)
+    do throws(HDF5Error) {
+      let file = try HDF5File.create(path, isNew: true, spoken: spoken)
+      try file.setAttribute("step", step)
+      let blocks = try layOut(file)
+      try file.flush()
+      return blocks
+    } catch {
+      throw .hdf5(error)
     }
   }
 }

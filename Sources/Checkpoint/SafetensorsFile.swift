@@ -127,12 +127,11 @@ package final class SafetensorsReader {
       else {
         throw .tensor(path: path, name: name, problem: "is not described as a tensor, or lies outside of the file")
       }
-      if let width = Self.widths[type] {
-        var size = width, overflows = false
-        for length in shape where !overflows { (size, overflows) = size.multipliedReportingOverflow(by: length) }
-        guard !overflows, size == offsets[1] - offsets[0] else {
-          throw .tensor(path: path, name: name, problem: "has \(offsets[1] - offsets[0]) bytes for shape \(shape)")
-        }
+      // Of a type that is not read the width is not known; its shape must be a size all the same.
+      var size = Self.widths[type] ?? 1, overflows = false
+      for length in shape where !overflows { (size, overflows) = size.multipliedReportingOverflow(by: length) }
+      guard !overflows, Self.widths[type] == nil || size == offsets[1] - offsets[0] else {
+        throw .tensor(path: path, name: name, problem: "has \(offsets[1] - offsets[0]) bytes for shape \(shape)")
       }
       tensors[name] = Tensor(type: type, shape: shape, range: offsets[0]..<offsets[1])
     }

@@ -17,6 +17,15 @@ extension RunConfiguration {
     }
   }
 
+  /// The same for a configuration that came with a model, in a checkpoint's manifest or a safetensors file: every number must be one that
+  /// a file may give, so that sizes made of them are what they seem. A model needs no dataset.
+  package func checkOfModel() throws(ConfigurationError) {
+    var whole = self
+    if data.path.isEmpty && data.mixture.isEmpty { whole.data.path = "none" }
+    if checkpoint.directory.isEmpty { whole.checkpoint.directory = "none" }
+    try whole.check()
+  }
+
   /// `model.width`, for the line of that key in what the encoder wrote.
   private static func path(of line: Int, in lines: [Substring]) -> String {
     func key(_ line: Substring) -> Substring { line.drop { $0 == " " }.prefix { $0 != ":" } }

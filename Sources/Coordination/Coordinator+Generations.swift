@@ -185,12 +185,14 @@ extension Coordinator {
   /// What the worker at a place is told.
   func assignment(_ run: Run, _ place: Int) -> Assignment {
     let generation = run.record.generation!
-    return Assignment(
+    var assignment = Assignment(
       run: run.id, generation: generation.number, configuration: run.record.configuration, roster: generation.roster,
       helpers: generation.helpers, index: place, threads: run.record.configuration.cluster.threads,
       start: run.record.start, firstStep: generation.firstStep,
       recorded: run.record.step, noted: generation.noted[place], folder: run.record.folder, data: run.record.data,
       token: run.record.token)
+    assignment.roots = roots.isEmpty ? nil : roots
+    return assignment
   }
 
   mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {

@@ -196,13 +196,11 @@ extension Coordinator {
       return refuseRepair("generation \(generation), which wrote the checkpoint, is forgotten")
     }
     for (holder, shard) in orders {
-      actions.append(
-        .send(
-          holder,
-          .rewrite(
-            RewriteOrder(
-              shard: shard, units: layout.roster.map(\.units), experts: layout.roster.map(\.experts),
-              folder: run.record.folder))))
+      var order = RewriteOrder(
+        shard: shard, units: layout.roster.map(\.units), experts: layout.roster.map(\.experts),
+        folder: run.record.folder)
+      order.roots = roots.isEmpty ? nil : roots
+      actions.append(.send(holder, .rewrite(order)))
     }
     actions.append(
       .send(

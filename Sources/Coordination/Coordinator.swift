@@ -64,6 +64,8 @@ package enum Action: Equatable, Sendable {
   case send(PeerID, Reply)
   /// A page of a run's events, of which there are `count`; `ended`: no more will come.
   case sendEvents(PeerID, RunID, after: Int, count: Int, ended: Bool)
+  /// What `status` says at the moment of sending.
+  case sendStatus(PeerID)
   /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
   /// the folder is the run's own already, and recorded steps stay.
   case prepareRun(RunID, Submission, again: Bool)
@@ -177,6 +179,8 @@ package struct Coordinator: Sendable {
   let seed: UInt64
   let patience: Duration
   let program: String
+  /// Folders that runs may use; none: all.
+  let roots: [String]
   /// What the store holds.
   private var stored: [RunID: RunRecord] = [:]
   private var storedCounters = Counters()
@@ -191,7 +195,9 @@ package struct Coordinator: Sendable {
   ///   - seed: random, so that run identifiers of two coordinators differ.
   ///   - patience: silence after which a worker is lost; a run's own setting decides about its work.
   ///   - program: name and version, written into checkpoints.
-  package init(seed: UInt64, patience: Duration, program: String) {
+  ///   - roots: folders that runs may use, for workers to hold their files to; none: all.
+  package init(seed: UInt64, patience: Duration, program: String, roots: [String] = []) {
+    self.roots = roots
     self.seed = seed
     self.patience = patience
     self.program = program
@@ -306,7 +312,7 @@ package struct Coordinator: Sendable {
     case .submit(let submission): submit(submission, from: peer, at: now, &actions)
     case .follow(let run, let after): follow(run, after: after, peer, &actions)
     case .change(let run, let change): self.change(run, change, from: peer, at: now, &actions)
-    case .status: actions.append(.send(peer, .status(status(at: now))))
+    case .status: actions.append(.sendStatus(peer))
     }
   }
 

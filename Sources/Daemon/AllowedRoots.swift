@@ -1,4 +1,5 @@
-// Where a coordinator lets runs read and write. A configuration comes from whoever may submit; its paths are used by workers, with their rights.
+// Where a coordinator lets runs read and write: what can be said of a submission at once. Whatever is used is asked again when it is opened,
+// here and in workers (`Boundary`). A configuration comes from whoever may submit; its paths are used by workers, with their rights.
 
 import Foundation
 import Wire
@@ -16,6 +17,8 @@ struct AllowedRoots: Sendable {
     var paths = configuration.data.mixture.map { ("data.mixture", $0.path) }
     if !configuration.data.path.isEmpty { paths.append(("data.path", configuration.data.path)) }
     paths.append(("checkpoint.directory", configuration.checkpoint.directory))
+    // The run's own folder may be a symbolic link out of it.
+    paths.append(("the run's folder", configuration.checkpoint.directory + "/" + configuration.run))
     if case .checkpoint(let path) = submission.resume { paths.append(("--resume", path)) }
     for (name, path) in paths where !contains(path) {
       return

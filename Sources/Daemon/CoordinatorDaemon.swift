@@ -60,6 +60,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private var nextLookOut = MonotonicClock.now
   private let allowList: AllowList?
   private let roots: AllowedRoots
+  private let boundary: Boundary
   private var nextLookAtKeys = MonotonicClock.now
   private let wake: WakeUp
   private let disk = DispatchQueue(label: "ress.coordinator.disk")
@@ -73,6 +74,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let ended = DispatchSemaphore(value: 0)
   private var coordinator: Coordinator
   private let store: RunStore
+  private var questions = Questions()
+  /// Of one turn: some 25 ms each where a run has a long story.
+  private static let answersATurn = 2
   /// What the coordinator before could not finish.
   private var unfinished: [Action]
 
@@ -83,7 +87,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     self.options = options
     let holder = "process \(ProcessInfo.processInfo.processIdentifier) on \(ProcessInfo.processInfo.hostName)"
     store = try RunStore(path: options.store, holder: holder)
-    locks = FolderLocks(holder: holder)
+    boundary = Boundary(options.roots)
+    locks = FolderLocks(holder: holder, boundary)
     var generator = SystemRandomNumberGenerator()
     let context = try SocketContext()
     wake = try WakeUp()
@@ -107,7 +112,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       try HTTPServer(place, token: options.httpToken, open: Window.open) { window.page($0) }
     }
     coordinator = Coordinator(
-      seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program)
+      seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program,
+      roots: options.roots)
     unfinished = try coordinator.restore(
       records: store.runs(), counters: store.value(Coordinator.countersName), at: MonotonicClock.now)
     if options.pausesUnfinished {
@@ -206,10 +212,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       options.turned()
       var now = MonotonicClock.now
       let tick = now + .milliseconds(100)
-      port.wait(
-        wake,
-        timeoutMilliseconds: min(tick, port.nextTick.map { clock.instant(of: $0) } ?? tick).milliseconds(
-          from: now, limit: 100))
+      let isBusy = questions.isDue(port.hasTakenAll)
+      let due = min(tick, port.nextTick.map { clock.instant(of: $0) } ?? tick)
+      port.wait(wake, timeoutMilliseconds: isBusy ? 0 : due.milliseconds(from: now, limit: 100))
       // The coordinator has a steady clock of its own. What the sockets' peers did not say while this process stood still does
       // not count either.
       now = MonotonicClock.now
@@ -235,7 +240,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
       events += port.takeDisconnected().map { .disconnected($0) }
       events.append(.tick)
-      events += port.tick(at: steady).map { .forgotten($0) }
+      let forgotten = port.tick(at: steady)
+      for peer in forgotten { questions.forget(peer) }
+      for remark in port.takeRemarks() { complain(remark, at: steady) }
+      events += forgotten.map { .forgotten($0) }
       // One transaction for all of them, before the first answer.
       var changes: [StoreChange] = []
       var actions: [Action] = []
@@ -246,6 +254,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
       guard changes.isEmpty || commit(changes) else { return }
       for action in actions { run(action, at: steady) }
+      answer(at: now, steady: steady)
       for (run, folder) in metrics.due(at: steady) { mend(run, folder) }
       if http != nil, !changes.isEmpty { window.take(changes) }
       if http != nil, nextLookOut <= now {
@@ -307,18 +316,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   private func run(_ action: Action, at now: Instant) {
-    let log = options.log
+    let log = options.log, boundary = boundary
     switch action {
     case .store: preconditionFailure("changes are committed before actions are run")
     case .send(let peer, let reply): port.send(reply, to: peer, at: now)
     case .sendEvents(let peer, let id, let after, let count, let ended):
-      do {
-        let events = try page(id, after: after)
-        let isEnd = ended && after + events.count >= count
-        port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: now)
-      } catch {
-        port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: now)
-      }
+      questions.ask(.page(id, after: after, count: count, ended: ended), peer, of: port.user(of: peer))
+    case .sendStatus(let peer): questions.ask(.status, peer, of: port.user(of: peer))
     case .log(let line): options.log(line)
     case .complain(let line): complain(line, at: now)
     case .takeFolder(let id, let folder):
@@ -334,19 +338,46 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     case .commit(let id, let unsigned, let folder):
       onDisk { [locks] in
         do throws(FolderError) {
-          return try locks.during(folder) { RunPreparation.commit(id, unsigned, folder: folder, log: log) }
+          return try locks.during(folder) {
+            RunPreparation.commit(id, unsigned, folder: folder, boundary, log: log)
+          }
         } catch {
           return .commitFailed(id, step: unsigned.step, reason: "\(error)")
         }
       }
     case .completeMetrics(let id, let folder): mend(id, folder)
     case .prove(let checkpoint, let mark):
-      disk.async { RunPreparation.prove(checkpoint, mark, log: log) }
+      disk.async { RunPreparation.prove(checkpoint, mark, boundary, log: log) }
     case .record(let id, let event, let folder):
       guard metrics.appends(id) else { return }
       disk.async { [self] in
-        do throws(FolderError) { try event.recordFile(in: folder).append(event.metricsLine) } catch {
+        do throws(FolderError) {
+          try boundary.within(folder) { (pinned) throws(FolderError) in
+            try event.recordFile(in: pinned.path).append(event.metricsLine)
+          }
+        } catch {
           tell(.lineFailed(id, folder: folder, reason: "\(error)"))
+        }
+      }
+    }
+  }
+
+  /// Answers some of the questions that wait.
+  /// - Parameters:
+  ///   - now: the time of the coordinator, which has a steady clock of its own.
+  ///   - steady: the time of the sockets.
+  private func answer(at now: Instant, steady: Instant) {
+    for _ in 0..<Self.answersATurn {
+      guard let (peer, question) = questions.next(port.hasTakenAll) else { return }
+      switch question {
+      case .status: port.send(.status(coordinator.status(at: now)), to: peer, at: steady)
+      case .page(let id, let after, let count, let ended):
+        do {
+          let events = try page(id, after: after)
+          let isEnd = ended && after + events.count >= count
+          port.send(.events(run: id, first: after + 1, events, isEnd: isEnd), to: peer, at: steady)
+        } catch {
+          port.send(.refused(reason: "the events of run \(id) cannot be read: \(error)"), to: peer, at: steady)
         }
       }
     }
@@ -358,7 +389,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     disk.async { [self] in
       do throws(FolderError) {
         let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) {
-          RunPreparation.prepare(id, submission, again: again)
+          RunPreparation.prepare(id, submission, again: again, boundary)
         }
         if let note { tell(.noted(id, note)) }
         tell(.prepared(id, preparation))
@@ -379,8 +410,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     disk.async { [self] in
       do throws(FolderError) {
         try locks.during(folder) { () throws(FolderError) in
-          try MetricsFile(folder: folder).complete(curve)
-          if !router.isEmpty { try MetricsFile(routerIn: folder).complete(router) }
+          try boundary.within(folder) { (pinned) throws(FolderError) in
+            try MetricsFile(folder: pinned.path).complete(curve)
+            if !router.isEmpty { try MetricsFile(routerIn: pinned.path).complete(router) }
+          }
         }
         tell(.mended(id))
       } catch {

@@ -14,10 +14,13 @@ import Wire
 final class FolderLocks: Sendable {
   private let held = Mutex<[String: FileLock]>([:])
   private let holder: String
+  private let boundary: Boundary
   private static let lockName = "run.lock"
 
-  /// - Parameter holder: who this coordinator is, for the one that comes second.
-  init(holder: String) { self.holder = holder }
+  /// - Parameters:
+  ///   - holder: who this coordinator is, for the one that comes second.
+  ///   - boundary: where folders must lie, links followed: a lock's file is not made outside.
+  init(holder: String, _ boundary: Boundary) { (self.holder, self.boundary) = (holder, boundary) }
 
   func holds(_ folder: String) -> Bool { held.withLock { $0[folder] != nil } }
 
@@ -26,16 +29,21 @@ final class FolderLocks: Sendable {
   @discardableResult
   func take(_ folder: String) throws(FolderError) -> String? {
     guard !holds(folder) else { return nil }
+    return try boundary.within(folder) { (pinned) throws(FolderError) in try take(pinned) }
+  }
+
+  private func take(_ folder: PinnedFolder) throws(FolderError) -> String? {
     do throws(LockError) {
-      let lock = try FileLock(folder + "/" + FolderLocks.lockName, holder: holder)
-      held.withLock { $0[folder] = lock }
+      let lock = try FileLock(folder.path + "/" + FolderLocks.lockName, holder: holder)
+      held.withLock { $0[folder.name] = lock }
       return nil
     } catch {
       switch error {
-      case .held(let other): throw .inUse(path: folder, holder: other)
+      case .held(let other): throw .inUse(path: folder.name, holder: other)
       case .failed(let path, let reason, let code):
         guard error.hasNoLocks else { throw .system(action: "lock", path: path, reason: reason, code: code) }
-        return "\(path) cannot be locked (\(reason)), so nothing keeps another coordinator from writing this run"
+        return folder.spoken(
+          "\(path) cannot be locked (\(reason)), so nothing keeps another coordinator from writing this run")
       }
     }
   }

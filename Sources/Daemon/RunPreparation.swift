@@ -10,7 +10,7 @@ package enum RunPreparation {
   /// Why a run cannot begin as it was submitted, by a look at its folder that changes nothing and reads manifests alone; nil where it can.
   package static func complaint(_ submission: Submission) -> String? {
     do throws(FolderError) {
-      if case .refused(let reason) = try beginning(submission, folder(of: submission), verifies: false) {
+      if case .refused(let reason) = try beginning(submission, folder(of: submission), verifies: false, .none) {
         return reason
       }
       return nil
@@ -31,7 +31,7 @@ package enum RunPreparation {
   }
 
   private static func beginning(
-    _ submission: Submission, _ folder: String, verifies: Bool
+    _ submission: Submission, _ folder: String, verifies: Bool, _ boundary: Boundary
   ) throws(FolderError) -> Beginning {
     var checkpoint: (path: String, manifest: CheckpointManifest, skipped: [String])?
     var notes: [String] = []
@@ -43,7 +43,7 @@ package enum RunPreparation {
             + "or choose another name with --set run=NAME")
       }
     case .newest:
-      checkpoint = try CheckpointFolder.newest(folder, files: verifies)
+      checkpoint = try CheckpointFolder.newest(folder, files: verifies, boundary)
       let steps = CheckpointFolder.steps(folder)
       // Paused, cancelled or killed before its first checkpoint: going on is beginning again, to the same numbers.
       let hasBegun =
@@ -58,7 +58,7 @@ package enum RunPreparation {
             ? "there is nothing to resume: \(folder) holds no checkpoint"
             : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why")
       }
-    case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies)
+    case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies, boundary)
     }
     if let checkpoint, let reason = difference(checkpoint.manifest.configuration, submission.configuration) {
       return .refused("\(checkpoint.path) cannot be resumed: \(reason)")
@@ -67,17 +67,39 @@ package enum RunPreparation {
   }
 
   /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
-  package static func prepare(_ id: RunID, _ submission: Submission, again: Bool) -> Event.Preparation {
-    let folder = folder(of: submission)
+  /// - Parameter boundary: where its folder, checkpoints and all their files must lie, links followed, at the moment of use.
+  package static func prepare(
+    _ id: RunID, _ submission: Submission, again: Bool, _ boundary: Boundary = .none
+  ) -> Event.Preparation {
+    let name = folder(of: submission)
     do throws(FolderError) {
-      if again { return try prepareAgain(id, submission, folder) }
+      guard !boundary.roots.isEmpty else { return prepare(id, submission, again: again, in: name, boundary) }
+      return try boundary.within(name, makes: true) { (pinned) throws(FolderError) in
+        switch prepare(id, submission, again: again, in: pinned.path, boundary) {
+        case .refused(let reason): .refused(reason: pinned.spoken(reason))
+        case .ready(_, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
+          .ready(
+            folder: name, checkpoint: checkpoint.map { pinned.spoken($0) }, firstStep: firstStep, proof: proof,
+            notes: notes.map { pinned.spoken($0) }, data: data, leftOut: leftOut, token: token)
+        }
+      }
+    } catch {
+      return .refused(reason: "\(error)")
+    }
+  }
+
+  private static func prepare(
+    _ id: RunID, _ submission: Submission, again: Bool, in folder: String, _ boundary: Boundary
+  ) -> Event.Preparation {
+    do throws(FolderError) {
+      if again { return try prepareAgain(id, submission, folder, boundary) }
       let found: (path: String, manifest: CheckpointManifest, skipped: [String])?
       let beginning: [String]
-      switch try Self.beginning(submission, folder, verifies: true) {
+      switch try Self.beginning(submission, folder, verifies: true, boundary) {
       case .refused(let reason): return .refused(reason: reason)
       case .found(let checkpoint, let notes): (found, beginning) = (checkpoint, notes)
       }
-      try Durable.makeFolder(folder)
+      if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
       var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
       notes += beginning
       guard let checkpoint = found else {
@@ -91,7 +113,7 @@ package enum RunPreparation {
         notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
       }
       try cutRecords(folder, after: checkpoint.manifest.step)
-      return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder))
+      return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
     } catch {
       return .refused(reason: "\(error)")
     }
@@ -111,17 +133,18 @@ package enum RunPreparation {
   }
 
   /// The one that is there: a network file system may show workers another one late.
-  private static func keptToken(_ folder: String) throws(FolderError) -> String {
-    guard let token = FileManager.default.contents(atPath: folder + "/" + Assignment.tokenName), !token.isEmpty,
+  private static func keptToken(_ folder: String, _ boundary: Boundary) throws(FolderError) -> String {
+    guard let token = try boundary.contents(of: folder + "/" + Assignment.tokenName), !token.isEmpty,
       token.count <= 64
     else { return try writeToken(folder) }
     return String(decoding: token, as: UTF8.self)
   }
 
   private static func ready(
-    _ folder: String, _ path: String, _ manifest: CheckpointManifest, _ notes: [String], token: String
+    _ folder: String, _ path: String, _ manifest: CheckpointManifest, _ notes: [String], token: String,
+    _ boundary: Boundary
   ) -> Event.Preparation {
-    let proof = CheckpointFolder.readProof(path).map {
+    let proof = CheckpointFolder.readProof(path, boundary).map {
       StepMark(step: $0.step, loss: $0.loss, gradientNorm: $0.gradientNorm)
     }
     return .ready(
@@ -131,12 +154,12 @@ package enum RunPreparation {
 
   /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.
   private static func prepareAgain(
-    _ id: RunID, _ submission: Submission, _ folder: String
+    _ id: RunID, _ submission: Submission, _ folder: String, _ boundary: Boundary
   ) throws(FolderError) -> Event.Preparation {
-    try Durable.makeFolder(folder)
-    let token = try keptToken(folder)
+    if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
+    let token = try keptToken(folder, boundary)
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
-    if let newest = try CheckpointFolder.newest(folder) {
+    if let newest = try CheckpointFolder.newest(folder, boundary) {
       // One that began with an empty folder has no checkpoints there but its own.
       guard submission.resume != .no || newest.manifest.runIdentifier == id.description else {
         return .refused(
@@ -144,29 +167,47 @@ package enum RunPreparation {
             "\(newest.path) belongs to another run of this name (\(newest.manifest.runIdentifier)); to go on from it, submit "
             + "the run again with --resume")
       }
-      return ready(folder, newest.path, newest.manifest, notes + newest.skipped, token: token)
+      return ready(folder, newest.path, newest.manifest, notes + newest.skipped, token: token, boundary)
     }
     guard case .checkpoint(let path) = submission.resume else {
       let beginning = "the run holds no checkpoint yet, so it begins again at step 0"
       return .ready(
         folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning], token: token)
     }
-    let first = try CheckpointFolder.resolve(absolute(path))
-    return ready(folder, first.path, first.manifest, notes, token: token)
+    let first = try CheckpointFolder.resolve(absolute(path), boundary)
+    return ready(folder, first.path, first.manifest, notes, token: token, boundary)
   }
 
   /// Makes a checkpoint count, and lets go of those that need not stay.
   static func commit(
-    _ id: RunID, _ unsigned: CheckpointManifest, folder: String, log: (String) -> Void
+    _ id: RunID, _ unsigned: CheckpointManifest, folder: String, _ boundary: Boundary = .none, log: (String) -> Void
+  ) -> Event {
+    do throws(FolderError) {
+      return try boundary.within(folder) { (pinned) throws(FolderError) in
+        switch commit(id, unsigned, in: pinned.path, boundary, log: { log(pinned.spoken($0)) }) {
+        case .committed(let id, let step, let path): .committed(id, step: step, path: pinned.spoken(path))
+        case .commitFailed(let id, let step, let reason, let isFinal):
+          .commitFailed(id, step: step, reason: pinned.spoken(reason), isFinal: isFinal)
+        case let other: other
+        }
+      }
+    } catch {
+      return .commitFailed(id, step: unsigned.step, reason: "\(error)", isFinal: error.isFinal)
+    }
+  }
+
+  private static func commit(
+    _ id: RunID, _ unsigned: CheckpointManifest, in folder: String, _ boundary: Boundary, log: (String) -> Void
   ) -> Event {
     var manifest = unsigned
     manifest.created = now()
     do throws(FolderError) {
-      let path = try CheckpointFolder.commit(manifest, folder: folder)
+      let path = try CheckpointFolder.commit(manifest, folder: folder, boundary)
       let checkpoint = manifest.configuration.checkpoint
       do throws(FolderError) {
         try CheckpointFolder.removeUnfinished(folder, before: manifest.generation)
-        for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery) {
+        for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery, boundary)
+        {
           log("run \(manifest.run): removed checkpoint \(name), as checkpoint.keep says")
         }
       } catch {
@@ -176,19 +217,19 @@ package enum RunPreparation {
     } catch {
       // The coordinator before this one may have done it and died before it knew.
       let path = CheckpointFolder.finished(folder, step: manifest.step)
-      if let there = try? CheckpointFolder.verify(path), there.files == manifest.files {
+      if let there = try? CheckpointFolder.verify(path, boundary), there.files == manifest.files {
         return .committed(id, step: manifest.step, path: path)
       }
       return .commitFailed(id, step: manifest.step, reason: "\(error)", isFinal: error.isFinal)
     }
   }
 
-  static func prove(_ checkpoint: String, _ mark: StepMark, log: (String) -> Void) {
+  static func prove(_ checkpoint: String, _ mark: StepMark, _ boundary: Boundary = .none, log: (String) -> Void) {
     // A checkpoint that was removed meanwhile needs no proof.
     guard FileManager.default.fileExists(atPath: checkpoint) else { return }
     do throws(FolderError) {
       try CheckpointFolder.writeProof(
-        ResumeProof(step: mark.step, loss: mark.loss, gradientNorm: mark.gradientNorm), in: checkpoint)
+        ResumeProof(step: mark.step, loss: mark.loss, gradientNorm: mark.gradientNorm), in: checkpoint, boundary)
     } catch {
       log("\(error)")
     }

@@ -27,22 +27,28 @@ package struct Corpus {
   package init(path: String) throws(DataError) { try self.init([(path, 1)]) }
 
   /// What a run reads.
-  package init(_ data: DataConfiguration) throws(DataError) {
-    try self.init(data.mixture.isEmpty ? [(data.path, 1)] : data.mixture.map { ($0.path, $0.weight) })
+  /// - Parameter isAllowed: asked with the place that each file really has, links followed; nil: anywhere.
+  package init(_ data: DataConfiguration, isAllowed: ((String) -> Bool)? = nil) throws(DataError) {
+    try self.init(
+      data.mixture.isEmpty ? [(data.path, 1)] : data.mixture.map { ($0.path, $0.weight) }, isAllowed: isAllowed)
   }
 
   /// Tokens that a run's model knows: the configuration's word, else its data's.
-  package static func vocabulary(of configuration: RunConfiguration) throws(DataError) -> Int {
+  package static func vocabulary(
+    of configuration: RunConfiguration, isAllowed: ((String) -> Bool)? = nil
+  ) throws(DataError) -> Int {
     if let vocabulary = configuration.model.vocabulary { return vocabulary }
-    return try Corpus(configuration.data).vocabulary
+    return try Corpus(configuration.data, isAllowed: isAllowed).vocabulary
   }
 
   /// - Throws: what is wrong with a part, or how two of them differ in what all must share.
-  package init(_ weighted: [(path: String, weight: Double)]) throws(DataError) {
+  package init(
+    _ weighted: [(path: String, weight: Double)], isAllowed: ((String) -> Bool)? = nil
+  ) throws(DataError) {
     var parts: [Part] = []
     for (path, weight) in weighted {
       var datasets: [Dataset] = []
-      for file in try Corpus.files(of: path) { datasets.append(try Dataset(path: file)) }
+      for file in try Corpus.files(of: path) { datasets.append(try Dataset(path: file, isAllowed: isAllowed)) }
       parts.append(Part(path: path, weight: weight, datasets: datasets))
     }
     path = weighted.map(\.path).joined(separator: ", ")

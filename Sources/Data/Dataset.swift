@@ -69,14 +69,20 @@ package final class Dataset {
   package let sources: [String]
   /// What the file keeps of it; nil in files of older programs.
   private let keptDigest: String?
+  private let isAllowed: ((String) -> Bool)?
   private let splits: [Split: TokenSplit]
   private let examples: [Split: ExampleSplit]
 
-  package init(path: String) throws(DataError) {
+  /// The model's table of tokens is not larger (docs/limits.md).
+  private static let largestVocabulary = 1 << 24
+
+  /// - Parameter isAllowed: asked with the place that the file really has, links followed; nil: anywhere.
+  package init(path: String, isAllowed: ((String) -> Bool)? = nil) throws(DataError) {
     self.path = path
+    self.isAllowed = isAllowed
     guard fileExists(path) else { throw .missing(path: path) }
     do throws(HDF5Error) {
-      let file = try HDF5File.open(path)
+      let file = try HDF5File.open(path, isAllowed: isAllowed)
       guard let format = try? file.number("ress_dataset_format") else {
         throw HDF5Error.object(path: path, name: "/", reason: "it has no ress_dataset_format")
       }
@@ -99,13 +105,16 @@ package final class Dataset {
       self.labels = labels
       keptDigest = try? file.text(DatasetDigest.name)
       sources = try file.text("sources").utf8.split(separator: 10).map { String(decoding: $0, as: UTF8.self) }
-      guard vocabulary > 0, vocabulary <= Int(Int32.max) else {
+      guard (1...Dataset.largestVocabulary).contains(vocabulary) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
       }
       var splits: [Split: TokenSplit] = [:]
       var examples: [Split: ExampleSplit] = [:]
       for split in Split.allCases {
-        if task != .lm { examples[split] = try ExampleSplit(file, split, task, vocabulary: vocabulary) }
+        if task != .lm {
+          examples[split] = try ExampleSplit(
+            file, split, task, vocabulary: vocabulary, classes: max(labels.count, 1))
+        }
         splits[split] = TokenSplit(
           path: path, split: split, vocabulary: vocabulary, tokens: try file.openList("\(split.rawValue)/tokens"),
           documents: try file.openList("\(split.rawValue)/documents"))
@@ -122,7 +131,7 @@ package final class Dataset {
     if let keptDigest { return keptDigest }
     do throws(HDF5Error) {
       let head = ["ress dataset", task.rawValue, "\(vocabulary)", tokenizer.digest] + labels.map { "label \($0)" }
-      return try DatasetDigest.sample(HDF5File.open(path), head)
+      return try DatasetDigest.sample(HDF5File.open(path, isAllowed: isAllowed), head)
     } catch { throw .unreadable("\(error)") }
   }
 
@@ -191,6 +200,10 @@ package final class TokenSplit {
   package func documentOffsets() throws(DataError) -> [Int] {
     var offsets = [UInt64](repeating: 0, count: documents.count)
     do throws(HDF5Error) { try documents.read(from: 0, into: &offsets) } catch { throw .unreadable("\(error)") }
+    guard zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 }), offsets.last ?? 0 <= UInt64(tokens.count) else {
+      throw .unreadable(
+        "\(path): the documents of the \(split.rawValue) split do not lie in order in its tokens; the file is damaged")
+    }
     return offsets.map { Int($0) }
   }
 }

@@ -59,7 +59,8 @@ final class TokenJournal {
       (try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int ?? 0
     }
     if let there = found,
-      there.key != key || there.tokens * 4 > size(tokensPath) || there.documents * 8 > size(documentsPath)
+      there.key != key || !(0...size(tokensPath) / 4).contains(there.tokens)
+        || !(0...size(documentsPath) / 8).contains(there.documents) || there.pieces < 0 || there.textBytes < 0
     {
       found = nil
     }

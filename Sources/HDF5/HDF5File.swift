@@ -57,7 +57,7 @@ struct Handle: ~Copyable {
 /// An open file.
 package final class HDF5File {
   package let path: String
-  private let file: Handle
+  let file: Handle
 
   private init(path: String, file: consuming Handle) {
     self.path = path
@@ -65,7 +65,12 @@ package final class HDF5File {
   }
 
   /// A new file; one of that name is replaced.
-  package static func create(_ path: String) throws(HDF5Error) -> HDF5File {
+  /// - Parameters:
+  ///   - isNew: the name must be free. Nothing is written through a symbolic link of that name then.
+  ///   - spoken: what errors call the file; nil: its path.
+  package static func create(
+    _ path: String, isNew: Bool = false, spoken: String? = nil
+  ) throws(HDF5Error) -> HDF5File {
     Turn.begin()
     defer { Turn.end() }
     ress_h5_quiet()
@@ -74,23 +79,33 @@ package final class HDF5File {
       H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
       let creation = Handle(H5Pcreate(ress_h5_file_create()), H5Pclose),
       H5Pset_obj_track_times(creation.id, false) >= 0,
-      let file = Handle(H5Fcreate(path, ress_h5_truncate(), creation.id, access.id), ress_h5_close_file)
-    else { throw .cannotCreate(path: path, reason: HDF5Error.lastReason("HDF5 refused")) }
-    return HDF5File(path: path, file: file)
+      let file = Handle(
+        H5Fcreate(path, isNew ? ress_h5_exclusive() : ress_h5_truncate(), creation.id, access.id), ress_h5_close_file)
+    else { throw .cannotCreate(path: spoken ?? path, reason: HDF5Error.lastReason("HDF5 refused")) }
+    return HDF5File(path: spoken ?? path, file: file)
   }
 
-  /// An existing file, to read.
-  package static func open(_ path: String) throws(HDF5Error) -> HDF5File {
+  /// An existing file, to read. It is opened once and looked at by its descriptor, so that nothing can take its place between the
+  /// question where it lies and the first byte.
+  /// - Parameters:
+  ///   - followsLinks: false refuses a symbolic link of that name.
+  ///   - isAllowed: asked with the place that the file really has, links followed.
+  ///   - spoken: what errors call the file; nil: its path.
+  package static func open(
+    _ path: String, followsLinks: Bool = true, isAllowed: ((String) -> Bool)? = nil, spoken: String? = nil
+  ) throws(HDF5Error) -> HDF5File {
+    let name = spoken ?? path
+    let plain = try PlainFile(path, followsLinks: followsLinks, isAllowed: isAllowed, spoken: name)
     Turn.begin()
     defer { Turn.end() }
     ress_h5_quiet()
-    guard let file = Handle(H5Fopen(path, ress_h5_read_only(), 0), H5Fclose) else {
-      throw .cannotOpen(path: path, reason: HDF5Error.lastReason("it is not an HDF5 file"))
+    guard let file = Handle(H5Fopen(plain.place, ress_h5_read_only(), 0), H5Fclose) else {
+      throw .cannotOpen(path: name, reason: HDF5Error.lastReason("it is not an HDF5 file"))
     }
-    return HDF5File(path: path, file: file)
+    return HDF5File(path: name, file: file)
   }
 
-  private func fail(_ name: String, _ otherwise: String) -> HDF5Error {
+  func fail(_ name: String, _ otherwise: String) -> HDF5Error {
     .object(path: path, name: name, reason: HDF5Error.lastReason(otherwise))
   }
 
@@ -108,6 +123,8 @@ package final class HDF5File {
     for part in name.split(separator: "/") {
       prefix += "/" + part
       guard H5Lexists(file.id, prefix, 0) > 0 else { return false }
+      // What a link to another file leads to is not this file's.
+      guard ress_h5_link_kind(file.id, prefix) == H5L_TYPE_HARD.rawValue else { return false }
     }
     return true
   }
@@ -127,12 +144,23 @@ package final class HDF5File {
 
   // MARK: tensors
 
+  /// Makes a float32 dataset of the given shape, with its CRC-32C, and takes a place in the file for its numbers, which the caller writes
+  /// when the file is closed: HDF5 neither copies them nor holds up other threads meanwhile.
+  /// - Returns: where the numbers go, in bytes from the file's beginning.
+  package func reserve(_ name: String, shape: [Int], crc32c: UInt32) throws(HDF5Error) -> Int {
+    let dataset = try create(name, shape, crc32c, takesPlace: true)
+    Turn.begin()
+    defer { Turn.end() }
+    guard let place = Int(exactly: H5Dget_offset(dataset.id)) else { throw fail(name, "it has no place in the file") }
+    return place
+  }
+
   /// Values that are written in one turn: another thread that reads its data meanwhile waits for a millisecond or two.
   private static let turnCount = 1 << 20
 
   /// Writes a float32 dataset of the given shape, with its CRC-32C. Equal tensors make equal bytes: no time is noted.
   package func write(_ name: String, shape: [Int], _ values: UnsafePointer<Float>, crc32c: UInt32) throws(HDF5Error) {
-    let dataset = try create(name, shape, crc32c)
+    let dataset = try create(name, shape, crc32c, takesPlace: false)
     let rows = shape.first ?? 1
     let rowCount = shape.dropFirst().reduce(1, *)
     let turnRows = max(1, HDF5File.turnCount / max(1, rowCount))
@@ -142,13 +170,17 @@ package final class HDF5File {
     }
   }
 
-  private func create(_ name: String, _ shape: [Int], _ crc32c: UInt32) throws(HDF5Error) -> Handle {
+  private func create(
+    _ name: String, _ shape: [Int], _ crc32c: UInt32, takesPlace: Bool
+  ) throws(HDF5Error) -> Handle {
     Turn.begin()
     defer { Turn.end() }
     try createParents(name)
     var sum = crc32c
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
       H5Pset_obj_track_times(properties.id, false) >= 0,
+      !takesPlace || H5Pset_alloc_time(properties.id, H5D_ALLOC_TIME_EARLY) >= 0,
+      !takesPlace || H5Pset_fill_time(properties.id, H5D_FILL_TIME_NEVER) >= 0,
       let space = Handle(H5Screate_simple(Int32(shape.count), shape.map { hsize_t($0) }, nil), H5Sclose),
       let dataset = Handle(
         H5Dcreate2(file.id, name, ress_h5_float32_file(), space.id, 0, properties.id, 0), H5Dclose),
@@ -180,39 +212,36 @@ package final class HDF5File {
   package func crc32c(of name: String) throws(HDF5Error) -> UInt32 {
     Turn.begin()
     defer { Turn.end() }
-    var sum: UInt32 = 0
-    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose),
-      let attribute = Handle(H5Aopen(dataset.id, HDF5File.sumName, 0), H5Aclose),
-      H5Aread(attribute.id, ress_h5_uint32(), &sum) >= 0
-    else { throw fail(name, "it has no CRC-32C") }
-    return sum
+    let dataset = try openDataset(name)
+    guard let attribute = Handle(H5Aopen(dataset.id, HDF5File.sumName, 0), H5Aclose) else {
+      throw fail(name, "it has no CRC-32C")
+    }
+    return UInt32(truncatingIfNeeded: try readNumber(attribute, name))
   }
 
-  /// Dimensions of a dataset, reached through links too.
+  /// Dimensions of a dataset.
   package func shape(of name: String) throws(HDF5Error) -> [Int] {
     Turn.begin()
     defer { Turn.end() }
-    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose),
-      let space = Handle(H5Dget_space(dataset.id), H5Sclose)
-    else { throw fail(name, "there is no such dataset") }
-    let rank = H5Sget_simple_extent_ndims(space.id)
-    guard rank >= 0 else { throw fail(name, "it has no shape") }
-    var dimensions = [hsize_t](repeating: 0, count: max(Int(rank), 1))
-    H5Sget_simple_extent_dims(space.id, &dimensions, nil)
-    return dimensions.prefix(Int(rank)).map { Int($0) }
+    return try checkedExtent(try openDataset(name), name).shape
   }
 
   /// Reads a whole float32 dataset; the buffer has exactly its size.
   package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
-    let count = try shape(of: name).reduce(1, *)
-    guard count == values.count else {
-      throw .object(path: path, name: name, reason: "\(count) numbers where \(values.count) are needed")
+    let dataset = try openDataset(name)
+    let extent = try checkedExtent(dataset, name)
+    guard let type = Handle(H5Dget_type(dataset.id), H5Tclose), H5Tequal(type.id, ress_h5_float32_file()) > 0 else {
+      throw refuse(name, "its numbers are not 32-bit floats, little-endian")
     }
-    guard let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose),
-      H5Dread(dataset.id, ress_h5_float32(), 0, 0, 0, values.baseAddress) >= 0
-    else { throw fail(name, "it cannot be read") }
+    guard extent.count == values.count else {
+      throw refuse(name, "\(extent.count) numbers where \(values.count) are needed")
+    }
+    guard values.count > 0 else { return }
+    guard H5Dread(dataset.id, ress_h5_float32(), 0, 0, 0, values.baseAddress) >= 0 else {
+      throw fail(name, "it cannot be read")
+    }
   }
 
   /// A link to an object of another file, named relative to this one so that the folder can be moved.
@@ -224,6 +253,39 @@ package final class HDF5File {
       throw fail(name, "the link cannot be written")
     }
   }
+
+  /// The file and the object that a link names; nil where `name` is no link to another file. HDF5 never follows such a link itself
+  /// (`openDataset`): the caller decides which files it opens.
+  package func linkTarget(of name: String) throws(HDF5Error) -> (file: String, object: String)? {
+    Turn.begin()
+    defer { Turn.end() }
+    var prefix = ""
+    for part in name.split(separator: "/").dropLast() {
+      prefix += "/" + part
+      guard H5Lexists(file.id, prefix, 0) > 0, ress_h5_link_kind(file.id, prefix) == H5L_TYPE_HARD.rawValue else {
+        return nil
+      }
+    }
+    guard H5Lexists(file.id, name, 0) > 0, ress_h5_link_kind(file.id, name) == H5L_TYPE_EXTERNAL.rawValue else {
+      return nil
+    }
+    let size = ress_h5_link_size(file.id, name)
+    guard (1...HDF5File.largestLink).contains(size) else { throw refuse(name, "the link has \(size) bytes") }
+    // One byte more than HDF5 fills: whatever it holds, both names end.
+    var value = [UInt8](repeating: 0, count: size + 1)
+    var flags: UInt32 = 0
+    var other: UnsafePointer<CChar>?, object: UnsafePointer<CChar>?
+    let names = value.withUnsafeMutableBytes { bytes -> (String, String)? in
+      guard H5Lget_val(file.id, name, bytes.baseAddress, size, 0) >= 0,
+        H5Lunpack_elink_val(bytes.baseAddress, size, &flags, &other, &object) >= 0, let other, let object
+      else { return nil }
+      return (String(cString: other), String(cString: object))
+    }
+    guard let names else { throw fail(name, "the link cannot be read") }
+    return names
+  }
+
+  private static let largestLink = 4096
 
   // MARK: attributes of the root
 
@@ -254,19 +316,26 @@ package final class HDF5File {
       let type = Handle(H5Aget_type(attribute.id), H5Tclose),
       H5Tget_class(type.id) == H5T_STRING, H5Tis_variable_str(type.id) == 0
     else { throw fail(name, "there is no such text attribute") }
-    var bytes = [UInt8](repeating: 0, count: H5Tget_size(type.id))
+    try checkSingle(attribute, name)
+    let size = H5Tget_size(type.id)
+    guard (1...HDF5File.largestText).contains(size), H5Aget_storage_size(attribute.id) == hsize_t(size) else {
+      throw refuse(name, "the text has \(size) bytes; \(HDF5File.largestText) are the most")
+    }
+    var bytes = [UInt8](repeating: 0, count: size)
     guard H5Aread(attribute.id, type.id, &bytes) >= 0 else { throw fail(name, "the attribute cannot be read") }
     return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
   }
 
+  /// A list of the sources of a large dataset is far below.
+  private static let largestText = 16 << 20
+
   package func number(_ name: String) throws(HDF5Error) -> Int {
     Turn.begin()
     defer { Turn.end() }
-    var value: Int64 = 0
-    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose),
-      H5Aread(attribute.id, ress_h5_int64(), &value) >= 0
-    else { throw fail(name, "there is no such number attribute") }
-    return Int(value)
+    guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose) else {
+      throw fail(name, "there is no such number attribute")
+    }
+    return try readNumber(attribute, name)
   }
 
   // MARK: lists of integers
@@ -300,11 +369,15 @@ package final class HDF5File {
   package func openList(_ name: String) throws(HDF5Error) -> HDF5List {
     Turn.begin()
     defer { Turn.end() }
-    let shape = try shape(of: name)
-    guard shape.count == 1, let dataset = Handle(H5Dopen2(file.id, name, 0), H5Dclose) else {
-      throw fail(name, "it is not a list")
+    let dataset = try openDataset(name)
+    let extent = try checkedExtent(dataset, name)
+    guard extent.shape.count == 1 else {
+      throw refuse(name, "it is not a list: it has \(extent.shape.count) dimensions")
     }
-    return HDF5List(file: self, name: name, dataset: dataset, count: shape[0])
+    guard let type = Handle(H5Dget_type(dataset.id), H5Tclose), ress_h5_is_whole(type.id, 0) != 0 else {
+      throw refuse(name, "it is not a list of unsigned whole numbers")
+    }
+    return HDF5List(file: self, name: name, dataset: dataset, count: extent.count)
   }
 }
 
@@ -373,8 +446,9 @@ package final class HDF5List {
     Turn.begin()
     defer { Turn.end() }
     guard length > 0 else { return }
-    guard start >= 0, start + length <= count else {
-      throw .object(path: file.path, name: name, reason: "\(start)..<\(start + length) of \(count) numbers")
+    // A difference and not a sum: a damaged file's start may be near the largest number.
+    guard start >= 0, start <= count, length <= count - start else {
+      throw .object(path: file.path, name: name, reason: "\(length) numbers from \(start) of \(count)")
     }
     guard let memory = Handle(H5Screate_simple(1, [hsize_t(length)], nil), H5Sclose),
       let space = Handle(H5Dget_space(dataset.id), H5Sclose),

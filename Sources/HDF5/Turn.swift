@@ -5,7 +5,7 @@
   import Glibc
 #endif
 
-enum Turn {
+package enum Turn {
   private nonisolated(unsafe) static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
     let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     var attributes = pthread_mutexattr_t()
@@ -20,13 +20,13 @@ enum Turn {
   nonisolated(unsafe) static var reason = ""
   private nonisolated(unsafe) static var depth = 0
 
-  static func begin() {
+  package static func begin() {
     pthread_mutex_lock(mutex)
     if depth == 0 { reason = "" }
     depth += 1
   }
 
-  static func end() {
+  package static func end() {
     depth -= 1
     pthread_mutex_unlock(mutex)
   }

@@ -82,6 +82,9 @@ package final class LocalExperts: ExpertExchange {
     if keep { kept[site] = Kept(buffer: buffer, rows: rowCount) } else { pool.give(buffer) }
   }
 
+  /// Whether a forward of so many rows was kept for the backward.
+  package func hasForward(_ site: ExpertSite, rows: Int) -> Bool { kept[site]?.rows == rows }
+
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
     reserveScratch(pieces)
     let rowCount = LocalExperts.rowCount(pieces)

@@ -29,8 +29,19 @@ package enum CheckpointFolder {
 
   /// Makes the checkpoint count. Every file that the manifest names must be there with its size.
   /// Returns the folder's path.
-  package static func commit(_ manifest: CheckpointManifest, folder: String) throws(FolderError) -> String {
+  /// - Parameter boundary: where its files may lie; the run's folder was opened within it by the caller.
+  package static func commit(
+    _ manifest: CheckpointManifest, folder: String, _ boundary: Boundary = .none
+  ) throws(FolderError) -> String {
     let aside = unfinished(folder, step: manifest.step, generation: manifest.generation)
+    try boundary.within(aside) { (pinned) throws(FolderError) in try complete(manifest, pinned.path) }
+    let path = finished(folder, step: manifest.step)
+    try Durable.replaceFolder(path, by: aside)
+    return path
+  }
+
+  /// Looks at a save's files and writes its manifest and sums.
+  private static func complete(_ manifest: CheckpointManifest, _ aside: String) throws(FolderError) {
     for file in manifest.files {
       let path = aside + "/" + file.name
       var status = stat()
@@ -54,9 +65,6 @@ package enum CheckpointFolder {
     } catch let error as FolderError { throw error } catch {
       throw .system(action: "encode", path: manifestName, reason: "\(error)")
     }
-    let path = finished(folder, step: manifest.step)
-    try Durable.replaceFolder(path, by: aside)
-    return path
   }
 
   /// The text of `SHA256SUMS`: every file, and the manifest itself.
@@ -117,19 +125,22 @@ package enum CheckpointFolder {
   }
 
   /// The manifest of a checkpoint folder, with every file checked against it.
-  package static func verify(_ path: String) throws(FolderError) -> CheckpointManifest {
-    let manifest = try readManifest(path)
-    for file in manifest.files { try verify(file, in: path) }
+  /// - Parameter boundary: where the folder and its files must lie, links followed.
+  package static func verify(_ path: String, _ boundary: Boundary = .none) throws(FolderError) -> CheckpointManifest {
+    let manifest = try readManifest(path, boundary)
+    for file in manifest.files { try verify(file, in: path, boundary) }
     return manifest
   }
 
   /// One file of a checkpoint against what the manifest says of it.
-  package static func verify(_ file: CheckpointManifest.File, in path: String) throws(FolderError) {
+  package static func verify(
+    _ file: CheckpointManifest.File, in path: String, _ boundary: Boundary = .none
+  ) throws(FolderError) {
     let place = path + "/" + file.name
     guard FileManager.default.fileExists(atPath: place) else {
       throw .damaged(path: path, problem: "\(file.name) is missing")
     }
-    let (digest, byteCount) = try SHA256.ofFile(place)
+    let (digest, byteCount) = try SHA256.ofFile(place, boundary)
     guard byteCount == file.byteCount else {
       throw .damaged(path: place, problem: "\(byteCount) bytes where the manifest says \(file.byteCount)")
     }
@@ -139,8 +150,10 @@ package enum CheckpointFolder {
   }
 
   /// Puts a file that was written again in the place of a damaged one, if it is the file that the manifest names.
-  package static func replace(file name: String, in path: String, by fresh: String) throws(FolderError) {
-    guard let file = try readManifest(path).files.first(where: { $0.name == name }) else {
+  package static func replace(
+    file name: String, in path: String, by fresh: String, _ boundary: Boundary = .none
+  ) throws(FolderError) {
+    guard let file = try readManifest(path, boundary).files.first(where: { $0.name == name }) else {
       throw .missing(path: path + "/" + name, hint: "the manifest names no such file")
     }
     let (digest, byteCount) = try SHA256.ofFile(fresh)
@@ -151,14 +164,14 @@ package enum CheckpointFolder {
   }
 
   /// The manifest alone, checked against its own sum and not against the files.
-  package static func readManifest(_ path: String) throws(FolderError) -> CheckpointManifest {
+  package static func readManifest(
+    _ path: String, _ boundary: Boundary = .none
+  ) throws(FolderError) -> CheckpointManifest {
     guard FileManager.default.fileExists(atPath: path) else {
       throw .missing(path: path, hint: "`ress checkpoint list` shows what there is")
     }
     let place = path + "/" + manifestName
-    let data: Data
-    do throws(FolderError) { data = Data(try Durable.read(place)) } catch {
-      if error.isPassing { throw error }
+    guard let data = try contents(place, boundary) else {
       throw .damaged(path: path, problem: "it has no readable \(manifestName), so it was never completed")
     }
     struct Format: Decodable { var format: Int }
@@ -180,17 +193,38 @@ package enum CheckpointFolder {
     for file in manifest.files where file.name.contains("/") || file.name.hasPrefix(".") || file.name.isEmpty {
       throw .damaged(path: place, problem: "it names a file '\(file.name)'")
     }
+    do throws(ConfigurationError) { try manifest.configuration.checkOfModel() } catch {
+      throw .damaged(
+        path: place, problem: "its configuration cannot be: \(error.problems.first.map { "\($0)" } ?? "\(error)")")
+    }
+    guard (0...1 << 50).contains(manifest.step) else {
+      throw .damaged(path: place, problem: "its step is \(manifest.step)")
+    }
     // A flipped bit in a loss or a learning rate is still a manifest, but not the one that was written.
     let expected = sums(manifest, SHA256.of(Array(data)))
-    guard FileManager.default.contents(atPath: path + "/" + sumsName) == Data(expected.utf8) else {
+    guard try contents(path + "/" + sumsName, boundary) == Data(expected.utf8) else {
       throw .damaged(path: path, problem: "\(sumsName) is missing or does not fit \(manifestName)")
     }
     return manifest
   }
 
+  /// Nil where there is no such file, or none that can be read; throws where it lies outside of the boundary, and where it cannot be read
+  /// for a reason that passes.
+  private static func contents(_ path: String, _ boundary: Boundary) throws(FolderError) -> Data? {
+    do throws(FolderError) { return try boundary.contents(of: path) } catch {
+      guard error.isPassing || !boundary.roots.isEmpty else { return nil }
+      throw error
+    }
+  }
+
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over. Throws where the folder cannot be looked at at
   /// all, or a checkpoint cannot be read for a reason that passes: to take an older one instead would compute what is there already.
-  package static func newest(_ folder: String, files: Bool = true) throws(FolderError) -> (
+  /// - Parameters:
+  ///   - files: whether files are read, or their manifests alone.
+  ///   - boundary: where checkpoints and their files must lie, links followed; others are passed over.
+  package static func newest(
+    _ folder: String, files: Bool = true, _ boundary: Boundary = .none
+  ) throws(FolderError) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   )? {
     guard let handle = opendir(folder) else {
@@ -203,7 +237,7 @@ package enum CheckpointFolder {
     for step in steps(folder).reversed() {
       let path = finished(folder, step: step)
       do throws(FolderError) {
-        return (path, files ? try verify(path) : try readManifest(path), skipped)
+        return (path, files ? try verify(path, boundary) : try readManifest(path, boundary), skipped)
       } catch {
         if error.isPassing { throw error }
         skipped.append("\(path) is passed over: \(error)")
@@ -214,14 +248,14 @@ package enum CheckpointFolder {
 
   /// The newest checkpoint of a run that verifies, and why newer ones were passed over.
   /// - Parameter files: whether files are read, or their manifests alone.
-  package static func newestVerified(_ folder: String, files: Bool = true) -> (
+  package static func newestVerified(_ folder: String, files: Bool = true, _ boundary: Boundary = .none) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   )? {
     var skipped: [String] = []
     for step in steps(folder).reversed() {
       let path = finished(folder, step: step)
       do throws(FolderError) {
-        return (path, files ? try verify(path) : try readManifest(path), skipped)
+        return (path, files ? try verify(path, boundary) : try readManifest(path, boundary), skipped)
       } catch {
         skipped.append("\(path) is passed over: \(error)")
       }
@@ -231,14 +265,16 @@ package enum CheckpointFolder {
 
   /// A checkpoint folder from what a user wrote: that folder, or the newest of a run's folder.
   /// - Parameter files: whether files are read, or their manifests alone.
-  package static func resolve(_ path: String, files: Bool = true) throws(FolderError) -> (
+  package static func resolve(
+    _ path: String, files: Bool = true, _ boundary: Boundary = .none
+  ) throws(FolderError) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   ) {
     let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
-      return (trimmed, files ? try verify(trimmed) : try readManifest(trimmed), [])
+      return (trimmed, files ? try verify(trimmed, boundary) : try readManifest(trimmed, boundary), [])
     }
-    guard let newest = newestVerified(trimmed, files: files) else {
+    guard let newest = newestVerified(trimmed, files: files, boundary) else {
       throw .damaged(path: trimmed, problem: "none of its checkpoints verifies; `ress checkpoint list` says why")
     }
     return newest

@@ -81,10 +81,17 @@ package enum Durable {
   }
 
   /// A file's bytes.
-  package static func read(_ path: String) throws(FolderError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+  /// - Parameter followsLinks: false refuses a symbolic link of that name.
+  package static func read(_ path: String, followsLinks: Bool = true) throws(FolderError) -> [UInt8] {
+    // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (followsLinks ? 0 : O_NOFOLLOW))
     guard descriptor >= 0 else { throw fail("read", path) }
     defer { close(descriptor) }
+    return try read(from: descriptor, path)
+  }
+
+  /// The bytes of an open file, from where it stands.
+  static func read(from descriptor: Int32, _ path: String) throws(FolderError) -> [UInt8] {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {
@@ -97,8 +104,10 @@ package enum Durable {
   }
 
   /// A file's bytes, or others where there is no such file. One that is there and cannot be read is an error, and not empty.
-  package static func read(_ path: String, orWhereMissing other: [UInt8]) throws(FolderError) -> [UInt8] {
-    do throws(FolderError) { return try read(path) } catch {
+  package static func read(
+    _ path: String, followsLinks: Bool = true, orWhereMissing other: [UInt8]
+  ) throws(FolderError) -> [UInt8] {
+    do throws(FolderError) { return try read(path, followsLinks: followsLinks) } catch {
       if case .system(_, _, _, ENOENT) = error { return other }
       throw error
     }
@@ -128,7 +137,9 @@ package enum Durable {
   package static func write(_ bytes: [UInt8], to path: String, mode: mode_t? = nil) throws(FolderError) {
     if let problem = OutputPlace.problem(path) { throw .system(action: "write", path: path, reason: problem) }
     let aside = path + ".aside"
-    let descriptor = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    // What an earlier try left there goes; a symbolic link goes too, and is not written through.
+    unlink(aside)
+    let descriptor = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw fail("create", aside) }
     if let mode, fchmod(descriptor, mode) != 0 {
       let error = fail("protect", aside)
@@ -179,8 +190,6 @@ package enum Durable {
   }
 
   package static func removeFolder(_ path: String) throws(FolderError) {
-    do { try FileManager.default.removeItem(atPath: path) } catch {
-      throw .system(action: "remove", path: path, reason: "\(error.localizedDescription)")
-    }
+    guard FolderTree.remove(path) == 0 else { throw fail("remove", path) }
   }
 }

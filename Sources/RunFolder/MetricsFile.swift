@@ -18,7 +18,8 @@ package struct MetricsFile {
 
   /// Adds a line, and gives it to the kernel before returning. A line that does not fit is taken back: the file holds whole lines.
   package func append(_ line: String) throws(FolderError) {
-    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0o644)
+    // A symbolic link or a named pipe in its place is an error, and not written to.
+    let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o644)
     guard descriptor >= 0 else { throw Durable.fail("append to", path) }
     defer { close(descriptor) }
     let before = lseek(descriptor, 0, SEEK_END)
@@ -33,7 +34,7 @@ package struct MetricsFile {
   /// Returns whether anything was missing.
   @discardableResult
   package func complete(_ lines: [String]) throws(FolderError) -> Bool {
-    let data = try Durable.read(path, orWhereMissing: [])
+    let data = try Durable.read(path, followsLinks: false, orWhereMissing: [])
     let end = data.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
     let there = data[..<end].split(separator: UInt8(ascii: "\n")).map { String(decoding: $0, as: UTF8.self) }
     let known = Set(lines)
@@ -55,7 +56,7 @@ package struct MetricsFile {
 
   /// Keeps the lines of steps up to `step`, drops the rest and any half-written last line.
   package func cut(after step: Int) throws(FolderError) {
-    let data = try Durable.read(path, orWhereMissing: [])
+    let data = try Durable.read(path, followsLinks: false, orWhereMissing: [])
     struct Line: Decodable { var step: Int }
     let decoder = JSONDecoder()
     var kept: [UInt8] = []

@@ -35,14 +35,18 @@ extension CheckpointFolder {
   }
 
   /// Numbers are written so that they read back to the same bits. Losses that are no numbers prove nothing.
-  package static func writeProof(_ proof: ResumeProof, in path: String) throws(FolderError) {
+  package static func writeProof(
+    _ proof: ResumeProof, in path: String, _ boundary: Boundary = .none
+  ) throws(FolderError) {
     guard let bytes = try? JSONEncoder().encode(Sealed(proof)) else { return }
-    try Durable.write(Array(bytes), to: path + "/" + proofName)
+    try boundary.within(path) { (pinned) throws(FolderError) in
+      try Durable.write(Array(bytes), to: pinned.path + "/" + proofName)
+    }
   }
 
   /// Nil where there is none, or none that can be read: a checkpoint is whole without it.
-  package static func readProof(_ path: String) -> ResumeProof? {
-    guard let data = FileManager.default.contents(atPath: path + "/" + proofName),
+  package static func readProof(_ path: String, _ boundary: Boundary = .none) -> ResumeProof? {
+    guard let data = try? boundary.contents(of: path + "/" + proofName),
       let sealed = try? JSONDecoder().decode(Sealed.self, from: data), sealed.seal == Sealed.seal(sealed.proof)
     else { return nil }
     return sealed.proof

@@ -7,10 +7,12 @@ import Foundation
 extension CheckpointFolder {
   /// Removes older checkpoints of a run: the newest `keep` stay (0: all), and those of every `every` steps (0: none). Returns
   /// the names of those that went.
-  package static func retain(_ folder: String, newest keep: Int, every: Int) throws(FolderError) -> [String] {
+  package static func retain(
+    _ folder: String, newest keep: Int, every: Int, _ boundary: Boundary = .none
+  ) throws(FolderError) -> [String] {
     let all = steps(folder)
     guard keep > 0, all.count > keep else { return [] }
-    guard let whole = newestVerified(folder)?.manifest.step else { return [] }
+    guard let whole = newestVerified(folder, boundary)?.manifest.step else { return [] }
     let newest = Set(all.suffix(keep))
     let leaving = all.filter { step in
       !newest.contains(step) && step != whole && !(every > 0 && step.isMultiple(of: every))

@@ -9,16 +9,14 @@ import Foundation
 
 package enum SHA256 {
   /// Lower-case hexadecimal, and the file's length.
-  package static func ofFile(_ path: String) throws(FolderError) -> (digest: String, byteCount: Int) {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw Durable.fail("read", path)
+  package static func ofFile(
+    _ path: String, _ boundary: Boundary = .none
+  ) throws(FolderError) -> (digest: String, byteCount: Int) {
+    guard let descriptor = try boundary.openFile(path) else {
+      throw .system(action: "read", path: path, reason: String(cString: strerror(ENOENT)), code: ENOENT)
     }
     defer { close(descriptor) }
-    guard let context = EVP_MD_CTX_new(), EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1 else {
-      throw .system(action: "hash", path: path, reason: "OpenSSL offers no SHA-256")
-    }
-    defer { EVP_MD_CTX_free(context) }
+    let sum = Running()
     var buffer = [UInt8](repeating: 0, count: 1 << 20)
     var total = 0
     while true {
@@ -26,12 +24,35 @@ package enum SHA256 {
       if count < 0 && errno == EINTR { continue }
       guard count >= 0 else { throw Durable.fail("read", path) }
       if count == 0 { break }
-      EVP_DigestUpdate(context, buffer, count)
+      buffer.withUnsafeBytes { sum.add(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
       total += count
     }
-    var digest = [UInt8](repeating: 0, count: 32)
-    EVP_DigestFinal_ex(context, &digest, nil)
-    return (hexadecimal(digest), total)
+    return (sum.digest(), total)
+  }
+
+  /// The sum of bytes that come one after the other. OpenSSL uses the processor's SHA instructions where it has them.
+  package final class Running {
+    private let context: OpaquePointer
+
+    package init() {
+      guard let context = EVP_MD_CTX_new(), EVP_DigestInit_ex(context, EVP_sha256(), nil) == 1 else {
+        preconditionFailure("OpenSSL offers no SHA-256")
+      }
+      self.context = context
+    }
+
+    deinit { EVP_MD_CTX_free(context) }
+
+    package func add(_ bytes: UnsafeRawBufferPointer) {
+      if bytes.count > 0 { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
+    }
+
+    /// Lower-case hexadecimal; nothing can be added after it.
+    package func digest() -> String {
+      var digest = [UInt8](repeating: 0, count: 32)
+      EVP_DigestFinal_ex(context, &digest, nil)
+      return hexadecimal(digest)
+    }
   }
 
   /// Lower-case hexadecimal.

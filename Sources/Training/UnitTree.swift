@@ -42,6 +42,15 @@ package struct UnitTree<Value> {
     UnitNode(level: Int.bitWidth - (unitCount - 1).leadingZeroBitCount, index: 0)
   }
 
+  /// Whether a node's sum may be inserted: it is one of the tree, and covers no unit that was added already.
+  package func accepts(_ node: UnitNode) -> Bool {
+    guard (0...root.level).contains(node.level), (0..<1 << (root.level - node.level)).contains(node.index),
+      node.firstUnit < unitCount
+    else { return false }
+    func units(_ node: UnitNode) -> Range<Int> { node.firstUnit..<node.firstUnit + 1 << node.level }
+    return pending.allSatisfy { !units($0.node).overlaps(units(node)) }
+  }
+
   /// Adds a node's sum. `add(left, right)` returns their sum; it may reuse either.
   package mutating func insert(_ value: Value?, at node: UnitNode, add: (Value, Value) -> Value) {
     var node = node

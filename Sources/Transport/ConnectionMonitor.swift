@@ -5,7 +5,8 @@ import CZeroMQ
 import Wire
 
 package final class ConnectionMonitor {
-  package enum Event: Equatable {
+  /// By the number of the connection, which another one may have afterwards.
+  package enum Event: Equatable, Sendable {
     case began(Int32)
     case closed(Int32)
   }
@@ -25,7 +26,7 @@ package final class ConnectionMonitor {
     self.handle = handle
     var none: Int32 = 0
     zmq_setsockopt(handle, ZMQ_LINGER, &none, 4)
-    // Without a bound: libzmq's thread would wait for one who does not read.
+    // Without a bound: libzmq's own thread would wait where one is reached, and an event has some fifty bytes.
     zmq_setsockopt(handle, ZMQ_RCVHWM, &none, 4)
     guard zmq_connect(handle, address) == 0 else {
       throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
@@ -37,7 +38,7 @@ package final class ConnectionMonitor {
     zmq_close(handle)
   }
 
-  /// What happened since the last call, in order.
+  /// What has happened since the last call, in order.
   package func events() -> [Event] {
     var events: [Event] = []
     while let event = receive() {

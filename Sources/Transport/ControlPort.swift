@@ -9,10 +9,18 @@ package final class ControlPort {
   private let incarnation: UInt64
   private var links: [PeerID: ReliableLink<[UInt8]>] = [:]
   private var lastHeard: [PeerID: Instant] = [:]
-  private let monitor: ConnectionMonitor
+  private let watch: ConnectionWatch
+  /// Links that were made so far: each has an incarnation of its own, so that a process that was forgotten, and speaks again, sees that its
+  /// conversation begins anew.
+  private var madeLinks: UInt64 = 0
+  /// Peers that were forgotten since the last tick.
+  private var dropped: Set<PeerID> = []
+  private var remarks: [String] = []
   /// The connection that each process last spoke over.
   private var connections: [PeerID: Int32] = [:]
   private var strangers: Strangers
+  /// Connections that were closed since `takeDisconnected` was called last.
+  private var closed: Set<Int32> = []
   /// The key that each process has proved.
   private var users: [PeerID: PublicKey] = [:]
   private let rate: RateLimit.Rate
@@ -27,6 +35,9 @@ package final class ControlPort {
   private static let peerLimit = 4096
   /// So many of them with one key, so that no key can take all places.
   private static let peersAKey = 1024
+  /// Replies, and bytes of them, that may wait for a peer's acknowledgement. One that asks and does not take its answers is forgotten.
+  private static let waitingReplies = 4096
+  private static let waitingBytes = 16 << 20
 
   /// - Parameter connectionLimit: connections at once; nil: as many as leave descriptors for the process's files.
   package init(
@@ -36,15 +47,25 @@ package final class ControlPort {
     self.rate = rate
     strangers = connectionLimit.map { Strangers(limit: $0) } ?? Strangers()
     socket = try Socket(.router, context, watch: .kernel, largestFrame: Socket.largestControlFrame)
-    monitor = try ConnectionMonitor(socket, context)
+    watch = try ConnectionWatch(socket, .control, context)
     endpoint = try socket.bind(listen, insecure: insecure, door: door)
     self.incarnation = incarnation
   }
 
   /// Processes whose connection was closed since the last call, and that have not spoken over another one.
   package func takeDisconnected() -> [PeerID] {
-    var closed: Set<Int32> = []
-    for event in monitor.events() {
+    heed()
+    for connection in strangers.surplus(known: connections.count) { socket.cut(connection) }
+    defer { closed = [] }
+    guard !closed.isEmpty else { return [] }
+    let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
+    for peer in gone { connections[peer] = nil }
+    return gone
+  }
+
+  /// Takes in what has happened to connections.
+  private func heed() {
+    for event in watch.takeEvents() {
       switch event {
       case .began(let connection): strangers.began(connection)
       case .closed(let connection):
@@ -52,11 +73,6 @@ package final class ControlPort {
         closed.insert(connection)
       }
     }
-    for connection in strangers.surplus(known: connections.count) { socket.cut(connection) }
-    guard !closed.isEmpty else { return [] }
-    let gone = connections.filter { closed.contains($0.value) }.keys.sorted()
-    for peer in gone { connections[peer] = nil }
-    return gone
   }
 
   /// Cuts every connection of a key, and forgets what was said over it.
@@ -65,6 +81,23 @@ package final class ControlPort {
       if let connection = connections[peer] { socket.cut(connection) }
       forget(peer)
     }
+  }
+
+  /// What should stand in the log: connections that were cut, peers that did not take their answers.
+  package func takeRemarks() -> [String] {
+    defer { remarks = [] }
+    return remarks
+  }
+
+  /// Whether a peer has all its replies.
+  package func hasTakenAll(_ peer: PeerID) -> Bool { links[peer].map { $0.unacknowledgedCount == 0 } ?? false }
+
+  /// The key that a process has proved.
+  package func user(of peer: PeerID) -> PublicKey? { users[peer] }
+
+  private func newLink() -> ReliableLink<[UInt8]> {
+    defer { madeLinks += 1 }
+    return ReliableLink(incarnation: incarnation &+ 2 &* madeLinks) { $0.count }
   }
 
   private func forget(_ peer: PeerID) {
@@ -84,7 +117,7 @@ package final class ControlPort {
   }
 
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
-    Poller.wait([socket], wake, monitor: monitor, timeoutMilliseconds: timeoutMilliseconds)
+    Poller.wait([socket], wake, monitor: watch.monitor, timeoutMilliseconds: timeoutMilliseconds)
   }
 
   /// All that has come: whole requests in order, and what could not be read.
@@ -94,6 +127,7 @@ package final class ControlPort {
     // A bound on one turn, so that the clock is never kept waiting by a flood.
     for _ in 0..<1024 {
       guard let frames = socket.receive() else { return }
+      watch.delivered(frames)
       guard frames.count >= 2 else { continue }
       let peer = PeerID(frames[0].array)
       do {
@@ -113,9 +147,13 @@ package final class ControlPort {
         }
         users[peer] = socket.lastUser
         lastHeard[peer] = now
-        if connections[peer] != socket.lastSource { strangers.spoke(socket.lastSource) }
+        if connections[peer] != socket.lastSource {
+          // The connection may have begun since the last look, and would be taken for a stranger afterwards.
+          heed()
+          strangers.spoke(socket.lastSource)
+        }
         connections[peer] = socket.lastSource
-        var link = links[peer] ?? ReliableLink(incarnation: incarnation)
+        var link = links[peer] ?? newLink()
         let (arrival, packets) = link.receive(header, frames.count > 2 ? frames[2].array : nil, at: now)
         links[peer] = link
         transmit(packets, to: peer)
@@ -133,6 +171,15 @@ package final class ControlPort {
   package func send(_ reply: Reply, to peer: PeerID, at now: Instant) {
     guard var link = links[peer] else { return }
     let packets = link.send(ControlCodec.encode(reply), at: now)
+    guard link.unacknowledgedCount <= Self.waitingReplies, link.waitingBytes <= Self.waitingBytes else {
+      remarks.append(
+        "process \(peer) is forgotten: \(link.unacknowledgedCount) answers of \(link.waitingBytes >> 10) KiB wait for it"
+      )
+      if let connection = connections[peer] { socket.cut(connection) }
+      forget(peer)
+      dropped.insert(peer)
+      return
+    }
     links[peer] = link
     transmit(packets, to: peer)
   }
@@ -140,7 +187,9 @@ package final class ControlPort {
   /// Repeats and acknowledgements that are due. Returns the peers that are forgotten from now on.
   @discardableResult
   package func tick(at now: Instant) -> [PeerID] {
-    var forgotten: [PeerID] = []
+    var forgotten = dropped.sorted()
+    dropped = []
+    remarks += watch.cutOverdrawn(at: now)
     for peer in links.keys.sorted() {
       if let heard = lastHeard[peer], heard + ControlPort.forgetAfter < now {
         forget(peer)

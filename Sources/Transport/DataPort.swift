@@ -1,14 +1,18 @@
 // A worker's end of the data plane over ZeroMQ: one ROUTER that peers connect to, a DEALER to each peer, and a reliable link for each.
-// Links belong to a generation; packets of any other are dropped, which fences off workers thought dead.
+// Links belong to a generation; packets of any other are dropped, which fences off workers thought dead. A large message travels in pieces.
 
 import Wire
 
 package final class DataPort: DataPlane {
   private let context: SocketContext
   private let router: Socket
+  private let watch: ConnectionWatch
   package let endpoint: String
   private var dealers: [Int: Socket] = [:]
-  private var links: [Int: ReliableLink<DataMessage>] = [:]
+  private var links: [Int: ReliableLink<DataPiece>] = [:]
+  private var assemblies: [Int: DataAssembly] = [:]
+  /// What was cut off, to be told with what arrives.
+  private var remarks: [String] = []
   /// Place in the roster by the incarnation that its packets carry.
   private var senders: [UInt64: Int] = [:]
 
@@ -22,6 +26,7 @@ package final class DataPort: DataPlane {
     self.context = context
     self.keys = keys
     router = try Socket(.router, context)
+    watch = try ConnectionWatch(router, .data, context)
     let allowed = allowed
     gatekeeper = try keys.map { _ throws(TransportError) in
       try Gatekeeper(context, hold: .seconds(2)) { allowed.contains($0) }
@@ -41,7 +46,7 @@ package final class DataPort: DataPlane {
       try dealer.connect(peer.dataAddress, door: try door(to: peer))
       dealers[index] = dealer
       let theirs = assignment.incarnation(index)
-      links[index] = ReliableLink(incarnation: mine, peer: theirs)
+      links[index] = ReliableLink(incarnation: mine, peer: theirs) { $0.range.count }
       senders[theirs] = index
     }
   }
@@ -55,27 +60,44 @@ package final class DataPort: DataPlane {
   package func close() {
     dealers = [:]
     links = [:]
+    assemblies = [:]
     senders = [:]
   }
 
   package var sockets: [Socket] { [router] }
 
   package func send(_ message: DataMessage, to index: Int, at now: Instant) {
-    guard let packets = links[index]?.send(message, at: now) else { return }
-    transmit(packets, to: index)
+    for piece in DataPiece.pieces(of: message) {
+      guard let packets = links[index]?.send(piece, at: now) else { return }
+      transmit(packets, to: index)
+    }
   }
 
   /// All that has come from this generation's peers. What fails its checksum is dropped and comes again.
   package func receive(at now: Instant, _ arrived: (DataArrival) -> Void) {
+    for remark in remarks { arrived(.repeated(reason: remark)) }
+    remarks = []
     while let frames = router.receive() {
+      watch.delivered(frames)
       guard frames.count == 2 || frames.count == 4 else { continue }
       do throws(WireError) {
         let header = try LinkHeader(frames[1].array)
         guard let sender = senders[header.incarnation] else { continue }
-        let content = frames.count == 4 ? try DataMessage(header: frames[2].array, payload: frames[3]) : nil
+        let content = frames.count == 4 ? try DataPiece(header: frames[2].array, payload: frames[3]) : nil
+        if let content, Int(content.header.sender) != sender {
+          throw .malformed("worker \(sender) of the roster speaks as worker \(content.header.sender)")
+        }
         let (arrival, packets) = links[sender]!.receive(header, content, at: now)
         transmit(packets, to: sender)
-        if let delivered = arrival.delivered { arrived(.message(delivered)) }
+        guard let delivered = arrival.delivered else { continue }
+        do throws(WireError) {
+          if let message = try assemblies[sender, default: DataAssembly()].take(delivered) {
+            arrived(.message(message))
+          }
+        } catch {
+          // It was acknowledged, so it does not come again.
+          arrived(.damaged(reason: "data of worker \(sender) of the roster cannot be put together: \(error)"))
+        }
       } catch {
         arrived(.repeated(reason: "data from a peer was dropped and will be repeated: \(error)"))
       }
@@ -83,18 +105,20 @@ package final class DataPort: DataPlane {
   }
 
   package func tick(at now: Instant) {
+    remarks += watch.cutOverdrawn(at: now)
+    _ = watch.takeEvents()
     for index in links.keys.sorted() { transmit(links[index]!.tick(at: now), to: index) }
   }
 
   package var nextTick: Instant? { links.values.compactMap(\.nextTick).min() }
   package var isIdle: Bool { links.values.allSatisfy { $0.unacknowledgedCount == 0 } }
 
-  private func transmit(_ packets: [ReliableLink<DataMessage>.Packet], to index: Int) {
+  private func transmit(_ packets: [ReliableLink<DataPiece>.Packet], to index: Int) {
     for packet in packets {
       var frames: [Frame] = [.bytes(packet.header.encoded())]
       if let message = packet.message {
         frames.append(.bytes(message.encodedHeader()))
-        frames.append(.payload(message.payload))
+        frames.append(.payload(message.payload, message.range))
       }
       _ = dealers[index]?.send(frames)
     }

@@ -32,13 +32,13 @@ package final class SocketContext: @unchecked Sendable {
 /// A part of a message.
 package enum Frame {
   case bytes([UInt8])
-  /// Sent from its own memory.
-  case payload(Payload)
+  /// A part of it, sent from its own memory.
+  case payload(Payload, Range<Int>)
 
   package var byteCount: Int {
     switch self {
     case .bytes(let bytes): bytes.count
-    case .payload(let payload): payload.bytes.count
+    case .payload(_, let range): range.count
     }
   }
 }
@@ -61,10 +61,12 @@ package final class Socket {
 
   /// Messages that may wait in libzmq for one peer. What waits longer waits in a `ReliableLink`, whose window is smaller.
   private static let highWaterMark: Int32 = 4096
-  /// No frame is larger: a gradient of half a billion numbers.
-  package static let largestDataFrame: Int64 = 2 << 30
+  /// What encryption adds to a frame, and more.
+  private static let frameOverhead = 64 << 10
+  /// No frame is larger, and libzmq closes a connection that announces one, before its key is known too: larger messages travel in pieces.
+  package static let largestDataFrame = Int64(DataPiece.largest + frameOverhead)
   /// No request or answer is: a page of events, a roster of thousands.
-  package static let largestControlFrame: Int64 = 16 << 20
+  package static let largestControlFrame = Int64(ControlCodec.largestFrame + frameOverhead)
   /// Data that nobody acknowledges for so long closes a connection that the kernel watches.
   private static let unacknowledgedMilliseconds: Int32 = 1200
 
@@ -108,6 +110,12 @@ package final class Socket {
   /// Closes a connection, by the number that its messages came with: libzmq finds it ended, and forgets it. A number that is another
   /// connection's by now costs that one a reconnect.
   package func cut(_ source: Int32) { shutdown(source, Int32(SHUT_RDWR)) }
+
+  /// Bytes that the system has taken from a connection since it began; nil where it does not count them (`ipc://`).
+  package static func receivedBytes(_ source: Int32) -> Int? {
+    let count = ress_received_bytes(source)
+    return count < 0 ? nil : count
+  }
 
   private func set<Value>(_ option: Int32, _ value: Value) {
     let status = withUnsafeBytes(of: value) { zmq_setsockopt(handle, option, $0.baseAddress, $0.count) }
@@ -183,10 +191,10 @@ package final class Socket {
       bytes.withUnsafeBytes { source in
         if source.count > 0 { zmq_msg_data(&message).copyMemory(from: source.baseAddress!, byteCount: source.count) }
       }
-    case .payload(let payload):
+    case .payload(let payload, let range):
       let retained = Unmanaged.passRetained(payload)
       let status = zmq_msg_init_data(
-        &message, payload.bytes.baseAddress, payload.bytes.count,
+        &message, payload.bytes.baseAddress! + range.lowerBound, range.count,
         { _, hint in Unmanaged<Payload>.fromOpaque(hint!).release() }, retained.toOpaque())
       guard status == 0 else {
         retained.release()

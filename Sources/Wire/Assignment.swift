@@ -66,6 +66,8 @@ package struct Assignment: Codable, Equatable, Sendable {
   package var data: DataIdentity?
   /// What the coordinator has written into a file there, which every worker must find; nil where it has written nothing.
   package var token: String?
+  /// Folders that the run may use (`ress coordinator --root`); nil or none: all.
+  package var roots: [String]?
 
   /// The name of that file.
   package static let tokenName = "folder-token"
@@ -126,6 +128,8 @@ package struct RewriteOrder: Codable, Equatable, Sendable {
   package var experts: [[Int]]
   /// The run's folder.
   package var folder: String
+  /// Folders that the run may use; nil or none: all.
+  package var roots: [String]?
 
   package init(shard: HeldShard, units: [Range<Int>], experts: [[Int]], folder: String) {
     self.shard = shard

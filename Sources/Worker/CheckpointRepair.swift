@@ -4,6 +4,7 @@
 import Checkpoint
 import Configuration
 import Data
+import Foundation
 import Model
 import RunFolder
 import Training
@@ -13,8 +14,9 @@ enum CheckpointRepair {
   static func rewrite(_ order: RewriteOrder, from store: ShardStore) throws {
     let key = order.shard
     let path = CheckpointFolder.finished(order.folder, step: key.step)
-    let configuration = try CheckpointFolder.readManifest(path).configuration
-    let vocabulary = try Corpus.vocabulary(of: configuration)
+    let boundary = Boundary(order.roots ?? [])
+    let configuration = try CheckpointFolder.readManifest(path, boundary).configuration
+    let vocabulary = try Corpus.vocabulary(of: configuration, isAllowed: boundary.question)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     let plan = WorkPlan(
       index: key.index, units: order.units,
@@ -24,12 +26,19 @@ enum CheckpointRepair {
     }
     // A folder of its own: other shards of the checkpoint may be written again at the same time.
     let aside = path + ".shard-\(key.index).tmp"
-    let writer = try CheckpointWriter(aside: aside, step: key.step, shardCount: key.count)
+    let writer = try CheckpointWriter(aside: aside, step: key.step, shardCount: key.count, boundary)
     let files = try CheckpointSaver.write(
       shard, writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
     for file in files {
-      try CheckpointFolder.replace(file: file.name, in: path, by: aside + "/" + file.name)
+      try boundary.within(path) { (checkpoint) throws(FolderError) in
+        try boundary.within(aside) { (fresh) throws(FolderError) in
+          try CheckpointFolder.replace(
+            file: file.name, in: checkpoint.path, by: fresh.path + "/" + file.name, boundary)
+        }
+      }
     }
-    try Durable.removeFolder(aside)
+    try boundary.within((aside as NSString).deletingLastPathComponent) { (folder) throws(FolderError) in
+      try Durable.removeFolder(folder.path + "/" + (aside as NSString).lastPathComponent)
+    }
   }
 }

@@ -4,6 +4,7 @@
 // copy until it is written, or until the next checkpoint's part takes its place. Training goes on meanwhile: what the workers hold is
 // newer than any checkpoint, and to stop would throw it away.
 
+import CLinux
 import Checkpoint
 import Configuration
 import Dispatch
@@ -24,8 +25,10 @@ final class CheckpointSaver: @unchecked Sendable {
     var reason = ""
   }
 
-  private let queue = DispatchQueue(label: "ress.checkpoint")
   private let condition = NSCondition()
+  /// Jobs of the writing thread, in order, and whether there is one.
+  private var jobs: [@Sendable () -> Void] = []
+  private var isWriting = false
   private var underWay = 0
   private var lastNumber = 0
   /// What has failed and waits to be tried again, and when it failed.
@@ -34,6 +37,9 @@ final class CheckpointSaver: @unchecked Sendable {
   private var isClosed = false
   private let firstRetry: Duration
   private static let slowestRetry = Duration.seconds(30)
+  /// Training has the processors first: of two cores that compute, a thread with this value gets a tenth. Nobody waits for the file but
+  /// the next checkpoint and the run's end, when the processors are free.
+  private static let nice: Int32 = 10
 
   /// - Parameter firstRetry: what could not be written is tried again after this long, then after twice as long each time.
   init(firstRetry: Duration = .seconds(1)) { self.firstRetry = firstRetry }
@@ -43,6 +49,35 @@ final class CheckpointSaver: @unchecked Sendable {
     defer { condition.unlock() }
     return body()
   }
+
+  // MARK: the writing thread
+
+  /// Runs `job` on the writing thread, after those that wait for it already.
+  private func run(_ job: @escaping @Sendable () -> Void) {
+    locked {
+      jobs.append(job)
+      guard !isWriting else { return }
+      isWriting = true
+      // A thread of its own, which ends when nothing is left to write: a priority that was lowered stays so.
+      let thread = Thread { [self] in
+        ress_yield_to_others(CheckpointSaver.nice)
+        while let job = next() { job() }
+      }
+      thread.name = "ress-checkpoint"
+      thread.start()
+    }
+  }
+
+  /// Nil where the thread is to end.
+  private func next() -> (@Sendable () -> Void)? {
+    locked {
+      guard jobs.isEmpty else { return jobs.removeFirst() }
+      isWriting = false
+      return nil
+    }
+  }
+
+  // MARK: writing
 
   /// - Parameters:
   ///   - write: tries to write; called on the writing thread, and again where it throws.
@@ -58,7 +93,7 @@ final class CheckpointSaver: @unchecked Sendable {
       return lastNumber
     }
     nonisolated(unsafe) let work = Work(number: number, write: write, done: done)
-    queue.async { [self] in attempt(work) }
+    run { [self] in attempt(work) }
   }
 
   /// Under the lock. What failed before is not tried again.
@@ -97,13 +132,15 @@ final class CheckpointSaver: @unchecked Sendable {
   private func tryAgain(_ work: Work) {
     let delay = min(firstRetry * (1 << min(work.failures - 1, 10)), CheckpointSaver.slowestRetry)
     nonisolated(unsafe) let work = work
-    queue.asyncAfter(deadline: .now() + .nanoseconds(Int(delay.nanoseconds))) { [self] in
-      let isWanted = locked {
-        guard waiting == work.number else { return false }
-        waiting = nil
-        return true
+    DispatchQueue.global().asyncAfter(deadline: .now() + .nanoseconds(Int(delay.nanoseconds))) { [self] in
+      run { [self] in
+        let isWanted = locked {
+          guard waiting == work.number else { return false }
+          waiting = nil
+          return true
+        }
+        if isWanted { attempt(work) }
       }
-      if isWanted { attempt(work) }
     }
   }
 

@@ -48,7 +48,9 @@ struct MirrorSender {
 
   /// The receipt of a piece. Returns the copy that is whole now.
   mutating func received(_ header: DataHeader) -> HeldShard? {
-    guard let copy = queue.first, UInt64(copy.key.step) == header.round else { return nil }
+    guard let copy = queue.first, UInt64(copy.key.step) == header.round, copy.received < copy.sent,
+      Int(header.sender) == copy.peer
+    else { return nil }
     // A copy under way to a slow disk or over a slow line is progress.
     Progress.note()
     queue[0].received += 1

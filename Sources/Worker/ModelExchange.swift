@@ -98,9 +98,14 @@ package enum ModelExchange {
     // A file of somebody else does not say where this machine writes.
     configuration.checkpoint.directory =
       directory ?? given?.checkpoint.directory ?? RunConfiguration().checkpoint.directory
-    try configuration.check()
+    do { try configuration.checkOfModel() } catch {
+      throw SafetensorsError.file(path: path, problem: "the configuration for it cannot be: \(error)")
+    }
     guard let vocabulary = file.tensors["embed.weight"]?.shape.first else {
       throw SafetensorsError.tensor(path: path, name: "embed.weight", problem: "is missing")
+    }
+    guard (1...16_777_216).contains(vocabulary) else {
+      throw SafetensorsError.tensor(path: path, name: "embed.weight", problem: "has \(vocabulary) tokens")
     }
     let tokenizer = file.metadata[tokenizerKey]
     let corpus = try? Corpus(configuration.data)

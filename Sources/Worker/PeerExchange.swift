@@ -268,12 +268,16 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
       let values = message.payload.doubles
       var routing = Routing(sizes)
       guard site.unit < reported.count, reported[site.unit] == nil,
+        round.purpose != .training || plan.units[sender].contains(site.unit),
         let losses = LossSums(values.prefix(LossSums.numberCount)),
         routing.take(values.dropFirst(LossSums.numberCount))
       else { throw refuse("a report of unit \(site.unit) with \(values.count) numbers") }
       note(unit: site.unit, UnitReport(losses: losses, routing: routing))
     case .gradient:
       guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
+      guard denseTree.accepts(UnitNode(level: site.segment, index: site.unit)) else {
+        throw refuse("the sum of units that are not due: node \(site.unit) of level \(site.segment)")
+      }
       add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))
     case .norms:
       let numbers = message.payload.doubles
@@ -298,6 +302,9 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
     else {
       throw refuse("rows for experts that live elsewhere")
+    }
+    guard header.phase != .dispatchBackward || self.experts.hasForward(site, rows: rowCount) else {
+      throw refuse("\(rowCount) gradients of rows that were not computed here")
     }
     let rows = Matrix(message.payload.reals + experts, rows: rowCount, columns: width)
     let reply = Payload(byteCount: 4 * rowCount * width)

@@ -49,7 +49,8 @@ package final class RunJob {
     profile = StepProfile(assignment)
     try FolderToken.find(for: assignment) { network.pendingStop() }
     let configuration = assignment.configuration
-    let corpus = try Corpus(configuration.data)
+    let boundary = Boundary(assignment.roots ?? [])
+    let corpus = try Corpus(configuration.data, isAllowed: boundary.question)
     let identity = try corpus.identity()
     network.report(.reads(identity), generation: assignment.generation)
     if let known = assignment.data, let difference = identity.difference(from: known) {
@@ -60,7 +61,7 @@ package final class RunJob {
     let data = try TaskSource(corpus, configuration)
     task = data.task
     let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
-    if assignment.index == 0 { try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder) }
+    if assignment.index == 0 { try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder, boundary) }
     let source = try data.sequences(.train)
     guard source.sequenceCount > 0 else { throw data.tooSmall(.train) }
     let held = try data.sequences(.validation)
@@ -84,6 +85,12 @@ package final class RunJob {
     let threads = assignment.threads > 0 ? assignment.threads : own > 0 ? own : share
     let memory = Int(ProcessInfo.processInfo.physicalMemory) / 2 / sameHost
     try RunJob.checkFit(assignment, vocabulary: vocabulary, threads: threads, sameHost: sameHost)
+    store.expect(
+      assignment.generation,
+      Dictionary(
+        uniqueKeysWithValues: assignment.roster.indices.filter { assignment.mirror(of: $0) == assignment.index }.map {
+          ($0, ShardLayout(layout, plan.at($0, layout)).count)
+        }))
     let link = NetworkLink(network, assignment)
     self.link = link
     var exchange: PeerExchange?
@@ -122,7 +129,8 @@ package final class RunJob {
   package static func help(_ assignment: Assignment, network: any WorkerChannel, store: ShardStore) throws {
     guard case .memory(let state) = assignment.start else { return }
     let configuration = assignment.configuration
-    let vocabulary = try Corpus.vocabulary(of: configuration)
+    let vocabulary = try Corpus.vocabulary(
+      of: configuration, isAllowed: Boundary(assignment.roots ?? []).question)
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }
@@ -301,22 +309,27 @@ package final class RunJob {
     }
     if saves, savedStep != step {
       savedStep = step
-      save(shard, step)
+      // What no mirror keeps serves the next copy: memory that was never touched costs as much time as the copy.
+      save(shard, step, ends: mirrors ? nil : memory)
     }
   }
 
-  private func save(_ shard: Shard, _ step: Int) {
+  /// - Parameter memory: what the shard lies in, if it ends with the writing.
+  private func save(_ shard: Shard, _ step: Int, ends memory: ShardMemory?) {
     let generation = assignment.generation, folder = assignment.folder, place = assignment.index
-    let shardCount = assignment.roster.count
+    let shardCount = assignment.roster.count, boundary = Boundary(assignment.roots ?? [])
     let links = place == 0 ? RunJob.links(trainer.plan, layout) : nil
     nonisolated(unsafe) let channel = network
-    let store = self.store, mirrors = self.mirrors
+    let store = self.store, mirrors = self.mirrors, epoch = store.epoch
     saver.save { () throws(CheckpointError) in
-      let writer = try CheckpointWriter(folder: folder, step: step, generation: generation, shardCount: shardCount)
+      let writer = try CheckpointWriter(
+        folder: folder, step: step, generation: generation, shardCount: shardCount, boundary)
       return try CheckpointSaver.write(shard, writer, place, links)
     } done: { result in
       switch result {
       case .success(let files):
+        // Not where it failed: it is written again from the same memory.
+        if let memory { store.giveBack(memory, epoch) }
         channel.report(.saved(step: step, files: files), generation: generation)
         if !mirrors { store.checkpointed(in: generation) }
       case .failure(let error):
@@ -347,7 +360,7 @@ package final class RunJob {
 
   /// Every dense parameter, this worker's experts, and the moments of what it owns.
   private func load(_ path: String) throws {
-    let reader = try CheckpointReader(path, verified: true)
+    let reader = try CheckpointReader(path, verified: true, Boundary(assignment.roots ?? []))
     try trainer.parameters.forEachTensor { entry, values in
       Progress.note()
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }

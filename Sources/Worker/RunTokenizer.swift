@@ -9,11 +9,15 @@ enum RunTokenizer {
   private static let name = "tokenizer.json"
 
   /// Bytes need no file.
-  static func keep(_ tokenizer: Tokenizer, in folder: String) throws(FolderError) {
+  static func keep(
+    _ tokenizer: Tokenizer, in folder: String, _ boundary: Boundary = .none
+  ) throws(FolderError) {
     guard case .bytePairs = tokenizer else { return }
     let text = Array(tokenizer.stored.utf8)
-    let path = folder + "/" + name
-    if FileManager.default.contents(atPath: path).map({ Array($0) }) != text { try Durable.write(text, to: path) }
+    try boundary.within(folder) { (pinned) throws(FolderError) in
+      let path = pinned.path + "/" + name
+      if (try? boundary.contents(of: path)).map({ Array($0) }) != text { try Durable.write(text, to: path) }
+    }
   }
 
   /// The run's, else its dataset's; nil where neither is there.

@@ -17,6 +17,8 @@ package final class ShardStore: @unchecked Sendable {
     /// Pieces of a copy under way that have not come; 0: it is whole.
     var missing = 0
     var isMirror = false
+    /// The piece that is due next: a link keeps their order.
+    var due = 0
   }
 
   /// Values of one piece of a copy on its way to a mirror.
@@ -26,10 +28,13 @@ package final class ShardStore: @unchecked Sendable {
   private var copies: [HeldShard: Copy] = [:]
   private var live: (key: HeldShard, shard: Shard)?
   private var mirroredStep = -1
+  /// Whose copies are kept here in a generation, and how many values each has.
+  private var expected: (generation: UInt32, counts: [Int: Int]) = (0, [:])
   /// Memory of copies that are gone: the next ones of that size, own ones and peers', touch no new page.
   private var free: [ShardMemory] = []
   /// Of each size; more than that were never needed at once.
   private static let freeLimit = 2
+  private var loads = 0
 
   package init() {}
 
@@ -64,6 +69,7 @@ package final class ShardStore: @unchecked Sendable {
       mirroredStep = -1
       // Shards of the next generation have other sizes.
       free = []
+      loads += 1
     }
   }
 
@@ -77,6 +83,19 @@ package final class ShardStore: @unchecked Sendable {
   private func take(_ count: Int) -> ShardMemory {
     if let place = free.firstIndex(where: { $0.count == count }) { return free.remove(at: place) }
     return ShardMemory(count: count)
+  }
+
+  /// Whose mirror this worker is in a generation, by place, and how many values their shards have. Only their copies are taken.
+  package func expect(_ generation: UInt32, _ counts: [Int: Int]) { locked { expected = (generation, counts) } }
+
+  /// A number of the generation that has begun to load last.
+  package var epoch: Int { locked { loads } }
+
+  /// Memory from `memory` that nothing is read from any more. That of an epoch which is over goes.
+  package func giveBack(_ memory: ShardMemory, _ epoch: Int) {
+    locked {
+      if epoch == loads, free.count(where: { $0.count == memory.count }) < Self.freeLimit { free.append(memory) }
+    }
   }
 
   package func keep(_ key: HeldShard, _ memory: ShardMemory) { locked { copies[key] = Copy(memory: memory) } }
@@ -137,20 +156,35 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// A piece of a peer's shard.
-  package func accept(_ key: HeldShard, piece: Int, of pieces: Int, _ payload: Payload) {
+  /// A piece of a peer's shard. False where it is not the piece that is due, of a copy that is due: then nothing is kept of it, and no
+  /// memory was taken. What a header says of sizes is compared with what the generation's plan makes them.
+  package func accept(_ key: HeldShard, piece: Int, of pieces: Int, _ payload: Payload) -> Bool {
     locked {
+      let size = MirrorSender.pieceSize
+      guard key.generation == expected.generation, let count = expected.counts[key.index],
+        pieces == (count + size - 1) / size, (0..<pieces).contains(piece),
+        payload.bytes.count == 4 * min(size, count - piece * size)
+      else { return false }
       if copies[key] == nil {
-        copies[key] = Copy(memory: take(pieces * MirrorSender.pieceSize), missing: pieces, isMirror: true)
+        let others = copies.filter {
+          $0.value.isMirror && $0.key.index == key.index && $0.key.generation == key.generation
+        }
+        // A sender finishes a copy before it begins the next, of a later step.
+        guard piece == 0, others.allSatisfy({ $0.value.missing == 0 && $0.key.step < key.step }),
+          others.count < ShardStore.mirrorLimit
+        else { return false }
+        copies[key] = Copy(memory: take(count), missing: pieces, isMirror: true)
       }
-      guard let copy = copies[key], copy.missing > 0, piece < pieces,
-        copy.memory.count >= piece * MirrorSender.pieceSize + payload.bytes.count / 4
-      else { return }
+      guard let copy = copies[key], copy.isMirror, copy.missing > 0, copy.due == piece else { return false }
       withExtendedLifetime(payload) {
-        (copy.memory.pointer + piece * MirrorSender.pieceSize).update(
-          from: payload.reals, count: payload.bytes.count / 4)
+        (copy.memory.pointer + piece * size).update(from: payload.reals, count: payload.bytes.count / 4)
       }
       copies[key]!.missing -= 1
+      copies[key]!.due += 1
+      return true
     }
   }
+
+  /// Copies of one peer: the two newest, those that wait for the end of a step here, and one under way.
+  private static let mirrorLimit = 6
 }

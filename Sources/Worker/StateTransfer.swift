@@ -58,11 +58,11 @@ struct StateTransfer {
 
   /// Takes what others send, until all that this worker needs is there.
   func receive(into trainer: Trainer, from link: NetworkLink) throws {
-    var pieces: [Int: ShardLayout.Piece] = [:]
+    var pieces: [Int: (piece: ShardLayout.Piece, holder: Int)] = [:]
     var missing: [Int: Int] = [:]
     for (index, shardLayout) in shards.enumerated() where state.holders[index] != assignment.index {
       for piece in shardLayout.pieces where plan.needs(piece, worker: assignment.index) {
-        pieces[3 * piece.tensor + piece.kind.rawValue] = piece
+        pieces[3 * piece.tensor + piece.kind.rawValue] = (piece, state.holders[index])
         missing[state.holders[index], default: 0] += piece.count
       }
     }
@@ -75,7 +75,7 @@ struct StateTransfer {
       }
       let header = message.header
       let start = Int(header.segment) * StateTransfer.pieceSize
-      guard let piece = pieces[3 * Int(header.unit) + Int(header.sequence)],
+      guard let (piece, holder) = pieces[3 * Int(header.unit) + Int(header.sequence)], holder == Int(header.sender),
         start + message.payload.bytes.count / 4 <= piece.count
       else {
         throw ExchangeError.unexpectedMessage(

@@ -34,10 +34,18 @@ package final class TrainedModel {
     (path, manifest, skipped) = (reader.path, reader.manifest, reader.skipped)
     // The configuration may leave the vocabulary to the dataset; the table of embeddings always knows.
     let embedding = try reader.shape(of: "model/embed/weight")
-    vocabulary = embedding[0]
+    guard let vocabulary = embedding.first, vocabulary > 0 else {
+      throw CheckpointError.tensor(path: path, name: "model/embed/weight", problem: "holds no token")
+    }
+    self.vocabulary = vocabulary
     let model = manifest.configuration.model
     let owned = Array(0..<model.expertCount)
-    parameters = ParameterBuffer(ParameterLayout(model, vocabulary: vocabulary), experts: owned)
+    let layout = ParameterLayout(model, vocabulary: vocabulary)
+    // Before memory is taken: the sizes are those of a manifest.
+    for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
+      try reader.check("model/" + entry.name, shape: entry.shape)
+    }
+    parameters = ParameterBuffer(layout, experts: owned)
     try parameters.forEachTensor { entry, values in
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
     }

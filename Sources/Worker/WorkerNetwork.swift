@@ -200,6 +200,8 @@ package final class WorkerNetwork: @unchecked Sendable {
       apply(session.tick(fullHeartbeat, at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
+      // Strangers may knock at it all the same.
+      if data !== zeromq { zeromq.tick(at: now) }
     }
   }
 
@@ -247,12 +249,14 @@ package final class WorkerNetwork: @unchecked Sendable {
     let header = message.header
     switch header.phase {
     case .mirror:
-      guard let current else { return }
+      guard let current, let step = Int(exactly: header.round) else { return }
       let sender = Int(header.sender)
       let key = HeldShard(
-        run: current.run, generation: current.generation, index: sender, count: current.roster.count,
-        step: Int(header.round))
-      store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload)
+        run: current.run, generation: current.generation, index: sender, count: current.roster.count, step: step)
+      guard store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload) else {
+        return complain(
+          "a piece of a copy of worker \(sender) of the roster was refused: no such piece is due", at: now)
+      }
       data.send(MirrorSender.receipt(for: message, from: current.index), to: sender, at: now)
     case .mirrored:
       if let key = mirrorSender.received(header) { store.mirrored(key.step) }

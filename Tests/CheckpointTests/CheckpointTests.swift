@@ -98,6 +98,75 @@ import Testing
     try expectWhole(path)
   }
 
+  @Test func `a shard that leads out of the folders that runs may use is neither read nor written through`() throws {
+    let root = folder + "/root", outside = folder + "/outside"
+    for path in [root, outside] {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    }
+    let boundary = Boundary([root])
+    let path = try save(shards: 2)
+    try FileManager.default.moveItem(atPath: path, toPath: root + "/c")
+    _ = try CheckpointReader(root + "/c", boundary)
+    let shard = "shard-0001-of-0002.h5"
+    try FileManager.default.moveItem(atPath: root + "/c/" + shard, toPath: outside + "/" + shard)
+    try FileManager.default.createSymbolicLink(
+      atPath: root + "/c/" + shard, withDestinationPath: outside + "/" + shard)
+    // Somebody has hashed the very same bytes before.
+    _ = try CheckpointReader(root + "/c")
+    #expect(message { _ = try CheckpointReader(root + "/c", boundary) }.contains("it lies outside of the folders"))
+    let reader = try CheckpointReader(root + "/c", verified: true, boundary)
+    var value = [Float](repeating: 0, count: 64)
+    let said = message { try reader.read(Self.tensors[1].name, shape: Self.tensors[1].shape, into: &value) }
+    #expect(said.contains("cannot open \(root)/c/\(shard): it lies outside of the folders"), "\(said)")
+
+    let before = FileManager.default.contents(atPath: outside + "/" + shard)
+    let aside = CheckpointFolder.unfinished(root, step: 4, generation: 0)
+    try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+    try FileManager.default.createSymbolicLink(
+      atPath: aside + "/" + shard, withDestinationPath: outside + "/" + shard)
+    let writer = try CheckpointWriter(folder: root, step: 4, generation: 0, shardCount: 2, boundary)
+    _ = try value.withUnsafeBufferPointer {
+      try writer.writeShard(1, [NamedTensor(name: "model/x", shape: [64], values: $0.baseAddress!)])
+    }
+    #expect(FileManager.default.contents(atPath: outside + "/" + shard) == before)
+    try FileManager.default.createSymbolicLink(
+      atPath: CheckpointFolder.unfinished(root, step: 5, generation: 0), withDestinationPath: outside)
+    #expect(
+      message { _ = try CheckpointWriter(folder: root, step: 5, generation: 0, shardCount: 2, boundary) }.contains(
+        "step-00000005.g0.tmp: it lies outside"))
+  }
+
+  @Test func `a file's sum is that of its bytes, whatever lies between its blocks`() throws {
+    let path = folder + "/laid-out"
+    let sizes = [0, 1, 3 << 20, 9 << 20, 77]
+    let blocks = sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ size) } }
+    let gap = 1000
+    let size = sizes.reduce(gap) { $0 + $1 + gap }
+    try Data((0..<size).map { UInt8(truncatingIfNeeded: $0) }).write(to: URL(filePath: path))
+    var place = gap
+    var filled: [FilledFile.Block] = []
+    for block in blocks {
+      let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: block.count, alignment: 1)
+      copy.copyBytes(from: block)
+      filled.append(FilledFile.Block(place: place, bytes: UnsafeRawBufferPointer(copy)))
+      place += block.count + gap
+    }
+    defer { for block in filled { block.bytes.deallocate() } }
+    let (digest, count) = try FilledFile.fill(path, filled.reversed())
+    #expect(try (digest, count) == SHA256.ofFile(path))
+    let bytes = Array(try #require(FileManager.default.contents(atPath: path)))
+    for (block, given) in zip(filled, blocks) {
+      #expect(Array(bytes[block.place..<block.place + given.count]) == given)
+    }
+    #expect(bytes[0..<gap].elementsEqual((0..<gap).map { UInt8(truncatingIfNeeded: $0) }))
+    // What would lie over another block, or behind the end, is not written.
+    #expect(message { _ = try FilledFile.fill(path, filled + filled.suffix(1)) }.contains("no room for"))
+    #expect(
+      message { _ = try FilledFile.fill(path, [.init(place: size - 3, bytes: filled[4].bytes)]) }.contains(
+        "no room for")
+    )
+  }
+
   @Test func `a place where no file can be written is named, and the checkpoint before it stays`() throws {
     let path = try save(shards: 1)
     try "in the way".write(

@@ -37,6 +37,7 @@ struct Cluster {
         let page = Array((events[id] ?? []).dropFirst(after))
         sent[peer, default: []].append(
           .events(run: id, first: after + 1, page, isEnd: ended && after + page.count >= count))
+      case .sendStatus(let peer): sent[peer, default: []].append(.status(coordinator.status(at: now)))
       case .log(let line), .complain(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))

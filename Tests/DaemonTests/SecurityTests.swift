@@ -201,6 +201,8 @@ import Wire
     #expect(submit("d", data: root + "/way-out/passwd", checkpoints: root).contains(outside))
     #expect(submit("e", data: root + "-beside/d.h5", checkpoints: root).contains(outside))
     #expect(submit("f", data: "d.h5", checkpoints: root).contains(outside))
+    try FileManager.default.createSymbolicLink(atPath: root + "/linked", withDestinationPath: folder)
+    #expect(submit("linked", data: root + "/d.h5", checkpoints: root).contains("the run's folder is \(root)/linked"))
     #expect(submit("g", data: root + "/inner/../d.h5", checkpoints: root) == "no error")
   }
 

@@ -47,4 +47,19 @@ import Training
     for unit in 0..<3 { nothing.insert(nil, at: UnitNode(level: 0, index: unit), add: add) }
     #expect(nothing.isComplete && nothing.total == nil)
   }
+
+  @Test func `a node that is not of the tree, or covers what was added, is not accepted`() {
+    var tree = UnitTree<Int>(unitCount: 5)
+    for (level, index) in [(0, 5), (1, 3), (2, 2), (4, 0), (64, 0), (0, -1), (-1, 0), (0, 1 << 40), (Int.max, 1)] {
+      #expect(!tree.accepts(UnitNode(level: level, index: index)), "\(level) \(index)")
+    }
+    for (level, index) in [(1, 0), (0, 4), (0, 3), (0, 2)] {
+      let node = UnitNode(level: level, index: index)
+      #expect(tree.accepts(node))
+      tree.insert(1, at: node) { $0 + $1 }
+      #expect(!tree.accepts(node) && !tree.accepts(UnitNode(level: 0, index: node.firstUnit)))
+      #expect(!tree.accepts(UnitNode(level: 3, index: 0)))
+    }
+    #expect(tree.isComplete && tree.total == 4)
+  }
 }

@@ -154,6 +154,60 @@ import Wire
     #expect(throws: WireError.self) { try DataMessage(header: header, payload: Payload(byteCount: count + 1)) }
   }
 
+  @Test(arguments: [0, 1, DataPiece.largest, DataPiece.largest + 1, 3 * DataPiece.largest - 4])
+  func `a large message travels in pieces, none larger than a frame may be, and comes back whole`(count: Int) throws {
+    let message = data(count)
+    let pieces = DataPiece.pieces(of: message)
+    #expect(pieces.count == max(1, (count + DataPiece.largest - 1) / DataPiece.largest))
+    #expect(pieces.allSatisfy { $0.range.count <= DataPiece.largest })
+    func arrived(_ piece: DataPiece) throws -> DataPiece {
+      let copy = Payload(byteCount: piece.range.count)
+      copy.bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: message.payload.bytes[piece.range]))
+      return try DataPiece(header: piece.encodedHeader(), payload: copy)
+    }
+    var assembly = DataAssembly()
+    for (number, piece) in pieces.enumerated() {
+      let whole = try assembly.take(try arrived(piece))
+      #expect((whole != nil) == (number == pieces.count - 1))
+      if let whole { #expect(whole.header == message.header && whole.payload.array == message.payload.array) }
+    }
+    guard pieces.count > 1 else { return }
+    // One that is missing, said twice, or of another message, ends what was begun.
+    #expect(throws: WireError.self) { try assembly.take(try arrived(pieces[1])) }
+    #expect(try assembly.take(try arrived(pieces[0])) == nil)
+    #expect(throws: WireError.self) { try assembly.take(try arrived(pieces[0])) }
+    #expect(try assembly.take(try arrived(pieces[0])) == nil)
+    var other = pieces[1]
+    other.header.unit += 1
+    #expect(throws: WireError.self) { try assembly.take(try arrived(other)) }
+    #expect(throws: WireError.self) {
+      try DataMessage(header: pieces[0].encodedHeader(), payload: try arrived(pieces[0]).payload)
+    }
+  }
+
+  @Test func `a piece that would lie outside of its message, or a message beyond all measure, is refused`() {
+    for (place, whole) in [(1, 8), (-1, 8), (Int.max, 8), (0, 7), (0, DataPiece.largestMessage + 1), (0, Int.max)] {
+      var piece = DataPiece.pieces(of: data(8))[0]
+      (piece.place, piece.messageByteCount) = (place, whole)
+      let encoded = encodedRaw(piece, place: place, whole: whole)
+      #expect(throws: WireError.self) { try DataPiece(header: encoded, payload: piece.payload) }
+    }
+  }
+
+  /// What a forger would write: numbers that no `Int` of ours has, with a sum that fits.
+  private func encodedRaw(_ piece: DataPiece, place: Int, whole: Int) -> [UInt8] {
+    var honest = piece
+    (honest.place, honest.messageByteCount) = (0, 8)
+    var bytes = Array(honest.encodedHeader().dropLast(4))
+    let start = DataHeader.byteCount - 4 - 4 - 8 - 8 - 8
+    for (offset, number) in [(start, place), (start + 8, whole)] {
+      let word = UInt64(bitPattern: Int64(number))
+      for byte in 0..<8 { bytes[offset + byte] = UInt8(truncatingIfNeeded: word >> (8 * UInt64(byte))) }
+    }
+    let sum = bytes.withUnsafeBytes { crc32c($0) }
+    return bytes + (0..<4).map { UInt8(truncatingIfNeeded: sum >> (8 * UInt32($0))) }
+  }
+
   @Test func `random bytes are no header`() {
     var random = Random(state: 9)
     for _ in 0..<20_000 {

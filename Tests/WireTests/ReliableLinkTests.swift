@@ -194,4 +194,24 @@ private struct SplitMix {
     }
     for count in 0..<bytes.count { #expect(throws: WireError.self) { try LinkHeader(Array(bytes[..<count])) } }
   }
+
+  @Test func `bytes in flight are bounded, and those that wait are counted`() {
+    let now = Instant(nanoseconds: 0)
+    let size = ReliableLink<Int>.windowBytes / 4
+    var a = ReliableLink<Int>(incarnation: 1, peer: 2) { $0 }
+    var b = ReliableLink<Int>(incarnation: 2, peer: 1) { $0 }
+    var sent: [ReliableLink<Int>.Packet] = []
+    for _ in 0..<10 { sent += a.send(size, at: now) }
+    #expect(sent.count == 4 && a.waitingBytes == 10 * size && a.unacknowledgedCount == 10)
+    var delivered = 0
+    while !sent.isEmpty {
+      let packet = sent.removeFirst()
+      let (arrival, _) = b.receive(packet.header, packet.message, at: now)
+      delivered += arrival.delivered == nil ? 0 : 1
+      for answer in b.tick(at: now + .seconds(1)) { sent += a.receive(answer.header, answer.message, at: now).1 }
+    }
+    #expect(delivered == 10 && a.waitingBytes == 0)
+    // One that is larger than the window alone is sent all the same.
+    #expect(a.send(2 * ReliableLink<Int>.windowBytes, at: now).count == 1 && a.send(1, at: now).isEmpty)
+  }
 }

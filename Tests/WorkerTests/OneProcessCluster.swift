@@ -56,7 +56,8 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
     let pieces = (count + size - 1) / size
     for piece in 0..<pieces {
       let values = Payload(copying: memory.pointer + piece * size, count: min(size, count - piece * size))
-      hub.channels[index].store.accept(key, piece: piece, of: pieces, values)
+      let isTaken = hub.channels[index].store.accept(key, piece: piece, of: pieces, values)
+      precondition(isTaken, "piece \(piece) of \(pieces) of the copy of step \(key.step) was refused")
     }
     store.mirrored(key.step)
   }

@@ -17,9 +17,12 @@ package final class ExampleSplit {
   private let questions: [Int]
   private let answerStarts: [Int]
   private let bags: HDF5List?
+  /// A target that names a class is below.
+  private let classes: Int
   private var wide: [UInt64] = []
 
-  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int) throws(HDF5Error) {
+  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int, classes: Int) throws(HDF5Error) {
+    self.classes = classes
     self.task = task
     self.split = split
     self.vocabulary = vocabulary
@@ -40,6 +43,10 @@ package final class ExampleSplit {
     starts = try places("documents", end: bags?.count ?? tokens.count)
     questions = try places("questions", end: starts.count - 1)
     answerStarts = task == .span ? try places("answer_starts", end: answers.count) : []
+    guard task != .span || answerStarts.count == starts.count else {
+      throw .object(
+        path: file.path, name: "\(split.rawValue)/answer_starts", reason: "it does not have one number an example")
+    }
     longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
   }
 
@@ -68,8 +75,10 @@ package final class ExampleSplit {
         try bags.read(from: first, into: &wide)
         let end = isLast ? tokens.count : Int(truncatingIfNeeded: wide[count])
         place = Int(truncatingIfNeeded: wide[0])
+        guard (0...tokens.count).contains(end), (0...end).contains(place), end - place <= Int(Int32.max) else {
+          throw damaged(bags.name)
+        }
         featureCount = end - place
-        guard featureCount >= 0, place >= 0 else { throw damaged(bags.name) }
         resize(&starts_, count + 1)
         for token in 0..<count {
           starts_[token] = Int32(truncatingIfNeeded: Int(truncatingIfNeeded: wide[token]) - place)
@@ -90,7 +99,14 @@ package final class ExampleSplit {
       throw .tokenOutOfRange(
         path: path, split: split.rawValue, offset: first + offset, token: feature, vocabulary: vocabulary)
     }
-    for place in targets.indices { targets[place] -= 1 }
+    for place in targets.indices {
+      guard targets[place] >= 0, task.head == .span || task.head == .lm || Int(targets[place]) <= classes else {
+        throw .unreadable(
+          "\(path): class \(targets[place]) of example \(example) of the \(split.rawValue) split is not one of \(classes); "
+            + "the file is damaged, prepare it again")
+      }
+      targets[place] -= 1
+    }
     if task.head == .span, targets.contains(where: { $0 >= count }) { targets = [-1, -1] }
   }
 

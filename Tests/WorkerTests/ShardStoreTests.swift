@@ -1,0 +1,66 @@
+// Copies of peers' shards: what was planned is kept, and what a header merely says takes no memory.
+
+import Testing
+import Training
+import Wire
+import Worker
+
+@Suite struct ShardStoreTests {
+  private static let size = ShardStore.mirrorPieceSize
+  private static let count = 2 * size + 5
+
+  private func key(_ step: Int, index: Int = 1, generation: UInt32 = 3) -> HeldShard {
+    HeldShard(run: RunID(1), generation: generation, index: index, count: 2, step: step)
+  }
+
+  private func piece(_ number: Int) -> Payload {
+    Payload(byteCount: 4 * min(Self.size, Self.count - number * Self.size))
+  }
+
+  @Test func `a copy is kept when all its pieces came, and a forged piece changes nothing`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    #expect(!store.accept(key(4), piece: 0, of: 3, piece(0)))
+    store.expect(3, [1: Self.count])
+    // Pieces beyond all measure, of another length, place, worker or generation.
+    #expect(!store.accept(key(4), piece: 0, of: Int(UInt32.max), piece(0)))
+    #expect(!store.accept(key(4), piece: 0, of: 2, piece(0)))
+    #expect(!store.accept(key(4), piece: 0, of: 3, Payload(byteCount: 8)))
+    #expect(!store.accept(key(4), piece: 1, of: 3, piece(1)))
+    #expect(!store.accept(key(4), piece: -1, of: 3, piece(0)))
+    #expect(!store.accept(key(4, index: 0), piece: 0, of: 3, piece(0)))
+    #expect(!store.accept(key(4, generation: 4), piece: 0, of: 3, piece(0)))
+    #expect(store.held == [])
+    #expect(store.accept(key(4), piece: 0, of: 3, piece(0)))
+    // Said twice, another copy before this one is whole, the last piece too early.
+    #expect(!store.accept(key(4), piece: 0, of: 3, piece(0)))
+    #expect(!store.accept(key(5), piece: 0, of: 3, piece(0)))
+    #expect(!store.accept(key(4), piece: 2, of: 3, piece(2)))
+    #expect(store.accept(key(4), piece: 1, of: 3, piece(1)) && store.held == [])
+    #expect(!store.accept(key(4), piece: 2, of: 3, piece(1)))
+    #expect(store.accept(key(4), piece: 2, of: 3, piece(2)) && store.held == [key(4)])
+    #expect(!store.accept(key(4), piece: 2, of: 3, piece(2)) && !store.accept(key(3), piece: 0, of: 3, piece(0)))
+  }
+
+  @Test func `steps that nobody computed do not fill the memory`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    store.expect(3, [1: 5])
+    let values = Payload(byteCount: 20)
+    let taken = (1..<10_000).count { store.accept(key($0), piece: 0, of: 1, values) }
+    #expect(taken == store.held.count && taken < 10)
+  }
+
+  @Test func `memory of a copy that has served is the next one's`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    let first = store.memory(100), place = first.pointer
+    store.giveBack(first, store.epoch)
+    #expect(store.memory(100).pointer == place)
+    // Not after another generation has begun: its shards have other sizes.
+    let late = store.memory(100), epoch = store.epoch
+    store.begin(RunID(1))
+    store.giveBack(late, epoch)
+    #expect(store.memory(100).pointer != late.pointer)
+  }
+}
