@@ -448,7 +448,7 @@ package final class HDF5List {
     guard length > 0 else { return }
     // A difference and not a sum: a damaged file's start may be near the largest number.
     guard start >= 0, start <= count, length <= count - start else {
-      throw .object(path: file.path, name: name, reason: "\(length) numbers from \(start) of \(count)")
+      throw .object(path: file.path, name: name, reason: "numbers \(start) to \(start.addingReportingOverflow(length).partialValue) of a list of \(count) were asked for")
     }
     guard let memory = Handle(H5Screate_simple(1, [hsize_t(length)], nil), H5Sclose),
       let space = Handle(H5Dget_space(dataset.id), H5Sclose),

@@ -45,7 +45,9 @@ import Worker
       guard let peer = Self.begin(workers[1], early: &early) else { return }
       for _ in 0..<Self.roundTrips {
         guard let message = early.isEmpty ? Self.receive(workers[1]) : early.removeFirst() else { return }
-        workers[1].send(message, to: peer)
+        var answer = message
+        answer.header.sender = UInt16(1 - peer)
+        workers[1].send(answer, to: peer)
       }
     }
     echo.start()
@@ -59,7 +61,8 @@ import Worker
       let payload = Payload(byteCount: 64 << 10)
       memset(payload.bytes.baseAddress!, Int32(round & 255), payload.bytes.count)
       let begun = MonotonicClock.now
-      workers[0].send(DataMessage(header: DataHeader(phase: .dispatchForward, sender: 0), payload: payload), to: peer)
+      workers[0].send(
+        DataMessage(header: DataHeader(phase: .dispatchForward, sender: 1 - peer), payload: payload), to: peer)
       guard let back = Self.receive(workers[0]) else {
         Issue.record("round \(round) did not come back")
         return

@@ -138,11 +138,13 @@ import Worker
       H5Lcreate_external(outside, "/secret", file, "link", 0, 0)
       H5Lcreate_soft("/virtual", file, "soft", 0, 0)
       list(file, "endless", ress_h5_uint8_file(), [1 << 40])
-      list(file, "wide", ress_h5_uint64_file(), [1 << 62])
+      // HDF5 itself makes no list of more than 2^63 bytes.
+      list(file, "wide", ress_h5_uint64_file(), [1 << 58])
       list(file, "table", ress_h5_uint8_file(), [0, 3])
       list(file, "reals", ress_h5_float32_file(), [0])
       list(file, "signed", ress_h5_int64_file(), [0])
-      list(file, "chunk", ress_h5_uint64_file(), [0]) { properties, _ in H5Pset_chunk(properties, 1, [1 << 30]) }
+      // A chunk of HDF5 has less than 4 GiB, and no more numbers than a list whose length is fixed.
+      list(file, "chunk", ress_h5_uint64_file(), [1 << 28]) { properties, _ in H5Pset_chunk(properties, 1, [1 << 28]) }
       list(file, "shuffled", ress_h5_uint64_file(), [0]) { properties, _ in
         H5Pset_chunk(properties, 1, [16])
         H5Pset_shuffle(properties)

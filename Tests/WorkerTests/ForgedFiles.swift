@@ -4,6 +4,7 @@
 import CHDF5
 import Foundation
 import HDF5
+import Worker
 
 #if canImport(Glibc)
   import Glibc
@@ -39,10 +40,7 @@ enum FuzzPlan {
   static var isAlone: Bool { ProcessInfo.processInfo.environment["RESS_FUZZ"] != nil }
 
   /// Resident memory of this process, in MiB.
-  static var residentMiB: Int {
-    let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-    return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096 >> 20
-  }
+  static var residentMiB: Int { ResidentMemory.byteCount >> 20 }
 }
 
 enum Forgery {
