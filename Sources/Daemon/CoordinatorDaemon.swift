@@ -388,8 +388,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private func prepare(_ id: RunID, _ submission: Submission, again: Bool, attempts: Int = 30) {
     disk.async { [self] in
       do throws(FolderError) {
-        let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) {
-          RunPreparation.prepare(id, submission, again: again, boundary)
+        let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) { () throws(FolderError) in
+          try RunPreparation.prepare(id, submission, again: again, boundary)
         }
         if let note { tell(.noted(id, note)) }
         tell(.prepared(id, preparation))

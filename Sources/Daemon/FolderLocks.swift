@@ -65,11 +65,15 @@ final class FolderLocks: Sendable {
   /// Prepares a run's folder with its lock, which stays where the run is ready. A folder that is not there yet is nobody's, and locked
   /// when it has been made. Returns a sentence too where the file system has no locks.
   func prepare(
-    _ folder: String, _ body: () -> Event.Preparation
+    _ folder: String, _ body: () throws(FolderError) -> Event.Preparation
   ) throws(FolderError) -> (Event.Preparation, note: String?) {
     let wasHeld = holds(folder)
     var note = access(folder, F_OK) == 0 ? try take(folder) : nil
-    let preparation = body()
+    let preparation: Event.Preparation
+    do throws(FolderError) { preparation = try body() } catch {
+      if !wasHeld { release(folder) }
+      throw error
+    }
     switch preparation {
     case .ready:
       if note == nil { note = try take(folder) }

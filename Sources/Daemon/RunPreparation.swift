@@ -67,15 +67,16 @@ package enum RunPreparation {
   }
 
   /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
+  /// Throws errors that pass alone (no descriptor, no memory): the caller tries again. All others refuse the run.
   /// - Parameter boundary: where its folder, checkpoints and all their files must lie, links followed, at the moment of use.
   package static func prepare(
     _ id: RunID, _ submission: Submission, again: Bool, _ boundary: Boundary = .none
-  ) -> Event.Preparation {
+  ) throws(FolderError) -> Event.Preparation {
     let name = folder(of: submission)
     do throws(FolderError) {
-      guard !boundary.roots.isEmpty else { return prepare(id, submission, again: again, in: name, boundary) }
+      guard !boundary.roots.isEmpty else { return try prepare(id, submission, again: again, in: name, boundary) }
       return try boundary.within(name, makes: true) { (pinned) throws(FolderError) in
-        switch prepare(id, submission, again: again, in: pinned.path, boundary) {
+        switch try prepare(id, submission, again: again, in: pinned.path, boundary) {
         case .refused(let reason): .refused(reason: pinned.spoken(reason))
         case .ready(_, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
           .ready(
@@ -84,39 +85,36 @@ package enum RunPreparation {
         }
       }
     } catch {
+      guard !error.isPassing else { throw error }
       return .refused(reason: "\(error)")
     }
   }
 
   private static func prepare(
     _ id: RunID, _ submission: Submission, again: Bool, in folder: String, _ boundary: Boundary
-  ) -> Event.Preparation {
-    do throws(FolderError) {
-      if again { return try prepareAgain(id, submission, folder, boundary) }
-      let found: (path: String, manifest: CheckpointManifest, skipped: [String])?
-      let beginning: [String]
-      switch try Self.beginning(submission, folder, verifies: true, boundary) {
-      case .refused(let reason): return .refused(reason: reason)
-      case .found(let checkpoint, let notes): (found, beginning) = (checkpoint, notes)
-      }
-      if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
-      var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
-      notes += beginning
-      guard let checkpoint = found else {
-        try cutRecords(folder, after: 0)
-        return .ready(
-          folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder))
-      }
-      notes += checkpoint.skipped
-      // Those behind it belong to a curve that this one leaves. They are not this run's newest any more, and nobody's work is thrown away.
-      for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
-        notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
-      }
-      try cutRecords(folder, after: checkpoint.manifest.step)
-      return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
-    } catch {
-      return .refused(reason: "\(error)")
+  ) throws(FolderError) -> Event.Preparation {
+    if again { return try prepareAgain(id, submission, folder, boundary) }
+    let found: (path: String, manifest: CheckpointManifest, skipped: [String])?
+    let beginning: [String]
+    switch try Self.beginning(submission, folder, verifies: true, boundary) {
+    case .refused(let reason): return .refused(reason: reason)
+    case .found(let checkpoint, let notes): (found, beginning) = (checkpoint, notes)
     }
+    if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
+    var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
+    notes += beginning
+    guard let checkpoint = found else {
+      try cutRecords(folder, after: 0)
+      return .ready(
+        folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder))
+    }
+    notes += checkpoint.skipped
+    // Checkpoints after it belong to a curve that this run leaves. They are kept under another name, so that no work is lost.
+    for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
+      notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
+    }
+    try cutRecords(folder, after: checkpoint.manifest.step)
+    return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
   }
 
   /// What was recorded of steps that will be computed again.

@@ -46,9 +46,7 @@ package struct Boundary: Equatable, Sendable {
   fileprivate func check(_ descriptor: Int32, _ path: String) throws(FolderError) {
     guard !roots.isEmpty else { return }
     guard let place = Boundary.place(of: descriptor), contains(place) else {
-      throw .system(
-        action: "use", path: path,
-        reason: "it lies outside of the folders that this coordinator lets runs use (\(roots.joined(separator: ", ")))")
+      throw .outside(path: path, roots: roots)
     }
   }
 
@@ -154,6 +152,7 @@ package final class PinnedFolder: Sendable {
     case .damaged(let path, let problem): .damaged(path: spoken(path), problem: spoken(problem))
     case .missing(let path, let hint): .missing(path: spoken(path), hint: spoken(hint))
     case .inUse(let path, let holder): .inUse(path: spoken(path), holder: holder)
+    case .outside(let path, let roots): .outside(path: spoken(path), roots: roots)
     }
   }
 }

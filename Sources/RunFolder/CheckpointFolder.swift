@@ -246,23 +246,6 @@ package enum CheckpointFolder {
     return nil
   }
 
-  /// The newest checkpoint of a run that verifies, and why newer ones were passed over.
-  /// - Parameter files: whether files are read, or their manifests alone.
-  package static func newestVerified(_ folder: String, files: Bool = true, _ boundary: Boundary = .none) -> (
-    path: String, manifest: CheckpointManifest, skipped: [String]
-  )? {
-    var skipped: [String] = []
-    for step in steps(folder).reversed() {
-      let path = finished(folder, step: step)
-      do throws(FolderError) {
-        return (path, files ? try verify(path, boundary) : try readManifest(path, boundary), skipped)
-      } catch {
-        skipped.append("\(path) is passed over: \(error)")
-      }
-    }
-    return nil
-  }
-
   /// A checkpoint folder from what a user wrote: that folder, or the newest of a run's folder.
   /// - Parameter files: whether files are read, or their manifests alone.
   package static func resolve(
@@ -274,7 +257,7 @@ package enum CheckpointFolder {
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
       return (trimmed, files ? try verify(trimmed, boundary) : try readManifest(trimmed, boundary), [])
     }
-    guard let newest = newestVerified(trimmed, files: files, boundary) else {
+    guard let newest = try newest(trimmed, files: files, boundary) else {
       throw .damaged(path: trimmed, problem: "none of its checkpoints verifies; `ress checkpoint list` says why")
     }
     return newest

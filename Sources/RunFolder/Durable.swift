@@ -14,6 +14,8 @@ package enum FolderError: Error, Equatable, CustomStringConvertible {
   case system(action: String, path: String, reason: String, code: Int32 = 0)
   case damaged(path: String, problem: String)
   case missing(path: String, hint: String)
+  /// It lies outside of the folders that the coordinator lets runs use.
+  case outside(path: String, roots: [String])
   /// Another coordinator writes there.
   case inUse(path: String, holder: String)
 
@@ -25,6 +27,9 @@ package enum FolderError: Error, Equatable, CustomStringConvertible {
       "\(path) is being written by another coordinator\(holder.isEmpty ? "" : ", \(holder)"); "
         + "end the run there, or choose another name with --set run=NAME"
     case .missing(let path, let hint): "\(path) does not exist\(hint.isEmpty ? "" : "; " + hint)"
+    case .outside(let path, let roots):
+      "cannot use \(path): it lies outside of the folders that this coordinator lets runs use "
+        + "(\(roots.joined(separator: ", ")))"
     }
   }
 }
@@ -34,7 +39,7 @@ extension FolderError {
   package var isFinal: Bool {
     switch self {
     case .system, .inUse: false
-    case .damaged, .missing: true
+    case .damaged, .missing, .outside: true
     }
   }
 

@@ -12,7 +12,7 @@ extension CheckpointFolder {
   ) throws(FolderError) -> [String] {
     let all = steps(folder)
     guard keep > 0, all.count > keep else { return [] }
-    guard let whole = newestVerified(folder, boundary)?.manifest.step else { return [] }
+    guard let whole = try CheckpointFolder.newest(folder, boundary)?.manifest.step else { return [] }
     let newest = Set(all.suffix(keep))
     let leaving = all.filter { step in
       !newest.contains(step) && step != whole && !(every > 0 && step.isMultiple(of: every))

@@ -23,7 +23,9 @@ import Wire
   }
 
   private func prepare(_ resume: Submission.Resume, again: Bool = false) -> Event.Preparation {
-    RunPreparation.prepare(id, submission(resume), again: again)
+    do { return try RunPreparation.prepare(id, submission(resume), again: again) } catch {
+      return .refused(reason: "an error that passes: \(error)")
+    }
   }
 
   private func begins(_ preparation: Event.Preparation, at step: Int) -> Bool {

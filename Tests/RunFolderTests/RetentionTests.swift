@@ -50,9 +50,9 @@ import Testing
         try Data([UInt8(draw(256))]).write(
           to: URL(filePath: CheckpointFolder.finished(folder, step: step) + "/model.h5"))
       }
-      let before = CheckpointFolder.newestVerified(folder)?.manifest.step
+      let before = try CheckpointFolder.newest(folder)?.manifest.step
       _ = try CheckpointFolder.retain(folder, newest: 1 + draw(3), every: draw(3))
-      #expect(CheckpointFolder.newestVerified(folder)?.manifest.step == before, "round \(round)")
+      #expect(try CheckpointFolder.newest(folder)?.manifest.step == before, "round \(round)")
     }
   }
 
