@@ -1,7 +1,9 @@
-// Readers of files meet what an attacker or a bad disk leaves: crafted and changed datasets, checkpoints and safetensors files. Each of them
-// is read or refused; the process lives, nothing outside of the file is shown, and memory does not grow.
+// Readers of files meet what an attacker or a bad disk leaves: crafted and changed datasets, checkpoints and
+// safetensors files. Each of them is read or refused; the process lives, nothing outside of the file is shown, and
+// memory does not grow.
 //
-// `RESS_FUZZ=100000 scripts/test.sh --filter ForgedFileTests` tries more; `RESS_SEED=N` begins at a seed that a failure named.
+// `RESS_FUZZ=100000 scripts/test.sh --filter ForgedFileTests` tries more; `RESS_SEED=N` begins at a seed that a
+// failure named.
 
 import CHDF5
 import Checkpoint
@@ -311,7 +313,7 @@ import Worker
     forged["configuration"] = configuration
     try sign(path, forged)
     let problem = complaint { _ = try CheckpointFolder.readManifest(path) }
-    #expect(problem.contains("manifest.json is damaged: its configuration cannot be: model.\(key): "), "\(problem)")
+    #expect(problem.contains("manifest.json is damaged: its configuration is not valid: model.\(key): "), "\(problem)")
     #expect(complaint { _ = try TrainedModel(path, threads: 1) } == problem)
   }
 
