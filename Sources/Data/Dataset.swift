@@ -102,7 +102,8 @@ package final class Dataset {
       // Datasets of text have no labels.
       let names = task == .lm ? "[]" : try file.text("labels")
       guard let labels = try? JSONDecoder().decode([String].self, from: Data(names.utf8)) else {
-        throw HDF5Error.object(path: path, name: "labels", reason: "it is not a JSON list of strings; the file is damaged")
+        throw HDF5Error.object(
+          path: path, name: "labels", reason: "it is not a JSON list of strings; the file is damaged")
       }
       self.labels = labels
       keptDigest = try? file.text(DatasetDigest.name)

@@ -167,7 +167,7 @@ import Testing
     let half = try place.run(["checkpoint", "import", "half.safetensors", "--run", "second"])
     #expect(half.code == 1, "\(half.output)")
     let tolerance = try #require(
-      half.errors.firstMatch(of: /if that is meant, --tolerance ([0-9.e-]+)/), "\(half.errors)"
+      half.errors.firstMatch(of: /if that is intended, use --tolerance ([0-9.e-]+)/), "\(half.errors)"
     ).1
     let meant = try place.run([
       "checkpoint", "import", "half.safetensors", "--run", "half", "--tolerance", String(tolerance),

@@ -15,7 +15,8 @@ import Transport
 
   @Test func `a plug-in that is not there is asked for by the command that builds it`() {
     let reason = refusal("/nowhere/libress-mpi.so")
-    #expect(reason.contains("there is no /nowhere/libress-mpi.so") && reason.contains("make mpi"))
+    #expect(
+      reason.contains("/nowhere/libress-mpi.so, the MPI plug-in of ress, does not exist") && reason.contains("make mpi"))
     #expect(reason.contains("libopenmpi-dev") && reason.contains("openmpi-bin"))
   }
 

@@ -152,8 +152,8 @@ import Worker
     }
     let file = try HDF5File.open(path)
     let reasons = [
-      "external": "stored in another file", "virtual": "made of parts of other datasets", "link": "it is a link",
-      "soft": "it is a link", "endless": "does not hold the numbers", "wide": "does not hold the numbers",
+      "external": "stored in another file", "virtual": "made of other datasets", "link": "it is a link",
+      "soft": "it is a link", "endless": "is too small for its shape", "wide": "is too small for its shape",
       "table": "it is not a list", "reals": "not a list of unsigned whole numbers",
       "signed": "not a list of unsigned whole numbers", "chunk": "its chunks are larger",
       "shuffled": "a filter other than the checksum", "nothing": "there is no such object",
@@ -163,7 +163,7 @@ import Worker
       #expect(said.contains("\(name): ") && said.contains(reason), "\(name): \(said)")
     }
     #expect(complaint { _ = try file.shape(of: "link") }.contains("it is a link"))
-    #expect(complaint { _ = try file.shape(of: "wide") }.contains("does not hold the numbers"))
+    #expect(complaint { _ = try file.shape(of: "wide") }.contains("is too small for its shape"))
     // Without a checksum on every structure a file is not ours.
     let old = scratch.path + "/old.h5"
     do {
