@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What a checkpoint costs a run: how much longer steps take beside one, and how fast the last one is written, when training is over.
+"""The cost of a checkpoint: how much longer steps take while one is written, and how fast the last one is written, after training.
 
     swift build -c release --product ress && Benchmarks/checkpoint.py
-    Benchmarks/checkpoint.py --ress OTHER/ress     # the same of another program
+    Benchmarks/checkpoint.py --ress OTHER/ress     # measures another build
 
-A model of 52 million parameters: some 600 MB of parameters and moments. The stall is the time that steps take beyond the median of those
-that no checkpoint is written beside, as a share of `--every` steps. The write rate is that of the whole last checkpoint, from its first
-file's appearance to the folder's rename, beside `dd conv=fsync` of as many bytes to the same disk. Everything happens in a temporary folder.
+The model has 52 million parameters, which is some 600 MB of parameters and moments. The stall is the time that steps take in excess of
+the median of those steps during which no checkpoint is written, as a share of `--every` steps. The write rate is that of the whole last
+checkpoint, from the appearance of its first file to the rename of its folder; it is compared with `dd conv=fsync` of as many bytes on the
+same disk. All files are in a temporary folder.
 """
 import argparse, json, os, shutil, statistics, subprocess, tempfile, threading, time
 
@@ -31,7 +32,7 @@ cluster: {workers: 1, threads: %d}
 
 
 class Watch(threading.Thread):
-    """When the last save's folder appeared and when it counted; looks a thousand times a second."""
+    """When the last checkpoint's folder appeared and when it was committed; polls a thousand times a second."""
 
     def __init__(self, folder):
         super().__init__(daemon=True)
@@ -66,7 +67,8 @@ try:
             record = json.loads(line)
             if "seconds" in record:
                 seconds[record["step"]] = record["seconds"]
-    # The first period warms up; after a checkpoint the first half of a period is beside it, the second half is not.
+    # The first period is warm-up. In the first half of a period a checkpoint is being written, in
+    # the second half it is not.
     period = given.period
     quiet = [s for step, s in seconds.items() if step > 2 and (step <= period or (step - 1) % period >= period // 2)]
     median = statistics.median(quiet)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times ress and its PyTorch peers in turn, and prints a Markdown table.
+"""Times ress and its PyTorch peers alternately, and prints a Markdown table.
 
     Benchmarks/compare.py --shapes bench-small,dense-small --threads 1,2 --seconds 20 --rounds 3 --out lines.jsonl
 
-In a round every program runs once, ress first, so that all see the same machine; a cell is the median over the rounds.
-Rates are of whole training steps on one sequence. A program that is missing, fails or takes too long costs a line on
-standard error and a blank cell. Needs Python 3 alone; PyTorch is in the environment that --python names.
+In a round every program runs once, ress first, so that all of them see the same conditions; a cell is the median over the rounds.
+Rates are of whole training steps on one sequence. A program that is missing, fails or takes too long is reported on standard error
+and has an empty cell. Only Python 3 is needed; --python names an environment with PyTorch.
 """
 
 import argparse
@@ -23,7 +23,7 @@ TIME_STEP = ROOT / "Benchmarks" / "pytorch" / "time_step.py"
 SHAPES = ROOT / "Benchmarks" / "shapes.json"
 FORMS = {"ressformer": ("masked", "picked", "gathered"), "transformer": ("sdpa",)}
 MODES = ("eager", "compile")
-WARM_UP = 120  # seconds that a program without a compiler may take beyond what it times
+WARM_UP = 120  # seconds that a program without a compiler may take in addition to the measured time
 
 Column = str  # "ress", or a form and a mode: "gathered compile"
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""ress's tokenizer beside Hugging Face's `tokenizers` and OpenAI's `tiktoken`: the same tokens, the same learned vocabulary, and how fast.
+"""Compares ress's tokenizer with Hugging Face's `tokenizers` and OpenAI's `tiktoken`: equal tokens, equal learned vocabulary, and speed.
 
     python3 -m venv venv && venv/bin/pip install tokenizers tiktoken
     swift build -c release --product ress
-    venv/bin/python Benchmarks/compare_tokenizers.py [FILE]     # one thread each; FILE: text of some megabytes, else made here
+    venv/bin/python Benchmarks/compare_tokenizers.py [FILE]     # one thread each; FILE is text of some megabytes, generated if absent
     venv/bin/python Benchmarks/compare_tokenizers.py --save     # writes Tests/Golden/tokenizer again
 """
 import json, os, random, subprocess, sys, tempfile, time
@@ -24,7 +24,7 @@ SPECIAL = "<|endoftext|>"
 
 
 def mixed(pieces, seed=5):
-    """Text in many scripts, with all that pretokenizers treat differently."""
+    """Text in many scripts, with everything that pretokenizers treat differently."""
     draw = random.Random(seed)
     parts = [
         "Hello world! It's we'll I'VE they'd 'S 'Ll don't\tWhat's\r\n\r\n  the  matter?   \n\n x",
@@ -86,7 +86,7 @@ def save():
 
 
 def save_added():
-    """Added tokens of every kind, in text that has them at words, spaces and each other's ends."""
+    """Added tokens of every kind, in text where they are next to words, spaces and each other."""
     tokenizer = Tokenizer.from_file(GOLDEN + "/gpt2.json")
     kinds = [
         AddedToken("  ", special=False, normalized=True), AddedToken("   ", special=False, normalized=True),

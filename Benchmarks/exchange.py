@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Times what workers tell each other: ress over ZeroMQ, ress over MPI, and Gloo through torch.distributed, on the same bytes.
+"""Times the exchanges between workers: ress over ZeroMQ, ress over MPI, and Gloo through torch.distributed, with the same bytes.
 
     swift build -c release --product ress-exchange && scripts/mpi.sh
     Benchmarks/exchange.py [--ranks 2,4] [--python PYTHON-WITH-TORCH]
 
-Prints one table, medians in milliseconds. Without torch its column stays empty; without MPI so does MPI's.
+Prints one table of medians in milliseconds. The column of a system that is not installed (torch, MPI) is empty.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def size(count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", default="2,4")
-    parser.add_argument("--rounds", type=int, default=1, help="of all of it; the median counts, since other programs disturb")
+    parser.add_argument("--rounds", type=int, default=1, help="repetitions; the median is printed, since other programs disturb")
     parser.add_argument("--python", default=sys.executable, help="a Python that has torch")
     options = parser.parse_args()
     found = {}
@@ -101,7 +101,7 @@ def main():
             runs.append(lambda: gloo(options.python, ranks))
         for run in runs * options.rounds:
             for line in run():
-                # A model's parameters come near the wished size, not to the byte.
+                # The model's size is close to the requested one, not equal to the byte.
                 near = min(OPERATIONS, key=lambda wanted: (wanted[0] != line["operation"], abs(wanted[1] - line["bytes"])))
                 found.setdefault((ranks, near, line["exchange"]), []).append(line["median_us"] / 1000)
     print("| operation | a rank | ranks | ZeroMQ | MPI | Gloo | ZeroMQ / MPI | Gloo / MPI |")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How fast a run of real processes gets over a dead worker, a dead coordinator, a stopped coordinator and a stopped worker.
+"""How fast a run of real processes recovers from a dead worker, a dead coordinator, a stopped coordinator and a stopped worker.
 
     swift build -c release --product ress && Benchmarks/recovery.py            # 92,000 parameters, short steps
     Benchmarks/recovery.py --large                                             # 50 million parameters
 
-Prints for each fault when it was noticed, when the run was running again, when the first new step was recorded, and how many steps were
-computed again; then whether the losses are those of the undisturbed run. Everything happens in a temporary folder.
+For each fault it prints when it was noticed, when the run continued, when the first new step was recorded, and how many steps were
+computed again; and finally whether the losses equal those of an undisturbed run. All files are in a temporary folder.
 """
 import json, os, random, re, shutil, signal, subprocess, sys, tempfile, time
 
@@ -89,7 +89,7 @@ def curve(folder, run):
 
 
 def strike(cluster, fault, name):
-    """One fault; prints what it cost."""
+    """Causes one fault and prints its cost."""
     known, before = len(cluster.log()), cluster.step()
     begun = time.time()
     cluster.processes[name].send_signal(signal.SIGKILL if fault == "kill -9" else signal.SIGSTOP)
@@ -141,7 +141,7 @@ def main():
         for fault, name in faults:
             quiet = cluster.step() + QUIET
             wait(lambda: cluster.step() > quiet)
-            # Not beside the change that a returning worker brings.
+            # Not at the same time as the change that a returning worker causes.
             wait(lambda: json.loads(cluster.ask("status", "faults", "--json").splitlines()[0])["state"] == "running")
             strike(cluster, fault, name)
         wait(lambda: cluster.step() == STEPS, 3600)

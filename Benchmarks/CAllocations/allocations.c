@@ -1,3 +1,4 @@
+// See include/CAllocations.h. The C library's own functions remain reachable under their __libc names.
 #include "CAllocations.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-// What a coordinator would say to the workers of one generation, and nothing else.
+// The coordinator's side of the exchange benchmark: lets the workers of one generation join, and sends them the
+// messages that they need to begin. It decides nothing else.
 
 import Configuration
 import Foundation
@@ -59,7 +60,7 @@ final class BenchHost {
   private func assign(at now: Instant) {
     var configuration = RunConfiguration()
     configuration.cluster.exchange = exchange
-    // Rank 0 first, which prints.
+    // Rank 0 is first; it prints the results.
     order.sort { (workers[$0]!.mpi?.rank ?? 0, workers[$0]!.name) < (workers[$1]!.mpi?.rank ?? 0, workers[$1]!.name) }
     let roster = order.enumerated().map { RosterEntry(worker: workers[$1]!, units: $0..<$0 + 1, experts: [$0]) }
     for (place, peer) in order.enumerated() {

@@ -1,4 +1,5 @@
-// A worker that exchanges, and computes nothing but the sums.
+// A worker of the exchange benchmark: it exchanges data as a real worker does, and computes nothing except the
+// sums.
 
 import Configuration
 import Foundation
@@ -45,7 +46,7 @@ final class BenchRank {
         network.report(.ready, generation: assignment.generation)
       case .begin: break begin
       case .exit(let reason): throw BenchError(reason: reason)
-      // A peer may have begun.
+      // A peer may have begun before this worker.
       case .data(let message): link.accept(early: message)
       case .halt, .stop: continue
       }
@@ -56,7 +57,8 @@ final class BenchRank {
     if !network.hasLeftWorld { throw BenchError(reason: "the MPI world did not end in order") }
   }
 
-  /// Rounds for about two seconds after some to warm up; their median. All ranks do the same number, which rank 0's clock decides.
+  /// Measures an operation for about three seconds, and prints the median without the first five rounds. All ranks
+  /// do the same number of rounds, which rank 0 decides by its clock.
   private func measure(_ operation: some Exchanging) throws {
     var seconds: [Double] = []
     let warm = 5, begun = ContinuousClock.now
@@ -79,16 +81,18 @@ final class BenchRank {
   }
 }
 
+/// An operation to measure.
 protocol Exchanging: AnyObject {
   var name: String { get }
-  /// Of each rank.
+  /// Bytes per rank.
   var bytes: Int { get }
   func round() throws
-  /// What the first rank says.
+  /// Whether the first rank says that time is over; the same answer on every rank.
   func agree(isOver: Bool) throws -> Bool
 }
 
-/// Rows to experts: each rank sends an equal part of its rows to every other, and takes theirs.
+/// Exchange of rows with experts: each rank sends an equal part of its rows to every other rank, and receives
+/// theirs.
 final class AllToAll: Exchanging {
   let name = "all-to-all"
   let bytes: Int
@@ -96,7 +100,7 @@ final class AllToAll: Exchanging {
   private let index: Int
   private let count: Int
   private var number: UInt64 = 0
-  /// Of the next round: a peer that is ahead.
+  /// Messages of the next round, from peers that are ahead.
   private var early: [DataMessage] = []
 
   init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
@@ -107,13 +111,13 @@ final class AllToAll: Exchanging {
 
   func agree(isOver: Bool) throws -> Bool { try exchange(4, first: isOver ? 1 : 0) == 1 }
 
-  /// Returns the first word of the first rank.
+  /// One round. Returns the first word that the first rank sent.
   private func exchange(_ byteCount: Int, first: Int32) throws -> Int32 {
     number += 1
     var said = first
     let values = [Float](repeating: 0, count: byteCount / 4)
     for peer in 0..<count where peer != index {
-      // Gathered into a payload, as `PeerExchange` does it.
+      // Copied into a new payload, as `PeerExchange` does.
       let payload = values.withUnsafeBufferPointer { Payload(copying: $0.baseAddress!, count: $0.count) }
       payload.words[0] = first
       var header = DataHeader(phase: .dispatchForward, sender: index)
@@ -139,7 +143,8 @@ final class AllToAll: Exchanging {
   }
 }
 
-/// Gradients to their owners, which sum them, and the owners' new values to all: `PeerExchange` itself.
+/// Exchange of gradients and parameters: gradients go to their owners, which add them, and the owners' new values
+/// go to all. It uses `PeerExchange` itself.
 final class AllReduce: Exchanging {
   let name = "all-reduce"
   let bytes: Int
@@ -152,7 +157,7 @@ final class AllReduce: Exchanging {
 
   init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
     (self.index, self.count) = (index, count)
-    // A model of many equal tensors, so that owners' shares are even: blocks of a dense transformer.
+    // A model of many equal tensors, so that the owners' shares are equal: blocks of a dense transformer.
     var model = RunConfiguration().model
     model.architecture = .transformer
     model.feedForward = .dense
@@ -192,7 +197,7 @@ final class AllReduce: Exchanging {
   }
 
   func agree(isOver: Bool) throws -> Bool {
-    // Sums over ranks: the first one's word alone counts.
+    // `gather` adds over the ranks, and only the first rank contributes.
     try exchange.gather([index == 0 && isOver ? 1 : 0], StepNote())[0] > 0
   }
 }

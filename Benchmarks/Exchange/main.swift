@@ -1,10 +1,11 @@
-// ress-exchange: how fast the exchanges between workers are, through the network thread, the mailbox and the `PeerExchange` that a worker has,
-// without a model to compute.
+// ress-exchange: measures the exchanges between workers, with a real worker's network thread, mailbox and
+// `PeerExchange`, but without a model.
 //
-//   ress-exchange host --ranks 2 --address ipc:///tmp/x                     stands where a coordinator would
-//   ress-exchange rank --address ipc:///tmp/x --exchange zeromq [--name w0]   a worker; the first one prints a JSON line for each measurement
+//   ress-exchange host --ranks 2 --address ipc:///tmp/x                       takes the place of the coordinator
+//   ress-exchange rank --address ipc:///tmp/x --exchange zeromq [--name w0]   a worker; the first one prints a JSON line per measurement
 //
-// Benchmarks/exchange.py starts all of it, under mpirun too, and Gloo on the same numbers of bytes. Timings are for people; no test reads them.
+// Benchmarks/exchange.py starts all of these, also under mpirun, and Gloo with the same numbers of bytes. Times are
+// for people to read; no test depends on them.
 
 import Foundation
 
@@ -13,7 +14,7 @@ do {
   switch arguments.command {
   case "host": try BenchHost(arguments).run()
   case "rank": try BenchRank(arguments).run()
-  default: arguments.fail("say host or rank, not '\(arguments.command)'")
+  default: arguments.fail("unknown command '\(arguments.command)'; use host or rank")
   }
 } catch {
   arguments.fail("\(error)")

@@ -1,5 +1,5 @@
-// Calls of the allocator in a steady training step. The program counts them itself (CAllocations stands before the C library's
-// malloc), so nothing that a step does can hide.
+// Counts calls of the allocator in steady training steps. The program contains its own malloc (CAllocations), which
+// replaces the C library's, so that no call is missed.
 
 import CAllocations
 import Foundation

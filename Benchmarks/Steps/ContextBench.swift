@@ -1,4 +1,5 @@
-// Time and memory a token as the context grows: both should stay, because a segment costs the same wherever it stands.
+// Time and memory per token as the context grows. Both should be constant, because a segment costs the same at any
+// position.
 
 import Configuration
 import Foundation
@@ -9,7 +10,7 @@ import Training
 enum ContextBench {
   static let contexts = [2_048, 16_384, 65_536, 262_144]
 
-  /// Each context in a process of its own, because the largest resident size of a process only grows.
+  /// Measures each context in a process of its own, because the peak memory of a process never decreases.
   static func run(_ arguments: BenchArguments) throws {
     if arguments.text("--context", "") != "" { return try measure(arguments) }
     let threads = arguments.text("--threads", "2")
@@ -44,8 +45,9 @@ enum ContextBench {
     }
   }
 
-  /// Prints microseconds a token and the largest anonymous memory in MiB: what a machine must have, without the file that holds a
-  /// recomputed sequence's keys and values, whose pages the kernel may write back and drop.
+  /// Prints microseconds per token, and the largest anonymous memory in MiB. That is the memory which a machine
+  /// must have. It does not include the file that stores a recomputed sequence's keys and values, whose pages the
+  /// kernel may write back and drop.
   private static func measure(_ arguments: BenchArguments) throws {
     var shape = try Shape(
       arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
@@ -53,7 +55,7 @@ enum ContextBench {
     shape.configuration.data.sequenceLength = context
     shape.configuration.training.recompute = .always
     let trainer = try StepBench.makeTrainer(shape, threads: Int(arguments.number("--threads", 2)))
-    // Some 30,000 tokens of warm-up and 60,000 that count; one step where it is longer than that.
+    // About 30,000 tokens of warm-up and 60,000 that are measured, or a single step where the context is longer.
     var best = Double.infinity
     for seconds in StepBench.times(trainer, warmup: min(4, 32_768 / context), steps: max(1, min(8, 65_536 / context))) {
       best = min(best, seconds)

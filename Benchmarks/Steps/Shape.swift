@@ -1,4 +1,5 @@
-// The shapes that both programs measure: Benchmarks/shapes.json, in the words of a configuration's `model` section.
+// The shapes that the Swift and the PyTorch programs measure: Benchmarks/shapes.json, with the keys of a
+// configuration's `model` section.
 
 import Configuration
 import Foundation
@@ -10,7 +11,7 @@ struct Shape {
   var configuration = RunConfiguration()
   let vocabulary: Int
 
-  /// Reads the shape from shapes.json, beside which this program's sources lie, or from `--shapes FILE`.
+  /// Reads a shape from shapes.json in the source tree, or from `--shapes FILE`.
   init(_ name: String, file: String) throws {
     let data = try Data(contentsOf: URL(fileURLWithPath: file))
     guard let shapes = try? JSONDecoder().decode([String: [String: Value]].self, from: data) else {
@@ -19,7 +20,7 @@ struct Shape {
     guard let shape = shapes[name] else { throw ShapeError.unknown(name, shapes.keys.sorted()) }
     self.name = name
     var vocabulary: Int?
-    // The decoder of configurations knows every key, and refuses what it does not know.
+    // The configuration's decoder knows every key, and refuses unknown ones.
     var overrides: [ConfigurationOverride] = []
     for (key, value) in shape.sorted(by: { $0.key < $1.key }) {
       switch key {
@@ -35,7 +36,8 @@ struct Shape {
     self.vocabulary = vocabulary
   }
 
-  /// As a configuration spells it. JSONSerialization would give false and 0 the same words.
+  /// A value as a configuration writes it. JSONSerialization cannot be used, because it does not distinguish false
+  /// from 0.
   private enum Value: Decodable, CustomStringConvertible {
     case flag(Bool), whole(Int), real(Double), text(String)
 
@@ -77,12 +79,12 @@ enum ShapeError: Error, CustomStringConvertible {
   var description: String {
     switch self {
     case .unreadable(let file): "\(file) holds no shapes"
-    case .unknown(let name, let known): "there is no shape '\(name)'; known are \(known.joined(separator: ", "))"
+    case .unknown(let name, let known): "unknown shape '\(name)'; the shapes are \(known.joined(separator: ", "))"
     }
   }
 }
 
-/// Random tokens, the same for every step, so that a step costs what it computes.
+/// Random tokens, the same in every step, so that all steps do the same work.
 final class RandomTokens: SequenceSource {
   let sequenceCount = 1
   let length: Int

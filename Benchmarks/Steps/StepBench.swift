@@ -1,4 +1,4 @@
-// Whole training steps of a shape, and the speed of sgemm beside them.
+// Measures whole training steps of a shape, and the speed of sgemm for comparison.
 
 import Configuration
 import Foundation
@@ -29,7 +29,7 @@ enum StepBench {
       ]).text)
   }
 
-  /// Milliseconds of each part, over ten steps after three.
+  /// Prints the milliseconds of each part of a step, over ten steps after three of warm-up.
   static func profile(_ arguments: BenchArguments) throws {
     let shape = try Shape(
       arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
@@ -45,7 +45,7 @@ enum StepBench {
     print(report.text, terminator: "")
   }
 
-  /// One line a step: what must be nearly the same on any processor.
+  /// Prints one line of losses per step; they must be nearly equal on all processors.
   static func losses(_ arguments: BenchArguments) throws {
     let shape = try Shape(arguments.text("--shape", "tiny"), file: arguments.text("--shapes", Shape.standardFile))
     let trainer = try makeTrainer(shape, threads: Int(arguments.number("--threads", 1)))
@@ -65,7 +65,8 @@ enum StepBench {
       memoryLimit: .max)
   }
 
-  /// Seconds of each step after the warm-up: as many as asked, or for as long as asked and five at least.
+  /// Seconds of each step after the warm-up: a given number of steps, or as many as take a given time and at least
+  /// five.
   static func times(_ trainer: Trainer, warmup: Int, steps: Int = 5, atLeast limit: Double = 0) -> [Double] {
     var seconds: [Double] = []
     seconds.reserveCapacity(1_000)
@@ -83,7 +84,7 @@ enum StepBench {
   }
 }
 
-/// Best speed of OpenBLAS's sgemm at a size that is large for it, each thread with matrices of its own.
+/// The best speed of OpenBLAS's sgemm at a size that suits it, with matrices of its own for each thread.
 enum SgemmPeak {
   static func measure(threads: Int) -> Double {
     let n = 768
@@ -112,7 +113,7 @@ enum SgemmPeak {
   }
 }
 
-/// Fields in order, values as JSON already.
+/// A line of JSON: fields in order, with values that are encoded already.
 struct JSONLine {
   let text: String
 

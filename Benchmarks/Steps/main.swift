@@ -1,12 +1,13 @@
-// ress-bench: how fast the training step is on this machine, measured through the same `Trainer` that a worker runs.
+// ress-bench: measures the speed of the training step on this machine, with the same `Trainer` that a worker uses.
 //
 //   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
-//   ress-bench profile --shape bench-small --threads 1               where a step's time goes
+//   ress-bench profile --shape bench-small --threads 1               time of each part of a step
 //   ress-bench losses --shape tiny --steps 3                         the losses of some steps, to compare processors
-//   ress-bench context --threads 2                                   time and memory a token as the context grows
+//   ress-bench context --threads 2                                   time and memory per token as the context grows
 //   ress-bench allocations                                           calls of malloc in a steady step
 //
-// Benchmarks/compare.py runs `step` and the PyTorch peers in turn. Timings are for people; no test reads them.
+// Benchmarks/compare.py runs `step` and the PyTorch programs alternately. Times are for people to read; no test
+// depends on them.
 
 import Foundation
 import Kernels
@@ -20,7 +21,7 @@ do {
   case "losses": try StepBench.losses(arguments)
   case "context": try ContextBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
-  default: arguments.fail("say step, profile, losses, context or allocations, not '\(arguments.command)'")
+  default: arguments.fail("unknown command '\(arguments.command)'; use step, profile, losses, context or allocations")
   }
 } catch {
   arguments.fail("\(error)")
@@ -45,7 +46,7 @@ struct BenchArguments {
 
   func number(_ name: String, _ standard: Double) -> Double {
     guard let text = values[name] else { return standard }
-    guard let value = Double(text), value > 0 else { fail("\(name) is a number above 0, not '\(text)'") }
+    guard let value = Double(text), value > 0 else { fail("\(name) must be a number above 0, not '\(text)'") }
     return value
   }
 

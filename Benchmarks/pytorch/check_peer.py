@@ -1,6 +1,6 @@
-"""Checks that the peer is right before others are compared with it: slopes, causality, dense limit, ties.
+"""Checks the peer before other code is compared with it: gradients, causality, dense limit, ties.
 
-    python check_peer.py        # about a minute; raises at the first thing that does not hold
+    python check_peer.py        # about a minute; raises an error at the first check that fails
 """
 
 import torch
@@ -11,7 +11,7 @@ from variants import Variant, VariantConfiguration
 
 
 class FrozenCaches:
-    """Replays the caches of a first forward, so that finite differences too see no path through them."""
+    """Replays the caches of a first forward, so that finite differences do not follow paths through them either."""
 
     def replay(self, on: bool) -> None:
         self.recorded = getattr(self, "recorded", {})
@@ -35,7 +35,7 @@ class FrozenVariant(FrozenCaches, Variant):
 
 
 def check_slopes(name: str) -> None:
-    """The slope of the total loss along a random direction of each parameter, against central differences."""
+    """Compares the slope of the total loss along a random direction of each parameter with central differences."""
     for seed in range(1000):
         if name in VARIANTS:
             plain, inputs, targets, _ = prepare_variant(name, seed)
@@ -75,9 +75,9 @@ def check_slopes(name: str) -> None:
 
 
 def check_causality(name: str) -> None:
-    """Changing token j leaves every logit before j as it was, and changes the one at j.
+    """Changing token j changes no logit before j, and changes the one at j.
 
-    Not to the last bit, as the Swift code must: BLAS sums an expert's rows in an order that depends on their number.
+    Not to the last bit, as in the Swift code: BLAS adds an expert's rows in an order that depends on their number.
     """
     if name in VARIANTS:
         model, inputs, targets, _ = prepare_variant(name, 1)
@@ -97,7 +97,7 @@ def check_causality(name: str) -> None:
 
 
 def check_sets() -> None:
-    """A set whose elements change places within a segment keeps the class's logits: nothing orders them."""
+    """Permuting the elements of a set within a segment does not change the class's logits."""
     model, inputs, targets, _ = prepare_variant("defaults-unordered", 1)
     T = model.configuration.segment
     order = torch.cat([part[torch.randperm(len(part))] for part in torch.arange(inputs.shape[1]).split(T)])
@@ -108,7 +108,7 @@ def check_sets() -> None:
 
 
 def check_one_model() -> None:
-    """The causal model of variants.py is the one of ressformer.py, with all parts and with none."""
+    """The causal model of variants.py equals that of ressformer.py, with all optional parts and without any."""
     for change in ({}, DEFAULTS, DEFAULTS | dict(activation="entmax15", shared_each_step=False)):
         plain = ReSSFormer(ModelConfiguration(**BASE | change)).double()
         randomise(plain, 2)
@@ -121,7 +121,7 @@ def check_one_model() -> None:
 
 
 def check_reach() -> None:
-    """With the whole sequence open to gradients, memory carries a slope from the last segment to the first."""
+    """If gradients may cross all borders, memory carries a gradient from the last segment to the first."""
     model, tokens = prepare("base", 1)
     model(tokens[:, :-1], torch.cat([torch.full((2, 19), -1), tokens[:, -1:]], 1)).losses.task.backward()
     assert model.memory.initial.grad.abs().max() > 0 and model.memory.gate.weight.grad.abs().max() > 0
@@ -133,7 +133,7 @@ def check_reach() -> None:
 
 
 def check_segments_agree(change: dict) -> None:
-    """A cache as long as the sequence, without memory: the cut into segments changes no logit."""
+    """With a cache as long as the sequence and without memory, the division into segments changes no logit."""
     c = BASE | change | dict(memory_slots=0, cache=32)
     one, many = (ReSSFormer(ModelConfiguration(**c | dict(segment=segment))).double() for segment in (20, 3))
     randomise(one, 5)
@@ -147,7 +147,7 @@ def check_segments_agree(change: dict) -> None:
 
 
 def check_sparsemax() -> None:
-    """Against the projection on the simplex found by bisection of its threshold."""
+    """Compares with the projection onto the simplex, computed by bisection of its threshold."""
     z = torch.randn(500, 7, dtype=torch.float64).sort(-1, descending=True).values
     low, high = z.min(-1, keepdim=True).values - 1, z.max(-1, keepdim=True).values
     for _ in range(80):
@@ -161,7 +161,7 @@ def check_sparsemax() -> None:
 
 
 def check_float() -> None:
-    """The same in float32, so that the golden values can be met with that precision."""
+    """The same in float32, so that the golden values can be reproduced with that precision."""
     model, tokens = prepare("base", 1)
     wide = model(tokens[:, :-1], tokens[:, 1:])
     narrow = model.float()(tokens[:, :-1], tokens[:, 1:])

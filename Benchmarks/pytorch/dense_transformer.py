@@ -1,11 +1,11 @@
 """The dense baseline of docs/model.md, `architecture: transformer`, as a causal language model in PyTorch.
 
-Pre-norm, one block of its own a layer, softmax attention by scaled_dot_product_attention, SwiGLU, the output tied to the
-embedding. A sequence is one segment. Shape suffixes are those of ressformer.py. What helps it (taps, a norm of the embedding,
-forget gates, a learned scale) is off by default.
+Pre-norm, one block per layer, softmax attention by scaled_dot_product_attention, SwiGLU, output tied to the embedding. A sequence is
+one segment. Shape suffixes are those of ressformer.py. Optional parts that improve it (taps, a norm of the embedding, forget gates, a
+learned scale) are off by default.
 
     python dense_transformer.py    # compares the loss and its gradients with the equations written out, in float64;
-                                   # with all that helps it, with variants.py, which states them plainly
+                                   # with all optional parts, compares with variants.py
 """
 
 import math
@@ -109,7 +109,7 @@ class DenseTransformer(nn.Module):
                 self.register_buffer(name, table, persistent=False)
 
     def forward(self, input_BT: Tensor, target_BT: Tensor) -> Tensor:
-        """The mean cross-entropy over the targets that are not −1."""
+        """The mean cross-entropy over the targets other than −1."""
         T = input_BT.shape[1]
         H_BTD = F.embedding(input_BT, self.embed.weight)
         if self.position is not None:
@@ -139,7 +139,7 @@ def rotate(x_BNTH: Tensor, cosine_TH: Tensor, sine_TH: Tensor) -> Tensor:
 
 
 def check(positions: str) -> float:
-    """The largest difference of the loss and its gradients from the equations of docs/model.md, loops and all."""
+    """The largest difference of the loss and its gradients from the equations of docs/model.md, written with loops."""
     torch.manual_seed(5)
     c = TransformerConfiguration(16, 2, 2, 12, 2, 12, 50, positions)
     model = DenseTransformer(c).double()
@@ -178,7 +178,7 @@ def turn_exactly(model: DenseTransformer) -> None:
 
 
 def check_helped(positions: str) -> float:
-    """The same with all that helps it, from the plain form in variants.py."""
+    """The same with all optional parts, compared with the plain form in variants.py."""
     torch.manual_seed(6)
     sizes = dict(width=16, heads=2, steps=2, segment=12, active_experts=2, expert_width=12, vocabulary=50, positions=positions)
     plain = Variant(VariantConfiguration(**RECIPE | sizes, shared_width=20, architecture="transformer")).double()

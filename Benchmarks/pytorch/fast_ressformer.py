@@ -1,14 +1,14 @@
-"""ReSSFormer's causal language model in PyTorch, written for speed: what the Swift trainer is timed against.
+"""ReSSFormer's causal language model in PyTorch, optimised for speed: the program that the Swift trainer is compared with.
 
-The mathematics and the parameters are those of ressformer.py, whose state dicts load here. Three forms of the sparse
-attention, because which of them is the fastest depends on the shape:
-  masked    dense scores of every option, all but the neighbours masked, top-k over all options, dense p @ value
-  picked    dense scores, then only those of the neighbours are looked at; dense p @ value
-  gathered  nothing dense but the graph's edges: scores and sums along rows of indices, with the kernels of embedding_bag
-What does not depend on the segment is computed once a pass (joined weights, pool_query · pool_key), what does not depend
-on the step once a segment (the memory's keys and values). Where scores tie, either may win.
+The mathematics and the parameters are those of ressformer.py, whose state dicts can be loaded. The sparse attention has three forms,
+because it depends on the shape which of them is fastest:
+  masked    dense scores of every option, everything except the neighbours masked, top-k over all options, dense p @ value
+  picked    dense scores, of which only those of the neighbours are used; dense p @ value
+  gathered  only the graph's scores are dense: scores and sums along rows of indices, with the kernels of embedding_bag
+What does not depend on the segment is computed once per pass (joined weights, pool_query · pool_key); what does not depend on the
+step, once per segment (the memory's keys and values). Of equal scores, either may be chosen.
 
-With `compiled` the parts whose sizes are fixed go through torch.compile, and an expert with a dynamic number of tokens.
+With `compiled`, the parts whose sizes are fixed go through torch.compile, and experts too, with a dynamic number of tokens.
 
     python fast_ressformer.py      # compares losses and gradients with ressformer.py in float64
 
@@ -35,7 +35,7 @@ def norm(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class Sparsemax(Function):
-    """Over the last dimension, sorted falling, as torch.topk returns it. -inf gets 0."""
+    """Over the last dimension, which must be in descending order, as torch.topk returns it. -inf gets 0."""
 
     @staticmethod
     def forward(ctx, z: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class GraphChange(Function):
 
 @dataclass
 class Sight:
-    """Which tokens a segment's tokens see, by their number in J: the same for all steps."""
+    """The tokens that a segment's tokens see, by their index in J: the same for all steps."""
 
     window_TW: Tensor  # indices; an index before the first token is 0, and invalid
     window_valid_TW: Tensor
@@ -114,7 +114,7 @@ class Sight:
 
 @dataclass
 class Weights:
-    """What a pass over a sequence makes of the parameters, once."""
+    """What is computed from the parameters once per pass over a sequence."""
 
     project_XD: Tensor  # attn query (over √H, times the head's scale), key, value, soes query (over √R), key, forget gates
     gate_up: list[Tensor]  # of each expert, 2F × D
@@ -123,7 +123,7 @@ class Weights:
 
 @dataclass
 class Cache:
-    """What a step leaves to the next segment. Oldest token first; no gradient."""
+    """What a step passes on to the next segment, oldest token first. No gradient flows through it."""
 
     key_BCD: Tensor
     value_BCD: Tensor
@@ -134,7 +134,7 @@ class Cache:
 
 
 def tapped(taps: Table | None, rows_BjD: Tensor, T: int) -> Tensor:
-    """The last T rows, each with those before it times the taps."""
+    """The last T rows, each plus the rows before it times the taps."""
     if taps is None:
         return rows_BjD
     P = rows_BjD.shape[1] - T
@@ -180,7 +180,8 @@ class FastReSSFormer(ReSSFormer):
                 before = graph
                 G_BTD, Y_BTD, l_BTE, expert_BTA, graph, routes, caches[t] = self.attend(
                     H_BTD, self.step.embedding[t], weights.project_XD, slotkey_BMD, slotvalue_BMD, caches[t], sight)
-                # Not in attend: there torch 2.13's compiler makes wrong gradients of the softmax.
+                # Not in attend: there the compiler of torch 2.13 computes wrong gradients of the
+                # softmax.
                 u_BTA = opened(l_BTE.gather(-1, expert_BTA), c.gates)
                 H_BTD = G_BTD + self.mix_experts(t, Y_BTD, expert_BTA, u_BTA, weights)
                 if before is not None:
@@ -213,7 +214,7 @@ class FastReSSFormer(ReSSFormer):
         return Weights(project_XD, gate_up, m.pool_query @ m.pool_key.weight / math.sqrt(c.width))
 
     def scaled(self, x_N11: Tensor) -> Tensor:
-        """Times each head's factor of its scores."""
+        """Multiplies by each head's factor of its scores."""
         return x_N11 if self.attn.temperature is None else x_N11 * self.attn.temperature.exp()[:, None, None]
 
     def slot_bias(self) -> Tensor:
@@ -282,7 +283,7 @@ class FastReSSFormer(ReSSFormer):
 
     @staticmethod
     def decay(sum_BNJ: Tensor, index_BTQ: Tensor) -> Tensor | float:
-        """What the scores of each token for those at its indices lose, BNTQ."""
+        """The decay of the scores of each token for those at its indices, BNTQ."""
         (B, N, J), (_, T, Q) = sum_BNJ.shape, index_BTQ.shape
         if N == 0:
             return 0.0
@@ -329,7 +330,8 @@ class FastReSSFormer(ReSSFormer):
         token_BNTQ = token_BNTQ.masked_fill(missing_BNTQ, NEVER)
         slot_BNTM = z_BNTO[..., J:] + self.slot_bias()
         p_BNTk, place_BNTk = self.kept(torch.cat([token_BNTQ, slot_BNTM], -1))
-        # Where a place is no neighbour p is 0; its index may be a neighbour's, so that sums are needed here.
+        # Where an index is not a neighbour, p is 0; but it may equal a neighbour's index, so the
+        # values must be added.
         p_BNTO = torch.zeros_like(z_BNTO).scatter_add(-1, self.option(index_BNTQ, place_BNTk, J), p_BNTk)
         return (p_BNTO @ self.split(value_BOD)).transpose(1, 2).flatten(-2)
 
@@ -392,7 +394,7 @@ class FastReSSFormer(ReSSFormer):
         return F.linear(F.silu(gate) * up, down)
 
     def write_memory(self, S_BMD: Tensor, H_BTD: Tensor, pool_query_MD: Tensor) -> Tensor:
-        """Both maps of Z are moved to the M slots' side of their products."""
+        """Both maps of Z are applied on the side of the M slots in their products."""
         Z_BTD, m = norm(H_BTD, self.pool_norm.weight), self.memory
         pooled_BMD = F.linear((pool_query_MD @ Z_BTD.mT).softmax(-1) @ Z_BTD, m.pool_value.weight)
         seen_BMX = torch.cat([norm(S_BMD, self.memory_norm.weight), pooled_BMD], -1)

@@ -1,9 +1,9 @@
-"""Loads what `ress checkpoint export` wrote into PyTorch, and proves that it is the same model.
+"""Loads a file of `ress checkpoint export` into PyTorch, and verifies that it is the same model.
 
-    python load_safetensors.py demo.safetensors            compares logits with the file's proof; ends with 1 where they differ
+    python load_safetensors.py demo.safetensors            compares logits with the file's proof; exits with 1 where they differ
     python load_safetensors.py demo.safetensors --out x.safetensors    writes the model again, for `ress checkpoint import`
 
-`load(path)` returns the model and the metadata, for programs of one's own.
+`load(path)` returns the model and the metadata, for use in other programs.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def load(path: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor], dict[str,
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     proof = {name: tensors.pop(name) for name in PROOF if name in tensors}
     model = Variant(configuration(metadata, vocabulary=tensors["embed.weight"].shape[0]))
-    # A tensor without numbers is not in the file: the recency of a set.
+    # A tensor without values is not in the file, for example the taps of a model of sets.
     empty = {name: value for name, value in model.state_dict().items() if value.numel() == 0}
     model.load_state_dict(empty | tensors, strict=True)
     return model.eval(), proof, metadata
@@ -40,7 +40,7 @@ def configuration(metadata: dict[str, str], vocabulary: int) -> VariantConfigura
     model = json.loads(metadata["ress_configuration"])["model"]
     snake = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value for name, value in model.items()}
     known = {field.name for field in fields(VariantConfiguration)}
-    # What is null there is not written.
+        # Values that are null in Swift are absent from the JSON.
     absent = {name: None for name in ("keys", "graph_degree", "shared_width") if name not in snake}
     if "expert_taps" not in snake and snake.get("architecture") == "transformer":
         # Exported before the baseline had taps and a norm of its embedding, whatever was written of the taps.
@@ -51,7 +51,7 @@ def configuration(metadata: dict[str, str], vocabulary: int) -> VariantConfigura
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--out", help="write the model here, bare of its proof")
+    parser.add_argument("--out", help="write the model here, without its proof")
     arguments = parser.parse_args()
     model, proof, metadata = load(arguments.file)
     count = sum(parameter.numel() for parameter in model.parameters())

@@ -1,13 +1,13 @@
-"""Finds a needle several segments back: the task that only the gated memory can solve, since the cache is too short.
+"""Finds a token several segments back. Only the gated memory can solve this task, because the cache is too short.
 
 A sequence (tokens: 16 values, KEY, QUERY and 14 noise tokens; a value never occurs as noise):
 
     segment 0                       segments 1 ... back-1        last segment
     noise KEY value noise noise     noise noise noise noise      noise noise noise QUERY → value
 
-KEY stands at a random place of segment 0, its value behind it; QUERY is the last input, and the target there is the value.
-The loss is the mean over the targets that count: the value alone (`--targets value`, the others are −1), or all of them
-(`--targets all`), where all but one ask for noise that nobody can predict. That one is 1/160 of the loss, and is not learned.
+KEY is at a random position of segment 0, followed by its value. QUERY is the last input, and its target is the value. The loss is the
+mean over the targets that count: only the value (`--targets value`, the others are −1), or all of them (`--targets all`), of which all
+but one are random noise. Then the value is 1/160 of the loss, and is not learned.
 
     python needle.py                  # the setting that learns: about 250 steps, a minute on one core
     python needle.py --slots 0        # without memory: chance
@@ -47,7 +47,7 @@ def batch(count: int, o: argparse.Namespace, generator: torch.Generator) -> tupl
 
 
 def first_query(o: argparse.Namespace) -> int:
-    return 1 - 2 * o.queries  # counted from the end; the only one that the cache does not help
+    return 1 - 2 * o.queries  # counted from the end; the only target for which the cache is useless
 
 
 def accuracy(model: ReSSFormer, o: argparse.Namespace, generator: torch.Generator) -> float:

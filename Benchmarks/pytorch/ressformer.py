@@ -1,8 +1,8 @@
 """ReSSFormer's causal language model in PyTorch: the peer that checks the Swift code.
 
-It follows docs/model.md line by line and prefers the plain form of every equation (dense masks, one
-whole sequence in one autograd graph) to the fast one, so that it can be read as the reference. Values
-that Swift tests compare against come from here, in float64 (save_golden.py).
+It follows docs/model.md line by line, and prefers the plain form of every equation (dense masks, a whole sequence in one autograd
+graph) to a fast one, so that it can be read as the reference. The values that Swift tests compare with are computed here, in float64
+(save_golden.py).
 
 Letters at the end of a name are its shape:
   B sequences    L targets a sequence    T tokens of this segment    C cached tokens    J = C + T tokens in sight
@@ -26,7 +26,7 @@ NEVER = float("-inf")
 class ModelConfiguration:
     """Sizes and loss weights, with the names of Sources/Configuration/RunConfiguration.swift in snake case.
 
-    Every part that was added to the first form of the model is off here; RECIPE turns on what the program's defaults turn on.
+    Every part that was added to the first form of the model is off by default; RECIPE has the program's defaults.
     """
 
     width: int = 128
@@ -102,7 +102,7 @@ class Output:
 
 @dataclass
 class Trace:
-    """What a forward saw on its way, for tests: how close its decisions were, and values inside a segment.
+    """Records of a forward pass, for tests: how close its decisions were, and values inside a segment.
 
     `margins[kind]` is the smallest gap between the last chosen and the first refused candidate;
     for `support` it is the smallest distance of a kept score from sparsemax's threshold.
@@ -160,8 +160,8 @@ class Table(nn.Module):
 def largest(scores: Tensor, count: int, kind: str, trace: Trace | None) -> Tensor:
     """Indices of the `count` largest along the last dimension, the earlier index first among equals.
 
-    Callers order the candidates so that the earlier index is the one that wins a tie. -inf marks what is
-    no candidate; it comes last, so a row with fewer candidates than `count` is filled up with it.
+    Callers order the candidates so that the earlier index must win a tie. -inf marks an entry that is not a candidate; it
+    comes last, so a row with fewer candidates than `count` is filled up with such entries.
     """
     values, order = torch.sort(scores.detach(), dim=-1, descending=True, stable=True)
     count = min(count, scores.shape[-1])
@@ -178,7 +178,7 @@ def chosen(scores: Tensor, count: int, kind: str, trace: Trace | None) -> Tensor
 
 
 def sparsemax(z: Tensor, trace: Trace | None = None) -> Tensor:
-    """The Euclidean projection of z on the simplex (arXiv 1602.02068), over the last dimension, sorted falling.
+    """The Euclidean projection of z on the simplex (arXiv 1602.02068), over the last dimension, in descending order.
 
     max(z − τ, 0) with τ such that the result sums to one. -inf entries get 0. The gradient is autograd's
     through τ, which is the exact one: τ is the mean over the support, less 1 / its size.
@@ -194,7 +194,7 @@ def sparsemax(z: Tensor, trace: Trace | None = None) -> Tensor:
 
 def entmax15(z: Tensor) -> Tensor:
     """max(z/2 − τ, 0)² with the τ that makes the result sum to one, over the last dimension, sorted falling (arXiv 1905.05702)."""
-    # A refused option is far below any threshold; a finite number keeps its gradient one.
+    # A refused option is far below any threshold; a finite value keeps its gradient finite.
     z = z.clamp_min(-1e4) / 2
     rank = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
     mean = z.cumsum(-1) / rank
@@ -211,7 +211,7 @@ def entmax15(z: Tensor) -> Tensor:
 
 
 def activated(z: Tensor, activation: str, trace: Trace | None = None) -> Tensor:
-    """Weights that sum to one, of scores that fall along the last dimension."""
+    """Weights that add up to one, for scores in descending order along the last dimension."""
     if activation == "sparsemax":
         return sparsemax(z, trace)
     return entmax15(z) if activation == "entmax15" else z.softmax(-1)
@@ -236,7 +236,7 @@ class TokenGraph(nn.Module):
     def forward(self, query_BTR: Tensor, key_BJR: Tensor, trace: Trace | None) -> tuple[Tensor, Tensor]:
         """log A over each token's neighbours (0 elsewhere) and the mask of neighbours, both BTJ."""
         T, J = query_BTR.shape[1], key_BJR.shape[1]
-        # Cached tokens come first in J, so that a larger j is always a more recent token.
+        # Cached tokens are first in J, so a larger j is always a more recent token.
         i_T1, j_J = torch.arange(J - T, J)[:, None], torch.arange(J)
         window_TJ = (j_J <= i_T1) & (j_J > i_T1 - self.window)
         beyond_TJ = j_J <= i_T1 - self.window
@@ -266,7 +266,7 @@ class ForgetGates(nn.Module):
 
 
 def decay(term_BJN: Tensor, T: int, causal: bool) -> Tensor:
-    """What the scores of the last T tokens for all J lose, BNTJ: the sum of the terms of the tokens after j up to i.
+    """The decay of the scores of the last T tokens for all J, BNTJ: the sum of the terms of the tokens after j up to i.
 
     Where later tokens are in sight, the sum of those after i up to j for j > i. Causal scores for j > i are not read.
     """
@@ -309,7 +309,8 @@ class SparseAttention(nn.Module):
             token_BNTJ = token_BNTJ + decay_BNTJ
         token_BNTJ = token_BNTJ.masked_fill(~neighbour_BTJ[:, None], NEVER)
 
-        # The order in which ties are won: recent tokens, older tokens, then slots from the first.
+        # The order of preference among equal scores: recent tokens, older tokens, then slots from
+        # the first.
         ordered_BNTO = torch.cat([token_BNTJ.flip(-1), slot_BNTM], -1)
         order_BNTk = largest(ordered_BNTO, self.keys or ordered_BNTO.shape[-1], "keys", trace)
         p_BNTk = activated(ordered_BNTO.gather(-1, order_BNTk), self.activation, trace)
@@ -374,7 +375,7 @@ class Memory(nn.Module):
 
 @dataclass
 class StepCache:
-    """What one step leaves to the next segment: no gradient flows through it. Oldest token first."""
+    """What one step passes on to the next segment, oldest token first. No gradient flows through it."""
 
     key_BCD: Tensor
     value_BCD: Tensor
@@ -387,7 +388,7 @@ class StepCache:
         self, c: ModelConfiguration, key_BJD: Tensor, value_BJD: Tensor, structure_BJR: Tensor, term_BJN: Tensor,
         row_BTD: Tensor, expert_row_BTD: Tensor,
     ) -> "StepCache":
-        """What the segment in hand leaves, given all keys and values in sight and its own rows."""
+        """The cache after the current segment, from all visible keys and values and the segment's own rows."""
         sight = (last_rows(x, c.cache).detach() for x in (key_BJD, value_BJD, structure_BJR, term_BJN))
         return StepCache(
             *sight, last_rows(torch.cat([self.row_BwD, row_BTD], 1), c.recency_taps - 1).detach(),
@@ -471,7 +472,7 @@ class ReSSFormer(nn.Module):
         self, x_BT: Tensor, S_BMD: Tensor, caches: list[StepCache], tally: "Tally", trace: Trace | None
     ) -> tuple[Tensor, Tensor, list[StepCache]]:
         """All K steps of one segment: H, the memory it leaves and the caches it leaves."""
-        readS_BMD = self.memory_norm(S_BMD)  # every step reads the memory as it stood when the segment began
+        readS_BMD = self.memory_norm(S_BMD)  # every step reads the memory as it was at the segment's start
         H_BTD = self.embedded(x_BT)
         A_BTJ, left, hidden, graph = None, [], [], []
         for t in range(self.configuration.steps):
@@ -524,7 +525,7 @@ class ReSSFormer(nn.Module):
         return H_BTD, torch.where(neighbour_BTJ, logA_BTJ.exp(), 0), left
 
     def feed(self, t: int, parts: nn.Module, Y_BTD: Tensor, tally: "Tally", trace: Trace | None) -> Tensor:
-        """What the experts make of Y. Dropless: every expert computes all the tokens that chose it."""
+        """The experts' output for Y. Dropless: every expert computes all tokens that chose it."""
         l_BTE, expert_BTA, u_BTA = parts.router(Y_BTD, trace)
         tally.count_routes(t, l_BTE, expert_BTA)
         Y_nD = Y_BTD.flatten(0, 1)

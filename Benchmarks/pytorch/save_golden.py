@@ -4,8 +4,8 @@ A file holds a configuration, tokens, all parameters, and what follows from them
 of every parameter. Parameters are multiples of 2^-10, so that they are the same numbers in decimal, in float
 and in double; the rest is printed with ten significant digits.
 
-A top-k choice close to a tie could go the other way in float, and the comparison would then say nothing.
-So seeds are tried until no choice is within MARGIN of one; the file records how close it came.
+If a top-k choice were close to a tie, it could differ in float, and the comparison would be meaningless.
+Therefore seeds are tried until no choice is within MARGIN of a tie; the file records the smallest distance.
 """
 
 import json
@@ -20,11 +20,12 @@ from variants import Variant, VariantConfiguration
 
 GOLDEN = Path(__file__).resolve().parents[2] / "Tests" / "Golden"
 MARGIN = 1e-3
-# Crossing sparsemax's threshold moves no value, only a slope, and there are many more scores than choices.
+# Crossing sparsemax's threshold changes no value, only a slope, and there are many more scores than
+# choices.
 SUPPORT_MARGIN = 1e-4
 SEQUENCES, TARGETS = 2, 20
 
-# The model as it was first specified; what was added to it is named, and off.
+# The model as it was first specified; parts that were added later are named, and off.
 BASE = dict(
     width=16, heads=2, steps=3, segment=8, memory_slots=3, cache=6, window=3, structure_rank=4, graph_degree=3,
     keys=5, recency_taps=3, experts=4, active_experts=2, expert_width=12, shared_expert=False, vocabulary=13,
@@ -38,12 +39,14 @@ CASES: dict[str, tuple[dict, int | None]] = {
     "cache-long": (dict(cache=12), None),
     "cache-none": (dict(cache=0, window=1), None),
     "no-memory": (dict(memory_slots=0), None),
-    # Without recency a token's first step knows nothing but the token, so equal tokens tie exactly. Tokens that
-    # do not repeat (tokens_for) keep this case clear of ties; the case `ties` is made of them.
+    # Without recency a token's first step depends on the token alone, so equal tokens tie exactly.
+    # Tokens that do not repeat (tokens_for) avoid ties in this case; the case `ties` consists of
+    # them.
     "one-step": (dict(steps=1, recency_taps=1, shared_expert=True, vocabulary=23), None),
     "ties": (dict(steps=1, recency_taps=1, vocabulary=5), None),
-    # The first memory read comes one border after the write, so bptt 1 leaves the writing parameters without a
-    # gradient; with bptt 2 and three segments, border 1 passes gradients and border 2 cuts them.
+    # The memory is first read one border after it is written, so with bptt 1 the writing parameters
+    # have no gradient; with bptt 2 and three segments, border 1 passes gradients and border 2 stops
+    # them.
     "bptt": ({}, 1),
     "bptt-two": ({}, 2),
 }
@@ -143,7 +146,7 @@ def losses(output: Output) -> dict:
 
 
 def is_clear(trace: Trace, margin: float) -> bool:
-    """Whether every choice was further than the margin from a tie."""
+    """Whether every choice was farther than the margin from a tie."""
     close = dict(support=min(margin, SUPPORT_MARGIN))
     return all(gap > close.get(kind, margin) for kind, gap in trace.margins.items())
 

@@ -23,9 +23,10 @@ from fast_ressformer import FORMS, FastReSSFormer, check
 from ressformer import RECIPE, ModelConfiguration
 from training import decays, move_router_bias
 
-# By default glibc gives large blocks back to the system when they are freed, and later steps pay for their pages again.
-# It reads these only when a process starts. At bench-small and bench-long they made no clear difference on a quiet machine;
-# with another program compiling, both of two pairs of runs were a third faster with them, or more.
+# By default glibc returns large blocks to the system when they are freed, and later steps pay for
+# their pages again. It reads these variables only when a process starts. At bench-small and
+# bench-long they made no clear difference on a quiet machine; while another program was compiling,
+# both of two pairs of runs were faster by a third or more.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "268435456"}
 SHAPES = Path(__file__).parent.parent / "shapes.json"
 
@@ -45,7 +46,7 @@ def multiply_adds(shape: dict) -> float:
       Transformer, a layer   4 D² + 2 D L_a + 3 e F D (and 3 D times a shared expert's width)
       both                   N D               a step's forget gates
                              V D               logits
-    What a program computes beyond that (scores that are masked away) is its own affair.
+    What a program computes in addition (scores that are masked away) is not counted.
     """
     D, K, V, T = (shape[key] for key in ("width", "steps", "vocabulary", "segment"))
     e, F, L = shape["active_experts"], shape["expert_width"], shape["sequence_length"]
@@ -66,7 +67,7 @@ def multiply_adds(shape: dict) -> float:
 
 
 def gflop_per_token(shape: dict) -> float:
-    """Forward and backward: each product of the forward has two in the backward, each multiply-add is two operations."""
+    """Forward and backward: each product of the forward has two in the backward, and a multiply-add is two operations."""
     return 3 * 2 * multiply_adds(shape) / 1e9
 
 

@@ -19,7 +19,7 @@ DECAYED_ENDINGS = (
 
 
 def decays(path: str) -> bool:
-    """Weight decay acts on matrices alone; step and slot embeddings, taps, temperatures, norms, gains and biases keep their size."""
+    """Weight decay acts on matrices only, not on step and slot embeddings, taps, temperatures, norms, gains and biases."""
     return path.endswith(DECAYED_ENDINGS)
 
 
@@ -43,7 +43,7 @@ class OptimizerConfiguration:
 
 
 def learning_rate(s: int, o: OptimizerConfiguration) -> float:
-    """The rate of step s (the first is 0). The fall would end at s = steps, one past the last step."""
+    """The rate of step s (the first is 0). The decay would end at s = steps, one after the last step."""
     if s < o.warmup_steps:
         return o.learning_rate * (s + 1) / o.warmup_steps
     if o.schedule == "cosine":
@@ -55,7 +55,7 @@ def learning_rate(s: int, o: OptimizerConfiguration) -> float:
     elif o.schedule == "constant":
         height = 1.0
     else:
-        raise ValueError(f"no schedule is called {o.schedule!r}: use cosine, wsd or constant")
+        raise ValueError(f"unknown schedule {o.schedule!r}; use cosine, wsd or constant")
     return o.learning_rate * (o.final_fraction + (1 - o.final_fraction) * height)
 
 

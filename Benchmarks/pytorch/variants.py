@@ -1,7 +1,7 @@
 """The rest of docs/model.md in PyTorch: other heads, both ways of seeing, sets, the parts that can be left out, the dense baseline.
 
-`ressformer.py` stays the causal language model that one reads first; this file changes it where the page says so, in the same
-letters (C classes beside them), and is held against finite differences by check_peer.py.
+`ressformer.py` stays the causal language model, which should be read first; this file changes it where docs/model.md does, with the
+same letters (and C for classes). check_peer.py compares it with finite differences.
 """
 
 import math
@@ -50,7 +50,7 @@ class VariantConfiguration(ModelConfiguration):
 
 
 class VariantGraph(TokenGraph):
-    """A token's neighbours where later tokens of the segment are in sight too."""
+    """The neighbours of a token where later tokens of the segment are visible as well."""
 
     def __init__(self, c: VariantConfiguration):
         super().__init__(c)
@@ -81,7 +81,7 @@ class VariantAttention(SparseAttention):
 
 
 class FullAttention(nn.Module):
-    """The baseline's: every allowed token, softmax."""
+    """The attention of the baseline: softmax over every allowed token."""
 
     def __init__(self, c: VariantConfiguration):
         super().__init__()
@@ -109,7 +109,7 @@ class FullAttention(nn.Module):
 
 
 def turned(x_BNTH: Tensor) -> Tensor:
-    """Components n and n + H/2 turn by i · 10000^(−2n/H)."""
+    """Rotates components n and n + H/2 by i · 10000^(−2n/H)."""
     T, H = x_BNTH.shape[-2:]
     angle_Tn = torch.arange(T, dtype=x_BNTH.dtype)[:, None] * 10000.0 ** (
         -2 * torch.arange(H // 2, dtype=x_BNTH.dtype) / H)
@@ -118,7 +118,7 @@ def turned(x_BNTH: Tensor) -> Tensor:
 
 
 def add_block(parts: nn.Module, c: VariantConfiguration) -> None:
-    """What one block has, as attributes of the model itself or of a block of its own."""
+    """Adds the parts of one block, to the model itself or to a separate block."""
     parts.attn_norm, parts.moe_norm = Norm(c.width), Norm(c.width)
     if c.architecture == "transformer":
         parts.recency = taps_of(c, c.recency_taps) if c.recency_taps > 1 else None
@@ -220,7 +220,7 @@ class Variant(ReSSFormer):
             H_BTD = self.embed_norm(H_BTD)
         for t in range(c.steps):
             block = self.parts(t)
-            # A sequence is one segment: nothing comes before it.
+            # A sequence is a single segment; nothing precedes it.
             X_BTD = tapped(block.recency, block.attn_norm(H_BTD), H_BTD[:, :0], c.both_ways)
             G_BTD = H_BTD + block.attn(X_BTD)
             Y_BTD = tapped(block.expert_recency, block.moe_norm(G_BTD), G_BTD[:, :0], c.both_ways)

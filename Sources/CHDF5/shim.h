@@ -1,4 +1,4 @@
-// HDF5's macros as functions: Swift sees neither macros that call functions nor those that cast.
+// Wrappers of HDF5's macros. Swift cannot import macros that call functions or cast.
 #pragma once
 #include <fcntl.h>
 #include <hdf5.h>
@@ -32,7 +32,7 @@ static inline unsigned ress_h5_read_only(void) { return H5F_ACC_RDONLY; }
 static inline unsigned ress_h5_read_write(void) { return H5F_ACC_RDWR; }
 static inline hsize_t ress_h5_unlimited(void) { return H5S_UNLIMITED; }
 
-/// A fixed-length UTF-8 string type; the caller closes it.
+/// A fixed-length UTF-8 string type, to be closed by the caller.
 static inline hid_t ress_h5_string(size_t bytes) {
   hid_t type = H5Tcopy(H5T_C_S1);
   H5Tset_size(type, bytes > 0 ? bytes : 1);
@@ -41,19 +41,20 @@ static inline hid_t ress_h5_string(size_t bytes) {
   return type;
 }
 
-/// What kind of link a name is (`H5L_TYPE_…`), or -1.
+/// The kind of a link (`H5L_TYPE_…`), or -1.
 static inline int ress_h5_link_kind(hid_t place, const char *name) {
   H5L_info_t info;
   return H5Lget_info(place, name, &info, H5P_DEFAULT) < 0 ? -1 : (int)info.type;
 }
 
-/// Bytes of the value of a link that is not a hard one; 0 where there is none.
+/// Size in bytes of the value of a soft or external link; 0 for others.
 static inline size_t ress_h5_link_size(hid_t place, const char *name) {
   H5L_info_t info;
   return H5Lget_info(place, name, &info, H5P_DEFAULT) < 0 || info.type == H5L_TYPE_HARD ? 0 : info.u.val_size;
 }
 
-/// Whether a type is a plain whole number of 1, 2, 4 or 8 bytes, all of whose bits count; signed ones only where `or_signed`.
+/// Whether a type is a plain integer of 1, 2, 4 or 8 bytes without padding bits; a signed one only with
+/// `or_signed`.
 static inline int ress_h5_is_whole(hid_t type, int or_signed) {
   if (H5Tget_class(type) != H5T_INTEGER) return 0;
   size_t size = H5Tget_size(type);
@@ -62,7 +63,7 @@ static inline int ress_h5_is_whole(hid_t type, int or_signed) {
   return or_signed || H5Tget_sign(type) == H5T_SGN_NONE;
 }
 
-/// Whether a dataset's chunks go through the checksum alone, or through no filter.
+/// Whether a dataset's chunks use no filter except the checksum.
 static inline int ress_h5_has_only_checksums(hid_t properties) {
   int count = H5Pget_nfilters(properties);
   for (int i = 0; i < count; i++) {
@@ -74,15 +75,17 @@ static inline int ress_h5_has_only_checksums(hid_t properties) {
   return count >= 0;
 }
 
-/// HDF5 prints nothing by itself; errors are asked for. It also leaves the end of the process alone: every file is closed by its owner, and
-/// what HDF5 does at exit crashes where a file could not be closed, or where another thread is still at work in it.
+/// Stops HDF5 from printing errors (they are read with ress_h5_reason) and from doing anything when the process
+/// exits: every file is closed by its owner, and HDF5's exit handler crashes where a file could not be closed or
+/// where another thread is still inside HDF5.
 static inline void ress_h5_quiet(void) {
   H5dont_atexit();
   H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 
-/// What is still in HDF5's buffers of this object's file goes to memory that is thrown away, instead of a disk that does not take it. A
-/// close that fails would leave an identifier to freed memory behind, and the file's descriptor open.
+/// Directs what is still in HDF5's buffers of an object's file to a temporary memory file, instead of a disk that
+/// does not accept it. Otherwise closing would fail, and leave an identifier that refers to freed memory and an
+/// open file descriptor.
 static inline void ress_h5_divert(hid_t object) {
   hid_t file = H5Iget_file_id(object);
   if (file < 0) return;
@@ -97,13 +100,13 @@ static inline void ress_h5_divert(hid_t object) {
   H5Fclose(file);
 }
 
-/// Closes a file that may have been written.
+/// Closes a file that may have been written to.
 static inline herr_t ress_h5_close_file(hid_t id) {
   if (H5Fflush(id, H5F_SCOPE_LOCAL) < 0) ress_h5_divert(id);
   return H5Fclose(id);
 }
 
-/// Closes a list, whose last chunks may be in memory alone.
+/// Closes a list, whose last chunks may not have been written yet.
 static inline herr_t ress_h5_close_list(hid_t id) {
   if (H5Dflush(id) < 0) ress_h5_divert(id);
   return H5Dclose(id);
@@ -112,7 +115,8 @@ static inline herr_t ress_h5_close_list(hid_t id) {
 static inline herr_t ress_h5_keep_message(unsigned n, const H5E_error2_t *error, void *text) {
   (void)n;
   if (error->desc == NULL || error->desc[0] == 0) return 0;
-  // What the system said stands in the middle of "file write failed: time = ..., error message = 'File too large', buf = ...".
+  // The system's error message is inside a text such as "file write failed: time = ..., error message = 'File too
+  // large', buf = ...".
   const char *system = strstr(error->desc, "error message = '"), *end = NULL;
   if (system != NULL) {
     system += strlen("error message = '");
@@ -126,7 +130,7 @@ static inline herr_t ress_h5_keep_message(unsigned n, const H5E_error2_t *error,
   return 0;
 }
 
-/// The innermost message of the error stack, into 256 bytes.
+/// Writes the innermost message of the error stack to `text`, which has 256 bytes.
 static inline void ress_h5_reason(char *text) {
   text[0] = 0;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, ress_h5_keep_message, text);

@@ -1,15 +1,22 @@
-// ASAM: attention of one head along the graph and over the memory slots.
+// ASAM: attention of one head to the neighbours in the graph and to the memory slots.
+//
+// Order of operations. For each query: scores of the neighbours in the order of their indices, then of the slots;
+// selection of the k largest with a fixed rule for ties; weights; and the weighted sum of values in the order of
+// selection. Only `dot` and `dot4` may reorder their sums, and they do it in the same way for every call of one
+// length, so a row's bits do not depend on other rows or on threads.
 #include "kernels.h"
 
-// Position x comes before y among the k largest: the larger score; tokens before slots; the later token, the earlier slot.
+// Whether position x is preferred to y among the k largest: larger scores first; of equal ones tokens before slots,
+// later tokens before earlier ones, and earlier slots before later ones.
 INLINE int before(const real *z, int32_t tokens, int32_t x, int32_t y) {
   if (z[x] != z[y]) return z[x] > z[y];
   if ((x < tokens) != (y < tokens)) return x < tokens;
   return x < tokens ? x > y : x < y;
 }
 
-// Sparsemax threshold of the chosen positions (Michelot 1986): drop what is not above τ = (Σ − 1)/n until nothing
-// drops. `chosen` shrinks to the support, its order kept. Returns the support's size.
+// The threshold of sparsemax over the chosen positions (Michelot 1986): drops the positions whose score is not
+// above τ = (Σ − 1)/n, until none is dropped. `chosen` is reduced to the support, in unchanged order. Returns the
+// size of the support.
 INLINE int32_t michelot(const real *restrict z, int32_t *restrict chosen, int32_t count, real *threshold) {
   for (;;) {
     real sum = 0;
@@ -26,7 +33,7 @@ INLINE int32_t michelot(const real *restrict z, int32_t *restrict chosen, int32_
   }
 }
 
-// Brings the `kept` first of `count` chosen positions to the front, sorted by that order.
+// Moves the first `kept` of `count` chosen positions, in the order of preference, to the front.
 INLINE void put_first(const real *restrict z, int32_t tokens, int32_t kept, int32_t count, int32_t *restrict chosen) {
   for (int32_t place = 0; place < kept; place++) {
     int32_t best = place;
@@ -38,9 +45,9 @@ INLINE void put_first(const real *restrict z, int32_t tokens, int32_t kept, int3
   }
 }
 
-// Support of sparsemax over the k largest of z (arXiv 1602.02068). Only scores above max − 1 can be in it, and where the
-// support of all scores has at most k members it is also the support of the k largest, so that no sorting is needed. Where it has
-// more, `truncated` is counted up.
+// The support of sparsemax over the k largest scores (arXiv 1602.02068). Only scores above max − 1 can be in it.
+// Where the support of all scores has at most k members, it is also that of the k largest, and no sorting is
+// needed. Otherwise `truncated` is incremented.
 INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen,
                          real *threshold, int64_t *truncated) {
   real largest = z[0];
@@ -55,7 +62,7 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
   return michelot(z, chosen, kept, threshold);
 }
 
-// The `kept` first of all positions, sorted.
+// Selects the first `kept` of all positions in the order of preference, sorted.
 INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
   int32_t size = count < kept ? count : kept;
   for (int32_t p = 0; p < count; p++) chosen[p] = p;
@@ -63,8 +70,9 @@ INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, 
   return size;
 }
 
-// 1.5-entmax of sorted scores: p = max(z/2 − τ, 0)², with the τ that makes them sum to 1. Exact: the support is the longest
-// prefix whose own τ stays below its last score. Peters, Niculae and Martins, arXiv 1905.05702, algorithm 2.
+// 1.5-entmax of sorted scores: p = max(z/2 − τ, 0)², where τ makes them add up to 1. It is exact: the support is
+// the longest prefix whose own τ is below its last score. Peters, Niculae and Martins, arXiv 1905.05702, algorithm
+// 2.
 INLINE int32_t entmax15(const real *restrict z, const int32_t *restrict chosen, int32_t count, real *restrict weights) {
   real sum = 0, squares = 0, threshold = 0, top = z[chosen[0]] / 2;
   int32_t support = 0;
@@ -86,7 +94,8 @@ INLINE int32_t entmax15(const real *restrict z, const int32_t *restrict chosen, 
   return support;
 }
 
-// Which positions get a weight, and the weights. z has `count` scores, the first `tokens` of them tokens.
+// Selects the positions that get a weight, and computes the weights. z has `count` scores, of which the first
+// `tokens` are of tokens.
 INLINE int32_t activate(int64_t activation, const real *restrict z, int32_t count, int32_t tokens, int32_t kept,
                         int32_t *restrict chosen, real *restrict weights, int64_t *truncated) {
   int32_t size;
@@ -104,7 +113,8 @@ INLINE int32_t activate(int64_t activation, const real *restrict z, int32_t coun
   return size;
 }
 
-// The gradient of the scores in place of that of their weights: each Jacobian on its support.
+// Replaces the gradient of the weights, in `d`, by that of the scores: the Jacobian of each activation, on its
+// support.
 INLINE void activate_backward(int64_t activation, int32_t size, const real *restrict weights, real *restrict d) {
   real pull = 0, total = 0;
   if (activation == RESS_SPARSEMAX) {
@@ -122,7 +132,8 @@ INLINE void activate_backward(int64_t activation, int32_t size, const real *rest
   }
 }
 
-// Four dot products with one query: its values are loaded once, and four sums run side by side.
+// Four dot products with one query. The query's values are loaded once, and four independent sums hide the latency
+// of additions.
 INLINE void dot4(int64_t count, const real *restrict query, const real *restrict a, const real *restrict b,
                  const real *restrict c, const real *restrict d, real *restrict out) {
   REORDER_SUMS
@@ -136,8 +147,9 @@ INLINE void dot4(int64_t count, const real *restrict query, const real *restrict
   out[0] = sum_a, out[1] = sum_b, out[2] = sum_c, out[3] = sum_d;
 }
 
-// What the forget gates take from the score of query i and token j, both counted from the first visible token: F falls from
-// token to token, so that − |F_i − F_j| is F_i − F_j for the tokens before i and F_j − F_i for those after it.
+// The reduction of the score of query i and token j by the forget gates; both are counted from the first visible
+// token. F decreases from token to token, so −|F_i − F_j| is F_i − F_j for a token before i, and F_j − F_i for one
+// after it.
 INLINE real decay(const real *decays, int64_t i, int64_t j) {
   return j <= i ? decays[i] - decays[j] : decays[j] - decays[i];
 }
@@ -232,7 +244,7 @@ KERNEL void ress_attention_backward(const ress_attention_shape *shape, const res
         ddecays[i] += change;
         if (j >= cached) ddecays[j - cached] -= change;
       }
-      // From here on the gradient of z / τ: what multiplies τ is linear in it.
+      // From here on dz is the gradient of z / τ, since z is linear in τ.
       real dz = dlogits_S[s] *= temperature;
       if (p >= count) {
         bias_sum += dz;
@@ -245,7 +257,8 @@ KERNEL void ress_attention_backward(const ress_attention_shape *shape, const res
         if (j >= cached) axpy(head_width, scale * dz, query, dkeys + (j - cached) * width + offset);
       }
     }
-    // Σ_j dz q · key_j / √C without another product with the keys: it is the query's product with its own gradient.
+    // Σ_j dz q · key_j / √C, which the gradient of τ needs, equals the dot product of the query and its own
+    // gradient.
     query_sum += dot(head_width, query, dquery);
   }
   *dgain += gain_sum;

@@ -1,19 +1,21 @@
-// CRC-32C with the processor's instruction where there is one, picked when the library loads.
+// CRC-32C with the processor's instruction where it has one, selected when the library is loaded.
 //
-// The instruction takes 8 bytes every 3 cycles when each waits for the one before, and one a cycle when they do not.
-// So three blocks run side by side and are joined: the CRC of A followed by B is shift(crc(A), length of B) ^ crc(B),
-// and shifting over a block of fixed length is linear over GF(2), four table look-ups.
+// A chain of dependent instructions processes 8 bytes every 3 cycles; independent instructions can start every
+// cycle. Therefore three blocks are processed in parallel and joined: the CRC of A followed by B is shift(crc(A),
+// length of B) ^ crc(B), and shifting over a block of fixed length is linear over GF(2), so it takes four table
+// look-ups.
 #include "crc32c.h"
 
 #include <string.h>
 
-// 0x1EDC6F41 with its bits reversed: the polynomial, least significant bit first.
+// The polynomial 0x1EDC6F41 with its bits reversed, because CRC-32C processes the least significant bit first.
 #define POLYNOMIAL 0x82F63B78u
-// Bytes of each of the three blocks; 512 keeps the join (about 20 cycles) below a tenth of the work.
+// Size of each of the three blocks in bytes. With 512, joining (about 20 cycles) takes less than a tenth of the
+// time.
 #define BLOCK 512
 
 static uint32_t byte_table[256];
-// shift_table[k][b]: what byte k of a CRC, of value b, becomes after BLOCK zero bytes.
+// shift_table[k][b]: the CRC b << 8k after BLOCK zero bytes.
 static uint32_t shift_table[4][256];
 
 uint32_t ress_crc32c_table(uint32_t crc, const void *bytes, size_t count) {

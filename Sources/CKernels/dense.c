@@ -1,12 +1,15 @@
-// The baseline's attention: softmax over all visible keys, and rotary positions. The products around them are BLAS's.
+// The attention of the baseline transformer: softmax over all visible keys, and rotary positions. The matrix
+// products around them are done with BLAS.
 #include "kernels.h"
 
+// Number of tokens that a row sees.
 INLINE int64_t visible_of(int64_t row, int64_t width, int64_t visible, int64_t growth) {
   int64_t count = visible + row * growth;
   return count < width ? count : width;
 }
 
-// The scores of a row become z = scale · x − |F_i − F_j|; without decays they stay x, whose scale the exponent applies.
+// Replaces the scores x of a row by z = scale · x − |F_i − F_j|, and returns 1. Without decays x is not changed,
+// and the scale to be applied in the exponent is returned.
 INLINE real decayed(const ress_visible_shape *shape, int64_t row, int64_t count, real *restrict x_S) {
   if (!shape->decays) return shape->scale;
   const real *restrict decays = shape->decays;
@@ -39,8 +42,8 @@ KERNEL void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, 
   }
 }
 
-// Tokens [begin, end) of a row whose F lies on one side of the row's own: sign · (own − F_j) is their decay. Returns Σ sign · dz, what
-// the row's own F gets; each token's F loses as much.
+// For tokens [begin, end) on one side of a row, where sign · (own − F_j) is their decay: p and the gradient of z.
+// Returns Σ sign · dz, the gradient of the row's own F; each token's F gets the negative of its share.
 INLINE real decayed_backward(int64_t begin, int64_t end, real sign, real own, const real *restrict decays, real factor,
                              real logsum, real inner, real *restrict x_S, real *restrict dp_S, real *restrict ddecays) {
   for (int64_t j = begin; j < end; j++) {

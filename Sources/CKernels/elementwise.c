@@ -1,4 +1,5 @@
-// Norms, gates, softmax, cross-entropy and AdamW: each forward beside its backward.
+// Norms, gates, softmax, cross-entropy and AdamW, each forward function followed by its backward function.
+// CKernels.h has their formulas.
 #include "kernels.h"
 
 const char *ress_kernels_clone(void) {
@@ -66,7 +67,8 @@ KERNEL double ress_sum_of_squares(int64_t count, const real *restrict x) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-// x_out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ] (+ Σ_τ ahead[τ−1] ⊙ x[i+τ]): the rows of `ahead` follow those of `back` in `weight`.
+// out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ] (+ Σ_τ ahead[τ−1] ⊙ x[i+τ]). In `weight`, the rows of `ahead` follow those
+// of `back`.
 KERNEL void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const real *x,
                               const real *weight, real *out) {
   int64_t width = shape->width, taps = shape->taps, before = shape->before, rows = shape->rows;
@@ -150,7 +152,7 @@ INLINE real row_max(int64_t count, const real *restrict x) {
   return largest;
 }
 
-// x becomes exp(scale · (x − largest)); returns the sum.
+// Replaces x by exp(scale · (x − largest)), and returns the sum.
 INLINE real exp_row(int64_t count, real scale, real largest, real *restrict x) {
   REORDER_SUMS
   real sum = 0;

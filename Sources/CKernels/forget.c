@@ -1,5 +1,6 @@
-// Forget gates (arXiv 2503.02130): a token and head has a term log σ(x · forget + bias) ≤ 0, and a score between two tokens loses the
-// terms of the tokens between them. How far a head looks back then follows from what it reads, not from a position.
+// Forget gates (arXiv 2503.02130). A token and head has a term log σ(x · forget + bias) ≤ 0, and the score of two
+// tokens is reduced by the terms of the tokens between them. How far back a head looks thus depends on content and
+// not on positions.
 #include "kernels.h"
 
 // log σ(x) = − log(1 + e^−x), without overflow for either sign.

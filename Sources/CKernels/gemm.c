@@ -1,18 +1,20 @@
-// Matrix products of the model's shapes: some hundred rows by a weight. OpenBLAS packs both factors on every call, which costs 10 to
-// 25 % at these sizes; here a weight is packed once a step, the other factor is read where it lies, and one tile of the result
-// stays in registers while k runs.
+// Matrix products in the model's shapes: some hundred rows times a weight. OpenBLAS packs both factors on every
+// call, which costs 10 to 25 % at these sizes. Here a weight is packed once per step and the other factor is read
+// in place, and a tile of the result stays in registers while k is traversed.
 //
-// Every element of the result is one chain of fused multiply-adds over k, in order. So a row's bits depend on its values alone, not on
-// how many rows a call has nor where the row stands in it.
+// Order of operations: every element of the result is a single chain of fused multiply-adds over k, in ascending
+// order. The bits of a row therefore depend on its values alone, not on the number of rows in the call or the row's
+// position among them.
 //
-// The processor decides the tile: with 32 registers of 16 floats 12 × 32, with 16 registers of 8 floats 6 × 16. Others have no kernel
-// here, and their products are OpenBLAS's.
+// The size of a tile depends on the processor: 12 × 32 with 32 registers of 16 floats (AVX-512), 6 × 16 with 16
+// registers of 8 floats (AVX2). Other processors have no kernel here and use OpenBLAS.
 #include "kernels.h"
 #include <string.h>
 
 #if defined(__x86_64__)
 
-// ROWS × 2 vectors of the result; the loops over them are unrolled, so that `sums` lives in registers.
+// A tile has ROWS × 2 vectors of the result. The loops over them are fully unrolled, so that `sums` is kept in
+// registers.
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define DEFINE_GEMM(NAME, TARGET, BYTES, ROWS)                                                                         \
   typedef real NAME##_vector __attribute__((vector_size(BYTES), aligned(sizeof(real))));                               \
@@ -81,7 +83,7 @@ void ress_gemm_pack_transposed(int64_t n, int64_t k, const real *b, int64_t b_ro
   for (int64_t q = panel_begin; q < panel_end; q++) {
     real *out = packed + q * panel * k;
     int64_t first = q * panel, columns = n - first < panel ? n - first : panel;
-    // Eight rows of b at a time: their lines stay while k runs through them.
+    // Eight rows of b at a time, so that their cache lines are reused while k is traversed.
     for (int64_t l = 0; l < panel; l += 8)
       for (int64_t p = 0; p < k; p++)
         for (int64_t i = l; i < l + 8; i++) out[p * panel + i] = i < columns ? b[(first + i) * b_row + p] : 0;

@@ -1,7 +1,12 @@
-// SOES: which tokens a token sees. The graph is chosen from scores a·b/√r; what is kept of it is N indices a row.
+// SOES: the choice of each token's neighbours from the scores a·b/√r. The graph is stored as N indices per row,
+// ascending.
+//
+// Order of operations: the choice is exact and has a fixed rule for ties (the more recent token), so it does not
+// depend on which of the two algorithms below is used. Sums over neighbours are in ascending order of their
+// indices, except where REORDER_SUMS is marked.
 #include "kernels.h"
 
-// Order of preference between two candidates of equal degree: the larger score, then the more recent token.
+// Whether x is less preferred than y: smaller scores; of equal scores, the earlier token.
 INLINE int worse(const real *scores, int32_t x, int32_t y) {
   return scores[x] < scores[y] || (scores[x] == scores[y] && x < y);
 }
@@ -19,8 +24,9 @@ INLINE void sift_down(const real *scores, int32_t *heap, int64_t count, int64_t 
   }
 }
 
-// Offers scores[begin ..< end], from the most recent back, to a heap of the best so far, its worst on top. An equal score
-// never displaces one. Blocks that cannot beat the top are skipped.
+// Offers scores[begin ..< end], from the most recent one backwards, to a heap of the best scores so far, whose
+// worst is on top. An equal score does not replace one. Blocks of 16 that contain nothing better than the top are
+// skipped.
 INLINE void offer(const real *restrict scores, int64_t begin, int64_t end, int64_t degree, int32_t *restrict heap) {
   real bar = scores[heap[0]];
   int64_t j = end - 1;
@@ -42,8 +48,9 @@ INLINE void offer(const real *restrict scores, int64_t begin, int64_t end, int64
   }
 }
 
-// A bar that at least `degree` of the scores reach, and few more. Score j goes to bin j mod `bins`; each bin's best is a score of its
-// own, so the degree-th best of these is such a bar, and with bins ≥ 2 · degree some 1.4 · degree scores reach it.
+// Finds a bar that at least `degree` scores reach, and not many more. Score j is assigned to bin j mod `bins`. The
+// maximum of each bin is a different score, so the degree-th largest of these maxima is such a bar. With bins ≥ 2 ·
+// degree, about 1.4 · degree scores reach it.
 INLINE real find_bar(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree, int64_t bins,
                      real *restrict best) {
   for (int64_t l = 0; l < bins; l++) best[l] = REAL_LOWEST;
@@ -64,7 +71,8 @@ INLINE real find_bar(const real *restrict scores, int64_t left, int64_t right, i
   return bar;
 }
 
-// Indices of scores[begin ..< end] that reach the bar, ascending, behind the `count` in `out`; at most `room`, else −1.
+// Appends the indices of scores[begin ..< end] that reach the bar, ascending, to the `count` in `out`. Returns the
+// new count, or −1 where more than `room` reach it.
 INLINE int64_t collect(const real *restrict scores, int64_t begin, int64_t end, real bar, int64_t room,
                        int32_t *restrict out, int64_t count) {
   int64_t j = begin;
@@ -88,7 +96,8 @@ INLINE int64_t collect(const real *restrict scores, int64_t begin, int64_t end, 
 
 enum { MOST_BINS = 256, MOST_CANDIDATES = 3 * MOST_BINS };
 
-// The `degree` best by a bar, in some three passes over the scores; 0 where too many are equal to tell them apart this way.
+// Selects the `degree` best with a bar, in about three passes over the scores. Returns 0 where too many scores are
+// equal for this method.
 INLINE int64_t select_by_bar(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
                              int32_t *restrict out) {
   real best[MOST_BINS], candidate_scores[MOST_CANDIDATES];
@@ -103,7 +112,7 @@ INLINE int64_t select_by_bar(const real *restrict scores, int64_t left, int64_t 
   for (int64_t n = 0; n < count; n++) candidate_scores[n] = scores[candidates[n]];
   int64_t kept = 0;
   for (int64_t n = 0; n < count; n++) {
-    // How many are preferred: the larger, and of the equal ones the later.
+    // Number of preferred candidates: larger scores, and equal scores of later tokens.
     int32_t before = 0;
     for (int64_t m = 0; m < n; m++) before += candidate_scores[m] > candidate_scores[n];
     for (int64_t m = n + 1; m < count; m++) before += candidate_scores[m] >= candidate_scores[n];
@@ -114,7 +123,8 @@ INLINE int64_t select_by_bar(const real *restrict scores, int64_t left, int64_t 
   return kept;
 }
 
-// The `degree` best of scores[0 ..< left] and scores[right ..< end], ascending by index. Returns how many.
+// Selects the `degree` best of scores[0 ..< left] and scores[right ..< end], ascending by index. Returns their
+// number.
 INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
                            int32_t *restrict heap, int32_t *restrict out) {
   int64_t later = end - right, count = left + later;
@@ -125,12 +135,12 @@ INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t ri
   }
   if (degree == 0) return 0;
   if (2 * degree <= MOST_BINS && count >= 4 * degree && select_by_bar(scores, left, right, end, degree, out)) return degree;
-  // The most recent ones fill the heap; the rest are offered, the recent first.
+  // The heap begins with the most recent scores; the others are offered to it, the recent ones first.
   for (int64_t i = 0; i < degree; i++) heap[i] = (int32_t)(i < later ? end - 1 - i : left - 1 - (i - later));
   for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);
   if (later > degree) offer(scores, right, end - degree, degree, heap);
   offer(scores, 0, later > degree ? left : left - (degree - later), degree, heap);
-  // Ascending by index: Shell's gaps of 1, 4, 13, 40, 121 suffice for the degrees in use.
+  // Sort by index (Shell sort); gaps of 1, 4, 13, 40, 121 are enough for the degrees in use.
   static const int64_t gaps[] = {121, 40, 13, 4, 1};
   for (int g = 0; g < 5; g++) {
     for (int64_t i = gaps[g]; i < degree; i++) {
@@ -156,7 +166,7 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin,
     int64_t left = self > shape->before ? self - shape->before : 0;
     int64_t right = self + shape->after + 1 < visible ? self + shape->after + 1 : visible;
     int64_t chosen = select_best(scores_J, left, right, visible, shape->degree, heap, neighbours_N), earlier = 0;
-    // The window goes between the chosen ones before and behind it.
+    // Insert the window between the chosen tokens before and after it.
     int64_t window = right - left;
     while (earlier < chosen && neighbours_N[earlier] < left) earlier++;
     for (int64_t n = chosen - 1; n >= earlier; n--) neighbours_N[n + window] = neighbours_N[n];
@@ -219,8 +229,8 @@ KERNEL void ress_graph_smooth_backward(int64_t row_begin, int64_t row_end, int64
   }
 }
 
-// With s = log A + log|N|, the structure term of attention: d log A_ij = Σ_h gain_h dz_ijh. Through the softmax
-// d e = d log A − A Σ d log A, and for the smoothness term d e += A ⊙ (dA − Σ A dA).
+// The structure term of attention is s = log A + log |N|, so d log A_ij = Σ_h gain_h dz_ijh. Through the softmax, d
+// e = d log A − A Σ d log A; and for the smoothness loss d e += A ⊙ (dA − Σ A dA).
 KERNEL void ress_graph_backward(int64_t row_begin, int64_t row_end, int64_t capacity, int64_t rank, int64_t heads,
                                 int64_t kept, real scale, const real *gain, const int32_t *neighbours,
                                 const int32_t *counts, const real *weights, const uint16_t *support,

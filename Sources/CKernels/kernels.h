@@ -1,11 +1,12 @@
-// Shared by the kernel files: which clones to compile, and the inline pieces of arithmetic.
+// Included by all kernel files: the instruction sets that kernels are compiled for, and inline arithmetic.
 #pragma once
 #include "CKernels.h"
 #include <math.h>
 #include <stddef.h>
 
-// One clone an instruction set, picked by the dynamic loader: the binary runs on any x86-64 and uses what is there.
-// arm64 has one baseline with vectors (NEON), so it needs none.
+// A KERNEL function is compiled once per instruction set, and the dynamic loader selects one. The program thus runs
+// on any x86-64 and uses the instructions that the processor has. On arm64 the baseline has vectors (NEON), so one
+// version is enough.
 #if defined(__x86_64__)
 #define KERNEL __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
@@ -13,7 +14,9 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-// Lets the compiler reorder a sum inside the block it stands in, and there alone: without it a float sum stays scalar.
+// Permits the compiler to reorder sums in the enclosing block, and only there. Without it, a sum of floats is not
+// vectorised. The order that the compiler chooses depends on the instruction set, which is why the fingerprint of
+// workers contains it.
 #define REORDER_SUMS _Pragma("clang fp reassociate(on)")
 
 typedef ress_real real;
@@ -29,8 +32,9 @@ typedef ress_real real;
 #define REAL_LOG1P log1pf
 #define REAL_SQRT sqrtf
 #define REAL_LOWEST (-3.0e38f)
-// exp(x) to 2 units in the last place, in plain arithmetic that vectorises. 2^n · e^r with n = round(x / ln 2);
-// the rounding adds 1.5 · 2^23, whose low bits then hold n. Coefficients: Cephes expf. Below −87 it stays at 1e-38.
+// exp(x) with an error of at most 2 units in the last place, in plain arithmetic that the compiler can vectorise.
+// It computes 2^n · e^r with n = round(x / ln 2). Adding 1.5 · 2^23 rounds to an integer and leaves n in the low
+// bits. Coefficients: Cephes expf. Below −87 the result stays at 1e-38.
 INLINE float REAL_EXP(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;

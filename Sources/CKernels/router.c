@@ -1,4 +1,4 @@
-// Which experts a token reaches, and the two losses that keep the router healthy.
+// The router: which experts a token is sent to, and the gradients of the two losses that keep the router balanced.
 #include "kernels.h"
 #include <string.h>
 

@@ -1,6 +1,8 @@
-// A Swift closure lent to other threads. Swift lets a closure that does not escape travel no further than a call's argument, and
-// boxes it on the heap before anything may store it, four hundred times a step. As an argument it is two words, code and context
-// (Swift's calling convention, docs/ABI/CallingConvention.rst), which the lanes of a team may use while its owner waits for them.
+// Lends a Swift closure to other threads. Swift permits a non-escaping closure to be passed only as an argument,
+// and copies it to the heap before it can be stored, which would be four hundred allocations per step. As an
+// argument, a closure consists of two words, code and context (Swift's calling convention,
+// docs/ABI/CallingConvention.rst). Here they are stored, so that the threads of a team can call the closure while
+// its owner waits for them.
 #include "team.h"
 
 #define SWIFTCALL __attribute__((swiftcall))

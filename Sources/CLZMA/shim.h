@@ -1,5 +1,5 @@
 #pragma once
 #include <lzma.h>
 
-/// Several streams one after the other are read as one; a macro that Swift cannot see.
+/// Reads several concatenated streams as one. It wraps a macro that Swift cannot import.
 static inline uint32_t ress_lzma_concatenated(void) { return LZMA_CONCATENATED; }

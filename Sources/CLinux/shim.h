@@ -1,4 +1,5 @@
-// Calls of the Linux kernel that Swift cannot see: variadic ones, and those that glibc hides without _GNU_SOURCE.
+// Linux system calls that Swift cannot import: variadic functions, and those that glibc declares only with
+// _GNU_SOURCE.
 #pragma once
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -14,28 +15,30 @@
 
 long syscall(long number, ...);
 
-/// Two paths change places in one step. 0, or -1 and errno; ENOSYS or EINVAL where the kernel or file system cannot.
+/// Exchanges two paths atomically. Returns 0, or -1 with errno; ENOSYS or EINVAL where the kernel or file system
+/// cannot do it.
 static inline int ress_exchange(const char *one, const char *other) {
   return (int)syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2 /* RENAME_EXCHANGE */);
 }
 
-/// Another descriptor of the same open file, not for children. A descriptor, or -1 and errno.
+/// Duplicates a descriptor; the copy is closed in child programs. Returns -1 with errno on failure.
 static inline int ress_dup(int descriptor) { return fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
 
-/// The process gets `signal` when its parent ends.
+/// Sends this process `signal` when its parent ends.
 static inline int ress_die_with_parent(int signal) { return prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0); }
 
-// The following are system calls by number, because their headers, read with _GNU_SOURCE here and without elsewhere, define types that
-// Swift's importer then finds to differ. The numbers are those of x86-64 and arm64.
+// The following functions use system calls by number. Their headers, included here with _GNU_SOURCE and elsewhere
+// without, would define types that Swift's importer considers different. The numbers are those of x86-64 and arm64.
 
-/// The process at the other end of a Unix socket, or -1.
+/// The process ID of the other end of a Unix socket, or -1.
 static inline int ress_peer(int socket) {
   struct { int process; unsigned user, group; } peer;
   unsigned size = sizeof peer;
   return syscall(SYS_getsockopt, socket, 1 /* SOL_SOCKET */, 17 /* SO_PEERCRED */, &peer, &size) == 0 ? peer.process : -1;
 }
 
-/// Bytes that a TCP connection has received so far (`tcpi_bytes_received`, the field at byte 128 of `struct tcp_info`), or -1.
+/// Number of bytes that a TCP connection has received (`tcpi_bytes_received`, at byte 128 of `struct tcp_info`), or
+/// -1.
 static inline long ress_received_bytes(int socket) {
   unsigned char info[232];
   unsigned size = sizeof info;
@@ -48,12 +51,13 @@ static inline long ress_received_bytes(int socket) {
   return (long)count;
 }
 
-/// The next connection of a listening socket, not for children. A descriptor, or -1 and errno.
+/// Accepts a connection; its descriptor is closed in child programs. Returns -1 with errno on failure.
 static inline int ress_accept(int socket) {
   return (int)syscall(SYS_accept4, socket, 0L, 0L, 02000000 /* SOCK_CLOEXEC */);
 }
 
-/// From now on a file of the process can grow to `bytes` (negative: to what it could when it began). 0, or -1 and errno.
+/// Limits the size of files that the process may write to `bytes`; a negative value restores the limit. Returns 0,
+/// or -1 with errno.
 static inline int ress_limit_files(int process, long bytes) {
   unsigned long limit[2];
   if (syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, 0L, limit) != 0) return -1;
@@ -61,27 +65,29 @@ static inline int ress_limit_files(int process, long bytes) {
   return (int)syscall(SYS_prlimit64, process, 1 /* RLIMIT_FSIZE */, limit, 0L);
 }
 
-/// The disk begins with these bytes of a file. A file system that cannot is told at the end.
+/// Starts writing a range of a file to disk. Errors are ignored, because fsync at the end writes everything.
 static inline void ress_begin_writeback(int file, long place, long count) {
   int error = errno;
   syscall(SYS_sync_file_range, file, place, count, 2 /* SYNC_FILE_RANGE_WRITE */);
   errno = error;
 }
 
-/// This thread, and those that it starts, let others of the process go first.
+/// Lowers the priority of this thread, and of threads that it starts, by `nice`.
 static inline void ress_yield_to_others(int nice) { syscall(SYS_setpriority, 0 /* PRIO_PROCESS */, 0L, (long)nice); }
 
-/// Blocks of `bytes` and more go back to the system when they are freed, now and for good: glibc otherwise raises the limit up to 32 MiB
-/// with what it sees freed, and messages that one thread makes and another frees leave its arenas in shreds.
+/// Makes glibc return freed blocks of at least `bytes` to the system, permanently. Otherwise glibc raises that
+/// limit up to 32 MiB as blocks are freed, and its arenas become fragmented by messages that one thread allocates
+/// and another frees.
 static inline void ress_return_blocks_of(int bytes) { mallopt(M_MMAP_THRESHOLD, bytes); }
 
-/// Sleeps of this thread end when they should, and not up to 50 µs later.
+/// Lets sleeps of this thread end on time, instead of up to 50 µs later.
 static inline int ress_sleep_precisely(void) { return prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0); }
 
-/// Waits for a descriptor, for less than a millisecond if need be.
+/// Waits for a descriptor with a timeout that may be less than a millisecond.
 static inline int ress_nap(struct pollfd *descriptor, const struct timespec *time) { return ppoll(descriptor, 1, time, 0); }
 
-/// How many descriptors this process may have; raised to what the system allows, up to a million. Whoever connects takes one.
+/// Raises the number of descriptors that this process may have to what the system permits, at most a million, and
+/// returns it. Every connection takes one.
 static inline long ress_raise_descriptors(void) {
   unsigned long limit[2];
   if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0L, limit) != 0) return 1024;
@@ -93,7 +99,7 @@ static inline long ress_raise_descriptors(void) {
   return limit[0] > (1ul << 20) ? (1l << 20) : (long)limit[0];
 }
 
-/// How many descriptors this process may have.
+/// Number of descriptors that this process may have.
 static inline long ress_descriptor_limit(void) {
   unsigned long limit[2];
   if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0L, limit) != 0) return 1024;

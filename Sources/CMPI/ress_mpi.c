@@ -1,7 +1,7 @@
-// The part of ress that speaks MPI: libress-mpi.so. See ress_mpi.h.
+// The MPI plug-in, libress-mpi.so: the only part of ress that calls MPI. See ress_mpi.h.
 //
-// A message is one MPI message of plain bytes, so that MPI can read and write where they lie: a datatype of two pieces (a header
-// and rows) was rejected, because MPI may copy what has gaps into buffers of its own.
+// A message is one MPI message of plain bytes, so that MPI can read and write the memory in place. An MPI datatype
+// with two pieces (header and rows) was rejected, because MPI may copy data with gaps into buffers of its own.
 #include "ress_mpi.h"
 
 #include <limits.h>
@@ -10,19 +10,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/// Every request under way, with its ticket at the same place.
+/// All requests in progress; `tickets` has the ticket of each at the same index.
 static MPI_Request *requests;
 static uint64_t *tickets;
-/// Of the last test: which requests have ended, and their tickets.
+/// Results of the last test: indices of the completed requests, and their tickets.
 static int *indices;
 static uint64_t *ended_tickets;
 static int count, capacity;
 static MPI_Message found = MPI_MESSAGE_NULL;
 static MPI_Request barrier = MPI_REQUEST_NULL;
 static int is_meeting;
-/// Ours alone: whatever else in the process speaks MPI does not meet our messages.
+/// A communicator of our own, so that messages of other MPI users in the process cannot be confused with ours.
 static MPI_Comm world;
-/// MPI counts in int; what is longer is counted in gigabytes and a rest.
+/// MPI counts in int. Longer messages are counted in units of 1 GiB and a remainder.
 static const uint64_t chunk = 1ull << 30;
 
 static const char *failure(const char *call, int code) {
@@ -43,7 +43,7 @@ static const char *failure(const char *call, int code) {
 static const char *start(uint64_t random, ress_mpi_place *place) {
   int given = 0, rank = 0, size = 0, length = 0;
   TRY(MPI_Init_thread, NULL, NULL, MPI_THREAD_SERIALIZED, &given);
-  // Before this, an error ends the process, with MPI's own words.
+  // Up to here an error ends the process with MPI's own message.
   TRY(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   if (given < MPI_THREAD_SERIALIZED) return "this MPI library was built without support for threads (MPI_THREAD_SERIALIZED)";
   TRY(MPI_Comm_dup, MPI_COMM_WORLD, &world);
@@ -62,7 +62,7 @@ static const char *start(uint64_t random, ress_mpi_place *place) {
   return NULL;
 }
 
-/// Room for one more request.
+/// Makes room for one more request.
 static const char *reserve(void) {
   if (count < capacity) return NULL;
   int wanted = capacity ? 2 * capacity : 64;
@@ -79,7 +79,7 @@ static const char *reserve(void) {
   return NULL;
 }
 
-/// A type of so many bytes without a gap, for what int cannot count.
+/// Makes a datatype of `byte_count` contiguous bytes, for messages whose length does not fit an int.
 static const char *long_bytes(uint64_t byte_count, MPI_Datatype *type) {
   MPI_Datatype big;
   TRY(MPI_Type_contiguous, (int)chunk, MPI_BYTE, &big);
@@ -149,7 +149,7 @@ static const char *completed(const uint64_t **done, int32_t *done_count) {
   if (ended == MPI_UNDEFINED || ended <= 0) return NULL;
   for (int i = 0; i < ended; i++) ended_tickets[i] = tickets[indices[i]];
   *done_count = ended;
-  // From the back, so that the last one, which takes the place of one that is gone, is not one that is gone too.
+  // Iterate backwards: a removed entry is replaced by the last one, which is then known to be live.
   qsort(indices, (size_t)ended, sizeof *indices, descending);
   for (int i = 0; i < ended; i++) {
     count--;

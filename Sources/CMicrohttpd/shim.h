@@ -4,9 +4,9 @@
 #include <netinet/in.h>
 #include <string.h>
 
-// MHD_start_daemon takes a variable number of arguments, which Swift cannot call. `address` is dotted IPv4. A thread of its own serves at most
-// 512 connections, each for at most 10 seconds without a word and with at most 32 KiB of memory. `notice` is called on that thread when a
-// connection begins and ends.
+// Starts a daemon; MHD_start_daemon is variadic, so Swift cannot call it. `address` is a dotted IPv4 address. One
+// thread serves at most 512 connections; each may be silent for at most 10 seconds and use at most 32 KiB of
+// memory. `notice` is called on that thread when a connection begins and ends.
 static inline struct MHD_Daemon *ress_mhd_start(
     const char *address, uint16_t port, MHD_AccessHandlerCallback handler, MHD_NotifyConnectionCallback notice, void *context) {
   struct sockaddr_in place;
@@ -26,13 +26,13 @@ static inline uint16_t ress_mhd_port(struct MHD_Daemon *daemon) {
   return info ? info->port : 0;
 }
 
-// A connection's descriptor, or -1.
+// The descriptor of a connection, or -1.
 static inline int ress_mhd_socket(struct MHD_Connection *connection) {
   const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
   return info ? (int)info->connect_fd : -1;
 }
 
-// Macros and enumerations whose names Swift would change.
+// Wrappers of macros and enumerations, whose names Swift would change.
 static inline int ress_mhd_is_beginning(enum MHD_ConnectionNotificationCode code) { return code == MHD_CONNECTION_NOTIFY_STARTED; }
 static inline enum MHD_Result ress_mhd_yes(void) { return MHD_YES; }
 static inline enum MHD_Result ress_mhd_no(void) { return MHD_NO; }
@@ -41,7 +41,7 @@ static inline const char *ress_mhd_request_header(struct MHD_Connection *connect
   return MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
 }
 
-// What follows the question mark, name by name.
+// Calls `each` for every name and value of the query string.
 static inline int ress_mhd_query(struct MHD_Connection *connection, MHD_KeyValueIterator each, void *context) {
   return MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, each, context);
 }

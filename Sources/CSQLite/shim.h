@@ -1,16 +1,17 @@
-// SQLite, and the constants of it that Swift cannot import.
+// SQLite, and wrappers of what Swift cannot import.
 #include <sqlite3.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-// SQLite follows every link of a path before it opens it, and /proc/PID/fd/N, an open folder, is a link to a path that may be too long for it.
+// SQLite resolves every symbolic link of a path before it opens it. /proc/PID/fd/N, an open folder, is a link whose
+// target may be too long for SQLite, so it must not be recognised as a link.
 static inline int ress_lstat(const char *path, struct stat *status) {
   int end = 0;
   sscanf(path, "/proc/%*d/fd/%*d%n", &end);
   return end > 0 && path[end] == 0 ? stat(path, status) : lstat(path, status);
 }
 
-/// From now on a folder of /proc/PID/fd stays a folder in the paths of this process's databases.
+/// Makes SQLite treat /proc/PID/fd/N as a folder and not as a link, in all databases of this process.
 static inline void ress_sqlite_keep_open_folders(void) {
   sqlite3_vfs *system = sqlite3_vfs_find(0);
   if (system && system->iVersion >= 3) system->xSetSystemCall(system, "lstat", (sqlite3_syscall_ptr)ress_lstat);

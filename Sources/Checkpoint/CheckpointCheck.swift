@@ -1,4 +1,5 @@
-// A checkpoint read whole: what is damaged, by file and by tensor; and how two of them differ.
+// Checks of complete checkpoints, for `ress checkpoint verify` and `diff`: what is damaged, by file and by tensor,
+// and how two checkpoints differ.
 
 import Configuration
 import Foundation
@@ -6,8 +7,8 @@ import Model
 import RunFolder
 
 package enum CheckpointCheck {
-  /// Sentences about what is wrong with a checkpoint, none where it is whole. Every file is hashed, and where one is damaged the
-  /// tensors that can still be read are told from those that cannot.
+  /// Sentences about what is wrong with a checkpoint; none where it is undamaged. Every file is hashed. In a
+  /// damaged file, every tensor is read, to tell those that are still good from those that are not.
   package static func problems(_ path: String) -> [String] {
     let manifest: CheckpointManifest
     do throws(FolderError) { manifest = try CheckpointFolder.readManifest(path) } catch { return ["\(error)"] }
@@ -30,7 +31,7 @@ package enum CheckpointCheck {
     return problems
   }
 
-  /// Files that are not as the manifest says.
+  /// The manifest, and the names of the files that differ from it.
   package static func damagedFiles(_ path: String) throws(FolderError) -> (CheckpointManifest, [String]) {
     let manifest = try CheckpointFolder.readManifest(path)
     var damaged: [String] = []
@@ -42,16 +43,17 @@ package enum CheckpointCheck {
 
   package struct Difference: Equatable, Sendable {
     package var tensor: String
-    /// Numbers that are not equal to the bit, of how many; nil where only one checkpoint has the tensor, or in another shape.
+    /// Number of values that differ in any bit; nil where only one checkpoint has the tensor, or both have it in
+    /// different shapes.
     package var differing: Int?
     package var count: Int
-    /// The largest absolute difference, and where.
+    /// The largest absolute difference, and the index of its value.
     package var largest = 0.0
     package var place = 0
     package var problem: String?
   }
 
-  /// Tensors that differ, in the order of the first checkpoint.
+  /// The tensors that differ, in the order of the first checkpoint, and the number of tensors that were compared.
   package static func differences(
     _ a: CheckpointReader, _ b: CheckpointReader
   ) throws(CheckpointError) -> (differences: [Difference], tensors: Int) {
@@ -66,7 +68,7 @@ package enum CheckpointCheck {
         continue
       }
       guard other == shape else {
-        differences.append(Difference(tensor: name, count: count, problem: "of shape \(shape) and \(other)"))
+        differences.append(Difference(tensor: name, count: count, problem: "has shapes \(shape) and \(other)"))
         continue
       }
       try a.check(name, shape: shape)
@@ -96,7 +98,7 @@ package enum CheckpointCheck {
 }
 
 extension CheckpointReader {
-  /// All tensors that a checkpoint of its configuration holds, by name and shape.
+  /// Names and shapes of all tensors that a checkpoint of this configuration contains.
   package func tensors() throws(CheckpointError) -> [(name: String, shape: [Int])] {
     let vocabulary = try shape(of: "model/embed/weight").first ?? 0
     let layout = ParameterLayout(manifest.configuration.model, vocabulary: vocabulary)

@@ -1,5 +1,6 @@
-// Reading a checkpoint, whatever number of workers wrote it and reads it. Nothing is used before every file has been
-// checked against the manifest, and every tensor is checked again as it is read.
+// Reads a checkpoint, independently of how many workers wrote it and how many read it. No file is used before all
+// files have been checked against the manifest, and every tensor is checked against its own CRC-32C when it is
+// read.
 
 import Configuration
 import CKernels
@@ -10,20 +11,23 @@ package final class CheckpointReader {
   /// The checkpoint's folder.
   package let path: String
   package let manifest: CheckpointManifest
-  /// Newer checkpoints that were passed over, and why.
+  /// Newer checkpoints of the run that were skipped because they do not verify, and the reasons.
   package let skipped: [String]
   private let boundary: Boundary
   /// The checkpoint's folder, opened once.
   private let folder: PinnedFolder
   private let model: HDF5File
-  /// Shards that were read from lately.
+  /// Shard files that were read recently.
   private var shards: [String: HDF5File] = [:]
-  /// A checkpoint of thousands of workers must not take all descriptors.
+  /// Most open shard files. A checkpoint of thousands of workers must not use up the process's descriptors.
   private static let openShards = 16
 
-  /// A checkpoint's folder, or a run's, whose newest checkpoint that verifies is taken. With `verified` somebody has just hashed
-  /// the files of the very folder at `place`, so that workers need not all do it again.
-  /// - Parameter boundary: where the folder and its files must lie, links followed.
+  /// Opens a checkpoint.
+  /// - Parameters:
+  ///   - place: a checkpoint's folder, or a run's folder, of which the newest checkpoint that verifies is used.
+  ///   - verified: whether the files were verified just before, by the coordinator, so that the workers need not
+  ///     read them all again.
+  ///   - boundary: where the folder and its files must be, symbolic links followed.
   package init(_ place: String, verified: Bool = false, _ boundary: Boundary = .none) throws(CheckpointError) {
     self.boundary = boundary
     do throws(FolderError) {
@@ -49,8 +53,8 @@ package final class CheckpointReader {
       folder.path + "/" + name, isAllowed: boundary.question, spoken: folder.name + "/" + name)
   }
 
-  /// The file that holds a tensor, and the tensor's name there; nil where the model names none. `model.h5` names a shard for each, and only
-  /// files of the manifest are opened.
+  /// The file that contains a tensor, and the tensor's name in it; nil where `model.h5` has no such tensor.
+  /// `model.h5` links to a shard file for each tensor, and only files that the manifest names are opened.
   private func holder(of name: String) throws(HDF5Error) -> (file: HDF5File, name: String)? {
     guard let target = try model.linkTarget(of: name) else { return model.contains(name) ? (model, name) : nil }
     guard manifest.files.contains(where: { $0.name == target.file }) else {
@@ -66,7 +70,7 @@ package final class CheckpointReader {
 
   package func contains(_ name: String) -> Bool { (try? holder(of: name)) != nil }
 
-  /// Fills `values` with a tensor of exactly this shape.
+  /// Reads a tensor of exactly this shape into `values`.
   package func read(_ name: String, shape: [Int], into values: UnsafeMutablePointer<Float>) throws(CheckpointError) {
     try check(name, shape: shape)
     do throws(HDF5Error) {
@@ -81,8 +85,9 @@ package final class CheckpointReader {
     }
   }
 
-  /// Throws where a tensor is missing or has another shape. Whoever takes memory for one asks first: its size comes from the manifest's
-  /// configuration, and that the file holds so many numbers is known after this.
+  /// Throws where a tensor is missing or has another shape. Callers must check before they allocate memory for a
+  /// tensor, because its size comes from the manifest's configuration; the check ensures that the file really holds
+  /// that many numbers.
   package func check(_ name: String, shape: [Int]) throws(CheckpointError) {
     let stored = try self.shape(of: name)
     guard stored == shape else {

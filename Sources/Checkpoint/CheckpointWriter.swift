@@ -1,8 +1,12 @@
-// A worker's part of saving a checkpoint: its shard, and from the first worker the file that joins all shards.
+// Writes a worker's files of a checkpoint: its shard, and on the first worker also the file that joins all shards.
 //
-// `shard-0003-of-0008.h5` holds the tensors that the worker owns, parameters and moments. `model.h5` is the whole model as
-// one logical file: an external link for each tensor, so that h5py, h5ls and ress see it by its name. Links and not
-// virtual datasets, because those read a missing shard as zeros.
+// `shard-0003-of-0008.h5` holds the tensors that the worker owns, parameters and moments. `model.h5` presents the
+// whole model as one logical file: it has an external link for each tensor, so that h5py, h5ls and ress find it by
+// its name. Links are used and not virtual datasets, because HDF5 reads a virtual dataset whose shard is missing as
+// zeros.
+//
+// A file is written in two steps. HDF5 lays it out, with reserved space for each tensor and its CRC-32C as an
+// attribute; then `FilledFile` writes the numbers and computes the SHA-256 for the manifest.
 
 import CKernels
 import Configuration
@@ -13,7 +17,8 @@ import RunFolder
   import Glibc
 #endif
 
-/// A tensor as a checkpoint names it: `model/embed/weight`, `optimizer/first/embed/weight`, `optimizer/second/…`.
+/// A tensor under its name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight`,
+/// `optimizer/second/…`.
 package struct NamedTensor {
   package var name: String
   package var shape: [Int]
@@ -41,14 +46,14 @@ package enum CheckpointError: Error, CustomStringConvertible {
 }
 
 package struct CheckpointWriter {
-  /// Where its files go, opened once.
+  /// The folder that files are written to, opened once.
   private let folder: PinnedFolder
   private let step: Int
   private let shardCount: Int
 
-  /// `folder` is the run's, `checkpoints/RUN`. Each generation writes into a folder of its own, so that a worker thought dead
-  /// spoils nothing.
-  /// - Parameter boundary: where the folder must lie, links followed.
+  /// `folder` is the run's folder, `checkpoints/RUN`. Each generation writes into a folder of its own, so that a
+  /// worker which was declared lost but still writes cannot damage a newer checkpoint.
+  /// - Parameter boundary: where the folder must be, symbolic links followed.
   package init(
     folder: String, step: Int, generation: UInt32, shardCount: Int, _ boundary: Boundary = .none
   ) throws(CheckpointError) {
@@ -57,7 +62,7 @@ package struct CheckpointWriter {
       shardCount: shardCount, boundary)
   }
 
-  /// Writes into the folder `aside`, which is made where it is missing.
+  /// Writes into the folder `aside`, which is created where it is missing.
   package init(aside: String, step: Int, shardCount: Int, _ boundary: Boundary = .none) throws(CheckpointError) {
     self.step = step
     self.shardCount = shardCount
@@ -73,7 +78,7 @@ package struct CheckpointWriter {
     return "shard-\(padded(index))-of-\(padded(count)).h5"
   }
 
-  /// Writes the tensors of a worker; they are on disk when this returns.
+  /// Writes a worker's tensors. They are on disk when this returns.
   package func writeShard(_ index: Int, _ tensors: [NamedTensor]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointWriter.shardName(index, of: shardCount)) { file throws(HDF5Error) in
       var blocks: [FilledFile.Block] = []
@@ -87,7 +92,7 @@ package struct CheckpointWriter {
     }
   }
 
-  /// Writes `model.h5`. `shards` tells for every tensor which shard holds it.
+  /// Writes `model.h5`. `shards` lists the shard that contains each tensor.
   package func writeModel(_ shards: [(name: String, shard: Int)]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointFolder.modelName) { file throws(HDF5Error) in
       for (name, shard) in shards {
@@ -97,7 +102,7 @@ package struct CheckpointWriter {
     }
   }
 
-  /// Lays a file out, then fills in its numbers.
+  /// Lays a file out and then writes its numbers.
   private func write(
     _ name: String, _ layOut: (HDF5File) throws(HDF5Error) -> [FilledFile.Block]
   ) throws(CheckpointError) -> CheckpointManifest.File {
@@ -111,11 +116,11 @@ package struct CheckpointWriter {
     }
   }
 
-  /// The file is closed when this returns.
+  /// Creates and lays out the HDF5 file, which is closed when this returns.
   private func closed(
     _ path: String, spoken: String, _ layOut: (HDF5File) throws(HDF5Error) -> [FilledFile.Block]
   ) throws(CheckpointError) -> [FilledFile.Block] {
-    // What an earlier try left there goes; a symbolic link goes too, and is not written through.
+    // A file that an earlier attempt left is removed. So is a symbolic link, through which nothing must be written.
     unlink(path)
     do throws(HDF5Error) {
       let file = try HDF5File.create(path, isNew: true, spoken: spoken)

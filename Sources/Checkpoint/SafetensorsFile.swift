@@ -1,5 +1,6 @@
-// Tensors as Hugging Face's safetensors files keep them: eight bytes with the length of a header, the header in JSON, and the numbers,
-// little-endian, one tensor after the other. https://github.com/huggingface/safetensors, "Format".
+// Reads and writes safetensors files (Hugging Face): eight bytes with the length of the header, the header in JSON,
+// and the numbers, little-endian, one tensor after the other. Format: https://github.com/huggingface/safetensors,
+// section "Format".
 
 import Foundation
 import RunFolder
@@ -21,10 +22,12 @@ package enum SafetensorsError: Error, Equatable, CustomStringConvertible {
 }
 
 package enum SafetensorsFile {
-  /// `model/embed/weight` is `embed.weight`.
+  /// The name of a tensor in safetensors files: `model/embed/weight` becomes `embed.weight` after its prefix is
+  /// removed.
   package static func name(of tensor: String) -> String { tensor.replacing("/", with: ".") }
 
-  /// Writes float32 tensors in their order, beside the place first. `metadata` is text for readers.
+  /// Writes float32 tensors in the given order, to a temporary file that is then renamed. `metadata` is free text
+  /// for readers.
   package static func write(
     _ path: String, _ tensors: [NamedTensor], metadata: [String: String]
   ) throws(SafetensorsError) {
@@ -38,7 +41,7 @@ package enum SafetensorsFile {
       offset += count
     }
     header += "}"
-    // Numbers begin at a multiple of eight.
+    // The numbers must begin at a multiple of eight bytes, so the header is padded with spaces.
     while header.utf8.count % 8 != 0 { header += " " }
 
     if let problem = OutputPlace.problem(path) {
@@ -79,13 +82,13 @@ package enum SafetensorsFile {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     guard let data = try? encoder.encode(metadata) else {
-      throw .file(path: path, problem: "its metadata is no text")
+      throw .file(path: path, problem: "its metadata is not text")
     }
     return String(decoding: data, as: UTF8.self)
   }
 }
 
-/// A file to read from. It is mapped, so that only what is asked for is read.
+/// A file to read from. It is mapped into memory, so that only the requested parts are read.
 package final class SafetensorsReader {
   package struct Tensor {
     package let type: String
@@ -109,14 +112,14 @@ package final class SafetensorsReader {
       throw problem(FileManager.default.fileExists(atPath: path) ? "it cannot be read" : "no such file")
     }
     self.data = data
-    guard data.count >= 8 else { throw problem("it is no safetensors file: it ends within its first eight bytes") }
+    guard data.count >= 8 else { throw problem("it is not a safetensors file: it ends within its first eight bytes") }
     let length = (0..<8).reduce(UInt64(0)) { $0 | UInt64(data[$1]) << (8 * UInt64($1)) }
     guard length <= Self.headerLimit, Int(length) <= data.count - 8 else {
-      throw problem("it is no safetensors file, or was cut: its header would have \(length) bytes")
+      throw problem("it is not a safetensors file, or was truncated: its header would have \(length) bytes")
     }
     start = 8 + Int(length)
     guard let header = (try? JSONSerialization.jsonObject(with: data[8..<start])) as? [String: Any] else {
-      throw problem("it is no safetensors file: its header is no JSON object")
+      throw problem("it is not a safetensors file: its header is not a JSON object")
     }
     metadata = header["__metadata__"] as? [String: String] ?? [:]
     var tensors: [String: Tensor] = [:]
@@ -127,7 +130,7 @@ package final class SafetensorsReader {
       else {
         throw .tensor(path: path, name: name, problem: "is not described as a tensor, or lies outside of the file")
       }
-      // Of a type that is not read the width is not known; its shape must be a size all the same.
+      // The width of an unsupported type is not known, but its shape must still be a valid size.
       var size = Self.widths[type] ?? 1, overflows = false
       for length in shape where !overflows { (size, overflows) = size.multipliedReportingOverflow(by: length) }
       guard !overflows, Self.widths[type] == nil || size == offsets[1] - offsets[0] else {
@@ -138,7 +141,7 @@ package final class SafetensorsReader {
     self.tensors = tensors
   }
 
-  /// A tensor's numbers as float32, whatever kind of float they are.
+  /// The numbers of a tensor as float32, converted from the stored type.
   package func read(_ name: String, shape: [Int]) throws(SafetensorsError) -> [Float] {
     guard let tensor = tensors[name] else { throw .tensor(path: path, name: name, problem: "is missing") }
     guard tensor.shape == shape else {
@@ -164,7 +167,7 @@ package final class SafetensorsReader {
     return numbers
   }
 
-  /// IEEE 754 binary16, which x86-64's Swift has no type for.
+  /// Converts IEEE 754 binary16, for which Swift has no type on x86-64.
   private static func float(half: UInt16) -> Float {
     let sign: Float = half >> 15 == 0 ? 1 : -1
     let exponent = Int(half >> 10 & 31), fraction = Float(half & 1023)

@@ -1,7 +1,7 @@
-// What a run reads: one dataset, the shards of one, or several that are mixed.
+// The data of a run: one dataset, the shards of one, or a mixture of several.
 //
-// Shards are files `shard-00003-of-00008.h5` in a folder. One that is missing is known by the names of the others, so that nobody
-// trains on seven eighths of the data and does not know.
+// The shards of a dataset are files `shard-00003-of-00008.h5` in a folder. Each name contains the number of shards,
+// so a missing shard is noticed, and a run cannot train on seven eighths of its data by mistake.
 
 import Configuration
 import Foundation
@@ -11,11 +11,11 @@ package struct Corpus {
   package struct Part {
     package let path: String
     package let weight: Double
-    /// Its files: one, or all shards in their order.
+    /// Its files: a single one, or all shards in order.
     package let datasets: [Dataset]
   }
 
-  /// As the configuration names it.
+  /// The paths as the configuration names them.
   package let path: String
   package let parts: [Part]
   package let vocabulary: Int
@@ -23,17 +23,18 @@ package struct Corpus {
   package let task: TaskKind
   package let labels: [String]
 
-  /// One dataset.
+  /// Opens one dataset.
   package init(path: String) throws(DataError) { try self.init([(path, 1)]) }
 
-  /// What a run reads.
-  /// - Parameter isAllowed: asked with the place that each file really has, links followed; nil: anywhere.
+  /// Opens the data of a run.
+  /// - Parameter isAllowed: whether a file at a path may be read, called with symbolic links resolved; nil permits
+  ///   all.
   package init(_ data: DataConfiguration, isAllowed: ((String) -> Bool)? = nil) throws(DataError) {
     try self.init(
       data.mixture.isEmpty ? [(data.path, 1)] : data.mixture.map { ($0.path, $0.weight) }, isAllowed: isAllowed)
   }
 
-  /// Tokens that a run's model knows: the configuration's word, else its data's.
+  /// Size of a run's vocabulary: the configured one, or else that of its data.
   package static func vocabulary(
     of configuration: RunConfiguration, isAllowed: ((String) -> Bool)? = nil
   ) throws(DataError) -> Int {
@@ -41,7 +42,7 @@ package struct Corpus {
     return try Corpus(configuration.data, isAllowed: isAllowed).vocabulary
   }
 
-  /// - Throws: what is wrong with a part, or how two of them differ in what all must share.
+  /// - Throws: a `DataError` of a part, or `.unlike` where two parts differ in task, tokenizer or classes.
   package init(
     _ weighted: [(path: String, weight: Double)], isAllowed: ((String) -> Bool)? = nil
   ) throws(DataError) {
@@ -71,10 +72,11 @@ package struct Corpus {
     (tokenizer, task, labels) = (first.tokenizer, first.task, first.labels)
   }
 
-  /// Classes that a model of it must know.
+  /// Number of classes that a model of it needs.
   package var classCount: Int { parts[0].datasets[0].classCount }
 
-  /// What it holds, wherever it lies: a digest of the dataset, or of all shards and of the parts with their weights.
+  /// Identifies the contents, independently of where they are: a digest of the dataset, or of all shards and parts
+  /// with their weights.
   package func identity() throws(DataError) -> DataIdentity {
     var lines: [String] = []
     for part in parts {
@@ -93,7 +95,7 @@ package struct Corpus {
     return "shard-\(digits(index))-of-\(digits(count)).h5"
   }
 
-  /// The file, or the folder's shards.
+  /// The file itself, or the shards in the folder.
   package static func files(of path: String) throws(DataError) -> [String] {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else { throw .missing(path: path) }
@@ -120,7 +122,7 @@ package struct Corpus {
     return (0..<count).map { path + "/" + shardName($0, of: count) }
   }
 
-  /// How many shards there are, by the name of one; nil where it is none.
+  /// The number of shards according to the name of one; nil for other names.
   private static func shardCount(_ name: String) -> Int? {
     guard let match = name.wholeMatch(of: /shard-(\d{5,9})-of-(\d{5,9})\.h5/), let index = Int(match.1),
       let count = Int(match.2), index < count, name == shardName(index, of: count)

@@ -1,15 +1,16 @@
-// A prepared dataset: one HDF5 file with the tokens of its two splits. Sequences are read where they lie, one small piece at
-// a time, so a dataset may be larger than memory.
+// A prepared dataset: one HDF5 file with the tokens of its two splits. Sequences are read from the file in small
+// pieces, so a dataset may be larger than memory.
 //
 //   /train/tokens, /validation/tokens        unsigned integers, 16 or 32 bits
-//   /train/documents, /validation/documents  where each document begins
-//   /tokenizer                               the text of a tokenizer.json, unless a token is a byte
+//   /train/documents, /validation/documents  index of the first token of each document
+//   /tokenizer                               the text of a tokenizer.json, unless tokens are bytes
 //
-// Each chunk of a list has a checksum, so what a disk has damaged is found where it is read.
+// Each chunk of a list has a checksum, so that damage by a disk is detected when the chunk is read.
 
 import Foundation
 import HDF5
 
+/// A problem with a dataset or with the text that one is prepared from.
 package enum DataError: Error, Equatable, CustomStringConvertible {
   case missing(path: String)
   case notADataset(path: String, reason: String)
@@ -22,9 +23,9 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
   case file(action: String, path: String, reason: String)
   /// A row of JSON that cannot be used; `place` is FILE:LINE.
   case badRow(place: String, problem: String)
-  /// A file that holds no text.
+  /// A file of another kind than text or rows.
   case foreign(path: String, what: String, advice: String)
-  /// Another process prepares this output.
+  /// Another process is preparing this output.
   case busy(output: String, who: String)
 
   package var description: String {
@@ -56,27 +57,28 @@ package enum Split: String, Sendable, CaseIterable { case train, validation }
 
 package final class Dataset {
   package static let format = 2
-  /// Format 1 had bytes for tokens and no checksums.
+  /// Format 1 had only byte tokens, and no checksums.
   private static let oldestFormat = 1
 
   package let path: String
   package let vocabulary: Int
   package let tokenizer: Tokenizer
   package let task: TaskKind
-  /// Names of the classes of its labels, in the order of their numbers.
+  /// Names of the classes, in the order of their numbers.
   package let labels: [String]
-  /// What it was made of, as `ress data prepare` was told.
+  /// The sources given to `ress data prepare`.
   package let sources: [String]
-  /// What the file keeps of it; nil in files of older programs.
+  /// The digest stored in the file; nil in files of older programs.
   private let keptDigest: String?
   private let isAllowed: ((String) -> Bool)?
   private let splits: [Split: TokenSplit]
   private let examples: [Split: ExampleSplit]
 
-  /// The model's table of tokens is not larger (docs/limits.md).
+  /// Limit of the vocabulary (docs/limits.md), so that a damaged file cannot demand an enormous embedding table.
   private static let largestVocabulary = 1 << 24
 
-  /// - Parameter isAllowed: asked with the place that the file really has, links followed; nil: anywhere.
+  /// - Parameter isAllowed: whether a file at a path may be read, called with symbolic links resolved; nil permits
+  ///   all.
   package init(path: String, isAllowed: ((String) -> Bool)? = nil) throws(DataError) {
     self.path = path
     self.isAllowed = isAllowed
@@ -94,13 +96,14 @@ package final class Dataset {
       tokenizer = try Dataset.tokenizer(of: file)
       let taskName = (try? file.text("task")) ?? TaskKind.lm.rawValue
       guard let task = TaskKind(rawValue: taskName) else {
-        throw HDF5Error.object(path: path, name: "task", reason: "'\(taskName)' is none that this program knows")
+        throw HDF5Error.object(path: path, name: "task", reason: "'\(taskName)' is not a task that this program knows")
       }
       self.task = task
-      // Text has none.
+      // Datasets of text have no labels.
       let names = task == .lm ? "[]" : try file.text("labels")
       guard let labels = try? JSONDecoder().decode([String].self, from: Data(names.utf8)) else {
-        throw HDF5Error.object(path: path, name: "labels", reason: "it is no JSON list of texts; the file is damaged")
+        throw HDF5Error.object(
+          path: path, name: "labels", reason: "it is not a JSON list of strings; the file is damaged")
       }
       self.labels = labels
       keptDigest = try? file.text(DatasetDigest.name)
@@ -126,7 +129,7 @@ package final class Dataset {
     }
   }
 
-  /// What it holds, as a digest of its lists (`DatasetDigest`).
+  /// A digest of the contents (`DatasetDigest`).
   package func digest() throws(DataError) -> String {
     if let keptDigest { return keptDigest }
     do throws(HDF5Error) {
@@ -136,9 +139,9 @@ package final class Dataset {
   }
 
   package func split(_ split: Split) -> TokenSplit { splits[split]! }
-  /// What a task's dataset holds; text holds no examples.
+  /// The examples of a split; nil in a dataset of text.
   package func examples(_ split: Split) -> ExampleSplit? { examples[split] }
-  /// Classes that a model of it must know.
+  /// Number of classes that a model of it needs.
   package var classCount: Int { task == .span ? 2 : max(labels.count, 1) }
 
   private static func tokenizer(of file: HDF5File) throws(HDF5Error) -> Tokenizer {
@@ -172,15 +175,15 @@ package final class TokenSplit {
   package var tokenCount: Int { tokens.count }
   package var documentCount: Int { documents.count }
 
-  /// Sequences of `length` inputs, each followed by one more token as the last target.
+  /// Number of sequences of `length` inputs; the token after the inputs is the last target.
   package func sequenceCount(length: Int) -> Int { max(0, (tokens.count - 1) / length) }
 
-  /// The inputs of a sequence and the token after them, `length + 1` in all.
+  /// The inputs of a sequence and the token after them: `length + 1` tokens.
   package func read(sequence index: Int, length: Int, into buffer: inout [Int32]) throws(DataError) {
     try read(from: index * length, count: length + 1, into: &buffer)
   }
 
-  /// Any piece of the split.
+  /// Any range of the split's tokens.
   package func read(from start: Int, count: Int, into buffer: inout [Int32]) throws(DataError) {
     if buffer.count != count { buffer = Array(repeating: 0, count: count) }
     do throws(HDF5Error) { try tokens.read(from: start, into: &buffer) } catch { throw .unreadable("\(error)") }
@@ -190,19 +193,19 @@ package final class TokenSplit {
     }
   }
 
-  /// Tokens of each document, its separator too.
+  /// Number of tokens of each document, including its separator.
   package func documentLengths() throws(DataError) -> [Int] {
     let starts = try documentOffsets()
     return zip(starts, starts.dropFirst() + [tokenCount]).map { $1 - $0 }
   }
 
-  /// Where each document begins.
+  /// Index of the first token of each document.
   package func documentOffsets() throws(DataError) -> [Int] {
     var offsets = [UInt64](repeating: 0, count: documents.count)
     do throws(HDF5Error) { try documents.read(from: 0, into: &offsets) } catch { throw .unreadable("\(error)") }
     guard zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 }), offsets.last ?? 0 <= UInt64(tokens.count) else {
       throw .unreadable(
-        "\(path): the documents of the \(split.rawValue) split do not lie in order in its tokens; the file is damaged")
+        "\(path): the documents of the \(split.rawValue) split are not in order; the file is damaged")
     }
     return offsets.map { Int($0) }
   }

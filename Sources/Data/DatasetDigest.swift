@@ -1,11 +1,13 @@
-// A dataset's digest: SHA-256 over the numbers of all its lists, and over what says how to read them. A preparation computes it as it
-// writes, and the file keeps it; a file of an older program is known by its sizes and by samples of its lists.
+// The digest of a dataset: SHA-256 over the numbers of all its lists and over what determines how they are read.
+// `ress data prepare` computes it while it writes and stores it in the file. A file of an older program has none;
+// it is identified by its sizes and by samples of its lists.
 
 import Foundation
 import HDF5
 import RunFolder
 
-/// A list on its way into a file, and the digest of its numbers: as 32 or 64 bits each, however narrow they are on disk.
+/// A list being written, with a digest of its numbers. Numbers enter the digest with 32 or 64 bits, independently
+/// of their width on disk.
 final class DigestedList {
   private let list: HDF5List
   private let sum = RunningSHA256()
@@ -24,21 +26,21 @@ final class DigestedList {
     try list.append(values)
   }
 
-  /// Its name, its length and the digest. It takes no more numbers.
+  /// The list's name, its length and the digest. Nothing can be appended afterwards.
   func line() -> String { "\(list.name) \(list.count) \(sum.digest())" }
 }
 
 enum DatasetDigest {
-  /// The attribute that keeps it.
+  /// The attribute in which the digest is stored.
   static let name = "digest"
 
-  /// - Parameter lines: of all lists, in the order in which they are written.
+  /// - Parameter lines: `DigestedList.line` of all lists, in the order in which they are written.
   static func of(task: TaskKind, vocabulary: Int, tokenizer: Tokenizer, labels: [String], lines: [String]) -> String {
     let head = ["ress dataset", task.rawValue, "\(vocabulary)", tokenizer.digest] + labels.map { "label \($0)" }
     return "sha256:" + SHA256.of(Array((head + lines).joined(separator: "\n").utf8))
   }
 
-  /// Of a file that keeps none: at most so many pieces of each list are read, spread over it, and its end.
+  /// For a file without a digest: reads a limited number of pieces of each list, evenly spread, and its end.
   static func sample(_ file: HDF5File, _ head: [String]) throws(HDF5Error) -> String {
     let sum = RunningSHA256()
     func add(_ text: String) { Array(text.utf8).withUnsafeBytes { sum.add($0) } }

@@ -1,6 +1,9 @@
-// `ress data prepare`: text to a dataset. Text is read once, in pieces; threads turn pieces into tokens, which go to a journal in their
-// order, so that a preparation that is cut short goes on where its journal ends. The dataset is written from the journal, aside, and takes
-// its name when it is whole: a failure never costs an existing one.
+// `ress data prepare`: turns text into a dataset.
+//
+// Text is read once, in pieces. Threads turn the pieces into tokens, which are appended in order to a journal
+// (`TokenJournal`), so that an interrupted preparation continues where its journal ends. The dataset is then
+// written from the journal, under a temporary name, and renamed when it is complete: a failure never damages an
+// existing dataset.
 
 import Dispatch
 import Foundation
@@ -14,33 +17,34 @@ import RunFolder
 func fileExists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
 
 package struct DatasetPreparation {
-  /// Files, pipes, or folders whose files are taken in the order of their names: text or rows, packed or not.
+  /// Files, pipes, or folders whose files are read in the order of their names: text or rows, compressed or not.
   package var sources: [String]
-  /// Files that validate; where there are any, nothing of `sources` does.
+  /// Files for validation. Where there are any, no text of `sources` is used for validation.
   package var validationSources: [String] = []
   package var output: String
   package var tokenizer = Tokenizer.byte
   package var task = TaskKind.lm
-  /// Bytes up to which the text of a span is filled with paragraphs of other rows; 0: none.
+  /// Size in bytes up to which the context of a span task is filled with paragraphs of other rows; 0 for no
+  /// filling.
   package var contextBytes = 0
-  /// Nodes around a node of a graph at most, itself included.
+  /// Most nodes of an example of a graph task, including the node itself.
   package var nodeLimit = 32
-  /// The rows of a graph that validate: those whose `split` says so.
+  /// Value of the field `split` of the nodes that validate.
   package var validationSplit = "valid"
   package var options = SourceOptions()
-  /// Paths that are no text of the sources though they may lie there, and what each one is.
+  /// Paths that are not used even if they are in a source folder, with a description of each.
   package var exclusions: [(path: String, what: String)] = []
   package var threads = 1
-  /// Share of the text that validates.
+  /// Share of the text that is used for validation.
   package var validationFraction = 0.05
   package var splitBy = SplitBy.range
-  /// Files that the text is shared among, in a folder `output`; 0: one file, of that name.
+  /// Number of shards, in a folder `output`; 0 writes one file of that name.
   package var shards = 0
 
   package enum SplitBy: String, CaseIterable, Sendable {
-    /// The last part of the text validates, wherever a document happens to be cut.
+    /// The last part of the text validates, wherever that divides a document.
     case range
-    /// Whole documents validate: the last ones, at least one, as long as one is left to train on.
+    /// Whole documents validate: the last ones, at least one, while at least one is left for training.
     case documents
   }
 
@@ -49,11 +53,12 @@ package struct DatasetPreparation {
     package var bytes = 0
     package var trainTokens = 0
     package var validationTokens = 0
-    /// Bytes of text whose tokens an earlier preparation had left.
+    /// Bytes of text whose tokens an earlier, interrupted preparation had left.
     package var resumedBytes = 0
     package var emptyRows = 0
     package var badRows = 0
-    /// What a task asks, where it is not the next token: examples, and of those to train on ones whose answer stands nowhere.
+    /// For tasks other than the next token: numbers of examples, and of training examples whose answer does not
+    /// occur in their text.
     package var trainExamples = 0
     package var validationExamples = 0
     package var withoutAnswer = 0
@@ -64,27 +69,28 @@ package struct DatasetPreparation {
     self.output = output
   }
 
-  /// Text that threads share at a time, and behind which the journal is committed.
+  /// Bytes of text that threads encode at a time; after each batch the journal is committed.
   private static let batchBytes = 16 << 20
 
-  /// Files beside the output that a preparation makes.
+  /// Files that a preparation creates.
   private var ownFiles: [String] {
     [output, output + ".tmp"]
       + ["train", "validation"].flatMap { TokenJournal.paths("\(output).\($0)") }
   }
 
   /// - Parameters:
-  ///   - progress: told bytes read of the files and bytes in all; those of pipes are not known before.
-  ///   - note: told what of the sources was left out, a line each.
+  ///   - progress: called with the bytes read of the files, and their total; the sizes of pipes are not known in
+  ///     advance.
+  ///   - note: called with a line for each thing in the sources that was left out.
   package func run(
     progress: (Int, Int) -> Void = { _, _ in }, note: (String) -> Void = { _ in }
   ) throws(DataError) -> Summary {
-    // A folder of shards takes the place of an earlier one.
+    // A folder of shards replaces an earlier one.
     if let problem = OutputPlace.problem(output) {
       var isFolder: ObjCBool = false
       _ = FileManager.default.fileExists(atPath: output, isDirectory: &isFolder)
       guard shards > 0, isFolder.boolValue else { throw .file(action: "write", path: output, reason: problem) }
-      // Refuses a folder that holds anything else.
+      // Throws if the folder contains anything else.
       _ = try Corpus.files(of: output)
     }
     let parent = (output as NSString).deletingLastPathComponent
@@ -140,7 +146,7 @@ package struct DatasetPreparation {
       for name in ["train", "validation"] { TokenJournal.remove("\(output).\(name)") }
       throw .noText(sources: sources)
     }
-    // What is written is what was encoded, whatever happened to the files between.
+    // Checks that the journal's tokens are those that were encoded, whatever happened to its files meanwhile.
     for journal in [train, validation] { try journal?.verify() }
     let border =
       validation == nil
@@ -168,12 +174,12 @@ package struct DatasetPreparation {
         for shard in 0..<shards { try finish(shard, "\(folder)/\(Corpus.shardName(shard, of: shards))") }
       }
     }
-    // Also what an earlier preparation left, which had validation files.
+    // Also removes files that an earlier preparation with validation files has left.
     for name in ["train", "validation"] { TokenJournal.remove("\(output).\(name)") }
     return summary
   }
 
-  /// Fills a folder beside its place, which it takes when all shards are there. Only a folder of shards is replaced.
+  /// Fills a temporary folder, which is renamed when all shards are in it. Only a folder of shards is replaced.
   private func folderAside(_ fill: (String) throws(DataError) -> Void) throws(DataError) {
     let aside = output + ".tmp"
     do {
@@ -181,7 +187,7 @@ package struct DatasetPreparation {
       try Durable.makeFolder(aside)
       defer { try? FileManager.default.removeItem(atPath: aside) }
       try fill(aside)
-      // The user's other files are none of ours.
+      // A folder with other files of the user is not replaced.
       if fileExists(output) { _ = try Corpus.files(of: output) }
       try Durable.replaceFolder(output, by: aside)
     } catch let error as DataError { throw error } catch {
@@ -189,7 +195,7 @@ package struct DatasetPreparation {
     }
   }
 
-  /// Writes a dataset beside its place, and gives it its name when it is whole.
+  /// Writes a dataset under a temporary name, and renames it when it is complete.
   private func aside<Result>(
     _ output: String, _ write: (HDF5File) throws -> Result
   ) throws(DataError) -> Result {
@@ -229,7 +235,7 @@ package struct DatasetPreparation {
 
   // MARK: Text to tokens
 
-  /// The tokens of all files, in their order.
+  /// The tokens of all files, in order.
   private func journal(
     _ files: [SourceFile], _ name: String, _ reader: DocumentReader, progress: (Int) -> Void
   ) throws(DataError) -> TokenJournal {
@@ -262,9 +268,9 @@ package struct DatasetPreparation {
     }
   }
 
-  /// What must be the same for tokens of an earlier preparation to count.
+  /// Identifies the inputs. Tokens of an earlier preparation are used only where it is the same.
   private func key(_ files: [SourceFile]) -> String {
-    // What comes from a pipe is never known to be the same.
+    // The contents of a pipe cannot be known to be the same, so they get a random key.
     let described = files.map { $0.isStream ? UUID().uuidString : "\($0.path) \($0.size) \($0.modified)" }
     return
       (["cuts 2", options.field ?? SourceOptions.standardField, options.format.rawValue, tokenizer.stored] + described)
@@ -278,7 +284,7 @@ package struct DatasetPreparation {
       nonisolated(unsafe) let results = results
       DispatchQueue.concurrentPerform(iterations: lanes) { lane in
         var encoder = tokenizer.makeEncoder()
-        // Neighbours, so that each lane's words are alike.
+        // Each lane encodes adjacent pieces, so that its words are similar and its cache of pieces is effective.
         for number in lane * batch.count / lanes..<(lane + 1) * batch.count / lanes {
           let piece = batch[number]
           results[number].beginsDocument = piece.beginsDocument
@@ -292,8 +298,8 @@ package struct DatasetPreparation {
 
   // MARK: Tokens to the dataset
 
-  /// Writes a range of a journal as a split, which begins with a document. Returns its number of tokens, and what its lists add to the
-  /// dataset's digest.
+  /// Writes a range of a journal as a split, which always begins with a document. Returns the number of tokens, and
+  /// the lines of its lists for the digest.
   private func write(
     _ journal: TokenJournal, _ range: Range<Int>, to file: HDF5File, _ split: Split
   ) throws -> (tokens: Int, lines: [String]) {
@@ -304,7 +310,7 @@ package struct DatasetPreparation {
     var offsets = journal.documents.filter { range.contains(Int($0)) }
     var shift = -range.lowerBound
     if offsets.first != UInt64(range.lowerBound) {
-      // The second part of a document that was cut is one too.
+      // The range begins inside a document, whose second part becomes a document of its own.
       if let separator = tokenizer.separator {
         try tokens.append([separator])
         shift += 1

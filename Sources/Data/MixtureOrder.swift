@@ -1,30 +1,32 @@
-// Which part of a mixture comes when. Positions come in rounds of 1,024; in each round every part has its share of the places, in an
-// order that the seed gives. So the share holds over any stretch of a run, and a position's sequence is known without those before it.
+// The order of a mixture: which part is used at each position of training. Positions are divided into rounds of
+// 1,024. In each round every part has its share of the places, in an order that depends on the seed. Hence the
+// shares hold over any section of a run, and the sequence at a position can be computed without those before it.
 
 import Kernels
 
 package struct MixtureOrder: Sendable {
-  /// Places of a round.
+  /// Number of places of a round.
   package static let round = 1024
 
-  /// Places of each part in a round.
+  /// Number of places of each part in a round.
   package let places: [Int]
-  /// Puts the places of each round in an order of its own: an epoch is a round.
+  /// Permutes the places of each round: a round is an epoch of this sampler.
   private let order: Sampler
   private let samplers: [Sampler]
 
   /// - Parameters:
-  ///   - weights: of the parts; their shares of the sum are met to half a place of a round, and each has one at least.
-  ///   - counts: sequences of each part, which has some.
+  ///   - weights: of the parts. Their shares are met to half a place of a round, and each part has at least one
+  ///     place.
+  ///   - counts: number of sequences of each part, at least 1.
   package init(seed: UInt64, weights: [Double], counts: [Int]) {
     precondition(weights.count == counts.count && weights.count <= MixtureOrder.round)
     order = Sampler(seed: seed ^ MixtureOrder.stream, sequenceCount: MixtureOrder.round)
     places = MixtureOrder.shares(weights)
-    // Of the seed alone, so that a part has the same order in every mixture.
+    // They depend on the seed alone, so that a part has the same order in every mixture.
     samplers = counts.map { Sampler(seed: seed, sequenceCount: $0) }
   }
 
-  /// Whole places in proportion to the weights, by largest remainders, with one for each.
+  /// Whole numbers of places in proportion to the weights, by largest remainders, at least one each.
   private static func shares(_ weights: [Double]) -> [Int] {
     let sum = weights.reduce(0, +)
     let exact = weights.map { $0 / sum * Double(round) }
@@ -41,7 +43,7 @@ package struct MixtureOrder: Sendable {
     return places
   }
 
-  /// The part at a position of the run, and its sequence.
+  /// The part at a position of the run, and the number of its sequence.
   package func sequence(at position: Int) -> (part: Int, sequence: Int) {
     let round = position / MixtureOrder.round
     let place = order.sequence(at: position)
@@ -50,7 +52,7 @@ package struct MixtureOrder: Sendable {
       first += places[part]
       part += 1
     }
-    // A part's places are met in some order within the round; each is one of the part's own positions.
+    // Within a round, a part's places come in some order; each of them is one position in the part's own order.
     return (part, samplers[part].sequence(at: round * places[part] + place - first))
   }
 

@@ -1,5 +1,6 @@
-// One preparation of an output at a time. Two would write one journal and one file aside, and mix their tokens. The lock is the kernel's,
-// on a file beside the output, so it ends with the process that holds it, however that ends; the file says who that is.
+// Ensures that only one process prepares an output at a time; two would mix their tokens in one journal. The lock
+// is held by the kernel, on a file beside the output, and ends with the process, for whatever reason it ends. The
+// file contains a description of the process.
 
 import Foundation
 
@@ -13,7 +14,7 @@ struct PreparationLock: ~Copyable {
 
   static func path(of output: String) -> String { output + ".lock" }
 
-  /// - Throws: who prepares this output, where somebody does.
+  /// - Throws: `.busy` with the other process, where one is preparing this output.
   init(output: String) throws(DataError) {
     path = PreparationLock.path(of: output)
     while true {
@@ -29,7 +30,8 @@ struct PreparationLock: ~Copyable {
         }
         throw .busy(output: output, who: PreparationLock.holder(descriptor))
       }
-      // Whoever held it before may have removed the file meanwhile; then this lock protects nothing.
+      // The previous holder may have removed the file after it was opened here. Then this lock protects nothing;
+      // try again.
       var own = stat()
       if fstat(descriptor, &own) == 0, FileIdentity(path) == FileIdentity(own) {
         self.descriptor = descriptor

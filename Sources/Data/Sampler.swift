@@ -1,10 +1,11 @@
-// Which sequence comes when. Position p of a run is the p-th sequence it trains on; an epoch visits every sequence once, in
-// an order of its own. The order is a keyed permutation that is computed, not stored: any worker finds any position in
-// constant time, the data cursor is one integer, and a dataset of any size needs no table.
+// The order of training: which sequence is used at each position. An epoch visits every sequence once, in an order
+// of its own. The order is a keyed permutation that is computed and not stored: any worker finds the sequence at
+// any position in constant time, the state of the data loader is one integer, and a dataset of any size needs no
+// table.
 //
-// A Feistel network of four rounds permutes the numbers of an even count of bits; positions that fall outside the
-// dataset are sent through it again until they fall inside (cycle walking). Black and Rogaway, "Ciphers with arbitrary
-// finite domains" (2002).
+// A Feistel network of four rounds permutes the numbers of an even number of bits. A result outside of the dataset
+// is permuted again until it is inside (cycle walking). Black and Rogaway, "Ciphers with arbitrary finite domains"
+// (2002).
 
 import Kernels
 
@@ -30,7 +31,7 @@ package struct Sampler: Sendable {
     return Int(value)
   }
 
-  /// Keys the sampler's random numbers, apart from every parameter's.
+  /// Philox stream of the keys, distinct from the streams of all parameters.
   private static let stream: UInt64 = 0x5A3F_0000_0000
 
   private func permute(_ value: UInt64, _ keys: SIMD4<UInt32>) -> UInt64 {
@@ -38,7 +39,7 @@ package struct Sampler: Sendable {
     var left = value >> halfBits
     var right = value & mask
     for round in 0..<4 {
-      // A 64-bit mixer of half and key (Stafford's variant 13 of the MurmurHash3 finalizer).
+      // Mixes half and key to 64 bits (Stafford's variant 13 of the MurmurHash3 finalizer).
       var mixed = right ^ (UInt64(keys[round]) << 20) ^ UInt64(round)
       mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
       mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB

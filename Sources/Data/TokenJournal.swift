@@ -1,9 +1,10 @@
-// Tokens on their way into a dataset, in plain files beside it. What was committed stays when the process dies, and whoever prepares
-// the same text in the same way goes on from there.
+// The journal of a preparation: tokens that are already encoded, in plain files beside the output. What was
+// committed survives the death of the process, and a later preparation of the same text with the same options
+// continues from it.
 //
 //   D.h5.train.tokens      32 bits a token
 //   D.h5.train.documents   64 bits a document: its first token
-//   D.h5.train.progress    JSON: how much of them counts, the sum of the tokens, and what they were made of
+//   D.h5.train.progress    JSON: how much of both is committed, checksums, and what they were made from
 
 import CKernels
 import Foundation
@@ -34,9 +35,9 @@ final class TokenJournal {
   private let descriptor: Int32
   private let documentsDescriptor: Int32
   private var progress: Progress
-  /// Where each document begins.
+  /// Index of the first token of each document.
   private(set) var documents: [UInt64] = []
-  /// Pieces whose tokens were there already.
+  /// Number of pieces whose tokens were already in the journal.
   let resumedPieces: Int
   let resumedBytes: Int
 
@@ -44,7 +45,7 @@ final class TokenJournal {
   var textBytes: Int { progress.textBytes }
   var documentCount: Int { documents.count }
 
-  /// Its files: of tokens, of documents, and of what counts of both.
+  /// The journal's files: tokens, documents, and progress.
   static func paths(_ path: String) -> [String] { [".tokens", ".documents", ".progress"].map { path + $0 } }
 
   init(_ path: String, key: String) throws(DataError) {
@@ -86,7 +87,7 @@ final class TokenJournal {
     .file(action: "write", path: path, reason: String(cString: strerror(errno)))
   }
 
-  /// Adds the tokens of pieces and makes them count.
+  /// Appends the tokens of pieces, flushes them to disk, and commits them by replacing the progress file.
   func append(_ pieces: [Piece], textBytes: Int, pieces count: Int) throws(DataError) {
     guard count > 0 else { return }
     for piece in pieces {
@@ -125,13 +126,13 @@ final class TokenJournal {
     }
   }
 
-  /// The token from which on text validates.
+  /// Index of the first token that is used for validation.
   func border(
     _ fraction: Double, _ splitBy: DatasetPreparation.SplitBy, hasSeparators: Bool
   ) throws(DataError) -> Int {
     guard fraction > 0, tokenCount > 0 else { return tokenCount }
     let each = hasSeparators ? 1 : 0
-    // Separators are no text.
+    // Separators do not count as text.
     let text = tokenCount - documentCount * each
     let train = text - Int(Double(text) * fraction)
     func textBefore(_ document: Int) -> Int { Int(documents[document]) - document * each }
@@ -139,7 +140,7 @@ final class TokenJournal {
     case .range:
       guard train < text else { return tokenCount }
       let last = documents.indices.last { textBefore($0) <= train } ?? 0
-      // A border at a document's beginning lies before its separator.
+      // A border at the beginning of a document is before its separator.
       return textBefore(last) == train ? Int(documents[last]) : Int(documents[last]) + each + train - textBefore(last)
     case .documents:
       guard documentCount > 1 else { return tokenCount }
@@ -148,7 +149,8 @@ final class TokenJournal {
     }
   }
 
-  /// A shard's share of a range: even in tokens, and moved to a document's beginning where one lies in the share.
+  /// A shard's part of a range: equal numbers of tokens, with the border moved to the beginning of a document where
+  /// there is one.
   func share(_ shard: Int, of shards: Int, _ range: Range<Int>) -> Range<Int> {
     guard shards > 1 else { return range }
     func cut(_ number: Int) -> Int {
@@ -160,7 +162,7 @@ final class TokenJournal {
     return cut(shard)..<cut(shard + 1)
   }
 
-  /// Hands over a range in pieces.
+  /// Passes on a range in pieces.
   func read(_ range: Range<Int>, _ body: ([Int32]) throws -> Void) throws {
     var place = range.lowerBound
     var buffer = [Int32](repeating: 0, count: 1 << 20)
@@ -170,14 +172,14 @@ final class TokenJournal {
       let got = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, count * 4, off_t(place * 4)) }
       guard got == count * 4 else {
         throw DataError.file(
-          action: "read", path: tokensPath, reason: got < 0 ? String(cString: strerror(errno)) : "it was cut")
+          action: "read", path: tokensPath, reason: got < 0 ? String(cString: strerror(errno)) : "it was truncated")
       }
       try body(buffer)
       place += count
     }
   }
 
-  /// Throws where the tokens are not those that were written.
+  /// Throws where the tokens on disk differ from those that were written.
   func verify() throws(DataError) {
     var sum: UInt32 = 0
     do {
@@ -185,13 +187,13 @@ final class TokenJournal {
     } catch let error as DataError { throw error } catch { throw .unreadable("\(error)") }
     guard sum == progress.checksum else {
       throw .file(
-        action: "go on with", path: tokensPath,
-        reason: "its tokens are not those that were written; remove it and prepare again")
+        action: "continue with", path: tokensPath,
+        reason: "its tokens differ from those that were written; remove it and prepare again")
     }
     guard TokenJournal.sum(documents, 0) == progress.documentsChecksum else {
       throw .file(
-        action: "go on with", path: documentsPath,
-        reason: "its documents are not those that were written; remove it and prepare again")
+        action: "continue with", path: documentsPath,
+        reason: "its documents differ from those that were written; remove it and prepare again")
     }
   }
 
@@ -200,7 +202,7 @@ final class TokenJournal {
   }
 
   static func remove(_ path: String) {
-    // What counts first: without it the others are nothing.
+    // The progress file first: without it the other files have no meaning.
     for path in paths(path).reversed() { unlink(path) }
   }
 }

@@ -1,8 +1,10 @@
-// What a file says of itself is checked before a byte of it is read: HDF5 writes as many bytes as the file's own space and type say,
-// into a buffer whose size the caller chose, and it follows links and external storage to any file that a path can name.
+// Checks of an HDF5 file before its contents are read. A forged or damaged file is dangerous: HDF5 writes as many
+// bytes as the file's own dataspace and type specify into a buffer whose size the caller chose, and it follows
+// links and external storage to other files.
 //
-// Accepted is what ress writes: hard links; contiguous, compact or chunked storage within the file; at most the checksum filter; unsigned
-// whole numbers of 1 to 8 bytes, float32 and fixed-length text; and no more numbers than the file has bytes for.
+// Accepted is only what ress writes: hard links; contiguous, compact or chunked storage inside the file; no filter
+// except the checksum; unsigned integers of 1 to 8 bytes, float32, and fixed-length strings; and datasets that are
+// not larger than the file.
 
 import CHDF5
 
@@ -10,14 +12,14 @@ import CHDF5
   import Glibc
 #endif
 
-/// A regular file that is open, and a name of it that nobody can point elsewhere.
+/// An open regular file, and a path of it that cannot be redirected to another file.
 struct PlainFile: ~Copyable {
   private let descriptor: Int32
-  /// To open it by.
+  /// The path to open it by.
   let place: String
 
   init(_ path: String, followsLinks: Bool, isAllowed: ((String) -> Bool)?, spoken: String) throws(HDF5Error) {
-    // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+    // Without O_NONBLOCK, opening a named pipe would block until a process writes to it.
     let flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | (followsLinks ? 0 : O_NOFOLLOW)
     let descriptor = Glibc.open(path, flags)
     guard descriptor >= 0 else {
@@ -44,28 +46,29 @@ struct PlainFile: ~Copyable {
       throw .cannotOpen(path: spoken, reason: problem)
     }
     self.descriptor = descriptor
-    // Without /proc the name must do, unless somebody asks where the file lies.
+    // Without /proc the name is used, unless the place of the file must be checked.
     place = length > 0 ? byDescriptor : path
   }
 
   deinit { close(descriptor) }
 
-  /// The signature, and a superblock of version 2 or 3: those files have a checksum on every structure, so that damage is found before it is
-  /// followed. Older ones, which ress never wrote, have none.
+  /// Checks the signature, and that the superblock has version 2 or 3. Files of those versions have a checksum on
+  /// every structure, so that damage is detected before it is followed. Older versions, which ress never wrote,
+  /// have none.
   private static func isOurs(_ head: [UInt8]) -> Bool {
     head.prefix(8) == [0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A, 0x1A, 0x0A] && (2...3).contains(head[8])
   }
 }
 
 extension HDF5File {
-  /// No tensor has more; HDF5 allows 32.
+  /// Most dimensions of a dataset; ours have fewer, and HDF5 permits 32.
   private static let largestRank = 8
-  /// A chunk is read whole. Ours have at most 512 KiB.
+  /// Largest chunk in bytes, since a chunk is read as a whole. Ours have at most 512 KiB.
   private static let largestChunk = 64 << 20
 
   func refuse(_ name: String, _ reason: String) -> HDF5Error { .object(path: path, name: name, reason: reason) }
 
-  /// Every group above `name` must lie in this file.
+  /// Throws unless every group above `name` is in this file.
   func checkParents(_ name: String) throws(HDF5Error) {
     var prefix = ""
     for part in name.split(separator: "/").dropLast() {
@@ -77,11 +80,11 @@ extension HDF5File {
   private func checkLink(_ name: String) throws(HDF5Error) {
     guard H5Lexists(file.id, name, 0) > 0 else { throw fail(name, "there is no such object") }
     guard ress_h5_link_kind(file.id, name) == H5L_TYPE_HARD.rawValue else {
-      throw refuse(name, "it is a link; only what lies in the file itself is read")
+      throw refuse(name, "it is a link; only objects in the file itself are read")
     }
   }
 
-  /// Opens a dataset that lies in this file with all that belongs to it.
+  /// Opens a dataset after checking that it and its storage are in this file.
   func openDataset(_ name: String) throws(HDF5Error) -> Handle {
     try checkParents(name)
     try checkLink(name)
@@ -89,7 +92,7 @@ extension HDF5File {
       throw fail(name, "there is no such dataset")
     }
     guard let properties = Handle(H5Dget_create_plist(dataset.id), H5Pclose) else {
-      throw fail(name, "how it is stored cannot be read")
+      throw fail(name, "its storage properties cannot be read")
     }
     guard H5Pget_external_count(properties.id) == 0 else {
       throw refuse(name, "its numbers are stored in another file")
@@ -103,7 +106,7 @@ extension HDF5File {
         let count = HDF5File.product(sizes.prefix(Int(rank))), count > 0,
         HDF5File.product([hsize_t(count), hsize_t(H5Tget_size(type.id))]).map({ $0 <= HDF5File.largestChunk }) == true
       else { throw refuse(name, "its chunks are larger than \(HDF5File.largestChunk >> 20) MiB") }
-    default: throw refuse(name, "it is made of parts of other datasets")
+    default: throw refuse(name, "it is a virtual dataset, made of other datasets")
     }
     guard ress_h5_has_only_checksums(properties.id) != 0 else {
       throw refuse(name, "it is stored with a filter other than the checksum (Fletcher-32)")
@@ -111,7 +114,7 @@ extension HDF5File {
     return dataset
   }
 
-  /// The shape of a dataset, and how many numbers it has: never more than the file has bytes for.
+  /// The shape of a dataset, and its number of values, after checking that the file is large enough for them.
   func checkedExtent(_ dataset: borrowing Handle, _ name: String) throws(HDF5Error) -> (shape: [Int], count: Int) {
     guard let space = Handle(H5Dget_space(dataset.id), H5Sclose), let type = Handle(H5Dget_type(dataset.id), H5Tclose)
     else { throw fail(name, "it has no shape") }
@@ -127,11 +130,11 @@ extension HDF5File {
     guard let count = HDF5File.product(shape), shape.allSatisfy({ $0 <= hsize_t(Int32.max) << 16 }),
       let byteCount = HDF5File.product([hsize_t(count), hsize_t(H5Tget_size(type.id))]),
       H5Fget_filesize(file.id, &fileSize) >= 0, count == 0 || (hsize_t(byteCount) <= stored && stored <= fileSize)
-    else { throw refuse(name, "the file does not hold the numbers that its shape \(Array(shape)) asks for") }
+    else { throw refuse(name, "the file is too small for its shape \(Array(shape))") }
     return (shape.map { Int($0) }, count)
   }
 
-  /// Nil where it does not fit.
+  /// The product of sizes; nil where it overflows.
   private static func product(_ sizes: some Sequence<hsize_t>) -> Int? {
     var product = 1
     for size in sizes {
@@ -143,7 +146,7 @@ extension HDF5File {
     return product
   }
 
-  /// An attribute holds one value.
+  /// Throws unless an attribute has exactly one value.
   func checkSingle(_ attribute: borrowing Handle, _ name: String) throws(HDF5Error) {
     guard let space = Handle(H5Aget_space(attribute.id), H5Sclose), H5Sget_simple_extent_npoints(space.id) == 1 else {
       throw refuse(name, "the attribute does not hold one value")

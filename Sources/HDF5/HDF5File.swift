@@ -1,10 +1,12 @@
-// HDF5 files, as little of them as we use: groups, datasets of numbers, attributes, external links.
+// The part of HDF5 that ress uses: files with groups, datasets of numbers, attributes, and external links.
 //
-// Every call takes its turn (Turn.swift), because Debian's HDF5 is not thread-safe. Files are written within the bounds of
-// library version 1.10, so that Debian's h5ls and h5dump read them.
+// Every call holds the lock in Turn.swift, because Debian's HDF5 is not thread-safe. Files are written in the
+// format of library version 1.10, so that Debian's h5ls and h5dump can read them. Equal contents give equal bytes,
+// because no time stamps are written; the SHA-256 of a rewritten checkpoint file is therefore the same.
 
 import CHDF5
 
+/// An error of HDF5, with the file and object.
 package enum HDF5Error: Error, Equatable, CustomStringConvertible {
   case cannotOpen(path: String, reason: String)
   case cannotCreate(path: String, reason: String)
@@ -18,13 +20,13 @@ package enum HDF5Error: Error, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Why the last call that failed in this turn did so, as far as HDF5 said.
+  /// The reason of the last failed call in this turn, if HDF5 has one.
   static func lastReason(_ otherwise: String) -> String {
     let reason = stackedReason
     return !reason.isEmpty ? reason : Turn.reason.isEmpty ? otherwise : Turn.reason
   }
 
-  /// What stands on HDF5's stack of errors, which every further call clears.
+  /// The innermost message on HDF5's error stack. Every further HDF5 call clears it.
   static var stackedReason: String {
     var text = [CChar](repeating: 0, count: 256)
     ress_h5_reason(&text)
@@ -32,7 +34,7 @@ package enum HDF5Error: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// An HDF5 identifier with one owner, closed when that goes.
+/// An HDF5 identifier with a single owner, closed when its owner is released.
 struct Handle: ~Copyable {
   let id: hid_t
   private let close: (hid_t) -> herr_t
@@ -46,7 +48,7 @@ struct Handle: ~Copyable {
 
   deinit {
     Turn.begin()
-    // A handle that goes because a later call failed must not take that call's reason with it.
+    // Closing clears the error stack, so the reason of the failed call that led here is saved first.
     let reason = HDF5Error.stackedReason
     if !reason.isEmpty { Turn.reason = reason }
     _ = close(id)
@@ -64,17 +66,17 @@ package final class HDF5File {
     self.file = file
   }
 
-  /// A new file; one of that name is replaced.
+  /// Creates a file; an existing one is replaced.
   /// - Parameters:
-  ///   - isNew: the name must be free. Nothing is written through a symbolic link of that name then.
-  ///   - spoken: what errors call the file; nil: its path.
+  ///   - isNew: whether the name must be free. Nothing is written through a symbolic link then.
+  ///   - spoken: the file's name in errors; nil means its path.
   package static func create(
     _ path: String, isNew: Bool = false, spoken: String? = nil
   ) throws(HDF5Error) -> HDF5File {
     Turn.begin()
     defer { Turn.end() }
     ress_h5_quiet()
-    // Nothing notes the time, so that equal contents make equal bytes.
+    // Time stamps are switched off, so that equal contents give equal bytes.
     guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
       H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
       let creation = Handle(H5Pcreate(ress_h5_file_create()), H5Pclose),
@@ -85,12 +87,12 @@ package final class HDF5File {
     return HDF5File(path: spoken ?? path, file: file)
   }
 
-  /// An existing file, to read. It is opened once and looked at by its descriptor, so that nothing can take its place between the
-  /// question where it lies and the first byte.
+  /// Opens an existing file for reading. It is opened once, and its place is checked by its descriptor, so that it
+  /// cannot be replaced between the check and the first read.
   /// - Parameters:
-  ///   - followsLinks: false refuses a symbolic link of that name.
-  ///   - isAllowed: asked with the place that the file really has, links followed.
-  ///   - spoken: what errors call the file; nil: its path.
+  ///   - followsLinks: whether the name may be a symbolic link.
+  ///   - isAllowed: whether a file at a path may be read, called with symbolic links resolved.
+  ///   - spoken: the file's name in errors; nil means its path.
   package static func open(
     _ path: String, followsLinks: Bool = true, isAllowed: ((String) -> Bool)? = nil, spoken: String? = nil
   ) throws(HDF5Error) -> HDF5File {
@@ -109,13 +111,14 @@ package final class HDF5File {
     .object(path: path, name: name, reason: HDF5Error.lastReason(otherwise))
   }
 
-  /// Writes what is still in HDF5's buffers.
+  /// Writes HDF5's buffers to the file.
   package func flush() throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
     guard H5Fflush(file.id, H5F_SCOPE_GLOBAL) >= 0 else { throw fail("/", "it cannot be flushed") }
   }
 
+  /// Whether the file itself contains an object of that name.
   package func contains(_ name: String) -> Bool {
     Turn.begin()
     defer { Turn.end() }
@@ -123,13 +126,13 @@ package final class HDF5File {
     for part in name.split(separator: "/") {
       prefix += "/" + part
       guard H5Lexists(file.id, prefix, 0) > 0 else { return false }
-      // What a link to another file leads to is not this file's.
+      // An object behind a link to another file is not in this file.
       guard ress_h5_link_kind(file.id, prefix) == H5L_TYPE_HARD.rawValue else { return false }
     }
     return true
   }
 
-  /// Makes the groups above a name that are not there. HDF5 would make them itself, and note the time.
+  /// Creates the missing groups above a name. HDF5 would create them itself, but with time stamps.
   private func createParents(_ name: String) throws(HDF5Error) {
     var path = ""
     for part in name.split(separator: "/").dropLast() {
@@ -144,9 +147,10 @@ package final class HDF5File {
 
   // MARK: tensors
 
-  /// Makes a float32 dataset of the given shape, with its CRC-32C, and takes a place in the file for its numbers, which the caller writes
-  /// when the file is closed: HDF5 neither copies them nor holds up other threads meanwhile.
-  /// - Returns: where the numbers go, in bytes from the file's beginning.
+  /// Creates a float32 dataset of the given shape with its CRC-32C, and allocates space for its values, which the
+  /// caller writes into the file after it is closed. This avoids HDF5's copies and does not block other threads
+  /// that use HDF5.
+  /// - Returns: the offset of the values in the file, in bytes.
   package func reserve(_ name: String, shape: [Int], crc32c: UInt32) throws(HDF5Error) -> Int {
     let dataset = try create(name, shape, crc32c, takesPlace: true)
     Turn.begin()
@@ -155,10 +159,11 @@ package final class HDF5File {
     return place
   }
 
-  /// Values that are written in one turn: another thread that reads its data meanwhile waits for a millisecond or two.
+  /// Values that are written while the lock is held: another thread that reads data meanwhile waits a millisecond
+  /// or two.
   private static let turnCount = 1 << 20
 
-  /// Writes a float32 dataset of the given shape, with its CRC-32C. Equal tensors make equal bytes: no time is noted.
+  /// Writes a float32 dataset of the given shape, with its CRC-32C.
   package func write(_ name: String, shape: [Int], _ values: UnsafePointer<Float>, crc32c: UInt32) throws(HDF5Error) {
     let dataset = try create(name, shape, crc32c, takesPlace: false)
     let rows = shape.first ?? 1
@@ -208,7 +213,7 @@ package final class HDF5File {
     else { throw fail(name, "it cannot be written") }
   }
 
-  /// The CRC-32C that a dataset was written with.
+  /// The CRC-32C that was stored with a dataset.
   package func crc32c(of name: String) throws(HDF5Error) -> UInt32 {
     Turn.begin()
     defer { Turn.end() }
@@ -219,14 +224,14 @@ package final class HDF5File {
     return UInt32(truncatingIfNeeded: try readNumber(attribute, name))
   }
 
-  /// Dimensions of a dataset.
+  /// The dimensions of a dataset.
   package func shape(of name: String) throws(HDF5Error) -> [Int] {
     Turn.begin()
     defer { Turn.end() }
     return try checkedExtent(try openDataset(name), name).shape
   }
 
-  /// Reads a whole float32 dataset; the buffer has exactly its size.
+  /// Reads a whole float32 dataset into a buffer of exactly its size.
   package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -244,7 +249,8 @@ package final class HDF5File {
     }
   }
 
-  /// A link to an object of another file, named relative to this one so that the folder can be moved.
+  /// Creates a link to an object of another file, whose name is relative to this file, so that the folder can be
+  /// moved.
   package func link(_ name: String, to object: String, in other: String) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -254,8 +260,8 @@ package final class HDF5File {
     }
   }
 
-  /// The file and the object that a link names; nil where `name` is no link to another file. HDF5 never follows such a link itself
-  /// (`openDataset`): the caller decides which files it opens.
+  /// The file and object that an external link refers to; nil where `name` is not an external link. HDF5 never
+  /// follows such a link itself (`openDataset`): the caller decides which files to open.
   package func linkTarget(of name: String) throws(HDF5Error) -> (file: String, object: String)? {
     Turn.begin()
     defer { Turn.end() }
@@ -271,7 +277,7 @@ package final class HDF5File {
     }
     let size = ress_h5_link_size(file.id, name)
     guard (1...HDF5File.largestLink).contains(size) else { throw refuse(name, "the link has \(size) bytes") }
-    // One byte more than HDF5 fills: whatever it holds, both names end.
+    // The buffer has one byte more than HDF5 fills, so that both names are terminated, whatever it contains.
     var value = [UInt8](repeating: 0, count: size + 1)
     var flags: UInt32 = 0
     var other: UnsafePointer<CChar>?, object: UnsafePointer<CChar>?
@@ -326,7 +332,7 @@ package final class HDF5File {
     return String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
   }
 
-  /// A list of the sources of a large dataset is far below.
+  /// Longest text attribute in bytes; the list of sources of a large dataset is much shorter.
   private static let largestText = 16 << 20
 
   package func number(_ name: String) throws(HDF5Error) -> Int {
@@ -342,8 +348,9 @@ package final class HDF5File {
 
   package enum IntegerWidth { case bits8, bits16, bits32, bits64 }
 
-  /// A new, empty list that grows in chunks. Each chunk has a checksum (Fletcher-32), which every read looks at.
-  /// - Parameter chunk: numbers that are stored, checked and cached together.
+  /// Creates an empty list that grows by chunks. Each chunk has a checksum (Fletcher-32), which is verified when it
+  /// is read.
+  /// - Parameter chunk: number of values that are stored, checked and cached together.
   package func createList(_ name: String, _ width: IntegerWidth, chunk: Int = HDF5List.chunk) throws(HDF5Error)
     -> HDF5List
   {
@@ -366,6 +373,7 @@ package final class HDF5File {
     return HDF5List(file: self, name: name, dataset: dataset, count: 0)
   }
 
+  /// Opens a list for reading.
   package func openList(_ name: String) throws(HDF5Error) -> HDF5List {
     Turn.begin()
     defer { Turn.end() }
@@ -381,7 +389,7 @@ package final class HDF5File {
   }
 }
 
-/// A one-dimensional dataset of whole numbers: appended to when new, read in pieces.
+/// A one-dimensional dataset of integers: a new one can be appended to, an existing one is read in pieces.
 package final class HDF5List {
   package static let chunk = 1 << 16
 
@@ -401,6 +409,7 @@ package final class HDF5List {
     .object(path: file.path, name: name, reason: HDF5Error.lastReason(otherwise))
   }
 
+  /// Appends values; they are stored in the list's own width.
   package func append(_ values: [Int32]) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -425,7 +434,7 @@ package final class HDF5List {
     count += added
   }
 
-  /// Fills the buffer with the numbers from `start` on.
+  /// Fills the buffer with the values from index `start` on.
   package func read(from start: Int, into values: inout [Int32]) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -446,7 +455,7 @@ package final class HDF5List {
     Turn.begin()
     defer { Turn.end() }
     guard length > 0 else { return }
-    // A difference and not a sum: a damaged file's start may be near the largest number.
+    // Compared by subtraction, because in a damaged file `start + length` might overflow.
     guard start >= 0, start <= count, length <= count - start else {
       throw .object(path: file.path, name: name, reason: "numbers \(start) to \(start.addingReportingOverflow(length).partialValue) of a list of \(count) were asked for")
     }

@@ -1,5 +1,5 @@
-// Debian's HDF5 is built without thread safety: two threads inside it corrupt its tables. A process trains on one thread and
-// so rarely meets this, but tests and tools do not; every call takes its turn here.
+// The lock for HDF5. Debian's HDF5 is built without thread safety: two threads inside it at the same time corrupt
+// its tables. Every call is enclosed in `Turn.begin` and `Turn.end`.
 
 #if canImport(Glibc)
   import Glibc
@@ -10,13 +10,13 @@ package enum Turn {
     let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     var attributes = pthread_mutexattr_t()
     pthread_mutexattr_init(&attributes)
-    // A handle that goes inside a turn closes itself in that turn.
+    // Recursive, because a handle that is released during a turn closes itself in that turn.
     pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
     pthread_mutex_init(mutex, &attributes)
     return mutex
   }()
 
-  /// Why a call of this turn failed.
+  /// The reason why a call of this turn failed.
   nonisolated(unsafe) static var reason = ""
   private nonisolated(unsafe) static var depth = 0
 

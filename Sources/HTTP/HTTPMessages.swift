@@ -1,9 +1,9 @@
-// What a visitor asks and what it is told, as values.
+// HTTP requests and answers as values, independent of the HTTP library.
 
 package struct HTTPRequest: Equatable, Sendable {
-  /// Decoded, without what follows a question mark.
+  /// The decoded path, without the query string.
   package var path: String
-  /// Of a name that comes twice, the last.
+  /// Names and values of the query string. If a name occurs twice, the last value counts.
   package var query: [String: String]
 
   package init(_ path: String, query: [String: String] = [:]) {
@@ -11,7 +11,8 @@ package struct HTTPRequest: Equatable, Sendable {
     self.query = query
   }
 
-  /// A whole number of the query: nil where it is not there, and an error in words where it is none or out of range.
+  /// An integer in the query: `standard` where it is missing. Throws where it is missing without a standard value,
+  /// is not an integer, or is out of range.
   package func whole(_ name: String, in range: ClosedRange<Int>, else standard: Int? = nil) throws(HTTPComplaint) -> Int
   {
     guard let text = query[name] else {
@@ -27,7 +28,7 @@ package struct HTTPRequest: Equatable, Sendable {
   }
 }
 
-/// What is wrong with a request, in a sentence for whoever made it.
+/// What is wrong with a request, as a sentence for the client.
 package struct HTTPComplaint: Error, Equatable {
   package var sentence: String
 
@@ -38,9 +39,9 @@ package struct HTTPAnswer: Equatable, Sendable {
   package var code: Int
   package var type: String
   package var body: [UInt8]
-  /// Names this very content: who has it already is told so (304) instead of being sent it again.
+  /// Identifies this content (ETag). A client that has it already gets 304 instead of the content.
   package var tag: String?
-  /// Come back then, in seconds: for an answer that is being made.
+  /// Seconds after which the client should ask again (Retry-After), for an answer that is still being computed.
   package var retryAfter: Int?
 
   package init(code: Int = 200, type: String = "text/plain; charset=utf-8", _ body: [UInt8], tag: String? = nil) {

@@ -1,4 +1,5 @@
-// A small HTTP server for what a coordinator shows: it reads nothing but requests, and changes nothing. libmicrohttpd speaks the protocol.
+// A small HTTP server for the coordinator's pages, based on libmicrohttpd. It answers GET and HEAD only and changes
+// nothing.
 
 import CMicrohttpd
 import Configuration
@@ -17,7 +18,7 @@ package enum HTTPError: Error, Equatable, CustomStringConvertible {
     case .badAddress(let text):
       "'\(text)' is not an address for HTTP; write HOST:PORT with a host's name or IPv4 address, such as 127.0.0.1:7078"
     case .needsToken(let text):
-      "\(text) can be reached from other machines; --http-token FILE names a file with the word that they must say"
+      "\(text) can be reached from other machines; give the file with the token that they must send: --http-token FILE"
     case .cannotListen(let text): "cannot listen for HTTP at \(text); is the port in use?"
     }
   }
@@ -32,10 +33,10 @@ package final class HTTPServer: @unchecked Sendable {
   package let address: String
 
   /// - Parameters:
-  ///   - place: `HOST:PORT`; port 0 takes a free one.
-  ///   - token: what `Authorization: Bearer` must say; nil only where no other machine reaches the address.
-  ///   - open: paths that hold no data, and are shown to those who do not know the word.
-  ///   - answer: asked on the server's one thread, so it must not wait for anything; nil: there is no such page.
+  ///   - place: `HOST:PORT`; port 0 chooses a free one.
+  ///   - token: the bearer token that requests must have; it may be nil only for a loopback address.
+  ///   - open: paths without data, which are served without a token.
+  ///   - answer: called on the server's only thread, so it must not block; nil means that there is no such page.
   package init(
     _ place: String, token: String?, open: Set<String> = [],
     answer: @escaping @Sendable (HTTPRequest) -> HTTPAnswer?
@@ -48,7 +49,7 @@ package final class HTTPServer: @unchecked Sendable {
     self.token = token
     self.open = open
     self.answer = answer
-    // Set before the first request can come, and never again.
+    // Set before the first request can arrive, and never changed.
     let box = Box()
     guard
       let daemon = ress_mhd_start(
@@ -62,15 +63,16 @@ package final class HTTPServer: @unchecked Sendable {
     box.server = self
   }
 
-  /// What the C library hands back; it knows the server without keeping it alive.
+  /// The context pointer of libmicrohttpd's callbacks. It refers to the server weakly.
   private final class Box: @unchecked Sendable {
     weak var server: HTTPServer?
-    /// The server's thread alone uses these: connections, those that were used last at the end.
+    /// Connections, the most recently used last. Only the server's thread uses them.
     private var connections: [(connection: OpaquePointer, socket: Int32)] = []
 
     func begin(_ connection: OpaquePointer) {
       connections.append((connection, ress_mhd_socket(connection)))
-      // Whoever speaks slowly, or not at all, goes when others come. A page is answered at once, so its reader is seldom the oldest.
+      // A slow or silent client is disconnected when others connect. Pages are answered at once, so a real reader
+      // is rarely the oldest.
       if connections.count > HTTPServer.connectionLimit { shutdown(connections.removeFirst().socket, Int32(SHUT_RDWR)) }
     }
 
@@ -82,7 +84,7 @@ package final class HTTPServer: @unchecked Sendable {
     func end(_ connection: OpaquePointer) { connections.removeAll { $0.connection == connection } }
   }
 
-  /// More connections than this are not kept. 64 that spoke slowly once kept everybody else out.
+  /// Most connections. With a fixed limit and no eviction, 64 slow clients once kept everyone else out.
   private static let connectionLimit = 256
 
   private static let notice: MHD_NotifyConnectionCallback = { context, connection, _, code in
@@ -94,7 +96,7 @@ package final class HTTPServer: @unchecked Sendable {
 
   deinit { close() }
 
-  /// Ends its thread.
+  /// Stops the server's thread.
   package func close() {
     guard let daemon else { return }
     self.daemon = nil
@@ -105,7 +107,7 @@ package final class HTTPServer: @unchecked Sendable {
   private static let handle: MHD_AccessHandlerCallback = { context, connection, path, method, _, _, _, state in
     let method = String(cString: method!)
     let isRead = method == "GET" || method == "HEAD"
-    // The first call tells of the headers alone. What would bring a body is refused before it comes.
+    // libmicrohttpd calls first with the headers only. Requests with a body are refused before the body arrives.
     if state!.pointee == nil { Unmanaged<Box>.fromOpaque(context!).takeUnretainedValue().use(connection!) }
     if state!.pointee == nil && isRead {
       state!.pointee = UnsafeMutableRawPointer(bitPattern: 1)
@@ -133,7 +135,8 @@ package final class HTTPServer: @unchecked Sendable {
     return MHD_queue_response(connection, UInt32(answer.code), response)
   }
 
-  /// A page runs its own scripts and styles alone, speaks with nobody else, and is shown in no other page; nothing is kept on disk.
+  /// Security headers: a page may run only its own scripts and styles, may contact only this server, and may not be
+  /// embedded; nothing is cached on disk.
   private static let fixedHeaders = [
     ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
@@ -158,27 +161,28 @@ package final class HTTPServer: @unchecked Sendable {
   private func refusal(_ path: String, isRead: Bool, _ header: (String) -> String?) -> HTTPAnswer? {
     if let token {
       guard open.contains(path) || HTTPServer.isSame(header("Authorization") ?? "", "Bearer " + token) else {
-        return HTTPAnswer(code: 401, "the word is missing or wrong: Authorization: Bearer TOKEN\n")
+        return HTTPAnswer(code: 401, "missing or wrong bearer token (Authorization: Bearer TOKEN)\n")
       }
     } else if let host = header("Host"), !HTTPServer.isLocal(host) {
-      // A page of another site whose name was made to point here (DNS rebinding) would read as if it were ours.
+      // Against DNS rebinding: a page of another site, whose name was made to point here, could otherwise read our
+      // pages.
       return HTTPAnswer(code: 421, "this server answers at 127.0.0.1 and localhost, not at \(host.prefix(200))\n")
     }
-    return isRead ? nil : HTTPAnswer(code: 405, "nothing can be changed here\n")
+    return isRead ? nil : HTTPAnswer(code: 405, "only GET and HEAD are supported\n")
   }
 
   private func page(_ request: HTTPRequest) -> HTTPAnswer {
-    answer(request) ?? HTTPAnswer(code: 404, "there is no \(request.path.prefix(200))\n")
+    answer(request) ?? HTTPAnswer(code: 404, "not found: \(request.path.prefix(200))\n")
   }
 
-  /// `localhost` or a loopback address, with a port or without.
+  /// Whether a Host header is `localhost` or a loopback address, with or without a port.
   private static func isLocal(_ host: String) -> Bool {
     let name = host.hasPrefix("[") ? host.prefix { $0 != "]" } : host.prefix { $0 != ":" }
     return name.lowercased() == "localhost" || name == "[::1"
       || (name.hasPrefix("127.") && inet_addr(String(name)) != INADDR_NONE)
   }
 
-  /// In a time that tells nothing of where they differ.
+  /// Compares in a time that does not reveal where the texts differ.
   private static func isSame(_ a: String, _ b: String) -> Bool {
     let x = Array(a.utf8), y = Array(b.utf8)
     var difference = UInt8(x.count == y.count ? 0 : 1)

@@ -1,27 +1,28 @@
-// One allocation for many buffers. A step's activations are laid out once, before training, so that a steady step
-// allocates nothing; what an arena measured in a dry run is what it then allocates.
+// One allocation for many buffers. The activations of a step are laid out once, before training, so that a steady
+// step allocates nothing. A layout is a function that asks for its buffers one after the other. It is run twice:
+// first with an arena that only counts, then with a real one of that size.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
-/// Hands out aligned pieces of one block, in order. Make it with `Arena.measuring`, which runs the layout twice: once to
-/// count, once to place.
+/// Hands out aligned pieces of one block, in order. It is made by `Arena.build`, which runs the layout twice: to
+/// count and to place.
 package final class Arena {
-  /// A cache line, and enough for 512-bit vectors.
+  /// Bytes: a cache line, and enough for 512-bit vectors.
   package static let alignment = 64
 
   private let base: UnsafeMutableRawPointer?
   private let capacity: Int
   private var used = 0
 
-  /// Bytes this arena holds.
+  /// Number of bytes of this arena.
   package var byteCount: Int { capacity }
 
-  /// Whether its pieces are memory, and not only counted.
+  /// False while the layout is only being counted; its pointers must not be used then.
   package var isReal: Bool { base != nil }
 
-  /// Runs `layout` against a counting arena, then against a real one of that size, zero-filled.
+  /// Runs `layout` with a counting arena, then with a zero-filled one of that size.
   package static func build<Layout>(_ layout: (Arena) -> Layout) -> (Arena, Layout) {
     let counting = Arena()
     _ = layout(counting)
@@ -29,14 +30,15 @@ package final class Arena {
     return (arena, layout(arena))
   }
 
-  /// Bytes that a layout would take; `most` where it is more.
+  /// Bytes that a layout would take, at most `most`.
   package static func measure(_ layout: (Arena) -> Void) -> Int {
     let counting = Arena()
     layout(counting)
     return counting.used
   }
 
-  /// Counts of bytes end here, so that sums and small multiples of them stay whole numbers: no machine has as much.
+  /// Upper bound of all counts of bytes, so that sums and small multiples of them do not overflow. No machine has
+  /// that much memory.
   package static let most = 1 << 58
 
   /// `count` times `byteCount`, at most `most`.
@@ -63,7 +65,7 @@ package final class Arena {
       (Arena.bytes(count, times: MemoryLayout<Element>.stride) + Arena.alignment - 1) & ~(Arena.alignment - 1)
     defer { used = min(used + byteCount, Arena.most) }
     guard let base else {
-      // Counting only: an address that no one follows, because the layout merely records it.
+      // Counting only: the layout records the address but must not use it.
       return UnsafeMutablePointer(bitPattern: Arena.alignment)!
     }
     precondition(used + byteCount <= capacity, "arena of \(capacity) bytes asked for more than it measured")

@@ -1,20 +1,22 @@
-// Matrix products. Every call runs on the thread that makes it, and its shape is decided by the unit of data it
-// belongs to, because OpenBLAS changes a row's bits with the shape of the call and the number of threads.
+// Matrix products. The bits of a product's result may depend on the shape of the call and on the number of threads
+// (OpenBLAS divides the work differently). To make results independent of the cluster, every call runs on the
+// calling thread, and its shape is determined by the unit of data that it belongs to.
 //
-// Products with a weight, or as wide as one, are ours where this processor has a kernel (CKernels/gemm.c); the rest are OpenBLAS's.
+// Products with a packed weight, and large ones, use this program's own kernel where it supports the processor
+// (CKernels/gemm.c); all others use OpenBLAS.
 
 import CKernels
 import COpenBLAS
 
 package enum BLAS {
-  /// Call once, before any product: one thread a call.
+  /// Limits OpenBLAS to the calling thread. Must be called before any product.
   package static func useOneThread() { openblas_set_num_threads(1) }
 
-  /// The kernel set that OpenBLAS picked for this processor, "Haswell" say.
+  /// The set of kernels that OpenBLAS selected for this processor, for example "Haswell".
   package static var coreName: String { String(cString: openblas_get_corename()) }
   package static var configuration: String { String(cString: openblas_get_config()) }
 
-  /// c (m, n) = a (m, k) · bᵀ, b (n, k): a linear map with PyTorch's weight layout. `adding` keeps what c held.
+  /// c (m, n) = a (m, k) · bᵀ, b (n, k): a linear map with PyTorch's weight layout. With `adding`, c += instead.
   package static func multiplyTransposed(
     _ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false
   ) {
@@ -32,8 +34,9 @@ package enum BLAS {
       adding ? 1 : 0)
   }
 
-  /// Computes as many columns of c as our kernel takes, and returns the rest: whole panels, where the product is deep enough to
-  /// pay for the result's way to memory and back. The choice depends on the shape alone. a[i, p] is at a + i · row + p · step.
+  /// Computes as many columns of c as our kernel can: whole panels, if the product is deep enough (k) to pay for
+  /// loading and storing the result. Returns the columns that remain. The choice depends on the shape alone. a[i,
+  /// p] is at a + i · row + p · step.
   private static func multiplyPanels(
     _ a: RealPointer, row: Int, step: Int, _ b: Matrix, into c: Matrix, scale: Real, adding: Bool,
     depthAtLeast least: Int
@@ -58,7 +61,7 @@ package enum BLAS {
       CblasNoTrans, CblasNoTrans, c.rows, rest.count, a.columns, scale, a, b[columns: rest], adding, c[columns: rest])
   }
 
-  /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows.
+  /// c (m, n) = aᵀ · b, a (k, m), b (k, n), for example the gradient of a weight, summed over k rows.
   package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false)
   {
     precondition(a.rows == b.rows && c.rows == a.columns && c.columns == b.columns, shapes(a, b, c))

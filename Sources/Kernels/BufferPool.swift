@@ -1,9 +1,10 @@
-// Buffers whose size is known only when rows arrive. They come back and are used again, so that a steady step takes
-// nothing from the allocator.
+// A pool of buffers whose size is known only when data arrives, such as rows for experts. Buffers are reused, so
+// that a steady step does not call the allocator.
 
 import CKernels
 
-/// Memory on loan from a pool. Its owner gives it back explicitly; forgotten, it is freed.
+/// A buffer from a pool. Its user returns it with `BufferPool.give`; a buffer that is not returned is freed with
+/// its last reference.
 package final class PooledBuffer {
   package let pointer: RealPointer
   package let capacity: Int
@@ -17,7 +18,7 @@ package final class PooledBuffer {
   deinit { UnsafeMutableRawPointer(pointer).deallocate() }
 }
 
-/// Free buffers by size class. One thread uses a pool.
+/// Free buffers by size class. A pool is used by one thread.
 package final class BufferPool {
   private struct Shelf {
     let capacity: Int
@@ -33,7 +34,8 @@ package final class BufferPool {
 
   package init() {}
 
-  /// At least `count` values, uninitialised: from the shelf of its size, or the next ones up to twice as large.
+  /// A buffer of at least `count` values, uninitialised: from the shelf of its size class, or from the next ones up
+  /// to twice that size.
   package func take(_ count: Int) -> PooledBuffer {
     let capacity = BufferPool.sizeClass(count)
     var place = shelf(capacity)
@@ -44,6 +46,7 @@ package final class BufferPool {
     return PooledBuffer(capacity: capacity)
   }
 
+  /// Returns a buffer to the pool.
   package func give(_ buffer: PooledBuffer) {
     let place = shelf(buffer.capacity)
     if place == shelves.count || shelves[place].capacity != buffer.capacity {
@@ -52,10 +55,10 @@ package final class BufferPool {
     shelves[place].buffers.append(buffer)
   }
 
-  /// The first shelf of at least that capacity.
+  /// Index of the first shelf with at least that capacity.
   private func shelf(_ capacity: Int) -> Int { shelves.firstIndex { $0.capacity >= capacity } ?? shelves.count }
 
-  /// Four classes an octave: at most a fifth of a buffer lies idle.
+  /// Size classes, four per octave, so that at most a fifth of a buffer is unused.
   static func sizeClass(_ count: Int) -> Int {
     guard count > 1024 else { return 1024 }
     let octave = Int.bitWidth - (count - 1).leadingZeroBitCount - 1

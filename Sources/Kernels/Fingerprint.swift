@@ -1,20 +1,22 @@
-// What decides the bits of a result besides its inputs: the processor's vector units as OpenBLAS and our own kernels use
-// them. Workers of one run must agree on it, or the curve would depend on the cluster.
+// The fingerprint of a machine: what determines the bits of a result, apart from its inputs, namely the vector
+// instructions that OpenBLAS and our kernels use. Workers with different fingerprints cannot train together,
+// because the curve would depend on which of them computes what.
 
 import CKernels
 
 package enum Fingerprint {
-  /// The instruction set our kernels run with on this machine.
+  /// The instruction set that our kernels use on this machine.
   package static var kernelClone: String { String(cString: ress_kernels_clone()) }
 
-  /// For example `Haswell/x86-64-v3/9c3f2b7a11d04e56`: OpenBLAS core, kernel clone, and a hash of a probe computation.
+  /// For example `Haswell/x86-64-v3/9c3f2b7a11d04e56`: OpenBLAS's core, our kernels' instruction set, and a hash of
+  /// a probe computation.
   package static func measure() -> String {
     BLAS.useOneThread()
     return "\(BLAS.coreName)/\(kernelClone)/\(hexadecimal(probe()))"
   }
 
-  /// FNV-1a over the bits of two products, a norm, a softmax and a gate on fixed random input, at shapes that reach the
-  /// vector loops and their tails.
+  /// FNV-1a hash of the bits of two products, a norm and a softmax of fixed random input. The shapes are chosen to
+  /// reach the kernels' vector loops and the loops for the remainders.
   private static func probe() -> UInt64 {
     let (arena, (x, y, w, z, normed)) = Arena.build {
       ($0.matrix(67, 93), $0.matrix(45, 93), $0.matrix(93, 45), $0.matrix(67, 45), $0.matrix(67, 45))
@@ -23,7 +25,7 @@ package enum Fingerprint {
       Philox(seed: 0x5EED, stream: 1).fillNormal(x.pointer, count: x.count, deviation: 1)
       Philox(seed: 0x5EED, stream: 2).fillNormal(y.pointer, count: y.count, deviation: 1)
       Philox(seed: 0x5EED, stream: 3).fillNormal(w.pointer, count: w.count, deviation: 1)
-      // OpenBLAS's product and ours.
+      // One product uses OpenBLAS, the other our kernel.
       BLAS.multiplyTransposed(x, y, into: z)
       BLAS.multiply(x, w, into: z, adding: true)
       ress_rmsnorm_forward(Int64(z.rows), Int64(z.columns), z.pointer, y.pointer, normed.pointer, x.pointer)

@@ -1,5 +1,6 @@
-// Memory for numbers. Blocks of some megabytes ask for large pages: a product that walks down a column touches a page a row, and
-// with small ones the processor spends its time on finding them.
+// Allocation of memory for numbers. Blocks of 2 MiB and more ask for large pages: a product that walks down a
+// column touches a different page for each row, and with small pages the processor would spend its time on page
+// table look-ups.
 
 #if canImport(Glibc)
   import Glibc
@@ -8,13 +9,14 @@
 package enum LargePages {
   private static let size = 2 << 20
 
-  /// Not initialised; give it back with `deallocate`.
+  /// Uninitialised memory, to be freed with `deallocate`.
   package static func allocate(byteCount: Int) -> UnsafeMutableRawPointer {
     let isLarge = byteCount >= size
     let pointer = UnsafeMutableRawPointer.allocate(
       byteCount: byteCount, alignment: isLarge ? size : Arena.alignment)
     #if os(Linux)
-      // Advice: where the kernel has no large page at hand, small ones do. Whole pages only, so that a neighbour is left alone.
+      // This is advice; where no large page is available, the kernel uses small ones. Only whole large pages are
+      // advised, so that a neighbouring block is not affected.
       if isLarge { madvise(pointer, byteCount / size * size, MADV_HUGEPAGE) }
     #endif
     return pointer

@@ -1,8 +1,9 @@
-// A weight as products read it: y = x Wᵀ wants W packed by columns, and a weight changes once a step while hundreds of products read it.
+// Linear maps y = x Wᵀ. The product reads W fastest when it is packed by columns. A weight changes once per step
+// and is read by hundreds of products, so it is packed once per step.
 
 import CKernels
 
-/// A weight (out, in), and the same packed, where this processor's kernel wants that.
+/// A weight (out, in), and its packed copy where this processor's kernel uses one.
 package struct LinearMap {
   package let weight: Matrix
   fileprivate(set) package var packed: RealPointer?
@@ -12,19 +13,19 @@ package struct LinearMap {
     packed = nil
   }
 
-  /// Values that the packed weight takes; 0 where nothing is packed.
+  /// Number of values of the packed weight; 0 where it is not packed.
   fileprivate var packedCount: Int {
     let panel = Int(ress_gemm_panel())
     return panel == 0 || weight.rows < panel / 2 ? 0 : (weight.rows + panel - 1) / panel * panel * weight.columns
   }
 }
 
-/// Room for the packed forms of some maps.
+/// The memory for the packed copies of some maps.
 package final class PackedMaps {
   private let arena: Arena
   private var pieces: [(map: LinearMap, panels: Range<Int>)] = []
 
-  /// Gives every map its place. `pack` fills them.
+  /// Allocates the packed copy of every map; `pack` fills them.
   package init(_ maps: inout [LinearMap]) {
     let counts = maps.map(\.packedCount)
     let (arena, pointers) = Arena.build { arena in counts.map { $0 > 0 ? arena.reals($0) : nil } }
@@ -39,9 +40,10 @@ package final class PackedMaps {
     }
   }
 
+  /// Panels that one task packs.
   private static let panelsAPiece = 8
 
-  /// Packs all weights as they are now.
+  /// Packs the current values of all weights.
   package func pack(_ team: Team) {
     team.run(pieces.count) { task, _ in
       let (map, panels) = pieces[task]

@@ -1,7 +1,8 @@
-// Views of memory that an arena (or a caller's buffer) owns. A view is two words and four integers; it checks its
-// shape when it is made and when it meets another, never inside a loop.
+// Matrices as views of memory that an arena or another buffer owns. Shapes are checked when a view is made and when
+// views are combined, never inside a loop.
 
-/// Rows of `columns` values, `stride` values apart. It owns nothing: whoever made it keeps the memory alive.
+/// Rows of `columns` values, `stride` values apart. A view does not own its memory; its creator keeps the memory
+/// alive.
 package struct Matrix {
   package let pointer: RealPointer
   package let rows: Int
@@ -19,13 +20,13 @@ package struct Matrix {
   /// The address of a row's first value.
   package func row(_ index: Int) -> RealPointer { pointer + index * stride }
 
-  /// The rows of a range, without a copy.
+  /// A range of rows, without a copy.
   package subscript(rows range: Range<Int>) -> Matrix {
     precondition(range.lowerBound >= 0 && range.upperBound <= rows, "rows \(range) of \(rows)")
     return Matrix(row(range.lowerBound), rows: range.count, columns: columns, stride: stride)
   }
 
-  /// The columns of a range, without a copy.
+  /// A range of columns, without a copy.
   package subscript(columns range: Range<Int>) -> Matrix {
     precondition(range.lowerBound >= 0 && range.upperBound <= columns, "columns \(range) of \(columns)")
     return Matrix(pointer + range.lowerBound, rows: rows, columns: range.count, stride: stride)
@@ -33,13 +34,13 @@ package struct Matrix {
 
   package var count: Int { rows * columns }
 
-  /// Sets every value to zero; the rows lie side by side.
+  /// Sets every value to zero. The rows must be adjacent.
   package func clear() {
     precondition(stride == columns, "clear of a strided matrix")
     pointer.update(repeating: 0, count: count)
   }
 
-  /// Copies from a matrix of the same shape; both contiguous.
+  /// Copies from a matrix of the same shape. The rows of both must be adjacent.
   package func copy(from other: Matrix) {
     precondition(rows == other.rows && columns == other.columns && stride == columns && other.stride == columns)
     pointer.update(from: other.pointer, count: count)

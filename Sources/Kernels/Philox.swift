@@ -1,6 +1,6 @@
-// Random numbers that depend on where they are used, not on what was drawn before: a counter-based generator keyed by
-// (seed, stream). Any worker can draw any number of any step, so no generator state is exchanged or saved.
-// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), Philox4x32-10.
+// Random numbers by counter: a number depends on (seed, stream, counter) and not on numbers drawn before. Any
+// worker can therefore draw any number of any step, and no generator state is exchanged or saved. Salmon et al.,
+// "Parallel random numbers: as easy as 1, 2, 3" (2011), Philox4x32-10.
 
 #if canImport(Glibc)
   import Glibc
@@ -10,13 +10,13 @@ package struct Philox: Sendable {
   private let key: (UInt32, UInt32)
   private let stream: (UInt32, UInt32)
 
-  /// `stream` tells apart the places that draw with one seed: a parameter, a step's unit.
+  /// `stream` separates the places that draw with one seed, such as parameters.
   package init(seed: UInt64, stream: UInt64) {
     key = (UInt32(truncatingIfNeeded: seed), UInt32(truncatingIfNeeded: seed >> 32))
     self.stream = (UInt32(truncatingIfNeeded: stream), UInt32(truncatingIfNeeded: stream >> 32))
   }
 
-  /// The four words of one counter value.
+  /// The four random words of a counter value.
   package func words(_ counter: UInt64) -> SIMD4<UInt32> {
     var x = SIMD4(
       UInt32(truncatingIfNeeded: counter), UInt32(truncatingIfNeeded: counter >> 32), stream.0, stream.1)
@@ -33,13 +33,13 @@ package struct Philox: Sendable {
     return x
   }
 
-  /// Uniform in [0, 1), 53 bits.
+  /// A number in [0, 1), with 53 random bits.
   package func uniform(_ counter: UInt64) -> Double {
     let w = words(counter)
     return Double((UInt64(w[0]) << 32 | UInt64(w[1])) >> 11) * 0x1p-53
   }
 
-  /// Fills with N(0, deviation²): Box and Muller on pairs, in double.
+  /// Fills with N(0, deviation²), by the method of Box and Muller, in double.
   package func fillNormal(_ values: RealPointer, count: Int, deviation: Double) {
     for pair in 0..<(count + 1) / 2 {
       let w = words(UInt64(pair))

@@ -1,5 +1,5 @@
-// Where a step's time goes: spans of one thread, by part of the model, and what the lanes of its team did meanwhile. Without a
-// profile, `Team.measure` costs one comparison.
+// A profile of training steps: how long the training thread spent in each part of the model, and in which parallel
+// regions the other threads worked. Without a profile, `Team.measure` costs one comparison.
 
 #if canImport(Glibc)
   import Glibc
@@ -23,20 +23,21 @@ package final class Profile: @unchecked Sendable {
   package struct Span: Sendable {
     package var part: ProfilePart
     package var direction: ProfileDirection
-    /// 0 is the training thread; a lane's spans are the regions it worked in.
+    /// Thread number. 0 is the training thread; the spans of other threads are the parallel regions in which they
+    /// worked.
     package var lane: Int
     /// Nanoseconds since the profile began.
     package var begin: Int64
     package var end: Int64
-    /// Spans around it on its lane.
+    /// Number of spans around it on its thread.
     package var depth: Int
   }
 
-  /// Spans of each lane, in the order in which they ended. A lane writes its own.
+  /// Spans of each thread, in the order in which they ended. Each thread writes only its own.
   private var lanes: [Lane]
   private let origin: Int64
   private var depth = 0
-  /// What the training thread is in: the name of the lanes' spans.
+  /// The innermost span of the training thread; spans of other threads get its name.
   private var current: (part: ProfilePart, direction: ProfileDirection) = (.step, .neither)
 
   private final class Lane: @unchecked Sendable {
@@ -44,7 +45,7 @@ package final class Profile: @unchecked Sendable {
     init() { spans.reserveCapacity(Profile.capacity) }
   }
 
-  /// Spans a lane keeps; what comes later is not kept, and `isComplete` says so.
+  /// Most spans of a thread. Later ones are dropped, and `isComplete` becomes false.
   private static let capacity = 1 << 19
   package private(set) var isComplete = true
 
@@ -74,7 +75,7 @@ package final class Profile: @unchecked Sendable {
     return try body()
   }
 
-  /// A region that a lane other than the training thread's worked in.
+  /// Adds a parallel region in which a thread other than the training thread worked.
   func note(lane: Int, begin: Int64) {
     add(
       Span(part: current.part, direction: current.direction, lane: lane, begin: begin, end: Profile.now(), depth: 0))
@@ -90,10 +91,10 @@ package final class Profile: @unchecked Sendable {
 
   package var spans: [Span] { lanes.flatMap(\.spans) }
 
-  /// Nanoseconds of the training thread in each part, without the parts inside it.
+  /// Nanoseconds that the training thread spent in each part, without the parts nested in it.
   package func selfTimes() -> [(part: ProfilePart, direction: ProfileDirection, nanoseconds: Int64)] {
     var totals: [String: Int64] = [:]
-    // Spans come in the order of their ends, so a span's children stand before it.
+    // Spans are in the order of their ends, so a span's children precede it.
     var inside: [Int64] = Array(repeating: 0, count: 64)
     for span in lanes[0].spans {
       let whole = span.end - span.begin

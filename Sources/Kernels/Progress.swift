@@ -1,5 +1,6 @@
-// A count of what a process gets done: every parallel region, every tensor read. It means nothing by itself; one that stands
-// still while its owner does not say that it waits is how the ledger finds a thread that hangs.
+// A counter of this process's work: it grows with every parallel region and every tensor read. Heartbeats contain
+// it. If it stands still although the worker does not report that it waits for something, the coordinator considers
+// the training thread stuck.
 
 import Synchronization
 

@@ -1,5 +1,5 @@
-// The number type of all arithmetic. The contract (docs/model.md) is single precision; a build with RESS_DOUBLE computes
-// the same code in double, where central differences are sharp enough to prove a gradient.
+// The number type of all arithmetic: single precision, as docs/model.md specifies. A build with RESS_DOUBLE
+// computes the same code in double precision, in which central differences are accurate enough to verify gradients.
 
 #if RESS_DOUBLE
   package typealias Real = Double

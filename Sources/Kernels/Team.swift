@@ -1,5 +1,6 @@
-// The threads of one worker. Work comes as numbered tasks whose content does not depend on how many threads there are;
-// which thread takes which task is left to chance, because no result depends on it.
+// The threads of one worker. Work is divided into numbered tasks whose content does not depend on the number of
+// threads. Which thread runs which task depends on chance and does not matter, because tasks write to separate
+// memory and results are combined in task order.
 
 import CKernels
 import Synchronization
@@ -8,25 +9,25 @@ import Synchronization
   import Glibc
 #endif
 
-/// A fixed group of threads that run the tasks of one parallel region together with their caller.
+/// A fixed group of threads that run the tasks of a parallel region together with the calling thread.
 ///
-/// A region ends when all its tasks have ended. Regions do not nest. Kernel threads are ours, never Swift's concurrency
-/// pool: a task here runs for microseconds and must not wait behind anything else.
+/// A region ends when all its tasks have ended; regions cannot be nested. The threads are our own and not those of
+/// Swift's concurrency pool: a task takes microseconds and must not queue after other work.
 package final class Team: @unchecked Sendable {
   package typealias Task = (_ task: Int, _ lane: Int) -> Void
 
-  /// Threads, the caller included. A lane is a thread's number: scratch memory is kept by lane.
+  /// Number of threads, including the caller. A lane is a thread's number; scratch memory is allocated per lane.
   package let laneCount: Int
   private let bench: Bench
   private var threads: [pthread_t] = []
 
-  /// Takes down where the time goes while it is set. Set it between regions.
+  /// Records the time of regions while it is set. It may be changed only between regions.
   package var profile: Profile? {
     get { bench.profile }
     set { bench.profile = newValue }
   }
 
-  /// Runs `body`, and with a profile takes down how long.
+  /// Runs `body`, and records its duration where there is a profile.
   package func measure<Result, Failure: Error>(
     _ part: ProfilePart, _ direction: ProfileDirection = .neither, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
@@ -57,7 +58,7 @@ package final class Team: @unchecked Sendable {
     for thread in threads { pthread_join(thread, nil) }
   }
 
-  /// Runs `body(task, lane)` for every task in 0 ..< count and returns when all have ended.
+  /// Runs `body(task, lane)` for every task in 0 ..< count, and returns when all have ended.
   package func run(_ count: Int, _ body: Task) {
     Progress.note()
     if laneCount == 1 || count <= 1 {
@@ -68,7 +69,12 @@ package final class Team: @unchecked Sendable {
   }
 }
 
-/// What the lanes of a team share. They hold it, not the team, so that a team can end while they sleep.
+/// The state that the threads of a team share. Threads refer to it and not to the team, so that a team can be
+/// released while they sleep.
+///
+/// Starting a region: the caller writes the number of tasks and the closure, and then increments `region`; a thread
+/// that sees the new number takes tasks from `nextTask` until there are none left, and then decrements `working`.
+/// The caller takes tasks as well, and waits until `working` is 0.
 private final class Bench: @unchecked Sendable {
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
   private let wake: UnsafeMutablePointer<pthread_cond_t>
@@ -76,14 +82,14 @@ private final class Bench: @unchecked Sendable {
   private let nextTask = Atomic<Int>(0)
   private let working = Atomic<Int>(0)
   private let ending = Atomic<Bool>(false)
-  // Written by the caller before `region` moves on, read by the lanes after they saw it move.
+  // Written by the caller before it increments `region`, read by the threads after they have seen the new value.
   private var taskCount = 0
   var profile: Profile?
   private var others = 0
   private let lent: UnsafeMutablePointer<ress_closure>
 
-  /// How long an idle lane looks for the next region before it sleeps: regions of one step follow each other in
-  /// microseconds, while a sleeping thread takes some 50 µs to wake.
+  /// How often an idle thread checks for the next region before it sleeps. Regions of a step follow each other in
+  /// microseconds, while waking a sleeping thread takes some 50 µs.
   private static let spinCount = 4_000
 
   init() {
@@ -113,7 +119,7 @@ private final class Bench: @unchecked Sendable {
   func run(_ count: Int, others: Int, _ body: Team.Task) {
     taskCount = count
     self.others = others
-    // A region allocates nothing: withoutActuallyEscaping would box the closure.
+    // A region must not allocate; withoutActuallyEscaping would allocate a box for the closure.
     lend(
       body, lent, { Unmanaged<Bench>.fromOpaque($0!).takeUnretainedValue().runLent() },
       Unmanaged.passUnretained(self).toOpaque())
@@ -134,6 +140,7 @@ private final class Bench: @unchecked Sendable {
     }
   }
 
+  /// Takes tasks until there are none left.
   private func take(lane: Int) {
     while true {
       let task = nextTask.wrappingAdd(1, ordering: .relaxed).oldValue
@@ -142,6 +149,7 @@ private final class Bench: @unchecked Sendable {
     }
   }
 
+  /// The loop of a thread other than the caller.
   func serve(lane: Int) {
     var seen: UInt64 = 0
     while true {
@@ -168,14 +176,14 @@ private final class Bench: @unchecked Sendable {
   }
 }
 
-/// Puts the closure's two words into `place`, calls `during(context)`, and takes them away: CKernels/team.c.
+/// Stores the closure's two words at `place`, calls `during(context)`, and clears them (CKernels/team.c).
 @_silgen_name("ress_lend")
 private func lend(
   _ body: Team.Task, _ place: UnsafeMutablePointer<ress_closure>,
   _ during: @convention(c) (UnsafeMutableRawPointer?) -> Void,
   _ context: UnsafeMutableRawPointer)
 
-/// Where a lane sits.
+/// The argument of a new thread.
 private final class Seat {
   let bench: Bench
   let lane: Int
@@ -185,7 +193,7 @@ private final class Seat {
   }
 }
 
-/// Fixed pieces of a range: the same for any number of threads.
+/// Divides a range into fixed pieces, which are the same for any number of threads.
 package struct Tiles: Sendable {
   package let count: Int
   private let total: Int

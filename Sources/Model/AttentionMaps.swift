@@ -1,11 +1,12 @@
-// What both kinds of attention share: the maps before and behind them. Queries, keys and values are X through three maps; what the
-// heads mixed goes through a fourth and onto the residual stream. What lies between, which tokens weigh how much, is each kind's own.
+// What sparse and dense attention have in common: the linear maps before and after them. Queries, keys and values
+// are the input X through three maps. The heads' output goes through a fourth map and is added to the residual
+// stream. Between them each kind of attention computes its own weights.
 
 import Kernels
 
 package struct AttentionMaps {
   private let team: Team
-  /// (T, D) gradients of the mixed values, queries, keys and values.
+  /// (T, D) gradients of the heads' output, queries, keys and values.
   let dmixed, dqueries, dkeys, dvalues: Matrix
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
@@ -16,7 +17,7 @@ package struct AttentionMaps {
     dvalues = arena.matrix(sizes.segment, sizes.width)
   }
 
-  /// A tile's queries (N, D), and its keys and values in the tables.
+  /// Computes a tile's queries (N, D), and its keys and values in the tables.
   func project(_ x: Matrix, _ rows: Range<Int>, _ span: Span, _ tables: StepTables, _ w: BlockWeights, queries: Matrix)
   {
     let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
@@ -35,7 +36,8 @@ package struct AttentionMaps {
     }
   }
 
-  /// dmixed (T, D) from dg; dkeys and dvalues are zero for the heads to add to. `tileDone` runs in each tile's task.
+  /// dmixed (T, D) from dg, and zeros in dkeys and dvalues, to which the heads then add. `tileDone` runs in each
+  /// tile's task.
   func backwardOutput(
     _ mixed: Matrix, _ span: Span, _ w: BlockWeights, dg: Matrix, _ d: BlockWeights,
     tileDone: (Range<Int>) -> Void = { _ in }
@@ -52,7 +54,7 @@ package struct AttentionMaps {
     }
   }
 
-  /// dx (T, D) overwritten, from dqueries, dkeys and dvalues. `tileBegins` runs first in each tile's task.
+  /// dx (T, D), overwritten, from dqueries, dkeys and dvalues. `tileBegins` runs first in each tile's task.
   func backwardProject(
     _ x: Matrix, _ span: Span, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights,
     tileBegins: (Range<Int>) -> Void = { _ in }

@@ -1,6 +1,7 @@
-// What the backward of a long sequence needs from each segment border, in a file: the memory as the segment found it and the newest
-// rows of its tables. Written once and read once, from the last segment to the first, so it is no loss that a disk holds it, and the
-// memory of a training step stays the same for any length of sequence.
+// A file for what the backward pass of a long sequence needs at each segment border: the memory as the segment
+// found it, and the newest rows of its tables. It is written once in the forward pass and read once in the backward
+// pass, from the last segment to the first. Disks are fast enough for that, and the memory of a training step does
+// not depend on the sequence's length.
 
 import Kernels
 
@@ -14,16 +15,16 @@ package struct BorderFileError: Error, Equatable, CustomStringConvertible {
   package let code: Int32
 
   package var description: String {
-    "cannot \(action) what a long sequence leaves in a file of \(folder): \(String(cString: strerror(code))); "
+    "cannot \(action) the file for a long sequence in \(folder): \(String(cString: strerror(code))); "
       + "set TMPDIR to a folder with room, or training.recompute: never to keep it in memory"
   }
 }
 
-/// An unlinked file of records of equal size, one a segment. It ends with its owner.
+/// An unlinked file of records of equal size, one per segment. The kernel removes it when it is closed.
 final class BorderFile {
   private let recordByteCount: Int
   private let folder: String
-  /// −1 before the first record.
+  /// −1 until the file is created.
   private var descriptor: Int32 = -1
 
   init(recordByteCount: Int) {
@@ -37,7 +38,7 @@ final class BorderFile {
     guard descriptor < 0 else { return }
     var path = Array((folder + "/ress-sequence-XXXXXX").utf8CString)
     descriptor = mkstemp(&path)
-    guard descriptor >= 0 else { throw failure("make") }
+    guard descriptor >= 0 else { throw failure("create") }
     unlink(path)
   }
 
@@ -45,20 +46,20 @@ final class BorderFile {
     BorderFileError(action: action, folder: folder, code: errno)
   }
 
-  /// Writes contiguous rows into a record, `place` values behind its start.
+  /// Writes contiguous rows into a record, `place` values after its start.
   func write(_ rows: Matrix, to record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
     try open()
     try transfer(rows, record, place, "write") { pwrite(descriptor, $0, $1, $2) }
   }
 
-  /// Reads back what `write` put there.
+  /// Reads rows that `write` has written.
   func read(_ rows: Matrix, from record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
     try transfer(rows, record, place, "read") { pread(descriptor, $0, $1, $2) }
   }
 
-  /// All bytes of the rows by as many calls of `move` (bytes, count, offset) as it takes.
+  /// Transfers all bytes of the rows, in as many calls of `move(bytes, count, offset)` as needed.
   private func transfer(
     _ rows: Matrix, _ record: Int, _ place: Int, _ action: String, _ move: (UnsafeMutableRawPointer, Int, Int) -> Int
   ) throws(BorderFileError) {

@@ -1,14 +1,15 @@
-// One class for a whole sequence: logits = P headᵀ, with P the mean of norm(S; final_norm) over the memory's slots after the last
-// segment. A model without memory pools its tokens instead: P is the mean of norm(Hᴷ; final_norm) over the sequence.
+// The head for one class per sequence: logits = P headᵀ. P is the mean of norm(S; final_norm) over the slots of the
+// memory after the last segment or, in a model without memory, the mean of norm(Hᴷ; final_norm) over the tokens of
+// the sequence.
 
 import CKernels
 import Kernels
 
 package struct ClassHead: OutputHead {
   private let sizes: Sizes
-  /// The sum over slots or tokens, P and its gradient (1, D), logits (1, classes).
+  /// The sum over slots or tokens, P and its gradient (1, D), and the logits (1, classes).
   private let sum, pooled, dpooled, logits: Matrix
-  /// Normed slots or rows and their gradient, (M or T, D), and 1/rms.
+  /// Normalised slots or rows and their gradient (M or T, D), and 1/rms.
   private let normed, dnormed: Matrix
   private let rstd: RealPointer
 
@@ -26,7 +27,7 @@ package struct ClassHead: OutputHead {
     rstd = arena.reals(rows)
   }
 
-  /// Without memory: the segment's rows are added to the sum.
+  /// In a model without memory, adds the segment's rows to the sum.
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
     guard sizes.slots == 0 else { return }
     if start == 0 { sum.clear() }
@@ -39,7 +40,7 @@ package struct ClassHead: OutputHead {
     ress_sum_rows(Int64(count), Int64(sizes.width), normed.pointer, sum.pointer)
   }
 
-  /// P, from the sum over slots or tokens, and its logits.
+  /// Computes P from the sum over slots or tokens, and the logits.
   private func finish(memory: Matrix, tokenCount: Int, _ w: Weights) {
     if sizes.slots > 0 {
       sum.clear()
@@ -80,7 +81,7 @@ package struct ClassHead: OutputHead {
     return 0
   }
 
-  /// Each row's share of dP, through the norm; `rstd` is that of these rows.
+  /// Distributes dP to the rows and passes it through the norm; `rstd` must be that of these rows.
   private func backward(_ x: Matrix, count: Int, _ w: Weights, into dx: Matrix, _ d: Weights) {
     for row in 0..<count { dnormed.row(row).update(from: dpooled.pointer, count: sizes.width) }
     ress_rmsnorm_backward(

@@ -1,5 +1,5 @@
-// Generation: the same segment code, a few rows at a time. What it holds is the visible past, one segment and the memory,
-// so its memory does not grow with the text.
+// Generates text with the same segment code as training, some rows at a time. It holds the visible past, one
+// segment and the memory, so its memory does not grow with the text.
 
 import Configuration
 import Kernels
@@ -41,7 +41,7 @@ package final class Decoder {
 
   package var byteCount: Int { arena.byteCount + tables.byteCount }
 
-  /// A new text begins.
+  /// Starts a new text.
   package func begin() {
     tables.begin()
     segmentIndex = 0
@@ -52,7 +52,7 @@ package final class Decoder {
     }
   }
 
-  /// Reads tokens and returns the logits (V) of what follows the last one, valid until the next call.
+  /// Reads tokens and returns the logits (V) of the token after the last one, valid until the next call.
   package func append(_ newTokens: [Int32]) throws -> UnsafeBufferPointer<Real> {
     precondition(!newTokens.isEmpty)
     weights.refresh(team)
@@ -79,7 +79,7 @@ package final class Decoder {
     return UnsafeBufferPointer(start: logits.pointer, count: sizes.vocabulary)
   }
 
-  /// The segment being written, with the rows computed so far.
+  /// The current segment, with the rows computed so far; begins a new one where there is none.
   private func openSpan() -> Span {
     if let span { return span }
     var fresh = tables.next(segment: segmentIndex, rows: sizes.segment)

@@ -1,8 +1,11 @@
-// The baseline's attention: every query weighs every token it may see, p = softmax(τ q · key / √C − |F_i − F_j|), G = H + (Σ_j p_ij
-// val_j) Woᵀ, with rotary positions, learned scales and forget gates (`ForgetGates`) where they are asked for.
+// The attention of the baseline transformer: every query weighs every token that it may see,
 //
-// Scores exist for one head and one tile of rows at a time. The forward keeps their logsumexp; the backward computes them again
-// (arXiv 2205.14135).
+//   p = softmax(τ q · key / √C − |F_i − F_j|),  G = H + (Σ_j p_ij val_j) Woᵀ
+//
+// Rotary positions (arXiv 2104.09864), learned scales and forget gates (`ForgetGates`) can be switched on.
+//
+// Scores exist for one head and one tile of rows at a time. The forward pass keeps only their logsumexp, and the
+// backward pass computes the scores again (FlashAttention, arXiv 2205.14135).
 
 import CKernels
 import Kernels
@@ -14,10 +17,10 @@ import Kernels
 package struct DenseAttention {
   private let sizes: Sizes
   private let team: Team
-  /// By lane: scores of a tile against all tokens, and their gradient. (tile, T) × 2
+  /// By lane: the scores of a tile against all tokens, and their gradient, (tile, T) × 2.
   private let scores: Matrix
   private let maps: AttentionMaps
-  /// Σ_j p dp, (T, H).
+  /// Σ_j p_ij dp_ij, (T, H).
   private let delta: Matrix
   /// Cosines and sines of each position, (T, 2, C/2); empty without rotary positions.
   private let turns: Matrix
@@ -26,7 +29,7 @@ package struct DenseAttention {
 
   package struct Activations {
     let queries: Matrix
-    /// Σ_j p_ij val_j (T, D), and the scores' logsumexp (T, H).
+    /// Σ_j p_ij val_j (T, D), and the logsumexp of the scores (T, H).
     let mixed, logsums: Matrix
     let forget: ForgetGates.Activations
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -52,7 +55,8 @@ package struct DenseAttention {
   private var scale: Real { 1 / Real(sizes.headWidth).squareRoot() }
   private var half: Int { sizes.headWidth / 2 }
 
-  /// Position i turns pair n by i · 10000^(−2n/C); in double, so that late positions keep their angle.
+  /// Position i rotates pair n by i · 10000^(−2n/C). Computed in double, so that the angles of late positions are
+  /// exact enough.
   private func fillTurns() {
     for position in 0..<turns.rows {
       for pair in 0..<half {
@@ -63,13 +67,14 @@ package struct DenseAttention {
     }
   }
 
+  /// Rotates rows in place by their positions (direction 1), or back (−1).
   private func turn(_ x: Matrix, positions: Range<Int>, direction: Real) {
     guard turns.rows > 0 else { return }
     ress_rotate(
       Int64(x.rows), Int64(sizes.heads), Int64(half), turns.row(positions.lowerBound), direction, x.pointer)
   }
 
-  /// What a head's rows see: the first `width` tokens or, of a causal model, as many as each may.
+  /// Which tokens a head's rows see: the first `width` tokens or, in a causal model, those up to each row's own.
   private func sight(_ head: Int, _ rows: Range<Int>, _ span: Span, _ w: BlockWeights, _ a: Activations)
     -> ress_visible_shape
   {
@@ -83,7 +88,7 @@ package struct DenseAttention {
 
   private func head(_ head: Int) -> Range<Int> { head * sizes.headWidth..<(head + 1) * sizes.headWidth }
 
-  /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
+  /// x, h (T, D) → g (T, D). The keys and values of the rows are stored in the tables.
   func forward(
     _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, into g: Matrix
   ) {
@@ -98,7 +103,7 @@ package struct DenseAttention {
     team.run(sizes.heads * tiles.count) { task, lane in
       let number = task % sizes.heads
       let columns = head(number)
-      // The last rows see most, so they come first: the lanes then end together.
+      // Later rows see more tokens and take longer, so they are first; then the lanes end at about the same time.
       let rows = tiles[tiles.count - 1 - task / sizes.heads]
       let sight = sight(number, rows, span, w, a)
       let seen = 0..<Int(sight.width)
@@ -113,7 +118,7 @@ package struct DenseAttention {
     maps.output(a.mixed, h: h, span, w, into: g)
   }
 
-  /// dg (T, D) → dx (T, D) overwritten. The residual path is the caller's: dg is also the gradient of h.
+  /// dg (T, D) → dx (T, D), overwritten. The caller adds the residual path: dg is also the gradient of h.
   func backward(
     _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, dg: Matrix, dx: Matrix,
     _ d: BlockWeights
@@ -129,7 +134,8 @@ package struct DenseAttention {
     }
     forget.beginBackward()
     scales.beginBackward()
-    // A head's columns are its own, so heads run side by side and each adds to its keys tile by tile.
+    // Heads have columns of their own, so they run in parallel. Within a head, tiles add to the keys' gradient in
+    // order.
     team.run(sizes.heads) { number, lane in
       let columns = head(number)
       for index in 0..<tiles.count {
@@ -162,7 +168,7 @@ package struct DenseAttention {
     forget.backward(x, span, tables, w, dx: dx, d)
   }
 
-  /// The gradient of a head's log τ: scores are linear in τ and in the query, so that it is Σ q · dq.
+  /// The gradient of a head's log τ. Scores are linear in τ and in the query, so it is Σ q · dq.
   private func addScaleGradient(_ head: Int, _ rows: Range<Int>, _ a: Activations) {
     guard sizes.model.scalesScores else { return }
     for row in rows {

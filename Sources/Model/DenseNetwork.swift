@@ -1,5 +1,5 @@
-// The SwiGLU network that every token passes, held by every worker: the shared expert beside the routed ones, or the dense
-// network in place of all of them. arXiv 2002.05202.
+// The SwiGLU network (arXiv 2002.05202) that every token passes through, held by every worker: the shared expert
+// beside the routed ones, or the dense network in place of experts.
 
 import CKernels
 import Kernels
@@ -7,9 +7,9 @@ import Kernels
 package struct DenseNetwork {
   private let team: Team
   private let width: Int
-  /// By lane (tile, F): the hidden rows of a forward.
+  /// By lane: hidden rows of the forward pass, (tile, F).
   private let laneHidden: Matrix
-  /// (T, F) hidden rows and their gradient, (T, 2F) of gate and up.
+  /// Hidden rows and their gradient (T, F), gradient of gate and up (T, 2F).
   private let hidden, dhidden, dgateUp: Matrix
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
@@ -21,7 +21,7 @@ package struct DenseNetwork {
     dgateUp = arena.matrix(sizes.segment, 2 * width)
   }
 
-  /// A tile of y (N, D) → gateUp (N, 2F), and h (N, D) += down · (silu(gate · y) ⊙ (up · y)).
+  /// For a tile y (N, D): gateUp (N, 2F), and h (N, D) += down · (silu(gate · y) ⊙ (up · y)).
   func forward(_ y: Matrix, lane: Int, _ w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
     let hidden_NF = Matrix(laneHidden.row(lane), rows: y.rows, columns: width)
     BLAS.apply(w.gateUp, to: y, into: gateUp)
@@ -29,7 +29,8 @@ package struct DenseNetwork {
     BLAS.apply(w.down, to: hidden_NF, into: h, adding: true)
   }
 
-  /// The weights' gradients (+=) from dout (T, D), and that of gate and up, which `backwardInput` takes on.
+  /// Adds the gradients of the weights (+=) from dout (T, D), and computes that of gate and up, which
+  /// `backwardInput` uses.
   func backward(_ span: Span, y: Matrix, _ w: ExpertWeights, gateUp: Matrix, dout: Matrix, _ d: ExpertWeights) {
     let tiles = span.tiles
     let all = 0..<span.rows.count

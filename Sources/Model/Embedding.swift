@@ -1,12 +1,13 @@
-// Tokens to vectors: H⁰ = norm(e; embed_norm) (or e, without the norm), e the sum of the embeddings of the token's features, of which text
-// has one. No position is added, but for the baseline's learned ones, to e.
+// The embedding of tokens: H⁰ = norm(e; embed_norm), or e without the norm, where e is the sum of the embeddings of
+// the token's features (text has one feature per token). There is no positional encoding, except that the baseline
+// may add learned positions to e.
 
 import CKernels
 import Kernels
 
 package struct Embedding {
   let sizes: Sizes
-  /// The sum of a token's embeddings and its gradient, (2, D).
+  /// The sum of a token's embeddings, and its gradient, (2, D).
   private let sums: Matrix
 
   init(_ arena: Arena, _ sizes: Sizes) {
@@ -31,7 +32,7 @@ package struct Embedding {
     }
   }
 
-  /// Adds to the rows of `embed` that the tokens' features name, in their order, and to those of learned positions.
+  /// Adds to the gradients of the embeddings of the tokens' features, in token order, and of learned positions.
   func backward(
     _ tokens: TokenInput, rows: Range<Int>, _ w: Weights, _ a: Activations, dh: Matrix, _ d: Weights
   ) {
@@ -40,7 +41,7 @@ package struct Embedding {
       let features = tokens[row]
       var de = dh.row(row)
       if sizes.model.normalizesEmbedding {
-        // The gradient of a feature's own row is added where it belongs, without a copy.
+        // With a single feature, the gradient is added to its row directly.
         let isOwn = features.count == 1 && w.position.rows == 0
         de = isOwn ? d.embed.weight.row(Int(features[0])) : sums.row(1)
         if !isOwn { de.update(repeating: 0, count: sizes.width) }
@@ -53,7 +54,7 @@ package struct Embedding {
     }
   }
 
-  /// Σ embed[feature] (+ position[row]), (D); a feature's own row where it is the only one.
+  /// Σ embed[feature] (+ position[row]), (D). With a single feature it is the feature's row itself, without a copy.
   private func vector(_ features: UnsafeBufferPointer<Int32>, row: Int, _ w: Weights) -> RealPointer {
     if features.count == 1, w.position.rows == 0 { return w.embed.weight.row(Int(features[0])) }
     let sum = sums.row(0)

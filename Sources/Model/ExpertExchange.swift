@@ -1,13 +1,14 @@
-// The border between a token and the expert that transforms it. The model hands over rows sorted by expert and gets
-// rows back; whether an expert lives in this process or in another worker is the exchange's business.
+// The interface between the model and its experts. The model passes rows sorted by expert and gets rows back;
+// whether an expert is in this process (`LocalExperts`) or on another worker (`PeerExchange`) is hidden behind the
+// protocol.
 
 import Kernels
 
-/// Where in the step a set of rows belongs; with the expert it names one product of the whole run's arithmetic.
+/// The place of a set of rows in the step. Together with an expert it identifies one matrix product of the run.
 package struct ExpertSite: Hashable, Sendable {
-  /// Unit of the step's batch.
+  /// The unit of the step's batch.
   package var unit: Int
-  /// Sequence within the unit.
+  /// The sequence in the unit.
   package var sequence: Int
   package var segment: Int
   package var recurrence: Int
@@ -20,20 +21,20 @@ package struct ExpertSite: Hashable, Sendable {
   }
 }
 
-/// Computes experts on rows, wherever they live. Each expert's rows of a site are one call, in token order, so that a
-/// row's bits do not depend on where the expert is.
+/// Computes experts on rows, wherever the experts are. The rows of an expert at one site are always one call, in
+/// token order, so that a row's result has the same bits wherever the expert is.
 package protocol ExpertExchange: AnyObject {
-  /// out (N, d) = each row of `rows` (N, d) through its expert; pieces ascend by expert. With `keep`, what `backward`
-  /// needs is kept until it is asked for.
+  /// Passes each row of `rows` (N, D) through its expert, into `out` (N, D). Pieces are sorted by expert. With
+  /// `keep`, the experts keep what `backward` of the same site needs.
   func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) throws
 
-  /// drows (N, d) from dout (N, d), adding to the gradients of the experts' weights for the site's unit.
+  /// Computes drows (N, D) from dout (N, D), and adds to the gradients of the experts' weights for the site's unit.
   func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) throws
 }
 
-/// Rows of one expert within a matrix sorted by expert.
+/// The rows of one expert in a matrix sorted by expert.
 package struct ExpertPiece: Equatable, Sendable {
-  /// Among all experts of the model.
+  /// The expert's number in the whole model.
   package var expert: Int
   package var rows: Range<Int>
 
@@ -42,8 +43,8 @@ package struct ExpertPiece: Equatable, Sendable {
     self.rows = rows
   }
 
-  /// The pieces of rows whose first `counts[0]` go to expert `first`, the next to the one behind it, and so on, in place of what
-  /// `pieces` held; experts without rows are left out.
+  /// Replaces `pieces` by those of rows of which the first `counts[0]` belong to expert `first`, the following
+  /// `counts[1]` to the expert after it, and so on. Experts without rows have no piece.
   package static func split(_ counts: UnsafeBufferPointer<Int32>, first: Int = 0, into pieces: inout [ExpertPiece]) {
     pieces.removeAll(keepingCapacity: true)
     var row = 0

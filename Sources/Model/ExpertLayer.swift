@@ -1,8 +1,10 @@
-// ASAM's experts: Y = norm(G; moe_norm), with taps (`Taps`) where the input has an order; the router picks A of E experts a token, and every token reaches all of them
-// (dropless). Hᵗ⁺¹ = G + Σ u_j · expert_j(Y) (+ dense(Y)), where the dense network is the shared expert, or stands in place of
-// all experts.
+// ASAM's experts. Y = norm(G; moe_norm), with taps (`Taps`) where the input has an order. The router picks A of E
+// experts for each token, and every token reaches all of them (dropless: an expert has no capacity limit). Then
+// Hᵗ⁺¹ = G + Σ_j u_j · expert_j(Y) (+ dense(Y)), where the dense network is the shared expert, or replaces all
+// experts.
 //
-// Rows are sorted by expert and, within one, by token; where experts live is the exchange's business.
+// Rows are sorted by expert and, within an expert, by token, and passed to the exchange, which knows where the
+// experts are.
 
 import CKernels
 import Kernels
@@ -10,9 +12,10 @@ import Kernels
 package struct ExpertLayer {
   private let sizes: Sizes
   private let team: Team
-  /// Rows in expert order, (T · A, D): sent and, in the backward, received.
+  /// Rows in the order of experts, (T · A, D): those that are sent and, in the backward pass, those that are
+  /// received.
   private let sent, received: Matrix
-  /// (T, A) gradient of u, (T, E) of the router's logits, (T, D) of Y; by lane (tile, D) of Y before the taps.
+  /// Gradients of u (T, A), of the router's logits (T, E), of Y (T, D); by lane, of Y before the taps (tile, D).
   private let dweights, dlogits, dy, untapped: Matrix
   private let dense: DenseNetwork?
   private let gainPartials: TilePartials
@@ -26,16 +29,16 @@ package struct ExpertLayer {
     let rstd: RealPointer
     let logits: Matrix
     let top: UnsafeMutablePointer<Int32>
-    /// u (T, A), P (T, E), logsumexp (T)
+    /// u (T, A), the router's softmax P (T, E), and its logsumexp (T).
     let weights, probabilities: Matrix
     let logsums: RealPointer
-    /// Row of token and slot in expert order, (T, A).
+    /// The row in expert order of each token and slot, (T, A).
     let places: UnsafeMutablePointer<Int32>
-    /// The experts' outputs in expert order, (T · A, D).
+    /// The experts' outputs, in expert order, (T · A, D).
     let outputs: Matrix
-    /// Gate and up of the dense network, (T, 2F), where there is one.
+    /// Gate and up products of the dense network, (T, 2F).
     let denseGateUp: Matrix
-    /// Rows each expert of the block got, (E).
+    /// Number of rows of each expert of the block, (E).
     let counts: UnsafeMutablePointer<Int32>
     init(_ arena: Arena, _ sizes: Sizes) {
       g = arena.matrix(sizes.segment, sizes.width)
@@ -75,7 +78,7 @@ package struct ExpertLayer {
   ) throws {
     let tiles = span.tiles
     let isRouted = sizes.experts > 0
-    // Taps read other tiles' rows, so that these are normalised before.
+    // Taps read rows of other tiles, so all rows are normalised first.
     if taps.areOn {
       team.run(tiles.count) { task, _ in
         normalize(tiles[task], w, a, into: tables.expertInputs.row(span.start + tiles[task].lowerBound))
@@ -131,8 +134,8 @@ package struct ExpertLayer {
 
   private var sigmoidGates: Int64 { sizes.model.gates == .sigmoid ? 1 : 0 }
 
-  /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` multiplies Σ logsumexp², `balance` (E) is the
-  /// balance loss's gradient with respect to each token's P.
+  /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` is the factor of Σ logsumexp²,
+  /// `balance` (E) the gradient of the balance loss with respect to each token's P.
   func backward(
     _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
     _ a: Activations, exchange: any ExpertExchange, zScale: Real, balance: RealPointer, dh: Matrix, _ d: BlockWeights,
@@ -182,7 +185,7 @@ package struct ExpertLayer {
       team.run(tiles.count) { task, lane in
         let rows = tiles[task]
         let own = untapped.row(lane)
-        // The kernel addresses rows from the segment's first; only this tile's are written.
+        // The kernel computes addresses from the segment's first row; only this tile's rows are written.
         taps.backwardInput(
           rows, span, dy: dy.pointer, w.expertRecency, into: own - rows.lowerBound * sizes.width)
         backwardNorm(task, rows, w, a, dy: own, dh: dh)
@@ -203,7 +206,7 @@ package struct ExpertLayer {
   }
 }
 
-/// Rows brought into the order of their experts. It keeps its lists from call to call.
+/// Sorts rows by expert. Its lists are reused, so that a steady step does not allocate.
 private final class ExpertOrder {
   private let experts: Int
   private var next: [Int32]
@@ -215,7 +218,8 @@ private final class ExpertOrder {
     list.reserveCapacity(experts)
   }
 
-  /// Counts each expert's rows and gives every (token, slot) its place: by expert, then by token.
+  /// Counts the rows of each expert and assigns every (token, slot) its row: sorted by expert, then by token (a
+  /// counting sort).
   func sort(_ rows: Range<Int>, active: Int, _ a: ExpertLayer.Activations) {
     a.counts.update(repeating: 0, count: experts)
     let slots = rows.lowerBound * active..<rows.upperBound * active
@@ -229,7 +233,7 @@ private final class ExpertOrder {
     }
   }
 
-  /// The rows of each expert that has any. Experts of block b come behind those of the blocks before it.
+  /// The rows of each expert that has any. The experts of block b are numbered after those of the blocks before it.
   func pieces(block: Int, _ counts: UnsafeMutablePointer<Int32>) -> [ExpertPiece] {
     ExpertPiece.split(UnsafeBufferPointer(start: counts, count: experts), first: block * experts, into: &list)
     return list

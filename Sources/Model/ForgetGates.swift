@@ -1,6 +1,8 @@
-// How fast attention forgets: a token and head has the term f = log σ(x · forget + bias) ≤ 0, F is the terms' running sum over the
-// visible tokens, and the score of two tokens falls by |F_i − F_j|, what lies between them (arXiv 2503.02130). Both kinds of
-// attention use it. A cached token's term is kept with its keys and gets no gradient.
+// Forget gates (arXiv 2503.02130): attention scores decrease with the distance of two tokens, at a rate that the
+// model chooses by content. Each token and head has a term f = log σ(x · forget + bias) ≤ 0. F is the running sum
+// of the terms over the visible tokens, and the score of two tokens is reduced by |F_i − F_j|, the sum of the terms
+// between them. Both kinds of attention use it. The terms of cached tokens are stored with their keys and get no
+// gradient.
 
 import CKernels
 import Kernels
@@ -12,19 +14,19 @@ import Kernels
 package struct ForgetGates {
   private let sizes: Sizes
   private let team: Team
-  /// (T, H) gradient of the logits.
+  /// Gradient of the logits, (T, H).
   private let dlogits: Matrix
-  /// (H, T) gradient of F at the segment's rows; attention adds to it.
+  /// Gradient of F at the segment's rows, (H, T); attention adds to it.
   let ddecays: Matrix
 
   package struct Activations {
-    /// F, a row a head over the visible tokens. (H, S)
+    /// F, one row per head over the visible tokens, (H, S).
     let decays: Matrix
     init(_ arena: Arena, _ sizes: Sizes) {
       decays = arena.matrix(sizes.forgets ? sizes.heads : 0, sizes.visible)
     }
 
-    /// F of a head, or nil without gates.
+    /// F of a head; nil without forget gates.
     func head(_ head: Int) -> RealPointer? { decays.rows > 0 ? decays.row(head) : nil }
   }
 
@@ -36,7 +38,7 @@ package struct ForgetGates {
     ddecays = arena.matrix(heads, sizes.segment)
   }
 
-  /// x (T, D) → the rows' terms in the tables, and F over all visible tokens.
+  /// Computes the rows' terms, into the tables, and F over all visible tokens. x (T, D).
   func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
     guard sizes.forgets else { return }
     let tiles = span.tiles
@@ -53,10 +55,10 @@ package struct ForgetGates {
     }
   }
 
-  /// Before attention's backward.
+  /// Clears the gradient; call before attention's backward pass.
   func beginBackward() { ddecays.clear() }
 
-  /// From `ddecays` → dx (T, D) +=.
+  /// dx (T, D) += the part that comes through `ddecays`.
   func backward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights) {
     guard sizes.forgets else { return }
     let tiles = span.tiles
@@ -75,10 +77,10 @@ package struct ForgetGates {
   }
 }
 
-/// The learned factor of a head's scores, kept as its logarithm; 1 where it is fixed.
+/// The learned factor τ of a head's scores, stored as its logarithm; 1 where it is not learned.
 package struct ScoreScales {
   private let isLearned: Bool
-  /// By head: the gradient of the logarithm.
+  /// Gradient of the logarithm, by head.
   let gradient: RealPointer
   private let heads: Int
 

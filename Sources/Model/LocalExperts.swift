@@ -1,10 +1,14 @@
 // The experts that this process holds: SwiGLU networks, arXiv 2002.05202.
 //
-// Rows come from this worker's own units and from other workers', several units at a time. What the backward needs is
-// therefore kept by site, and gradients by unit: they are summed over units later, in the tree, so that the order in
-// which requests happen to arrive never reaches a number.
+// Requests come from this worker's own units and from those of other workers, several units at a time and in an
+// order that depends on chance. To keep chance out of the results, what the backward pass needs is stored by site
+// and gradients are stored by unit. The gradients are added over the units later, in the tree.
 //
-// Legend: N rows of one expert at one site, D width, F expert width. Weight gradients add (+=); row gradients overwrite.
+// Order of operations in one unit: the calls of one (unit, expert) come from the worker that computes the unit,
+// which makes them one after the other, so a unit's gradient is added in the same order wherever the expert is.
+//
+// Legend: N rows of one expert at one site, D width, F expert width. Gradients of weights add (+=); gradients of
+// rows overwrite.
 
 import CKernels
 import Configuration
@@ -15,28 +19,28 @@ package final class LocalExperts: ExpertExchange {
   private let width: Int
   private let expertWidth: Int
   private let blockCount: Int
-  /// By expert of the model, nil for those that live elsewhere; `packs` follows the parameters' changes.
+  /// By expert of the model, nil for those on other workers; `packs` repacks them when the parameters change.
   private let weights: [ExpertWeights?]
   private let packs: WeightPacks
   package let team: Team
   private let pool = BufferPool()
   private var kept: [ExpertSite: Kept] = [:]
   private var gradients: [UnitExpert: PooledBuffer] = [:]
-  /// By lane: hidden rows, their gradient, and the gradient of gate and up. (F + F + 2F) · rows
+  /// By lane: hidden rows, their gradient, and the gradient of gate and up, (F + F + 2F) · rows.
   private var scratch: [PooledBuffer?]
-  /// Of the call in hand, a piece each; a steady step need not make the list again.
+  /// Gradient blocks of the current call, one per piece. The list is reused.
   private var gradientBlocks: [GradientBlock] = []
 
   private struct UnitExpert: Hashable {
     var unit: Int
     var expert: Int
   }
-  /// A fresh block holds nothing yet: the first product overwrites it.
+  /// A fresh block has no valid contents; the first product overwrites it.
   private struct GradientBlock {
     var buffer: PooledBuffer
     var isFresh: Bool
   }
-  /// Input rows (N, D) and gate-up products (N, 2F) of all pieces of one forward call, side by side.
+  /// Input rows (N, D) and gate-up products (N, 2F) of all pieces of one forward call.
   private struct Kept {
     var buffer: PooledBuffer
     var rows: Int
@@ -63,7 +67,7 @@ package final class LocalExperts: ExpertExchange {
     self.weights = weights
   }
 
-  /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece, one task an expert.
+  /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece; one task per expert.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
     packs.refresh(team)
     let rowCount = LocalExperts.rowCount(pieces)
@@ -82,7 +86,7 @@ package final class LocalExperts: ExpertExchange {
     if keep { kept[site] = Kept(buffer: buffer, rows: rowCount) } else { pool.give(buffer) }
   }
 
-  /// Whether a forward of so many rows was kept for the backward.
+  /// Whether a forward call of that many rows was kept for the backward pass.
   package func hasForward(_ site: ExpertSite, rows: Int) -> Bool { kept[site]?.rows == rows }
 
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
@@ -115,14 +119,15 @@ package final class LocalExperts: ExpertExchange {
     pool.give(call.buffer)
   }
 
-  /// Ends a unit for an expert: the block of its gradients, nil if it had no rows. The caller gives it back with `recycle`.
+  /// Ends a unit for an expert. Returns the block of its gradients, nil if it had no rows. The caller returns it
+  /// with `recycle`.
   package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? {
     gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert))
   }
 
   package func recycle(_ buffer: PooledBuffer) { pool.give(buffer) }
 
-  /// Forgets every kept forward and gradient: the step was abandoned.
+  /// Drops all kept forward calls and gradients, after a step was abandoned.
   package func reset() {
     kept.removeAll()
     gradients.removeAll()
@@ -135,7 +140,7 @@ package final class LocalExperts: ExpertExchange {
 
   private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }
 
-  /// A piece's part of what a call of `total` rows keeps.
+  /// The rows and gate-up products of one piece in the buffer of a call with `total` rows.
   private func parts(
     _ buffer: PooledBuffer, of total: Int, _ pieces: [ExpertPiece], _ place: Int
   ) -> (rows_ND: Matrix, gateUp_N2F: Matrix) {
@@ -156,7 +161,7 @@ package final class LocalExperts: ExpertExchange {
   }
 
   private func reserveScratch(_ pieces: [ExpertPiece]) {
-    // Up to the next power of two: an expert's rows vary a little from call to call.
+    // Rounded up to a power of two, because the number of an expert's rows varies a little from call to call.
     let rows = pieces.reduce(1) { max($0, $1.rows.count) }
     let needed = 4 * expertWidth << (Int.bitWidth - (rows - 1).leadingZeroBitCount)
     for lane in scratch.indices where (scratch[lane]?.capacity ?? 0) < needed {

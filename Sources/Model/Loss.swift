@@ -1,22 +1,23 @@
-// The four losses, L = L_task + λ_s L_smooth + λ_b L_balance + λ_z L_z, each a mean over the global batch. A unit reports
-// sums in double; they are added over units in one fixed tree, so that the mean is the same on any cluster.
+// The four losses, L = L_task + λ_s L_smooth + λ_b L_balance + λ_z L_z, each a mean over the global batch. A unit
+// reports sums in double. They are added over the units in the fixed tree, so that the means have the same bits on
+// any cluster.
 
 import Configuration
 import Kernels
 
-/// Sums over some of a batch's sequences.
+/// Sums over some sequences of a batch.
 package struct LossSums: Equatable, Sendable {
-  /// Cross-entropy in nats, over the targets.
+  /// Cross-entropy in nats, summed over the targets.
   package var task = 0.0
   package var targets = 0
   /// Σ (Aᵗ − Aᵗ⁻¹)² over tokens and transitions.
   package var smooth = 0.0
-  /// Σ over sequences and steps of the sequence's tokens · E Σ_j f_j P_j.
+  /// Σ over sequences and steps of (number of the sequence's tokens) · E Σ_j f_j P_j.
   package var balance = 0.0
   /// Σ logsumexp² over tokens and steps.
   package var routerZ = 0.0
   package var tokens = 0
-  /// Of an evaluation.
+  /// Scores of an evaluation.
   package var scores = ScoreSums()
 
   package init() {}
@@ -33,14 +34,14 @@ package struct LossSums: Equatable, Sendable {
     return sum
   }
 
-  /// The numbers of a report, as workers tell them to each other.
+  /// The sums as numbers, in which form workers send them to each other.
   package static let numberCount = 6 + ScoreSums.numberCount
 
   package var numbers: [Double] {
     [task, Double(targets), smooth, balance, routerZ, Double(tokens)] + scores.numbers
   }
 
-  /// Nil where they are none of a report: too few, or no counts where counts belong.
+  /// Nil where the numbers cannot be those of a report: their number is wrong, or a count is not a valid one.
   package init?(_ numbers: some Collection<Double>) {
     let values = Array(numbers)
     let counts = [1, 5, 6, 7, 9, 10, 11, 12]
@@ -54,18 +55,18 @@ package struct LossSums: Equatable, Sendable {
   }
 }
 
-/// What a task is judged by beside its loss (docs/tasks.md), summed over answers.
+/// Sums of the scores by which a task is judged in addition to its loss (docs/tasks.md).
 package struct ScoreSums: Equatable, Sendable {
-  /// Answers that were judged, and those of them that were right.
+  /// Number of answers that were judged, and how many of them were right.
   package var answers = 0
   package var right = 0
   /// Σ F1 of a span's words.
   package var overlap = 0.0
-  /// Tagged phrases: found where expected, found, expected.
+  /// Tagged phrases: found and expected, found, expected.
   package var matched = 0
   package var found = 0
   package var expected = 0
-  /// Bytes of text that the targets stand for.
+  /// Bytes of the text that the targets encode.
   package var bytes = 0
 
   package init() {}
@@ -96,7 +97,8 @@ package struct ScoreSums: Equatable, Sendable {
   }
 }
 
-/// The means of a batch, and their weighted total. `steps` counts the recurrence steps run, if not the configured ones.
+/// The means of a batch, and their weighted total. `steps` is the number of recurrence steps, where it is not the
+/// configured one.
 package struct Losses: Equatable, Sendable, Codable {
   package var total: Double
   package var task: Double
@@ -114,14 +116,14 @@ package struct Losses: Equatable, Sendable, Codable {
   }
 }
 
-/// What one unit of each sum adds to the total: the factors that the backward multiplies by.
+/// The factors by which the backward pass multiplies: what one unit of each sum adds to the total loss.
 package struct LossScales: Equatable, Sendable {
   package var task: Real
   package var smooth: Real
   package var balance: Real
   package var routerZ: Real
 
-  /// `targets` and `tokens` of the whole batch.
+  /// - Parameters `targets` and `tokens`: those of the whole batch.
   package init(_ model: ModelConfiguration, targets: Int, tokens: Int) {
     let steps = Double(model.steps)
     let rows = Double(max(tokens, 1))

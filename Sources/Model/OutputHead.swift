@@ -1,31 +1,43 @@
-// What a model is asked at its end (docs/model.md, "Heads"). A head is told of every segment in the forward, then of the whole
-// sequence, then of every segment again in the backward, last first: losses that need one segment alone (the next token, a token's
-// class) are computed there in one pass, others when the sequence is complete.
+// The output heads, as a protocol: what a model predicts (docs/model.md, "Heads").
+//
+// Order of calls for one training sequence (SequenceModel.train):
+//   for each segment, first to last:   forward of the segment, then head.read
+//   once:                              head.sequence   (loss of the whole sequence, for classes and spans)
+//   for each segment, last to first:   head.segment    (loss of the segment's own rows, and dh), then backward of the segment
+//
+// A loss that needs one segment alone (next token, class of each token) is computed in `segment`, forward and
+// backward in one pass, so that the logits of only one segment exist at a time. Other losses are computed in
+// `sequence`.
 
 import Configuration
 import Kernels
 
 package protocol OutputHead {
-  /// The forward reached the end of a segment: h (T, D) is its last H, `start` its first token's place in the sequence.
+  /// The forward pass has computed a segment: h (T, D) is its last H, `start` the number of its first token in the
+  /// sequence.
   func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights)
 
-  /// The sequence is complete. Returns the loss of what is asked of it as a whole. With `gradient`, dmemory (M, D) is that of the
-  /// memory after the last segment (overwritten), and later calls of `segment` continue from here; all times `scale`.
+  /// The sequence is complete. Returns the loss of the head's predictions for the sequence as a whole. With
+  /// `gradient`, dmemory (M, D) is the gradient of the memory after the last segment (overwritten), and later calls
+  /// of `segment` continue from it; all times `scale`.
   func sequence(
     memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
     gradient d: Weights?
   ) -> Double
 
-  /// One segment's own loss. With `gradient`, dh (T, D) overwritten and the gradients of the head's weights (+=), times `scale`.
+  /// Returns the loss of one segment's rows. With `gradient`, dh (T, D) is overwritten and the gradients of the
+  /// head's weights are added to, times `scale`.
   func segment(
     _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
     gradient d: Weights?
   ) -> Double
 
-  /// Writes the logits that a segment's rows have, (rows, classes), into `out` from row `start`; none where only the whole sequence has.
+  /// Writes the logits of a segment's rows, (rows, classes), into `out` from row `start`; nothing for a head that
+  /// has only logits of the whole sequence.
   func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix)
 
-  /// Writes the logits of the whole sequence into the first row of `out`, where the head has any.
+  /// Writes the logits of the whole sequence into the first row of `out`; nothing for a head that has logits per
+  /// token.
   func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix)
 }
 
@@ -38,11 +50,11 @@ extension Sizes {
     }
   }
 
-  /// Rows of logits that a sequence has.
+  /// Number of rows of logits of a sequence.
   package func logitRows(_ tokenCount: Int) -> Int { model.head == .classify ? 1 : tokenCount }
   package var logitColumns: Int { model.head == .lm ? vocabulary : model.headClasses }
 
-  /// Targets of a sequence.
+  /// Number of targets of a sequence.
   package func targetRows(_ tokenCount: Int) -> Int {
     switch model.head {
     case .lm, .tag: tokenCount

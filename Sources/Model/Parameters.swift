@@ -1,7 +1,8 @@
-// Every parameter by name, in one flat buffer a worker: initialisation, update, clipping and saving are then single
-// loops over a table. Experts lie in blocks of their own, because a worker holds only the experts it was given.
+// The table of all parameters, by name, and the flat buffers that hold their values. Because all tensors are in one
+// buffer with one table, initialising, updating, clipping and saving are single loops. Each expert has a block of
+// its own, because a worker holds only some of the experts.
 //
-// Maps that read the same input lie side by side, in the order that lets one product serve them.
+// Maps that read the same input are adjacent, in the order that lets one matrix product compute them together.
 
 import Configuration
 import Kernels
@@ -10,40 +11,42 @@ import Kernels
   import Glibc
 #endif
 
-/// One tensor: its name (docs/model.md), shape, place and how it begins.
+/// One tensor: its name (docs/model.md), shape, offset and initial values.
 package struct ParameterEntry: Equatable, Sendable {
   package enum Initial: Equatable, Sendable {
     case normal(deviation: Double)
     case constant(Double)
-    /// One value each.
+    /// A value for each element.
     case values([Double])
   }
 
   package let name: String
   package let shape: [Int]
-  /// Offset of its first value, from the start of the dense buffer or of its expert's block.
+  /// Offset of its first value, in the dense buffer or in its expert's block.
   package let offset: Int
   package let initial: Initial
-  /// Weight decay acts on matrices; norms, gains, biases and the embeddings of steps and slots are spared.
+  /// Whether weight decay applies: it does to matrices, but not to norms, gains, biases and the embeddings of steps
+  /// and slots.
   package let decays: Bool
-  /// Moved by the balancer, never by a gradient.
+  /// False for the router's bias, which is changed by the balancer and not by a gradient, and for parameters that
+  /// are fixed.
   package let isTrained: Bool
-  /// A number of its own among all tensors, which keys its random values.
+  /// Number of its Philox stream, distinct from those of all other tensors.
   package let stream: UInt64
 
   package var count: Int { shape.reduce(1, *) }
   package var range: Range<Int> { offset..<offset + count }
 }
 
-/// The table of all parameters of a model: dense ones (held by every worker) and one block a routed expert.
+/// The table of a model's parameters: dense ones, which every worker holds, and one block for each routed expert.
 package struct ParameterLayout: Equatable, Sendable {
   package private(set) var dense: [ParameterEntry] = []
-  /// Entries of each expert's block, all blocks alike but for their names.
+  /// Entries of each expert's block. All blocks are equal except for their names.
   package private(set) var experts: [[ParameterEntry]] = []
 
   package var denseCount: Int { dense.last?.range.upperBound ?? 0 }
   package var expertCount: Int { experts.first?.last?.range.upperBound ?? 0 }
-  /// Parameters of the whole model.
+  /// Number of parameters of the whole model.
   package var totalCount: Int { denseCount + experts.count * expertCount }
 
   package init(_ model: ModelConfiguration, vocabulary: Int) {
@@ -65,13 +68,13 @@ package struct ParameterLayout: Equatable, Sendable {
     for index in 0..<model.expertCount { addExpert(index, model) }
   }
 
-  /// `block/0002/` where blocks are separate.
+  /// The prefix of a block's tensors: `block/0002/` where blocks are separate, otherwise empty.
   package static func blockPrefix(_ block: Int, _ model: ModelConfiguration) -> String {
     model.separateBlocks || model.isTransformer ? "block/" + fourDigits(block) + "/" : ""
   }
 
-  /// Where a network that every token passes has its tensors: `own_expert/0002/` of a step, `shared_expert/` or `feed_forward/` of a
-  /// block.
+  /// The prefix of a network that every token passes through: `own_expert/0002/` for a step, `shared_expert/` or
+  /// `feed_forward/` for a block.
   package static func networkPrefix(_ index: Int, _ model: ModelConfiguration) -> String {
     if model.hasOwnExperts { return "own_expert/" + fourDigits(index) + "/" }
     return blockPrefix(index, model) + (model.routedExperts > 0 ? "shared_expert/" : "feed_forward/")
@@ -103,7 +106,7 @@ package struct ParameterLayout: Equatable, Sendable {
     add(prefix + "attn/value/weight", [d, d], map, decays: true)
     add(prefix + "attn/output/weight", [d, d], .normal(deviation: wide * model.depthScale), decays: true)
     if !model.isTransformer {
-      // Without the bias the gain stays 0: the graph then chooses neighbours and weighs nothing.
+      // Without the bias the gain stays 0: the graph then only selects neighbours and does not change their scores.
       add(
         prefix + "attn/structure_gain", [model.heads], .constant(model.structureBias ? 1 : 0),
         isTrained: model.structureBias)
@@ -118,7 +121,7 @@ package struct ParameterLayout: Equatable, Sendable {
       add(prefix + "router/weight", [model.experts, d], .normal(deviation: model.routerStart), decays: true)
       add(prefix + "router/bias", [model.experts], .constant(0), isTrained: false)
     }
-    // One block has the networks of all its steps.
+    // A single block has the networks of all its steps.
     let networks = model.hasOwnExperts ? 0..<model.denseCount : model.denseCount > 0 ? block..<block + 1 : 0..<0
     for network in networks {
       for (name, shape, initial) in ParameterLayout.network(model, width: model.denseWidth) {
@@ -145,7 +148,7 @@ package struct ParameterLayout: Equatable, Sendable {
     experts.append(block)
   }
 
-  /// A SwiGLU network: gate and up (f, d), down (d, f).
+  /// The tensors of a SwiGLU network: gate and up (f, d), down (d, f).
   private static func network(_ model: ModelConfiguration, width f: Int) -> [(String, [Int], ParameterEntry.Initial)] {
     let d = model.width
     let map = ParameterEntry.Initial.normal(deviation: 1 / Double(d).squareRoot())
@@ -175,20 +178,21 @@ package struct ParameterLayout: Equatable, Sendable {
   package func denseEntry(_ name: String) -> ParameterEntry? { dense.first { $0.name == name } }
 }
 
-/// Values for a layout: the parameters themselves, their gradients, or an optimizer's moments.
+/// Values for a layout: the parameters, their gradients, or an optimizer's moments.
 package final class ParameterBuffer {
   package let layout: ParameterLayout
   package let dense: RealPointer
-  /// A block for each expert that this buffer holds, nil for the others.
+  /// The block of each expert that this buffer holds; nil for the others.
   package let experts: [RealPointer?]
   private let arena: Arena
-  /// Counts the changes that `changed` was told of.
+  /// Number of calls of `changed`.
   package private(set) var version = 0
 
-  /// Call after writing parameters that a model has read: what was derived from them is old.
+  /// Must be called after parameters were written that a model has read, because packed copies of them are then
+  /// outdated.
   package func changed() { version += 1 }
 
-  /// Zero-filled, with room for the experts given.
+  /// A zero-filled buffer with blocks for the given experts.
   package init(_ layout: ParameterLayout, experts held: [Int]) {
     self.layout = layout
     let (arena, (dense, experts)) = Arena.build { arena in
@@ -204,7 +208,7 @@ package final class ParameterBuffer {
 
   package var byteCount: Int { arena.byteCount }
 
-  /// The same values on any worker: each tensor draws from a stream of its own.
+  /// Initialises all values. They are the same on any worker, because each tensor has its own random stream.
   package func initialize(seed: UInt64) {
     for entry in layout.dense { entry.fill(dense + entry.offset, seed: seed) }
     for (block, entries) in zip(experts, layout.experts) {
@@ -213,7 +217,7 @@ package final class ParameterBuffer {
     }
   }
 
-  /// Every tensor held here, by name, dense ones first.
+  /// Calls `body` for every tensor held here, dense ones first.
   package func forEachTensor(_ body: (ParameterEntry, RealPointer) throws -> Void) rethrows {
     for entry in layout.dense { try body(entry, dense + entry.offset) }
     for (block, entries) in zip(experts, layout.experts) {
@@ -226,12 +230,14 @@ package final class ParameterBuffer {
 }
 
 extension ModelConfiguration {
-  /// Forget biases that let the heads begin with half-lives spread by factors, a forgotten share of 1/4 to 1/193 a token.
+  /// Biases with which the heads begin with half-lives in geometric progression: the first forgets 1/4 per token,
+  /// the last 1/193.
   fileprivate var forgetBiases: [Double] {
     (0..<heads).map { log(3 * pow(64, heads == 1 ? 0.5 : Double($0) / Double(heads - 1))) }
   }
 
-  /// What a map that ends in the residual stream is scaled by, so that 2K of them keep its size. GPT-2's rule.
+  /// Factor of the initial values of maps that end in the residual stream, so that 2K of them keep its size (as in
+  /// GPT-2).
   fileprivate var depthScale: Double { 1 / (2 * Double(steps)).squareRoot() }
 }
 

@@ -1,6 +1,7 @@
-// One step of the R2MU block, Hᵗ → Hᵗ⁺¹: step input → graph (SOES) → sparse attention and experts (ASAM) → memory. The K
-// steps of a segment are K `Activations` and one set of weights, or one a step where blocks are separate. The baseline's layer is
-// the same step with dense attention in the place of graph, sparse attention and memory.
+// One step of recurrence, Hᵗ → Hᵗ⁺¹: step input → graph (SOES) → sparse attention and experts (ASAM) → memory
+// (R2MU). The K steps of a segment have K `Activations` and share one set of weights, or have one set each where
+// blocks are separate. A layer of the baseline transformer is the same step with dense attention instead of graph,
+// sparse attention and memory.
 
 import Kernels
 
@@ -11,7 +12,7 @@ package struct RecurrentStep {
   let memory: MemoryWrite
   private let sizes: Sizes
   private let team: Team
-  /// (T, D) gradient of X.
+  /// Gradient of X, (T, D).
   private let dx: Matrix
 
   enum Attention {
@@ -38,7 +39,7 @@ package struct RecurrentStep {
       memory = .init(arena, sizes)
     }
 
-    /// The token graph, where there is one.
+    /// The token graph; nil for dense attention.
     var graph: StructureGraph.Activations? {
       switch attention {
       case .sparse(let graph, _): graph
@@ -60,12 +61,13 @@ package struct RecurrentStep {
     dx = arena.matrix(sizes.segment, sizes.width)
   }
 
-  /// The row of `step/embedding` that a step uses: steps beyond those trained use the last one's.
+  /// The row of `step/embedding` for a step. Steps beyond the trained ones use the last row.
   private func embedding(_ step: Int, _ w: Weights) -> RealPointer? {
     w.step.rows > 0 ? w.step.row(min(step, w.step.rows - 1)) : nil
   }
 
-  /// h (T, D) → next (T, D). The rows are scored for the memory; the write itself waits for the segment's last row.
+  /// h (T, D) → next (T, D). The rows are scored for the memory; the memory is written when the segment's last row
+  /// is complete.
   func forward(
     _ h: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
     _ weights: Weights, _ a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
@@ -96,7 +98,8 @@ package struct RecurrentStep {
     }
   }
 
-  /// dh (T, D) is the gradient of `next` on entry and of `h` on return, dmemory likewise of the memory after and before.
+  /// dh (T, D) is the gradient of `next` on entry and of `h` on return. dmemory is that of the memory after the
+  /// step on entry, and before it on return.
   func backward(
     _ h: Matrix, next: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
     _ readGradient: MemoryRead.Gradient, _ weights: Weights, _ a: Activations,

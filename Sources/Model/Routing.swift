@@ -1,16 +1,16 @@
-// How tokens were routed and what attention left out, by step of recurrence: what the balancer and the router clinic read. It changes
-// no number of the run.
+// Statistics of a step: how tokens were routed to experts, and how often top-k truncated attention, for each step
+// of recurrence. The balancer uses the loads; users see the rest (`RouterRecord`).
 
 import Kernels
 
-/// Sums over some of a batch's tokens. The number of recurrence steps is that of the model as it was run.
+/// Sums over some tokens of a batch. The number of recurrence steps is that of the model as it was run.
 package struct Routing: Equatable, Sendable {
   package let steps: Int
-  /// Routed experts of a block.
+  /// Number of routed experts of a block.
   package let experts: Int
-  /// One block for all steps, or one a step.
+  /// 1 for a shared block, or the number of steps for separate blocks.
   package let blocks: Int
-  /// Tokens that each expert got at each step, (K, E).
+  /// Number of tokens that each expert received at each step, (K, E).
   package var counts: [Int]
   /// Σ over tokens of the entropy of the router's softmax, in nats, (K).
   package var entropy: [Double]
@@ -33,7 +33,7 @@ package struct Routing: Equatable, Sendable {
     for step in 0..<steps { (entropy[step], truncated[step]) = (0, 0) }
   }
 
-  /// In the memory that it has.
+  /// Adds in place.
   package mutating func add(_ other: Routing) {
     for place in counts.indices { counts[place] += other.counts[place] }
     for step in 0..<steps {
@@ -42,7 +42,7 @@ package struct Routing: Equatable, Sendable {
     }
   }
 
-  /// Adds to `loads` the tokens of each expert of the model, over all steps.
+  /// Adds to `loads` the number of tokens of each expert of the model, over all steps.
   package func addLoads(to loads: inout [Int]) {
     for step in 0..<steps {
       let first = blocks == 1 ? 0 : step * experts
@@ -50,13 +50,13 @@ package struct Routing: Equatable, Sendable {
     }
   }
 
-  // MARK: as numbers of a report between workers
+  // MARK: as numbers, in reports between workers
 
   package var numberCount: Int { steps * (experts + 2) }
 
   package var numbers: [Double] { counts.map { Double($0) } + entropy + truncated.map { Double($0) } }
 
-  /// Takes the numbers of a routing of the same shape; false where they are none.
+  /// Takes the numbers of a routing of the same shape; false where they are not valid.
   package mutating func take(_ numbers: some Collection<Double>) -> Bool {
     let values = Array(numbers)
     let counted = 0...0x1p53

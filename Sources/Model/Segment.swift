@@ -1,7 +1,8 @@
-// One segment of one sequence: the embedding, K steps of recurrence and the memory they leave behind.
+// One segment of one sequence: the embedding, K steps of recurrence, and the update of the memory.
 //
-// A causal model reads the memory as the segment found it, and writes when its last row is complete, so that no token sees a later
-// one. A bidirectional model reads and writes at every step.
+// A causal model reads the memory as it was at the segment's start, at every step, and writes to it when the
+// segment's last row is complete; otherwise a token would see later ones through the memory. A bidirectional model
+// reads and writes at every step.
 
 import CKernels
 import Configuration
@@ -9,7 +10,7 @@ import Kernels
 
 package struct SegmentActivations {
   let embedding: Embedding.Activations
-  /// One, or one a step where every step reads anew.
+  /// One, or one per step where every step reads the memory again.
   let reads: [MemoryRead.Activations]
   /// H⁰ … Hᴷ, (K + 1) of (T, D)
   let h: [Matrix]
@@ -33,7 +34,8 @@ package struct Segment {
   let read: MemoryRead
   let step: RecurrentStep
   private let readGradient: MemoryRead.Gradient
-  /// (M, D) gradient of the memory as the segment found it, while later writes still have theirs to add.
+  /// Gradient of the memory at the segment's start, (M, D), kept apart while the gradients of the writes are still
+  /// being added.
   private let dfound: Matrix
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
@@ -46,13 +48,15 @@ package struct Segment {
     dfound = arena.matrix(sizes.slots, sizes.width)
   }
 
-  /// The segment begins: where the model is causal its tokens will read `memory` (M, D) as it stands now.
+  /// Begins a segment: in a causal model, computes the keys and values of `memory` (M, D) that its tokens will
+  /// read.
   func begin(memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
     guard sizes.slots > 0, sizes.model.isCausal else { return }
     for (step, activations) in a.reads.enumerated() { read.forward(memory, w.block(step), activations) }
   }
 
-  /// Computes the span's rows. tokens (T) are the segment's. A bidirectional model also writes `memory` (M, D).
+  /// Computes the rows of the span. tokens (T) are those of the segment. A bidirectional model also writes `memory`
+  /// (M, D).
   func forward(
     _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, memory: Matrix,
     _ w: Weights, _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
@@ -73,7 +77,7 @@ package struct Segment {
     }
   }
 
-  /// The segment's rows are complete: a causal model's memory (M, D) takes in every step's.
+  /// Ends a segment: in a causal model, every step's rows are written into `memory` (M, D).
   func end(rowCount: Int, memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
     guard sizes.slots > 0, sizes.model.isCausal else { return }
     team.measure(.memory, .forward) {
@@ -83,7 +87,8 @@ package struct Segment {
     }
   }
 
-  /// dh (T, D): gradient of Hᴷ on entry. dmemory (M, D): of the memory after the segment on entry, before it on return.
+  /// dh (T, D) is the gradient of Hᴷ on entry. dmemory (M, D) is that of the memory after the segment on entry,
+  /// before it on return.
   func backward(
     _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, _ w: Weights,
     _ a: SegmentActivations, exchange: any ExpertExchange, scales: LossScales, balance: Matrix, dh: Matrix,

@@ -1,30 +1,32 @@
-// R2MU's memory: M slots that carry what segments leave behind. After every step of recurrence the slots pool the
-// segment's tokens and a gate decides, a slot at a time, how much of the old to keep:
+// R2MU's memory: M slots that carry information from one segment to the next. After every step of recurrence the
+// slots pool the tokens of the segment (attention with learned queries), and a gate for each slot decides how much
+// of its old content is kept:
 //   Ŝ = softmax(pool_query (Z pool_keyᵀ)ᵀ / √D) (Z pool_valueᵀ), Z = norm(H; pool_norm)
 //   α = σ([norm(S; memory_norm), Ŝ] · gate + bias),  S ← α ⊙ S + (1 − α) ⊙ Ŝ
 //
-// Both maps of Z are moved to the other side of the products they stand in, pool_query · pool_key and (P Z) · pool_valueᵀ:
-// M rows pass through them instead of T.
+// Both maps of Z are applied on the other side of the product that they are part of: (pool_query · pool_key) Zᵀ and
+// (P Z) · pool_valueᵀ. Then M rows pass through a map instead of T, and T is much larger. The product pool_query ·
+// pool_key is computed once per sequence.
 
 import CKernels
 import Kernels
 
-/// Writing the memory.
+/// Writes the memory.
 package struct MemoryWrite {
   private let sizes: Sizes
   private let team: Team
-  /// Of each block: pool_query · pool_key (M, D) and its gradient, for as long as the weights stay as they are.
+  /// pool_query · pool_key of each block (M, D), and its gradient. Valid until the weights change.
   private let pooledQueries, dpooledQueries: [Matrix]
-  /// (M, T), (M, D) × 3 gradients; by lane (tile, D).
+  /// Gradients: of P (M, T); of P Z, of Ŝ and of the normalised memory (M, D); by lane, of Z (tile, D).
   private let dprobabilities, dpooled, dcandidate, dnormed, dz: Matrix
   private let gainPartials: TilePartials
 
   package struct Activations {
     let rstd: RealPointer
     let z: Matrix
-    /// P (M, T) over the segment's tokens, P Z (M, D), Ŝ (M, D)
+    /// P (M, T) over the segment's tokens, P Z (M, D), Ŝ (M, D).
     let probabilities, pooled, candidate: Matrix
-    /// S before the write and its norm (M, D), 1/rms (M), α (M)
+    /// S before the write and its norm (M, D), 1/rms (M), α (M).
     let before, normed: Matrix
     let memoryRstd, keep: RealPointer
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -55,7 +57,7 @@ package struct MemoryWrite {
 
   private var scale: Real { 1 / Real(sizes.width).squareRoot() }
 
-  /// Call before a sequence, and after every change of the weights.
+  /// Must be called before a sequence and after every change of the weights.
   func begin(_ w: Weights) {
     for (block, w) in w.blocks.enumerated() {
       BLAS.multiply(w.poolQuery, w.poolKey, into: pooledQueries[block])
@@ -63,7 +65,7 @@ package struct MemoryWrite {
     }
   }
 
-  /// The gradient that a sequence's writes gathered in pool_query · pool_key, to its two factors.
+  /// Passes the gradient of pool_query · pool_key, summed over the sequence's writes, on to the two factors.
   func finishBackward(_ w: Weights, _ d: Weights) {
     for (block, (w, d)) in zip(w.blocks, d.blocks).enumerated() {
       BLAS.multiplyTransposed(dpooledQueries[block], w.poolKey, into: d.poolQuery, adding: true)
@@ -71,7 +73,7 @@ package struct MemoryWrite {
     }
   }
 
-  /// h (T, D): the rows of the span are normed, and scored for every slot.
+  /// Normalises the span's rows of h (T, D) and computes their scores for every slot.
   func score(_ h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations) {
     let tiles = span.tiles
     let pooledQuery = pooledQueries[sizes.block(step)]
@@ -84,7 +86,8 @@ package struct MemoryWrite {
     }
   }
 
-  /// memory (M, D) becomes S after the write of a segment whose first `rowCount` rows were scored.
+  /// Writes a segment whose first `rowCount` rows were scored: memory (M, D) is S before on entry and after on
+  /// return.
   func forward(rowCount: Int, _ w: BlockWeights, _ a: Activations, memory: Matrix) {
     let width = Int64(sizes.width)
     let probabilities_MT = a.probabilities[columns: 0..<rowCount]
@@ -105,7 +108,7 @@ package struct MemoryWrite {
     }
   }
 
-  /// dmemory (M, D) is the gradient of S after the write on entry and before it on return; dh (T, D) +=.
+  /// dmemory (M, D) is the gradient of S after the write on entry, and before it on return; dh (T, D) +=.
   func backward(
     h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations, dmemory: Matrix, dh: Matrix,
     _ d: BlockWeights
@@ -158,7 +161,8 @@ package struct MemoryWrite {
 
   private func sigmoid(_ x: Real) -> Real {
     var pair: (Real, Real) = (0, x)
-    // Softmax of (0, x) is (1 − σ(x), σ(x)): one definition of exp for every build.
+    // The softmax of (0, x) is (1 − σ(x), σ(x)). Using the softmax kernel means that there is one definition of
+    // exp.
     return withUnsafeMutablePointer(to: &pair) { pointer in
       pointer.withMemoryRebound(to: Real.self, capacity: 2) {
         ress_softmax_rows(1, 2, 2, 1, $0)
@@ -168,14 +172,15 @@ package struct MemoryWrite {
   }
 }
 
-/// Reading the memory: keys and values of its slots. In a causal model they are those of the segment's start at every step, so
-/// that no token sees a later one; in a bidirectional one every step reads what the step before it wrote.
+/// Reads the memory: computes the keys and values of its slots. In a causal model they are those at the segment's
+/// start, for every step, so that no token sees a later one. In a bidirectional model every step reads what the
+/// step before it has written.
 package struct MemoryRead {
   private let sizes: Sizes
   private let dnormed: Matrix
 
   package struct Activations {
-    /// S as read, its norm, keys and values (M, D)
+    /// S as it was read, its norm, and keys and values (M, D).
     let memory, normed, keys, values: Matrix
     let rstd: RealPointer
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -187,7 +192,7 @@ package struct MemoryRead {
     }
   }
 
-  /// Gradients of the slots' keys and values, gathered over the steps that read them.
+  /// Gradients of the slots' keys and values, summed over the steps that read them.
   package struct Gradient {
     let keys, values: Matrix
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -213,7 +218,7 @@ package struct MemoryRead {
     BLAS.apply(w.value, to: a.normed, into: a.values)
   }
 
-  /// dmemory (M, D) +=
+  /// dmemory (M, D) +=.
   func backward(_ w: BlockWeights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: BlockWeights) {
     BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key.weight, adding: true)
     BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, adding: true)

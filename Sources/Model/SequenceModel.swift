@@ -1,8 +1,9 @@
-// The model on one sequence: forward over its segments, then backward from the last to the first, through the memory that links
-// them.
+// The model on one sequence: the forward pass over its segments, then the backward pass from the last segment to
+// the first, through the memory that links them. `OutputHead` describes the order of calls.
 //
-// Where memory is short the forward keeps only the memory at each segment's start and computes a segment again in the
-// backward. Both ways give the same bits: they run the same products in the same order.
+// Where activations of all segments do not fit in memory, the forward pass keeps only what crosses the segments'
+// borders, and the backward pass computes each segment's forward again. Both ways give the same bits, because they
+// do the same operations in the same order.
 
 import CKernels
 import Configuration
@@ -15,7 +16,7 @@ package final class SequenceModel {
   private let tables: SequenceTables
   private let exchange: any ExpertExchange
   private let team: Team
-  /// One a segment, or a single one that every segment uses in turn.
+  /// One per segment, or a single one that all segments use in turn.
   private let activations: [SegmentActivations]
   /// The memory (M, D) and its gradient.
   private let memory, dmemory: Matrix
@@ -24,19 +25,19 @@ package final class SequenceModel {
   /// Gradient of the balance loss with respect to a token's P, (K, E).
   private let balance: Matrix
   private let routing: RoutingSums
-  /// Task loss of each segment, added in their order.
+  /// Task loss of each segment, to be added in the order of segments.
   private let taskLosses: DoubleBuffer
   private let maximumTokens: Int
   private let arena: Arena
 
-  /// Whether the backward computes each segment's forward again.
+  /// Whether the backward pass computes each segment's forward again.
   package let recomputes: Bool
   /// Bytes of activations, scratch and tables.
   package var byteCount: Int { arena.byteCount + tables.byteCount }
 
   /// - Parameters:
-  ///   - maximumTokens: longest sequence, in inputs.
-  ///   - memoryLimit: bytes that activations may take before `recompute: auto` gives them up.
+  ///   - maximumTokens: tokens of the longest sequence.
+  ///   - memoryLimit: bytes of activations above which `recompute: auto` recomputes.
   package init(
     _ sizes: Sizes, maximumTokens: Int, recompute: Recompute, memoryLimit: Int, team: Team, exchange: any ExpertExchange
   ) {
@@ -63,7 +64,7 @@ package final class SequenceModel {
       recomputes ? SequenceTables(segmentwise: sizes) : SequenceTables(sizes, wholeSequence: maximumTokens)
   }
 
-  /// What the arena holds.
+  /// The parts of the model that live in the arena.
   private struct Parts {
     let segment: Segment
     let head: any OutputHead
@@ -81,7 +82,7 @@ package final class SequenceModel {
     }
   }
 
-  /// How a sequence of a length is cut and kept.
+  /// How sequences up to some length are divided, and whether segments are recomputed.
   package struct Shape: Equatable, Sendable {
     package let segments: Int
     /// Whether the backward computes each segment's forward again.
@@ -102,17 +103,17 @@ package final class SequenceModel {
     }
   }
 
-  /// Bytes that such a model would take, without taking them.
+  /// Bytes that a model of these sizes would take; nothing is allocated.
   package static func byteCount(_ sizes: Sizes, _ shape: Shape, maximumTokens: Int, team: Team) -> Int {
-    // Every segment's activations are alike, and there may be a billion.
+    // The activations of all segments have the same size, so one is measured; there may be a billion segments.
     let others = shape.recomputes ? 0 : shape.segments - 1
     return Arena.measure { _ = Parts($0, sizes, shape.withOneSegment, team, maximumTokens: maximumTokens) }
       + Arena.bytes(others, times: Arena.measure { _ = SegmentActivations($0, sizes) })
       + SequenceTables.byteCount(sizes, rows: shape.recomputes ? sizes.history + sizes.segment : maximumTokens)
   }
 
-  /// Adds the sequence's gradient to `d`, and to `report` its losses and the tokens each expert got over all steps.
-  /// `targets` are the head's (docs/model.md); a negative one counts nothing.
+  /// Trains on one sequence: adds its gradient to `d`, and its losses and routing to `report`. `targets` are in the
+  /// form of the head (docs/model.md); negative ones are ignored.
   package func train(
     _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
     scales: LossScales, bpttSegments: Int?, gradient d: Weights, report: inout SequenceReport
@@ -154,8 +155,8 @@ package final class SequenceModel {
     report.count(targets)
   }
 
-  /// Losses of a sequence, without gradients, added to `report`. Its logits, (`Sizes.logitRows`, classes), are written into `logits`
-  /// where that is given.
+  /// Adds the losses of a sequence to `report`, without gradients. Its logits, (`Sizes.logitRows`, classes), are
+  /// written into `logits` where that is given.
   package func evaluate(
     _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
     logits: Matrix? = nil, report: inout SequenceReport
@@ -177,7 +178,7 @@ package final class SequenceModel {
     report.count(targets)
   }
 
-  /// Every logit of a sequence, (`Sizes.logitRows`, classes); training never holds them all.
+  /// Computes all logits of a sequence, (`Sizes.logitRows`, classes), which training never holds at once.
   package func logits(_ tokens: TokenInput, _ w: Weights, into out: Matrix) throws {
     var report = SequenceReport(sizes)
     try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
@@ -187,7 +188,8 @@ package final class SequenceModel {
     head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
   }
 
-  /// The token graphs of the last segment of `tokens`, one a step of recurrence; none where the architecture has no graph.
+  /// The token graphs of the last segment of `tokens`, one per step of recurrence; empty for an architecture
+  /// without graphs.
   package func graphs(_ tokens: TokenInput, _ w: Weights) throws -> [TokenGraph] {
     var report = SequenceReport(sizes)
     var graphs: [TokenGraph] = []
@@ -198,7 +200,7 @@ package final class SequenceModel {
     return graphs
   }
 
-  /// The memory as the last sequence left it, (M, D).
+  /// The memory after the last sequence, (M, D).
   package var finalMemory: Matrix { memory }
 
   private func segmentCount(_ tokenCount: Int) -> Int { (tokenCount + sizes.segment - 1) / sizes.segment }
@@ -208,8 +210,8 @@ package final class SequenceModel {
     return tables.span(segment: index, first: first, rows: min(sizes.segment, tokenCount - first))
   }
 
-  /// The forward over all segments. The losses other than the task's are counted here, once, so that a segment
-  /// computed again counts nothing.
+  /// The forward pass over all segments. Losses other than the task's are counted here and not when a segment is
+  /// computed again, so that they are counted once.
   private func forward(
     _ tokens: TokenInput, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
     _ report: inout SequenceReport, segmentDone: (Int, Span, SegmentActivations) -> Void
@@ -241,7 +243,7 @@ package final class SequenceModel {
     report.losses.tokens += tokens.count
   }
 
-  /// What a segment's forward adds to the losses other than the task's.
+  /// Adds a segment's share of the losses other than the task's.
   private func count(_ span: Span, _ a: SegmentActivations, _ report: inout SequenceReport) {
     for t in 0..<sizes.steps {
       if t > 0, case .sparse(let sparse, _) = segment.step.attention, let graph = a.steps[t].graph,
@@ -257,7 +259,7 @@ package final class SequenceModel {
   }
 }
 
-/// What sequences add to the batch: their losses, and how their tokens were routed.
+/// What sequences contribute to the batch: their losses, and how their tokens were routed.
 package struct SequenceReport: Equatable, Sendable {
   package var losses = LossSums()
   package var routing: Routing
@@ -267,7 +269,7 @@ package struct SequenceReport: Equatable, Sendable {
     self.routing = routing
   }
 
-  /// Takes another's values, in the memory it has.
+  /// Copies the values of another report, without allocating.
   package mutating func copy(_ other: SequenceReport) {
     losses = other.losses
     routing.clear()
@@ -286,10 +288,10 @@ package struct SequenceReport: Equatable, Sendable {
   }
 }
 
-/// How one sequence's tokens were routed, by step.
+/// The routing of one sequence's tokens, by step.
 private final class RoutingSums {
   private let steps, experts: Int
-  /// Assignments and the sum of P, (K, E).
+  /// Number of assignments, and the sum of P, (K, E).
   private let counts: UnsafeMutablePointer<Int>
   private let probabilities: DoubleBuffer
 
@@ -314,7 +316,7 @@ private final class RoutingSums {
       let logsum = Double(a.logsums[row])
       report.losses.routerZ += logsum * logsum
       let row_E = a.probabilities.row(row), logits_E = a.logits.row(row)
-      // −Σ P log P = logsumexp − Σ P l, as log P = l − logsumexp: no logarithm is needed.
+      // −Σ P log P = logsumexp − Σ P l, because log P = l − logsumexp; so no logarithm is needed.
       var expected = 0.0
       for expert in 0..<experts {
         let share = Double(row_E[expert])
@@ -331,14 +333,14 @@ private final class RoutingSums {
       for expert in 0..<experts {
         let count = counts[t * experts + expert]
         report.routing.counts[t * experts + expert] += count
-        // tokens · E · f · P with f = count / (A · tokens) and P = Σ probabilities / tokens.
+        // tokens · E · f · P, where f = count / (A · tokens) and P = Σ probabilities / tokens.
         report.losses.balance +=
           Double(experts) * Double(count) * probabilities.pointer[t * experts + expert] / Double(sizes.active * tokens)
       }
     }
   }
 
-  /// balance (K, E) = scale · f, f the share of assignments.
+  /// balance (K, E) = scale · f, where f is an expert's share of the assignments.
   func setBalance(_ balance: Matrix, tokens: Int, scale: Real, _ sizes: Sizes) {
     for t in 0..<steps {
       for expert in 0..<experts {

@@ -1,13 +1,14 @@
-// What later tokens of a sequence still need of earlier ones, for each step of recurrence: keys, values, structure keys
-// and the rows that the recency sum reads. A segment writes its rows behind those of the segment before, so the cache
-// is simply the rows in front of it.
+// The rows of earlier tokens that later tokens still need, for each step of recurrence: keys, values, structure
+// keys, and the rows that the taps read. A segment writes its rows after those of the segment before, so the
+// visible past (the cache) is simply the rows before the segment's own.
 //
-// Tables hold a whole sequence, or the visible past and one segment. In the second case the past moves to the front after each
-// segment, and a backward that computes segments again finds each one's past in a `BorderFile`.
+// Tables have room for a whole sequence, or for the visible past and one segment. In the second case the past is
+// moved to the front after each segment, and a backward pass that recomputes segments reads each one's past from a
+// `BorderFile`.
 
 import Kernels
 
-/// One recurrence step's tables, rows × width; row 0 is the oldest token still held.
+/// The tables of one recurrence step, (rows, width); row 0 is the oldest token that is still held.
 package struct StepTables {
   package let keys: Matrix
   package let values: Matrix
@@ -18,10 +19,11 @@ package struct StepTables {
   /// Terms of the forget gates, (rows, H).
   package let forgets: Matrix
 
-  /// Every table.
+  /// All tables.
   var all: [Matrix] { [keys, values, structureKeys, inputs, expertInputs, forgets] }
 
-  /// The tables with the number of rows that each must remember: those of the cache, and those that taps reach back to.
+  /// The tables that are in use, and how many rows each must keep for the next segment: the cache, or the reach of
+  /// the taps.
   fileprivate func remembered(_ sizes: Sizes) -> [(table: Matrix, rows: Int)] {
     let held = [
       (keys, sizes.cache), (values, sizes.cache), (structureKeys, sizes.cache), (forgets, sizes.cache),
@@ -36,17 +38,17 @@ package final class SequenceTables {
   private let sizes: Sizes
   private let arena: Arena
   private let capacity: Int
-  /// Rows held, when the tables roll.
+  /// Number of rows held, in rolling tables.
   private var filled = 0
-  /// What crosses each border of a sequence that is longer than the tables.
+  /// What crosses the borders of segments, where the tables do not hold a whole sequence.
   private let borders: BorderFile?
 
-  /// Room for a whole sequence of `tokens`.
+  /// Tables for a whole sequence of `tokens` tokens.
   package convenience init(_ sizes: Sizes, wholeSequence tokens: Int) {
     self.init(sizes, capacity: tokens, borders: nil)
   }
 
-  /// Room for the visible past and one segment, the rest of a sequence in a file.
+  /// Tables for the visible past and one segment; a file has what the backward pass needs of the rest.
   package convenience init(segmentwise sizes: Sizes) {
     var counted: [StepTables] = []
     _ = Arena.measure { counted = SequenceTables.steps($0, sizes, rows: 0) }
@@ -57,7 +59,7 @@ package final class SequenceTables {
       borders: BorderFile(recordByteCount: (recordCount + sizes.slots * sizes.width) * MemoryLayout<Real>.stride))
   }
 
-  /// Room for the visible past and one segment or two, however long the text: for generation.
+  /// Tables for the visible past and up to two segments, for text of any length: used for generation.
   package convenience init(rolling sizes: Sizes) {
     self.init(sizes, capacity: sizes.history + 2 * sizes.segment, borders: nil)
   }
@@ -82,12 +84,12 @@ package final class SequenceTables {
 
   package var byteCount: Int { arena.byteCount }
 
-  /// Bytes of tables of so many rows.
+  /// Bytes of tables with that many rows.
   package static func byteCount(_ sizes: Sizes, rows: Int) -> Int {
     Arena.measure { _ = steps($0, sizes, rows: rows) }
   }
 
-  /// The span of a segment whose first token is the sequence's token `first`.
+  /// The span of a segment whose first token is token `first` of the sequence.
   package func span(segment: Int, first: Int, rows: Int) -> Span {
     Span(
       segment: segment, start: borders == nil ? first : sizes.history, cached: min(first, sizes.cache),
@@ -96,13 +98,13 @@ package final class SequenceTables {
 
   // MARK: segment by segment
 
-  /// The memory (M, D) as a segment finds it, for the backward.
+  /// Stores the memory (M, D) at a segment's start, for the backward pass.
   func keep(memory: Matrix, segment: Int) throws {
     try borders?.write(memory[rows: 0..<memory.rows], to: segment, at: 0)
   }
 
-  /// A segment of `rows` tokens is computed and another follows: what that one sees moves to the front, and with `keeping` into the
-  /// file.
+  /// Called when a segment of `rows` tokens is computed and another follows: moves the rows that the next one sees
+  /// to the front and, with `keeping`, writes them to the file.
   func advance(segment: Int, rows: Int, keeping: Bool) throws {
     guard let borders else { return }
     var place = sizes.slots * sizes.width
@@ -112,14 +114,14 @@ package final class SequenceTables {
         let end = sizes.history + rows
         if keeping { try borders.write(table[rows: end - own..<end], to: segment, at: place) }
         place += min(sizes.segment, remembered) * table.columns
-        // Rows in front of the past are none of anybody's; they move too.
+        // Rows before the kept history are unused; copying them along is harmless.
         let moved = min(sizes.history, remembered)
         (table.row(sizes.history - moved)).update(from: table.row(end - moved), count: moved * table.columns)
       }
     }
   }
 
-  /// Brings back what a segment saw before itself, and its memory (M, D). Segments before it were whole.
+  /// Restores the past of a segment, and the memory (M, D) at its start. All segments before it were full.
   func restore(segment: Int, memory: Matrix) throws {
     guard let borders else { return }
     try borders.read(memory, from: segment, at: 0)
@@ -131,7 +133,7 @@ package final class SequenceTables {
         var end = sizes.history
         var earlier = segment - 1
         while left > 0 {
-          // The newest rows that segment `earlier` kept.
+          // The newest rows that segment `earlier` has kept.
           let rows = min(left, kept)
           try borders.read(
             table[rows: end - rows..<end], from: earlier, at: place + (kept - rows) * table.columns)
@@ -146,10 +148,10 @@ package final class SequenceTables {
 
   // MARK: rolling
 
-  /// A new text begins.
+  /// Starts a new text.
   package func begin() { filled = 0 }
 
-  /// The span of the next segment, of `rows` tokens. Call `finish` when it is computed.
+  /// The span of the next segment, of `rows` tokens. `finish` must be called when it is computed.
   package func next(segment: Int, rows: Int) -> Span {
     if filled + rows > capacity { roll() }
     return span(segment: segment, first: filled, rows: rows)

@@ -1,10 +1,12 @@
-// The sizes of a model under the names that the code uses, and the fixed tiles in which its rows are shared among threads.
+// The sizes of a model under the names that the code uses, and the fixed tiles by which rows are divided among
+// threads. Tiles depend on the sizes alone and not on the number of threads, because the shape of a matrix product
+// can affect the bits of its result.
 //
 // Legend for every file of this module:
 //   T tokens a segment   D width            H heads          C head width       K recurrence steps
 //   M memory slots       N graph neighbours kept a row (window + degree)        R structure rank
 //   E experts            A active experts   F expert width   V vocabulary       S visible rows: cache, then segment
-// Gradients: a layer's backward adds (+=) to weight gradients and to the gradient of its input, overwrites the rest.
+// Gradients: a layer's backward adds (+=) to the gradients of weights and of its input, and overwrites the others.
 
 import CKernels
 import Configuration
@@ -13,10 +15,10 @@ import Kernels
 package struct Sizes: Equatable, Sendable {
   package let model: ModelConfiguration
   package let vocabulary: Int
-  /// K as the model is run: as trained, or another number at evaluation.
+  /// K as the model is run: as it was trained, or another number at evaluation.
   package let steps: Int
 
-  /// - Parameter steps: recurrence steps to run instead of the trained ones; one shared block allows any number.
+  /// - Parameter steps: recurrence steps to run instead of the trained number; only a shared block allows it.
   package init(_ model: ModelConfiguration, vocabulary: Int, steps: Int? = nil) {
     precondition(steps == nil || steps == model.steps || model.blockCount == 1, "separate blocks run as they are")
     self.model = model
@@ -29,54 +31,54 @@ package struct Sizes: Equatable, Sendable {
   package var heads: Int { model.heads }
   package var headWidth: Int { model.width / model.heads }
   package var slots: Int { model.slots }
-  /// Tokens before a segment that stay visible.
+  /// Number of tokens before a segment that stay visible.
   package var cache: Int { model.visibleCache }
-  /// Taps before attention and before the experts.
+  /// Number of taps before attention and before the experts.
   package var attentionTaps: Int { model.attentionTaps }
   package var expertTaps: Int { model.tapsBeforeExperts }
   package var forgets: Bool { model.forgets }
-  /// Neighbours before and after a token that its window holds.
+  /// Number of neighbours before and after a token in its window.
   package var windowBefore: Int { model.isCausal ? model.window - 1 : model.ordered ? model.window / 2 : 0 }
   package var windowAfter: Int { model.isCausal ? 0 : windowBefore }
-  /// Tokens that one token can see at most.
+  /// Most tokens that one token can see.
   package var visible: Int { cache + segment }
-  /// Neighbours chosen by score at most.
+  /// Most neighbours that are chosen by score.
   package var degree: Int { min(model.graphDegree ?? visible, visible) }
-  /// Neighbours that a row keeps at most.
+  /// Most neighbours of a row.
   package var neighbours: Int { min(windowBefore + 1 + windowAfter + degree, visible) }
-  /// Attention weights that a row and head keep at most.
+  /// Most attention weights of a row and head.
   package var kept: Int { min(model.keys ?? .max, neighbours + slots) }
   package var rank: Int { model.structureRank }
-  /// Routed experts of a block.
+  /// Number of routed experts of a block.
   package var experts: Int { model.routedExperts }
   package var active: Int { experts == 0 ? 0 : model.activeExperts }
   package var expertWidth: Int { model.expertWidth }
   package var blocks: Int { model.blockCount }
-  /// Block of a step's weights.
+  /// The block whose weights a step uses.
   package func block(_ step: Int) -> Int { blocks == 1 ? 0 : step }
-  /// Whether the memory is read anew at every step: it changes between steps, or every block has its own maps.
+  /// Whether the memory is read again at every step: it changes between steps, or every block has its own maps.
   package var readsEachStep: Bool { !model.isCausal || blocks > 1 }
-  /// Rows before a segment that some part of the next one can still see.
+  /// Number of rows before a segment that some part of it can still see.
   package var history: Int { max(cache, attentionTaps - 1, expertTaps - 1) }
 
-  /// Rows a task takes. Large enough for OpenBLAS to reach its speed, small enough to share a segment among threads.
+  /// Rows of a task. Large enough for OpenBLAS to reach its speed, small enough to divide a segment among threads.
   package static let rowTile = 128
-  /// Rows of a weight gradient of `rows` that a task takes: an eighth, but not so few that packing the other factor for each
-  /// task costs much, nor so many that a task's part leaves the cache.
+  /// Rows of a weight gradient that one task computes, of `rows`: an eighth, but not so few that packing the other
+  /// factor for each task costs much, nor so many that a task's part does not fit the cache.
   package static func weightTile(of rows: Int) -> Int { max(128, min(512, rows / 8 / 128 * 128)) }
 
   package var rowTiles: Int { (segment + Sizes.rowTile - 1) / Sizes.rowTile }
 }
 
-/// Which rows are being computed, and what they see.
+/// The rows that are being computed, and what they see.
 package struct Span: Equatable, Sendable {
-  /// Segment of the sequence.
+  /// Number of the segment in the sequence.
   package var segment: Int
-  /// Row of the tables where the segment begins.
+  /// Row of the tables at which the segment begins.
   package var start: Int
-  /// Tokens before the segment that are visible (the cache).
+  /// Number of visible tokens before the segment (the cache).
   package var cached: Int
-  /// Tokens of the sequence before the segment.
+  /// Number of tokens of the sequence before the segment.
   package var first: Int
   /// Rows of the segment to compute: all of them in training, the newest ones in generation.
   package var rows: Range<Int>
@@ -86,7 +88,7 @@ package struct Span: Equatable, Sendable {
   package var tiles: RowTiles { RowTiles(rows) }
 }
 
-/// The row range of a span in fixed tiles.
+/// A span's rows, divided into fixed tiles.
 package struct RowTiles: Sendable {
   package let count: Int
   private let rows: Range<Int>
@@ -102,13 +104,14 @@ package struct RowTiles: Sendable {
   }
 }
 
-/// Partial sums of a gain's gradient, one row a tile: threads fill them in any order, `fold` adds them in tile order.
+/// Partial sums of a gain's gradient, one row per tile. Threads fill them in any order; `fold` adds them in the
+/// order of tiles.
 package struct TilePartials {
   private let rows: Matrix
 
   package init(_ arena: Arena, _ sizes: Sizes) { rows = arena.matrix(sizes.rowTiles, sizes.width) }
 
-  /// A cleared row for the tile.
+  /// A cleared row for a tile.
   package func begin(_ tile: Int) -> RealPointer {
     let row = rows.row(tile)
     row.update(repeating: 0, count: rows.columns)
@@ -120,7 +123,7 @@ package struct TilePartials {
   }
 }
 
-/// dW (out, in) += dyᵀ x over all rows, in tiles of dW's rows.
+/// dW (out, in) += dyᵀ x over all rows, divided into tiles of dW's rows.
 package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, _ team: Team) {
   let tiles = Tiles(of: dw.rows, size: Sizes.weightTile(of: dw.rows))
   team.run(tiles.count) { task, _ in

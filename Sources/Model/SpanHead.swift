@@ -1,14 +1,15 @@
-// Where an answer starts and where it ends: two logits a token, norm(Hᴷ; final_norm) headᵀ, each a softmax over all the
-// sequence's tokens. Two numbers a token are kept from the forward, so the loss needs no segment's activations again.
+// The head for spans: where an answer starts and where it ends. It has two logits per token, norm(Hᴷ; final_norm)
+// headᵀ, with a softmax over all tokens of the sequence for each. The forward pass keeps only the two numbers per
+// token, so the loss does not need the segments' activations.
 
 import CKernels
 import Kernels
 
 package struct SpanHead: OutputHead {
   private let sizes: Sizes
-  /// Logits of the whole sequence, and then their gradient: start's row and end's, (2, tokens).
+  /// Logits of the whole sequence, later their gradient: a row for the start and one for the end, (2, tokens).
   private let logits: Matrix
-  /// A segment's normed rows and their gradient (T, D), 1/rms (T).
+  /// A segment's normalised rows and their gradient (T, D), 1/rms (T).
   private let normed, dnormed: Matrix
   private let rstd: RealPointer
 
@@ -20,7 +21,7 @@ package struct SpanHead: OutputHead {
     rstd = arena.reals(sizes.segment)
   }
 
-  /// The segment's two rows of logits, (2, rows).
+  /// Computes the segment's logits, (2, rows).
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
     ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
     BLAS.multiplyTransposed(w.head.weight, normed[rows: 0..<rowCount], into: logits[columns: start..<start + rowCount])

@@ -1,6 +1,9 @@
-// ASAM's attention: every query sees its graph neighbours and the memory slots, keeps its k largest scores a head, and
-// weighs them with softmax (or sparsemax, or entmax). z_ij = τ (q_i · key_j / √C + gain · (log A_ij + log |N_i|)) − |F_i − F_j| on the
-// graph (`ForgetGates`), τ (q_i · keyS_j / √C + bias) on the memory. Then G = H + (Σ_j p_ij val_j) Woᵀ.
+// ASAM's attention: every query sees its neighbours in the graph and the memory slots, keeps its k largest scores
+// per head, and weighs them by softmax (or sparsemax, arXiv 1602.02068, or 1.5-entmax, arXiv 1905.05702).
+//
+//   z_ij = τ (q_i · key_j / √C + gain · (log A_ij + log |N_i|)) − |F_i − F_j|   for a neighbour j (F: `ForgetGates`)
+//   z_ij = τ (q_i · keyS_j / √C + bias)                                         for a memory slot j
+//   G = H + (Σ_j p_ij val_j) Woᵀ
 
 import CKernels
 import Configuration
@@ -9,24 +12,25 @@ import Kernels
 package struct SparseAttention {
   private let sizes: Sizes
   private let team: Team
-  /// By lane: scores and their copy, 2 (N + M); an order of positions, N + M.
+  /// By lane: scores and a copy of them, 2 (N + M); an order of positions, N + M.
   private let scratch: Matrix
   private let order: UnsafeMutablePointer<Int32>
   private let maps: AttentionMaps
   private let forget: ForgetGates
   private let scales: ScoreScales
-  /// (T, H, k) gradient of the kept logits.
+  /// Gradient of the kept logits, (T, H, k).
   let dlogits: RealPointer
 
   package struct Activations {
     let queries: Matrix
-    /// Kept positions a row and head, (T, H, k): p < count of neighbours means neighbour p, else slot p − count.
+    /// Kept positions of a row and head, (T, H, k). With n neighbours, p < n is neighbour p, and p ≥ n is slot p −
+    /// n.
     let support: UnsafeMutablePointer<UInt16>
     let supportCounts: UnsafeMutablePointer<UInt16>
     let supportWeights: RealPointer
     /// Σ_j p_ij val_j (T, D)
     let mixed: Matrix
-    /// Rows of each head and tile whose exact sparsemax support is larger than k.
+    /// For each head and tile, the number of rows whose exact sparsemax support is larger than k.
     let truncated: UnsafeMutablePointer<Int32>
     let forget: ForgetGates.Activations
     init(_ arena: Arena, _ sizes: Sizes) {
@@ -39,7 +43,7 @@ package struct SparseAttention {
       forget = .init(arena, sizes)
     }
 
-    /// (token, head) pairs of the span that top-k cut short.
+    /// Number of (token, head) pairs of the span that top-k has truncated.
     func truncatedCount(_ span: Span, heads: Int) -> Int {
       (0..<heads * span.tiles.count).reduce(0) { $0 + Int(truncated[$1]) }
     }
@@ -71,7 +75,7 @@ package struct SparseAttention {
       decays: a.forget.head(head))
   }
 
-  /// x, h (T, D) → g (T, D); the rows' keys and values go to the tables.
+  /// x, h (T, D) → g (T, D). The keys and values of the rows are stored in the tables.
   func forward(
     _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
     _ memory: MemoryRead.Activations, _ w: BlockWeights, _ a: Activations, into g: Matrix
@@ -98,8 +102,8 @@ package struct SparseAttention {
     maps.output(a.mixed, h: h, span, w, into: g)
   }
 
-  /// dg (T, D) → dx (T, D) overwritten, slot gradients in `memory` (+=), `dlogits` for the graph. The residual path is the
-  /// caller's: dg is also the gradient of h.
+  /// dg (T, D) → dx (T, D), overwritten; gradients of the slots in `memoryGradient` (+=); `dlogits` for the graph.
+  /// The caller adds the residual path: dg is also the gradient of h.
   func backward(
     _ x: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
     _ memory: MemoryRead.Activations, _ memoryGradient: MemoryRead.Gradient, _ w: BlockWeights, _ a: Activations,
@@ -112,7 +116,8 @@ package struct SparseAttention {
     let values = tables.values.row(span.firstVisible)
     forget.beginBackward()
     scales.beginBackward()
-    // A head's columns are its own, so heads run side by side and each adds to its keys in row order.
+    // Heads have columns of their own, so they run in parallel. Within a head, rows add to the keys' gradient in
+    // order.
     team.run(sizes.heads) { head, _ in
       withUnsafePointers(shape, terms(head, w, a)) { shape, terms in
         ress_attention_backward(
@@ -130,7 +135,7 @@ package struct SparseAttention {
   }
 }
 
-/// Both values where C wants pointers.
+/// Passes pointers to both values, as C needs them.
 private func withUnsafePointers<A, B>(_ a: A, _ b: B, _ body: (UnsafePointer<A>, UnsafePointer<B>) -> Void) {
   withUnsafePointer(to: a) { a in withUnsafePointer(to: b) { b in body(a, b) } }
 }

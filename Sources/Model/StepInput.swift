@@ -1,5 +1,5 @@
-// What attention reads at step t: X = norm(Hᵗ + step[t]; attn_norm) (the baseline has no step[t]), then for ordered inputs the taps
-// (`Taps`).
+// The input of attention at step t: X = norm(Hᵗ + step[t]; attn_norm) (without step[t] in the baseline), followed
+// for ordered inputs by the taps (`Taps`).
 
 import CKernels
 import Kernels
@@ -7,7 +7,7 @@ import Kernels
 package struct StepInput {
   private let sizes: Sizes
   private let team: Team
-  /// By lane: Hᵗ + step[t], its gradient, and the gradient of the norm's output. (3, tile, D)
+  /// By lane: Hᵗ + step[t], its gradient, and the gradient of the norm's output, (3, tile, D).
   private let scratch: Matrix
   private let gainPartials, stepPartials: TilePartials
   private let taps: Taps
@@ -31,7 +31,7 @@ package struct StepInput {
     taps = Taps(sizes, taps: sizes.attentionTaps, team)
   }
 
-  /// h (T, D), step[t] (D) → a.x (T, D); the rows before the taps go to the tables.
+  /// h (T, D), step[t] (D) → a.x (T, D). The rows before the taps are stored in the tables.
   func forward(
     _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations
   ) {
@@ -68,7 +68,7 @@ package struct StepInput {
       let sum = scratch.row(lane)
       let du = sum + Sizes.rowTile * sizes.width
       let dx0 = du + Sizes.rowTile * sizes.width
-      // The kernel addresses rows from the segment's first; only this tile's are written.
+      // The kernel computes addresses from the segment's first row; only this tile's rows are written.
       taps.backwardInput(rows, span, dy: dx.pointer, w.recency, into: dx0 - rows.lowerBound * sizes.width)
       var u = h.row(rows.lowerBound)
       if let step {

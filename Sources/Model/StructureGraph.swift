@@ -1,6 +1,12 @@
-// SOES, the self-organizing encoder structure: each token chooses its neighbours by content. e_ij = a_i · b_j / √r over
-// the visible tokens; N_i is the window and the g best outside it; A_i = softmax of e_i over N_i. Attention reads
-// log A_ij + log |N_i|, and a penalty keeps the graph from changing fast between steps.
+// SOES, the self-organizing encoder structure: each token chooses its neighbours by content.
+//
+//   e_ij = a_i · b_j / √R   over the visible tokens j, a and b two low-rank maps of the input (R is small, so this is cheap)
+//   N_i  = the window around i, and the g tokens with the largest e_ij outside of it
+//   A_i  = softmax of e_i over N_i
+//
+// Attention computes scores for the neighbours only, and adds log A_ij + log |N_i| to them: 0 for a token of
+// average weight. Gradients reach the maps through that term. The choice of N_i itself has no gradient. The
+// smoothness loss Σ (Aᵗ − Aᵗ⁻¹)² keeps the graph from changing fast between the steps of recurrence.
 
 import CKernels
 import Kernels
@@ -12,19 +18,19 @@ package struct StructureGraph {
   /// By lane: scores of a tile against every visible token, (tile, S).
   private let scores: Matrix
   private let heap: UnsafeMutablePointer<Int32>
-  /// Smoothness of each tile, in double, added in tile order.
+  /// Smoothness loss of each tile, in double, to be added in the order of tiles.
   private let smoothness: UnsafeMutablePointer<Double>
   private let smoothnessOwner: DoubleBuffer
-  /// (T, N) gradient of A, (T, N) gradient of the kept scores, (T, R) of queries and keys.
+  /// Gradients: of A (T, N), of the kept scores (T, N), of queries and keys (T, R).
   private let dweights, dscores, dqueries, dkeys: Matrix
 
   package struct Activations {
     /// a = X soes_qᵀ (T, R)
     let queries: Matrix
-    /// Neighbours of each row, ascending, counted from the first visible token. (T, N)
+    /// Neighbours of each row, ascending, numbered from the first visible token, (T, N).
     let neighbours: UnsafeMutablePointer<Int32>
     let counts: UnsafeMutablePointer<Int32>
-    /// A (T, N), and log A + log |N| (T, N)
+    /// A (T, N), and log A + log |N| (T, N).
     let weights, structure: Matrix
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.rank)
@@ -51,7 +57,7 @@ package struct StructureGraph {
 
   private var scale: Real { 1 / Real(sizes.rank).squareRoot() }
 
-  /// x (T, D) → the graph of the span's rows; their structure keys go to the tables.
+  /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
   func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
@@ -80,7 +86,7 @@ package struct StructureGraph {
     }
   }
 
-  /// Σ_i Σ_j (A_ij − A'_ij)², A' the graph of the step before.
+  /// Σ_i Σ_j (A_ij − A'_ij)², where A' is the graph of the step before.
   func smoothness(_ span: Span, _ a: Activations, previous: Activations) -> Double {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
@@ -92,8 +98,8 @@ package struct StructureGraph {
     return (0..<tiles.count).reduce(0) { $0 + smoothness[$1] }
   }
 
-  /// From attention's logit gradients (T, H, k) and the smoothness against the neighbouring steps' graphs
-  /// → dx (T, D) +=. `smoothScale` multiplies Σ (A − A')².
+  /// dx (T, D) += from the gradients of attention's logits (T, H, k), and from the smoothness loss with respect to
+  /// the graphs of the steps before and after. `smoothScale` is the factor of Σ (A − A')².
   func backward(
     _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, previous: Activations?,
     next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
@@ -130,7 +136,7 @@ package struct StructureGraph {
 }
 
 extension StructureGraph {
-  /// dA += scale · 2 (A − A') over the graph of a neighbouring step.
+  /// dA += scale · 2 (A − A'), where A' is the graph of a neighbouring step.
   private func backwardSmoothness(_ rows: Range<Int>, _ a: Activations, against other: Activations, scale: Real) {
     ress_graph_smooth_backward(
       Int64(rows.lowerBound), Int64(rows.upperBound), Int64(sizes.neighbours), 2 * scale, a.neighbours, a.counts,
@@ -138,7 +144,7 @@ extension StructureGraph {
   }
 }
 
-/// Doubles for sums that a float would blur.
+/// Doubles, for sums in which float would lose too much precision.
 package final class DoubleBuffer {
   package let pointer: UnsafeMutablePointer<Double>
   package let count: Int

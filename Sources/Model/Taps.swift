@@ -1,6 +1,7 @@
-// Taps: y = x + Σ_τ back[τ−1] ⊙ (x shifted τ tokens back), and where a token may see later ones + Σ_τ ahead[τ−1] ⊙ (x shifted τ
-// ahead). A causal convolution of w taps a channel: with it a token knows its nearest neighbours and their order. The block has
-// them before attention and before the experts. Rows before the segment come from the tables and get no gradient.
+// Taps: a short causal convolution with w taps per channel, y = x + Σ_τ back[τ−1] ⊙ (x shifted τ tokens back) and,
+// where tokens may see later ones, + Σ_τ ahead[τ−1] ⊙ (x shifted τ ahead). It gives a token its nearest neighbours
+// and their order, which attention without positions cannot. The block has taps before attention and before the
+// experts. Rows before the segment come from the tables and get no gradient.
 
 import CKernels
 import Kernels
@@ -18,25 +19,27 @@ package struct Taps {
     twoSided = sizes.model.tapsLookAhead
   }
 
-  /// Rows before a segment that its first row reads.
+  /// Number of rows before a segment that its first row reads.
   var reach: Int { taps - 1 }
   var areOn: Bool { taps > 1 }
 
-  /// Rows of the tables that taps of `span` reach back to, and those of the segment computed so far.
+  /// For a span: the number of rows of the tables before it that taps reach, and of rows of the segment computed so
+  /// far.
   private func shape(_ span: Span) -> ress_taps_shape {
     ress_taps_shape(
       width: Int64(width), taps: Int64(taps), two_sided: twoSided ? 1 : 0, before: Int64(min(span.first, reach)),
       rows: Int64(span.rows.upperBound))
   }
 
-  /// Rows of a tile, from x whose first row is the segment's, into y (T, D). A task of a team may call it.
+  /// y (T, D) for a tile's rows, from x whose first row is the segment's first. It may be called in a task of a
+  /// team.
   func forward(_ rows: Range<Int>, _ span: Span, x: RealPointer, _ weight: RealPointer, into y: RealPointer) {
     withUnsafePointer(to: shape(span)) {
       ress_taps_forward($0, Int64(rows.lowerBound), Int64(rows.upperBound), x, weight, y)
     }
   }
 
-  /// The gradient of a tile's rows of x, dx (T, D) overwritten, from dy (T, D) of the whole segment.
+  /// dx (T, D), overwritten for a tile's rows, from dy (T, D) of the whole segment.
   func backwardInput(_ rows: Range<Int>, _ span: Span, dy: RealPointer, _ weight: RealPointer, into dx: RealPointer) {
     withUnsafePointer(to: shape(span)) {
       ress_taps_backward_input($0, Int64(rows.lowerBound), Int64(rows.upperBound), dy, weight, dx)

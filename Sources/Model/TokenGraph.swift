@@ -1,20 +1,20 @@
-// The graph that SOES chose for a segment at one step of recurrence, as a value that outlives the activations: for people who want to
-// see what a model joins.
+// The graph that SOES chose for a segment at one step of recurrence, as a value that does not refer to the
+// activations. It is shown to users (`ress graph`).
 
 import Kernels
 
 package struct TokenGraph: Equatable, Sendable {
   package struct Edge: Equatable, Sendable {
-    /// Token of the sequence.
+    /// Number of the token in the sequence.
     package var token: Int
     /// A_ij.
     package var weight: Real
   }
 
-  /// First token of the sequence that the segment sees, and the segment's own tokens.
+  /// The first token of the sequence that the segment sees, and the segment's own tokens.
   package let firstVisible: Int
   package let tokens: Range<Int>
-  /// Of each of the segment's tokens its neighbours, ascending; their weights sum to 1.
+  /// The neighbours of each of the segment's tokens, ascending; their weights add up to 1.
   package let edges: [[Edge]]
 
   init(_ graph: StructureGraph.Activations, _ span: Span, _ sizes: Sizes) {

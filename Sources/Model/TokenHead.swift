@@ -1,5 +1,6 @@
-// A prediction at every token: the next token, with the embedding as output map, or a class. logits = norm(Hᴷ; final_norm) mapᵀ.
-// Logits exist for a chunk of rows at a time; forward and backward are one pass, because nothing else reads the last H.
+// The head with a prediction at every token: the next token, with the embedding as output map, or a class. logits =
+// norm(Hᴷ; final_norm) mapᵀ. Logits exist for one chunk of rows at a time. Forward and backward are one pass
+// (`segment`), because nothing else reads the last H.
 
 import CKernels
 import Configuration
@@ -8,17 +9,17 @@ import Kernels
 package struct TokenHead: OutputHead {
   private let sizes: Sizes
   private let team: Team
-  /// One chunk: normed rows and their gradient (chunk, D), logits (chunk, V).
+  /// For one chunk: normalised rows and their gradient (chunk, D), logits (chunk, V).
   private let normed, dnormed, logits: Matrix
   private let rstd: RealPointer
   private let gainPartials: Matrix
   private let losses: DoubleBuffer
 
-  /// Rows of one task: enough that packing the map for a product is a small part of it.
+  /// Rows of one task: enough that packing the map for a product takes a small part of the time.
   private static let tile = 128
-  /// Logits of a chunk, at most.
+  /// Most logits of a chunk.
   private static let chunkValues = 1 << 24
-  /// Tiles whose logits exist at once.
+  /// Number of tiles whose logits exist at the same time.
   private let tilesPerChunk: Int
   private var chunk: Int { tilesPerChunk * TokenHead.tile }
 
@@ -50,7 +51,7 @@ package struct TokenHead: OutputHead {
     return 0
   }
 
-  /// Cross-entropy sum of the rows' targets (a negative one counts nothing).
+  /// The sum of the cross-entropies of the rows' targets; negative targets are ignored.
   package func segment(
     _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
     gradient d: Weights?

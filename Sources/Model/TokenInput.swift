@@ -1,10 +1,11 @@
-// What a model reads: tokens of one feature each, as text has, or of several, as a cell of a table or a node of a graph has. A token's
-// vector is the sum of its features' embeddings.
+// The input of a model: tokens of one feature each, as in text, or of several features, as a cell of a table or a
+// node of a graph has. The vector of a token is the sum of the embeddings of its features.
 
-/// The tokens of a sequence, or of its rest. It borrows what its maker keeps.
+/// The tokens of a sequence, or its rest from some token on. It refers to memory that the caller keeps.
 package struct TokenInput {
   private let features: UnsafePointer<Int32>
-  /// Where each token's features begin, and where the last one's end; nil where each token is one feature.
+  /// Index of the first feature of each token, and the end of the last one's; nil where every token has one
+  /// feature.
   private let bags: UnsafePointer<Int32>?
   package let count: Int
 
@@ -18,7 +19,7 @@ package struct TokenInput {
     self.init(tokens.baseAddress!, nil, count: tokens.count)
   }
 
-  /// - Parameter bags: one number more than there are tokens; empty where each token is one feature.
+  /// - Parameter bags: has one more element than there are tokens; empty where every token has one feature.
   package init(_ features: UnsafeBufferPointer<Int32>, bags: UnsafeBufferPointer<Int32>) {
     self.init(
       features.baseAddress!, bags.isEmpty ? nil : bags.baseAddress,

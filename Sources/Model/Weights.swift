@@ -1,10 +1,10 @@
-// The dense parameters as the model's code names them: views into a `ParameterBuffer`. Gradients have the same type, so
-// `d.query` is the gradient of `w.query`.
+// The dense parameters under the names that the model's code uses: views into a `ParameterBuffer`. Gradients have
+// the same type, so that `d.query` is the gradient of `w.query`.
 
 import Configuration
 import Kernels
 
-/// Weights of one SwiGLU expert: gate and up lie side by side, (2f, d), so that one product computes both.
+/// Weights of a SwiGLU network. Gate and up are adjacent, (2F, D), so that one product computes both.
 package struct ExpertWeights {
   package let gateUp: LinearMap
   package let down: LinearMap
@@ -21,14 +21,14 @@ package struct ExpertWeights {
   }
 }
 
-/// What one application of the block uses. With one shared block every step has the same.
+/// The weights that one step of recurrence uses. With a shared block all steps have the same.
 package struct BlockWeights {
   package let attnNorm, moeNorm, poolNorm: RealPointer
   package let recency, expertRecency: RealPointer
   package let structureQuery, structureKey: LinearMap
   package let query, key, value, output: LinearMap
   package let structureGain, memoryBias: RealPointer
-  /// The logarithm of each head's factor, and the forget gates' map (H, D) and bias.
+  /// The logarithm of each head's factor τ, and the forget gates' map (H, D) and bias.
   package let temperature: RealPointer
   package let forget: Matrix
   package let forgetBias: RealPointer
@@ -38,12 +38,12 @@ package struct BlockWeights {
   package let poolKey, poolValue: Matrix
   package let gate: RealPointer
   package let gateBias: RealPointer
-  /// Shared by all blocks.
+  /// The same for all blocks.
   package let memoryNorm: RealPointer
 }
 
 package struct Weights {
-  /// (V, D): a token's row, and the language model's output map.
+  /// (V, D): the embeddings of tokens, and the output map of a language model.
   package let embed: LinearMap
   package let embedNorm, finalNorm: RealPointer
   package let step: Matrix
@@ -51,43 +51,46 @@ package struct Weights {
   package let memoryInitial: Matrix
   package let head: LinearMap
   package let blocks: [BlockWeights]
-  /// The networks that every token passes: one a step, one a block, or one.
+  /// Networks that every token passes through: one per step, one per block, or a single one.
   private let networks: [ExpertWeights]
   private let packs: WeightPacks?
 
   /// The weights of a step.
   package func block(_ step: Int) -> BlockWeights { blocks[blocks.count == 1 ? 0 : step] }
 
-  /// The network that every token passes at a step, where there is one: steps beyond those trained use the last one's.
+  /// The network that every token passes through at a step; nil where there is none. Steps beyond the trained ones
+  /// use the last.
   package func network(_ step: Int) -> ExpertWeights? {
     networks.isEmpty ? nil : networks[min(step, networks.count - 1)]
   }
 
-  /// Views of parameters that products read: maps are packed too, and `refresh` follows the parameters' changes.
+  /// Views of parameters. The maps are also packed for matrix products; `refresh` repacks them when the parameters
+  /// have changed.
   package init(_ buffer: ParameterBuffer, _ model: ModelConfiguration) {
     self.init(buffer.layout, dense: buffer.dense, model, packing: buffer)
   }
 
-  /// Views into `dense`, which holds the dense parameters of `layout`: gradients, say.
+  /// Views into `dense`, which has the layout's dense parameters, for example gradients. They are not packed.
   package init(_ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration) {
     self.init(layout, dense: dense, model, packing: nil)
   }
 
-  /// Call before products read the weights: packs them again where they have changed.
+  /// Must be called before products read the weights: repacks them where they have changed.
   package func refresh(_ team: Team) { packs?.refresh(team) }
 
   private init(
     _ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration, packing buffer: ParameterBuffer?
   ) {
     let entries = Dictionary(uniqueKeysWithValues: layout.dense.map { ($0.name, $0) })
-    // A part that the model lacks has no parameters; its view is empty and nothing follows its pointer.
+    // A part that the model does not have has no parameters. Its view is empty and its pointer is never used.
     func pointer(_ name: String) -> RealPointer { dense + (entries[name]?.offset ?? 0) }
     func matrix(_ name: String) -> Matrix {
       guard let entry = entries[name] else { return Matrix(dense, rows: 0, columns: 0) }
       return Matrix(dense + entry.offset, rows: entry.shape[0], columns: entry.shape[1])
     }
     func block(_ block: Int, _ name: String) -> String { ParameterLayout.blockPrefix(block, model) + name }
-    // The maps in one list, so that they are packed together: two of the whole model, six of each block, two of each network.
+    // All maps are in one list, so that they are packed together: two of the whole model, six of each block, two of
+    // each network.
     let names = ["soes/query", "soes/key", "attn/query", "attn/key", "attn/value", "attn/output"]
     var maps = [matrix("embed/weight"), matrix("head/weight")].map(LinearMap.init)
     for index in 0..<model.blockCount {
@@ -130,7 +133,7 @@ package struct Weights {
   }
 }
 
-/// The packed forms of a buffer's weights, and how old they are.
+/// The packed forms of a buffer's weights, and the version of the parameters that they were made from.
 final class WeightPacks {
   private let maps: PackedMaps
   private let buffer: ParameterBuffer

@@ -1,6 +1,9 @@
-// The folders that runs may use (`ress coordinator --root`), asked at the moment of use. A name that was looked at before can lead elsewhere
-// a moment later: a folder of the path is replaced by a symbolic link. So a file is opened first, and then the kernel is asked where the
-// open file lies; and a folder that is written to is opened once and reached by its descriptor from then on.
+// The folders that runs may use (`ress coordinator --root`), checked when a file is used.
+//
+// Checking a path before using it is not enough: a moment later a folder of the path may be replaced by a symbolic
+// link that leads elsewhere. Therefore a file is opened first, and then the kernel is asked where the open file is
+// (/proc/self/fd). A folder that is written to is opened once and afterwards reached through its descriptor
+// (`PinnedFolder`).
 
 import Foundation
 
@@ -9,15 +12,15 @@ import Foundation
 #endif
 
 package struct Boundary: Equatable, Sendable {
-  /// Folders as the operator wrote them; none: every place is allowed.
+  /// Folders as the operator wrote them; an empty list permits every place.
   package let roots: [String]
 
   package init(_ roots: [String]) { self.roots = roots }
 
-  /// Every place is allowed.
+  /// Permits every place.
   package static let none = Boundary([])
 
-  /// Whether a place, links followed, lies in one of the folders.
+  /// Whether a path without symbolic links lies in one of the folders.
   package func contains(_ real: String) -> Bool {
     roots.isEmpty
       || roots.contains { root in
@@ -26,7 +29,7 @@ package struct Boundary: Equatable, Sendable {
       }
   }
 
-  /// For readers of files that ask where one lies; nil where every place is allowed.
+  /// The same as a function, for readers that take one; nil where every place is permitted.
   package var question: ((String) -> Bool)? { roots.isEmpty ? nil : { contains($0) } }
 
   private static func resolved(_ path: String) -> String? {
@@ -35,14 +38,14 @@ package struct Boundary: Equatable, Sendable {
     return String(cString: real)
   }
 
-  /// Where an open file or folder lies.
+  /// The path of an open file or folder, without symbolic links.
   fileprivate static func place(of descriptor: Int32) -> String? {
     var bytes = [CChar](repeating: 0, count: Int(PATH_MAX))
     let count = readlink("/proc/self/fd/\(descriptor)", &bytes, bytes.count)
     return count > 0 ? String(decoding: bytes.prefix(count).map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
   }
 
-  /// Throws where what is open lies outside.
+  /// Throws where an open file or folder is outside of the boundary.
   fileprivate func check(_ descriptor: Int32, _ path: String) throws(FolderError) {
     guard !roots.isEmpty else { return }
     guard let place = Boundary.place(of: descriptor), contains(place) else {
@@ -50,9 +53,9 @@ package struct Boundary: Equatable, Sendable {
     }
   }
 
-  /// Opens a regular file to read; the caller closes the descriptor. Nil where there is no file of that name.
+  /// Opens a regular file for reading; the caller closes the descriptor. Nil where no file has that name.
   package func openFile(_ path: String) throws(FolderError) -> Int32? {
-    // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+    // Without O_NONBLOCK, opening a named pipe would block until a process writes to it.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 && errno == ENOENT { return nil }
     guard descriptor >= 0 else { throw Durable.fail("read", path) }
@@ -69,15 +72,16 @@ package struct Boundary: Equatable, Sendable {
     return descriptor
   }
 
-  /// A file's bytes; nil where there is none of that name.
+  /// The contents of a file; nil where no file has that name.
   package func contents(of path: String) throws(FolderError) -> Data? {
     guard let descriptor = try openFile(path) else { return nil }
     defer { close(descriptor) }
     return Data(try Durable.read(from: descriptor, path))
   }
 
-  /// Does `body` with a name of the folder that nobody can point elsewhere meanwhile. Errors name the folder as the caller did.
-  /// - Parameter makes: whether the folder, and those above it, are made where they are missing.
+  /// Calls `body` with a path of the folder that cannot be redirected meanwhile. Errors name the folder as the
+  /// caller did.
+  /// - Parameter makes: whether to create the folder and those above it where they are missing.
   package func within<Result>(
     _ folder: String, makes: Bool = false, _ body: (PinnedFolder) throws(FolderError) -> Result
   ) throws(FolderError) -> Result {
@@ -86,11 +90,12 @@ package struct Boundary: Equatable, Sendable {
   }
 }
 
-/// A folder that was opened, and is reached by its descriptor as long as this lives. Where every place is allowed it is its name alone.
+/// A folder that is opened once and reached by its descriptor while this object lives. Without a boundary it is
+/// only a name.
 package final class PinnedFolder: Sendable {
-  /// As the caller named it, for messages.
+  /// The folder's name as the caller gave it, for messages.
   package let name: String
-  /// As files in it are named to the system.
+  /// The folder's path for system calls.
   package let path: String
   private let descriptor: Int32
 
@@ -127,7 +132,7 @@ package final class PinnedFolder: Sendable {
         guard mkdirat(descriptor, part, 0o755) == 0 || errno == EEXIST else {
           throw Durable.fail("create the folder", name)
         }
-        // A link that somebody put there in between is not followed.
+        // A symbolic link that was put there in between is not followed.
         let next = openat(descriptor, part, flags | O_NOFOLLOW)
         guard next >= 0 else { throw Durable.fail("open the folder", name) }
         close(descriptor)
@@ -140,7 +145,7 @@ package final class PinnedFolder: Sendable {
     }
   }
 
-  /// A text about files in the folder, as the caller knows them.
+  /// A message with the descriptor's path replaced by the name that the caller used.
   package func spoken(_ text: String) -> String {
     descriptor < 0 ? text : text.replacing(path + "/", with: name + "/").replacing(path, with: name)
   }

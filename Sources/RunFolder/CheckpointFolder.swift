@@ -1,9 +1,13 @@
-// Which checkpoints a run has, and how one comes to count.
+// The checkpoints of a run's folder: which exist, how one is committed, and how one is verified.
 //
-// Workers of generation 7 write their files to `step-00001200.g7.tmp/`. When all are on disk the manifest and `SHA256SUMS` are
-// written there and the folder is renamed to `step-00001200`: that rename is the commit. A folder that ends in .tmp never counts
-// and is removed when the run starts again. A folder without a readable manifest, or whose files differ from it, is named and
-// passed over. `sha256sum -c SHA256SUMS` says the same as `ress checkpoint verify`.
+// The commit protocol. The workers of generation 7 write their files to `step-00001200.g7.tmp/`. When the
+// coordinator has the reports of all workers, it compares the files' sizes with the reports, writes the manifest
+// and `SHA256SUMS` into that folder, and flushes them to disk. Then it renames the folder to `step-00001200`. The
+// rename is the commit: it is atomic, so a reader sees either no checkpoint or a complete one, whatever crashes.
+//
+// A folder whose name ends in .tmp is never read and is removed when the run starts again. A folder without a
+// readable manifest, or whose files differ from its manifest, is reported and skipped. `sha256sum -c SHA256SUMS`
+// checks the same as `ress checkpoint verify`.
 
 import Configuration
 import Foundation
@@ -18,18 +22,18 @@ package enum CheckpointFolder {
 
   package static let sumsName = "SHA256SUMS"
 
-  /// Where a generation's files of a step are written before it counts.
+  /// The folder to which the workers of a generation write the files of a step before the commit.
   package static func unfinished(_ folder: String, step: Int, generation: UInt32) -> String {
     folder + "/" + CheckpointManifest.folderName(step: step) + ".g\(generation).tmp"
   }
 
+  /// The folder of a committed checkpoint.
   package static func finished(_ folder: String, step: Int) -> String {
     folder + "/" + CheckpointManifest.folderName(step: step)
   }
 
-  /// Makes the checkpoint count. Every file that the manifest names must be there with its size.
-  /// Returns the folder's path.
-  /// - Parameter boundary: where its files may lie; the run's folder was opened within it by the caller.
+  /// Commits a checkpoint. Every file in the manifest must exist with its size. Returns the folder's path.
+  /// - Parameter boundary: where the files may be; the caller has opened the run's folder within it.
   package static func commit(
     _ manifest: CheckpointManifest, folder: String, _ boundary: Boundary = .none
   ) throws(FolderError) -> String {
@@ -40,14 +44,14 @@ package enum CheckpointFolder {
     return path
   }
 
-  /// Looks at a save's files and writes its manifest and sums.
+  /// Checks the sizes of the files, and writes the manifest and the sums.
   private static func complete(_ manifest: CheckpointManifest, _ aside: String) throws(FolderError) {
     for file in manifest.files {
       let path = aside + "/" + file.name
       var status = stat()
       guard stat(path, &status) == 0 else {
         let error = Durable.fail("read", path)
-        if case .system(_, _, _, ENOENT) = error { throw .missing(path: path, hint: "a worker said it was saved") }
+        if case .system(_, _, _, ENOENT) = error { throw .missing(path: path, hint: "a worker reported it saved") }
         throw error
       }
       guard Int(status.st_size) == file.byteCount else {
@@ -67,19 +71,19 @@ package enum CheckpointFolder {
     }
   }
 
-  /// The text of `SHA256SUMS`: every file, and the manifest itself.
+  /// The text of `SHA256SUMS`: a line for every file and for the manifest.
   private static func sums(_ manifest: CheckpointManifest, _ ownDigest: String) -> String {
     (manifest.files.map { "\($0.sha256)  \($0.name)\n" } + ["\(ownDigest)  \(manifestName)\n"]).joined()
   }
 
-  /// Folders of saves that were never committed. Returns their names.
+  /// Removes the folders of checkpoints that were never committed. Returns their names.
   package static func removeUnfinished(_ folder: String) throws(FolderError) -> [String] {
     let names = entries(folder).filter { $0.hasPrefix("step-") && $0.hasSuffix(".tmp") }
     for name in names { try Durable.removeFolder(folder + "/" + name) }
     return names
   }
 
-  /// Saves that generations before `generation` began and nobody will complete.
+  /// Removes the uncommitted checkpoints of generations before `generation`, which no worker will complete.
   package static func removeUnfinished(_ folder: String, before generation: UInt32) throws(FolderError) {
     for name in entries(folder) where name.hasPrefix("step-") && name.hasSuffix(".tmp") {
       let parts = name.split(separator: ".")
@@ -89,7 +93,8 @@ package enum CheckpointFolder {
     }
   }
 
-  /// Renames checkpoints of steps behind `step` so that they count no more, and are still there. Returns their new names.
+  /// Renames the checkpoints of steps after `step`, so that they are no longer read but not lost either. Returns
+  /// their new names.
   package static func setAside(_ folder: String, after step: Int) throws(FolderError) -> [String] {
     var names: [String] = []
     for later in steps(folder) where later > step {
@@ -110,7 +115,7 @@ package enum CheckpointFolder {
     return names
   }
 
-  /// Steps that have a folder, ascending. Whether they verify is another question.
+  /// The steps that have a folder, ascending. Whether they verify is not checked.
   package static func steps(_ folder: String) -> [Int] {
     entries(folder).compactMap { name in
       guard name.hasPrefix("step-"), let step = Int(name.dropFirst(5)),
@@ -124,15 +129,15 @@ package enum CheckpointFolder {
     ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
   }
 
-  /// The manifest of a checkpoint folder, with every file checked against it.
-  /// - Parameter boundary: where the folder and its files must lie, links followed.
+  /// Reads the manifest of a checkpoint and checks every file against it.
+  /// - Parameter boundary: where the folder and its files must be, symbolic links followed.
   package static func verify(_ path: String, _ boundary: Boundary = .none) throws(FolderError) -> CheckpointManifest {
     let manifest = try readManifest(path, boundary)
     for file in manifest.files { try verify(file, in: path, boundary) }
     return manifest
   }
 
-  /// One file of a checkpoint against what the manifest says of it.
+  /// Checks one file of a checkpoint against the manifest's entry.
   package static func verify(
     _ file: CheckpointManifest.File, in path: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
@@ -142,14 +147,14 @@ package enum CheckpointFolder {
     }
     let (digest, byteCount) = try SHA256.ofFile(place, boundary)
     guard byteCount == file.byteCount else {
-      throw .damaged(path: place, problem: "\(byteCount) bytes where the manifest says \(file.byteCount)")
+      throw .damaged(path: place, problem: "\(byteCount) bytes where the manifest has \(file.byteCount)")
     }
     guard digest == file.sha256 else {
       throw .damaged(path: place, problem: "its SHA-256 is not the one in the manifest")
     }
   }
 
-  /// Puts a file that was written again in the place of a damaged one, if it is the file that the manifest names.
+  /// Replaces a damaged file by a rewritten one, if that is the file which the manifest describes.
   package static func replace(
     file name: String, in path: String, by fresh: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
@@ -158,12 +163,12 @@ package enum CheckpointFolder {
     }
     let (digest, byteCount) = try SHA256.ofFile(fresh)
     guard digest == file.sha256, byteCount == file.byteCount else {
-      throw .damaged(path: fresh, problem: "it did not come out as the manifest says, so nothing was replaced")
+      throw .damaged(path: fresh, problem: "it differs from the manifest, so nothing was replaced")
     }
     try Durable.replaceFile(path + "/" + name, by: fresh)
   }
 
-  /// The manifest alone, checked against its own sum and not against the files.
+  /// Reads the manifest and checks it against its own sum, without reading the other files.
   package static func readManifest(
     _ path: String, _ boundary: Boundary = .none
   ) throws(FolderError) -> CheckpointManifest {
@@ -189,18 +194,18 @@ package enum CheckpointFolder {
     guard let manifest = try? decoder.decode(CheckpointManifest.self, from: data) else {
       throw .damaged(path: place, problem: "fields are missing or of another type")
     }
-    // A manifest names files in its own folder; anything else would reach out of it.
+    // A file's name must not lead out of the checkpoint's folder.
     for file in manifest.files where file.name.contains("/") || file.name.hasPrefix(".") || file.name.isEmpty {
       throw .damaged(path: place, problem: "it names a file '\(file.name)'")
     }
     do throws(ConfigurationError) { try manifest.configuration.checkOfModel() } catch {
       throw .damaged(
-        path: place, problem: "its configuration cannot be: \(error.problems.first.map { "\($0)" } ?? "\(error)")")
+        path: place, problem: "its configuration is not valid: \(error.problems.first.map { "\($0)" } ?? "\(error)")")
     }
     guard (0...1 << 50).contains(manifest.step) else {
       throw .damaged(path: place, problem: "its step is \(manifest.step)")
     }
-    // A flipped bit in a loss or a learning rate is still a manifest, but not the one that was written.
+    // A flipped bit in a loss or learning rate still gives a valid manifest, but not the one that was written.
     let expected = sums(manifest, SHA256.of(Array(data)))
     guard try contents(path + "/" + sumsName, boundary) == Data(expected.utf8) else {
       throw .damaged(path: path, problem: "\(sumsName) is missing or does not fit \(manifestName)")
@@ -208,8 +213,8 @@ package enum CheckpointFolder {
     return manifest
   }
 
-  /// Nil where there is no such file, or none that can be read; throws where it lies outside of the boundary, and where it cannot be read
-  /// for a reason that passes.
+  /// The contents of a file; nil where it does not exist or cannot be read. Throws where it is outside of the
+  /// boundary, or where it cannot be read for a temporary reason (`isPassing`).
   private static func contents(_ path: String, _ boundary: Boundary) throws(FolderError) -> Data? {
     do throws(FolderError) { return try boundary.contents(of: path) } catch {
       guard error.isPassing || !boundary.roots.isEmpty else { return nil }
@@ -217,11 +222,13 @@ package enum CheckpointFolder {
     }
   }
 
-  /// The newest checkpoint of a run that verifies, and why newer ones were passed over. Throws where the folder cannot be looked at at
-  /// all, or a checkpoint cannot be read for a reason that passes: to take an older one instead would compute what is there already.
+  /// The newest checkpoint of a run that verifies, and the reasons why newer ones were skipped.
+  ///
+  /// Throws where the folder cannot be listed or a checkpoint cannot be read for a temporary reason. Using an older
+  /// checkpoint in that case would compute again what exists already.
   /// - Parameters:
-  ///   - files: whether files are read, or their manifests alone.
-  ///   - boundary: where checkpoints and their files must lie, links followed; others are passed over.
+  ///   - files: whether to read all files, or only their manifests.
+  ///   - boundary: where checkpoints and their files must be, symbolic links followed; others are skipped.
   package static func newest(
     _ folder: String, files: Bool = true, _ boundary: Boundary = .none
   ) throws(FolderError) -> (
@@ -246,8 +253,8 @@ package enum CheckpointFolder {
     return nil
   }
 
-  /// A checkpoint folder from what a user wrote: that folder, or the newest of a run's folder.
-  /// - Parameter files: whether files are read, or their manifests alone.
+  /// The checkpoint that a user's path means: the folder of a checkpoint, or the newest one in a run's folder.
+  /// - Parameter files: whether to read all files, or only their manifests.
   package static func resolve(
     _ path: String, files: Bool = true, _ boundary: Boundary = .none
   ) throws(FolderError) -> (
@@ -258,7 +265,7 @@ package enum CheckpointFolder {
       return (trimmed, files ? try verify(trimmed, boundary) : try readManifest(trimmed, boundary), [])
     }
     guard let newest = try newest(trimmed, files: files, boundary) else {
-      throw .damaged(path: trimmed, problem: "none of its checkpoints verifies; `ress checkpoint list` says why")
+      throw .damaged(path: trimmed, problem: "none of its checkpoints verifies; `ress checkpoint list` shows why")
     }
     return newest
   }

@@ -1,5 +1,8 @@
-// Files that are there, whole, when a call returns: written aside, flushed to disk, renamed, and the folder flushed too,
-// because a rename is only a note in the folder until then.
+// Writes files so that they are complete and on disk when a call returns.
+//
+// A file is written under another name, flushed, and renamed over the old one. Then its folder is flushed as well,
+// because a rename is only in the kernel's memory until then. At every moment the path names the old file or the
+// complete new one.
 
 import CLinux
 import Foundation
@@ -8,15 +11,15 @@ import Foundation
   import Glibc
 #endif
 
-/// What went wrong with a file or folder of a run, in words that name it.
+/// An error with a file or folder of a run, as a message that names it.
 package enum FolderError: Error, Equatable, CustomStringConvertible {
-  /// `code`: the system's number of the reason, 0 where there is none.
+  /// `code` is the errno of the failed call; 0 where there was none.
   case system(action: String, path: String, reason: String, code: Int32 = 0)
   case damaged(path: String, problem: String)
   case missing(path: String, hint: String)
-  /// It lies outside of the folders that the coordinator lets runs use.
+  /// The path lies outside of the folders that the coordinator permits runs to use.
   case outside(path: String, roots: [String])
-  /// Another coordinator writes there.
+  /// Another coordinator uses the folder.
   case inUse(path: String, holder: String)
 
   package var description: String {
@@ -35,7 +38,7 @@ package enum FolderError: Error, Equatable, CustomStringConvertible {
 }
 
 extension FolderError {
-  /// Files that are gone or not what they should be: another attempt finds the same.
+  /// Whether another attempt would give the same result: the file is gone or damaged.
   package var isFinal: Bool {
     switch self {
     case .system, .inUse: false
@@ -43,7 +46,7 @@ extension FolderError {
     }
   }
 
-  /// The process or the machine lacks something that others give back: trying again later may do.
+  /// Whether the cause is temporary: the process or machine lacks a resource that other processes will release.
   package var isPassing: Bool {
     guard case .system(_, _, _, let code) = self else { return false }
     return [EMFILE, ENFILE, ENOMEM, EAGAIN, EINTR, ESTALE].contains(code)
@@ -51,19 +54,19 @@ extension FolderError {
 }
 
 package enum Durable {
-  /// The reason of the system call that has just failed.
+  /// The error of the system call that has just failed (errno).
   static func fail(_ action: String, _ path: String) -> FolderError {
     let code = errno
     return .system(action: action, path: path, reason: String(cString: strerror(code)), code: code)
   }
 
-  /// A name alone lies in the folder that the process is in.
+  /// The folder of a path; a name without a folder is in the current one.
   private static func parent(of path: String) -> String {
     let parent = (path as NSString).deletingLastPathComponent
     return parent.isEmpty ? "." : parent
   }
 
-  /// Creates a folder and the ones above it.
+  /// Creates a folder and those above it. An existing folder is not an error.
   package static func makeFolder(_ path: String) throws(FolderError) {
     if mkdir(path, 0o777) == 0 { return }
     let error = fail("create the folder", path)
@@ -73,11 +76,11 @@ package enum Durable {
     case ENOENT where parent(of: path) != path:
       try makeFolder(parent(of: path))
       if mkdir(path, 0o777) != 0 && errno != EEXIST { throw fail("create the folder", path) }
-    // A read-only file system says so also of a folder that is there.
+    // On a read-only file system this is also the answer for a folder that exists.
     case EEXIST, EROFS, EACCES, EPERM, EISDIR:
       guard stat(path, &status) == 0 else { throw error }
       guard status.st_mode & S_IFMT == S_IFDIR else {
-        throw .system(action: "create the folder", path: path, reason: "a file of that name is in the way")
+        throw .system(action: "create the folder", path: path, reason: "a file with that name exists")
       }
     case ENOTDIR:
       throw .system(action: "create the folder", path: path, reason: "a part of its path is a file", code: code)
@@ -85,17 +88,17 @@ package enum Durable {
     }
   }
 
-  /// A file's bytes.
-  /// - Parameter followsLinks: false refuses a symbolic link of that name.
+  /// The contents of a file.
+  /// - Parameter followsLinks: whether the name may be a symbolic link.
   package static func read(_ path: String, followsLinks: Bool = true) throws(FolderError) -> [UInt8] {
-    // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+    // Without O_NONBLOCK, opening a named pipe would block until a process writes to it.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | (followsLinks ? 0 : O_NOFOLLOW))
     guard descriptor >= 0 else { throw fail("read", path) }
     defer { close(descriptor) }
     return try read(from: descriptor, path)
   }
 
-  /// The bytes of an open file, from where it stands.
+  /// The rest of an open file, from its current offset.
   static func read(from descriptor: Int32, _ path: String) throws(FolderError) -> [UInt8] {
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
@@ -108,7 +111,8 @@ package enum Durable {
     }
   }
 
-  /// A file's bytes, or others where there is no such file. One that is there and cannot be read is an error, and not empty.
+  /// The contents of a file, or `other` where the file does not exist. A file that exists and cannot be read is an
+  /// error.
   package static func read(
     _ path: String, followsLinks: Bool = true, orWhereMissing other: [UInt8]
   ) throws(FolderError) -> [UInt8] {
@@ -137,12 +141,13 @@ package enum Durable {
     while fsync(descriptor) != 0 { if errno != EINTR { throw fail("flush to disk", path) } }
   }
 
-  /// Replaces `path` by a file with these bytes, so that at every moment the old one or the new one is there whole.
-  /// - Parameter mode: who may read it, from before its first byte; nil: as the process makes files.
+  /// Replaces the file `path` by one with these bytes. At every moment the path names the old file or the complete
+  /// new one.
+  /// - Parameter mode: permissions, set before the first byte is written; nil uses the process's defaults.
   package static func write(_ bytes: [UInt8], to path: String, mode: mode_t? = nil) throws(FolderError) {
     if let problem = OutputPlace.problem(path) { throw .system(action: "write", path: path, reason: problem) }
     let aside = path + ".aside"
-    // What an earlier try left there goes; a symbolic link goes too, and is not written through.
+    // A file that an earlier attempt left is removed. So is a symbolic link, through which nothing must be written.
     unlink(aside)
     let descriptor = open(aside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard descriptor >= 0 else { throw fail("create", aside) }
@@ -162,16 +167,16 @@ package enum Durable {
     try sync(parent(of: path))
   }
 
-  /// Makes the file `path` the one that `fresh` is, in one step; both are on disk then.
+  /// Replaces the file `path` by the file `fresh`, atomically and durably.
   package static func replaceFile(_ path: String, by fresh: String) throws(FolderError) {
     try sync(fresh)
     guard rename(fresh, path) == 0 else { throw fail("rename \(fresh) to", path) }
     try sync(parent(of: path))
   }
 
-  /// Makes the folder `path` the one that `fresh` is. Where `path` exists, be it a file, the two change places in one step, so that there
-  /// is never a moment without it; the old one is then removed. A file system that cannot exchange (FUSE, NFS) gets two renames, and a
-  /// moment with neither.
+  /// Replaces the folder `path` by the folder `fresh`. Where `path` exists, even as a file, the two are exchanged
+  /// atomically and the old one is removed. On a file system that cannot exchange names (FUSE, NFS) it takes two
+  /// renames, between which `path` does not exist.
   package static func replaceFolder(
     _ path: String, by fresh: String, exchange: (String, String) -> Int32 = { ress_exchange($0, $1) }
   ) throws(FolderError) {

@@ -1,18 +1,19 @@
-// One process at a time: a lock on a file, which goes with the process that holds it, however that ends.
+// An exclusive lock on a file. It is held by the process that took it and is released when that process ends, for
+// whatever reason.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
 package enum LockError: Error, Equatable {
-  /// Another process has the lock; who it is, as far as it said so.
+  /// Another process holds the lock; the text is what that process wrote about itself into the file.
   case held(by: String)
-  /// The file system has no locks (`hasNoLocks`), or the file cannot be made.
+  /// The file system has no locks (`hasNoLocks`), or the file cannot be created.
   case failed(path: String, reason: String, code: Int32)
 }
 
 extension LockError {
-  /// The file system cannot lock, so that nobody can.
+  /// Whether the file system cannot lock, so that no process can.
   package var hasNoLocks: Bool {
     guard case .failed(_, _, let code) = self else { return false }
     return [ENOLCK, ENOSYS, EOPNOTSUPP, EINVAL].contains(code)
@@ -22,8 +23,9 @@ extension LockError {
 package final class FileLock: Sendable {
   private let descriptor: Int32
 
-  /// Takes the lock, or says who has it. The file is made where it is missing, and stays; a symbolic link in its place is refused.
-  /// - Parameter holder: who we are, for the process that comes second.
+  /// Takes the lock, or throws `held`. The file is created where it is missing and is not removed; a symbolic link
+  /// is refused.
+  /// - Parameter holder: a description of this process, which a second process is shown.
   package init(_ path: String, holder: String) throws(LockError) {
     func fail() -> LockError { .failed(path: path, reason: String(cString: strerror(errno)), code: errno) }
     while true {
@@ -36,7 +38,8 @@ package final class FileLock: Sendable {
         let count = max(0, read(descriptor, &text, text.count))
         throw .held(by: String(decoding: text.prefix(count), as: UTF8.self))
       }
-      // A file that was removed meanwhile locks nothing: the next process would make another.
+      // If the file was removed or replaced meanwhile, the lock on it is worthless: the next process would create
+      // another file.
       var mine = stat(), there = stat()
       guard fstat(descriptor, &mine) == 0, stat(path, &there) == 0, mine.st_ino == there.st_ino,
         mine.st_dev == there.st_dev

@@ -1,7 +1,14 @@
-// Large blocks of memory into places of a file that was laid out before. The SHA-256 of the whole file is made while they are written, from
-// the memory that they come from, so that nothing is read back; the disk begins early and has little left to do at the end.
+// The checkpoint writer: writes large blocks of memory to known offsets of a file that HDF5 has laid out before,
+// and computes the SHA-256 of the whole file in the same pass.
 //
-// Measured with 600 MB beside the writing of it, read again and hashed, which it replaces: Benchmarks/README.md, "A checkpoint's time".
+// HDF5 creates the file with empty datasets and tells at which offset each one's numbers belong. The numbers are
+// then written with pwrite, without HDF5. Meanwhile a second thread computes the SHA-256 of the file in the order
+// of its bytes, from the memory that the blocks come from, so that nothing is read back from the disk except HDF5's
+// small structures between the blocks. The kernel is asked to start writing every 32 MiB, so that the final fsync
+// has little left to do.
+//
+// It replaced writing through HDF5 and reading the file again for the sum. Measurements with 600 MB are in
+// Benchmarks/README.md, "A checkpoint's time".
 
 import CLinux
 import Foundation
@@ -11,8 +18,9 @@ import Foundation
 #endif
 
 package enum FilledFile {
+  /// Memory that belongs at an offset of the file.
   package struct Block {
-    /// In bytes, from the file's beginning.
+    /// Offset in the file, in bytes.
     package var place: Int
     package var bytes: UnsafeRawBufferPointer
 
@@ -22,12 +30,12 @@ package enum FilledFile {
     }
   }
 
-  /// Bytes that are written at a time, and that the disk is told of at a time.
+  /// Bytes per write, and bytes after which the kernel is asked to begin writing to disk.
   private static let writtenAtOnce = 4 << 20, flushedAtOnce = 32 << 20
-  /// A thread for less than that costs more than it gives.
+  /// Below this size a second thread costs more than it saves.
   private static let threadedFrom = 8 << 20
 
-  /// Writes the blocks, which lie apart from each other, and flushes the file to disk.
+  /// Writes the blocks, which must not overlap, and flushes the file to disk. Returns its SHA-256 and length.
   package static func fill(_ path: String, _ blocks: [Block]) throws(FolderError) -> (digest: String, byteCount: Int) {
     let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
     guard descriptor >= 0 else { throw Durable.fail("write", path) }
@@ -65,25 +73,26 @@ package enum FilledFile {
     while fsync(descriptor) != 0 { if errno != EINTR { throw Durable.fail("flush to disk", path) } }
     hash.wait()
     guard let digest = hash.digest else {
-      throw .system(action: "read", path: path, reason: "its own bytes did not come back")
+      throw .system(action: "read", path: path, reason: "the file's structures could not be read back")
     }
     return (digest, size)
   }
 
-  /// The sum of the file as it will be, in the order of its bytes: blocks from memory, and from the file what lies between them.
+  /// Computes the SHA-256 of the final file in the order of its bytes: blocks from memory, and what lies between
+  /// them from the file.
   private final class Hash: @unchecked Sendable {
     private let descriptor: Int32
     private let size: Int
     private let blocks: [Block]
     private let ended = DispatchSemaphore(value: 0)
-    /// Nil before the end, and where the file cannot be read.
+    /// Nil until the end, and where the file cannot be read.
     private(set) var digest: String?
 
     init(_ descriptor: Int32, _ size: Int, _ blocks: [Block]) {
       (self.descriptor, self.size, self.blocks) = (descriptor, size, blocks)
     }
 
-    /// Runs beside the caller, at its priority.
+    /// Starts a thread, which runs at the caller's priority.
     func start() {
       let thread = Thread { [self] in run() }
       thread.name = "ress-checkpoint-sum"
@@ -95,7 +104,7 @@ package enum FilledFile {
       ended.signal()
     }
 
-    /// May be called again.
+    /// Blocks until the sum is computed. It may be called more than once.
     func wait() {
       ended.wait()
       ended.signal()
@@ -112,7 +121,7 @@ package enum FilledFile {
       return add(place..<size, sum) ? sum.digest() : nil
     }
 
-    /// What the file holds already.
+    /// Adds bytes that the file holds already.
     private func add(_ range: Range<Int>, _ sum: SHA256.Running) -> Bool {
       var buffer = [UInt8](repeating: 0, count: min(1 << 20, range.count))
       var place = range.lowerBound

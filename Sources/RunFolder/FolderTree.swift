@@ -1,5 +1,5 @@
-// Removal of a folder with all that is in it. Each folder is opened before its entries are removed, and a symbolic link is removed and never
-// followed, even one that takes a folder's place meanwhile: nothing outside is touched.
+// Removes a folder with everything in it. Each folder is opened before its entries are removed. A symbolic link is
+// removed and never followed, even if it replaces a folder meanwhile, so that nothing outside is touched.
 
 import Foundation
 
@@ -8,10 +8,10 @@ import Foundation
 #endif
 
 enum FolderTree {
-  /// Deeper than any folder of ours.
+  /// Deepest folder that is removed; the program's own folders are much less deep.
   private static let depthLimit = 64
 
-  /// Removes what `path` names, which need not be a folder. 0, or -1 and errno.
+  /// Removes what `path` names, which need not be a folder. Returns 0, or -1 with errno set.
   static func remove(_ path: String) -> Int32 {
     let name = (path as NSString).lastPathComponent
     let parent = (path as NSString).deletingLastPathComponent
@@ -23,7 +23,7 @@ enum FolderTree {
 
   private static func remove(_ name: String, in folder: Int32, depth: Int) -> Int32 {
     if unlinkat(folder, name, 0) == 0 { return 0 }
-    // Linux says EISDIR for a folder, POSIX EPERM.
+    // For a folder, unlinkat fails with EISDIR on Linux and EPERM elsewhere (POSIX).
     guard errno == EISDIR || errno == EPERM else { return -1 }
     guard depth < depthLimit else {
       errno = ELOOP

@@ -1,8 +1,9 @@
-// `metrics.jsonl` in a run's folder: one JSON object a line, steps and evaluations as they happened. It holds one curve: what
-// a resume computes again is cut off first. `router.jsonl` beside it holds what the router clinic saw, in the same way.
+// `metrics.jsonl` in a run's folder: one JSON object per line, for every step and evaluation. It holds one curve:
+// when a run resumes, lines of steps that will be computed again are removed first. `router.jsonl` holds the
+// router's statistics in the same way.
 //
-// The coordinator's store has every line too. What could not be written (a full disk, no descriptors, a folder that was gone) is
-// written again from there.
+// The coordinator's store has the same records. Lines that could not be written (a full disk, no file descriptors,
+// an unavailable file system) are written later from there (`complete`).
 
 import Foundation
 
@@ -16,9 +17,10 @@ package struct MetricsFile {
   package init(folder: String) { path = folder + "/metrics.jsonl" }
   package init(routerIn folder: String) { path = folder + "/router.jsonl" }
 
-  /// Adds a line, and gives it to the kernel before returning. A line that does not fit is taken back: the file holds whole lines.
+  /// Appends a line and passes it to the kernel. A line that cannot be written completely is removed, so that the
+  /// file holds whole lines.
   package func append(_ line: String) throws(FolderError) {
-    // A symbolic link or a named pipe in its place is an error, and not written to.
+    // A symbolic link or named pipe of that name is an error.
     let descriptor = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o644)
     guard descriptor >= 0 else { throw Durable.fail("append to", path) }
     defer { close(descriptor) }
@@ -29,9 +31,11 @@ package struct MetricsFile {
     }
   }
 
-  /// Makes the file hold `lines`, all that the store knows, after those of earlier steps that it holds already. Where the file's last
-  /// line is none of `lines` and of no earlier step, its curve is another one and stays, but for half a line at its end.
-  /// Returns whether anything was missing.
+  /// Makes the file end with `lines`, which are all lines that the store has, after the lines of earlier steps in
+  /// the file.
+  ///
+  /// Where the file's last line is neither one of `lines` nor of an earlier step, the file belongs to another curve
+  /// and is kept; only an incomplete last line is removed. Returns whether anything was missing.
   @discardableResult
   package func complete(_ lines: [String]) throws(FolderError) -> Bool {
     let data = try Durable.read(path, followsLinks: false, orWhereMissing: [])
@@ -47,14 +51,14 @@ package struct MetricsFile {
     return true
   }
 
-  /// The step of a line, with which each begins.
+  /// The step of a line; every line begins with it.
   private static func step(_ line: String) -> Int {
     let prefix = "{\"step\":"
     guard line.hasPrefix(prefix) else { return .max }
     return Int(line.dropFirst(prefix.count).prefix { $0.isNumber }) ?? .max
   }
 
-  /// Keeps the lines of steps up to `step`, drops the rest and any half-written last line.
+  /// Keeps the lines of steps up to `step` and removes all others, including an incomplete last line.
   package func cut(after step: Int) throws(FolderError) {
     let data = try Durable.read(path, followsLinks: false, orWhereMissing: [])
     struct Line: Decodable { var step: Int }

@@ -1,12 +1,13 @@
-// Where a command may write. A file that is written aside and renamed replaces whatever has its name: a device, a pipe or a socket would
-// be gone, for everybody on the machine where a user is root.
+// Checks where a command is about to write. Files are written under another name and renamed, which replaces
+// whatever has the name: a device such as /dev/null would be replaced for every user of the machine, where the user
+// is root.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
 package enum OutputPlace {
-  /// Why a file cannot be written at `path`; nil where nothing is there, or an ordinary file.
+  /// Why a file must not be written at `path`; nil where nothing or an ordinary file is there.
   package static func problem(_ path: String) -> String? {
     var info = stat()
     guard stat(path, &info) == 0 else { return nil }

@@ -1,5 +1,6 @@
-// What the first step after a checkpoint gave, in `proof.json` beside its manifest. Whoever resumes from the checkpoint must get
-// the same, to the bit: the proof that the whole state was found.
+// The result of the first step after a checkpoint, stored as `proof.json` in its folder. A run that resumes from
+// the checkpoint must compute the same loss and gradient norm, to the bit, which proves that the whole state was
+// restored.
 
 import Foundation
 
@@ -19,7 +20,7 @@ package struct ResumeProof: Codable, Equatable, Sendable {
 extension CheckpointFolder {
   private static let proofName = "proof.json"
 
-  /// A damaged proof must not accuse a sound checkpoint.
+  /// The proof with a checksum. A damaged proof must not make a good checkpoint look bad.
   private struct Sealed: Codable {
     var proof: ResumeProof
     var seal: String
@@ -34,7 +35,8 @@ extension CheckpointFolder {
     }
   }
 
-  /// Numbers are written so that they read back to the same bits. Losses that are no numbers prove nothing.
+  /// Writes the proof. Its numbers are written so that they are read back to the same bits. Nothing is written
+  /// where one is not finite.
   package static func writeProof(
     _ proof: ResumeProof, in path: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
@@ -44,7 +46,7 @@ extension CheckpointFolder {
     }
   }
 
-  /// Nil where there is none, or none that can be read: a checkpoint is whole without it.
+  /// The proof; nil where it is missing or cannot be read, because a checkpoint is complete without it.
   package static func readProof(_ path: String, _ boundary: Boundary = .none) -> ResumeProof? {
     guard let data = try? boundary.contents(of: path + "/" + proofName),
       let sealed = try? JSONDecoder().decode(Sealed.self, from: data), sealed.seal == Sealed.seal(sealed.proof)

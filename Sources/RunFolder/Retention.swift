@@ -1,12 +1,12 @@
-// Which checkpoints stay. Whatever the rules say, a run never loses its newest checkpoint that verifies, and nothing is removed
-// before that one has been read again, whole.
+// Removes old checkpoints of a run. Whatever the rules are, the newest checkpoint that verifies is kept, and
+// nothing is removed before that one has been read completely.
 
 import Configuration
 import Foundation
 
 extension CheckpointFolder {
-  /// Removes older checkpoints of a run: the newest `keep` stay (0: all), and those of every `every` steps (0: none). Returns
-  /// the names of those that went.
+  /// Removes older checkpoints: the newest `keep` stay (0: all), and those whose step is a multiple of `every` (0:
+  /// none). Returns the names of the removed ones.
   package static func retain(
     _ folder: String, newest keep: Int, every: Int, _ boundary: Boundary = .none
   ) throws(FolderError) -> [String] {
@@ -20,7 +20,8 @@ extension CheckpointFolder {
     var removed: [String] = []
     for step in leaving {
       let path = finished(folder, step: step)
-      // Renamed first: a removal that is cut short leaves what counts as unfinished, not half a checkpoint.
+      // Renamed first: if the removal is interrupted, the rest counts as an uncommitted checkpoint and not as a
+      // damaged one.
       let aside = path + ".removed.tmp"
       try Durable.replaceFolder(aside, by: path)
       try Durable.removeFolder(aside)

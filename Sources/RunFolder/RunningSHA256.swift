@@ -1,4 +1,4 @@
-// SHA-256 of bytes that come piece by piece, by OpenSSL.
+// SHA-256 of bytes that arrive piece by piece, by OpenSSL.
 
 import CCrypto
 
@@ -18,7 +18,7 @@ package final class RunningSHA256 {
     if !bytes.isEmpty { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
   }
 
-  /// Lower-case hexadecimal; nothing is added after it.
+  /// The sum in lower-case hexadecimal. Nothing can be added afterwards.
   package func digest() -> String {
     var digest = [UInt8](repeating: 0, count: 32)
     EVP_DigestFinal_ex(context, &digest, nil)

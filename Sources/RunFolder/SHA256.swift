@@ -1,4 +1,4 @@
-// SHA-256 of files, by OpenSSL.
+// SHA-256 of files and of memory, by OpenSSL.
 
 import CCrypto
 import Foundation
@@ -8,7 +8,7 @@ import Foundation
 #endif
 
 package enum SHA256 {
-  /// Lower-case hexadecimal, and the file's length.
+  /// The sum of a file in lower-case hexadecimal, and the file's length.
   package static func ofFile(
     _ path: String, _ boundary: Boundary = .none
   ) throws(FolderError) -> (digest: String, byteCount: Int) {
@@ -30,7 +30,8 @@ package enum SHA256 {
     return (sum.digest(), total)
   }
 
-  /// The sum of bytes that come one after the other. OpenSSL uses the processor's SHA instructions where it has them.
+  /// The sum of bytes that are added piece by piece. OpenSSL uses the processor's SHA instructions where it has
+  /// them.
   package final class Running {
     private let context: OpaquePointer
 
@@ -47,7 +48,7 @@ package enum SHA256 {
       if bytes.count > 0 { EVP_DigestUpdate(context, bytes.baseAddress, bytes.count) }
     }
 
-    /// Lower-case hexadecimal; nothing can be added after it.
+    /// The sum in lower-case hexadecimal. Nothing can be added afterwards.
     package func digest() -> String {
       var digest = [UInt8](repeating: 0, count: 32)
       EVP_DigestFinal_ex(context, &digest, nil)
@@ -55,7 +56,7 @@ package enum SHA256 {
     }
   }
 
-  /// Lower-case hexadecimal.
+  /// The sum in lower-case hexadecimal.
   package static func of(_ bytes: [UInt8]) -> String {
     var digest = [UInt8](repeating: 0, count: 32)
     EVP_Digest(bytes, bytes.count, &digest, nil, EVP_sha256(), nil)

@@ -1,4 +1,4 @@
-// SQLite's handles, each with one owner, and errors in words.
+// A wrapper of SQLite: handles with a single owner, and errors as sentences.
 
 import CSQLite
 
@@ -10,7 +10,7 @@ enum SQLValue {
   case text(String), number(Int), bytes([UInt8])
 }
 
-/// A row that a statement stands on.
+/// The current row of a statement.
 struct SQLRow {
   fileprivate let statement: OpaquePointer
 
@@ -45,7 +45,7 @@ final class Database {
 
   deinit { close() }
 
-  /// Statements on a closed database are errors.
+  /// Closes the database. Later statements fail.
   func close() {
     for statement in statements.values { sqlite3_finalize(statement) }
     statements = [:]
@@ -56,7 +56,7 @@ final class Database {
   private func failure(_ action: String) -> StoreError {
     let code = sqlite3_errcode(handle) & 0xff, system = sqlite3_system_errno(handle)
     var reason = String(cString: sqlite3_errmsg(handle))
-    // SQLite's own words hide what the system said.
+    // SQLite's message does not contain the system's reason.
     if code == SQLITE_IOERR || code == SQLITE_CANTOPEN, system != 0 {
       reason += ": " + String(cString: strerror(system))
     }
@@ -67,7 +67,7 @@ final class Database {
       ? .unwritable(path: path, reason: reason) : .failed(path: path, action: action, reason: reason)
   }
 
-  /// Statements without results.
+  /// Executes statements without results.
   func run(_ text: String) throws(StoreError) {
     guard sqlite3_exec(handle, text, nil, nil, nil) == SQLITE_OK else { throw failure("write to") }
   }

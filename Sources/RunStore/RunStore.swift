@@ -1,5 +1,9 @@
-// What a coordinator must not forget, in one SQLite file: a record a run, its events, and a few values. Every turn of the
-// coordinator is one transaction, on disk (WAL, synchronous FULL) before anything is answered.
+// The persistent state of a coordinator, in one SQLite file: a record and the events of each run, and some named
+// values.
+//
+// The coordinator's changes of one turn are one transaction, which is on disk (write-ahead log, synchronous FULL)
+// before any reply that depends on them is sent. A coordinator that is killed at any point therefore never has told
+// a client something that it does not remember.
 
 import CSQLite
 import RunFolder
@@ -14,7 +18,7 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
   case newer(path: String, version: Int, known: Int)
   case foreign(path: String)
   case failed(path: String, action: String, reason: String)
-  /// What is lacking may be there in a moment: room on the disk, descriptors, memory, a file system that can be written.
+  /// The cause may be temporary: no room on the disk, no descriptors, no memory, or a read-only file system.
   case unwritable(path: String, reason: String)
 
   package var description: String {
@@ -29,7 +33,8 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
     }
   }
 
-  /// The error with what its reader can do where the store belongs to another coordinator or program: that depends on the command.
+  /// The error with advice for the case that the store belongs to another coordinator or program, which depends on
+  /// the command.
   package func advised(inUse: String, foreign: String) -> String {
     switch self {
     case .inUse: "\(self); \(inUse)"
@@ -38,21 +43,21 @@ package enum StoreError: Error, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Whether the same may succeed later.
+  /// Whether the operation may succeed later.
   package var isPassing: Bool {
     if case .unwritable = self { true } else { false }
   }
 }
 
-/// Used by one thread.
+/// A store is used by one thread.
 package final class RunStore {
   package let path: String
   private let database: Database
   private var lock: FileLock?
 
-  /// "RESS", so that `file` and we know our own.
+  /// "RESS" as SQLite's application ID, by which `file` and this program recognise a store.
   private static let applicationID = 0x5245_5353
-  /// Each entry brings the schema from its index to the next.
+  /// Entry n migrates the schema from version n to n + 1.
   private static let migrations = [
     """
     CREATE TABLE runs (place INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record BLOB NOT NULL);
@@ -62,11 +67,11 @@ package final class RunStore {
     """
   ]
 
-  /// Opens the store, or makes it; `:memory:` is one that ends with the process.
-  /// - Parameter holder: who we are, for the error of whoever comes second.
+  /// Opens or creates a store; `:memory:` is one that ends with the process.
+  /// - Parameter holder: a description of this process, which a second coordinator is shown.
   package init(path: String, holder: String) throws(StoreError) {
     let isInMemory = path == ":memory:"
-    // Two names of one file are one store.
+    // Different names of one file must mean one store.
     let path = isInMemory ? path : try RunStore.place(of: path)
     self.path = path
     lock = isInMemory ? nil : try RunStore.lock(path, holder: holder)
@@ -76,13 +81,14 @@ package final class RunStore {
     try prepareSchema()
   }
 
-  /// Lets go of the store, so that another coordinator can have it as soon as this returns. Nothing more may be asked of this one.
+  /// Closes the store and releases its lock, so that another coordinator can open it. It must not be used
+  /// afterwards.
   package func close() {
     database.close()
     lock = nil
   }
 
-  /// The path without symbolic links. The file itself need not be there.
+  /// The path without symbolic links. The file itself need not exist.
   private static func place(of path: String) throws(StoreError) -> String {
     func resolved(_ path: String) -> String? {
       guard let real = realpath(path, nil) else { return nil }
@@ -94,7 +100,7 @@ package final class RunStore {
       if stat(place, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_nlink > 1 {
         throw .failed(
           path: path, action: "open",
-          reason: "the file has \(status.st_nlink) names (hard links), under which it would be taken for as many stores"
+          reason: "the file has \(status.st_nlink) names (hard links); a store must have only one"
         )
       }
       return place
@@ -140,7 +146,7 @@ package final class RunStore {
     }
   }
 
-  /// All changes, or none; on disk when it returns.
+  /// Writes all changes or none. They are on disk when this returns.
   package func commit(_ changes: [StoreChange]) throws(StoreError) {
     try database.run("BEGIN IMMEDIATE")
     do throws(StoreError) {
@@ -171,12 +177,12 @@ package final class RunStore {
     }
   }
 
-  /// Records of all runs, in order of their first submission.
+  /// Records of all runs, in the order in which they were first submitted.
   package func runs() throws(StoreError) -> [[UInt8]] {
     try database.rows("SELECT record FROM runs ORDER BY place") { $0.bytes(0) }
   }
 
-  /// Events of a run after the `after`-th, at most `limit`.
+  /// Events of a run with numbers above `after`, in order, at most `limit`.
   package func events(of run: RunID, after: Int, limit: Int) throws(StoreError) -> [(number: Int, event: [UInt8])] {
     try Self.events(in: database, of: run, after: after, limit: limit)
   }

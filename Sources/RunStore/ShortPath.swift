@@ -1,5 +1,5 @@
-// SQLite takes paths of up to 512 bytes, those of its journals included, and file systems take 4096. A longer path is named through its
-// folder, opened.
+// Makes long paths usable for SQLite, which accepts at most 512 bytes including the names of its journals, while
+// file systems permit 4096. A longer path is replaced by one through the descriptor of its opened folder.
 
 import CSQLite
 
@@ -8,7 +8,7 @@ import CSQLite
 #endif
 
 struct ShortPath: ~Copyable {
-  /// Names the same file as the path that it was made of.
+  /// A path of at most 480 bytes, or one through the folder's descriptor.
   let text: String
   private let folder: Int32
 

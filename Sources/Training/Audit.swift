@@ -1,16 +1,20 @@
-// Silent errors. A share of the units, drawn from (seed, step, unit), is computed by a second worker as well, before the step;
-// losses and gradients must agree to the bit. Where they do not, a third worker, if there is one, computes the unit too, and the
-// majority is believed. No worker applies a step whose units are in doubt.
+// The audit: finds hardware that computes wrong results without an error (silent data corruption).
+//
+// Before each step, a share of its units, drawn from (seed, step, unit), is computed by a second worker as well.
+// The losses and gradients of both must agree to the bit, which they do on sound machines, because a unit's numbers
+// do not depend on where it is computed. If they differ, a third worker, where there is one, computes the unit too,
+// and the coordinator takes the result of the majority to be right. A step with a unit in doubt is not applied by
+// any worker.
 
 import CKernels
 import Kernels
 import Model
 
 package struct Audit: Equatable, Sendable {
-  /// Units of the step that are computed twice, ascending.
+  /// Units of the step that are computed twice, ascending. All workers draw the same ones.
   package let units: [Int]
 
-  /// Keys the draw, apart from every parameter's stream and the sampler's.
+  /// Philox stream of the draw, distinct from the streams of all parameters and of the sampler.
   private static let stream: UInt64 = 0x5A3F_0000_0001
 
   package init(share: Double, seed: UInt64, step: Int, unitCount: Int, workerCount: Int) {
@@ -24,13 +28,14 @@ package struct Audit: Equatable, Sendable {
     }
   }
 
-  /// The `opinion`-th worker after a unit's owner.
+  /// The worker that gives the `opinion`-th result of a unit: 0 is the unit's owner, 1 the worker after it in the
+  /// roster, and so on.
   package static func auditor(of unit: Int, opinion: Int, in plan: WorkPlan) -> Int {
     let owner = plan.units.firstIndex { $0.contains(unit) }!
     return (owner + opinion) % plan.workerCount
   }
 
-  /// Of a unit's losses, loads and dense gradient.
+  /// A hash of a unit's losses, expert loads and dense gradient.
   static func hash(_ report: UnitReport, gradient: RealPointer, count: Int) -> UInt64 {
     let losses = report.losses
     let numbers =
@@ -43,16 +48,16 @@ package struct Audit: Equatable, Sendable {
   }
 }
 
-/// A unit that was computed to different results; the step was not applied.
+/// A unit whose results on two workers differ. The step was not applied.
 package struct AuditFailure: Error, Equatable, CustomStringConvertible {
   package var step: Int
   package var unit: Int
-  /// Places of those who computed it, and their results' hashes.
+  /// Roster indices of the workers that computed the unit, and the hashes of their results.
   package var voters: [Int]
   package var hashes: [UInt64]
 
   package var description: String {
-    "step \(step + 1): unit \(unit) has different results on the workers at places "
+    "step \(step + 1): unit \(unit) has different results on workers "
       + voters.map { String($0) }.joined(separator: " and ")
   }
 }

@@ -1,18 +1,19 @@
-// Sequences of several sources as one's: shards one behind the other, parts of a mixture by their weights.
+// Presents several sources of sequences as one: the shards of a dataset in order, and the parts of a mixture by
+// their weights.
 
 import Data
 import Model
 
 package final class CorpusSource: SequenceSource {
   private let sources: [any SequenceSource]
-  /// Sequences, and questions, before each source and in all.
+  /// Number of sequences, and of questions, before each source, and the total.
   private let sequencesBefore, questionsBefore: [Int]
-  /// First source of each part of the mixture, and the end; nil where order is the whole's.
+  /// Index of the first source of each part of a mixture, and the number of sources; nil without a mixture.
   private let parts: [Int]?
   private let weights: [Double]
 
   /// - Parameters:
-  ///   - parts: sources of each part with its weight; one part's weight means nothing.
+  ///   - parts: the sources of each part and its weight. The weight of a single part is ignored.
   package init(_ parts: [(sources: [any SequenceSource], weight: Double)]) {
     sources = parts.flatMap(\.sources)
     sequencesBefore = sources.reduce(into: [0]) { $0.append($0.last! + $1.sequenceCount) }
@@ -56,7 +57,8 @@ package final class CorpusSource: SequenceSource {
       firsts: firsts)
   }
 
-  /// All sources answer the same task, so the first one's judge stands for all; it is asked with each source's own numbers.
+  /// All sources have the same task, so the first one's judge decides whether logits are needed. Each question goes
+  /// to the judge of its own source.
   package var judge: (any Judge)? {
     let judges = sources.compactMap(\.judge)
     guard judges.count == sources.count else { return nil }
@@ -64,7 +66,7 @@ package final class CorpusSource: SequenceSource {
   }
 
   fileprivate static func place(_ number: Int, _ before: [Int]) -> (source: Int, own: Int) {
-    // The last source that begins at or before it; an empty one begins where the next does.
+    // Finds the last source that begins at or before the number. An empty source begins where the next one does.
     var low = 0, high = before.count - 1
     while high - low > 1 {
       let middle = (low + high) / 2
@@ -76,7 +78,7 @@ package final class CorpusSource: SequenceSource {
   private func place(_ number: Int, _ before: [Int]) -> (source: Int, own: Int) { Self.place(number, before) }
 }
 
-/// Hands each question to the judge of the source that it is of.
+/// Passes each question to the judge of the source that it comes from.
 private struct CorpusJudge: Judge {
   let judges: [any Judge]
   let sequencesBefore: [Int]
@@ -95,10 +97,10 @@ private struct CorpusJudge: Judge {
   }
 }
 
-/// Which sequence a run trains on at each of its positions.
+/// The order of a run's training: which sequence is used at each position.
 package enum SequenceOrder: Sendable {
   case whole(Sampler)
-  /// `firsts`: the number of each part's first sequence.
+  /// `firsts` is the number of each part's first sequence in the whole.
   case mixed(MixtureOrder, firsts: [Int])
 
   package func sequence(at position: Int) -> Int {

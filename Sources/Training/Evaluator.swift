@@ -1,4 +1,5 @@
-// One question of a split after the other: its losses, and what a judge says of its answers.
+// Evaluates a model on the questions of a split, one after the other: the losses, and the scores that the task's
+// judge gives its answers.
 
 import Foundation
 import Kernels
@@ -9,7 +10,7 @@ package final class Evaluator {
   private let sizes: Sizes
   private var buffer = SequenceBuffer()
   private var logits: [Real] = []
-  /// Whether answers carry logits also where their judge needs none.
+  /// Whether answers contain logits even where the judge does not need them.
   package var keepsLogits = false
 
   package init(_ source: any SequenceSource, _ sizes: Sizes) {
@@ -19,7 +20,7 @@ package final class Evaluator {
 
   /// Adds the losses and scores of a question to `report`.
   ///
-  /// - Returns: the answers to the question's sequences; none where nothing judges them.
+  /// - Returns: the answers to the question's sequences; none where the task has no judge.
   @discardableResult package func ask(
     _ question: Int, unit: Int, _ model: SequenceModel, _ weights: Weights, _ report: inout SequenceReport
   ) throws -> [Answer] {
@@ -56,14 +57,14 @@ package final class Evaluator {
   }
 }
 
-/// What a model said of one sequence.
+/// The model's output for one sequence.
 package struct Answer {
   package var sequence: Int
-  /// The sequence's features and what was asked.
+  /// The sequence's features, and its targets.
   package var tokens: [Int32]
   package var targets: [Int32]
   package var classes: Int
-  /// A row of `classes` for each token, or one for all; none where the judge needs none.
+  /// One row of `classes` logits per token, or one row for the sequence; empty where they are not needed.
   package var logits: [Real]
 
   package init(sequence: Int, tokens: [Int32], targets: [Int32], classes: Int, logits: [Real]) {
@@ -74,7 +75,7 @@ package struct Answer {
     self.logits = logits
   }
 
-  /// Cross-entropy of a row's target in nats, by a softmax in double precision.
+  /// Cross-entropy of a row's target in nats, with a softmax in double precision.
   package func loss(_ row: Int) -> Double {
     let first = row * classes
     let own = logits[first..<first + classes]
@@ -83,16 +84,16 @@ package struct Answer {
     return log(sum) + largest - Double(logits[first + Int(targets[row])])
   }
 
-  /// The likeliest class of a row, of equals the first.
+  /// The likeliest class of a row; the first of equally likely ones.
   func choice(_ row: Int = 0) -> Int {
     let first = row * classes
     return (0..<classes).max { logits[first + $0] < logits[first + $1] } ?? 0
   }
 }
 
-/// How answers are judged beside their loss.
+/// Scores the answers of a task, in addition to their loss.
 package protocol Judge {
   var needsLogits: Bool { get }
-  /// - Parameter answers: of the sequences of one question.
+  /// - Parameter answers: the answers to the sequences of one question.
   func scores(_ answers: [Answer]) throws -> ScoreSums
 }

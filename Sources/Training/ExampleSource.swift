@@ -1,4 +1,4 @@
-// The examples of a task's dataset as training sequences.
+// Presents the examples of a task's dataset as training sequences.
 
 import Data
 import Model
@@ -8,7 +8,7 @@ package final class ExampleSource: SequenceSource {
   package let judge: (any Judge)?
   private let examples: ExampleSplit
 
-  /// - Parameter limit: tokens of an example that are read at most.
+  /// - Parameter limit: most tokens that are read of an example.
   package init(_ examples: ExampleSplit, limit: Int, tokenizer: Tokenizer, labels: [String]) {
     self.examples = examples
     length = max(1, min(limit, examples.longest))
@@ -25,7 +25,7 @@ package final class ExampleSource: SequenceSource {
   package var sequenceCount: Int { examples.count }
   package var questionCount: Int { examples.questionCount }
   package func sequences(of question: Int) -> Range<Int> { examples.examples(of: question) }
-  /// Examples that are longer than what is read of them.
+  /// Number of examples that are longer than what is read of them.
   package var cutCount: Int { (0..<examples.count).count { examples.tokenCount(of: $0) > length } }
 
   package func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws {

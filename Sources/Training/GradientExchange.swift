@@ -1,16 +1,20 @@
-// What workers tell each other between the last unit of a step and the first of the next. One implementation is in this
-// process and has nobody to talk to; the other (module Worker) sends over ZeroMQ.
+// What workers exchange between the last unit of a step and the first unit of the next, as a protocol.
+// `LocalGradientExchange` serves a single worker and exchanges nothing; `PeerExchange` (target Worker) sends
+// messages over ZeroMQ or MPI.
+//
+// Order of calls in a training step: `begin`, then for each unit of this worker the unit's computation and
+// `finish`, then `reports`, `reduce`, `gather`, and, if the step is applied, `share`.
 
 import Kernels
 import Model
 
-/// What a unit tells everyone: its losses, and how its tokens were routed.
+/// What all workers need to know of a unit: its losses, and how its tokens were routed.
 package typealias UnitReport = SequenceReport
 
-/// A round is one pass of units through the model: a step's batch, or an evaluation. Rounds are numbered alike on all
-/// workers.
+/// A round is one pass of units through the model: a training step's batch, an evaluation, or an audit. All workers
+/// count the same rounds.
 package struct Round: Equatable, Sendable {
-  /// An audit computes units of the next training round on other workers, and throws their gradients away.
+  /// An audit computes units of the next training round on other workers and discards their gradients.
   package enum Purpose: Equatable, Sendable { case training, evaluation, audit }
   package var number: Int
   package var step: Int
@@ -25,30 +29,31 @@ package struct Round: Equatable, Sendable {
   }
 }
 
+/// The exchange of one worker with all others. Every call may block until peers have done their part.
 package protocol GradientExchange: AnyObject {
-  /// A round begins on this worker; peers may have begun it before.
+  /// A round begins on this worker. Peers may have begun it before.
   func begin(_ round: Round) throws
 
-  /// A unit of this worker is done: no more of its rows will come to any expert.
+  /// A unit of this worker is done: no expert will get further rows of it.
   func finish(unit: Int, _ report: UnitReport) throws
 
-  /// Waits for the units of all workers. Returns their reports, by unit.
+  /// Blocks until the units of all workers are done. Returns their reports, by unit.
   func reports() throws -> [UnitReport]
 
-  /// From this worker's subtree sums over the dense parameters, and everyone else's: the total over the batch of the part
-  /// that this worker owns, valid until the next round.
+  /// Sums the dense gradients over all workers. `sums` are this worker's subtree sums over all dense parameters.
+  /// Returns the total over the batch for the part that this worker owns, valid until the next round.
   func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer
 
-  /// Element-wise sum over workers; of each element all but one worker's are 0. With them goes a note, and everyone's notes
-  /// are there, by worker, when it returns.
+  /// Adds `squares` element by element over the workers; all but one worker have 0 in each element. The note
+  /// travels with them; when this returns, `notes` has the notes of all workers, by roster index.
   func gather(_ squares: [Double], _ note: StepNote) throws -> [Double]
   var notes: [StepNote] { get }
 
-  /// Sends this worker's part of the dense parameters to all, and takes theirs.
+  /// Sends the dense parameters that this worker updated to all others, and receives theirs.
   func share(_ parameters: ParameterBuffer) throws
 }
 
-/// One worker: nothing to exchange.
+/// The exchange of a single worker, which has no peers.
 package final class LocalGradientExchange: GradientExchange {
   private let expertGradients: ExpertGradients
   private let sizes: Sizes
@@ -64,7 +69,8 @@ package final class LocalGradientExchange: GradientExchange {
   package func begin(_ round: Round) {
     self.round = round
     if finished.count != round.unitCount {
-      // One by one: copies of one report would share its memory, and take their own at the first unit.
+      // Made one by one: copies of a single report would share its storage, and each would allocate at its first
+      // change.
       finished = (0..<round.unitCount).map { _ in UnitReport(sizes) }
     }
   }
@@ -88,13 +94,13 @@ package final class LocalGradientExchange: GradientExchange {
   package func share(_ parameters: ParameterBuffer) {}
 }
 
-/// Gradients of the experts held here, summed over the batch's units in the tree.
+/// Sums the gradients of the experts held here over the units of the batch, in the fixed tree.
 package final class ExpertGradients {
   private let experts: LocalExperts
   private let blockCount: Int
-  /// One an expert held here.
+  /// A tree for each expert held here.
   private var trees: [UnitTree<PooledBuffer>]
-  /// The sum of each expert of the model, nil where it lives elsewhere or no token reached it.
+  /// The sum for each expert of the model; nil where another worker holds the expert or no token reached it.
   package private(set) var totals: [RealPointer?]
 
   package init(_ experts: LocalExperts, layout: ParameterLayout) {
@@ -108,7 +114,7 @@ package final class ExpertGradients {
     for place in trees.indices { trees[place].begin(unitCount: unitCount) }
   }
 
-  /// No more rows of the unit will come, from whatever worker computes it.
+  /// A unit is complete, on whichever worker: its gradients of all experts here go into the trees.
   package func close(unit: Int) {
     for (place, expert) in experts.owned.enumerated() {
       let block = experts.takeGradient(unit: unit, expert: expert)
@@ -120,18 +126,19 @@ package final class ExpertGradients {
     }
   }
 
-  /// The unit was computed to compare it: its gradients go nowhere.
+  /// A unit of an audit is complete: its gradients are discarded.
   package func discard(unit: Int) {
     for expert in experts.owned {
       if let block = experts.takeGradient(unit: unit, expert: expert) { experts.recycle(block) }
     }
   }
 
-  /// Every unit is closed: fills `totals`, whose blocks stay valid until `recycle`.
+  /// All units are complete: fills `totals`, whose blocks are valid until `recycle`.
   package func finish() {
     for (place, expert) in experts.owned.enumerated() { totals[expert] = trees[place].total?.pointer }
   }
 
+  /// Returns the blocks of the sums to the pool.
   package func recycle() {
     for place in trees.indices {
       for (_, block) in trees[place].pending { if let block { experts.recycle(block) } }

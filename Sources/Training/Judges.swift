@@ -1,10 +1,11 @@
-// The judges of each task, in its field's terms (docs/tasks.md).
+// Judges: how the answers of each task are scored, in the terms of its field (docs/tasks.md).
 
 import Data
 import Kernels
 import Model
 
-/// Text is judged by its loss; how many bytes that was is told, so that tokenizers can be compared.
+/// Language modelling is scored by its loss alone. The judge counts the bytes of the text, so that models with
+/// different tokenizers can be compared in bits per byte.
 package struct TextJudge: Judge {
   package let needsLogits = false
   private let byteCounts: [Int]
@@ -24,7 +25,7 @@ package struct TextJudge: Judge {
   }
 }
 
-/// The likeliest class is the answer.
+/// Classification: the answer is the likeliest class.
 package struct ClassJudge: Judge {
   package init() {}
   package let needsLogits = true
@@ -41,7 +42,7 @@ package struct ClassJudge: Judge {
   }
 }
 
-/// The choice that is likeliest to be right is the answer; of equals the first.
+/// Multiple choice: the answer is the choice with the largest log-odds of being right; the first of equal ones.
 package struct ChoiceJudge: Judge {
   package init() {}
   package let needsLogits = true
@@ -57,7 +58,8 @@ package struct ChoiceJudge: Judge {
   }
 }
 
-/// Tags, and where they are `B-…` and `I-…`, the phrases that they mark, as CoNLL's evaluation counts them.
+/// Tagging: the accuracy of tags and, where they are `B-…` and `I-…`, the precision and recall of the phrases they
+/// mark, as CoNLL's evaluation script counts them.
 package struct TagJudge: Judge {
   package let needsLogits = true
   private let labels: [String]
@@ -88,7 +90,8 @@ package struct TagJudge: Judge {
     package var kind: Substring
   }
 
-  /// `B-X` begins a phrase of kind X, and so does `I-X` behind anything but X; `I-X` goes on with one.
+  /// The phrases that tags mark. `B-X` begins a phrase of kind X. `I-X` continues a phrase of kind X, or begins one
+  /// where none precedes.
   package static func phrases(_ tags: [String]) -> [Phrase] {
     var phrases: [Phrase] = []
     for (word, tag) in tags.enumerated() {

@@ -1,4 +1,5 @@
-// How the learning rate moves: a linear warm-up, then cosine, warm-up–stable–decay, or constant.
+// The learning rate schedule: a linear warm-up, followed by cosine decay, warm-up–stable–decay (a linear decay at
+// the end), or a constant.
 
 import Configuration
 
@@ -7,7 +8,7 @@ import Configuration
 #endif
 
 extension OptimizerConfiguration {
-  /// The rate of step `step` (from 0) of a run of `steps`.
+  /// The learning rate of step `step` (from 0) in a run of `steps` steps.
   package func learningRate(step: Int, of steps: Int) -> Double {
     if step < warmupSteps { return learningRate * Double(step + 1) / Double(warmupSteps) }
     switch schedule {

@@ -1,5 +1,8 @@
-// AdamW on the tensors that one worker owns: its part of the dense parameters and its experts. Every number is updated by
-// exactly one worker. The global norm is a sum over fixed chunks of tensors, added in one order whoever owns them.
+// AdamW (arXiv 1711.05101) on the tensors that one worker owns: its part of the dense parameters, and its experts.
+// Every parameter is updated by exactly one worker, so moments are stored once in the cluster.
+//
+// The global norm of the gradient is a sum of squares over fixed chunks of tensors. The chunks' sums are always
+// added in the same order, whichever workers own the tensors, so that the norm has the same bits on any cluster.
 
 import CKernels
 import Configuration
@@ -7,20 +10,21 @@ import Kernels
 import Model
 
 package final class Optimizer {
-  /// A tensor owned here: where its values live, and where its moments and gradient do.
+  /// A tensor that this worker updates: its values, and the first and second moments.
   package struct Owned {
     package let entry: ParameterEntry
     package let values: RealPointer
     package let first: RealPointer
     package let second: RealPointer
-    /// Offset of the tensor's gradient in the dense part, or in the expert's block.
+    /// Its expert, nil for a dense tensor; the gradient's offset in the expert's block, or in the worker's dense
+    /// part.
     let expert: Int?
     let gradientOffset: Int
-    /// Its chunks' places in the list of all chunks of the model.
+    /// Its chunks in the list of all chunks of the model.
     let chunks: Range<Int>
   }
 
-  /// One chunk of a tensor that is trained here.
+  /// One chunk of a trained tensor: the unit of work of a thread.
   private struct Piece {
     let tensor: Owned
     let start: Int
@@ -31,15 +35,15 @@ package final class Optimizer {
   package let owned: [Owned]
   private let pieces: [Piece]
   private let sums: DoubleBuffer
-  /// By chunk of the model.
+  /// Sum of squares of each chunk of the model.
   private var squares: [Double]
-  /// Chunks of the whole model.
+  /// Number of chunks of the whole model.
   package let chunkCount: Int
   private let configuration: OptimizerConfiguration
   private let team: Team
   private let arena: Arena
 
-  /// Values whose squares are added without a break.
+  /// Values of a chunk, whose squares are added in one loop.
   private static let chunkSize = 65_536
 
   package init(_ configuration: OptimizerConfiguration, parameters: ParameterBuffer, plan: WorkPlan, team: Team) {
@@ -54,7 +58,7 @@ package final class Optimizer {
       defer { chunk += count }
       return chunk..<chunk + count
     }
-    // The chunk list runs over all tensors of the model, owned here or not.
+    // Chunks are numbered over all tensors of the model, so that their numbers do not depend on who owns what.
     let dense = layout.dense.map { ($0, chunks($0)) }
     let blocks = layout.experts.map { $0.map { ($0, chunks($0)) } }
     chunkCount = chunk
@@ -92,16 +96,16 @@ package final class Optimizer {
 
   package var byteCount: Int { arena.byteCount }
 
-  /// Of a whole model.
+  /// Number of chunks of a whole model.
   package static func chunkCount(_ layout: ParameterLayout) -> Int {
     (layout.dense + layout.experts.flatMap { $0 }).reduce(0) { $0 + ($1.count + chunkSize - 1) / chunkSize }
   }
 
-  /// Gradients summed over the batch: this worker's part of the dense parameters, and a block for each of its experts,
-  /// nil where no token reached it.
+  /// Gradients summed over the batch: this worker's part of the dense parameters, and a block for each of its
+  /// experts, which is nil where no token reached the expert.
   package struct Gradients {
     package var dense: RealPointer
-    /// By expert of the model.
+    /// By expert of the whole model.
     package var experts: [RealPointer?]
 
     package init(dense: RealPointer, experts: [RealPointer?]) {
@@ -115,7 +119,7 @@ package final class Optimizer {
     return gradients.experts[expert].map { $0 + tensor.gradientOffset }
   }
 
-  /// Sums of squares of this worker's chunks, at their places in the list of all chunks; 0 elsewhere.
+  /// Sums of squares of this worker's chunks, in the list of all chunks; 0 in the others' places.
   package func squares(_ gradients: Gradients) -> [Double] {
     team.run(pieces.count) { task, _ in
       let piece = pieces[task]
@@ -126,12 +130,13 @@ package final class Optimizer {
     return squares
   }
 
-  /// The factor that brings a gradient of this norm to the clipping limit.
+  /// The factor that reduces a gradient of this norm to the clipping limit; 1 for a smaller norm.
   package func clipScale(norm: Double) -> Double {
     configuration.clip > 0 && norm > configuration.clip ? configuration.clip / norm : 1
   }
 
-  /// Step `step` (from 0). An expert that no token reached has a zero gradient: its moments fade and its weights decay.
+  /// Applies step `step` (from 0). An expert that no token reached has a zero gradient: its moments and weights
+  /// decay.
   package func update(_ gradients: Gradients, scale: Double, step: Int, rate: Double, zeros: RealPointer) {
     let c1 = 1 - power(configuration.beta1, step + 1)
     let c2 = 1 - power(configuration.beta2, step + 1)
@@ -146,10 +151,11 @@ package final class Optimizer {
     }
   }
 
-  /// Values that a missing gradient needs, zero.
+  /// Number of zeros that `zeros` in `update` must have.
   package static var zeroCount: Int { chunkSize }
 
-  /// By squaring, in one fixed order.
+  /// base^exponent by squaring, in a fixed order of operations. pow would do, but its bits may differ between C
+  /// libraries.
   private func power(_ base: Double, _ exponent: Int) -> Double {
     var result = 1.0
     var square = base

@@ -1,4 +1,5 @@
-// A profile for people, as a table, and for a viewer, as a trace that chrome://tracing and ui.perfetto.dev open.
+// Presents a profile of training steps: as a table for people, and as a trace for the viewers chrome://tracing and
+// ui.perfetto.dev.
 
 import Kernels
 
@@ -10,7 +11,7 @@ package struct ProfileReport {
   private let firstStep: Int
 
   /// - Parameters:
-  ///   - worker: what the report calls this process.
+  ///   - worker: the worker's name in the report.
   ///   - firstStep: number of the first step profiled, from 1.
   package init(_ profile: Profile, worker: String, laneCount: Int, firstStep: Int, stepCount: Int) {
     self.profile = profile
@@ -20,7 +21,7 @@ package struct ProfileReport {
     self.stepCount = stepCount
   }
 
-  /// Milliseconds a step and share of each part, and how busy the other lanes were.
+  /// Milliseconds per step and share of time of each part, and how busy the other threads were.
   package var text: String {
     let times = profile.selfTimes()
     let total = max(1, times.reduce(0) { $0 + $1.nanoseconds })
@@ -44,11 +45,11 @@ package struct ProfileReport {
       let busy = profile.spans.filter { $0.lane == lane }.reduce(0) { $0 + $1.end - $1.begin }
       lines.append("thread \(lane + 1) computed \(fixed(100 * Double(busy) / Double(total), 1)) % of the time")
     }
-    if !profile.isComplete { lines.append("the steps were too long to keep: later parts are missing") }
+    if !profile.isComplete { lines.append("the profile is incomplete: its buffer was full before the last step ended") }
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// Trace Event Format: complete events in microseconds, a thread a lane.
+  /// The profile in Trace Event Format: complete events, in microseconds, one thread per lane.
   package var trace: String {
     var events = ["{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"\(escaped(worker))\"}}"]
     for lane in 0..<laneCount {

@@ -1,20 +1,22 @@
-// What a source reads a sequence into, again and again without a new allocation.
+// The buffer into which a source reads a sequence. It is reused for every sequence, so that a steady training step
+// does not allocate.
 
 import Model
 
 package struct SequenceBuffer {
-  /// The inputs' features; of text each token is one.
+  /// Features of all tokens. In text every token has one feature.
   package var tokens: [Int32] = []
-  /// First feature of each token and the last one's end; empty where each token is one feature.
+  /// Index of the first feature of each token, and the end of the last one's; empty where every token has one
+  /// feature.
   package var bags: [Int32] = []
-  /// As the model's head wants them (docs/model.md); a negative one counts nothing.
+  /// Targets in the form that the model's head needs (docs/model.md); negative ones are ignored.
   package var targets: [Int32] = []
 
   package init() {}
 
   package var tokenCount: Int { bags.isEmpty ? tokens.count : bags.count - 1 }
 
-  /// The first `count` tokens alone. What is asked of them is left as it is, and belongs to the whole sequence.
+  /// Keeps only the first `count` tokens. The targets are not changed; they belong to the whole sequence.
   package mutating func cut(to count: Int) {
     tokens.removeSubrange((bags.isEmpty ? count : Int(bags[count]))...)
     if !bags.isEmpty { bags.removeSubrange((count + 1)...) }

@@ -1,4 +1,5 @@
-// Where training sequences come from. A prepared dataset is one; tests make their own.
+// Where training sequences come from: the protocol, and the source for language modelling. Other tasks have
+// `ExampleSource`; tests make their own.
 
 import Configuration
 import Data
@@ -6,23 +7,23 @@ import Model
 
 package protocol SequenceSource: AnyObject {
   var sequenceCount: Int { get }
-  /// Inputs of the longest sequence.
+  /// Tokens of the longest sequence.
   var length: Int { get }
   func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws
-  /// Inputs of a sequence.
+  /// Number of input tokens of a sequence.
   func tokenCount(of sequence: Int) -> Int
-  /// Targets of a sequence that count.
+  /// Number of targets of a sequence that count in the loss.
   func targetCount(of sequence: Int) throws -> Int
 
-  /// What an evaluation asks: sequences that are judged together.
+  /// Number of questions of an evaluation. A question is one sequence or several that are judged together.
   var questionCount: Int { get }
   func sequences(of question: Int) -> Range<Int>
-  /// How the answers are judged beside their loss; nil: they are not.
+  /// Scores the answers; nil where only the loss counts.
   var judge: (any Judge)? { get }
 
-  /// Which sequence comes when in training.
+  /// The order in which training uses the sequences.
   func order(seed: UInt64) -> SequenceOrder
-  /// Sequences of which not all is read.
+  /// Number of sequences that are longer than what is read of them.
   var cutCount: Int { get }
 }
 
@@ -45,7 +46,8 @@ package final class LanguageModelSource: SequenceSource {
   private var stretch: [Int32] = []
   package let judge: (any Judge)?
 
-  /// - Parameter layout: with `.separate` a sequence never runs into the next document, whose separator is its last target.
+  /// - Parameter layout: with `.separate`, no sequence extends into the next document; the last target is the
+  ///   separator after the document.
   package init(
     _ split: TokenSplit, length: Int, layout: DocumentLayout = .packed, separator: Int32? = nil,
     tokenizer: Tokenizer? = nil
@@ -77,14 +79,14 @@ package final class LanguageModelSource: SequenceSource {
   }
 }
 
-/// Documents cut into sequences of their own: all of `length` but each document's last.
+/// Cuts each document into sequences of its own, all of `length` tokens except the last of each document.
 private struct DocumentSequences {
   private let length: Int
-  /// First token of each document, and the end of the last one's inputs.
+  /// First token of each document, and the end of the last document's inputs.
   private let starts: [Int]
-  /// Sequences before each document, and in all.
+  /// Number of sequences before each document, and the total.
   private let before: [Int]
-  /// Whether a document's last input has a target, the next one's separator.
+  /// Whether a document's last token has a target, namely the separator after it.
   private let hasSeparators: Bool
 
   var count: Int { before.last! }
@@ -92,7 +94,7 @@ private struct DocumentSequences {
   init(_ split: TokenSplit, length: Int, hasSeparators: Bool) throws(DataError) {
     self.length = length
     self.hasSeparators = hasSeparators
-    // Behind the last document stands no separator.
+    // No separator follows the last document.
     let starts = try split.documentOffsets() + [hasSeparators ? split.tokenCount - 1 : split.tokenCount]
     self.starts = starts
     var sum = 0
@@ -106,7 +108,7 @@ private struct DocumentSequences {
   }
 
   func range(of sequence: Int) -> Range<Int> {
-    // The last document that begins at or before the sequence; those without a sequence share its number.
+    // Finds the last document that begins at or before the sequence; documents without a sequence share its number.
     var low = 0, high = before.count - 1
     while high - low > 1 {
       let middle = (low + high) / 2

@@ -1,21 +1,22 @@
-// A worker's share of a run's state: the tensors that it alone updates, and their moments. The shards of all workers of a
-// generation at one step are the whole state, whether they lie in the files of a checkpoint or in somebody's memory.
+// A shard: one worker's share of a run's state, that is, the tensors which it updates and their moments. The shards
+// of all workers of a generation after the same step are together the whole state, whether they are in files of a
+// checkpoint or in workers' memory.
 
 import Kernels
 import Model
 
-/// What is in a shard, in order: it follows from the model and the generation alone.
+/// The contents of a shard, in order. They follow from the model and the generation's work plan alone.
 package struct ShardLayout: Equatable, Sendable {
   package enum Kind: Int, CaseIterable, Sendable { case values, first, second }
 
   package struct Piece: Equatable, Sendable {
     package let entry: ParameterEntry
-    /// Of the tensor among all of the model, dense ones first.
+    /// Number of the tensor among all of the model, dense ones first.
     package let tensor: Int
     package let kind: Kind
-    /// The expert it belongs to; nil for dense ones.
+    /// The expert that it belongs to; nil for dense tensors.
     package let expert: Int?
-    /// Where it begins in the shard, in values.
+    /// Offset in the shard, in values.
     package let offset: Int
     package var count: Int { entry.count }
 
@@ -51,11 +52,11 @@ package struct ShardLayout: Equatable, Sendable {
   }
 }
 
-/// A shard's values: a copy of its own, or where a trainer keeps them.
+/// The values of a shard: a copy, or the trainer's own tensors.
 package final class Shard: @unchecked Sendable {
   package let layout: ShardLayout
   private let places: [RealPointer]
-  /// Keeps what `places` point into.
+  /// Keeps the memory alive that `places` point into.
   private let owner: AnyObject?
 
   private final class Owner {
@@ -68,10 +69,11 @@ package final class Shard: @unchecked Sendable {
     }
   }
 
-  /// What a trainer holds now, and changes with its next step.
+  /// The trainer's own tensors, which its next step will change.
   package init(of trainer: Trainer) {
     layout = ShardLayout(trainer.parameters.layout, trainer.plan)
-    // Not the trainer itself: its activations must not outlive it, or a change of generation would hold two workers' memory at once.
+    // The owner is not the trainer itself, whose activations would then be kept as well, and a change of generation
+    // would need twice the memory.
     owner = Owner(parameters: trainer.parameters, optimizer: trainer.optimizer)
     places = trainer.optimizer.owned.flatMap { owned in
       owned.entry.isTrained ? [owned.values, owned.first, owned.second] : [owned.values]
@@ -79,7 +81,7 @@ package final class Shard: @unchecked Sendable {
     precondition(places.count == layout.pieces.count, "a shard's layout and its trainer differ")
   }
 
-  /// A shard in a block of memory, which must hold `layout.count` values.
+  /// A shard in a block of memory of at least `layout.count` values.
   package init(_ layout: ShardLayout, in memory: ShardMemory) {
     self.layout = layout
     owner = memory
@@ -88,7 +90,7 @@ package final class Shard: @unchecked Sendable {
 
   package func values(_ piece: Int) -> RealPointer { places[piece] }
 
-  /// A copy into `memory`, made by all threads of the team.
+  /// Copies the values into `memory`, with all threads of the team.
   package func copy(into memory: ShardMemory, _ team: Team) -> Shard {
     precondition(memory.count >= layout.count, "a shard of \(layout.count) values and memory for \(memory.count)")
     let copy = Shard(layout, in: memory)
@@ -99,7 +101,7 @@ package final class Shard: @unchecked Sendable {
   }
 }
 
-/// Memory for a shard, given back with its last user.
+/// Memory for a shard, freed with the last reference to it.
 package final class ShardMemory: @unchecked Sendable {
   package let pointer: RealPointer
   package let count: Int
@@ -114,8 +116,8 @@ package final class ShardMemory: @unchecked Sendable {
 }
 
 extension Trainer {
-  /// Where this worker keeps a piece of a shard, if it needs it: all dense parameters, its experts, and the moments of what it
-  /// updates.
+  /// Where this worker stores a piece of a shard; nil where it does not need it. A worker needs all dense
+  /// parameters, its experts, and the moments of what it updates.
   package func place(of piece: ShardLayout.Piece) -> RealPointer? {
     switch (piece.kind, piece.expert) {
     case (.values, nil): parameters.dense + piece.entry.offset
@@ -127,13 +129,13 @@ extension Trainer {
 }
 
 extension WorkPlan {
-  /// Whether a worker needs a piece of some shard.
+  /// Whether a worker needs a piece of a shard, its own or another's.
   package func needs(_ piece: ShardLayout.Piece, worker: Int) -> Bool {
     if let expert = piece.expert { return expertOwners[expert] == worker }
     return piece.kind == .values || denseRanges[worker].contains(piece.entry.offset)
   }
 
-  /// The same generation, seen from another place.
+  /// The plan of another worker of the same generation.
   package func at(_ index: Int, _ layout: ParameterLayout) -> WorkPlan {
     WorkPlan(index: index, units: units, expertOwners: expertOwners, layout: layout)
   }

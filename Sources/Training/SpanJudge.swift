@@ -1,5 +1,6 @@
-// Spans of text, judged as SQuAD does: exact match and F1 of words, after lower case, without punctuation and articles; of several
-// right answers the best counts. Rajpurkar et al., arXiv 1606.05250, section 6.1, and its evaluate-v1.1.py.
+// Scores answers that are spans of text, as SQuAD does: exact match, and F1 of words, after lower-casing and
+// removing punctuation and articles. Of several right answers the best match counts. Rajpurkar et al., arXiv
+// 1606.05250, section 6.1, and evaluate-v1.1.py.
 
 import Data
 import Kernels
@@ -9,7 +10,7 @@ package struct SpanJudge: Judge {
   package let needsLogits = true
   private let examples: ExampleSplit
   private let tokenizer: Tokenizer
-  /// Tokens of an answer at most.
+  /// Longest answer in tokens.
   private let longest: Int
 
   package init(_ examples: ExampleSplit, _ tokenizer: Tokenizer) {
@@ -30,7 +31,7 @@ package struct SpanJudge: Judge {
     return sums
   }
 
-  /// The likeliest piece of the text behind the question.
+  /// The likeliest span of the text after the question.
   private func text(_ answer: Answer) -> String {
     let count = answer.tokens.count
     // The question ends at the first separator.
@@ -46,7 +47,7 @@ package struct SpanJudge: Judge {
     return String(decoding: tokenizer.decode(answer.tokens[best.start...best.end]), as: UTF8.self)
   }
 
-  /// A text's words as SQuAD compares them.
+  /// The words of a text as SQuAD compares them.
   package static func words(_ text: String) -> [String] {
     let plain = text.lowercased().unicodeScalars.filter {
       !("!"..."/" ~= $0 || ":"..."@" ~= $0 || "["..."`" ~= $0 || "{"..."~" ~= $0)
@@ -56,7 +57,7 @@ package struct SpanJudge: Judge {
     }
   }
 
-  /// F1 of two lists of words, order aside.
+  /// F1 of two lists of words, regardless of their order.
   package static func overlap(_ found: [String], _ right: [String]) -> Double {
     if found.isEmpty || right.isEmpty { return found == right ? 1 : 0 }
     var left: [String: Int] = [:]

@@ -1,7 +1,8 @@
-// What workers tell each other of a step beside its numbers, together with the norms of the gradients: everyone hears the same
-// from everyone before the step is applied, so all decide alike without another message.
+// The note that every worker attaches to the norms of its gradients: its wish to stop, its busy time, and the
+// hashes of audited units. Every worker has everyone's notes before the step is applied, so all take the same
+// decisions without a further message.
 
-/// Whether a worker was asked to stop at the next boundary of a step.
+/// Whether the coordinator has asked this worker to stop after the current step, and whether with a checkpoint.
 package enum HaltWish: Int, Comparable, Sendable {
   case none, halt, haltSaving
 
@@ -10,22 +11,23 @@ package enum HaltWish: Int, Comparable, Sendable {
 
 package struct StepNote: Equatable, Sendable {
   package var halt = HaltWish.none
-  /// Seconds of computing in this step so far.
+  /// Seconds spent computing in this step so far.
   package var busy = 0.0
-  /// Bytes that this worker has sent for training since the note before.
+  /// Bytes sent to peers for training since the last note.
   package var sent = 0.0
-  /// Hashes of this worker's results of the step's audited units, as their owner and as their auditor; 0 for others.
+  /// Hashes of this worker's results of the step's audited units, as owner and as auditor; 0 for the units of
+  /// others.
   package var owned: [UInt64] = []
   package var audited: [UInt64] = []
 
   package init() {}
 
-  /// As doubles, which is what travels with the norms; hashes keep their bits.
+  /// The note as doubles, the type of the norms that it travels with; hashes keep their bits.
   package var encoded: [Double] {
     [Double(halt.rawValue), busy, sent, Double(owned.count)] + (owned + audited).map { Double(bitPattern: $0) }
   }
 
-  /// Nil where the numbers are no note.
+  /// Nil where the numbers are not a valid note.
   package init?(_ numbers: some Collection<Double>) {
     let numbers = Array(numbers)
     guard numbers.count >= 4, let wish = HaltWish(rawValue: Int(exactly: numbers[0]) ?? -1),

@@ -1,11 +1,11 @@
-// From sums to what a task is measured by, in its field's terms (docs/tasks.md).
+// Computes the measures of a task from sums of losses and scores, in the terms of its field (docs/tasks.md).
 
 import Data
 import Foundation
 import Model
 
 package enum TaskMetrics {
-  /// In the order in which they are shown.
+  /// The measures of a task, in the order in which they are shown.
   package static func of(_ task: TaskKind, _ sums: LossSums) -> [(name: String, value: Double)] {
     let scores = sums.scores
     func share(_ part: Double, _ all: Int) -> Double { all > 0 ? part / Double(all) : 0 }

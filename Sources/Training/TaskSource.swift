@@ -1,4 +1,4 @@
-// The sequences that a dataset gives a model, whatever its task.
+// Opens the sequences of a dataset for a model, for any task, after checking that the model fits the task.
 
 import Configuration
 import Data
@@ -8,7 +8,7 @@ package struct TaskSource {
   private let corpus: Corpus
   private let configuration: RunConfiguration
 
-  /// - Throws: `TaskError` where the model is not one for the dataset's task.
+  /// - Throws: `TaskError` where the model does not fit the dataset's task.
   package init(_ corpus: Corpus, _ configuration: RunConfiguration) throws(TaskError) {
     self.corpus = corpus
     self.configuration = configuration
@@ -30,7 +30,7 @@ package struct TaskSource {
     for part in corpus.parts {
       var sources: [any SequenceSource] = []
       for dataset in part.datasets { sources.append(try sequences(split, of: dataset)) }
-      // What can never come would take its share of the places.
+      // A part without sequences could never supply its share of the mixture.
       if split == .train, sources.allSatisfy({ $0.sequenceCount == 0 }) { throw tooSmall(split, part) }
       parts.append((sources, part.weight))
     }
@@ -48,7 +48,7 @@ package struct TaskSource {
       separator: dataset.tokenizer.separator, tokenizer: dataset.tokenizer)
   }
 
-  /// Says what is wrong with a split that gives no sequence.
+  /// The error for a split that has no sequence.
   package func tooSmall(_ split: Split) -> DataError { tooSmall(split, corpus.parts[0]) }
 
   private func tooSmall(_ split: Split, _ part: Corpus.Part) -> DataError {

@@ -1,4 +1,5 @@
-// Sampling text from a model: temperature, then the smallest set of tokens that holds the share `topP` of the probability.
+// Generates text: temperature, then nucleus sampling (arXiv 1904.09751), which draws from the smallest set of
+// tokens whose probabilities add up to at least `topP`.
 
 import Kernels
 import Model
@@ -8,7 +9,7 @@ import Model
 #endif
 
 package struct SamplingOptions: Equatable, Sendable {
-  /// 0 takes the likeliest token.
+  /// 0 always takes the likeliest token.
   package var temperature = 0.8
   package var topP = 0.95
   package var seed: UInt64 = 1
@@ -29,7 +30,8 @@ package struct TextGenerator {
     random = Philox(seed: options.seed, stream: 0x6E6)
   }
 
-  /// Reads the prompt, then draws `count` tokens, handing each over as it is drawn. Its memory does not grow.
+  /// Reads the prompt, then draws `count` tokens and passes each to `each` as it is drawn. Its memory does not grow
+  /// with the text.
   package func generate(prompt: [Int32], count: Int, each: (Int32) throws -> Void) throws {
     decoder.begin()
     guard count > 0 else { return }
@@ -41,10 +43,10 @@ package struct TextGenerator {
     }
   }
 
-  /// One token for these logits; `place` keys the random number.
+  /// Draws one token from logits; `place` selects the random number.
   package func draw(_ logits: UnsafeBufferPointer<Real>, at place: UInt64) -> Int32 {
     let allowed = logits.indices.filter { !options.forbidden.contains(Int32($0)) }
-    // Equal logits keep the order of their tokens, so that one seed gives one text.
+    // Tokens with equal logits are ordered by number, so that a seed always gives the same text.
     let ranked = allowed.sorted { logits[$0] == logits[$1] ? $0 < $1 : logits[$0] > logits[$1] }
     guard let best = ranked.first, options.temperature > 0 else { return Int32(ranked.first ?? 0) }
     let weights = ranked.map { exp((Double(logits[$0]) - Double(logits[best])) / options.temperature) }

@@ -1,6 +1,13 @@
 // The training step, as one worker runs it:
 //   batch → units → embedding → K × step → loss → backward → tree → finite check → AdamW → shared parameters
-// The worker holds all dense parameters, the experts it was given, and the moments of the tensors it owns.
+//
+// A worker holds all dense parameters, the experts assigned to it, and the moments of the tensors that it updates.
+// In a step it computes its own units; meanwhile its experts also serve the units of other workers (through the
+// exchange). The gradients of units are added in the units' tree, each tensor's total goes to its owner, the owner
+// applies AdamW, and the new dense parameters go to everyone.
+//
+// Every decision of a step (whether it is applied, whether to stop after it) follows from numbers that all workers
+// have, so they all decide the same.
 
 import CKernels
 import Configuration
@@ -8,18 +15,18 @@ import Data
 import Kernels
 import Model
 
-/// What a step did, the same on every worker.
+/// The result of a step, the same on every worker.
 package struct StepResult: Equatable, Sendable {
   package var step: Int
   package var losses: Losses
   package var gradientNorm: Double
   package var learningRate: Double
-  /// Tokens each expert got in the step, over all workers and recurrence steps.
+  /// Number of tokens that each expert received in the step, over all workers and recurrence steps.
   package var loads: [Int]
   package var tokens: Int
-  /// Why the step was not applied; nil where it was.
+  /// Why the step was not applied; nil where it was applied.
   package var skipped: String?
-  /// What all workers agreed on: to stop behind this step, or to go on.
+  /// Whether all workers stop after this step, and whether with a checkpoint.
   package var halt = HaltWish.none
 }
 
@@ -53,7 +60,7 @@ package final class Trainer {
   private let pool = BufferPool()
   private let zeros: ParameterZeros
   private var buffer = SequenceBuffer()
-  // What a step fills again and again, so that a steady one takes nothing from the allocator.
+  // Reused in every step, so that a steady step does not allocate.
   private var batch: [Int]
   private var tree = UnitTree<PooledBuffer>(unitCount: 1)
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
@@ -61,27 +68,34 @@ package final class Trainer {
   private var loads: [Int]
   /// How the last step's tokens were routed, over all workers.
   package private(set) var routing: Routing
-  /// Seconds that each worker computed in the last step; no two runs share them, so they are no part of its result.
+  /// Seconds that each worker computed in the last step. They differ between equal runs, so they are not part of
+  /// the step's result.
   package private(set) var busy: [Double] = []
-  /// Bytes that each worker sent its peers for the last step; the sharing of the parameters counts with the step behind it.
+  /// Bytes that each worker sent its peers in the last step. The parameters that follow a step are counted in the
+  /// next one.
   package private(set) var sent: [Double] = []
   private var gradientViews: [RealPointer: Weights] = [:]
   private var roundNumber = 0
   private var note = StepNote()
-  /// Seconds this worker has spent waiting for others since it began; what a step's computing is told from.
+  /// Returns the seconds that this worker has waited for others since it began, to be subtracted from the step's
+  /// time.
   package var waitedSeconds: () -> Double = { 0 }
-  /// Bytes this worker has sent its peers for training since it began.
+  /// Returns the bytes that this worker has sent its peers for training since it began.
   package var sentBytes: () -> Int = { 0 }
   private var sentBefore = 0
-  /// For drills: the step in which a bit of a unit's gradient is flipped here.
+  /// For drills: the step in which one bit of a unit's gradient is flipped.
   package var flipsBitInStep: Int?
 
-  /// How a worker's exchanges are made, once its experts exist.
+  /// Makes a worker's exchanges, once its experts exist.
   package typealias Exchanges = (LocalExperts, ExpertGradients, Team) -> (any ExpertExchange, any GradientExchange)
 
-  /// Parameters are initialised from the seed; load a checkpoint into `parameters` and `optimizer` to go on from one.
+  /// Parameters are initialised from the seed. To continue from a checkpoint, read it into `parameters` and
+  /// `optimizer` afterwards.
   ///
-  /// `isLoaded` spares the initialising of parameters that are about to be overwritten.
+  /// - Parameters:
+  ///   - memoryLimit: bytes of activations above which segments are recomputed, with `recompute: auto`.
+  ///   - isLoaded: skips the initialisation, for parameters that will be overwritten.
+  ///   - exchanges: nil for a single worker.
   package init(
     _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, source: any SequenceSource, threads: Int,
     memoryLimit: Int, isLoaded: Bool = false, exchanges: Exchanges? = nil
@@ -119,7 +133,8 @@ package final class Trainer {
   package var byteCount: Int { parameters.byteCount + optimizer.byteCount + model.byteCount }
   package var recomputes: Bool { model.recomputes }
 
-  /// Step `step` (from 0) of the run. `wish` is this worker's; all workers stop behind the step if one of them wishes it.
+  /// Runs step `step` (from 0). `wish` is this worker's request to stop; all workers stop after the step if any of
+  /// them has one.
   package func step(_ step: Int, wish: HaltWish = .none) throws -> StepResult {
     note.halt = wish
     return try team.measure(.step) { try applied(step) }
@@ -141,7 +156,8 @@ package final class Trainer {
     expertGradients.begin(unitCount: plan.unitCount)
     let scales = try self.scales
 
-    // Units → gradients, summed in the tree as far as this worker's units go.
+    // Compute the units. Their gradients are added in the tree as far as this worker's units form complete
+    // subtrees.
     tree.begin(unitCount: plan.unitCount)
     let denseCount = parameters.layout.denseCount
     for unit in plan.myUnits {
@@ -162,7 +178,8 @@ package final class Trainer {
       try team.measure(.tree) { try gradientExchange.finish(unit: unit, report) }
     }
 
-    // Every unit's report, the gradients this worker owns, and the global norm.
+    // Exchange: every unit's report, the total gradients of the parameters that this worker owns, and the global
+    // norm.
     let reports = try team.measure(.waiting) { try gradientExchange.reports() }
     let losses = Losses(sum(reports), configuration.model)
     add(loadsOf: reports)
@@ -180,10 +197,10 @@ package final class Trainer {
     if busy.count != notes.count { busy = Array(repeating: 0, count: notes.count) }
     if sent.count != notes.count { sent = Array(repeating: 0, count: notes.count) }
     for worker in notes.indices { (busy[worker], sent[worker]) = (notes[worker].busy, notes[worker].sent) }
-    // The same on every worker: all have the same reports and the same norm.
+    // All workers have the same reports and norm, so all decide the same.
     let skipped = try notFinite(reports, norm: norm, step: step)
 
-    // AdamW, the balancer, and the new parameters to everyone.
+    // Apply AdamW and the balancer, and send the new parameters to everyone.
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
     if skipped == nil {
       team.measure(.optimizer) {
@@ -206,7 +223,8 @@ package final class Trainer {
 
   // MARK: audits
 
-  /// Computes those of the units that this worker gives the `opinion`-th opinion on. Returns the hashes, 0 for the others'.
+  /// Computes the units for which this worker is the auditor with number `opinion`. Returns their hashes, and 0 for
+  /// the other units.
   private func examine(_ units: [Int], step: Int, opinion: Int) throws -> [UInt64] {
     _ = try begin(step: step, .audit, unitCount: units.count)
     var hashes = [UInt64](repeating: 0, count: units.count)
@@ -224,7 +242,7 @@ package final class Trainer {
     return hashes
   }
 
-  /// Throws where the two results of a unit differ, with a third one if there is a third worker.
+  /// Throws where two results of a unit differ, together with a third result where there is a third worker.
   private func compare(_ audit: Audit, step: Int) throws {
     let notes = gradientExchange.notes
     for (place, unit) in audit.units.enumerated() {
@@ -232,7 +250,7 @@ package final class Trainer {
       var hashes = [notes[voters[0]].owned[place], notes[voters[1]].audited[place]]
       guard hashes[0] != hashes[1] else { continue }
       if plan.workerCount > 2 {
-        // All have heard of the difference and come to this round together.
+        // All workers see the difference in the notes, so all come to this additional round.
         var third = StepNote()
         third.owned = [0]
         third.audited = try examine([unit], step: step, opinion: 2)
@@ -244,7 +262,7 @@ package final class Trainer {
     }
   }
 
-  /// Of the step whose sequences are in `batch`.
+  /// Loss factors of the step whose sequences are in `batch`.
   private var scales: LossScales {
     get throws {
       LossScales(
@@ -254,7 +272,8 @@ package final class Trainer {
 
   private var tokenCount: Int { batch.reduce(0) { $0 + source.tokenCount(of: $1) } }
 
-  /// Losses and scores over `questions` of a split, evenly spaced, computed by all workers together.
+  /// Losses and scores over `questions` questions of a split, evenly spaced, computed by all workers together. Nil
+  /// where it has none.
   package func evaluate(_ validation: any SequenceSource, step: Int, questions: Int) throws -> LossSums? {
     let count = min(questions, validation.questionCount)
     guard count > 0 else { return nil }
@@ -268,11 +287,12 @@ package final class Trainer {
     return sum(try gradientExchange.reports())
   }
 
-  /// The sequences of a step, in the order of the run's permutation.
+  /// Fills `batch` with the step's sequences, in the order of the run's permutation.
   private func sample(_ step: Int) {
     for place in batch.indices { batch[place] = order.sequence(at: step * batch.count + place) }
   }
 
+  /// Sums the routing of all units, in their order.
   private func add(loadsOf reports: [UnitReport]) {
     routing.clear()
     for unit in reports.indices { routing.add(reports[unit].routing) }
@@ -287,7 +307,8 @@ package final class Trainer {
     return round
   }
 
-  /// Adds a unit's gradients to `d`, and leaves its losses and loads in `report`. `number` is what the round calls it.
+  /// Computes one unit: adds its gradients to `d`, and stores its losses and loads in `report`. `number` is the
+  /// unit's number in the round, which differs from `unit` in an audit.
   private func trainUnit(_ unit: Int, as number: Int, _ scales: LossScales, _ d: Weights) throws {
     let perUnit = configuration.training.unitSequences
     report.clear()
@@ -303,7 +324,7 @@ package final class Trainer {
     }
   }
 
-  /// The gradient buffers go round, so a step of a long run finds its views made.
+  /// The weight views of a gradient buffer. Buffers are reused, so after some steps the views exist already.
   private func views(of gradient: RealPointer) -> Weights {
     if let views = gradientViews[gradient] { return views }
     let views = Weights(parameters.layout, dense: gradient, configuration.model)
@@ -311,7 +332,7 @@ package final class Trainer {
     return views
   }
 
-  /// In the tree, like the gradients.
+  /// Adds losses in the units' tree, like the gradients.
   private func sum(_ reports: [UnitReport]) -> LossSums {
     lossTree.begin(unitCount: reports.count)
     for unit in reports.indices {
@@ -320,9 +341,9 @@ package final class Trainer {
     return lossTree.total!
   }
 
-  // MARK: steps that are no numbers
+  // MARK: steps that are not finite
 
-  /// What is not a finite number, and where it came from; nil where all is.
+  /// What in the step is not finite, and which unit caused it; nil where everything is finite.
   private func notFinite(_ reports: [UnitReport], norm: Double, step: Int) throws -> String? {
     for (unit, report) in reports.enumerated() {
       let losses = report.losses
@@ -342,8 +363,9 @@ package final class Trainer {
     return "unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(sequences))"
   }
 
-  /// Sums forget whose number it was, so every worker computes its units again. All come here together. Nil where only the gradients
-  /// of experts are not finite, or of one that a sum made so.
+  /// Finds the unit whose gradient is not finite. The sums no longer show it, so every worker computes its units
+  /// again; all workers come here together. Nil where only gradients of experts are not finite, or where a sum of
+  /// finite gradients overflowed.
   private func unitOfBadGradient(_ step: Int) throws -> Int? {
     _ = try begin(step: step, .audit, unitCount: plan.unitCount)
     let denseCount = parameters.layout.denseCount
@@ -369,16 +391,15 @@ package final class Trainer {
     weights.blocks.map { block in (0..<sizes.experts).map { block.routerBias[$0] } }
   }
 
-  /// router_bias_j += u · sign(mean load − load_j): pushes tokens from full experts to idle ones without a gradient.
-  /// arXiv 2408.15664.
-  /// An expert is compared with the others of its block.
+  /// router_bias_j += u · sign(mean load − load_j), for the experts of each block. It moves tokens from overloaded
+  /// experts to idle ones without a gradient (auxiliary-loss-free balancing, arXiv 2408.15664).
   private func balance(_ loads: [Int]) {
     let experts = sizes.experts
     let rate = Real(configuration.model.balancerRate)
     for (block, w) in weights.blocks.enumerated() {
       let total = loads[block * experts..<(block + 1) * experts].reduce(0, +)
       for expert in 0..<experts {
-        // mean − load, times E, in whole numbers.
+        // (mean − load) · E, in integers, so that there is no rounding.
         let difference = total - loads[block * experts + expert] * experts
         if difference != 0 { w.routerBias[expert] += difference > 0 ? rate : -rate }
       }
@@ -386,7 +407,7 @@ package final class Trainer {
   }
 }
 
-/// A block of zeros for gradients that nothing reached.
+/// Zeros, for the gradients of experts that no token reached.
 private final class ParameterZeros {
   let pointer: RealPointer
   init(_ count: Int) {
@@ -397,7 +418,8 @@ private final class ParameterZeros {
 }
 
 extension PooledBuffer {
-  /// What a faulty processor does now and then: one bit of the largest of `count` numbers, which no rounding hides.
+  /// Simulates a faulty processor: flips one bit of the largest of `count` numbers, so that rounding cannot hide
+  /// it.
   fileprivate func flipABit(count: Int) {
     let place = (0..<count).max { abs(pointer[$0]) < abs(pointer[$1]) } ?? 0
     pointer[place] = Real(bitPattern: pointer[place].bitPattern ^ 1 << (Real.significandBitCount - 2))

@@ -1,8 +1,21 @@
-// One fixed binary tree over the units of a batch: the order in which gradients are added, whoever computed them. Leaf i is
-// unit i; node (level, index) covers the units [index · 2^level, (index + 1) · 2^level) that exist. A worker adds up the
-// subtrees that lie whole in its range and hands those sums to the owner of the numbers, who finishes the tree.
+// The units' tree: the fixed order in which gradients and losses are added, whichever worker computed them.
 //
-// Rejected: adding in unit order, which would make the second worker wait for the first.
+// Floating-point addition is not associative, so a sum has the same bits on every cluster only if it is formed in
+// the same order. That order is one binary tree over the units of a batch. Leaf i is unit i; node (level, index)
+// covers those of the units [index · 2^level, (index + 1) · 2^level) that exist, and its sum is left child + right
+// child. With five units:
+//
+//           (3,0)
+//          /     \
+//      (2,0)     unit 4
+//      /    \
+//   (1,0)  (1,1)
+//   u0 u1  u2 u3
+//
+// A worker adds the largest subtrees that lie completely inside its range of units, and sends those few sums to the
+// worker that owns the numbers, which completes the tree.
+//
+// Rejected: adding in the order of units, in which the second worker could only begin after the first has finished.
 
 /// A node of the tree.
 package struct UnitNode: Hashable, Comparable, Sendable {
@@ -14,16 +27,18 @@ package struct UnitNode: Hashable, Comparable, Sendable {
     self.index = index
   }
 
-  /// First unit it covers; no two pending nodes share one.
+  /// First unit that it covers. No two pending nodes have the same one.
   package var firstUnit: Int { index << level }
   package static func < (x: UnitNode, y: UnitNode) -> Bool { x.firstUnit < y.firstUnit }
 }
 
-/// Sums in the tree, as far as they can be formed from what has arrived, in whatever order it arrives. A leaf may be
-/// empty (nil): an expert that no token of the unit reached adds nothing, which is not the same bits as adding zeros.
+/// The sums of a tree, as far as they can be formed from what has been inserted, in any order.
+///
+/// A leaf may be empty (nil), for an expert that no token of the unit reached. It adds nothing, which is not the
+/// same as adding zeros: −0 + 0 is 0, and x + nothing keeps all bits of x.
 package struct UnitTree<Value> {
   package private(set) var unitCount: Int
-  /// The subtree sums that could not be joined further yet, first units first.
+  /// Sums of subtrees whose sibling is missing, ordered by their first units.
   package private(set) var pending: [(node: UnitNode, value: Value?)] = []
 
   package init(unitCount: Int) {
@@ -31,7 +46,7 @@ package struct UnitTree<Value> {
     self.unitCount = unitCount
   }
 
-  /// Starts over, in the memory it has.
+  /// Empties the tree for another batch, in the memory that it has.
   package mutating func begin(unitCount: Int) {
     precondition(unitCount > 0)
     self.unitCount = unitCount
@@ -42,7 +57,7 @@ package struct UnitTree<Value> {
     UnitNode(level: Int.bitWidth - (unitCount - 1).leadingZeroBitCount, index: 0)
   }
 
-  /// Whether a node's sum may be inserted: it is one of the tree, and covers no unit that was added already.
+  /// Whether a node's sum may be inserted: it is a node of the tree, and none of its units was added before.
   package func accepts(_ node: UnitNode) -> Bool {
     guard (0...root.level).contains(node.level), (0..<1 << (root.level - node.level)).contains(node.index),
       node.firstUnit < unitCount
@@ -51,7 +66,8 @@ package struct UnitTree<Value> {
     return pending.allSatisfy { !units($0.node).overlaps(units(node)) }
   }
 
-  /// Adds a node's sum. `add(left, right)` returns their sum; it may reuse either.
+  /// Inserts a node's sum and adds siblings as far as possible. `add(left, right)` returns their sum and may reuse
+  /// either.
   package mutating func insert(_ value: Value?, at node: UnitNode, add: (Value, Value) -> Value) {
     var node = node
     var value = value
@@ -71,12 +87,12 @@ package struct UnitTree<Value> {
     pending.insert((node, value), at: place)
   }
 
-  /// Whether every unit has arrived.
+  /// Whether every unit was inserted.
   package var isComplete: Bool { pending.count == 1 && pending[0].node == root }
 
-  /// The sum over all units; nil where every leaf was empty.
+  /// The sum over all units; nil where every leaf is empty.
   package var total: Value? {
-    precondition(isComplete, "the tree still waits for units")
+    precondition(isComplete, "the tree lacks units")
     return pending[0].value
   }
 }

@@ -1,17 +1,18 @@
-// Who does what in one generation of a run, as the training step needs to know it. Nothing here changes a number.
+// The division of work in one generation of a run: which worker computes which units, holds which experts, and
+// updates which dense parameters. The training step needs it; the results do not depend on it.
 
 import Configuration
 import Model
 
 package struct WorkPlan: Equatable, Sendable {
-  /// This worker's place among the workers.
+  /// This worker's roster index.
   package let index: Int
   package let workerCount: Int
   /// Units of each worker, contiguous.
   package let units: [Range<Int>]
-  /// Worker of each expert.
+  /// The worker that holds each expert.
   package let expertOwners: [Int]
-  /// Part of the dense parameters that each worker keeps the moments of and updates: whole tensors, contiguous.
+  /// The part of the dense parameters that each worker updates and has the moments of: whole tensors, contiguous.
   package let denseRanges: [Range<Int>]
 
   package init(index: Int, units: [Range<Int>], expertOwners: [Int], layout: ParameterLayout) {
@@ -22,7 +23,7 @@ package struct WorkPlan: Equatable, Sendable {
     denseRanges = WorkPlan.split(layout, workers: units.count)
   }
 
-  /// Everything on one worker.
+  /// The plan of a single worker that does everything.
   package static func alone(_ configuration: RunConfiguration, layout: ParameterLayout) -> WorkPlan {
     WorkPlan(
       index: 0, units: [0..<configuration.training.unitCount],
@@ -34,7 +35,7 @@ package struct WorkPlan: Equatable, Sendable {
   package var myExperts: [Int] { expertOwners.indices.filter { expertOwners[$0] == index } }
   package var myDense: Range<Int> { denseRanges[index] }
 
-  /// Cuts the list of tensors where each worker's share of the values is nearest to even.
+  /// Divides the list of tensors at those borders that are nearest to equal shares of the values.
   private static func split(_ layout: ParameterLayout, workers: Int) -> [Range<Int>] {
     let borders = [0] + layout.dense.map(\.range.upperBound)
     var cuts = [0]

@@ -1,4 +1,5 @@
-// Keys that may come in, as the gatekeeper's thread reads them while another changes them.
+// The set of public keys that may connect to a port. The gatekeeper's thread reads it while another thread changes
+// it.
 
 import Synchronization
 import Wire

@@ -1,20 +1,24 @@
-// Bytes that connections have brought and that make no message yet, or one that nobody has read. libzmq bounds the size of a frame and the
-// number of whole messages; a message whose frames never end is neither, and libzmq keeps them all until the last one: a client with any
-// key took 3 GB in 25 seconds. It has no option for that, so the system is asked how much each connection has brought, and what was
-// delivered of it is subtracted. A connection that holds more than its bound is cut, and libzmq forgets what it held.
+// Limits the memory that a connection's unread bytes can take.
 //
-// What was delivered is overestimated (encryption and framing add some 50 bytes a frame), so the difference sinks as a connection grows old.
-// What counts is how far it stands above the lowest it has been: that never grows while messages come through.
+// libzmq limits the size of a frame and the number of complete messages, but not the size of a message of many
+// frames: it keeps all frames until the last one has arrived. A client with any permitted key could make a process
+// take 3 GB in 25 seconds that way, and libzmq has no option against it. Therefore the kernel is asked how many
+// bytes each connection has received in total (`Socket.receivedBytes`), and the bytes of delivered messages are
+// subtracted. A connection whose backlog exceeds its limit is cut, and libzmq frees what it held.
+//
+// The size of what was delivered is overestimated, because encryption and framing add only some 50 bytes per frame
+// where 128 are assumed. The difference therefore falls as a connection grows old. What counts is how far it lies
+// above the lowest value that it has had, which does not grow while messages are delivered.
 
 import Wire
 
 package struct Backlog {
   package struct Limits: Sendable {
-    /// Of a connection over which a message has come, and of one that has brought none: a greeting has less than a thousand bytes, but a
-    /// first message may follow before it is read.
+    /// Bytes of a connection that has delivered a message, and of one that has not. A handshake takes less than a
+    /// thousand bytes, but the first message may follow before it is read.
     package var known: Int
     package var stranger: Int
-    /// Of all connections, and of all that have brought no message.
+    /// Bytes of all connections together, and of all that have not delivered a message.
     package var together: Int
     package var strangers: Int
 
@@ -22,9 +26,9 @@ package struct Backlog {
       (self.known, self.stranger, self.together, self.strangers) = (known, stranger, together, strangers)
     }
 
-    /// A frame has at most 4 MiB, and a process may say 32 MB a second.
+    /// For control connections: a frame has at most 4 MiB, and a process may send 32 MB a second.
     package static let control = Limits(known: 48 << 20, stranger: 16 << 20, together: 512 << 20, strangers: 128 << 20)
-    /// A peer has at most a link's window under way.
+    /// For data connections: a peer has at most one window of its link in flight.
     package static let data = Limits(
       known: ReliableLink<DataPiece>.windowBytes + (64 << 20), stranger: 64 << 20, together: .max, strangers: 256 << 20)
   }
@@ -38,7 +42,7 @@ package struct Backlog {
   private let limits: Limits
   private var connections: [Int32: Connection] = [:]
 
-  /// More than libzmq and the kernel add to a frame.
+  /// Bytes assumed per frame for encryption and framing; more than libzmq and the kernel add.
   private static let frameOverhead = 128
 
   package init(_ limits: Limits) { self.limits = limits }
@@ -47,14 +51,14 @@ package struct Backlog {
   package mutating func opened(_ connection: Int32) { connections[connection] = Connection() }
   package mutating func closed(_ connection: Int32) { connections[connection] = nil }
 
-  /// A whole message came over a connection.
+  /// A complete message arrived over the connection.
   package mutating func delivered(_ connection: Int32, frames: Int, byteCount: Int) {
     connections[connection]?.isKnown = true
     connections[connection]?.delivered += byteCount + frames * Self.frameOverhead
   }
 
-  /// Connections to cut, and what each has brought in vain; they are forgotten.
-  /// - Parameter received: bytes that a connection has brought in all; nil where nobody knows.
+  /// Returns the connections to cut, and the backlog of each; they are forgotten.
+  /// - Parameter received: the bytes that a connection has received in total; nil where that is not known.
   package mutating func overdrawn(_ received: (Int32) -> Int?) -> [(connection: Int32, byteCount: Int)] {
     var waiting: [(connection: Int32, byteCount: Int, isKnown: Bool)] = []
     for number in connections.keys.sorted() {
@@ -67,7 +71,7 @@ package struct Backlog {
     var all = waiting.reduce(0) { $0 + $1.byteCount }
     var strange = waiting.reduce(0) { $0 + ($1.isKnown ? 0 : $1.byteCount) }
     var cut: [(connection: Int32, byteCount: Int)] = []
-    // The largest first: whoever holds most gives room to all others.
+    // The largest backlog first: cutting it frees most memory for the others.
     for one in waiting.sorted(by: { ($1.byteCount, $0.connection) < ($0.byteCount, $1.connection) }) {
       let isTooMuch =
         one.byteCount > (one.isKnown ? limits.known : limits.stranger) || all > limits.together
@@ -82,7 +86,7 @@ package struct Backlog {
   }
 }
 
-/// The backlog of a socket's connections, with what libzmq and the system say of them.
+/// The backlog of a socket's connections, updated by libzmq's events and the kernel's byte counts.
 final class ConnectionWatch {
   private let socket: Socket
   let monitor: ConnectionMonitor
@@ -97,7 +101,7 @@ final class ConnectionWatch {
     backlog = Backlog(limits)
   }
 
-  /// What has happened to connections since the last call, in order.
+  /// The events of connections since the last call, in order.
   func takeEvents() -> [ConnectionMonitor.Event] {
     hear()
     defer { events = [] }
@@ -114,21 +118,21 @@ final class ConnectionWatch {
     }
   }
 
-  /// The message that the socket has just given out.
+  /// Counts a message that the socket has just returned.
   func delivered(_ frames: [Payload]) {
-    // It may have been opened since the last look.
+    // The connection may have been opened since the last look at the events.
     if !backlog.knows(socket.lastSource) { hear() }
     backlog.delivered(socket.lastSource, frames: frames.count, byteCount: frames.reduce(0) { $0 + $1.bytes.count })
   }
 
-  /// Cuts connections that hold too much, some times a second. Returns sentences about them.
+  /// Cuts connections with too large a backlog, at most 20 times a second. Returns sentences for the log.
   func cutOverdrawn(at now: Instant) -> [String] {
     guard nextLook <= now else { return [] }
     nextLook = now + Self.lookEvery
     hear()
     return backlog.overdrawn(Socket.receivedBytes).map { connection, byteCount in
       socket.cut(connection)
-      return "a connection was cut: it has sent \(byteCount >> 20) MiB that make no message"
+      return "a connection was cut: it has sent \(byteCount >> 20) MiB without completing a message"
     }
   }
 }

@@ -1,4 +1,4 @@
-// The monotonic clock, for those who own a loop; pure code is handed its readings.
+// The monotonic clock. Only the owner of a thread's loop reads it; pure code receives the time as an argument.
 
 import Wire
 
@@ -15,7 +15,7 @@ package enum MonotonicClock {
 }
 
 extension Instant {
-  /// Milliseconds from `now` until this moment, rounded up, within 0 ... limit.
+  /// Milliseconds from `now` until this time, rounded up, limited to 0 ... `limit`.
   package func milliseconds(from now: Instant, limit: Int) -> Int {
     let nanoseconds = (self - now).nanoseconds
     return nanoseconds <= 0 ? 0 : Int(min(Int64(limit), (nanoseconds + 999_999) / 1_000_000))

@@ -1,11 +1,12 @@
-// Connections of a socket that began and that were closed. libzmq tells of them over a socket of its own, by the number of the connection; which
-// process that was, the numbers that came with its messages tell.
+// Reports the connections of a socket that were opened or closed. libzmq sends these events over a socket of its
+// own and names a connection by its file descriptor. Which process it belongs to is known from the messages that
+// arrive over it (`Socket.lastSource`).
 
 import CZeroMQ
 import Wire
 
 package final class ConnectionMonitor {
-  /// By the number of the connection, which another one may have afterwards.
+  /// Events by the connection's descriptor, which a later connection may get again.
   package enum Event: Equatable, Sendable {
     case began(Int32)
     case closed(Int32)
@@ -18,7 +19,7 @@ package final class ConnectionMonitor {
   package init(_ socket: Socket, _ context: SocketContext) throws(TransportError) {
     watched = socket
     self.context = context
-    // One address a socket: its place in memory is its own.
+    // The address must be unique per socket; the socket's address in memory is.
     let address = "inproc://monitor-\(UInt(bitPattern: socket.handle))"
     guard zmq_socket_monitor(socket.handle, address, ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED) == 0,
       let handle = zmq_socket(context.handle, ZMQ_PAIR)
@@ -26,7 +27,7 @@ package final class ConnectionMonitor {
     self.handle = handle
     var none: Int32 = 0
     zmq_setsockopt(handle, ZMQ_LINGER, &none, 4)
-    // Without a bound: libzmq's own thread would wait where one is reached, and an event has some fifty bytes.
+    // No limit on waiting events: at a limit libzmq's own thread would block. An event has some fifty bytes.
     zmq_setsockopt(handle, ZMQ_RCVHWM, &none, 4)
     guard zmq_connect(handle, address) == 0 else {
       throw .cannotConnect(endpoint: address, reason: TransportError.lastReason())
@@ -38,11 +39,12 @@ package final class ConnectionMonitor {
     zmq_close(handle)
   }
 
-  /// What has happened since the last call, in order.
+  /// The events since the last call, in order.
   package func events() -> [Event] {
     var events: [Event] = []
     while let event = receive() {
-      // Two bytes of what happened, four of the connection; the address follows in a frame of its own.
+      // Layout: two bytes for the kind of event, four for the descriptor. A second frame has the address and is
+      // skipped.
       guard event.count == 6 else { continue }
       let (kind, number) = event.withUnsafeBytes {
         ($0.loadUnaligned(as: UInt16.self), $0.loadUnaligned(fromByteOffset: 2, as: Int32.self))
@@ -52,7 +54,7 @@ package final class ConnectionMonitor {
     return events
   }
 
-  /// The next frame; nil where none waits.
+  /// The next frame; nil where none is waiting.
   private func receive() -> [UInt8]? {
     var message = zmq_msg_t()
     zmq_msg_init(&message)

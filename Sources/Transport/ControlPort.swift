@@ -1,45 +1,51 @@
-// The two ends of the control plane: one port that many connect to, and a connection. Both speak in messages that arrive once
-// and in order; frames, numbers and repeats stay in here.
+// The two ends of the control plane: the coordinator's port (`ControlPort`), to which many processes connect, and a
+// process's connection to it (`ControlConnection`). Both exchange typed messages, delivered once and in order.
+// Frames, sequence numbers and repeats (`ReliableLink`) do not appear outside this file.
+//
+// The port defends the coordinator against its clients: the number of processes and of connections, their rate, the
+// replies that wait for them, and the memory of unread bytes are all limited, in total and for each key.
 
 import Wire
 
-/// The coordinator's end: one ROUTER, a reliable link for each process that ever spoke.
+/// The coordinator's end: one ROUTER socket, and a reliable link for each process that has sent something.
 package final class ControlPort {
   private let socket: Socket
   private let incarnation: UInt64
   private var links: [PeerID: ReliableLink<[UInt8]>] = [:]
   private var lastHeard: [PeerID: Instant] = [:]
   private let watch: ConnectionWatch
-  /// Links that were made so far: each has an incarnation of its own, so that a process that was forgotten, and speaks again, sees that its
-  /// conversation begins anew.
+  /// Number of links made so far. Each link gets an incarnation of its own, so that a process which was forgotten
+  /// and sends again sees that its conversation starts anew.
   private var madeLinks: UInt64 = 0
-  /// Peers that were forgotten since the last tick.
+  /// Peers that were forgotten in `send`, to be reported by the next `tick`.
   private var dropped: Set<PeerID> = []
   private var remarks: [String] = []
-  /// The connection that each process last spoke over.
+  /// The connection that each process used last.
   private var connections: [PeerID: Int32] = [:]
   private var strangers: Strangers
-  /// Connections that were closed since `takeDisconnected` was called last.
+  /// Connections that were closed since the last call of `takeDisconnected`.
   private var closed: Set<Int32> = []
-  /// The key that each process has proved.
+  /// The key that each process has authenticated with.
   private var users: [PeerID: PublicKey] = [:]
   private let rate: RateLimit.Rate
   private var limits: [PeerID: RateLimit] = [:]
-  /// When it was last said that a process speaks too fast.
+  /// When a process was last reported for exceeding its rate.
   private var scolded: [PeerID: Instant] = [:]
   package let endpoint: String
 
-  /// A peer that says nothing for this long is forgotten; a live one speaks several times a second.
+  /// A peer that has been silent for this long is forgotten; a live one sends several times a second.
   private static let forgetAfter = Duration.seconds(120)
-  /// More processes than this are not listened to at once.
+  /// Most processes at the same time.
   private static let peerLimit = 4096
-  /// So many of them with one key, so that no key can take all places.
+  /// Most processes of one key, so that no key can use up all places.
   private static let peersAKey = 1024
-  /// Replies, and bytes of them, that may wait for a peer's acknowledgement. One that asks and does not take its answers is forgotten.
+  /// Most replies, and most bytes of them, that may wait for a peer's acknowledgement. A peer that asks and does
+  /// not read its answers is forgotten.
   private static let waitingReplies = 4096
   private static let waitingBytes = 16 << 20
 
-  /// - Parameter connectionLimit: connections at once; nil: as many as leave descriptors for the process's files.
+  /// - Parameter connectionLimit: most connections at the same time; nil leaves enough descriptors for the
+  ///   process's files.
   package init(
     listen: String, insecure: Bool, door: Door = .open, incarnation: UInt64, rate: RateLimit.Rate = .standard,
     connectionLimit: Int? = nil, _ context: SocketContext
@@ -52,7 +58,7 @@ package final class ControlPort {
     self.incarnation = incarnation
   }
 
-  /// Processes whose connection was closed since the last call, and that have not spoken over another one.
+  /// Processes whose connection was closed since the last call and that have not used another connection since.
   package func takeDisconnected() -> [PeerID] {
     heed()
     for connection in strangers.surplus(known: connections.count) { socket.cut(connection) }
@@ -63,7 +69,7 @@ package final class ControlPort {
     return gone
   }
 
-  /// Takes in what has happened to connections.
+  /// Processes the events of connections.
   private func heed() {
     for event in watch.takeEvents() {
       switch event {
@@ -75,7 +81,7 @@ package final class ControlPort {
     }
   }
 
-  /// Cuts every connection of a key, and forgets what was said over it.
+  /// Cuts the connections of all processes whose key is revoked, and forgets the processes.
   package func cut(where isRevoked: (PublicKey) -> Bool) {
     for (peer, user) in users where isRevoked(user) {
       if let connection = connections[peer] { socket.cut(connection) }
@@ -83,16 +89,16 @@ package final class ControlPort {
     }
   }
 
-  /// What should stand in the log: connections that were cut, peers that did not take their answers.
+  /// Sentences for the log: connections that were cut, peers that did not read their answers.
   package func takeRemarks() -> [String] {
     defer { remarks = [] }
     return remarks
   }
 
-  /// Whether a peer has all its replies.
+  /// Whether a peer has acknowledged all its replies.
   package func hasTakenAll(_ peer: PeerID) -> Bool { links[peer].map { $0.unacknowledgedCount == 0 } ?? false }
 
-  /// The key that a process has proved.
+  /// The key that a process has authenticated with; nil without encryption.
   package func user(of peer: PeerID) -> PublicKey? { users[peer] }
 
   private func newLink() -> ReliableLink<[UInt8]> {
@@ -109,22 +115,23 @@ package final class ControlPort {
     scolded[peer] = nil
   }
 
-  /// Whether a process that is not known yet finds a place.
+  /// Whether a process that is not known yet can be accepted.
   private func hasPlace(for user: PublicKey?) -> Bool {
     guard links.count < ControlPort.peerLimit else { return false }
     guard let user else { return true }
     return users.values.count { $0 == user } < ControlPort.peersAKey
   }
 
+  /// Blocks until a message or connection event arrives, the wake-up is signalled, or the timeout has passed.
   package func wait(_ wake: WakeUp?, timeoutMilliseconds: Int) {
     Poller.wait([socket], wake, monitor: watch.monitor, timeoutMilliseconds: timeoutMilliseconds)
   }
 
-  /// All that has come: whole requests in order, and what could not be read.
+  /// Calls `request` for each complete request, in order per process, and `unreadable` for what could not be read.
   package func receive(
     at now: Instant, request: (PeerID, PublicKey?, Request) -> Void, unreadable: (PeerID, WireError) -> Void
   ) {
-    // A bound on one turn, so that the clock is never kept waiting by a flood.
+    // The number of messages per turn is limited, so that a flood cannot delay the coordinator's timers.
     for _ in 0..<1024 {
       guard let frames = socket.receive() else { return }
       watch.delivered(frames)
@@ -133,22 +140,24 @@ package final class ControlPort {
       do {
         let header = try LinkHeader(frames[1].array)
         guard links[peer] != nil || hasPlace(for: socket.lastUser) else { continue }
-        // Nobody speaks under the name of another's process.
+        // A process keeps its key: another key cannot send under the identity of a known process.
         guard links[peer] == nil || users[peer] == socket.lastUser else { continue }
         let byteCount = frames.reduce(0) { $0 + $1.bytes.count }
         guard limits[peer, default: RateLimit(rate, at: now)].admits(byteCount: byteCount, at: now) else {
-          // It is heard, so that its silence is none, and told nothing.
+          // The packet proves that the peer is alive, so it does not count as silence, but it is dropped. The link
+          // repeats it.
           if links[peer] != nil { lastHeard[peer] = now }
           if scolded[peer].map({ $0 + .seconds(10) < now }) ?? true {
             scolded[peer] = now
-            unreadable(peer, .damagedPacket("it says more than \(Int(rate.packetsPerSecond)) packets a second"))
+            unreadable(peer, .damagedPacket("it sends more than \(Int(rate.packetsPerSecond)) packets a second"))
           }
           continue
         }
         users[peer] = socket.lastUser
         lastHeard[peer] = now
         if connections[peer] != socket.lastSource {
-          // The connection may have begun since the last look, and would be taken for a stranger afterwards.
+          // The connection's opening may not have been processed yet; processed later, it would count as a
+          // stranger.
           heed()
           strangers.spoke(socket.lastSource)
         }
@@ -167,13 +176,14 @@ package final class ControlPort {
     }
   }
 
-  /// Does nothing where the peer has been forgotten: nobody would ever acknowledge it.
+  /// Sends a reply. It does nothing where the peer has been forgotten, because nothing would ever acknowledge the
+  /// reply.
   package func send(_ reply: Reply, to peer: PeerID, at now: Instant) {
     guard var link = links[peer] else { return }
     let packets = link.send(ControlCodec.encode(reply), at: now)
     guard link.unacknowledgedCount <= Self.waitingReplies, link.waitingBytes <= Self.waitingBytes else {
       remarks.append(
-        "process \(peer) is forgotten: \(link.unacknowledgedCount) answers of \(link.waitingBytes >> 10) KiB wait for it"
+        "process \(peer) was dropped: it has not read \(link.unacknowledgedCount) answers of \(link.waitingBytes >> 10) KiB"
       )
       if let connection = connections[peer] { socket.cut(connection) }
       forget(peer)
@@ -184,7 +194,8 @@ package final class ControlPort {
     transmit(packets, to: peer)
   }
 
-  /// Repeats and acknowledgements that are due. Returns the peers that are forgotten from now on.
+  /// Sends repeats and acknowledgements that are due, and cuts connections with too much backlog. Returns the peers
+  /// that were forgotten since the last call.
   @discardableResult
   package func tick(at now: Instant) -> [PeerID] {
     var forgotten = dropped.sorted()
@@ -216,7 +227,7 @@ package final class ControlPort {
   }
 }
 
-/// A worker's or a command's end: one DEALER to the coordinator.
+/// A worker's or a command's end: one DEALER socket, connected to the coordinator.
 package final class ControlConnection {
   package let socket: Socket
   private var link: ReliableLink<[UInt8]>
@@ -226,7 +237,8 @@ package final class ControlConnection {
     to endpoint: String, door: Door = .open, incarnation: UInt64, _ context: SocketContext
   ) throws(TransportError) {
     guard endpoint.hasPrefix("tcp://") || endpoint.hasPrefix("ipc://") else { throw .badEndpoint(endpoint) }
-    // Its name for the ROUTER: 0x01 and the incarnation, since names that begin with 0 are libzmq's own.
+    // The identity under which the ROUTER knows this process: 0x01 and the incarnation. Identities that begin with
+    // 0 belong to libzmq.
     socket = try Socket(
       .dealer, context, identity: [1] + withUnsafeBytes(of: incarnation.littleEndian) { Array($0) }, watch: .kernel,
       largestFrame: Socket.largestControlFrame)
@@ -239,7 +251,8 @@ package final class ControlConnection {
     transmit(link.send(ControlCodec.encode(request), at: now))
   }
 
-  /// All replies that have come. `restarted` is called where the coordinator is another process than before.
+  /// Calls `reply` for each reply, in order. `restarted` is called when the coordinator is another process than
+  /// before.
   package func receive(at now: Instant, reply: (Reply) -> Void, restarted: () -> Void, unreadable: (WireError) -> Void)
   {
     while let frames = socket.receive() {
@@ -258,7 +271,7 @@ package final class ControlConnection {
 
   package func tick(at now: Instant) { transmit(link.tick(at: now)) }
   package var nextTick: Instant? { link.nextTick }
-  /// Whether everything sent has arrived.
+  /// Whether everything that was sent has been acknowledged.
   package var isIdle: Bool { link.unacknowledgedCount == 0 }
 
   private func transmit(_ packets: [ReliableLink<[UInt8]>.Packet]) {

@@ -1,10 +1,11 @@
-// Keys of CurveZMQ (RFC 26): who a process is, and who may speak with it. 32 bytes each, in Z85 (RFC 32) where people see them.
+// Keys of CurveZMQ (ZeroMQ RFC 26), with which the processes of a cluster authenticate each other and encrypt. A
+// key has 32 bytes; people see it in Z85 (RFC 32), as 40 characters.
 
 import CZeroMQ
 import Wire
 
 extension PublicKey {
-  /// A key as it was typed; nil where it is none.
+  /// A key as a user typed it; nil where the text is not a key.
   package init?(typed text: String) {
     var bytes = [UInt8](repeating: 0, count: 32)
     guard text.utf8.count == 40, zmq_z85_decode(&bytes, text) != nil else { return nil }
@@ -19,12 +20,12 @@ extension PublicKey {
   }
 }
 
-/// What a process proves itself with. The secret half is never printed.
+/// A key pair. The secret half is never printed.
 package struct KeyPair: Sendable {
   package let publicKey: PublicKey
   package let secret: String
 
-  /// New ones, of the system's random numbers.
+  /// Generates a pair from the system's random numbers.
   package static func make() throws(TransportError) -> KeyPair {
     var open = [CChar](repeating: 0, count: 41), secret = open
     guard zmq_curve_keypair(&open, &secret) == 0 else {
@@ -36,7 +37,7 @@ package struct KeyPair: Sendable {
     return KeyPair(publicKey: PublicKey(text: text(open)), secret: text(secret))
   }
 
-  /// The pair of a secret key; nil where the text is none.
+  /// The pair that belongs to a secret key; nil where the text is not a key.
   package init?(secret: String) {
     guard PublicKey(typed: secret) != nil else { return nil }
     var open = [CChar](repeating: 0, count: 41)
@@ -52,13 +53,14 @@ package struct KeyPair: Sendable {
   }
 }
 
-/// How the two ends of a connection know each other.
+/// How the two ends of a connection authenticate each other.
 package enum Door: Sendable {
-  /// In the clear: among processes of one machine, or where an operator insists.
+  /// Not encrypted: among processes of one machine, or where an operator insists.
   case open
-  /// The end that listens. A `Gatekeeper` of the same context says who may come in.
+  /// The listening end, with its own keys. A `Gatekeeper` of the same context decides which client keys are
+  /// permitted.
   case guarded(KeyPair)
-  /// The end that connects, and whom it must find there.
+  /// The connecting end, with its own keys and the key that the server must have.
   case known(KeyPair, server: PublicKey)
 
   package var isOpen: Bool { if case .open = self { true } else { false } }

@@ -1,36 +1,40 @@
-// How data travel between the workers of a generation: over ZeroMQ (`DataPort`), or over MPI (`MPIPort`). Either delivers each message
-// once, and those of one sender in order; the numbers in them know nothing of the way.
+// The connection between the workers of a generation, as a protocol with two implementations: over ZeroMQ
+// (`DataPort`) and over MPI (`MPIPort`). Each delivers every message once, and the messages of one sender in order.
+// The results of training do not depend on which is used.
 
 import Wire
 
-/// What a look at the data plane brings.
+/// Something that arrived at the data plane.
 package enum DataArrival {
   case message(DataMessage)
-  /// Something could not be read, and comes again.
+  /// A message could not be read; its sender will repeat it.
   case repeated(reason: String)
-  /// Something could not be read, and does not come again: whoever waits for it waits for ever.
+  /// A message could not be read and will not be repeated. The generation cannot continue, because a worker that
+  /// waits for the message would wait forever.
   case damaged(reason: String)
-  /// Nothing will come any more.
+  /// The data plane has failed; nothing will arrive any more.
   case broken(reason: String)
 }
 
+/// A worker's end of the data plane. Only the network thread uses it.
 package protocol DataPlane: AnyObject {
-  /// Sockets on which a message may be waited for.
+  /// Sockets to poll for messages; empty where there is nothing to poll.
   var sockets: [Socket] { get }
-  /// Begins with the peers of a generation; what belonged to the one before is gone.
+  /// Connects to the peers of a generation. Messages of the generation before are dropped.
   func open(_ assignment: Assignment) throws(TransportError)
   func close()
   func send(_ message: DataMessage, to index: Int, at now: Instant)
-  /// All that has come from this generation's peers.
+  /// Passes on everything that has arrived from this generation's peers.
   func receive(at now: Instant, _ arrived: (DataArrival) -> Void)
   func tick(at now: Instant)
   var nextTick: Instant? { get }
-  /// Whether all that was sent has arrived.
+  /// Whether everything that was sent has arrived.
   var isIdle: Bool { get }
 }
 
 extension Assignment {
-  /// A number for (run, generation, place), mixed so that no two share one by accident. It fences off those of other generations.
+  /// The incarnation of a peer in this generation: a hash of run, generation and peer index. Messages with other
+  /// incarnations are dropped, which separates generations.
   func incarnation(_ place: Int) -> UInt64 {
     var x = run.rawValue &* 0x9E37_79B9_7F4A_7C15
     x = (x ^ UInt64(generation)) &* 0xBF58_476D_1CE4_E5B9

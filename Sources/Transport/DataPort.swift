@@ -1,5 +1,7 @@
-// A worker's end of the data plane over ZeroMQ: one ROUTER that peers connect to, a DEALER to each peer, and a reliable link for each.
-// Links belong to a generation; packets of any other are dropped, which fences off workers thought dead. A large message travels in pieces.
+// A worker's end of the data plane over ZeroMQ: one ROUTER socket that peers connect to, a DEALER socket to each
+// peer, and a reliable link with each. Links belong to one generation. Packets of any other generation are dropped,
+// so that a worker which was declared lost but is still running cannot disturb its successors. Large messages
+// travel in pieces (`DataPiece`).
 
 import Wire
 
@@ -11,17 +13,17 @@ package final class DataPort: DataPlane {
   private var dealers: [Int: Socket] = [:]
   private var links: [Int: ReliableLink<DataPiece>] = [:]
   private var assemblies: [Int: DataAssembly] = [:]
-  /// What was cut off, to be told with what arrives.
+  /// Reports about connections that were cut, passed on with the next arrivals.
   private var remarks: [String] = []
-  /// Place in the roster by the incarnation that its packets carry.
+  /// Peer index by the incarnation in its packets.
   private var senders: [UInt64: Int] = [:]
 
   private let keys: KeyPair?
   private let gatekeeper: Gatekeeper?
-  /// The keys of this generation's peers.
+  /// The public keys of this generation's peers.
   private let allowed = AllowedKeys()
 
-  /// - Parameter keys: what this worker proves itself with; nil: data travel in the clear.
+  /// - Parameter keys: this worker's keys; nil sends data without encryption.
   package init(listen: String, insecure: Bool, keys: KeyPair? = nil, _ context: SocketContext) throws(TransportError) {
     self.context = context
     self.keys = keys
@@ -36,7 +38,7 @@ package final class DataPort: DataPlane {
 
   deinit { gatekeeper?.close() }
 
-  /// Connects to the peers of a generation; what belonged to the one before is gone.
+  /// Connects to the peers of a generation. Messages of the generation before are dropped.
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
     let mine = assignment.incarnation(assignment.index)
@@ -73,7 +75,8 @@ package final class DataPort: DataPlane {
     }
   }
 
-  /// All that has come from this generation's peers. What fails its checksum is dropped and comes again.
+  /// Passes on everything that has arrived from this generation's peers. A packet whose checksum is wrong is
+  /// dropped; its sender repeats it.
   package func receive(at now: Instant, _ arrived: (DataArrival) -> Void) {
     for remark in remarks { arrived(.repeated(reason: remark)) }
     remarks = []
@@ -85,7 +88,7 @@ package final class DataPort: DataPlane {
         guard let sender = senders[header.incarnation] else { continue }
         let content = frames.count == 4 ? try DataPiece(header: frames[2].array, payload: frames[3]) : nil
         if let content, Int(content.header.sender) != sender {
-          throw .malformed("worker \(sender) of the roster speaks as worker \(content.header.sender)")
+          throw .malformed("worker \(sender) of the roster sent a message as worker \(content.header.sender)")
         }
         let (arrival, packets) = links[sender]!.receive(header, content, at: now)
         transmit(packets, to: sender)
@@ -95,7 +98,7 @@ package final class DataPort: DataPlane {
             arrived(.message(message))
           }
         } catch {
-          // It was acknowledged, so it does not come again.
+          // The piece was acknowledged, so it will not be repeated.
           arrived(.damaged(reason: "data of worker \(sender) of the roster cannot be put together: \(error)"))
         }
       } catch {

@@ -1,5 +1,5 @@
-// Answers libzmq's question whether a key may come in (ZAP, RFC 27), for all guarded sockets of a context. It has a thread of its own:
-// libzmq waits for the answer before it lets a connection say anything.
+// Answers libzmq's question whether a client's key may connect (ZAP, ZeroMQ RFC 27), for all guarded sockets of a
+// context. It has a thread of its own, because libzmq does not complete a handshake before it has the answer.
 
 import CZeroMQ
 import Foundation
@@ -15,16 +15,18 @@ package final class Gatekeeper: @unchecked Sendable {
   private let ended = DispatchSemaphore(value: 0)
 
   /// - Parameters:
-  ///   - allows: asked on the gatekeeper's thread, once a connection, and again while it is held.
-  ///   - hold: how long an unknown key waits for its answer. Two workers learn of each other a moment apart, and whoever is refused
-  ///     tries again only after libzmq's handshake interval.
+  ///   - allows: whether a key is permitted. Called on the gatekeeper's thread, once per connection and repeatedly
+  ///     while it is held.
+  ///   - hold: how long a connection with an unknown key waits for its answer. Two workers of a new generation
+  ///     learn of each other at slightly different times, and a refused client tries again only after libzmq's
+  ///     handshake interval.
   package init(
     _ context: SocketContext, hold: Duration = .zero, allows: @escaping @Sendable (PublicKey) -> Bool
   ) throws(TransportError) {
     self.context = context
     self.allows = allows
     self.hold = hold
-    // Not a REP socket, which could hold nobody.
+    // A ROUTER and not a REP socket, because a REP socket cannot answer later requests before earlier ones.
     guard let handle = zmq_socket(context.handle, ZMQ_ROUTER) else {
       throw .system(call: "zmq_socket", reason: TransportError.lastReason())
     }
@@ -45,21 +47,22 @@ package final class Gatekeeper: @unchecked Sendable {
     thread.start()
   }
 
-  /// Ends its thread, which keeps the context alive until then.
+  /// Ends the thread, which keeps the context alive until then.
   package func close() {
     guard !stopping.exchange(true, ordering: .acquiringAndReleasing) else { return }
     ended.wait()
   }
 
-  /// A connection that waits for its answer.
+  /// A connection attempt whose answer is delayed.
   private struct Knock {
-    /// Frames in front of the answer: who asks, an empty one, the version, the request's number.
+    /// The frames before the answer: the requester's identity, an empty frame, the protocol version, the request's
+    /// number.
     let envelope: [[UInt8]]
     let key: PublicKey
     let until: Instant
   }
 
-  /// More than that are refused at once.
+  /// Most held attempts; further ones are refused at once.
   private static let heldLimit = 256
 
   private func loop() {
@@ -79,7 +82,8 @@ package final class Gatekeeper: @unchecked Sendable {
     }
   }
 
-  /// Who asks, an empty frame; then version, request, domain, address, identity, mechanism, and the key.
+  /// Handles a request: identity, an empty frame, then version, request number, domain, address, routing identity,
+  /// mechanism, key.
   private func take(_ frames: [[UInt8]], _ held: inout [Knock]) {
     guard frames.count >= 4 else { return }
     let envelope = [frames[0], frames[1], Array("1.0".utf8), frames[3]]
@@ -92,8 +96,9 @@ package final class Gatekeeper: @unchecked Sendable {
     held.append(Knock(envelope: envelope, key: key, until: MonotonicClock.now + hold))
   }
 
-  /// The user of a connection is its key: what it says carries that name. A refusal is "for now" (300), after which a client tries again;
-  /// after 400 libzmq never would, and a worker that came a moment before its peer knew of it would be shut out for good.
+  /// Answers a request. The key becomes the connection's user identifier, which libzmq attaches to its messages. A
+  /// refusal has code 300 ("temporary"), after which the client tries again. After code 400 libzmq never would, and
+  /// a worker that connects a moment before its peer knows its key would be shut out for good.
   private func answer(_ envelope: [[UInt8]], _ allowed: PublicKey?) {
     let reply =
       envelope + [
@@ -109,7 +114,7 @@ package final class Gatekeeper: @unchecked Sendable {
   }
 
   private enum ZAP {
-    /// All frames of the next message.
+    /// The frames of the next message.
     static func receive(_ handle: UnsafeMutableRawPointer) -> [[UInt8]]? {
       var frames: [[UInt8]] = []
       while true {

@@ -1,5 +1,6 @@
-// libzmq removes whatever lies at an ipc path before it listens there: a coordinator that is still in use would lose its
-// address without a word, and a mistyped path the file it names. So the path is looked at first.
+// Checks the path of an `ipc://` address before listening. libzmq removes whatever exists at the path without
+// asking: a coordinator that is still running would lose its address, and a mistyped path would delete another
+// file.
 
 import Wire
 
@@ -8,18 +9,18 @@ import Wire
 #endif
 
 enum IPCPath {
-  /// Throws unless nothing lies at the endpoint's path, or a socket that nobody listens at: what an earlier process left.
-  /// Two processes that look in the same moment can still both find it free.
+  /// Throws unless nothing exists at the endpoint's path, or only a socket that no process listens at, which an
+  /// earlier process left. Two processes that check at the same moment may both find the path free.
   static func checkFree(_ endpoint: String) throws(TransportError) {
     let path = String(endpoint.dropFirst("ipc://".count))
-    // An abstract name has no file, and a wildcard gets a new one.
+    // An abstract name has no file, and a wildcard gets a new file.
     guard endpoint.hasPrefix("ipc://"), !path.hasPrefix("@"), path != "*" else { return }
     var status = stat()
     guard lstat(path, &status) == 0 else { return }
     guard status.st_mode & S_IFMT == S_IFSOCK else {
-      throw .cannotBind(endpoint: endpoint, reason: "something that is no socket has this path; choose another one")
+      throw .cannotBind(endpoint: endpoint, reason: "a file that is not a socket has this path; choose another one")
     }
-    // libzmq closes a socket in the background: a listener of this very process may need a moment to go.
+    // libzmq closes sockets in the background, so a listener of this same process may need a moment to disappear.
     for _ in 0..<graceTurns {
       guard isListening(path) else { return }
       usleep(20_000)
@@ -27,7 +28,7 @@ enum IPCPath {
     throw .cannotBind(endpoint: endpoint, reason: String(cString: strerror(EADDRINUSE)))
   }
 
-  /// Of 20 ms each.
+  /// Attempts, 20 ms apart.
   private static let graceTurns = 25
 
   private static func isListening(_ path: String) -> Bool {
@@ -36,7 +37,7 @@ enum IPCPath {
     defer { close(descriptor) }
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
-    // The path was checked to leave room for its last 0.
+    // EndpointPolicy has checked that the path is short enough for its terminating 0.
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
     return withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {

@@ -1,5 +1,5 @@
-// The plug-in that speaks MPI: found beside the program, loaded, and checked. The program itself knows no MPI library, so one program
-// works with all of them, and without any.
+// Finds, loads and checks the MPI plug-in, a shared library beside the program. The program itself is not linked to
+// an MPI library, so that one program works with any MPI, and without one.
 
 import CMPI
 
@@ -12,7 +12,7 @@ package enum MPIError: Error, Equatable, CustomStringConvertible {
   case notLoaded(path: String, reason: String)
   case noPlugin(path: String)
   case otherVersion(path: String, theirs: Int, ours: Int)
-  /// What MPI itself says.
+  /// An error that the MPI library reports.
   case failed(reason: String)
 
   private static let build =
@@ -20,7 +20,7 @@ package enum MPIError: Error, Equatable, CustomStringConvertible {
 
   package var description: String {
     switch self {
-    case .missing(let path): "there is no \(path), which speaks MPI for ress; \(Self.build)"
+    case .missing(let path): "\(path), the MPI plug-in of ress, does not exist; \(Self.build)"
     case .notLoaded(let path, let reason):
       "\(path) cannot be loaded: \(reason); \(Self.build), with the MPI that is used here"
     case .noPlugin(let path): "\(path) is not the MPI plug-in of ress; \(Self.build)"
@@ -33,25 +33,27 @@ package enum MPIError: Error, Equatable, CustomStringConvertible {
 
 package enum MPIPlugin {
   package static let fileName = "libress-mpi.so"
-  /// The variable that names another file.
+  /// The environment variable that names another file.
   package static let variable = "RESS_MPI_LIBRARY"
 
-  /// Where the plug-in is looked for.
+  /// The path of the plug-in.
   package static func path(environment: [String: String], programFolder: String) -> String {
     environment[variable].flatMap { $0.isEmpty ? nil : $0 } ?? "\(programFolder)/\(fileName)"
   }
 
-  /// What launchers tell a rank by: Open MPI's mpirun, PMIx (Slurm among others), and PMI (MPICH, Intel MPI).
+  /// Environment variables in which launchers give a rank its number: Open MPI's mpirun, PMIx (Slurm and others),
+  /// PMI (MPICH, Intel MPI).
   package static let rankVariables = ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"]
 
-  /// Whether this process was started as one of the ranks of an MPI launch.
+  /// Whether this process was started as a rank of an MPI launch.
   package static func isRank(environment: [String: String]) -> Bool {
     rankVariables.contains { environment[$0] != nil }
   }
 
   static func load(_ path: String) throws(MPIError) -> UnsafePointer<ress_mpi_table> {
     guard access(path, F_OK) == 0 else { throw .missing(path: path) }
-    // MPI libraries load parts of their own, which look for the library's names among all that is loaded. It is never unloaded.
+    // RTLD_GLOBAL, because MPI libraries load components that look up the library's symbols in the global scope.
+    // Never unloaded.
     guard let library = dlopen(path, RTLD_NOW | RTLD_GLOBAL) else {
       throw .notLoaded(path: path, reason: String(cString: dlerror()))
     }

@@ -1,17 +1,20 @@
-// A worker's end of the data plane over MPI. MPI delivers what it was given, in order, so there is no `ReliableLink`: nothing is
-// acknowledged and nothing repeated. What remains of it is the fence: each message says of which generation and place it is.
+// A worker's end of the data plane over MPI. MPI delivers every message once and in order, so no `ReliableLink` is
+// used: nothing is acknowledged and nothing is repeated. What remains to be done here is to keep generations apart:
+// each message begins with the incarnation of its sender and the generation's number.
 //
-// Since nothing is repeated, a message of a generation that has not begun here must not be dropped either. It is put by.
+// Early messages: because nothing is repeated, a message of a generation that has not begun here must not be
+// dropped. It is kept until that generation is opened.
 //
-// A small message is one piece, header and rows copied into one block; a large one is two, so that MPI reads the rows where they lie and
-// writes them where they stay.
+// A small message travels as one MPI message (`whole`), header and rows copied into one block. A large one travels
+// as two (`head`, then `rows`), so that MPI reads the rows from where they are and writes them where they will be
+// used, without a copy.
 //
-// Messages are not encrypted: that is the business of MPI's network (docs/mpi.md).
+// Messages are not encrypted; that is left to MPI's network (docs/mpi.md).
 
 import Wire
 
 package final class MPIPort: DataPlane {
-  /// What a piece is: MPI's tag.
+  /// The kind of an MPI message; sent as MPI's tag.
   private enum Kind {
     static let whole: Int32 = 1
     static let head: Int32 = 2
@@ -25,32 +28,34 @@ package final class MPIPort: DataPlane {
   }
 
   private let world: MPIWorld
-  /// Of the generation that is open, by place.
+  /// MPI ranks of the open generation's peers, by peer index.
   private var ranks: [Int] = []
   private var generation: UInt32 = 0
   private var mine: UInt64 = 0
   private var senders: Set<UInt64> = []
-  /// Who belongs to generations that are over here.
+  /// Incarnations of peers of generations that have ended here.
   private var past: Set<UInt64> = []
-  /// Of generations that have not begun here, in order of arrival.
+  /// Messages of generations that have not begun here, in order of arrival.
   private var early: [(generation: UInt32, sender: UInt64, content: Content)] = []
   private var ready: [Content] = []
 
   private var nextTicket: UInt64 = 1
-  /// Under way from here, and kept until they have left.
+  /// Payloads being sent by MPI, kept alive until MPI has finished with them.
   private var leaving: [UInt64: Payload] = [:]
-  /// Under way to here, by rank, in order. The first of them is told first, whichever is complete first.
+  /// Messages being received, by rank, in the order in which they were announced. They are passed on in that order,
+  /// whichever is complete first.
   private var arriving: [[Piece]]
   private var complete: Set<UInt64> = []
   private var problem: MPIError?
 
-  /// When a piece last came or left.
+  /// When a message was last sent or completed.
   package private(set) var movedAt = Instant(nanoseconds: 0)
   package private(set) var isOpen = false
 
-  /// Rows of at most so many bytes are copied behind their header: that costs less than a second message.
+  /// Rows of at most this many bytes are copied into one block with their header, which costs less than a second
+  /// message.
   private static let copiedBytes = 16 << 10
-  /// Incarnation and generation, in front of a message's own header.
+  /// Bytes of incarnation and generation, in front of a message's header.
   private static let fenceBytes = 8 + 4
   private static let headBytes = fenceBytes + DataHeader.byteCount
 
@@ -132,7 +137,7 @@ package final class MPIPort: DataPlane {
     }
   }
 
-  /// Lets MPI work, and returns the messages that are whole now.
+  /// Lets MPI make progress, and returns the messages that are complete now.
   private func progress(at now: Instant) throws(MPIError) -> [Content] {
     while let arrival = try world.probe() {
       let piece = Piece(kind: arrival.kind, bytes: Payload(byteCount: arrival.byteCount), ticket: takeTicket())
@@ -151,7 +156,7 @@ package final class MPIPort: DataPlane {
     return whole
   }
 
-  /// The oldest message of a rank, if all of it is here.
+  /// Removes and returns the oldest message of a rank, if it is complete.
   private func takeFirst(from rank: Int) -> Content? {
     guard let first = arriving[rank].first, complete.contains(first.ticket) else { return nil }
     let pieces = first.kind == Kind.head ? 2 : 1
@@ -164,10 +169,11 @@ package final class MPIPort: DataPlane {
     return Content(first: first.bytes, rows: pieces == 2 ? arriving[rank][1].bytes : nil)
   }
 
-  /// A message of this generation is told; one of a generation to come is kept.
+  /// Passes on a message of this generation, keeps one of a later generation, and drops one of an earlier
+  /// generation.
   private func tell(_ content: Content, _ arrived: (DataArrival) -> Void) {
     guard let (sender, generation) = content.fence else {
-      return arrived(.damaged(reason: "\(content.first.bytes.count) bytes over MPI are no message"))
+      return arrived(.damaged(reason: "\(content.first.bytes.count) bytes that arrived over MPI are not a message"))
     }
     if senders.contains(sender) {
       arrived(MPIPort.read(content))
@@ -178,12 +184,12 @@ package final class MPIPort: DataPlane {
 
   private static func read(_ content: Content) -> DataArrival {
     do throws(WireError) { return .message(try content.message()) } catch {
-      return .damaged(reason: "data that came over MPI were damaged: \(error)")
+      return .damaged(reason: "data that arrived over MPI is damaged: \(error)")
     }
   }
 
-  /// Leaves the world together with all other ranks, which must be on their way out as well. False where they were not, before the time was
-  /// over: then MPI must not be called again, and the process should end at once.
+  /// Ends MPI together with all other ranks, which must be about to end as well. Returns false where they were not
+  /// within the time: then MPI must not be called again, and the process should exit immediately.
   package func leave(within duration: Duration) -> Bool {
     close()
     let deadline = MonotonicClock.now + duration
@@ -193,7 +199,8 @@ package final class MPIPort: DataPlane {
       while isAlone {
         guard MonotonicClock.now < deadline else { return false }
         _ = try progress(at: MonotonicClock.now)
-        // Whoever is here has nothing under way, so when all are nobody has.
+        // A rank enters the meeting only when it has nothing in transit. When all ranks are there, nothing is in
+        // transit at all.
         if leaving.isEmpty, arriving.allSatisfy(\.isEmpty) { isAlone = try !world.meet() }
       }
       while !(try progress(at: MonotonicClock.now)).isEmpty {}
@@ -204,10 +211,10 @@ package final class MPIPort: DataPlane {
     }
   }
 
-  /// A message as it came.
+  /// A received message, not yet parsed.
   private struct Content {
     var first: Payload
-    /// Where they came apart from the header.
+    /// The rows, where they arrived separately from the header.
     var rows: Payload?
 
     var fence: (sender: UInt64, generation: UInt32)? {

@@ -1,5 +1,5 @@
-// This process among the ranks of one MPI launch: a world. It is entered once and left once, by all ranks together; a rank that dies takes
-// the world with it, for MPI has no way on without it. Nothing here blocks but the entering, and the last step of leaving.
+// An MPI launch (a world), seen from one of its ranks. All ranks start MPI together and end it together; MPI has no
+// way to continue without a rank that has died. No call blocks except the start and the last step of the end.
 
 import CMPI
 import Wire
@@ -8,14 +8,14 @@ import Wire
   import Glibc
 #endif
 
-/// One thread at a time may use it: `MPIPort`'s.
+/// Only one thread at a time may use it; `MPIPort` does.
 package final class MPIWorld: @unchecked Sendable {
   package let place: MPIPlace
-  /// `Open MPI v4.1.4`
+  /// The MPI library's name and version, for example `Open MPI v4.1.4`.
   package let library: String
   private let table: UnsafePointer<ress_mpi_table>
 
-  /// Enters, and waits for all other ranks to do so.
+  /// Starts MPI, which blocks until all other ranks have started.
   package init(plugin path: String) throws(MPIError) {
     table = try MPIPlugin.load(path)
     var place = ress_mpi_place()
@@ -32,12 +32,12 @@ package final class MPIWorld: @unchecked Sendable {
     var byteCount: Int
   }
 
-  /// `payload` must stay until the ticket is completed.
+  /// Begins to send. `payload` must be kept alive until `completed` returns the ticket.
   func send(_ payload: Payload, kind: Int32, to rank: Int, ticket: UInt64) throws(MPIError) {
     try check(table.pointee.send(Int32(rank), kind, payload.bytes.baseAddress, UInt64(payload.bytes.count), ticket))
   }
 
-  /// A message that has come; it must be received before the next probe.
+  /// Announces the next message; it must be received before the next probe. Nil where none has arrived.
   func probe() throws(MPIError) -> Arrival? {
     var arrival = ress_mpi_arrival(), isThere: Int32 = 0
     try check(table.pointee.probe(&arrival, &isThere))
@@ -49,21 +49,23 @@ package final class MPIWorld: @unchecked Sendable {
     try check(table.pointee.receive(payload.bytes.baseAddress, UInt64(payload.bytes.count), ticket))
   }
 
-  /// Tickets of sends and receives that have ended.
+  /// Tickets of the sends and receives that have completed since the last call.
   func completed() throws(MPIError) -> UnsafeBufferPointer<UInt64> {
     var tickets: UnsafePointer<UInt64>?, count: Int32 = 0
     try check(table.pointee.completed(&tickets, &count))
     return UnsafeBufferPointer(start: tickets, count: Int(count))
   }
 
-  /// Asked until it is true: every rank asks it, so that nobody waits for anything but the end.
+  /// Whether all ranks have called this. Every rank calls it repeatedly until it is true, so that no rank blocks in
+  /// it.
   func meet() throws(MPIError) -> Bool {
     var all: Int32 = 0
     try check(table.pointee.meet(&all))
     return all != 0
   }
 
-  /// MPI's own end waits for all ranks, and one that dies now would hold it up for ever: so this process ends soon in any case.
+  /// Ends MPI. MPI's own call waits for all ranks and would block forever if one died now, so a thread ends this
+  /// process after a second in any case.
   func finish() throws(MPIError) {
     var thread = pthread_t()
     let status = pthread_create(
@@ -77,7 +79,7 @@ package final class MPIWorld: @unchecked Sendable {
     try check(table.pointee.finish())
   }
 
-  /// It takes some milliseconds.
+  /// A normal end takes some milliseconds.
   private static let finishSeconds: UInt32 = 1
 
   private func check(_ reason: UnsafePointer<CChar>?) throws(MPIError) {

@@ -1,20 +1,22 @@
-// MPI has nothing that a thread can sleep on: its messages are found by looking. Whoever looks too seldom adds the time in between to every
-// exchange, and whoever looks all the time takes a core from those who compute.
+// How long to sleep between two polls of MPI.
 //
-// So: while something moves, or somebody waits and something may come any moment, look again at once; then sleep a little, and the longer
-// the quiet lasts the longer, up to a bound that nobody notices beside a step.
+// MPI offers nothing that a thread can block on: messages are found by asking for them. Asking too rarely adds the
+// interval to every exchange, and asking all the time takes a core from the computing threads. So: while messages
+// move, or for a short time afterwards, ask again immediately; then sleep, longer the longer nothing has moved, up
+// to a limit that is short compared with a step.
 
 import Wire
 
 package enum PollPace {
-  /// A round trip between two processes of a machine takes some 10 µs.
+  /// After a message, poll without sleeping for this long. A round trip between two processes of one machine takes
+  /// some 10 µs.
   private static let eagerMicroseconds: Int64 = 50
-  /// While the training thread waits for what comes.
+  /// Longest sleep while the training thread waits for a message.
   private static let awaitedMicroseconds: Int64 = 20
-  /// While it computes, nobody waits here: only large messages on their way need a hand now and then.
+  /// Longest sleep while the training thread computes: only large messages in transit need an occasional call.
   private static let idleMicroseconds: Int64 = 200
 
-  /// How long to sleep after `quiet`, in which nothing came or left; zero: only let others have the core.
+  /// How long to sleep when nothing has arrived or been sent for `quiet`; zero means only to yield the core.
   package static func nap(after quiet: Duration, isAwaited: Bool) -> Duration {
     let microseconds = quiet.nanoseconds / 1000
     if microseconds < eagerMicroseconds { return .zero }

@@ -1,14 +1,15 @@
-// How fast one process may speak to a coordinator. What is over the limit is dropped before it is read, and the sender's link says it
-// again: a bad client waits, a good one that was in a hurry loses nothing.
+// Limits how fast one process may send to a coordinator. A packet over the limit is dropped before it is parsed,
+// and its sender's link repeats it. A misbehaving client is slowed down; a well-behaved one in a burst loses
+// nothing.
 
 import Wire
 
-/// A bucket that fills with time: packets and bytes.
+/// A token bucket for packets and bytes.
 package struct RateLimit: Sendable {
   package struct Rate: Equatable, Sendable {
     package var packetsPerSecond: Double
     package var bytesPerSecond: Double
-    /// Seconds of both that may come at once.
+    /// How many seconds' worth of both may arrive at once.
     package var burstSeconds: Double
 
     package init(packetsPerSecond: Double, bytesPerSecond: Double, burstSeconds: Double) {
@@ -17,7 +18,7 @@ package struct RateLimit: Sendable {
       self.burstSeconds = burstSeconds
     }
 
-    /// A worker that does a thousand tiny steps a second says three packets a step.
+    /// A worker that does a thousand tiny steps a second sends three packets a step.
     package static let standard = Rate(packetsPerSecond: 5_000, bytesPerSecond: 32e6, burstSeconds: 2)
   }
 
@@ -33,13 +34,14 @@ package struct RateLimit: Sendable {
     filled = now
   }
 
-  /// Whether a packet of so many bytes is within the limit. One that is counts.
+  /// Whether a packet of that size is within the limit. If it is, it is counted.
   package mutating func admits(byteCount: Int, at now: Instant) -> Bool {
     let seconds = max(0, (now - filled).inSeconds)
     filled = max(filled, now)
     packets = min(rate.packetsPerSecond * rate.burstSeconds, packets + seconds * rate.packetsPerSecond)
     bytes = min(rate.bytesPerSecond * rate.burstSeconds, bytes + seconds * rate.bytesPerSecond)
-    // A packet that is larger than what is left overdraws: no size is shut out for ever.
+    // A packet may be larger than what is left, which then becomes negative. Otherwise large packets would never be
+    // admitted.
     guard packets >= 1, bytes > 0 else { return false }
     packets -= 1
     bytes -= Double(byteCount)

@@ -1,4 +1,4 @@
-// The owners of libzmq's handles. One thread uses a socket; a context may be shared.
+// Owners of libzmq's handles, and what threads wait with. A socket is used by one thread; a context may be shared.
 
 import CLinux
 import CZeroMQ
@@ -8,7 +8,7 @@ import Wire
   import Glibc
 #endif
 
-/// libzmq's threads and buffers. Sockets keep their context alive.
+/// libzmq's context: its I/O threads and buffers. Sockets keep their context alive.
 package final class SocketContext: @unchecked Sendable {
   let handle: UnsafeMutableRawPointer
 
@@ -29,10 +29,10 @@ package final class SocketContext: @unchecked Sendable {
   }
 }
 
-/// A part of a message.
+/// One frame of a message to send.
 package enum Frame {
   case bytes([UInt8])
-  /// A part of it, sent from its own memory.
+  /// A range of a payload, sent from its memory without a copy.
   case payload(Payload, Range<Int>)
 
   package var byteCount: Int {
@@ -47,30 +47,32 @@ package enum Frame {
 package final class Socket {
   package enum Kind { case router, dealer }
 
-  /// Who notices that the other end is gone.
+  /// Which side notices that the other end is gone.
   package enum Watch {
-    /// libzmq, which asks every half second: a process that is stopped looks like one that is dead.
+    /// libzmq, which sends a ping every half second. A process that is stopped (SIGSTOP) looks like one that is
+    /// dead.
     case heartbeats
-    /// The kernel alone: a process that ends closes its connection, a line that is cut stops acknowledging, and a process that
-    /// is stopped does neither.
+    /// The kernel alone. A process that ends closes its connection, a cut line stops acknowledging, and a stopped
+    /// process does neither, so the three can be distinguished.
     case kernel
   }
 
   let handle: UnsafeMutableRawPointer
   private let context: SocketContext
 
-  /// Messages that may wait in libzmq for one peer. What waits longer waits in a `ReliableLink`, whose window is smaller.
+  /// Messages that may wait in libzmq for one peer. Further ones wait in a `ReliableLink`, whose window is smaller.
   private static let highWaterMark: Int32 = 4096
-  /// What encryption adds to a frame, and more.
+  /// More than encryption adds to a frame.
   private static let frameOverhead = 64 << 10
-  /// No frame is larger, and libzmq closes a connection that announces one, before its key is known too: larger messages travel in pieces.
+  /// Largest data frame in bytes. libzmq closes a connection that announces a larger one, even before its key is
+  /// known. Larger messages travel in pieces.
   package static let largestDataFrame = Int64(DataPiece.largest + frameOverhead)
-  /// No request or answer is: a page of events, a roster of thousands.
+  /// Largest control frame in bytes; a page of events or a roster of thousands is smaller.
   package static let largestControlFrame = Int64(ControlCodec.largestFrame + frameOverhead)
-  /// Data that nobody acknowledges for so long closes a connection that the kernel watches.
+  /// The kernel closes a connection whose data is not acknowledged for this long, where `watch` is `.kernel`.
   private static let unacknowledgedMilliseconds: Int32 = 1200
 
-  /// - Parameter identity: how ROUTER sockets will name this one; 5 to 255 bytes, not beginning with 0.
+  /// - Parameter identity: the name under which ROUTER sockets know this one; 5 to 255 bytes, the first not 0.
   package init(
     _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats,
     largestFrame: Int64 = Socket.largestDataFrame
@@ -84,12 +86,12 @@ package final class Socket {
     set(ZMQ_SNDHWM, Socket.highWaterMark)
     set(ZMQ_RCVHWM, Socket.highWaterMark)
     set(ZMQ_MAXMSGSIZE, largestFrame)
-    // Whoever connects and says nothing, or says it slowly, does not stay. Who was refused for now tries again after as long, so a
-    // client waits shorter.
+    // Close connections that do not finish the handshake in time. A client that was refused retries after the same
+    // interval, so clients use a shorter one.
     set(ZMQ_HANDSHAKE_IVL, Int32(kind == .router ? 5000 : 2000))
     switch watch {
     case .heartbeats:
-      // libzmq notices dead connections by itself within two seconds and connects again.
+      // libzmq detects dead connections within two seconds and reconnects.
       set(ZMQ_HEARTBEAT_IVL, Int32(500))
       set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
     case .kernel: set(ZMQ_TCP_MAXRT, Socket.unacknowledgedMilliseconds)
@@ -97,7 +99,7 @@ package final class Socket {
     set(ZMQ_RECONNECT_IVL, Int32(50))
     set(ZMQ_RECONNECT_IVL_MAX, Int32(1000))
     if kind == .router {
-      // A process that connects again under its old name takes the name over.
+      // A process that reconnects under its old identity takes it over from the old connection.
       set(ZMQ_ROUTER_HANDOVER, Int32(1))
     }
     if let identity {
@@ -107,11 +109,12 @@ package final class Socket {
 
   deinit { zmq_close(handle) }
 
-  /// Closes a connection, by the number that its messages came with: libzmq finds it ended, and forgets it. A number that is another
-  /// connection's by now costs that one a reconnect.
+  /// Shuts a connection down, by the descriptor that its messages came with; libzmq then closes it. Should the
+  /// descriptor belong to another connection by now, that one merely has to reconnect.
   package func cut(_ source: Int32) { shutdown(source, Int32(SHUT_RDWR)) }
 
-  /// Bytes that the system has taken from a connection since it began; nil where it does not count them (`ipc://`).
+  /// Bytes that the kernel has received over a connection since it was opened; nil where it does not count them
+  /// (`ipc://`).
   package static func receivedBytes(_ source: Int32) -> Int? {
     let count = ress_received_bytes(source)
     return count < 0 ? nil : count
@@ -122,7 +125,7 @@ package final class Socket {
     precondition(status == 0, "zmq_setsockopt \(option): \(TransportError.lastReason())")
   }
 
-  /// Listens, and returns the address with its actual port.
+  /// Listens at an endpoint, and returns its address with the actual port.
   @discardableResult
   package func bind(_ endpoint: String, insecure: Bool = false, door: Door = .open) throws(TransportError) -> String {
     let endpoint = try EndpointPolicy.resolved(listening: endpoint)
@@ -139,10 +142,10 @@ package final class Socket {
     return String(decoding: text.prefix(while: { $0 != 0 }).map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  /// Only where an address asks for it: otherwise libzmq reports every IPv4 address in IPv6's clothes.
+  /// IPv6 is enabled only for IPv6 addresses; otherwise libzmq would report IPv4 addresses in IPv6 notation.
   private func allowIPv6(for endpoint: String) { set(ZMQ_IPV6, Int32(endpoint.contains("[") ? 1 : 0)) }
 
-  /// Before the socket binds or connects.
+  /// Configures authentication; must be called before the socket binds or connects.
   private func close(_ door: Door) {
     func set(_ option: Int32, _ text: String) {
       let status = zmq_setsockopt(handle, option, text, text.utf8.count)
@@ -169,13 +172,13 @@ package final class Socket {
     }
   }
 
-  /// Sends all frames or none. False where the message could not be taken now (nobody is connected, or too much waits);
-  /// the reliable link repeats it.
+  /// Sends all frames or none, without blocking. Returns false where the message cannot be taken now (no
+  /// connection, or too much waits); the reliable link repeats it later.
   package func send(_ frames: [Frame]) -> Bool {
     for (index, frame) in frames.enumerated() {
       let flags = ZMQ_DONTWAIT | (index + 1 < frames.count ? ZMQ_SNDMORE : 0)
       guard send(frame, flags) else {
-        // Only the first frame can be refused: libzmq takes the rest of a message it has begun.
+        // Only the first frame can be refused; libzmq accepts the rest of a message that it has begun.
         precondition(index == 0, "libzmq took half a message")
         return false
       }
@@ -209,12 +212,14 @@ package final class Socket {
     }
   }
 
-  /// The connection that the last message came over, as a number of this moment; -1 where it is not known.
+  /// Descriptor of the connection that the last message arrived over; -1 where it is not known. It may be reused
+  /// later.
   package private(set) var lastSource: Int32 = -1
-  /// Who said the last message: the key that its connection has proved; nil in the clear.
+  /// The key that authenticated the last message's connection; nil without encryption.
   package private(set) var lastUser: PublicKey?
 
-  /// The next message's frames; nil where none waits. A message of more than `frameLimit` frames is dropped.
+  /// The frames of the next message; nil where none is waiting. A message with more than `frameLimit` frames is
+  /// dropped.
   package func receive(frameLimit: Int = 8) -> [Payload]? {
     var frames: [Payload] = []
     var frameCount = 0
@@ -228,7 +233,8 @@ package final class Socket {
         return nil
       }
       lastSource = zmq_msg_get(&message, ZMQ_SRCFD)
-      // The name of a ROUTER's peer, in front, is libzmq's own frame and does not always carry it.
+      // The first frame of a ROUTER's message is the peer's identity, made by libzmq, which does not always carry
+      // the property.
       if frameCount == 0 { lastUser = nil }
       if let user = zmq_msg_gets(&message, "User-Id") { lastUser = PublicKey(text: String(cString: user)) }
       let size = zmq_msg_size(&message)
@@ -248,7 +254,7 @@ package final class Socket {
   }
 }
 
-/// Wakes a thread that waits in `Poller.wait` from another one.
+/// Wakes a thread that is blocked in `Poller.wait`, from another thread.
 package final class WakeUp: @unchecked Sendable {
   fileprivate let descriptor: Int32
 
@@ -271,7 +277,8 @@ package final class WakeUp: @unchecked Sendable {
 }
 
 package enum Poller {
-  /// Waits until a socket has a message, a connection begins or ends, the wake-up was signalled, or the time is over.
+  /// Blocks until a socket has a message, a connection opens or closes, the wake-up is signalled, or the timeout
+  /// has passed.
   package static func wait(
     _ sockets: [Socket], _ wake: WakeUp?, monitor: ConnectionMonitor? = nil, timeoutMilliseconds: Int
   ) {
@@ -286,7 +293,8 @@ package enum Poller {
     wake?.clear()
   }
 
-  /// Sleeps for less than `wait` can count, unless the wake-up was signalled; for no time at all it lets another thread have the core.
+  /// Sleeps for less than a millisecond, which `wait` cannot, or until the wake-up is signalled. A duration of zero
+  /// yields the core.
   package static func nap(_ duration: Duration, _ wake: WakeUp) {
     guard duration > .zero else {
       sched_yield()
@@ -297,6 +305,6 @@ package enum Poller {
     if ress_nap(&item, &time) > 0 { wake.clear() }
   }
 
-  /// For a thread whose naps should end when they are over.
+  /// Makes the calling thread's naps end on time: by default the kernel may delay them by 50 µs.
   package static func sleepPrecisely() { _ = ress_sleep_precisely() }
 }

@@ -1,19 +1,20 @@
-// Connections that have not spoken yet. Each takes one of the process's descriptors, whoever it is, so that a stranger without a key
-// could take all of them: then no file could be opened, and no checkpoint counted. When few are left the oldest strangers go first.
-// A worker or a command speaks as soon as it is connected, so it is never among them for long.
+// Limits connections that have not sent a message yet. Each takes one of the process's file descriptors, even
+// before it is authenticated, so that a client without a key could use up all of them; then no file could be opened
+// and no checkpoint committed. When few descriptors are left, the oldest of these connections are closed first.
+// Workers and commands send a message as soon as they are connected, so they are among them only briefly.
 
 import CLinux
 
 struct Strangers {
-  /// By connection, the number of its beginning.
+  /// Silent connections, with the order in which they were opened.
   private var open: [Int32: Int] = [:]
   private var beginnings = 0
   private let limit: Int
 
-  /// An eighth of the process's descriptors, and not fewer than 64, stay for its files.
+  /// An eighth of the process's descriptors, and at least 64, are reserved for files.
   static func connectionLimit(descriptors: Int) -> Int { max(16, descriptors - max(64, descriptors / 8)) }
 
-  /// - Parameter limit: connections that may be open at once, of strangers and others.
+  /// - Parameter limit: most open connections, silent ones and others together.
   init(limit: Int = Strangers.connectionLimit(descriptors: Int(ress_descriptor_limit()))) { self.limit = limit }
 
   mutating func began(_ connection: Int32) {
@@ -23,11 +24,11 @@ struct Strangers {
 
   mutating func closed(_ connection: Int32) { open[connection] = nil }
 
-  /// It has said something that counts.
+  /// The connection has delivered a valid packet.
   mutating func spoke(_ connection: Int32) { open[connection] = nil }
 
-  /// The strangers that must go now, the oldest first, where `known` others are connected: more than would be needed, so that this is
-  /// seldom asked.
+  /// The silent connections to close now, oldest first, where `known` other connections are open. It returns more
+  /// than necessary, so that connections are not closed one at a time.
   mutating func surplus(known: Int) -> [Int32] {
     let count = open.count + known
     guard count > limit else { return [] }

@@ -1,4 +1,5 @@
-// What can go wrong with a socket, in words that say where and what to do.
+// Errors of sockets and addresses, as messages that name the address and what to do; and the rules for addresses to
+// listen at.
 
 import CZeroMQ
 import Configuration
@@ -26,11 +27,11 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
     case .clearText(let endpoint):
       "\(endpoint) can be reached from other machines and messages are not encrypted; make a key with ress keys new, "
         + "or listen at tcp://127.0.0.1:PORT or ipc://PATH, or add --insecure where the network is trusted"
-    case .peerWithoutKey(let name): "worker \(name) has no key, and this one speaks with none that has not"
+    case .peerWithoutKey(let name): "worker \(name) has no key, and this worker accepts only peers that have one"
     case .notInWorld:
       "the run's data travel over MPI (cluster.exchange), and this worker is not one of its ranks; start workers with mpirun or "
         + "srun --mpi=pmix (docs/mpi.md)"
-    case .otherWorld(let name): "worker \(name) is not in the MPI world of this one, and MPI has no way to it"
+    case .otherWorld(let name): "worker \(name) is not in the MPI world of this one, and MPI cannot reach it"
     case .badEndpoint(let endpoint): "'\(endpoint)' is not an address; write tcp://HOST:PORT or ipc://PATH"
     case .system(let call, let reason): "\(call): \(reason)"
     case .notLetIn(let endpoint, let seconds, let key):
@@ -47,13 +48,13 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// Which addresses may be listened at.
+/// Rules for the addresses that a process may listen at.
 package enum EndpointPolicy {
-  /// Messages travel in the clear, so only this machine may reach them unless the operator insists.
+  /// Without encryption only this machine may reach an address, unless the operator insists (`--insecure`).
   package static func check(listening endpoint: String, insecure: Bool) throws(TransportError) {
     if endpoint.hasPrefix("ipc://") {
       guard endpoint.utf8.count > 6 else { throw .badEndpoint(endpoint) }
-      // sockaddr_un holds 108 bytes, its last one 0.
+      // sockaddr_un holds 108 bytes including the terminating 0.
       guard endpoint.utf8.count - 6 < 108 else {
         throw .cannotBind(
           endpoint: endpoint, reason: "the path has more than 107 bytes, which Unix sockets cannot take")
@@ -65,18 +66,19 @@ package enum EndpointPolicy {
     guard loopback || insecure else { throw .clearText(endpoint: endpoint) }
   }
 
-  /// The address with a host's name replaced by its IP address, because libzmq listens at addresses and network interfaces alone. What
-  /// is no `tcp` address, and what names all interfaces or one of them, stays as it is.
+  /// The address with a host name replaced by its IP address, because libzmq listens only at addresses and network
+  /// interfaces. An address that is not `tcp`, and one that names an interface or all of them, is returned
+  /// unchanged.
   package static func resolved(listening endpoint: String) throws(TransportError) -> String {
     guard let (host, port) = parts(of: endpoint), host != "*", !host.hasPrefix("["), if_nametoindex(String(host)) == 0
     else { return endpoint }
     guard let (address, isIPv6) = HostName.address(of: String(host)) else {
-      throw .cannotBind(endpoint: endpoint, reason: "no host and no network interface is called '\(host)'")
+      throw .cannotBind(endpoint: endpoint, reason: "no host or network interface has the name '\(host)'")
     }
     return "tcp://" + (isIPv6 ? "[\(address)]" : address) + ":" + port
   }
 
-  /// Host and port of a `tcp` address; nil where it is none.
+  /// Host and port of a `tcp` address; nil for other addresses.
   private static func parts(of endpoint: String) -> (host: Substring, port: Substring)? {
     let place = endpoint.dropFirst(6)
     guard endpoint.hasPrefix("tcp://"), let colon = place.lastIndex(of: ":") else { return nil }
@@ -85,7 +87,7 @@ package enum EndpointPolicy {
     return (host, port)
   }
 
-  /// Whether other machines can reach, or are reached at, an address.
+  /// Whether other machines can reach the address.
   package static func leavesMachine(_ endpoint: String) -> Bool {
     do throws(TransportError) { try check(listening: endpoint, insecure: false) } catch {
       if case .clearText = error { return true }
@@ -93,7 +95,8 @@ package enum EndpointPolicy {
     return false
   }
 
-  /// A literal address in 127.0.0.0/8: a host name that merely begins with "127." may be anywhere.
+  /// Whether the host is a literal address in 127.0.0.0/8. A host name that merely begins with "127." may be
+  /// anywhere.
   private static func isLoopback(_ host: Substring) -> Bool {
     let parts = host.split(separator: ".", omittingEmptySubsequences: false)
     return parts.count == 4 && parts[0] == "127" && parts.allSatisfy { UInt8($0) != nil }

@@ -1,8 +1,13 @@
-// A generation, as its workers are told of it.
+// A generation, as the coordinator describes it to its workers.
+//
+// A generation is one membership of a run: a fixed list of workers (the roster), the units and experts that each of
+// them computes, and the state that the first step begins from. The coordinator sends every member the same roster
+// in an `Assignment`. Any change of membership is a new generation with a larger number.
 
 import Configuration
 
-/// One worker's part in a generation.
+/// One worker's part in a generation: the units of each step that it computes, and the experts whose weights it
+/// holds.
 package struct RosterEntry: Codable, Equatable, Sendable {
   package var worker: WorkerDescription
   package var units: Range<Int>
@@ -15,23 +20,24 @@ package struct RosterEntry: Codable, Equatable, Sendable {
   }
 }
 
-/// Where the state of a generation's first step comes from.
+/// Where a generation's first step takes parameters and moments from.
 package enum StartState: Codable, Equatable, Sendable {
-  /// The seed.
+  /// A new run: parameters are drawn from the run's seed.
   case fresh
   /// A checkpoint's folder, whose files the coordinator has verified.
   case checkpoint(path: String)
+  /// Shards in the memory of workers, which send them to their new owners before training begins.
   case memory(MemoryState)
 }
 
-/// A whole state in the memory of workers: the shards of `generation` at `step`.
+/// A whole state of a run in the memory of workers: the shards of `generation` after `step` optimizer steps.
 package struct MemoryState: Codable, Equatable, Sendable {
   package var generation: UInt32
   package var step: Int
-  /// Units and experts of that generation, which say what is in which shard.
+  /// Units and experts of each worker of that generation. They determine which tensors each shard contains.
   package var units: [Range<Int>]
   package var experts: [[Int]]
-  /// Which peer of the new generation sends each shard.
+  /// For each shard, the index of the peer of the new generation that sends it.
   package var holders: [Int]
 
   package init(generation: UInt32, step: Int, units: [Range<Int>], experts: [[Int]], holders: [Int]) {
@@ -43,33 +49,37 @@ package struct MemoryState: Codable, Equatable, Sendable {
   }
 }
 
-/// What a worker needs to take part in a generation.
+/// All that a worker needs to take part in a generation.
 package struct Assignment: Codable, Equatable, Sendable {
   package var run: RunID
   package var generation: UInt32
   package var configuration: RunConfiguration
   package var roster: [RosterEntry]
-  /// Workers that only hand over what they hold; as peers they follow those of the roster.
+  /// Workers that train nothing in this generation and only send the shards they hold. Their peer indices follow
+  /// the roster's.
   package var helpers: [WorkerDescription]
-  /// This worker's place among the peers.
+  /// This worker's index among `peers`.
   package var index: Int
   package var threads: Int
   package var start: StartState
   package var firstStep: Int
-  /// Steps that the coordinator has on record. Who computed later ones, and hears of their loss here, says them again.
+  /// Number of steps whose records the coordinator has stored. A worker that has computed later ones reports them
+  /// again, since the worker that reported them first may have died before its reports were stored.
   package var recorded: Int
-  /// Reports of this worker in the generation that were taken before it was assigned (again).
+  /// Number of this worker's reports in the generation that the coordinator had stored when it sent the assignment.
+  /// It is not 0 where a worker that lost its connection is assigned to the same generation again.
   package var noted: Int
-  /// Folder that checkpoints are written to.
+  /// The folder that checkpoints are written to.
   package var folder: String
-  /// What the run reads; nil where no worker has said it yet.
+  /// Digests of the dataset and tokenizer that the run reads; nil until a worker has reported them.
   package var data: DataIdentity?
-  /// What the coordinator has written into a file there, which every worker must find; nil where it has written nothing.
+  /// The content of the file `tokenName` in the run's folder, by which a worker checks that it sees the same folder
+  /// as the coordinator; nil where the coordinator has not written the file.
   package var token: String?
-  /// Folders that the run may use (`ress coordinator --root`); nil or none: all.
+  /// Folders that the run may use (`ress coordinator --root`). Nil or an empty list permits all.
   package var roots: [String]?
 
-  /// The name of that file.
+  /// The name of the file that holds `token`.
   package static let tokenName = "folder-token"
 
   package init(
@@ -93,22 +103,24 @@ package struct Assignment: Codable, Equatable, Sendable {
     self.token = token
   }
 
-  /// Everyone in the generation, by place.
+  /// Every member of the generation in the order of their indices: the roster, then the helpers.
   package var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
   package var isHelper: Bool { index >= roster.count }
-  /// The peer that keeps a copy of a worker's shard: the next one in the roster on another host, else the next one.
+  /// The index of the peer that keeps a copy of the shard of worker `place`: the next worker of the roster on
+  /// another host, or the next worker where all are on one host; nil in a roster of one.
   package func mirror(of place: Int) -> Int? {
     let others = (1..<max(1, roster.count)).map { (place + $0) % roster.count }
     return others.first { roster[$0].worker.host != roster[place].worker.host } ?? others.first
   }
 }
 
-/// A unit that two workers computed with different results.
+/// A unit that two workers computed with different results, where the audit of `training.audit_every` compared
+/// them.
 package struct Disagreement: Codable, Equatable, Sendable {
-  /// Steps applied before the one that was not.
+  /// Number of steps that were applied before the one in question, which no worker applies.
   package var step: Int
   package var unit: Int
-  /// Places in the roster of those who computed it, and what each got, as a hash of losses and gradients.
+  /// Roster indices of the workers that computed the unit, and for each a hash of its losses and gradients.
   package var voters: [Int]
   package var hashes: [UInt64]
 
@@ -120,15 +132,15 @@ package struct Disagreement: Codable, Equatable, Sendable {
   }
 }
 
-/// To write the file of one shard of a checkpoint again.
+/// An order to write one shard file of a damaged checkpoint again.
 package struct RewriteOrder: Codable, Equatable, Sendable {
   package var shard: HeldShard
-  /// Units and experts of its generation, which say what is in it.
+  /// Units and experts of each worker of the shard's generation. They determine which tensors the shard contains.
   package var units: [Range<Int>]
   package var experts: [[Int]]
   /// The run's folder.
   package var folder: String
-  /// Folders that the run may use; nil or none: all.
+  /// Folders that the run may use. Nil or an empty list permits all.
   package var roots: [String]?
 
   package init(shard: HeldShard, units: [Range<Int>], experts: [[Int]], folder: String) {

@@ -1,6 +1,8 @@
-// Fixed binary layouts: numbers little-endian, one after the other, without gaps.
+// Reads and writes fixed binary layouts: little-endian integers, one after the other, without padding. Headers of
+// data messages and of the reliable link are written this way, so that their layout does not depend on the machine
+// or on Swift's.
 
-/// Appends numbers.
+/// Appends integers to a byte array.
 package struct ByteWriter {
   package private(set) var bytes: [UInt8] = []
 
@@ -11,7 +13,7 @@ package struct ByteWriter {
   }
 }
 
-/// Takes numbers off the front; nil past the end.
+/// Reads integers from the front of a byte array; returns nil where too few bytes are left.
 package struct ByteReader {
   private let bytes: [UInt8]
   private var next = 0

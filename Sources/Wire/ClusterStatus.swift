@@ -1,4 +1,5 @@
-// What a coordinator knows, for those who ask.
+// The answer to `ress status`: a snapshot of the coordinator's runs and workers. The command line and the dashboard
+// show it.
 
 package struct ClusterStatus: Codable, Equatable, Sendable {
   package struct Worker: Codable, Equatable, Sendable {
@@ -6,10 +7,10 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     /// Name of the run it works for.
     package var run: String?
     package var silentSeconds: Double
-    /// What it waits for, where it waits for long.
+    /// What the worker waits for, where it has waited for long; nil otherwise.
     package var waiting: String?
 
-    /// A worker speaks several times a second; this one is stopped, or cannot be reached.
+    /// Whether the worker is stopped or cannot be reached: a healthy one sends several heartbeats a second.
     package var isSilent: Bool { silentSeconds > 2 }
 
     package init(description: WorkerDescription, run: String?, silentSeconds: Double, waiting: String? = nil) {
@@ -20,7 +21,7 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     }
   }
 
-  /// A worker that was here, and why it is not any more.
+  /// A worker that was lost or that left, and the reason.
   package struct Gone: Codable, Equatable, Sendable {
     package var description: WorkerDescription
     /// Name of the run that it worked for.
@@ -44,21 +45,21 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     package var step: Int
     package var steps: Int
     package var priority: Int
-    /// Number of its newest generation, among those of all runs; 0 before the first.
+    /// Number of its newest generation, counted over all runs of the coordinator; 0 before the first.
     package var generation: UInt32
     /// How many generations it has had; nil from older coordinators.
     package var memberships: Int?
-    /// Names of the workers it has, and how many it may have.
+    /// Names of the workers it has now. The next two fields are the fewest and the most that it may have.
     package var workers: [String]
     package var minimumWorkers: Int
     package var wantedWorkers: Int
-    /// Steps of the newest checkpoint that was committed.
+    /// Number of steps at the newest committed checkpoint; nil before the first.
     package var checkpointStep: Int?
     package var goodput: Goodput
-    /// What was expected of it, and how it turned out so far.
+    /// What `ress plan` expected the run to cost, and what was measured so far.
     package var forecast: Forecast?
     package var actual = Forecast()
-    /// Events of its story so far.
+    /// Number of events of the run so far.
     package var eventCount = 0
 
     package init(
@@ -84,7 +85,7 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
 
   package var runs: [Run]
   package var workers: [Worker]
-  /// Workers that were lost or left lately, the newest last; nil from older coordinators.
+  /// Workers that were lost or left recently, the newest last; nil from older coordinators.
   package var gone: [Gone]?
 
   package init(runs: [Run], workers: [Worker], gone: [Gone]? = nil) {
@@ -93,32 +94,34 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     self.gone = gone
   }
 
-  /// By identifier, else the newest of that name: one order everywhere, so that what is judged is what is changed.
+  /// Finds a run by its identifier, or else the newest run of that name. Permission checks and changes use the same
+  /// order, so that the run that is checked is the run that is changed.
   package func run(_ text: String) -> Run? {
     runs.first { $0.id.description == text } ?? runs.last { $0.name == text }
   }
 }
 
-/// Where a run's time went, in seconds of all its workers together being held by it. Time in the queue is nobody's.
+/// How a run spent its time, in worker seconds: one second in which three workers belong to the run counts three.
+/// Time in the queue is not counted.
 package struct Goodput: Codable, Equatable, Sendable {
-  /// Computing steps that count for the first time.
+  /// Computing steps for the first time.
   package var useful = 0.0
-  /// Loading data, model and state for the first time, and after changes that were asked for.
+  /// Loading data, model and state at the start of the run, and after changes that a user asked for.
   package var start = 0.0
-  /// Training that stood still for checkpoints and copies of the state.
+  /// Training that stopped for checkpoints and for copies of the state.
   package var checkpoint = 0.0
-  /// From the loss of a worker to training again, and steps that were computed again.
+  /// From the loss of a worker until training continues, and computing again the steps that were lost.
   package var fault = 0.0
-  /// Waiting for the slowest worker of a step.
+  /// Waiting for the slowest worker of each step.
   package var straggler = 0.0
-  /// Waiting for rows and gradients under way.
+  /// Waiting for rows and gradients on the network.
   package var exchange = 0.0
 
   package init() {}
 
   package var total: Double { useful + start + checkpoint + fault + straggler + exchange }
 
-  /// Share of the time in useful steps, 0 … 1; nil before the first.
+  /// Share of the time that went into useful steps, 0 … 1; nil where no time was counted yet.
   package var share: Double? { total > 0 ? useful / total : nil }
 
   /// The causes of loss, by name, in the order above.

@@ -1,9 +1,13 @@
-// Messages of the control plane as bytes: JSON, one message a frame, with the protocol's version. Records of the coordinator's
-// store are written in the same way.
+// Encodes messages of the control plane and records of the coordinator's store as JSON.
+//
+// A message is one frame, with the version of the protocol around it: a program of another version is refused by
+// that number before the rest of its message is read. JSON was chosen over a binary form because these messages are
+// few and small (the numbers of training travel in `DataMessage`), and because captured messages and store records
+// can be read with any tool.
 
 import Foundation
 
-/// Values of the coordinator's store: JSON as in messages, without an envelope.
+/// Records of the coordinator's store: the same JSON as messages, without the envelope that holds the version.
 package enum RecordCodec {
   package static func encode<Value: Encodable>(_ value: Value) -> [UInt8] {
     do { return try Array(ControlCodec.encoder.encode(value)) } catch {
@@ -22,8 +26,10 @@ package enum RecordCodec {
 
 /// Messages as frames: JSON of `{"version": 3, "message": …}`.
 package enum ControlCodec {
+  /// Version of the control protocol. It grows whenever an older program would misread a message.
   package static let version = 3
-  /// A configuration with a roster of a thousand workers stays far below; more is refused unread.
+  /// Largest accepted frame in bytes. An assignment with a roster of a thousand workers is far smaller; a larger
+  /// frame is refused before it is parsed.
   package static let largestFrame = 4 << 20
 
   private struct Envelope<Message: Codable>: Codable {
@@ -35,7 +41,7 @@ package enum ControlCodec {
   fileprivate static var encoder: JSONEncoder {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
-    // Losses may be NaN, which JSON does not know.
+    // A diverged run has losses that are NaN or infinite. JSON has no such numbers, so they are written as strings.
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     return encoder

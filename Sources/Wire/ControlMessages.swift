@@ -1,95 +1,111 @@
-// Every message of the control plane: workers and commands to the coordinator, and back.
+// Every message of the control plane: requests of workers and commands to the coordinator, and its replies.
+//
+// Requests and replies are not paired. A worker sends `hello` and then heartbeats and reports; the coordinator
+// answers each of them with `welcome` or `alive`, and sends `assigned`, `begin`, `halt` and `stop` whenever it
+// decides to. Messages arrive in order and at most once (`ReliableLink`), but either process may restart and forget
+// the conversation. Therefore every message of a worker names its generation, reports are numbered and repeated
+// until they are acknowledged, and a heartbeat describes the worker's whole state.
 
 import Configuration
 
-/// To the coordinator.
+/// A message to the coordinator.
 package enum Request: Codable, Equatable, Sendable {
   // From workers
-  /// Joins, or comes back: the heartbeat says what the worker works for and holds.
+  /// Joins the cluster, or returns to it after a lost connection. The heartbeat tells the generation and the shards
+  /// that the worker still has.
   case hello(WorkerDescription, Heartbeat)
   case heartbeat(Heartbeat)
-  /// The `number`-th report of this worker in the generation, from 1. Reports are said again until `noted` covers them.
+  /// The worker's report number `number` in the generation, counted from 1. The worker repeats it until an
+  /// acknowledgement (`noted`) covers it.
   case report(generation: UInt32, number: Int, Report)
-  /// The process ends, and why.
+  /// The worker's process ends, for the given reason.
   case goodbye(reason: String)
 
   // From commands
   case submit(Submission)
-  /// Events of a run after the `after`-th: at once where there are any, else when there are.
+  /// Asks for the events of a run that follow event number `after`. The coordinator answers as soon as there is one.
   case follow(run: String, after: Int)
   case change(run: String, RunChange)
   case status
 }
 
-/// What a worker tells of its generation. Each is counted, so that none is lost or taken twice when the coordinator dies.
+/// What a worker reports of its generation. Reports are numbered, so that none is lost or counted twice when the
+/// coordinator is restarted.
 package enum Report: Codable, Equatable, Sendable {
-  /// What this worker finds at the dataset's path. It comes before `ready`.
+  /// Digests of the dataset and tokenizer that this worker reads. It is sent before `ready`.
   case reads(DataIdentity)
-  /// Data, model and state are loaded.
+  /// Data, model and state are loaded; the worker can begin.
   case ready
   case stepDone(StepRecord)
   case evaluated(EvaluationRecord)
   case examined(RouterRecord)
-  /// This worker's files of a checkpoint are on disk.
+  /// This worker's files of the checkpoint of `step` are on disk.
   case saved(step: Int, files: [CheckpointManifest.File])
   case saveFailed(step: Int, reason: String)
-  /// All workers have stopped at the boundary behind `step` steps, as they were asked to.
+  /// All workers have stopped after `step` steps, as the coordinator asked. `held` lists the shards that this one
+  /// has in memory.
   case halted(step: Int, held: [HeldShard])
-  /// The two computations of a unit differ; no worker applied the step.
+  /// Two workers computed the same unit and their results differ. No worker applied the step.
   case disagreed(Disagreement)
-  /// What this worker was counted on to hold, or what was sent to it, is not there.
+  /// A shard that this worker was expected to hold, or that another was to send to it, is missing.
   case lacking(reason: String)
-  /// This worker does not see the folder that the coordinator sees under the path of the run's folder.
+  /// The path of the run's folder leads to another folder on this worker's host than on the coordinator's.
   case folderUnseen(reason: String)
-  /// All steps of the run are done here.
+  /// This worker has done all steps of the run.
   case finished
   case failed(reason: String)
 }
 
-/// From the coordinator.
+/// A message from the coordinator.
 package enum Reply: Codable, Equatable, Sendable {
   // To workers
-  /// Joined. `patienceSeconds` of silence count as loss, on both sides. The answer to a hello of generation `asked`: where that is
-  /// not `keep` the worker lets it go; `noted` of its reports in it have been taken.
+  /// The worker has joined. After `patienceSeconds` of silence each side considers the other lost. This answers a
+  /// `hello` that named generation `asked`: where `keep` is another number, the worker drops that generation.
+  /// `noted` is the number of the worker's reports in it that were stored.
   case welcome(worker: WorkerID, patienceSeconds: Double, asked: UInt32, keep: UInt32, noted: Int)
-  /// Still here: the answer to a heartbeat.
+  /// The answer to a heartbeat.
   case alive(generation: UInt32, noted: Int)
   case assigned(Assignment)
-  /// All are ready. The last `leftOut` steps before the generation's first were not applied: workers stop by themselves when
-  /// `training.skip_at_most` is passed, so they count on from there.
+  /// All members are ready; training begins. The last `leftOut` steps before the generation's first were not
+  /// applied. Each worker stops by itself after `training.skip_at_most` such steps in a row, and continues counting
+  /// from this number.
   case begin(generation: UInt32, leftOut: Int)
-  /// Stop at the next boundary of a step, all together; with `saving`, after a checkpoint there.
+  /// Stop after the current step, all members after the same one; with `saving`, write a checkpoint there first.
   case halt(generation: UInt32, saving: Bool, reason: String)
-  /// Stop at once.
+  /// Stop immediately, within a step.
   case stop(generation: UInt32, reason: String)
-  /// Write again a file of a checkpoint whose state this worker still holds.
+  /// Write one file of a damaged checkpoint again, from a shard that this worker still holds.
   case rewrite(RewriteOrder)
 
   // To commands
-  /// Its story goes on behind the `after`-th event: a run that was resumed has one already.
+  /// The run was accepted. Its first new event follows event number `after`, which is not 0 for a run that was
+  /// resumed.
   case submitted(run: RunID, name: String, after: Int)
-  /// Events of a run from number `first` on; `isEnd` where the last of them is the run's last.
+  /// Events of a run, numbered from `first`. With `isEnd`, the last of them is the last of the run.
   case events(run: RunID, first: Int, [RunEvent], isEnd: Bool)
-  /// A change was accepted; the sentence says what will happen.
+  /// A change was accepted; the sentence tells the user what will happen.
   case accepted(run: RunID, name: String, String)
   case status(ClusterStatus)
 
-  /// The request was understood and cannot be met, or was not understood.
+  /// The request could not be read, or was read and cannot be met.
   case refused(reason: String)
 }
 
+/// A request to train: what `ress submit`, `ress train` and `ress resume` send.
 package struct Submission: Codable, Equatable, Sendable {
   package var configuration: RunConfiguration
   package var resume: Resume
-  /// One submission has one key, however often it is said; nil where nobody says it twice.
+  /// Identifies the submission, so that a repeated request does not start a second run; nil where the client never
+  /// repeats it.
   package var key: String?
-  /// Who submitted it: the coordinator's word, from the key of the connection; nil in the clear.
+  /// The public key of the user who submitted the run. The coordinator fills it in from the connection; nil without
+  /// encryption.
   package var owner: PublicKey?
-  /// What the submitter expects the run to cost; nil where nothing was expected.
+  /// What the client expects the run to cost; nil where it made no forecast.
   package var forecast: Forecast?
-  /// Whether a run that is resumed may read another dataset than before; nil: no.
+  /// Whether a resumed run may read another dataset than before; nil means no.
   package var acceptsOtherData: Bool?
-  /// Sentences for the run's story, from the submitter's look at the data; nil for none.
+  /// Sentences about the data that the client adds to the run's events; nil for none.
   package var notes: [String]?
 
   package enum Resume: Codable, Equatable, Sendable {
@@ -108,17 +124,18 @@ package struct Submission: Codable, Equatable, Sendable {
   }
 }
 
-/// What a user may ask of a run that was submitted.
+/// A change that a user asks for in a run that was submitted before.
 package enum RunChange: Codable, Equatable, Sendable {
   case cancel
-  /// Save at the next boundary of a step and let the workers go.
+  /// Write a checkpoint after the current step and release the workers.
   case pause
-  /// Pause at once, without a save: whoever started the run's workers knows that they are gone for good.
+  /// Pause immediately, without a checkpoint. It is sent by a process that started the run's workers and saw them
+  /// end for good.
   case abandon(reason: String)
-  /// Go on, from where it was paused, cancelled or failed.
+  /// Continue a run that was paused, cancelled or failed, from its newest state.
   case resume
-  /// Another number of workers.
+  /// Train with another number of workers.
   case scale(workers: Int)
-  /// Write the files of damaged checkpoints again from what workers still hold.
+  /// Write files of a damaged checkpoint again from the shards that workers still hold.
   case repair(step: Int, generation: UInt32, shards: [Int])
 }

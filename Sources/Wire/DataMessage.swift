@@ -1,22 +1,32 @@
-// What travels between workers: rows of tokens to experts and back, gradients, parameters. A message is a fixed header that
-// says where in the run's arithmetic its numbers belong, and the numbers.
+// The messages between workers (the data plane): rows of tokens to experts and back, sums of gradients, updated
+// parameters, and pieces of a worker's state. A message is a header of fixed size, which tells the receiver where
+// in the run's arithmetic the numbers belong, and a block of numbers.
+//
+// The same header serves all phases; a phase that does not need a field leaves it 0, and some phases store
+// something else in it (a node of the tree of gradients in `unit` and `sequence`, a piece's number in `segment`).
+// The code that sends and receives a phase documents its use: PeerExchange, StateTransfer and MirrorSender in
+// target Worker.
+//
+// A message of more than `DataPiece.largest` bytes travels in several pieces, which `DataAssembly` puts together.
+// Header and numbers have a CRC-32C each, because TCP's 16-bit checksum misses about one damaged packet in 65,536.
 
-/// What a data message is for.
+/// The purpose of a data message.
 package enum DataPhase: UInt8, Sendable, CaseIterable {
-  /// Rows for experts, kept for the backward; rows for experts in an evaluation; what comes out.
+  /// Rows for experts in training, whose inputs are kept for the backward pass; rows for experts in an evaluation;
+  /// experts' outputs.
   case dispatchForward = 1, dispatchEvaluation, combineForward
-  /// Gradients of experts' outputs; the gradients of their inputs.
+  /// Gradients of experts' outputs; gradients of their inputs.
   case dispatchBackward, combineBackward
-  /// A unit is done: its losses and loads.
+  /// One unit is done; the payload holds its losses and expert loads.
   case unitFinished
-  /// A subtree's sum of gradients; sums of squares; updated parameters.
+  /// The sum of gradients of a subtree of units; sums of squares of gradients, for the norm; updated parameters.
   case gradient, norms, parameters
-  /// A piece of a state, on its way into a new generation.
+  /// A piece of a shard that moves to its owner in a new generation.
   case state
-  /// A piece of a worker's shard for the peer that keeps a copy; that it has come.
+  /// A piece of a worker's shard, for the peer that keeps a copy; the receipt of the whole copy.
   case mirror, mirrored
 
-  /// As it reads in a sentence about waiting.
+  /// The phase as a noun, for sentences such as "waits for gradient sums from worker-2".
   package var description: String {
     switch self {
     case .dispatchForward: "rows for experts"
@@ -35,12 +45,12 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
   }
 }
 
-/// Where a message's numbers belong. All fields that a phase does not use are 0.
+/// Where a message's numbers belong. A phase leaves the fields that it does not use 0.
 package struct DataHeader: Equatable, Sendable {
   package var phase: DataPhase
-  /// Place in the roster of the worker that sends.
+  /// Roster index of the worker that sends.
   package var sender: UInt16
-  /// Round of units, counted alike by all workers of a generation.
+  /// Number of the exchange round; all workers of a generation count the same rounds.
   package var round: UInt64 = 0
   package var unit: UInt32 = 0
   package var sequence: UInt32 = 0
@@ -58,6 +68,7 @@ package struct DataHeader: Equatable, Sendable {
   package static let byteCount = 1 + 2 + 8 + 4 + 4 + 4 + 2 + 4 + 4 + 8 + 8 + 8 + 4 + 4
 }
 
+/// One message: a header and a payload of `rows` × `columns` numbers.
 package struct DataMessage: Sendable {
   package var header: DataHeader
   package var payload: Payload
@@ -67,10 +78,10 @@ package struct DataMessage: Sendable {
     self.payload = payload
   }
 
-  /// The header's bytes for a message that travels whole.
+  /// The encoded header of a message that travels in one piece.
   package func encodedHeader() -> [UInt8] { DataPiece(self, payload.bytes.indices).encodedHeader() }
 
-  /// Throws where the bytes are not a header, or not of this payload.
+  /// Throws where the bytes are not a valid header, or do not describe this payload.
   package init(header bytes: [UInt8], payload: Payload) throws(WireError) {
     let piece = try DataPiece(header: bytes, payload: payload)
     guard piece.place == 0, piece.messageByteCount == payload.bytes.count else {
@@ -80,19 +91,20 @@ package struct DataMessage: Sendable {
   }
 }
 
-/// A message, or a part of a large one, as it travels: no frame needs to be larger than `largest`, so that none larger is taken.
+/// A message, or a part of a large one, as it travels. A receiver can refuse any frame larger than `largest`.
 package struct DataPiece: Sendable {
   package var header: DataHeader
-  /// Where its bytes lie: the whole message's where it is sent, its own where it arrives.
+  /// The memory that `range` refers to: the whole message's when it is sent, the piece's own when it arrives.
   package var payload: Payload
   package var range: Range<Int>
-  /// Where its bytes belong in the message, and the message's length.
+  /// Offset of the piece in the message, and the message's length, in bytes.
   package var place: Int
   package var messageByteCount: Int
 
-  /// Bytes of a piece: a mirror's or a state's piece is one.
+  /// Largest piece, in bytes. Mirrors and states are cut into messages of this size by their senders.
   package static let largest = 4 << 20
-  /// A worker's part of the dense tensors in one gradient message: half a billion numbers.
+  /// Largest message, in bytes. The largest in use is a worker's part of the dense gradients; this limit is half a
+  /// billion numbers.
   package static let largestMessage = 2 << 30
 
   fileprivate init(_ message: DataMessage, _ range: Range<Int>) {
@@ -100,7 +112,7 @@ package struct DataPiece: Sendable {
     (place, messageByteCount) = (range.lowerBound, message.payload.bytes.count)
   }
 
-  /// A message in pieces, in order; one of no bytes is one piece.
+  /// The pieces of a message, in order; an empty message is one empty piece.
   package static func pieces(of message: DataMessage) -> [DataPiece] {
     let count = message.payload.bytes.count
     return stride(from: 0, to: max(1, count), by: largest).map {
@@ -110,7 +122,8 @@ package struct DataPiece: Sendable {
 
   private var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: payload.bytes[range]) }
 
-  /// The header's bytes: its fields, the piece's place, the message's length, the piece's length and CRC-32C, and a CRC-32C of all that.
+  /// Layout: the header's fields, the piece's offset, the message's length, the piece's length, the CRC-32C of the
+  /// piece, and a CRC-32C of all of that.
   package func encodedHeader() -> [UInt8] {
     var writer = ByteWriter()
     writer.write(header.phase.rawValue)
@@ -130,7 +143,7 @@ package struct DataPiece: Sendable {
     return writer.bytes
   }
 
-  /// Throws where the bytes are not a header, or not of this payload.
+  /// Throws where the bytes are not a valid header, or do not describe this payload.
   package init(header bytes: [UInt8], payload: Payload) throws(WireError) {
     guard bytes.count == DataHeader.byteCount else {
       throw .malformed("a data header of \(bytes.count) bytes, not \(DataHeader.byteCount)")
@@ -164,20 +177,21 @@ package struct DataPiece: Sendable {
   }
 }
 
-/// Puts the messages of one sender together again. Pieces come in order, since the link beneath keeps it.
+/// Puts the messages of one sender together. Pieces arrive in order, because the link below keeps the order.
 package struct DataAssembly: Sendable {
-  /// A message of which the first `byteCount` bytes are there.
+  /// An incomplete message, of which the first `byteCount` bytes have arrived.
   private var begun: (header: DataHeader, payload: Payload, byteCount: Int)?
 
   package init() {}
 
-  /// The message that the piece completes; nil where more pieces are due. Throws where the piece does not follow the one before; what was
-  /// begun is dropped then.
+  /// Adds a piece and returns the message that it completes; nil where more pieces must follow. Throws where the
+  /// piece does not continue the piece before it, and then drops the incomplete message.
   package mutating func take(_ piece: DataPiece) throws(WireError) -> DataMessage? {
     if begun == nil, piece.place == 0, piece.range.count == piece.messageByteCount {
       return DataMessage(header: piece.header, payload: piece.payload)
     }
-    // The system gives the memory when it is written: a sender that says much and sends little takes little.
+    // The operating system provides memory page by page as it is written. A peer that announces a large message and
+    // sends little of it therefore costs little memory.
     var message = begun ?? (piece.header, Payload(byteCount: piece.messageByteCount), 0)
     begun = nil
     guard message.header == piece.header, message.payload.bytes.count == piece.messageByteCount,
@@ -205,9 +219,11 @@ extension ByteReader {
 
 private func crc32c(of bytes: ArraySlice<UInt8>) -> UInt32 { bytes.withUnsafeBytes { crc32c($0) } }
 
+/// A message that cannot be read.
 package enum WireError: Error, Equatable, CustomStringConvertible {
   case malformed(String)
-  /// A packet whose link header is damaged or no link header at all: nothing is lost, a sender of ours repeats it.
+  /// The packet's link header is damaged or is not one. The packet is dropped; a ress process that sent it will
+  /// repeat it.
   case damagedPacket(String)
   case wrongVersion(theirs: Int, ours: Int)
 

@@ -1,13 +1,14 @@
-// What a run costs: as `ress plan` expects it, and as it turned out.
+// What a run costs: as `ress plan` forecasts it, and as it was measured.
 
-/// Nil where nothing is known.
+/// A field is nil where its value is not known.
 package struct Forecast: Codable, Equatable, Sendable {
-  /// Of a training step, without evaluations and what stands between steps.
+  /// Seconds of a training step, without evaluations and without pauses between steps.
   package var stepSeconds: Double?
-  /// Resident memory of the worker that needs most.
+  /// Resident memory, in bytes, of the worker that needs most.
   package var memoryBytes: Int?
-  /// What each worker sends its peers in a step, without copies of the state: the mean over workers.
+  /// Bytes that a worker sends its peers in a step, averaged over workers; copies of the state are not included.
   package var sentBytes: Int?
+  /// Bytes of one checkpoint, over all of its files.
   package var checkpointBytes: Int?
 
   package init(

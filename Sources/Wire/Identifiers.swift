@@ -1,8 +1,9 @@
-// Who and which: the names that messages use, and the moments that pure code is given.
+// Identifiers of runs, workers and connections, and the type of time that pure code uses.
 //
-// A name is what a person chose ("demo", "w0") and may come back after a restart; an identifier is never used twice.
+// A name ("demo", "worker-0") is chosen by a person and may be used again after a restart. An identifier is never
+// used twice.
 
-/// One submission of a run. Never 0. Written as 12 hexadecimal digits.
+/// Identifies one submission of a run. Never 0; written as 12 hexadecimal digits.
 package struct RunID: Hashable, Sendable, Codable, Comparable, CustomStringConvertible {
   package let rawValue: UInt64
 
@@ -36,7 +37,7 @@ package struct RunID: Hashable, Sendable, Codable, Comparable, CustomStringConve
   }
 }
 
-/// One joining of one worker process, counted by the coordinator from 1 up.
+/// Identifies one joining of one worker process; the coordinator counts them from 1.
 package struct WorkerID: Hashable, Sendable, Codable, Comparable, CustomStringConvertible {
   package let rawValue: UInt32
 
@@ -56,7 +57,7 @@ package struct WorkerID: Hashable, Sendable, Codable, Comparable, CustomStringCo
   }
 }
 
-/// The other end of a control connection as ZeroMQ names it: a process picks its own, at random, when it starts.
+/// The ZeroMQ identity of the other end of a control connection. Each process draws a random one when it starts.
 package struct PeerID: Hashable, Sendable, Comparable, CustomStringConvertible {
   package let bytes: [UInt8]
 
@@ -72,8 +73,8 @@ package struct PeerID: Hashable, Sendable, Comparable, CustomStringConvertible {
   package static func < (left: Self, right: Self) -> Bool { left.bytes.lexicographicallyPrecedes(right.bytes) }
 }
 
-/// A point on the monotonic clock of whoever runs the code: nanoseconds since a start of its own.
-/// Pure code is handed one with every event, so that the simulation can own time.
+/// A point in time on the monotonic clock of the process: nanoseconds since an arbitrary start. Pure code never
+/// reads a clock. It receives an instant with every event, so that a simulation can control time.
 package struct Instant: Hashable, Sendable, Comparable {
   package var nanoseconds: Int64
 
@@ -91,12 +92,12 @@ package struct Instant: Hashable, Sendable, Comparable {
 }
 
 extension Duration {
-  /// Whole nanoseconds; 292 years fit.
+  /// Whole nanoseconds. An Int64 covers 292 years.
   package var nanoseconds: Int64 { components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000 }
 
   package var inSeconds: Double { Double(nanoseconds) / 1e9 }
 
-  /// "2.3 s", for sentences.
+  /// "2.3 s", as sentences in logs show it.
   package var spoken: String {
     let tenths = (nanoseconds + 50_000_000) / 100_000_000
     return "\(tenths / 10).\(tenths % 10) s"

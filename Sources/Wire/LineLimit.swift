@@ -1,5 +1,8 @@
-// A bound on lines of a log that strangers can cause: some at once, then one now and then. A flood of refused messages left 14 MB in a
-// log within a minute.
+// Limits how often a log line is written that a remote peer can cause. Without it, a flood of refused messages
+// wrote 14 MB to a log within a minute.
+//
+// It is a token bucket: some lines at once, then one for every interval. The line that follows a gap tells how many
+// were left out.
 
 package struct LineLimit: Equatable, Sendable {
   private let most: Int
@@ -17,7 +20,8 @@ package struct LineLimit: Equatable, Sendable {
     left = most
   }
 
-  /// Whether a line may be written now: nil, or how many were left out since the last one.
+  /// Returns nil where the line must not be written. Otherwise returns how many lines were left out since the last
+  /// one.
   package mutating func admit(at now: Instant) -> Int? {
     if let before = refilledAt {
       let earned = (now - before).nanoseconds / every.nanoseconds

@@ -1,21 +1,23 @@
-// Workers as the coordinator sees them: who they are, what they say of themselves, and what they hold.
+// Workers as the coordinator knows them: their description when they join, their heartbeats, and the shards they
+// hold.
 
-/// A worker process, as it introduces itself.
+/// A worker process, as it describes itself when it joins.
 package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var name: String
   package var host: String
   package var process: Int
-  /// Where peers reach it.
+  /// The address at which its peers connect to it.
   package var dataAddress: String
   package var threads: Int
-  /// What decides the bits of its results; see Kernels.Fingerprint.
+  /// Identifies everything that determines the bits of its results (processor features, library versions); see
+  /// Kernels.Fingerprint. Only workers with equal fingerprints train together.
   package var fingerprint: String
   package var program: String
-  /// Random, so that two processes are never taken for one.
+  /// A random number that distinguishes this process from an earlier one of the same name.
   package var incarnation: UInt64
-  /// What it proves itself with to its peers; nil in the clear.
+  /// The key that authenticates it to its peers; nil without encryption.
   package var publicKey: PublicKey?
-  /// Where it was started as a rank of an MPI launch.
+  /// Its rank, where it was started by mpirun; nil otherwise.
   package var mpi: MPIPlace?
 
   package init(
@@ -36,9 +38,10 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var spoken: String { "\(name) (\(host), process \(process))" }
 }
 
-/// One rank of an MPI launch. Ranks of one world reach each other over MPI, and die together.
+/// One rank of an MPI launch (a world). Ranks of one world can exchange data over MPI. When one of them dies, MPI
+/// stops working for all.
 package struct MPIPlace: Codable, Equatable, Hashable, Sendable {
-  /// Random, so that no two launches are taken for one.
+  /// A random number that distinguishes this launch from others.
   package var world: UInt64
   package var rank: Int
   package var size: Int
@@ -50,24 +53,25 @@ package struct MPIPlace: Codable, Equatable, Hashable, Sendable {
   }
 }
 
-/// What a worker is doing and holds, said several times a second. It tells a state and no change, so that a lost one costs
-/// nothing.
+/// What a worker does and holds. It is sent several times a second and always describes the whole state, so that
+/// the loss of one heartbeat does not matter.
 package struct Heartbeat: Codable, Equatable, Sendable {
-  /// Generation it works in, 0 for none.
+  /// The generation that it works in; 0 for none.
   package var generation: UInt32 = 0
-  /// Whether it was told to begin it.
+  /// Whether it has received `begin` for that generation.
   package var hasBegun = false
   package var step = 0
-  /// Counts what the training thread does; one that stands still is stuck.
+  /// A counter that the training thread increments as it works. The coordinator considers the thread stuck where it
+  /// does not change.
   package var progress = 0
-  /// What it waits for and from whom, where it has waited for long.
+  /// What it waits for and from which workers, where it has waited for long.
   package var waiting: String?
   package var waitingSeconds = 0.0
-  /// Places in the roster of those it waits for.
+  /// Roster indices of the workers it waits for.
   package var waitingFor: [Int] = []
-  /// Parts of runs' states in its memory.
+  /// The shards in its memory.
   package var held: [HeldShard] = []
-  /// Resident memory of its process.
+  /// Resident memory of its process, in bytes.
   package var memoryBytes = 0
 
   package init(
@@ -81,15 +85,15 @@ package struct Heartbeat: Codable, Equatable, Sendable {
   }
 }
 
-/// A shard is all that one worker of a generation alone holds: the tensors it updates and their moments. The shards of all
-/// workers of a generation at one step are the run's whole state.
+/// A shard is the part of a run's state that one worker of a generation updates: some tensors and their moments.
+/// The shards of all workers of a generation after the same step are together the run's whole state.
 package struct HeldShard: Codable, Hashable, Sendable {
   package var run: RunID
   package var generation: UInt32
-  /// Place in that generation's roster, of `count`.
+  /// Roster index in that generation of the worker that the shard belongs to; the roster has `count` workers.
   package var index: Int
   package var count: Int
-  /// Optimizer steps applied.
+  /// Number of optimizer steps that were applied.
   package var step: Int
 
   package init(run: RunID, generation: UInt32, index: Int, count: Int, step: Int) {

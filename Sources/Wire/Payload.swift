@@ -1,14 +1,18 @@
-// Bytes on their way between workers. Rows are gathered straight into a payload and leave from it: ZeroMQ sends the memory
-// itself and lets go of it when the last packet that shows it has left, so nothing is copied on the way out.
+// Memory for the numbers of a data message.
+//
+// Rows for experts are gathered directly into a payload. ZeroMQ then sends that memory without copying it and
+// releases it after the last packet that refers to it has left.
 
-/// A fixed block of bytes, aligned for vector loads. Filled once by its maker, read by everyone after.
+/// A fixed block of bytes, aligned to 64 bytes for vector loads. The code that creates it fills it once; afterwards
+/// it is only read, possibly by several threads, which is why it is declared Sendable.
 ///
-/// Its pointers do not keep it alive: Swift may release an object after the last use of the object itself, which is before
-/// the last use of a pointer taken from it. Who reads through one holds the payload with `withExtendedLifetime`.
+/// Its pointers do not keep it alive. Swift may release an object after the last use of the object itself, which
+/// can be before the last use of a pointer taken from it. Code that reads through a pointer must hold the payload
+/// with `withExtendedLifetime`.
 package final class Payload: @unchecked Sendable {
   package let bytes: UnsafeMutableRawBufferPointer
 
-  /// Uninitialised.
+  /// The bytes are uninitialised.
   package init(byteCount: Int) {
     bytes = .allocate(byteCount: byteCount, alignment: 64)
   }
@@ -30,7 +34,7 @@ package final class Payload: @unchecked Sendable {
   }
 
   private func start<Value>(as type: Value.Type) -> UnsafeMutablePointer<Value> {
-    // An empty block has an address all the same: it was allocated with an alignment.
+    // The base address is not nil even for an empty block, because it was allocated with an alignment.
     bytes.baseAddress!.assumingMemoryBound(to: type)
   }
 }

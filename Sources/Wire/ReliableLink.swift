@@ -1,37 +1,43 @@
-// Messages that arrive once, in order, or not at all with notice: what libzmq alone does not promise. A link cut and healed
-// was seen to lose messages silently (16 of 200), because a reconnecting socket forgets what its peer never read.
+// Delivers messages once and in order, or reports that the peer was replaced. libzmq alone does not promise that:
+// when a connection was cut and restored, messages were lost silently (16 of 200 in a test), because a socket that
+// reconnects forgets what its peer had not read.
 //
-// Every packet carries a sequence number and what its sender has received so far. The receiver takes only the packet it
-// expects (go-back-N: loss is rare and order is what a healthy connection gives). A process that restarts has a new
-// incarnation; numbers of different incarnations never mix.
+// Every packet carries a sequence number and the number of messages that its sender has received in order. The
+// receiver accepts only the next message in sequence and drops others (go-back-N): loss is rare, and a healthy
+// connection keeps the order. A process that restarts has a new incarnation number, and sequence numbers of
+// different incarnations are never compared.
 //
-// What to repeat, and when: every transmission has a number too, and the receiver says which it saw last. Connections keep
-// order, so what was transmitted before that and is still unacknowledged was lost, and is repeated at once. Where nothing
-// is heard at all, time decides, and then the oldest message alone is repeated: its answer tells what else is missing. To
-// repeat the whole window instead was seen to send ten messages of 40 MB over a gigabit link 65 times.
+// Which messages to repeat, and when. Each transmission has a number too, and the receiver reports the newest
+// transmission that it saw. A connection keeps order, so a message that was transmitted before that one and is not
+// acknowledged was lost; it is repeated immediately. Where the peer is silent, a timer decides, and then only the
+// oldest message is repeated: the answer to it shows which others are missing. The first version repeated the whole
+// window instead, and sent ten messages of 40 MB 65 times over a gigabit link.
 //
-// The link is a value without clock or socket: whoever owns it hands it packets and the time, and sends what it returns.
+// The link is a value without a clock or socket. Its owner passes it packets and the time, and sends the packets
+// that it returns. `send`, `receive` and `tick` are all its operations.
 //
-// Rejected: selective repeat, which pays where loss is common; and TCP's own guarantee, which ends with the connection.
+// Rejected: selective repeat, which pays off where loss is common; and relying on TCP, whose guarantee ends with
+// the connection.
 
-/// The numbers in front of every message.
+/// The header of every packet.
 package struct LinkHeader: Equatable, Sendable {
-  /// Of the process (or generation) that sends.
+  /// Incarnation of the sending process (or, between workers, of its part in a generation).
   package var incarnation: UInt64
-  /// Of the receiver as the sender knows it; 0 while it does not.
+  /// Incarnation of the receiver, as the sender knows it; 0 while it does not know it.
   package var peer: UInt64
-  /// Number of the message that follows, from 1; 0 where none does.
+  /// Number of the message in this packet, from 1; 0 where the packet carries only an acknowledgement.
   package var sequence: UInt64
-  /// Every message up to this one has arrived.
+  /// Every message of the receiver up to this number has arrived.
   package var acknowledged: UInt64
-  /// How often the sender began to count anew, because the process it spoke to was replaced. A packet of an older
-  /// conversation may still be under way when the first of a newer one arrives.
+  /// How often the sender has restarted its numbering, because its peer was replaced by a new process. A packet of
+  /// an older conversation may arrive after the first packet of a newer one and must not be mistaken for part of
+  /// it.
   package var conversation: UInt64
-  /// The receiver's conversation that `acknowledged` counts in.
+  /// The receiver's conversation that `acknowledged` refers to.
   package var acknowledgedConversation: UInt64
-  /// Number of this transmission, from 1, counted anew in each conversation; 0 where no message follows.
+  /// Number of this transmission, from 1, restarted with each conversation; 0 where the packet carries no message.
   package var transmission: UInt64
-  /// The newest transmission of the receiver's that has arrived.
+  /// Number of the newest transmission of the receiver that has arrived.
   package var seen: UInt64
 
   package init(
@@ -48,6 +54,7 @@ package struct LinkHeader: Equatable, Sendable {
     self.seen = seen
   }
 
+  /// Layout: magic, version, the eight fields in the order above, CRC-32C of what precedes it; little-endian.
   static let magic: UInt32 = 0x5353_4552  // "RESS"
   static let version: UInt16 = 2
   package static let byteCount = 4 + 2 + 8 * 8 + 4
@@ -85,38 +92,39 @@ package struct LinkHeader: Equatable, Sendable {
   }
 }
 
-/// Both directions between this process and one other.
+/// The link between this process and one other, in both directions.
 package struct ReliableLink<Message> {
   package struct Packet {
     package var header: LinkHeader
     package var message: Message?
   }
 
-  /// What a received packet leads to.
+  /// The result of a received packet.
   package struct Arrival {
-    /// The message, if it is the one whose turn it is.
+    /// The message, if it is the next one in sequence.
     package var delivered: Message?
-    /// The other process is a new one: what was under way to the old one is gone.
+    /// The peer is a new process; messages that were sent to the old one and not acknowledged are lost.
     package var peerRestarted = false
   }
 
-  /// The oldest unacknowledged message is repeated after this long, or twice the last round trip where that is longer; then
-  /// after twice as long, up to the limit.
+  /// The oldest unacknowledged message is repeated after this time, or after twice the last round trip if that is
+  /// longer. The interval doubles with every repeat, up to `slowestRepeat`.
   package static var firstRepeat: Duration { .milliseconds(300) }
   package static var slowestRepeat: Duration { .seconds(3) }
-  /// An arrival is acknowledged at most this much later, or with the next message out.
+  /// An arrival is acknowledged after this time at the latest, or with the next message sent.
   package static var acknowledgeWithin: Duration { .milliseconds(20) }
-  /// Messages in flight; more wait here for acknowledgements.
+  /// Most messages in flight; further ones wait until earlier ones are acknowledged.
   package static var window: Int { 512 }
-  /// Bytes in flight, where the link knows the sizes of its messages; one message may always be. At 10 Gbit/s, the time of ten
-  /// acknowledgements.
+  /// Most bytes in flight, where the link knows the sizes of its messages; a single larger message is permitted. At
+  /// 10 Gbit/s this takes about ten times `acknowledgeWithin`, so waiting for acknowledgements does not slow the
+  /// connection.
   package static var windowBytes: Int { 256 << 20 }
 
   private let incarnation: UInt64
   private var peer: UInt64
   private let peerIsFixed: Bool
   private let byteCount: @Sendable (Message) -> Int
-  /// Of messages that were sent and not acknowledged, and of those among them that are in flight.
+  /// Bytes of messages that are not acknowledged, and of those among them that are in flight.
   package private(set) var waitingBytes = 0
   private var flyingBytes = 0
   private var lastSent: UInt64 = 0
@@ -124,29 +132,33 @@ package struct ReliableLink<Message> {
   private struct Unacknowledged {
     var sequence: UInt64
     var message: Message
-    /// Its last transmission, 0 while it waits for room in the window.
+    /// Number of its last transmission; 0 while it waits for room in the window.
     var transmission: UInt64 = 0
     var sentAt = Instant(nanoseconds: 0)
-    /// More than one transmission: an acknowledgement does not say of which.
+    /// Whether it was transmitted more than once. Its round trip cannot be measured then, because an
+    /// acknowledgement does not tell which transmission it answers (Karn's algorithm, RFC 6298).
     var isRepeated = false
   }
-  /// Sent and not acknowledged, oldest first, then those that wait for room in the window.
+  /// Messages in flight, oldest first, followed by those that wait for room in the window.
   private var unacknowledged: [Unacknowledged] = []
   private var lastTransmission: UInt64 = 0
+  /// Newest transmission of the peer that has arrived.
   private var seen: UInt64 = 0
+  /// Newest message that was transmitted at least once.
   private var sentUpTo: UInt64 = 0
   private var repeatAt: Instant?
   private var repeatAfter = ReliableLink.firstRepeat
   private var acknowledgeAt: Instant?
   private var conversation: UInt64 = 0
   private var peerConversation: UInt64 = 0
-  /// Incarnations that were replaced, newest last: their late packets are not a restart.
+  /// Earlier incarnations of the peer, newest last. Their late packets must not be taken for another restart.
   private var formerPeers: [UInt64] = []
   private static var formerPeerLimit: Int { 16 }
 
-  /// `incarnation` is a number that no other process uses, never 0. With `peer`, packets of any other are dropped: the fence
-  /// between generations.
-  /// - Parameter byteCount: of a message, for the bounds on bytes; 0 where nobody asks.
+  /// - Parameters:
+  ///   - incarnation: a number that no other process uses, never 0.
+  ///   - peer: where given, packets of any other incarnation are dropped. This keeps generations of a run apart.
+  ///   - byteCount: size of a message, for the limits in bytes; the default disables those limits.
   package init(
     incarnation: UInt64, peer: UInt64? = nil, byteCount: @escaping @Sendable (Message) -> Int = { _ in 0 }
   ) {
@@ -157,11 +169,11 @@ package struct ReliableLink<Message> {
     peerIsFixed = peer != nil
   }
 
-  /// Nothing is under way and nothing is owed.
+  /// Whether nothing waits for an acknowledgement and no acknowledgement is due.
   package var isIdle: Bool { unacknowledged.isEmpty && acknowledgeAt == nil }
   package var unacknowledgedCount: Int { unacknowledged.count }
 
-  /// Takes a message and returns the packets to send now.
+  /// Accepts a message and returns the packets to send now, which are none while the window is full.
   package mutating func send(_ message: Message, at now: Instant) -> [Packet] {
     lastSent += 1
     unacknowledged.append(Unacknowledged(sequence: lastSent, message: message))
@@ -169,16 +181,18 @@ package struct ReliableLink<Message> {
     return release(at: now)
   }
 
+  /// Processes a packet of the peer. Returns the message that it delivered, if any, and the packets to send now.
   package mutating func receive(_ header: LinkHeader, _ message: Message?, at now: Instant) -> (Arrival, [Packet]) {
     var arrival = Arrival()
-    // A packet for the process that was here before: its sender will hear of the change from our next one.
+    // The packet is addressed to an earlier process under this address. Our next packet shows the sender our
+    // incarnation.
     guard header.peer == 0 || header.peer == incarnation else {
       acknowledgeAt = acknowledgeAt ?? now
       return (arrival, [])
     }
     if header.incarnation != peer {
       guard !peerIsFixed, !formerPeers.contains(header.incarnation) else { return (arrival, []) }
-      // Another process at the other end. One heard of for the first time is no restart.
+      // The peer is another process than before. The first one that is ever seen is not a restart.
       arrival.peerRestarted = peer != 0
       if arrival.peerRestarted { beginAnew() }
       peer = header.incarnation
@@ -186,7 +200,7 @@ package struct ReliableLink<Message> {
       lastReceived = 0
       seen = 0
     }
-    // A packet from before its sender began anew counts messages that no longer matter.
+    // The packet was sent before its sender restarted its numbering; its numbers no longer mean anything.
     guard header.conversation >= peerConversation else { return (arrival, release(at: now)) }
     if header.conversation > peerConversation {
       peerConversation = header.conversation
@@ -205,14 +219,15 @@ package struct ReliableLink<Message> {
         arrival.delivered = message
         acknowledgeAt = acknowledgeAt ?? now + ReliableLink.acknowledgeWithin
       } else {
-        // A repeat, or one whose predecessor is missing: say at once where we are.
+        // A repeated message, or one whose predecessor is missing: acknowledge at once, to show the sender what is
+        // missing.
         acknowledgeAt = now
       }
     }
     return (arrival, repeats + release(at: now))
   }
 
-  /// What time brings: repeats and acknowledgements that are due.
+  /// Returns the packets that are due at this time: repeats and acknowledgements.
   package mutating func tick(at now: Instant) -> [Packet] {
     var packets: [Packet] = []
     if let due = repeatAt, due <= now {
@@ -225,7 +240,7 @@ package struct ReliableLink<Message> {
     return packets
   }
 
-  /// When `tick` has something to do, unless something happens before.
+  /// The time at which `tick` must be called next, unless a message or packet comes first; nil where nothing is due.
   package var nextTick: Instant? {
     switch (repeatAt, acknowledgeAt) {
     case (let x?, let y?): min(x, y)
@@ -233,7 +248,7 @@ package struct ReliableLink<Message> {
     }
   }
 
-  /// The peer was replaced: what was under way to it is gone, and its successor counts our messages from 1.
+  /// The peer was replaced: what was in flight is lost, and the new process expects messages numbered from 1.
   private mutating func beginAnew() {
     formerPeers.append(peer)
     if formerPeers.count > ReliableLink.formerPeerLimit { formerPeers.removeFirst() }
@@ -246,6 +261,8 @@ package struct ReliableLink<Message> {
     conversation += 1
   }
 
+  /// Removes the messages up to number `upTo` and restarts the timer. Numbers outside the window are ignored: they
+  /// are late.
   private mutating func acknowledge(_ upTo: UInt64, at now: Instant) {
     guard let first = unacknowledged.first?.sequence, upTo >= first, upTo <= sentUpTo else { return }
     let newest = unacknowledged[Int(upTo - first)]
@@ -260,7 +277,7 @@ package struct ReliableLink<Message> {
     repeatAt = unacknowledged.isEmpty ? nil : now + repeatAfter
   }
 
-  /// Repeats what was under way when the peer saw a later transmission.
+  /// Repeats the messages whose last transmission is not newer than the one that the peer reports as seen.
   private mutating func repeatLost(before seen: UInt64, at now: Instant) -> [Packet] {
     var packets: [Packet] = []
     for index in unacknowledged.indices {
@@ -278,7 +295,7 @@ package struct ReliableLink<Message> {
     return packet(unacknowledged[index].sequence, unacknowledged[index].message, transmission: lastTransmission)
   }
 
-  /// Sends what the window has room for.
+  /// Transmits waiting messages while the window has room for them.
   private mutating func release(at now: Instant) -> [Packet] {
     var packets: [Packet] = []
     guard let first = unacknowledged.first?.sequence else { return packets }

@@ -1,7 +1,8 @@
-// What no honest program says: numbers that nothing here counts up to. Whoever adds to them afterwards need not fear an overflow.
+// Rejects requests with values far outside any real range, so that later arithmetic in the coordinator cannot
+// overflow and no message can fill its memory or its store.
 
 extension Request {
-  /// Why the message is refused, whatever its place in the conversation; nil where it may be meant.
+  /// Why the request is refused, independently of the coordinator's state; nil where it is acceptable.
   package var problem: String? {
     var check = RangeCheck()
     switch self {
@@ -27,7 +28,7 @@ extension Request {
     case .change(_, .repair(let step, _, let shards)):
       check.whole(step, "step")
       for shard in shards { check.whole(shard, "shards", 0...1_000_000) }
-    // Its configuration has rules of its own, which the coordinator checks.
+    // The configuration of a submission has rules of its own, which the coordinator checks separately.
     case .submit(let submission):
       if let forecast = submission.forecast { check.forecast(forecast) }
       if let key = submission.key { check.text(key, "key") }
@@ -39,13 +40,14 @@ extension Request {
   }
 }
 
+/// Collects the first value out of range.
 private struct RangeCheck {
-  /// The first that was found.
+  /// The first problem that was found.
   var problem: String?
 
-  /// Steps, tokens, bytes: far more than anyone has, far less than overflows.
+  /// Limit of steps, tokens and bytes: far more than real runs have, and small enough for sums of many to fit an Int.
   static let counted = 0...1 << 50
-  /// Tokens an expert gets in a step: a whole list of them still adds up.
+  /// Limit of the tokens that one expert gets in a step; a sum over a whole list of experts still fits.
   static let loaded = 0...1 << 40
   static let textLimit = 1024
   static let listLimit = 1 << 16
@@ -56,7 +58,7 @@ private struct RangeCheck {
   }
 
   mutating func seconds(_ value: Double, _ name: String) {
-    // NaN is not in any range.
+    // A comparison with NaN is false, so NaN is rejected too.
     if problem == nil, !(0...1e9).contains(value) { problem = "\(name) is \(value)" }
   }
 
@@ -121,7 +123,7 @@ private struct RangeCheck {
       let isTable =
         record.loads.allSatisfy { $0.count == record.experts } && record.bias.allSatisfy { $0.count == record.experts }
         && record.entropy.count == record.loads.count && [0, 1, record.loads.count].contains(record.bias.count)
-      if problem == nil, !isTable { problem = "a look at the router has rows of different lengths" }
+      if problem == nil, !isTable { problem = "the router record has rows of different lengths" }
     case .saved(let step, let files):
       whole(step, "step")
       list(files.count, "files")

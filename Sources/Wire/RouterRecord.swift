@@ -1,24 +1,30 @@
-// How a step's tokens were routed, as the router clinic looks at it every `training.clinic_every` steps.
+// How the tokens of one step were routed to experts. Workers measure it every `training.clinic_every` steps; `ress
+// status` and the dashboard show it, so that a user sees a router that has collapsed onto few experts.
+//
+// Shapes: K steps of recurrence, E experts of a block.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
-/// By step of recurrence; all lists are empty where the model has no routed experts.
+/// Router statistics of one step. All lists are empty where the model has no routed experts.
 package struct RouterRecord: Codable, Equatable, Sendable {
-  /// Step n is the n-th, counted from 1.
+  /// Number of the training step, counted from 1.
   package var step: Int
-  /// e: experts that a token reaches.
+  /// Number of experts that each token is sent to (e in the paper).
   package var active: Int
-  /// Tokens that each expert got at each step of recurrence, (K, E). Where blocks are separate the experts are those of the step's block.
+  /// Number of tokens that each expert received at each step of recurrence, (K, E). With separate blocks, row k
+  /// counts the experts of block k.
   package var loads: [[Int]]
-  /// Mean over tokens of the entropy of the router's softmax, in nats, (K): log E where it is undecided, 0 where it is sure.
+  /// Entropy of the router's softmax, averaged over tokens, in nats, (K): log E where the router is undecided, 0
+  /// where it is certain.
   package var entropy: [Double]
   /// The balancer's bias of each expert after the step, (blocks, E).
   package var bias: [[Double]]
-  /// Share of the (token, head) pairs whose exact sparsemax support is larger than the k that are kept, (K); empty where nothing is cut.
+  /// Share of the (token, head) pairs whose exact sparsemax support is larger than the k entries that are kept,
+  /// (K); empty where the support is not truncated.
   package var truncation: [Double]
-  /// When the router was looked at, seconds since 1970; nil in the records of older programs.
+  /// When it was measured, in seconds since 1970; nil in records of older programs.
   package var time: Double?
 
   package init(
@@ -36,7 +42,7 @@ package struct RouterRecord: Codable, Equatable, Sendable {
 }
 
 extension RouterRecord {
-  /// Experts of a block; 0 where none are routed.
+  /// Number of experts of a block; 0 without routed experts.
   package var experts: Int { loads.first?.count ?? 0 }
 
   /// Each expert's share of a step's assignments, (K, E).
@@ -47,17 +53,19 @@ extension RouterRecord {
     }
   }
 
-  /// log E, the largest entropy there can be; 0 without experts.
+  /// log E, the largest possible entropy; 0 without experts.
   package var entropyLimit: Double { log(Double(max(1, experts))) }
 
-  /// e^entropy of each step's shares, (K): how many experts, equally loaded, would be as uneven. E is balance, `active` is collapse.
+  /// Exponential of the entropy of each row of `shares`, (K): the number of equally loaded experts that would have
+  /// that entropy. It is E where the load is balanced, and `active` where the router has collapsed.
   package var effectiveExperts: [Double] {
     shares.map { row in
       exp(row.reduce(0.0) { sum, share in share > 0 ? sum - share * log(share) : sum })
     }
   }
 
-  /// How far each step is from collapse, (K): 1 where all experts carry the same, 0 where every token goes to the same `active` ones.
+  /// How far each step is from collapse, (K): 1 where all experts have the same load, 0 where every token goes to
+  /// the same `active` ones.
   package var spread: [Double] {
     guard experts > active else { return [] }
     return effectiveExperts.map { max(0, $0 - Double(active)) / Double(experts - active) }

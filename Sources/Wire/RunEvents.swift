@@ -1,6 +1,7 @@
-// What happens in a run, as it is told to those who watch and written into its history.
+// The events of a run. The coordinator stores them, `ress follow` and the dashboard show them, and the metrics
+// files are written from them.
 
-/// One step of a run, as it is logged. Step n is the n-th, counted from 1: `step` optimizer steps are done.
+/// The record of one training step. Step n is the n-th, counted from 1: after it, `step` optimizer steps are done.
 package struct StepRecord: Codable, Equatable, Sendable {
   package var step: Int
   package var loss: Double
@@ -13,14 +14,16 @@ package struct StepRecord: Codable, Equatable, Sendable {
   package var tokens: Int
   package var seconds: Double
   package var loads: [Int]
-  /// Seconds each worker of the roster computed, and this one stood still for checkpoints and copies.
+  /// Seconds that each worker of the roster spent computing; seconds that the reporting worker paused for
+  /// checkpoints and copies.
   package var busy: [Double]
   package var stall: Double
   /// Bytes that each worker of the roster sent its peers for the step; nil in the records of older programs.
   package var sent: [Double]?
-  /// Why the step was not applied; nil where it was.
+  /// Why the step was not applied; nil where it was applied.
   package var skipped: String?
-  /// When it was done, seconds since 1970 by the clock of the worker that reports; nil in the records of older programs.
+  /// When the step ended, in seconds since 1970 by the clock of the reporting worker; nil in records of older
+  /// programs.
   package var time: Double?
 
   package init(
@@ -48,28 +51,29 @@ package struct StepRecord: Codable, Equatable, Sendable {
 }
 
 extension StepRecord {
-  /// Whether the step was applied and its loss is a number.
+  /// Whether the step was applied and its loss is finite.
   package var isSound: Bool { skipped == nil && loss.isFinite && task.isFinite }
 
-  /// nil where the step took no time that was measured.
+  /// Nil where no time was measured.
   package var tokensPerSecond: Double? { seconds > 0 ? Double(tokens) / seconds : nil }
 
-  /// The largest load of an expert, over the mean; nil where nothing was routed.
+  /// Largest load of an expert divided by the mean load; nil where no tokens were routed.
   package var largestLoad: Double? {
     let total = loads.reduce(0, +)
     return total > 0 ? Double(loads.max()! * loads.count) / Double(total) : nil
   }
 }
 
+/// The result of one evaluation on the validation split.
 package struct EvaluationRecord: Codable, Equatable, Sendable {
   package var step: Int
-  /// Mean cross-entropy of the validation split, nats a target.
+  /// Mean cross-entropy of the validation split, in nats per target.
   package var loss: Double
-  /// Sequences, or questions with the sequences that belong to each.
+  /// Number of sequences; for tasks with questions, the number of questions.
   package var sequences: Int
-  /// What the task is measured by, as it is shown.
+  /// The measures of the task, in the order in which they are shown.
   package var metrics: [Metric]
-  /// As a step's.
+  /// When it ended, in seconds since 1970; nil in records of older programs.
   package var time: Double?
 
   package struct Metric: Codable, Equatable, Sendable {
@@ -91,22 +95,25 @@ package struct EvaluationRecord: Codable, Equatable, Sendable {
   }
 }
 
+/// The states of a run that a user sees. A run goes from queued over placing to running, may return to placing when
+/// its membership changes and to queued when a run of higher priority takes its workers, and ends finished, failed
+/// or cancelled. From paused and from an end, only a user's `resume` leads on.
 package enum RunState: String, CaseIterable, Codable, Equatable, Sendable {
-  /// Waits for its turn.
+  /// Waits until it is its turn.
   case queued
-  /// Waits for workers, or for them to be ready.
+  /// Waits for workers, or for its workers to load their state.
   case placing
   case running
-  /// Saved and without workers until someone resumes it.
+  /// Its state is saved and it has no workers, until a user resumes it.
   case paused
   case finished, failed, cancelled
 
-  /// Nothing more happens unless somebody asks for it.
+  /// Whether nothing more happens unless a user asks for it.
   package var isAtRest: Bool { self == .paused || isEnd }
   package var isEnd: Bool { self == .finished || self == .failed || self == .cancelled }
 }
 
-/// What happens in a run, from its first line to its last.
+/// One event of a run.
 package enum RunEvent: Codable, Equatable, Sendable {
   case began(name: String, firstStep: Int, steps: Int, checkpoint: String?)
   case state(RunState, reason: String)
@@ -117,7 +124,8 @@ package enum RunEvent: Codable, Equatable, Sendable {
   case saved(step: Int, path: String)
   case said(String)
 
-  /// The event without what no two runs share: how long it took, when it was, and what was sent. What is left is the curve.
+  /// The event without its times and transfer counts, which differ between two equal runs. What remains is the
+  /// training curve, so that two runs can be compared.
   package var timeless: RunEvent {
     switch self {
     case .stepped(var record):
@@ -133,7 +141,7 @@ package enum RunEvent: Codable, Equatable, Sendable {
     }
   }
 
-  /// When it happened, where its record says so.
+  /// When the event happened, in seconds since 1970, where its record contains it.
   package var time: Double? {
     switch self {
     case .stepped(let record): record.time

@@ -1,7 +1,7 @@
-// Whole numbers as logs and views say them.
+// Formats lists of whole numbers for logs and views.
 
 package enum SpokenNumbers {
-  /// `0–3, 6`: in order, neighbours joined; `none` where there are none.
+  /// `0–3, 6`: sorted, with consecutive numbers joined; `none` for an empty list.
   package static func ranges(_ numbers: some Sequence<Int>) -> String {
     var ranges: [ClosedRange<Int>] = []
     for number in numbers.sorted() {

@@ -1,16 +1,17 @@
-// How much memory this process could still have: the machine's, or that of its control group (a container, a Slurm task, a systemd unit)
-// where that has less.
+// How much memory this process can still get: what the machine has left, or what its control group (a container, a
+// Slurm task, a systemd unit) has left where that is less. A run that does not fit is refused before it allocates,
+// because on Linux an allocation that is too large usually ends later in a kill by the kernel, without a message.
 
 import Foundation
 
 package enum AvailableMemory {
-  /// Bytes, swap included; nil where the kernel does not say.
+  /// Available bytes, including swap; nil where the kernel does not report them.
   package static var byteCount: Int? {
     guard let machine = ofMachine(text("/proc/meminfo")) else { return nil }
     return min(machine, ofGroup(text("/proc/self/cgroup"), read: text) ?? machine)
   }
 
-  /// Of /proc/meminfo (proc(5)), which counts in KiB.
+  /// Available bytes by the text of /proc/meminfo (proc(5)), whose numbers are in KiB.
   package static func ofMachine(_ information: String) -> Int? {
     func bytes(_ key: String) -> Int? {
       information.split(separator: "\n").first { $0.hasPrefix(key + ":") }.flatMap { Int($0.filter(\.isNumber)) }
@@ -19,8 +20,9 @@ package enum AvailableMemory {
     return bytes("MemAvailable").map { $0 + (bytes("SwapFree") ?? 0) }
   }
 
-  /// The least that any group around the process has left; nil where none has a limit. Version 2 of control groups alone.
-  /// - Parameter groups: /proc/self/cgroup.
+  /// The smallest remainder among all control groups around the process; nil where none has a limit. Only version 2
+  /// of control groups is read.
+  /// - Parameter groups: the text of /proc/self/cgroup.
   package static func ofGroup(_ groups: String, read: (String) -> String) -> Int? {
     guard let line = groups.split(separator: "\n").first(where: { $0.hasPrefix("0::/") }) else { return nil }
     var path = line.dropFirst("0::".count)
@@ -29,7 +31,7 @@ package enum AvailableMemory {
       let folder = path == "/" ? "/sys/fs/cgroup" : "/sys/fs/cgroup\(path)"
       func number(_ name: String) -> Int? { Int(read("\(folder)/\(name)").filter { !$0.isWhitespace }) }
       if let limit = number("memory.max"), let used = number("memory.current") {
-        // Pages of files can be dropped.
+        // Cached file pages count as used, but the kernel drops them when memory is needed.
         let cached = read("\(folder)/memory.stat").split(separator: "\n").first { $0.hasPrefix("inactive_file ") }
           .flatMap { Int($0.dropFirst("inactive_file ".count)) }
         least = min(least ?? .max, max(0, limit - used + (cached ?? 0)))
@@ -45,12 +47,12 @@ package enum AvailableMemory {
 }
 
 extension RunNeeds {
-  /// Plans are good to a fifth, so only what is short of more than that is known not to fit.
+  /// Plans are accurate to about a fifth, so a run is refused only where 80 % of the planned memory is not available.
   private static let certainShare = 0.8
 
-  /// What is said where workers of the run cannot have the memory that they need; nil where they may.
+  /// The error message where workers of the run certainly lack memory; nil where they may have enough.
   /// - Parameters:
-  ///   - workers: on the machine.
+  ///   - workers: number of workers on this machine.
   ///   - available: bytes for all of them together.
   package func memoryComplaint(workers count: Int, available: Int) -> String? {
     let needed = memoryBytes

@@ -1,5 +1,6 @@
-// A damaged shard of a checkpoint, written again by a worker that still holds it. The new file must have the SHA-256 of the
-// manifest, which it has because equal tensors make equal files.
+// Rewrites a damaged shard file of a checkpoint from the memory of a worker that still holds the shard. The
+// coordinator orders it. The new file must have the SHA-256 that the manifest records; it does, because writing
+// equal tensors produces equal files.
 
 import Checkpoint
 import Configuration
@@ -11,6 +12,7 @@ import Training
 import Wire
 
 enum CheckpointRepair {
+  /// Writes the shard's files beside the checkpoint and moves each over the damaged one.
   static func rewrite(_ order: RewriteOrder, from store: ShardStore) throws {
     let key = order.shard
     let path = CheckpointFolder.finished(order.folder, step: key.step)
@@ -24,7 +26,8 @@ enum CheckpointRepair {
     guard let shard = store.shard(key, ShardLayout(layout, plan)) else {
       throw JobError.shardGone(step: key.step, index: key.index)
     }
-    // A folder of its own: other shards of the checkpoint may be written again at the same time.
+    // The folder's name contains the shard's index, because other shards of the checkpoint may be rewritten at the
+    // same time.
     let aside = path + ".shard-\(key.index).tmp"
     let writer = try CheckpointWriter(aside: aside, step: key.step, shardCount: key.count, boundary)
     let files = try CheckpointSaver.write(

@@ -1,8 +1,12 @@
-// Writes this worker's part of checkpoints in the background, from copies that training does not touch.
+// Writes this worker's files of checkpoints in the background, while training continues.
 //
-// A part that cannot be written (a full disk, no descriptors, a file system that is gone for a moment) is tried again from the same
-// copy until it is written, or until the next checkpoint's part takes its place. Training goes on meanwhile: what the workers hold is
-// newer than any checkpoint, and to stop would throw it away.
+// A file is written from a copy of the shard that training does not change. Where writing fails (a full disk, no
+// file descriptors, a network file system that is unavailable), it is repeated from the same copy, at growing
+// intervals, until it succeeds or until the next checkpoint replaces it. A failure does not stop training, because
+// the state in the workers' memory is newer than any checkpoint, and stopping would lose it.
+//
+// Threads: `save`, `close` and `finish` are called by the training thread. Everything is written by one thread of
+// low priority, which exists while there is work. `NSCondition` protects the fields below.
 
 import CLinux
 import Checkpoint
@@ -16,7 +20,7 @@ import Wire
 final class CheckpointSaver: @unchecked Sendable {
   typealias Files = [CheckpointManifest.File]
 
-  /// What is to be written, and how often that has failed.
+  /// One checkpoint's files to write, and how often that has failed.
   private struct Work {
     var number: Int
     var write: () throws(CheckpointError) -> Files
@@ -26,22 +30,24 @@ final class CheckpointSaver: @unchecked Sendable {
   }
 
   private let condition = NSCondition()
-  /// Jobs of the writing thread, in order, and whether there is one.
+  /// Jobs of the writing thread, in order; whether the thread exists.
   private var jobs: [@Sendable () -> Void] = []
   private var isWriting = false
+  /// Saves that are neither done nor given up.
   private var underWay = 0
   private var lastNumber = 0
-  /// What has failed and waits to be tried again, and when it failed.
+  /// Number of the save that has failed and waits for its next attempt, and the time of its failure.
   private var waiting: Int?
   private var failedAt: ContinuousClock.Instant?
   private var isClosed = false
   private let firstRetry: Duration
   private static let slowestRetry = Duration.seconds(30)
-  /// Training has the processors first: of two cores that compute, a thread with this value gets a tenth. Nobody waits for the file but
-  /// the next checkpoint and the run's end, when the processors are free.
+  /// Nice value of the writing thread. Training has priority: where all processors compute, a thread with this
+  /// value gets about a tenth of one. Only the next checkpoint and the end of the run wait for a file, and
+  /// processors are free then.
   private static let nice: Int32 = 10
 
-  /// - Parameter firstRetry: what could not be written is tried again after this long, then after twice as long each time.
+  /// - Parameter firstRetry: time until the first repeated attempt; it doubles with each failure, up to 30 s.
   init(firstRetry: Duration = .seconds(1)) { self.firstRetry = firstRetry }
 
   private func locked<Result>(_ body: () -> Result) -> Result {
@@ -52,13 +58,14 @@ final class CheckpointSaver: @unchecked Sendable {
 
   // MARK: the writing thread
 
-  /// Runs `job` on the writing thread, after those that wait for it already.
+  /// Runs `job` on the writing thread, after the jobs before it.
   private func run(_ job: @escaping @Sendable () -> Void) {
     locked {
       jobs.append(job)
       guard !isWriting else { return }
       isWriting = true
-      // A thread of its own, which ends when nothing is left to write: a priority that was lowered stays so.
+      // A thread of its own, which ends when nothing is left to write: an unprivileged thread cannot raise its
+      // priority again, so a pool's thread must not be used.
       let thread = Thread { [self] in
         ress_yield_to_others(CheckpointSaver.nice)
         while let job = next() { job() }
@@ -68,7 +75,7 @@ final class CheckpointSaver: @unchecked Sendable {
     }
   }
 
-  /// Nil where the thread is to end.
+  /// The next job; nil ends the thread.
   private func next() -> (@Sendable () -> Void)? {
     locked {
       guard jobs.isEmpty else { return jobs.removeFirst() }
@@ -79,9 +86,11 @@ final class CheckpointSaver: @unchecked Sendable {
 
   // MARK: writing
 
+  /// Writes in the background. It replaces an earlier save that has failed and waits for its next attempt.
   /// - Parameters:
-  ///   - write: tries to write; called on the writing thread, and again where it throws.
-  ///   - done: called on the writing thread with the files, and with each error that is not the one before.
+  ///   - write: writes the files; called on the writing thread, and again after each error.
+  ///   - done: called on the writing thread with the files, and with each error that differs from the error before
+  ///     it.
   func save(
     _ write: @escaping () throws(CheckpointError) -> Files,
     done: @escaping @Sendable (Result<Files, CheckpointError>) -> Void
@@ -96,7 +105,7 @@ final class CheckpointSaver: @unchecked Sendable {
     run { [self] in attempt(work) }
   }
 
-  /// Under the lock. What failed before is not tried again.
+  /// Gives up the save that waits for its next attempt. The caller holds the lock.
   private func giveUpWaiting() {
     guard waiting != nil else { return }
     waiting = nil
@@ -144,7 +153,7 @@ final class CheckpointSaver: @unchecked Sendable {
     }
   }
 
-  /// Nothing is tried again from now on. What is being written is finished.
+  /// Repeats nothing from now on. A file that is being written is completed.
   func close() {
     locked {
       isClosed = true
@@ -152,8 +161,12 @@ final class CheckpointSaver: @unchecked Sendable {
     }
   }
 
-  /// Waits until everything is written, asking `abandoned` now and then; it is told when the last attempt failed, which is now while
-  /// the next one is waited for. Without `insisting` it does not wait for what has failed.
+  /// Blocks until everything is written or `abandoned` returns true.
+  ///
+  /// `abandoned` is called repeatedly with the time of the last failure, which is the current time while a repeated
+  /// attempt is due; nil where nothing failed. With it the caller can tell a disk that reports errors from one that
+  /// hangs.
+  /// - Parameter insisting: whether to wait for saves that have failed; otherwise returns when only those are left.
   func finish(insisting: Bool, abandoned: (ContinuousClock.Instant?) -> Bool) {
     condition.lock()
     defer { condition.unlock() }
@@ -163,6 +176,7 @@ final class CheckpointSaver: @unchecked Sendable {
     }
   }
 
+  /// Writes one shard's file, and with `links` also the file model.h5, which refers to the tensors of all shards.
   static func write(
     _ shard: Shard, _ writer: CheckpointWriter, _ place: Int, _ links: [(name: String, shard: Int)]?
   ) throws(CheckpointError) -> Files {

@@ -1,16 +1,18 @@
-// Whether a worker sees the run's folder: the coordinator has written a token into a file there. A machine on which a network file system
-// is not mounted has a folder of that path too, or makes one, and what it saves there is no part of any checkpoint.
+// Checks that this worker sees the same run folder as the coordinator, which has written a token into a file there.
+//
+// On a machine where the shared network file system is not mounted, the path may lead to a local folder, or to none
+// and would be created. Files that such a worker saved there would be missing from every checkpoint.
 
 import Foundation
 import Kernels
 import Wire
 
 package enum FolderToken {
-  /// A network file system may show a new file late.
+  /// How long to look for the token. A network file system may show a new file seconds after it was written.
   package static let patience = Duration.seconds(10)
 
-  /// Waits until the token is there.
-  /// - Throws: `JobError.folderUnseen` where it does not come, `Stopped` where the generation is over meanwhile.
+  /// Blocks until the token's file is found.
+  /// - Throws: `JobError.folderUnseen` where it is not found in time, `Stopped` where the generation ends first.
   package static func find(
     for assignment: Assignment, patience: Duration = FolderToken.patience, stopReason: () -> String?
   )
@@ -20,7 +22,7 @@ package enum FolderToken {
     let path = assignment.folder + "/" + Assignment.tokenName
     let deadline = ContinuousClock.now + patience
     while true {
-      // The listing makes a network file system look again.
+      // Listing the folder makes a network file system client refresh its cache.
       _ = try? FileManager.default.contentsOfDirectory(atPath: assignment.folder)
       let found = FileManager.default.contents(atPath: path)
       if found == Data(token.utf8) { return }

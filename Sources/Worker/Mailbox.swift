@@ -1,4 +1,7 @@
-// A queue between two threads, with a sleeper at its end.
+// A queue between two threads, on which the receiving thread can sleep.
+//
+// It is built on pthreads, because Foundation's condition variable waits by wall clock, so that a change of the
+// system's time would shorten or lengthen a timeout.
 
 import Synchronization
 import Wire
@@ -7,7 +10,7 @@ import Wire
   import Glibc
 #endif
 
-/// Any thread puts, one thread takes.
+/// A queue: any thread may put items, one thread takes them.
 package final class Mailbox<Item>: @unchecked Sendable {
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
   private let filled: UnsafeMutablePointer<pthread_cond_t>
@@ -33,7 +36,8 @@ package final class Mailbox<Item>: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  /// Whether somebody sleeps until something comes. A moment later it may be otherwise.
+  /// Whether the receiving thread is asleep, waiting for an item. The answer may be outdated when the caller reads
+  /// it.
   package var isAwaited: Bool { sleeper.load(ordering: .relaxed) }
 
   package func put(_ item: Item) {
@@ -43,7 +47,8 @@ package final class Mailbox<Item>: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  /// The oldest item; nil where none came within the timeout.
+  /// Removes and returns the oldest item; nil where none arrived within the timeout. Nil as the timeout waits
+  /// forever.
   package func take(timeout: Duration? = nil) -> Item? {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
@@ -66,7 +71,8 @@ package final class Mailbox<Item>: @unchecked Sendable {
     let item = items[first]
     items[first] = nil
     first += 1
-    // The front is given back now and then, so that taking stays cheap.
+    // Taken items leave a gap at the front of the array. Closing it only now and then keeps the cost of an item
+    // constant.
     if first == items.count {
       items.removeAll(keepingCapacity: true)
       first = 0
@@ -77,7 +83,7 @@ package final class Mailbox<Item>: @unchecked Sendable {
     return item
   }
 
-  /// What `look` finds in the oldest item that it finds anything in.
+  /// The first result of `look` that is not nil, over the items from the oldest on. Removes nothing.
   package func first<Found>(_ look: (Item) -> Found?) -> Found? {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }

@@ -1,15 +1,24 @@
-// Copies of this worker's shard on their way to its mirror, a piece after the other, each after the receipt of the one before
-// the last: rows that somebody waits for never stand behind more than two pieces.
+// Sends copies of this worker's shard to the worker that keeps them (its mirror), so that a lost worker's state
+// survives.
+//
+// A copy is sent in pieces of 4 MiB. Two pieces are on their way at most: the next one is sent when the receipt of
+// the one before the last has arrived. Rows that another worker waits for therefore never queue after more than two
+// pieces.
+//
+// Fields of a `mirror` message: `round` is the step of the copy, `unit` the number of the piece, `sequence` the
+// number of pieces, `rows` the values in the piece. The receipt (`mirrored`) repeats `round` and `unit`.
 
 import Kernels
 import Training
 import Wire
 
 struct MirrorSender {
-  /// Values a piece: 4 MiB.
+  /// Values of a piece (4 MiB).
   static let pieceSize = 1 << 20
   private static let underWay = 2
 
+  /// A copy that is being sent to peer `peer`: `count` values, of which `sent` pieces were sent and `received`
+  /// acknowledged.
   private struct Copy {
     let key: HeldShard
     let memory: ShardMemory
@@ -28,7 +37,7 @@ struct MirrorSender {
 
   mutating func clear() { queue = [] }
 
-  /// What to send now.
+  /// The next piece to send and its receiver; nil while two pieces are on their way or nothing is left to send.
   mutating func next() -> (message: DataMessage, peer: Int)? {
     guard let copy = queue.first, copy.sent < copy.pieces, copy.sent - copy.received < MirrorSender.underWay else {
       return nil
@@ -46,12 +55,12 @@ struct MirrorSender {
     )
   }
 
-  /// The receipt of a piece. Returns the copy that is whole now.
+  /// Handles the receipt of a piece. Returns the copy's key when the last piece was received.
   mutating func received(_ header: DataHeader) -> HeldShard? {
     guard let copy = queue.first, UInt64(copy.key.step) == header.round, copy.received < copy.sent,
       Int(header.sender) == copy.peer
     else { return nil }
-    // A copy under way to a slow disk or over a slow line is progress.
+    // A copy that travels over a slow line counts as progress, so that the worker is not considered stuck.
     Progress.note()
     queue[0].received += 1
     guard queue[0].received == copy.pieces else { return nil }
@@ -59,7 +68,7 @@ struct MirrorSender {
     return copy.key
   }
 
-  /// What the mirror answers.
+  /// The mirror's answer to a piece.
   static func receipt(for message: DataMessage, from place: Int) -> DataMessage {
     var header = DataHeader(phase: .mirrored, sender: place)
     header.round = message.header.round

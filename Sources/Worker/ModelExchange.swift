@@ -1,6 +1,9 @@
-// A model out of ress and into it: `ress checkpoint export` and `import`. A safetensors file has each tensor by its name in
-// docs/model.md, with dots. It also tells the configuration, and what the model says of some tokens, so that whoever reads the file
-// can see whether the model that he made of it is the same one.
+// `ress checkpoint export` and `ress checkpoint import`: a model as a safetensors file, which other programs read
+// and write.
+//
+// The file holds each tensor under its name from docs/model.md, with dots instead of slashes. Its metadata holds
+// the run's configuration. It also holds a proof: some tokens and the logits that the model computes for them, so
+// that a program which reads the file can check that its own model computes the same.
 
 import Checkpoint
 import Configuration
@@ -12,12 +15,14 @@ import RunFolder
 import Training
 
 package enum ModelExchange {
-  /// Keys of a file's metadata.
+  /// Keys of the file's metadata.
   private static let configurationKey = "ress_configuration", runKey = "ress_run", stepKey = "ress_step"
   private static let tokenizerKey = "ress_tokenizer"
-  /// Tensors of the proof: tokens (T), and logits (rows, classes) as docs/model.md has them for each head.
+  /// Names of the proof's tensors: tokens (T), and logits (rows, classes) in the shape that docs/model.md gives for
+  /// each head.
   package static let proofTokens = "ress_proof.tokens", proofLogits = "ress_proof.logits"
 
+  /// What an export has written.
   package struct Export: Equatable, Sendable {
     package var tensors: Int
     package var parameters: Int
@@ -25,7 +30,10 @@ package enum ModelExchange {
     package var skipped: [String]
   }
 
-  /// - Parameter proofTokens: of the proof; 0 writes none.
+  /// Exports the model of a checkpoint or run.
+  /// - Parameters:
+  ///   - place: the folder of a checkpoint or of a run.
+  ///   - count: number of tokens of the proof; 0 writes no proof.
   package static func write(_ place: String, to path: String, proofTokens count: Int) throws -> Export {
     let model = try TrainedModel(place, threads: 0)
     let proof = try count > 0 ? model.proof(tokens: count) : nil
@@ -54,31 +62,33 @@ package enum ModelExchange {
     return Export(tensors: counted, parameters: parameters, checkpoint: model.path, skipped: model.skipped)
   }
 
+  /// What an import has written.
   package struct Import: Equatable, Sendable {
     package var path: String
     package var parameters: Int
-    /// Largest difference of the model's logits from those of the file's proof, as a share of the largest; nil without a proof.
+    /// Largest difference between the model's logits and those of the proof, relative to the largest logit; nil
+    /// without a proof.
     package var proofDistance: Double?
-    /// Tensors of the file that the model has not.
+    /// Tensors of the file that the model does not have.
     package var unused: [String]
   }
 
-  /// What the logits of an import may differ by, as a share of the largest.
+  /// Largest permitted difference of an import's logits, relative to the largest logit.
   package static let standardTolerance = 1e-4
 
-  /// The next number of one digit, as a person would write it.
+  /// The next larger number with one significant digit, as a suggestion for `--tolerance`.
   static func roundedUp(_ distance: Double) -> Double {
     guard distance > 0, distance.isFinite else { return 1 }
     let scale = pow(10, floor(log10(distance)))
     return Double("\((distance / scale).rounded(.up))e\(Int(log10(scale).rounded()))") ?? distance
   }
 
-  /// Writes a checkpoint of step 0 into the run's folder: the file's parameters, and an optimizer that has seen nothing. It counts only
-  /// when the model was compared with the file's proof.
+  /// Writes a checkpoint of step 0 into the run's folder, with the file's parameters and zero moments. The
+  /// checkpoint is moved into place only after the model was compared with the file's proof.
   ///
   /// - Parameters:
-  ///   - given: the model's configuration; nil takes what the file tells, but for where to write.
-  ///   - directory: of runs' folders; nil: the given configuration's, else `checkpoints`.
+  ///   - given: the model's configuration; nil uses the one in the file, except for the folder to write to.
+  ///   - directory: the folder that contains run folders; nil uses the given configuration's, or else `checkpoints`.
   package static func read(
     _ path: String, configuration given: RunConfiguration?, run: String?, directory: String? = nil,
     tolerance: Double = standardTolerance, program: String
@@ -89,17 +99,17 @@ package enum ModelExchange {
       configuration = given
     } else if let text = file.metadata[configurationKey] {
       do { configuration = try JSONDecoder().decode(RunConfiguration.self, from: Data(text.utf8)) } catch {
-        throw SafetensorsError.file(path: path, problem: "the configuration that it tells cannot be read: \(error)")
+        throw SafetensorsError.file(path: path, problem: "the configuration in its metadata cannot be read: \(error)")
       }
     } else {
-      throw SafetensorsError.file(path: path, problem: "it tells no configuration; name one with --config")
+      throw SafetensorsError.file(path: path, problem: "it contains no configuration; give one with --config")
     }
     if let run { configuration.run = run }
-    // A file of somebody else does not say where this machine writes.
+    // The file may come from another machine, so its configuration does not decide where this one writes.
     configuration.checkpoint.directory =
       directory ?? given?.checkpoint.directory ?? RunConfiguration().checkpoint.directory
     do { try configuration.checkOfModel() } catch {
-      throw SafetensorsError.file(path: path, problem: "the configuration for it cannot be: \(error)")
+      throw SafetensorsError.file(path: path, problem: "its configuration is not valid: \(error)")
     }
     guard let vocabulary = file.tensors["embed.weight"]?.shape.first else {
       throw SafetensorsError.tensor(path: path, name: "embed.weight", problem: "is missing")
@@ -124,12 +134,12 @@ package enum ModelExchange {
     }
     let known = Set(values.map { SafetensorsFile.name(of: $0.entry.name) } + [proofTokens, proofLogits])
     let wasThere = FileManager.default.fileExists(atPath: folder)
-    // Of a name that `removeUnfinished` knows, should this process be killed.
+    // A name that `removeUnfinished` recognises, in case this process is killed.
     let aside = folder + "/" + CheckpointManifest.folderName(step: 0) + ".import.tmp"
     if FileManager.default.fileExists(atPath: aside) { try Durable.removeFolder(aside) }
     defer {
       try? FileManager.default.removeItem(atPath: aside)
-      // Only where it is empty.
+      // rmdir removes the folder only where it is empty.
       if !wasThere { rmdir(folder) }
     }
     let fresh = try save(
@@ -147,18 +157,19 @@ package enum ModelExchange {
       unused: file.tensors.keys.filter { !known.contains($0) }.sorted())
   }
 
+  /// Writes the checkpoint of step 0 and returns its folder.
   private static func save(
     _ tensors: [(entry: ParameterEntry, values: [Float])], _ configuration: RunConfiguration, tokenizer: String?,
     folder: String, program: String
   ) throws -> String {
     try Durable.makeFolder(folder)
     let writer = try CheckpointWriter(folder: folder, step: 0, generation: 0, shardCount: 1)
-    // Moments of an optimizer that has seen nothing are zero.
+    // All moments are zero, as at the start of training. They share one block of zeros.
     let zeros = [Float](repeating: 0, count: tensors.map(\.values.count).max() ?? 0)
     var names: [String] = []
     let files = try zeros.withUnsafeBufferPointer { zeros in
       var named: [NamedTensor] = []
-      // The arrays stay where they are while the writer reads them.
+      // The writer reads through pointers, so each tensor is copied to memory that stays at its address.
       var kept: [UnsafeMutablePointer<Float>] = []
       defer { for pointer in kept { pointer.deallocate() } }
       for (entry, values) in tensors {
@@ -182,6 +193,7 @@ package enum ModelExchange {
     return try CheckpointFolder.commit(manifest, folder: folder)
   }
 
+  /// Computes the proof's logits with the written checkpoint and compares them with the file's.
   private static func proofDistance(_ file: SafetensorsReader, _ checkpoint: String) throws -> Double? {
     guard let tokens = file.tensors[proofTokens], let logits = file.tensors[proofLogits] else { return nil }
     let model = try TrainedModel(checkpoint, threads: 0)
@@ -196,8 +208,8 @@ package enum ModelExchange {
     return Double(zip(own, expected).map { abs($0 - $1) }.max() ?? 0) / Double(max(largest, .leastNormalMagnitude))
   }
 
-  /// The tokens of a proof. A copy in F16 or BF16 has rounded them, and some beyond what it can hold: then they are those that every
-  /// export asks, if they round to what is there.
+  /// The tokens of the file's proof. A file in F16 or BF16 has rounded them, and in F16 large ones have become
+  /// infinite. Then the tokens that every export uses are taken, where they round to the values in the file.
   private static func proofTokens(
     _ file: SafetensorsReader, _ tensor: SafetensorsReader.Tensor, vocabulary: Int
   ) throws -> [Int32] {
@@ -206,7 +218,7 @@ package enum ModelExchange {
     if tensor.type == "F32" || tensor.type == "F64" {
       return try given.map { number in
         guard let token = Int32(exactly: number), (0..<Int32(vocabulary)).contains(token) else {
-          throw problem("holds \(number), which is no token of a vocabulary of \(vocabulary)")
+          throw problem("holds \(number), which is not a token of a vocabulary of \(vocabulary)")
         }
         return token
       }
@@ -214,19 +226,19 @@ package enum ModelExchange {
     let asked = TrainedModel.proofTokens(given.count, vocabulary: vocabulary)
     guard zip(given, asked).allSatisfy({ abs($0 - Float($1)) <= Float($1) / 128 || $0 == .infinity && $1 > 60_000 })
     else {
-      throw problem("was rounded to \(tensor.type), and no token can be read of it; keep it as F32")
+      throw problem("was rounded to \(tensor.type), and its tokens cannot be recovered; store it as F32")
     }
     return asked
   }
 }
 
 extension TrainedModel {
-  /// Tokens that every export asks.
+  /// The tokens that every export uses for its proof.
   fileprivate static func proofTokens(_ count: Int, vocabulary: Int) -> [Int32] {
     (0..<count).map { Int32($0 * 7919 % vocabulary) }
   }
 
-  /// What it says of some tokens of its own vocabulary, spread over all of it: no dataset is needed to check it.
+  /// Logits for tokens spread over the model's whole vocabulary. Checking them needs no dataset.
   fileprivate func proof(tokens count: Int) throws -> (tokens: [Float], logits: [Float], shape: [Int]) {
     let model = manifest.configuration.model
     let count = model.isTransformer ? min(count, model.segment) : count

@@ -1,11 +1,21 @@
-// Experts and gradients across workers: the exchanges of `Model` and `Training` over messages between peers.
+// Exchanges rows of experts and gradients with the other workers of a generation: the implementation of
+// `ExpertExchange` (Model) and `GradientExchange` (Training) over messages between peers.
 //
-// A worker computes its own units and, whenever it waits, serves the others: their rows go through its experts, and what
-// they tell it is noted. There is no barrier inside a round; a round ends for a worker when it has heard of every unit.
-// What arrives for a round that has not begun here is put by, because this worker's weights are not yet that round's.
+// The work is divided into rounds; a training step, an evaluation and an audit are one round each. All workers
+// count the same rounds, and every message carries its round's number. Within a round there is no barrier. A worker
+// computes its own units, and whenever it has to wait it serves the others (`serve`): it puts their rows through
+// its experts and returns the results, and it records their reports and sums. The round ends for a worker when it
+// has the reports of all units.
 //
-// The order in which requests arrive is left to chance and reaches no number: activations are kept by site, gradients by
-// unit, and sums follow the tree.
+// Early messages: a faster peer may already send messages of the next round. They are kept (`early`) until this
+// worker begins that round, because its experts still have the weights of the current one.
+//
+// The order in which requests arrive depends on chance but does not affect any number: activations are stored by
+// site, gradients by unit, and sums are formed in the order of the units' tree (`UnitTree`).
+//
+// Fields of a header by phase. Rows and unit reports use unit, sequence, segment and recurrence as their names say.
+// A gradient sum has the index of its tree node in `unit` and its level in `segment`. Norms and parameters belong
+// to the whole step and have zeros.
 
 import Configuration
 import Kernels
@@ -13,13 +23,16 @@ import Model
 import Training
 import Wire
 
-/// A worker's connection to its peers in one generation. It delivers each message once and in order, or throws.
+/// A worker's connection to its peers in one generation. It delivers each message once and in order, or throws an
+/// error.
 package protocol PeerLink: AnyObject {
   func send(_ message: DataMessage, to worker: Int) throws
-  /// Blocks until a message comes. Throws when the generation was stopped; `awaited` are the workers that hold us up.
+  /// Blocks until a message arrives, of any phase. Throws when the generation is stopped. `awaited` (roster
+  /// indices) and `phase` tell for what this worker waits; they are shown to users when the wait is long.
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage
 }
 
+/// A peer has sent a message that does not fit the round's state.
 package enum ExchangeError: Error, Equatable, CustomStringConvertible {
   case unexpectedMessage(phase: String, sender: Int, detail: String)
 
@@ -32,6 +45,7 @@ package enum ExchangeError: Error, Equatable, CustomStringConvertible {
   }
 }
 
+/// The exchange of one worker with all others of its generation. Only the training thread uses it.
 package final class PeerExchange: ExpertExchange, GradientExchange {
   private let plan: WorkPlan
   private let link: any PeerLink
@@ -42,20 +56,24 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
   private let pool = BufferPool()
   private let peers: [Int]
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
-  /// Messages of a round that has not begun here, in order of arrival.
+  /// Messages of rounds that have not begun here, in order of arrival.
   private var early: [DataMessage] = []
-  /// What this round has told us so far.
+  /// The report of each unit of the round, nil until it arrives.
   private var reported: [UnitReport?] = []
+  /// The tree of gradient sums of the dense parameters that this worker owns (updates).
   private var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
+  /// Sums of squares of gradients by worker.
   private var squares: [Int: [Double]] = [:]
+  /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
   package private(set) var notes: [StepNote]
-  /// Bytes of rows and numbers sent in rounds of training.
+  /// Bytes of payloads and headers sent in training rounds.
   package private(set) var sentBytes = 0
-  /// Sums of squares that each worker sends.
+  /// Number of sums of squares that each worker sends.
   private let norms: Int
-  /// Updated parameters by sender. A peer that heard of all norms sends them while others are still waited for here.
+  /// Updated parameters by sender. A peer that has all norms sends them while this worker may still wait for other
+  /// norms.
   private var updates: [Int: Payload] = [:]
-  /// The rows that this worker waits for: where each peer's go.
+  /// The rows that this worker waits for, with the places in `into` where each peer's results belong.
   private var expected: (phase: DataPhase, site: ExpertSite, rows: [Int: [ExpertPiece]], into: Matrix)?
 
   package init(
@@ -90,7 +108,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     pieces.filter { plan.expertOwners[$0.expert] == plan.index }
   }
 
-  /// Sends every peer the rows of its experts: first how many each of all experts gets, then the rows.
+  /// Sends every peer the rows for its experts. The payload is a list of the row counts of all experts (Int32),
+  /// then the rows.
   private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
     let expertCount = plan.expertOwners.count
     for peer in peers {
@@ -110,6 +129,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     }
   }
 
+  /// Waits until the results of all rows for experts elsewhere are in `out`, and serves other workers meanwhile.
   private func collect(_ phase: DataPhase, _ site: ExpertSite, _ pieces: [ExpertPiece], into out: Matrix) throws {
     var waiting: [Int: [ExpertPiece]] = [:]
     for piece in pieces where plan.expertOwners[piece.expert] != plan.index {
@@ -154,7 +174,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
 
   package func reports() throws -> [UnitReport] {
     while reported.contains(where: { $0 == nil }) {
-      // Whose unit it is in an audit depends on the opinion asked for, so all are named.
+      // In an audit, which worker computes a unit depends on which opinion is asked for, so all peers are named.
       let units: [Range<Int>]? =
         switch round.purpose {
         case .training: plan.units
@@ -182,6 +202,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     return denseTree.total!.pointer
   }
 
+  /// Inserts a copy of a subtree's sum. The tree adds siblings in a fixed order, so that the total does not depend
+  /// on arrival order.
   private func add(_ values: RealPointer, at node: UnitNode) {
     let count = plan.myDense.count
     let buffer = pool.take(count)
@@ -208,6 +230,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     return total
   }
 
+  /// Sends the parameters that this worker updated, and waits for those of all others.
   package func share(_ parameters: ParameterBuffer) throws {
     let part = plan.myDense
     let payload = Payload(copying: parameters.dense + part.lowerBound, count: part.count)
@@ -235,10 +258,10 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     try link.send(DataMessage(header: header, payload: payload), to: peer)
   }
 
-  /// Takes one message of this round and does what it asks.
+  /// Receives one message of this round and processes it.
   private func serve(awaited: [Int], in phase: DataPhase) throws {
     let message = try nextOfRound(awaited: awaited, in: phase)
-    // The cases read through pointers into its payload.
+    // The cases below read the payload through pointers, which do not keep it alive.
     defer { withExtendedLifetime(message) {} }
     let header = message.header
     let sender = Int(header.sender)
@@ -255,7 +278,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     case .combineForward, .combineBackward:
       guard var expected, expected.phase == header.phase, expected.site == site,
         let pieces = expected.rows.removeValue(forKey: sender)
-      else { throw refuse("nobody asked for these rows") }
+      else { throw refuse("these rows were not requested") }
       var place = message.payload.reals
       let count = pieces.reduce(0) { $0 + $1.rows.count }
       guard message.payload.bytes.count == 4 * count * width else { throw refuse("\(count) rows were expected") }
@@ -276,7 +299,7 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     case .gradient:
       guard message.payload.bytes.count == 4 * plan.myDense.count else { throw refuse("wrong length") }
       guard denseTree.accepts(UnitNode(level: site.segment, index: site.unit)) else {
-        throw refuse("the sum of units that are not due: node \(site.unit) of level \(site.segment)")
+        throw refuse("a sum that is not expected: node \(site.unit) of level \(site.segment)")
       }
       add(message.payload.reals, at: UnitNode(level: site.segment, index: site.unit))
     case .norms:
@@ -287,11 +310,11 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     case .parameters:
       guard message.payload.bytes.count == 4 * plan.denseRanges[sender].count else { throw refuse("wrong length") }
       updates[sender] = message.payload
-    case .state, .mirror, .mirrored: throw refuse("it belongs to no step")
+    case .state, .mirror, .mirrored: throw refuse("it is not part of a step")
     }
   }
 
-  /// Puts a peer's rows through this worker's experts and sends back what comes out.
+  /// Computes this worker's experts for a peer's rows and sends the results back.
   private func answer(_ message: DataMessage, _ site: ExpertSite, _ refuse: (String) -> ExchangeError) throws {
     let header = message.header
     let experts = plan.expertOwners.count
@@ -301,10 +324,10 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     ExpertPiece.split(UnsafeBufferPointer(start: message.payload.words, count: experts), into: &pieces)
     guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
     else {
-      throw refuse("rows for experts that live elsewhere")
+      throw refuse("rows for experts of another worker")
     }
     guard header.phase != .dispatchBackward || self.experts.hasForward(site, rows: rowCount) else {
-      throw refuse("\(rowCount) gradients of rows that were not computed here")
+      throw refuse("\(rowCount) gradients for rows that this worker has not computed")
     }
     let rows = Matrix(message.payload.reals + experts, rows: rowCount, columns: width)
     let reply = Payload(byteCount: 4 * rowCount * width)
@@ -319,6 +342,8 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
     }
   }
 
+  /// The next message of this round: an early one that was kept, or one from the link. Messages of later rounds are
+  /// kept.
   private func nextOfRound(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     if let index = early.firstIndex(where: { $0.header.round == UInt64(round.number) }) {
       return early.remove(at: index)
@@ -337,6 +362,6 @@ package final class PeerExchange: ExpertExchange, GradientExchange {
 }
 
 extension ExpertSite {
-  /// Of messages that belong to no unit.
+  /// The site in messages that belong to no unit.
   fileprivate static let wholeStep = ExpertSite(unit: 0, sequence: 0, segment: 0, recurrence: 0)
 }

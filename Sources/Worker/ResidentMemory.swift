@@ -1,11 +1,12 @@
-// What this process holds of the machine's memory.
+// The resident memory of this process, which workers report in their heartbeats.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
 package enum ResidentMemory {
-  /// Bytes of resident pages, libraries and all: the second number of /proc/self/statm (proc(5)); 0 where it cannot be read.
+  /// Bytes of resident pages, including libraries: the second number of /proc/self/statm (proc(5)); 0 where it
+  /// cannot be read.
   package static var byteCount: Int {
     let descriptor = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return 0 }

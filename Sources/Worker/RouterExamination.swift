@@ -1,10 +1,13 @@
-// From the sums of a step to what the router clinic looks at.
+// Makes the router record of a step (what users see of the router, `training.clinic_every`) from the routing sums
+// of its units.
 
 import Configuration
 import Model
 import Wire
 
 extension RouterRecord {
+  /// Averages the sums over tokens. Lists are empty where the model has no routed experts, and `truncation` where
+  /// attention keeps the whole support.
   init(_ routing: Routing, bias: [[Float]], step: Int, tokens: Int, model: ModelConfiguration) {
     let perToken = 1 / Double(max(tokens, 1))
     let cutsShort = !model.isTransformer && model.activation == .sparsemax && model.keys != nil

@@ -1,5 +1,14 @@
-// One worker's part in one generation of a run: its data, its model, its share of the state, and the loop of steps. This is
-// where numbers and control meet.
+// One worker's part in one generation of a run: it loads the data, the model and its share of the state, and then
+// runs the loop of steps. Here the two halves of the program meet: numbers (Training, Model) and control (Wire,
+// Coordination).
+//
+// Life of a job: `init` loads and reports what it found; the coordinator sends `begin` when every member is ready;
+// `run` trains until the last step, until all workers agree to halt after a step, or until the coordinator stops
+// the generation (`Stopped`). `help` is the part of a worker that has no work in the generation and only sends
+// shards that it holds.
+//
+// All of it runs on the training thread. Sockets belong to the network thread (`WorkerNetwork`), files of
+// checkpoints are written by `CheckpointSaver`.
 
 import Checkpoint
 import Configuration
@@ -11,10 +20,11 @@ import RunFolder
 import Training
 import Wire
 
-/// The generation was stopped by the coordinator.
+/// The coordinator has stopped the generation.
 package struct Stopped: Error { package var reason: String }
 
 package final class RunJob {
+  /// How `run` ends: after the last step, or at a step after which all workers agreed to stop.
   package enum Ending: Equatable { case finished, halted }
 
   package let assignment: Assignment
@@ -30,13 +40,14 @@ package final class RunJob {
   private let saver = CheckpointSaver()
   private let log: (String) -> Void
   private var lastNote = ContinuousClock.now
-  /// Steps whose copies were made in this generation, the newest last.
+  /// Steps at which this generation's mirrored copies were made, the newest last.
   private var copiedSteps: [Int] = []
   private var savedStep = -1
-  /// Training stood still so long since the last report.
+  /// Seconds that training was paused (copies, waiting for the disk) since the last report.
   private var stall = 0.0
 
-  /// Loads data, model and state. Throws what a user can act on.
+  /// Loads data, model and state.
+  /// - Throws: `JobError` and the errors of data and checkpoints, which a user can act on; `Stopped`.
   package init(
     _ assignment: Assignment, network: any WorkerChannel, store: ShardStore, history: StepHistory = StepHistory(),
     log: @escaping (String) -> Void
@@ -72,14 +83,15 @@ package final class RunJob {
     if assignment.index == 0, source.cutCount > 0 {
       log(
         "\(source.cutCount) of \(source.sequenceCount) examples are longer than data.sequence_length "
-          + "(\(configuration.data.sequenceLength)): what is behind that is not read")
+          + "(\(configuration.data.sequenceLength)): the rest of each is not read")
     }
 
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     self.layout = layout
     let plan = RunJob.plan(assignment, layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
-    // The run's word, then the machine's (`ress worker --threads`), then an equal share.
+    // The run's setting comes first, then the worker's (`ress worker --threads`), then an equal share of the
+    // machine's cores.
     let own = assignment.roster[assignment.index].worker.threads
     let share = max(1, ProcessInfo.processInfo.activeProcessorCount / sameHost)
     let threads = assignment.threads > 0 ? assignment.threads : own > 0 ? own : share
@@ -125,7 +137,7 @@ package final class RunJob {
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }
 
-  /// A helper's part: it hands over what it holds and has no work.
+  /// A helper's part in a generation: it sends the shards that it holds and computes nothing.
   package static func help(_ assignment: Assignment, network: any WorkerChannel, store: ShardStore) throws {
     guard case .memory(let state) = assignment.start else { return }
     let configuration = assignment.configuration
@@ -135,8 +147,8 @@ package final class RunJob {
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }
 
-  /// A state that is in memory has fitted; one that is to be loaded is weighed first, since an allocation that fails ends the process
-  /// without a word.
+  /// Throws where the run will not fit in memory, because a failed allocation would end the process without a
+  /// message. A state that moves from memory to memory has fitted before and is not checked.
   private static func checkFit(_ assignment: Assignment, vocabulary: Int, threads: Int, sameHost: Int) throws {
     if case .memory = assignment.start { return }
     guard let available = AvailableMemory.byteCount else { return }
@@ -146,7 +158,7 @@ package final class RunJob {
     let needs = RunNeeds(
       configuration, vocabulary: vocabulary, cores: threads, memoryBytes: Int(ProcessInfo.processInfo.physicalMemory),
       hosts: Set(assignment.roster.map(\.worker.host)).count)
-    // What this process and its neighbours hold of a generation before is theirs to use.
+    // Memory that this process and its neighbours still hold from the generation before will be used again.
     let held = ResidentMemory.byteCount * sameHost
     if let complaint = needs.memoryComplaint(workers: sameHost, available: available + held) {
       throw JobError.doesNotFit(complaint)
@@ -159,14 +171,15 @@ package final class RunJob {
       expertOwners: owners(assignment.roster.map(\.experts), experts: layout.experts.count), layout: layout)
   }
 
-  /// Worker of each expert.
+  /// The roster index of the worker that holds each expert.
   static func owners(_ held: [[Int]], experts: Int) -> [Int] {
     var owners = Array(repeating: 0, count: experts)
     for (index, mine) in held.enumerated() { for expert in mine { owners[expert] = index } }
     return owners
   }
 
-  /// For drills and tests: `RESS_FLIP_BIT=WORKER@STEP` makes that worker compute one bit wrongly.
+  /// For drills and tests: with `RESS_FLIP_BIT=WORKER@STEP` in the environment, that worker computes one bit of
+  /// that step wrongly.
   private static func bitFlip(of assignment: Assignment) -> Int? {
     let words = ProcessInfo.processInfo.environment["RESS_FLIP_BIT"]?.split(separator: "@") ?? []
     guard words.count == 2, words[0] == assignment.peers[assignment.index].name else { return nil }
@@ -175,14 +188,16 @@ package final class RunJob {
 
   deinit { saver.close() }
 
-  /// A message that came before this worker was told to begin: its sender had been told already.
+  /// Keeps a message that arrived before this worker's `begin`: its sender received `begin` first.
   package func accept(early message: DataMessage) { link.accept(early: message) }
 
   package var heartbeat: Heartbeat { link.heartbeat }
 
-  /// All steps that are left, or those up to where all workers agree to stop.
-  /// - Parameter leftOut: steps in a row before the first that were not applied. More than `training.skip_at_most` end the run, and so
-  ///   does a last step that was not applied. All workers have the same count, so the step where they stop depends on nothing else.
+  /// Runs the steps that are left, or those up to the step after which all workers agree to stop.
+  /// - Parameter leftOut: number of steps in a row before the first that were not applied (`StepResult.skipped`).
+  ///   The run ends with a checkpoint when more than `training.skip_at_most` were not applied, or when the last
+  ///   step was not. All workers have the same number, so they all stop after the same step without asking the
+  ///   coordinator.
   package func run(leftOut: Int = 0) throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
@@ -218,10 +233,11 @@ package final class RunJob {
     return .finished
   }
 
+  /// Publishes the step in the heartbeat, and throws `Stopped` where the coordinator has stopped the generation.
   private func checkStopped(_ step: Int) throws {
     link.step = step
     let now = ContinuousClock.now
-    // Heartbeats leave four times a second; a fresh note more often would not be heard.
+    // Heartbeats are sent four times a second, so publishing the step more often than that has no effect.
     if lastNote.duration(to: now) > .milliseconds(100) || step == assignment.firstStep {
       lastNote = now
       network.note(link.heartbeat)
@@ -229,6 +245,7 @@ package final class RunJob {
     if let reason = network.pendingStop() { throw Stopped(reason: reason) }
   }
 
+  /// Records the step. Every worker records it, and only the first of the roster reports it (see StepHistory).
   private func report(_ result: StepResult, seconds: Duration) {
     let losses = result.losses
     let record = StepRecord(
@@ -241,10 +258,11 @@ package final class RunJob {
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
   }
 
-  /// Seconds since 1970, to the millisecond: for people and plots, which put steps on a clock. No number of the run depends on it.
+  /// Seconds since 1970, rounded to milliseconds. It is shown to users and in plots; the run's numbers do not
+  /// depend on it.
   private static var clock: Double { (Date().timeIntervalSince1970 * 1000).rounded() / 1000 }
 
-  /// What the router does, for the clinic.
+  /// Records and reports the router's statistics.
   private func examine(after step: Int, tokens: Int) {
     var record = RouterRecord(
       trainer.routing, bias: trainer.routerBias, step: step, tokens: tokens,
@@ -265,12 +283,13 @@ package final class RunJob {
     if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
   }
 
-  /// Stops at a boundary, with the state where it lies.
+  /// Stops after `step`, and leaves the state in memory for the next generation.
   private func halt(after step: Int, isLast: Bool, saving: Bool) throws -> Ending {
     link.step = step
-    // A generation that follows begins from memory; only who lets the workers go needs the checkpoint.
+    // The next generation starts from memory. The checkpoint is needed only where the workers are released, that
+    // is, where `saving`.
     try finishSaving(insisting: saving)
-    // No generation begins behind the last step.
+    // After the last step there is no next generation, so the state need not be kept.
     if !isLast { store.setLive(key(step), Shard(of: trainer)) }
     network.note(link.heartbeat)
     network.report(.halted(step: step, held: store.held), generation: assignment.generation)
@@ -287,12 +306,13 @@ package final class RunJob {
       step: step)
   }
 
-  /// A copy of this worker's shard behind `step`: for its mirror, for a checkpoint, or both.
+  /// Copies this worker's shard after `step`, for its mirror, for a checkpoint, or for both.
   private func copy(_ step: Int, mirrors: Bool, saves: Bool) throws {
     let begun = ContinuousClock.now
     defer { stall += begun.duration(to: .now).inSeconds }
     if mirrors, let before = copiedSteps.last {
-      // Its copy before must be whole, or there might be no step that all have.
+      // Wait until the copy before this one is complete at its mirror. Otherwise no step might have copies of all
+      // shards.
       let arrived = store.waitForMirror(of: before) {
         link.note("its copy of step \(before) to arrive", since: begun)
         return network.pendingStop() != nil
@@ -309,12 +329,15 @@ package final class RunJob {
     }
     if saves, savedStep != step {
       savedStep = step
-      // What no mirror keeps serves the next copy: memory that was never touched costs as much time as the copy.
+      // A copy that is not mirrored gives its memory to the next copy when it is written: pages that were never
+      // touched cost as much time as copying.
       save(shard, step, ends: mirrors ? nil : memory)
     }
   }
 
-  /// - Parameter memory: what the shard lies in, if it ends with the writing.
+  /// Writes the shard in the background and reports the result to the coordinator.
+  /// - Parameter memory: the memory of the shard, where it can be reused after writing; nil where a mirrored copy
+  ///   keeps it.
   private func save(_ shard: Shard, _ step: Int, ends memory: ShardMemory?) {
     let generation = assignment.generation, folder = assignment.folder, place = assignment.index
     let shardCount = assignment.roster.count, boundary = Boundary(assignment.roots ?? [])
@@ -328,7 +351,7 @@ package final class RunJob {
     } done: { result in
       switch result {
       case .success(let files):
-        // Not where it failed: it is written again from the same memory.
+        // Only after success: after an error the same memory is written again.
         if let memory { store.giveBack(memory, epoch) }
         channel.report(.saved(step: step, files: files), generation: generation)
         if !mirrors { store.checkpointed(in: generation) }
@@ -338,11 +361,11 @@ package final class RunJob {
     }
   }
 
-  /// Waits for the disk. What has failed is tried again: the worker waits for that too where it insists.
+  /// Waits until checkpoint files are written; with `insisting` also for those that failed and will be tried again.
   private func finishSaving(insisting: Bool) throws {
     let begun = ContinuousClock.now
     saver.finish(insisting: insisting) { failedAt in
-      // A disk that refuses is not one that hangs.
+      // The reported waiting time starts anew with every error: a disk that reports errors does not hang.
       link.note("its part of a checkpoint to be written", since: max(begun, failedAt ?? begun))
       return network.pendingStop() != nil
     }
@@ -351,14 +374,14 @@ package final class RunJob {
     network.note(link.heartbeat)
   }
 
-  /// Which shard holds each tensor of a checkpoint.
+  /// For each tensor of a checkpoint, the shard file that contains it.
   static func links(_ plan: WorkPlan, _ layout: ParameterLayout) -> [(name: String, shard: Int)] {
     (0..<plan.workerCount).flatMap { index in
       ShardLayout(layout, plan.at(index, layout)).pieces.map { (name: $0.name, shard: index) }
     }
   }
 
-  /// Every dense parameter, this worker's experts, and the moments of what it owns.
+  /// Reads all dense parameters, this worker's experts, and the moments of the tensors that it updates.
   private func load(_ path: String) throws {
     let reader = try CheckpointReader(path, verified: true, Boundary(assignment.roots ?? []))
     try trainer.parameters.forEachTensor { entry, values in
@@ -374,9 +397,10 @@ package final class RunJob {
   }
 }
 
+/// Why a worker cannot take part in a generation.
 package enum JobError: Error, CustomStringConvertible {
   case shardGone(step: Int, index: Int)
-  /// What this worker finds at the dataset's path is not what the run reads.
+  /// The dataset at the configured path is not the one that the run reads.
   case otherData(String)
   case folderUnseen(folder: String, isAnother: Bool)
   case doesNotFit(String)
@@ -390,7 +414,7 @@ package enum JobError: Error, CustomStringConvertible {
       "\(folder), the run's folder, is not the folder that the coordinator sees: its file \(Assignment.tokenName) "
         + (isAnother ? "holds something else" : "is not there")
         + "; checkpoint.directory must be on a file system that all machines of the run share"
-    case .shardGone(let step, let index): "shard \(index) of step \(step) is not in this worker's memory any more"
+    case .shardGone(let step, let index): "shard \(index) of step \(step) is no longer in this worker's memory"
     case .otherData(let what): what
     }
   }

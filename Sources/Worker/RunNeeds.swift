@@ -1,5 +1,8 @@
-// What a run needs of each worker, counted from its configuration alone: memory, bytes on the wire, a checkpoint. `ress plan` shows it, and
-// `ress status` holds it against what came.
+// What a run needs of each worker, computed from its configuration alone: memory, network traffic, and the size of
+// a checkpoint. `ress plan` shows these numbers, and `ress status` compares them with the measured ones.
+//
+// Every term mirrors an allocation or a message of the real code, which the comments name. RunNeedsTests compares
+// the plan with measured processes.
 
 import Configuration
 import Foundation
@@ -8,26 +11,26 @@ import Model
 import Training
 import Wire
 
-/// Sizes of a run on `configuration.cluster.workers` workers. Bytes are those of the worker that needs most.
+/// The needs of a run on `configuration.cluster.workers` workers. Bytes are those of the worker that needs most.
 package struct RunNeeds {
   package let configuration: RunConfiguration
   package let vocabulary: Int
   package let layout: ParameterLayout
   package let workers: Int
-  /// Threads of each worker, and workers that share a machine.
+  /// Threads of each worker, and workers on one machine.
   package let threads: Int
   package let workersAHost: Int
   private let sizes: Sizes
   private let shape: SequenceModel.Shape
-  /// Values of the largest shard: what one worker alone holds, moments and all.
+  /// Values of the largest shard: the tensors that one worker updates, and their moments.
   private let largestShard: Int
   private let mostExperts: Int
   private let mostDense: Int
   private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
 
   /// - Parameters:
-  ///   - cores, memoryBytes: of a worker's machine.
-  ///   - hosts: machines that the workers are spread over.
+  ///   - cores, memoryBytes: of one machine.
+  ///   - hosts: number of machines that the workers are spread over.
   package init(_ configuration: RunConfiguration, vocabulary: Int, cores: Int, memoryBytes: Int, hosts: Int) {
     self.configuration = configuration
     self.vocabulary = vocabulary
@@ -50,7 +53,7 @@ package struct RunNeeds {
     mostDense = plans.map(\.myDense.count).max()!
   }
 
-  /// The first generation's, by worker.
+  /// The work plans of the first generation, by worker.
   static func plans(_ configuration: RunConfiguration, _ layout: ParameterLayout, workers: Int) -> [WorkPlan] {
     let model = configuration.model
     let units = evenShares(of: configuration.training.unitCount, among: workers)
@@ -62,33 +65,35 @@ package struct RunNeeds {
   /// Units of the worker that has most.
   package var unitsAWorker: Int { (configuration.training.unitCount + workers - 1) / workers }
   package var recomputes: Bool { shape.recomputes }
-  /// Segments of a sequence.
+  /// Segments of one sequence.
   package var segments: Int { shape.segments }
-  /// Tokens at most: a task's examples may be shorter.
+  /// Most tokens of a step; examples of a task may be shorter.
   package var stepTokens: Int { configuration.training.batchSequences * configuration.data.sequenceLength }
-  /// Floating-point operations of a token, forward and backward.
+  /// Floating-point operations per token, forward and backward.
   package var operationsPerToken: Double { configuration.operationsPerToken(vocabulary: vocabulary) }
 
   private var real: Int { MemoryLayout<Float>.size }
 
-  /// Of counts that may be larger than any machine has.
+  /// Limits a number of bytes, which may be larger than any machine has, so that it fits an Int.
   private static func whole(_ bytes: Double) -> Int { Int(min(bytes, Double(Arena.most))) }
 
-  /// Parameters and the packed copy that products read, moments, and gradients.
+  /// Parameters and the packed copy that matrix products read, moments, and gradients.
   package var modelBytes: Int {
     let dense = layout.denseCount, experts = mostExperts * layout.expertCount
-    // A gradient of this worker's units: one a level of the tree and the one that is computed. The owner's sums likewise.
+    // A worker holds at most one gradient sum per level of the tree and the one being computed; so does the owner
+    // for its part.
     func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
     let unitGradients = levels(unitsAWorker) * dense
     let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
-    // Of the experts here: every worker has a unit under way, and their sums wait for their siblings in the tree.
+    // Gradients of the experts here: one for the current unit of each worker, and the sums that wait for their
+    // siblings in the tree.
     let expertGradients = (workers + levels(configuration.training.unitCount) - 1) * experts
-    // A shard counts values and two moments.
+    // A shard counts the values and two moments of each.
     let moments = largestShard * 2 / 3
     return real * (2 * (dense + experts) + moments + unitGradients + ownerSums + expertGradients)
   }
 
-  /// What a unit keeps between its forward and its backward.
+  /// Activations that a unit keeps between its forward and its backward pass.
   package var activationBytes: Int {
     let team = Team(laneCount: threads)
     let own = SequenceModel.byteCount(
@@ -96,43 +101,46 @@ package struct RunNeeds {
     return own + expertRowBytes
   }
 
-  /// Inputs and gate-up products of the rows that its experts keep: of all workers' units under way, its experts' share.
+  /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
+  /// workers' current units.
   private var expertRowBytes: Int {
     guard sizes.experts > 0 else { return 0 }
     let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
     let rows =
       Double(tokens) * Double(sizes.steps * sizes.active * workers) * Double(mostExperts)
       / Double(max(1, layout.experts.count))
-    // Four size classes an octave: an eighth lies idle on the average.
+    // Buffers come in four size classes per octave, so an eighth is unused on average.
     return RunNeeds.whole(rows * Double((sizes.width + 2 * sizes.expertWidth) * real) * 9 / 8)
   }
 
-  /// Copies of the state: its own two and a third for a moment, and as many of the peer whose mirror it is; one while a checkpoint is
-  /// written where nothing is mirrored.
+  /// Copies of the state: two of the worker's own and briefly a third, and as many of the peer whose mirror it is.
+  /// Without mirroring, one while a checkpoint is written.
   package var copyBytes: Int {
     let every = configuration.cluster.mirrorEvery
     let mirrors = workers > 1 && every > 0 ? 2 * min(3, configuration.training.steps / every) : 0
     return max(1, mirrors) * largestShard * real
   }
 
-  /// What only a run of several workers holds: messages under way, and at a change of generation the state of the one before.
+  /// What only a run of several workers holds: messages in transit, and during a change of generation the state of
+  /// the old one.
   package var clusterBytes: Int {
     guard workers > 1 else { return 0 }
-    // Gradients and parameters, one that comes and one that goes of each; pieces of copies, two each way.
+    // Gradients and parameters, one received and one sent of each; pieces of copies, two in each direction.
     let messages = 4 * mostDense * real + 4 * min(largestShard, MirrorSender.pieceSize) * real
     let state = real * (layout.denseCount + mostExperts * layout.expertCount + largestShard * 2 / 3)
     return messages + state
   }
 
-  /// The program itself, its libraries, their buffers, and what HDF5 reads ahead.
+  /// The program, its libraries and their buffers, and what HDF5 reads ahead.
   private var programBytes: Int { RunNeeds.programBytes + threads * RunNeeds.threadBytes }
-  // Resident memory of a `ress worker` that trains next to nothing, and what a thread of OpenBLAS adds, measured on Debian 12, x86-64.
+  // Resident memory of a `ress worker` with a minimal model, and what each OpenBLAS thread adds; measured on Debian
+  // 12, x86-64.
   private static let programBytes = 45 << 20, threadBytes = 2 << 20
 
   /// Resident memory of a worker.
   package var memoryBytes: Int { programBytes + modelBytes + activationBytes + copyBytes + clusterBytes }
 
-  /// The same run with one worker fewer, which is what a loss leaves; nil where it waits for another one then.
+  /// The same run after the loss of one worker; nil where it has too few workers to continue then.
   package var afterLoss: RunNeeds? {
     guard workers > 1, workers > configuration.cluster.minimumWorkers else { return nil }
     var fewer = configuration
@@ -142,8 +150,8 @@ package struct RunNeeds {
       hosts: min(machine.hosts, workers - 1))
   }
 
-  /// Resident memory of a worker in the generation after a loss. It has more units and experts then, and holds the copies of the
-  /// generation before until it has two of its own.
+  /// Resident memory of a worker in the generation after a loss. The worker has more units and experts then, and
+  /// holds copies of the old generation until it has two of the new one.
   package var memoryAfterLossBytes: Int {
     let next = afterLoss ?? self
     guard workers > 1, configuration.cluster.mirrorEvery > 0 else { return next.memoryBytes }
@@ -152,40 +160,42 @@ package struct RunNeeds {
     return next.memoryBytes + max(0, before + own - next.copyBytes)
   }
 
-  /// All files of a checkpoint: tensors, and the structure around them.
+  /// Bytes of all files of a checkpoint: the tensors and HDF5's structures.
   package var checkpointBytes: Int {
     let tensors = layout.dense + layout.experts.flatMap { $0 }
     let values = tensors.reduce(0) { $0 + $1.count * ($1.isTrained ? 3 : 1) }
     let datasets = tensors.reduce(0) { $0 + ($1.isTrained ? 3 : 1) }
     return values * real + datasets * RunNeeds.datasetBytes + (workers + 1) * RunNeeds.fileBytes
   }
-  /// Header, checksum attribute and group entry of a dataset, and of a file, in HDF5 1.10's format of v110.
+  /// Header, checksum attribute and group entry of a dataset, and overhead of a file, in the file format of HDF5
+  /// 1.10.
   private static let datasetBytes = 600, fileBytes = 4_096
 
-  /// Times that a row goes to its expert and back in a step: forward, backward, and forward again where that is computed again.
+  /// How often rows go to their experts and back in a step: forward, backward, and forward again where segments are
+  /// recomputed.
   package var passes: Double { shape.recomputes ? 3 - 1 / Double(shape.segments) : 2 }
 
-  /// Calls of the expert layer that a worker makes for its units in a forward: each waits for the experts elsewhere.
+  /// Calls of the expert layer for a worker's units in a forward pass. Each waits for experts on other workers.
   package var sites: Double {
     let sequences = unitsAWorker * configuration.training.unitSequences
     return configuration.model.routedExperts > 0 ? Double(sequences * shape.segments * sizes.steps) : 0
   }
 
-  /// Bytes that a worker sends in a step, the mean over workers.
+  /// Bytes that a worker sends in a step, averaged over workers.
   package var sentBytes: Int {
     guard workers > 1 else { return 0 }
     let model = configuration.model
     var sent = 0
     if model.routedExperts > 0 {
-      // Rows to experts elsewhere and back, forward and backward, forward once more where that is computed again. As much is
-      // answered for others as is asked of them.
+      // Rows to experts on other workers and back, in each pass. A worker answers as many rows of others as it
+      // sends, on average.
       let share = Double(workers - 1) / Double(workers) / Double(workers)
       let rows = Double(stepTokens) * Double(model.steps * model.activeExperts) * share
       sent += RunNeeds.whole(rows * Double(model.width * real) * 2 * passes)
-      // How many rows each expert gets, before the rows.
+      // The row counts of all experts, which precede the rows.
       sent += RunNeeds.whole(sites * passes * Double((workers - 1) * layout.experts.count * real))
     }
-    // Gradients to their owners, one a subtree; new parameters to all; reports and norms.
+    // Gradients to their owners, one per subtree; new parameters to all workers; reports and norms.
     let subtrees = RunNeeds.subtrees(configuration.training.unitCount, workers)
     let dense = layout.denseCount * real
     sent += Int(Double(dense) * Double(workers - 1) / Double(workers) * subtrees)
@@ -195,7 +205,8 @@ package struct RunNeeds {
     return sent
   }
 
-  /// Sums that a worker hands over on the average: subtrees of the tree of units that lie whole in its range.
+  /// Number of gradient sums that a worker sends, on average: the largest subtrees of the units' tree inside its
+  /// range of units.
   private static func subtrees(_ units: Int, _ workers: Int) -> Double {
     let shares = evenShares(of: units, among: workers)
     let count = shares.reduce(0) { sum, share in
@@ -206,7 +217,7 @@ package struct RunNeeds {
     return Double(count) / Double(workers)
   }
 
-  /// Copies of the state that travel in a step, on the average.
+  /// Bytes of copies sent per step, on average.
   package var mirrorBytesAStep: Int {
     let every = configuration.cluster.mirrorEvery
     return workers > 1 && every > 0 ? largestShard * real / every : 0

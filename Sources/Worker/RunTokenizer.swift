@@ -1,4 +1,5 @@
-// A run keeps its tokenizer beside its checkpoints, so that a model can read and write text where its dataset is not.
+// A run keeps its tokenizer beside its checkpoints, so that the model can be used where its dataset is not
+// available.
 
 import Configuration
 import Data
@@ -8,7 +9,7 @@ import RunFolder
 enum RunTokenizer {
   private static let name = "tokenizer.json"
 
-  /// Bytes need no file.
+  /// Writes the tokenizer's file. A tokenizer of bytes needs none.
   static func keep(
     _ tokenizer: Tokenizer, in folder: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
@@ -20,14 +21,15 @@ enum RunTokenizer {
     }
   }
 
-  /// The run's, else its dataset's; nil where neither is there.
+  /// The tokenizer in the run's folder, or else its dataset's; nil where neither exists.
   static func known(_ folder: String, data: DataConfiguration) throws -> Tokenizer? {
     let path = folder + "/" + name
     if FileManager.default.fileExists(atPath: path) { return .bytePairs(try TokenizerFile.read(path)) }
     return (try? Corpus(data))?.tokenizer
   }
 
-  /// The one that a checkpoint's model was trained with. Where neither the run's folder nor its dataset tells, it was bytes.
+  /// The tokenizer that a checkpoint's model was trained with. Where neither the run's folder nor its dataset has
+  /// one, it is bytes.
   static func read(_ folder: String, _ manifest: CheckpointManifest) throws -> Tokenizer {
     let found = try known(folder, data: manifest.configuration.data) ?? .byte
     guard let expected = manifest.data?.tokenizer, expected != found.digest else { return found }
@@ -35,7 +37,8 @@ enum RunTokenizer {
     throw ModelUseError.noTokenizer(path: folder + "/" + name, found: found.summary)
   }
 
-  /// A run that goes on must read what its model was trained on, also where its checkpoint is of a program that kept no digest.
+  /// Throws where the dataset's tokenizer is not the one that the run's model was trained with. It also works for
+  /// checkpoints of older programs, whose manifests have no digest.
   static func check(_ tokenizer: Tokenizer, in folder: String, _ dataset: String) throws {
     let path = folder + "/" + name
     guard FileManager.default.fileExists(atPath: path) else { return }

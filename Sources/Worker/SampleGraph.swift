@@ -1,4 +1,5 @@
-// The token graph of a sample: what a trained model joins in a sequence of its own data, segment by segment.
+// The token graph of a sample: which tokens a trained model links in a sequence of its dataset, segment by segment
+// (`ress graph`, and the dashboard's view of it).
 
 import Configuration
 import Data
@@ -13,24 +14,25 @@ package struct SampleGraph {
   }
 
   package var sample: Int
-  /// Sequences that the split has.
+  /// Number of sequences in the split.
   package var sampleCount: Int
   package var segment: Int
-  /// Segments that the sequence has.
+  /// Number of segments in the sequence.
   package var segmentCount: Int
-  /// What the segment sees: tokens before it, then its own.
+  /// The tokens that the segment sees: those before it that are still visible, then its own.
   package var tokens: [Token]
-  /// One a step of recurrence.
+  /// One graph for each step of recurrence.
   package var graphs: [TokenGraph]
-  /// Neighbours before and after itself that every token has, whatever they say.
+  /// Number of neighbours before and after itself that every token is linked to, whatever their content.
   package var windowBefore: Int
   package var windowAfter: Int
 }
 
 extension TrainedModel {
+  /// Computes the graphs of one segment.
   /// - Parameters:
-  ///   - sample: a sequence of the split, from 0.
-  ///   - segment: of the sequence, from 0.
+  ///   - sample: number of the sequence in the split, from 0.
+  ///   - segment: number of the segment in the sequence, from 0.
   package func graph(_ corpus: Corpus, _ split: Split, sample: Int, segment: Int) throws -> SampleGraph {
     let configuration = manifest.configuration
     guard !configuration.model.isTransformer else { throw ModelUseError.noGraph(path: path) }
@@ -48,7 +50,7 @@ extension TrainedModel {
     guard segment < segments else {
       throw ModelUseError.noSegment(sample: sample, tokens: buffer.tokenCount, segment, count: segments)
     }
-    // Later segments change nothing in this one.
+    // The model is causal over segments: later ones change nothing in this one, so they are not computed.
     let end = min(buffer.tokenCount, (segment + 1) * sizes.segment)
     buffer.cut(to: end)
     let graphs = try graphs(of: buffer, sizes)
@@ -65,9 +67,9 @@ extension TrainedModel {
 }
 
 extension Corpus {
-  /// A token of one feature as the tokenizer says it; of several, as a cell has them, the text among them.
+  /// A token as text. A token of several features (a table cell) is shown as the text among them.
   fileprivate func text(of features: [Int32]) -> String {
-    // A node's features are words that only whoever numbered them knows.
+    // A node's features are numbers whose meaning only the dataset's author knows.
     if task == .graphs { return "⟨\(features.count) features⟩" }
     if features.count == 1 { return tokenizer.spoken(features[0]) }
     let text = String(decoding: tokenizer.decode(features.filter { $0 < tokenizer.vocabulary }), as: UTF8.self)

@@ -1,10 +1,16 @@
-// The parts of runs' states that this process holds in memory: its own shard as of the last two copies, those of the peer whose
-// mirror it is, and between two generations the live one. Whatever dies, the newest step of which all shards are left somewhere
-// is where the run goes on.
+// The shards (parts of a run's state) that this process holds in memory: copies of its own shard, copies of the
+// shard of the peer whose mirror it is, and between two generations its live shard. When workers die, the run
+// continues from the newest step whose shards all survive in some worker's memory.
 //
-// Which copies stay. A worker keeps its two newest, and a third until the step after it is done: then every worker has made
-// that copy, and before it waited for its second newest to arrive at its mirror (`waitForMirror`). So the second newest is
-// whole everywhere, and in the mirrors too, at every moment.
+// Which copies are kept. Every `cluster.mirror_every` steps a worker copies its shard and sends the copy to its
+// mirror. Before it makes a copy, it waits until its previous copy has arrived at the mirror (`waitForMirror`). It
+// keeps its two newest copies, and the third until the step after the newest copy is done. A worker that completes
+// that step has heard from all others after they made their copy of the same step, so all of them had seen their
+// previous copy arrive. Hence at every moment the second newest copy is complete at every worker and at every
+// mirror, whatever dies.
+//
+// Threads: the training thread copies, the network thread receives peers' copies. `NSCondition` protects all
+// fields.
 
 import Foundation
 import Synchronization
@@ -14,10 +20,10 @@ import Wire
 package final class ShardStore: @unchecked Sendable {
   private struct Copy {
     var memory: ShardMemory
-    /// Pieces of a copy under way that have not come; 0: it is whole.
+    /// Pieces that have not arrived; 0 for a complete copy.
     var missing = 0
     var isMirror = false
-    /// The piece that is due next: a link keeps their order.
+    /// Number of the piece that must come next. The link keeps the order of pieces.
     var due = 0
   }
 
@@ -28,12 +34,13 @@ package final class ShardStore: @unchecked Sendable {
   private var copies: [HeldShard: Copy] = [:]
   private var live: (key: HeldShard, shard: Shard)?
   private var mirroredStep = -1
-  /// Whose copies are kept here in a generation, and how many values each has.
+  /// Generation and, by roster index, number of values of the peers whose copies this worker keeps.
   private var expected: (generation: UInt32, counts: [Int: Int]) = (0, [:])
-  /// Memory of copies that are gone: the next ones of that size, own ones and peers', touch no new page.
+  /// Memory of copies that were dropped. Reusing it for the next copies of that size saves touching new pages.
   private var free: [ShardMemory] = []
-  /// Of each size; more than that were never needed at once.
+  /// Blocks of each size that are kept; more were never needed at once.
   private static let freeLimit = 2
+  /// Counts generations that began to load; see `epoch`.
   private var loads = 0
 
   package init() {}
@@ -44,13 +51,13 @@ package final class ShardStore: @unchecked Sendable {
     return body()
   }
 
-  /// What is whole here, for the heartbeats.
+  /// All complete shards here, for the heartbeats.
   package var held: [HeldShard] {
     locked { copies.filter { $0.value.missing == 0 }.map(\.key) + (live.map { [$0.key] } ?? []) }
       .sorted { ($0.generation, $0.step, $0.index) < ($1.generation, $1.step, $1.index) }
   }
 
-  /// A shard to read from; nil where it is not here.
+  /// A shard to read from; nil where it is not here or not complete.
   package func shard(_ key: HeldShard, _ layout: ShardLayout) -> Shard? {
     locked {
       if let live, live.key == key { return live.shard }
@@ -61,19 +68,19 @@ package final class ShardStore: @unchecked Sendable {
 
   // MARK: for the training thread
 
-  /// A generation of a run begins to load; what other runs left is gone.
+  /// A generation of a run begins to load: shards of other runs are dropped.
   package func begin(_ run: RunID) {
     locked {
       copies = copies.filter { $0.key.run == run }
       if live?.key.run != run { live = nil }
       mirroredStep = -1
-      // Shards of the next generation have other sizes.
+      // Shards of the new generation may have other sizes.
       free = []
       loads += 1
     }
   }
 
-  /// Between two generations a trainer's own tensors serve as its shard.
+  /// Registers the trainer's own tensors as its shard, between two generations.
   package func setLive(_ key: HeldShard, _ shard: Shard) { locked { live = (key, shard) } }
   package func dropLive() { locked { live = nil } }
 
@@ -85,22 +92,25 @@ package final class ShardStore: @unchecked Sendable {
     return ShardMemory(count: count)
   }
 
-  /// Whose mirror this worker is in a generation, by place, and how many values their shards have. Only their copies are taken.
+  /// Sets whose mirror this worker is in a generation: roster indices, and how many values their shards have.
+  /// Copies of others are refused.
   package func expect(_ generation: UInt32, _ counts: [Int: Int]) { locked { expected = (generation, counts) } }
 
-  /// A number of the generation that has begun to load last.
+  /// Identifies the generation that began to load last; see `giveBack`.
   package var epoch: Int { locked { loads } }
 
-  /// Memory from `memory` that nothing is read from any more. That of an epoch which is over goes.
+  /// Returns memory that is no longer read. It is kept for reuse if its epoch is still the current one.
   package func giveBack(_ memory: ShardMemory, _ epoch: Int) {
     locked {
       if epoch == loads, free.count(where: { $0.count == memory.count }) < Self.freeLimit { free.append(memory) }
     }
   }
 
+  /// Adds a copy of this worker's own shard.
   package func keep(_ key: HeldShard, _ memory: ShardMemory) { locked { copies[key] = Copy(memory: memory) } }
 
-  /// Waits until the copy of `step` is whole in its mirror. False where `abandoned` says so before.
+  /// Blocks until the copy of `step` is complete at the mirror. Returns false where `abandoned` returns true before
+  /// that.
   package func waitForMirror(of step: Int, abandoned: () -> Bool) -> Bool {
     condition.lock()
     defer { condition.unlock() }
@@ -111,7 +121,8 @@ package final class ShardStore: @unchecked Sendable {
     return true
   }
 
-  /// A step of the generation is done: its third copy, and those of the generations before, have served.
+  /// A step of the generation is done: drops the third copy and copies of earlier generations, which are no longer
+  /// needed.
   package func stepDone(_ generation: UInt32) {
     locked {
       func steps(mirrors: Bool) -> [Int] {
@@ -130,14 +141,15 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// A generation that mirrors nothing has a checkpoint of its own: what is held of those before has served.
+  /// A generation without mirrors has written its first checkpoint: copies of earlier generations are no longer
+  /// needed.
   package func checkpointed(in generation: UInt32) {
     locked { for key in copies.keys where key.generation < generation { drop(key, in: generation) } }
   }
 
   private func drop(_ key: HeldShard, in generation: UInt32) {
     guard var memory = copies.removeValue(forKey: key)?.memory else { return }
-    // Shards of other generations have other sizes. A checkpoint may still be written from it.
+    // Only memory of this generation fits its next copies, and only if no checkpoint is still being written from it.
     let count = memory.count
     if key.generation == generation, isKnownUniquelyReferenced(&memory),
       free.count(where: { $0.count == count }) < Self.freeLimit
@@ -148,7 +160,7 @@ package final class ShardStore: @unchecked Sendable {
 
   // MARK: for the network thread
 
-  /// A peer has the whole copy of this worker's shard.
+  /// The mirror has this worker's complete copy of `step`.
   package func mirrored(_ step: Int) {
     locked {
       mirroredStep = max(mirroredStep, step)
@@ -156,8 +168,9 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// A piece of a peer's shard. False where it is not the piece that is due, of a copy that is due: then nothing is kept of it, and no
-  /// memory was taken. What a header says of sizes is compared with what the generation's plan makes them.
+  /// Stores a piece of a peer's shard. Returns false where it is not the next piece of an expected copy; then
+  /// nothing is stored and no memory allocated. Sizes in the header are compared with those that the generation's
+  /// plan implies, so that a forged header cannot make this worker allocate.
   package func accept(_ key: HeldShard, piece: Int, of pieces: Int, _ payload: Payload) -> Bool {
     locked {
       let size = MirrorSender.pieceSize
@@ -169,7 +182,7 @@ package final class ShardStore: @unchecked Sendable {
         let others = copies.filter {
           $0.value.isMirror && $0.key.index == key.index && $0.key.generation == key.generation
         }
-        // A sender finishes a copy before it begins the next, of a later step.
+        // A sender completes a copy before it begins the next, which is of a later step.
         guard piece == 0, others.allSatisfy({ $0.value.missing == 0 && $0.key.step < key.step }),
           others.count < ShardStore.mirrorLimit
         else { return false }
@@ -185,6 +198,6 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// Copies of one peer: the two newest, those that wait for the end of a step here, and one under way.
+  /// Most copies of one peer: the two newest, those kept until the end of a step here, and one being received.
   private static let mirrorLimit = 6
 }

@@ -1,5 +1,10 @@
-// A run's state on its way from one generation into the next. Every holder of a shard knows the new roster, so it sends each
-// worker what that needs and nobody asks for anything.
+// Moves a run's state from the memory of one generation's workers to the workers of the next.
+//
+// Every holder of a shard knows the new roster, so it can compute which worker needs which tensors and sends them
+// without being asked. Receivers compute the same and wait until they have everything.
+//
+// Fields of a `state` message: `unit` is the tensor's number in the layout, `sequence` what it is (parameter, first
+// or second moment), `segment` the number of the piece of 4 MiB, `rows` the values in the piece.
 
 import Kernels
 import Model
@@ -10,12 +15,12 @@ struct StateTransfer {
   private let assignment: Assignment
   private let state: MemoryState
   private let layout: ParameterLayout
-  /// The generation that begins.
+  /// The work of the generation that begins.
   private let plan: WorkPlan
-  /// The shards of the one before, by place.
+  /// The shards of the generation before, by roster index.
   private let shards: [ShardLayout]
 
-  /// Values a message: 4 MiB.
+  /// Values of a message (4 MiB).
   private static let pieceSize = 1 << 20
 
   init(_ assignment: Assignment, _ state: MemoryState, _ layout: ParameterLayout, _ plan: WorkPlan) {
@@ -29,7 +34,8 @@ struct StateTransfer {
     }
   }
 
-  /// Sends what this worker holds to those who need it, and copies what it needs itself into `trainer`.
+  /// Sends the shards of this worker to the workers that need their tensors, and copies what it needs itself into
+  /// `trainer`, which is nil for a helper.
   func send(from store: ShardStore, into trainer: Trainer?, by channel: any WorkerChannel) throws {
     for (index, shardLayout) in shards.enumerated() where state.holders[index] == assignment.index {
       let key = HeldShard(
@@ -56,7 +62,7 @@ struct StateTransfer {
     }
   }
 
-  /// Takes what others send, until all that this worker needs is there.
+  /// Receives tensors from others until this worker has all it needs.
   func receive(into trainer: Trainer, from link: NetworkLink) throws {
     var pieces: [Int: (piece: ShardLayout.Piece, holder: Int)] = [:]
     var missing: [Int: Int] = [:]
@@ -68,7 +74,7 @@ struct StateTransfer {
     }
     while missing.contains(where: { $0.value > 0 }) {
       let message = try link.receive(awaited: missing.filter { $0.value > 0 }.keys.sorted(), in: .state)
-      // What belongs to the first step of a peer that has begun.
+      // A peer that has everything may already have begun its first step; its messages are kept.
       guard message.header.phase == .state else {
         link.accept(early: message)
         continue
@@ -79,7 +85,7 @@ struct StateTransfer {
         start + message.payload.bytes.count / 4 <= piece.count
       else {
         throw ExchangeError.unexpectedMessage(
-          phase: header.phase.description, sender: Int(header.sender), detail: "nobody here needs tensor \(header.unit)"
+          phase: header.phase.description, sender: Int(header.sender), detail: "tensor \(header.unit) is not needed"
         )
       }
       withExtendedLifetime(message) {

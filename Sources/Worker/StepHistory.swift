@@ -1,5 +1,8 @@
-// The steps of a run that this process took part in. Only the first worker of a generation reports them; when it dies with a
-// report unsaid, the others say it, because what nobody recorded would be missing from the curve.
+// The records of the steps that this process took part in.
+//
+// Only the first worker of a generation's roster reports steps to the coordinator. It may die with reports that
+// were not sent. Then another worker, which took part in the same steps, sends them in the next generation;
+// otherwise those points would be missing from the run's curve.
 
 import Wire
 
@@ -20,26 +23,28 @@ package final class StepHistory {
 
   private var run: RunID?
   private var entries: [Entry] = []
-  /// A coordinator that is away for longer finds the newest checkpoint.
+  /// Entries that are kept at least. A coordinator that is away for longer continues the curve at the newest
+  /// checkpoint.
   private static let limit = 20_000
 
   package init() {}
 
+  /// Adds a record. Entries of another run are dropped.
   package func note(_ entry: Entry, of run: RunID) {
     if self.run != run { entries = [] }
     self.run = run
-    // A step that is computed again has the same numbers; those behind it come again too.
+    // A step that is computed again replaces its earlier record; the steps after it will be computed again too.
     if case .step(let record) = entry { entries.removeAll { $0.step >= record.step } }
     entries.append(entry)
     if entries.count > 2 * StepHistory.limit { entries.removeFirst(StepHistory.limit) }
   }
 
-  /// Reports of the steps that the coordinator lacks, up to where the generation begins.
+  /// Reports of the steps that the coordinator lacks, up to the first step of the generation.
   package func missing(_ assignment: Assignment) -> [Report] {
     guard run == assignment.run else { return [] }
     let wanted = entries.filter { entry in
       guard entry.step <= assignment.firstStep else { return false }
-      // What belongs to the last recorded step may have died behind it; the coordinator takes it once.
+      // Evaluations of the last recorded step may have been lost after it. The coordinator ignores those that it has.
       if case .step = entry { return entry.step > assignment.recorded }
       return entry.step >= assignment.recorded
     }

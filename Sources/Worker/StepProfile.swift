@@ -1,5 +1,5 @@
-// The steps of a run whose time is taken down (`cluster.profile_steps`), and the files that tell of it: RUN/profile/WORKER.txt for
-// people, WORKER.json for a trace viewer.
+// Profiles some steps of a run (`cluster.profile_steps`) and writes the result: RUN/profile/WORKER.txt for people,
+// and WORKER.json for a trace viewer such as Perfetto.
 
 import Kernels
 import RunFolder
@@ -11,19 +11,19 @@ final class StepProfile {
   private let steps: Range<Int>
   private var profile: Profile?
 
-  /// Steps that a generation runs first: caches and buffers are then what they will be.
+  /// Steps of a generation that are not profiled: caches and buffers are filled in them.
   private static let warmup = 5
 
   init(_ assignment: Assignment) {
     self.assignment = assignment
     let last = assignment.configuration.training.steps
     let wanted = assignment.configuration.cluster.profileSteps
-    // A short run is profiled at its end.
+    // A run that is too short for the warm-up is profiled in its last steps.
     let first = max(assignment.firstStep, min(assignment.firstStep + StepProfile.warmup, last - wanted))
     steps = first..<max(first, min(first + wanted, last))
   }
 
-  /// One training step; what happens between steps is not taken down.
+  /// Runs one training step, profiled if it is one of the wanted. Time between steps is not part of the profile.
   func step(_ step: Int, _ trainer: Trainer, wish: HaltWish, log: (String) -> Void) throws -> StepResult {
     guard steps.contains(step) else { return try trainer.step(step, wish: wish) }
     let profile = self.profile ?? Profile(laneCount: trainer.team.laneCount)

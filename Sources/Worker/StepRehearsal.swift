@@ -1,8 +1,12 @@
-// How long a step takes, by trying: a few small steps of the run on its data, or on random tokens where that is not here, on this machine, with as many workers side by side as
-// would share one, in one process. Work grows with units and segments in straight lines, so a few short steps tell of a long one. What
-// the network adds is a sum: messages that somebody waits for, and bytes.
+// Estimates the duration of a training step by experiment (`ress plan`).
 //
-// Rejected: floating-point operations over the speed of sgemm. Small shapes reach half of it, wide ones nine tenths.
+// It runs a few short steps of the run on this machine, in one process, with as many workers side by side as would
+// share one machine, on the run's data or on random tokens where the data is not available. Compute time grows
+// linearly with units and with segments, so a few short steps predict a long one. The network's part is computed: a
+// latency for each message that a worker waits for, and bytes over the line's speed.
+//
+// Rejected: dividing floating-point operations by the speed of sgemm. Small shapes reach half of that speed and
+// wide ones nine tenths.
 
 import Configuration
 import Data
@@ -14,12 +18,13 @@ import Training
 import Wire
 
 package struct StepRehearsal {
-  /// What a message between workers costs beyond the work of both ends.
+  /// The cost of messages between workers: seconds per message that is waited for, and bytes per second.
   package struct Line: Sendable {
     package var hopSeconds: Double
     package var bytesPerSecond: Double
 
-    /// Measured between two processes of one machine through a socket of libzmq: with checksums, copies, and threads that wake.
+    /// Measured between two processes of one machine over a libzmq socket, including checksums, copies and thread
+    /// wake-ups.
     package static let local = Line(hopSeconds: 150e-6, bytesPerSecond: 1.2e9)
 
     package init(hopSeconds: Double, bytesPerSecond: Double) {
@@ -29,32 +34,32 @@ package struct StepRehearsal {
   }
 
   package struct Result: Equatable, Sendable {
-    /// Of a step of the whole run, and what of it the messages are.
+    /// Seconds of a step of the whole run, and how many of them are for messages.
     package var stepSeconds: Double
     package var exchangeSeconds: Double
   }
 
   private let needs: RunNeeds
   private let line: Line
-  /// Workers that are tried side by side.
+  /// Workers that run side by side in the experiment.
   private let workers: Int
 
-  /// - Parameter line: between workers; of one machine, or of several.
+  /// - Parameter line: the connection between workers, on one machine or between several.
   package init(_ needs: RunNeeds, line: Line) {
     self.needs = needs
     self.line = line
     workers = min(needs.workers, needs.workersAHost)
   }
 
-  /// Segments of a short sequence, and of one twice as long.
+  /// Segments of the short sequences; the longer ones have twice as many.
   private static let short = 2
-  /// A measurement takes the median of so many steps, or of so many seconds.
+  /// A measurement is the median of at least 5 and at most 40 steps, of about 0.4 s together.
   private static let leastSteps = 5, mostSteps = 40, seconds = 0.4
 
-  /// Bytes that trying takes.
+  /// Memory of the experiment, in bytes.
   package var memoryBytes: Int { Arena.bytes(workers, times: needs.modelBytes + needs.activationBytes) }
 
-  /// Seconds that trying takes, roughly: at a pace that small shapes reach.
+  /// Rough duration of the experiment in seconds, at the 20 Gflop/s per core that small shapes reach.
   package var expectedSeconds: Double {
     let tokens = min(needs.segments, 4 * Self.short) * needs.configuration.model.segment
     let operations = needs.operationsPerToken * Double(tokens * workers * needs.configuration.training.unitSequences)
@@ -82,14 +87,16 @@ package struct StepRehearsal {
     return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
   }
 
-  /// Round trips to experts elsewhere, one behind the other; then reports, sums, norms and new parameters; and the bytes.
+  /// Seconds of messages: round trips to experts on other workers, one after the other; then reports, sums, norms
+  /// and parameters; and the time of the bytes.
   private var exchangeSeconds: Double {
     guard needs.workers > 1 else { return 0 }
     let hops = 2 * needs.sites * needs.passes + 4
     return hops * line.hopSeconds + Double(needs.sentBytes) / line.bytesPerSecond
   }
 
-  /// Median seconds of a step with so many units a worker; nil: sequences as long as they are.
+  /// Median seconds of a step with that many units per worker, on sequences of that many segments; nil uses the
+  /// run's length.
   private func measure(units: Int, segments: Int?) throws -> Double {
     var c = needs.configuration
     c.training.batchSequences = workers * units * c.training.unitSequences
@@ -112,14 +119,15 @@ package struct StepRehearsal {
             return (exchange, exchange)
           })
     }
-    // The first steps allocate, and fill caches.
+    // The first steps allocate memory and fill caches.
     let warm = try train(trainers, steps: 0..<2)
     let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!, 1e-6))))
     let seconds = try train(trainers, steps: 2..<2 + count).sorted()
     return seconds[seconds.count / 2]
   }
 
-  /// The run's own sequences, whose tokens are routed less evenly than random ones.
+  /// The run's own sequences where they can be read: experts are loaded less evenly by real tokens than by random
+  /// ones.
   private func source(_ c: RunConfiguration) -> any SequenceSource {
     if let corpus = try? Corpus(c.data), let own = try? TaskSource(corpus, c).sequences(.train), own.sequenceCount > 0 {
       return own
@@ -127,7 +135,7 @@ package struct StepRehearsal {
     return RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary)
   }
 
-  /// Runs the steps on all trainers at once. Returns the first one's seconds.
+  /// Runs the steps on all trainers at once, each on a thread. Returns the durations that the first trainer measured.
   private func train(_ trainers: [Trainer], steps: Range<Int>) throws -> [Double] {
     let seconds = Mutex<[Double]>([]), failure = Mutex<(any Error)?>(nil)
     let group = DispatchGroup()
@@ -156,7 +164,7 @@ package struct StepRehearsal {
   }
 }
 
-/// Peers of one process: a message is handed over, not sent.
+/// Peers inside one process: a message is passed in memory.
 private final class RehearsalLink: PeerLink, @unchecked Sendable {
   private let index: Int
   private let mailboxes: [Mailbox<DataMessage>]
@@ -174,7 +182,7 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
   func send(_ message: DataMessage, to worker: Int) { mailboxes[worker].put(message) }
 
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
-    // One that failed sends nothing more, and the others must not wait for it for ever.
+    // A trainer that failed sends nothing more; without a limit the others would wait for it forever.
     guard let message = mailboxes[index].take(timeout: .seconds(60)) else {
       throw Stopped(reason: "a worker of the rehearsal sent nothing for 60 s")
     }
@@ -182,7 +190,7 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
   }
 }
 
-/// Random tokens and targets for any head.
+/// Random tokens and targets, valid for any head.
 private final class RandomSequences: SequenceSource {
   let sequenceCount = 8
   let length: Int

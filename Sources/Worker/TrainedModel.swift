@@ -1,4 +1,5 @@
-// A checkpoint's model, whole, on this machine: for writing text and for measuring, which need no coordinator.
+// The whole model of a checkpoint, loaded on this machine. Generating text, evaluating, exporting and drawing token
+// graphs use it; none of them needs a coordinator.
 
 import Checkpoint
 import Configuration
@@ -13,10 +14,10 @@ package final class TrainedModel {
   /// The checkpoint's folder.
   package let path: String
   package let manifest: CheckpointManifest
-  /// Newer checkpoints that were passed over, and why.
+  /// Newer checkpoints of the run that were skipped because they do not verify, and the reasons.
   package let skipped: [String]
   package let vocabulary: Int
-  /// What its text was made with.
+  /// The tokenizer that its training text was encoded with.
   package var tokenizer: Tokenizer {
     get throws { try RunTokenizer.read((path as NSString).deletingLastPathComponent, manifest) }
   }
@@ -26,13 +27,13 @@ package final class TrainedModel {
   private let experts: LocalExperts
 
   /// - Parameters:
-  ///   - place: a checkpoint's folder, or a run's, whose newest checkpoint that verifies is taken.
-  ///   - threads: 0 takes all cores.
+  ///   - place: a checkpoint's folder, or a run's folder, of which the newest checkpoint that verifies is used.
+  ///   - threads: 0 uses all cores.
   package init(_ place: String, threads: Int) throws {
     BLAS.useOneThread()
     let reader = try CheckpointReader(place)
     (path, manifest, skipped) = (reader.path, reader.manifest, reader.skipped)
-    // The configuration may leave the vocabulary to the dataset; the table of embeddings always knows.
+    // The configuration may leave the size of the vocabulary to the dataset; the embedding table always has it.
     let embedding = try reader.shape(of: "model/embed/weight")
     guard let vocabulary = embedding.first, vocabulary > 0 else {
       throw CheckpointError.tensor(path: path, name: "model/embed/weight", problem: "holds no token")
@@ -41,7 +42,7 @@ package final class TrainedModel {
     let model = manifest.configuration.model
     let owned = Array(0..<model.expertCount)
     let layout = ParameterLayout(model, vocabulary: vocabulary)
-    // Before memory is taken: the sizes are those of a manifest.
+    // Checked before memory is allocated, because the sizes come from a manifest that may be damaged.
     for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
       try reader.check("model/" + entry.name, shape: entry.shape)
     }
@@ -54,11 +55,12 @@ package final class TrainedModel {
     experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
   }
 
-  /// The model's sizes, run for `recurrence` steps instead of those it was trained with, on sequences of up to `length` tokens.
+  /// The model's sizes with another number of recurrence steps, or for sequences of up to `length` tokens.
   private func sizes(recurrence: Int?, length: Int = 0) throws -> Sizes {
     var model = manifest.configuration.model
     if model.isTransformer, length > model.segment {
-      // Angles of later positions are computed as those of earlier ones; rows of a table that was trained are not.
+      // Rotary and sinusoidal positions can be computed beyond the trained length; a trained table has no further
+      // rows.
       guard model.positions != .learned else {
         throw ModelUseError.fixedPositions(path: path, length: length, positions: model.segment)
       }
@@ -70,7 +72,7 @@ package final class TrainedModel {
     return Sizes(model, vocabulary: vocabulary, steps: recurrence)
   }
 
-  /// Continues a prompt, handing over each token as it is drawn.
+  /// Continues a prompt and passes each token to `each` as it is drawn.
   package func generate(
     prompt: [Int32], count: Int, recurrence: Int? = nil, _ options: SamplingOptions, each: (Int32) throws -> Void
   ) throws {
@@ -84,7 +86,7 @@ package final class TrainedModel {
     try TextGenerator(decoder, options).generate(prompt: prompt, count: count, each: each)
   }
 
-  /// The model's tensors where they lie, by their names in docs/model.md.
+  /// The model's tensors, by their names in docs/model.md. They point into the parameter buffer.
   var tensors: [NamedTensor] {
     var tensors: [NamedTensor] = []
     parameters.forEachTensor { entry, values in
@@ -93,7 +95,7 @@ package final class TrainedModel {
     return tensors
   }
 
-  /// Every logit of a sequence, (`Sizes.logitRows`, classes).
+  /// All logits of a sequence, (`Sizes.logitRows`, classes).
   package func logits(_ tokens: [Int32]) throws -> [Real] {
     guard let outside = tokens.first(where: { !(0..<Int32(vocabulary)).contains($0) }) else {
       let sizes = try sizes(recurrence: nil)
@@ -112,7 +114,7 @@ package final class TrainedModel {
     throw ModelUseError.unknownToken(path: path, token: outside, vocabulary: vocabulary)
   }
 
-  /// The graphs of the buffer's last segment.
+  /// The token graphs of the buffer's last segment, one for each recurrence step.
   func graphs(of buffer: SequenceBuffer, _ sizes: Sizes) throws -> [TokenGraph] {
     let model = SequenceModel(
       sizes, maximumTokens: buffer.tokenCount, recompute: .always, memoryLimit: 0, team: team, exchange: experts)
@@ -121,14 +123,14 @@ package final class TrainedModel {
 
   package struct Evaluation: Equatable, Sendable {
     package var losses: Losses
-    /// Sequences, or questions with the sequences that belong to each.
+    /// Number of sequences; for tasks with questions, the number of questions.
     package var sequences: Int
     package var tokens: Int
-    /// What the task is measured by.
+    /// The measures of the task.
     package var metrics: [EvaluationRecord.Metric]
   }
 
-  /// SHA-256 of the tokenizer that it was trained with; nil where nothing tells.
+  /// SHA-256 of the tokenizer that the model was trained with; nil where it is not known.
   var tokenizerDigest: String? {
     get throws {
       if let kept = manifest.data?.tokenizer { return kept }
@@ -137,22 +139,24 @@ package final class TrainedModel {
     }
   }
 
-  /// What an evaluation is told of each question as it goes.
+  /// The result of one question of an evaluation.
   package struct Asked {
     /// Its number in the split.
     package var question: Int
     package var sums: LossSums
-    /// Mean losses of equal parts of the sequence, from its first tokens to its last; empty unless they are asked for.
+    /// Mean losses of equal parts of the sequence, from its first tokens to its last; empty unless parts were
+    /// requested.
     package var parts: [Double]
   }
 
-  /// Losses and scores over a dataset's validation split, evenly spaced; nil `sequences` reads all of it. The same sequences
-  /// as in training give the same bits as in training.
+  /// Losses and scores over a dataset's validation split. `sequences` of them are used, evenly spaced; nil uses
+  /// all. Equal sequences give the same bits as an evaluation during training.
   ///
   /// - Parameters:
-  ///   - length: tokens that are read of a sequence, in place of the run's `data.sequence_length`.
-  ///   - parts: of a language model's sequences, whose losses are told apart; 0: none.
-  ///   - each: is given what came of each question.
+  ///   - length: tokens that are read of a sequence, instead of the run's `data.sequence_length`.
+  ///   - parts: number of parts of each sequence whose losses are reported separately, for language models; 0 for
+  ///     none.
+  ///   - each: called with the result of each question.
   package func evaluate(
     _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, length: Int? = nil, parts: Int = 0,
     each: (Asked) throws -> Void = { _ in }, progress: (Int, Int) -> Void = { _, _ in }
@@ -160,7 +164,8 @@ package final class TrainedModel {
     var configuration = manifest.configuration
     if let length { configuration.data.sequenceLength = length }
     let sizes = try sizes(recurrence: recurrence, length: length ?? 0)
-    // Equal numbers of other tokens would be measured as if they were the model's.
+    // Without this check, tokens of another tokenizer with the same number of tokens would be evaluated as if they
+    // were the model's.
     if let own = try tokenizerDigest, own != corpus.tokenizer.digest {
       throw ModelUseError.otherTokenizer(
         model: path, own: (try? tokenizer)?.summary ?? "SHA-256 \(own)", dataset: corpus.path,
@@ -197,7 +202,7 @@ package final class TrainedModel {
 }
 
 extension TrainedModel {
-  /// The mean loss of each of `parts` stretches of a sequence; a stretch without a target has 0.
+  /// The mean loss of each of `parts` equal parts of a sequence; 0 for a part without targets.
   private static func losses(of answer: Answer, _ parts: Int) -> [Double] {
     let count = answer.targets.count
     return (0..<parts).map { part in
@@ -207,7 +212,7 @@ extension TrainedModel {
   }
 }
 
-/// What was asked of a model that cannot do it.
+/// A request that the model cannot fulfil.
 package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   case fixedSteps(path: String, steps: Int)
   case writesNoText(path: String, head: Head)
@@ -225,24 +230,24 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .fixedSteps(let path, let steps):
-      "\(path) has \(steps) blocks of their own, so it runs for \(steps) steps; leave --recurrence out"
+      "\(path) has \(steps) separate blocks, so it runs for \(steps) steps; leave --recurrence out"
     case .writesNoText(let path, let head):
       "\(path) was trained for '\(head.rawValue)'; only a model with head: lm writes text"
     case .runExists(let folder, let step):
       "\(folder) has checkpoints already, up to step \(step); import under another name with --run"
     case .unknownToken(let path, let token, let vocabulary):
-      "\(path) knows tokens below \(vocabulary), and one is \(token)"
+      "\(path) has tokens below \(vocabulary), and token \(token) was given"
     case .otherTokenizer(let model, let own, let dataset, let other):
-      "\(model) and \(dataset) have different tokenizers (\(own); \(other)), so that a token of one is another text to the other; "
+      "\(model) and \(dataset) have different tokenizers (\(own); \(other)), so equal tokens mean different texts; "
         + "prepare the text with the model's own: --tokenizer"
     case .noTokenizer(let path, let found):
-      "the model was trained with another tokenizer than the one that is found (\(found)); copy its tokenizer.json to \(path)"
+      "the model was trained with another tokenizer than the one that was found (\(found)); copy its tokenizer.json to \(path)"
     case .otherLogits(let file, let distance, let tolerance, let type):
-      "\(file): its logits are not those of the file's proof: largest difference \(distance) of the largest, and \(tolerance) is "
-        + "allowed; nothing was kept"
+      "\(file): the model's logits differ from those of the file's proof by \(distance) of the largest, and \(tolerance) is "
+        + "allowed; nothing was written"
         + (type == "F32" || type == "F64"
           ? ""
-          : ". Its numbers are \(type), which rounds them: if that is meant, --tolerance \(ModelExchange.roundedUp(distance))")
+          : ". Its numbers are \(type), which rounds them: if that is intended, use --tolerance \(ModelExchange.roundedUp(distance))")
     case .noGraph(let path):
       "\(path) is a dense transformer, in which every token sees all before it; only model.architecture: ressformer has a graph"
     case .noSample(let path, let split, let sample, let count):
@@ -254,7 +259,7 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
     case .fixedPositions(let path, let length, let positions):
       "\(path) has learned positions for \(positions) tokens, and --length is \(length); lower it"
     case .contextTooLong(let path, let tokens, let context):
-      "\(path) is a transformer that reads \(context) tokens at most, and prompt and text are \(tokens); lower --tokens"
+      "\(path) is a transformer that reads \(context) tokens at most, and prompt and text together are \(tokens); lower --tokens"
     }
   }
 }

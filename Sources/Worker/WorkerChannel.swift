@@ -1,38 +1,44 @@
-// What a job needs of the network: a place for reports, and its peers. The worker process has the real one; tests join jobs in
-// one process with another.
+// What a training job needs of the network, as a protocol: it sends reports and messages to peers, and receives
+// events. The worker process implements it with `WorkerNetwork`; tests connect several jobs inside one process.
 
 import Training
 import Wire
 
 package protocol WorkerChannel: AnyObject {
+  /// Sends a message to the peer with that index.
   func send(_ message: DataMessage, to index: Int)
+  /// Sends a report to the coordinator. It arrives even if the coordinator is restarted.
   func report(_ report: Report, generation: UInt32)
+  /// Replaces the content of the next heartbeats.
   func note(_ heartbeat: Heartbeat)
-  /// Blocks for the next event; nil after the timeout.
+  /// Blocks until the next event; nil after the timeout.
   func next(timeout: Duration?) -> WorkerEvent?
-  /// The reason, if the coordinator has stopped the generation. Never blocks.
+  /// Why the coordinator has stopped the generation; nil while it has not. Never blocks.
   func pendingStop() -> String?
-  /// Whether the coordinator has asked to stop behind a step.
+  /// Whether the coordinator has asked for a stop after a step. Never blocks.
   func pendingHalt(_ generation: UInt32) -> HaltWish
-  /// Sends a copy of this worker's shard to a peer, beside everything else.
+  /// Sends a copy of this worker's shard to a peer, in the background.
   func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int)
 }
 
-/// A job's peers over a channel: waits for their messages, says in its heartbeats for whom it waits, and ends with the
-/// generation.
+/// A job's peers over a channel. While it waits for a message it shows in the heartbeats for which workers it
+/// waits, and it throws `Stopped` when the generation is stopped.
+///
+/// Early messages: a peer that received `begin` first may send messages of the first step before this worker has
+/// begun. They are kept and delivered first, in order.
 package final class NetworkLink: PeerLink {
   private let channel: any WorkerChannel
   private let assignment: Assignment
-  /// Steps done, for the heartbeats.
+  /// Number of steps done, for the heartbeats.
   var step = 0
   var hasBegun = false
-  /// What the coordinator asked for while this worker waited.
+  /// The stop after a step that the coordinator asked for while this worker waited.
   private(set) var haltWish = HaltWish.none
-  /// Spent waiting since the job began.
+  /// Seconds spent waiting for messages since the job began.
   private(set) var waitedSeconds = 0.0
-  /// Messages of peers that were told to begin before this worker was.
+  /// Messages that arrived before this worker began.
   private var early: [DataMessage] = []
-  /// Waiting is worth a note when it lasts longer than this.
+  /// A wait that is longer than this is shown in the heartbeats.
   private static let noteAfter = Duration.milliseconds(1000)
 
   package init(_ channel: any WorkerChannel, _ assignment: Assignment) {
@@ -75,7 +81,7 @@ package final class NetworkLink: PeerLink {
     }
   }
 
-  /// Says in the heartbeats what is waited for.
+  /// Shows in the heartbeats what the job waits for, and for which workers.
   func note(_ what: String, since begun: ContinuousClock.Instant, for awaited: [Int] = []) {
     var heartbeat = heartbeat
     heartbeat.waiting = what

@@ -1,5 +1,9 @@
-// The network thread of a worker: it owns the sockets, keeps heartbeats going while the training thread computes, and hands
-// messages over through a mailbox. The training thread never sees a socket.
+// The network thread of a worker. It owns the sockets, sends heartbeats while the training thread computes, and
+// exchanges messages with the training thread through queues: `mailbox` towards the training thread, `outgoing`
+// from it. The training thread never uses a socket, and the network thread never waits for the training thread.
+//
+// The decisions of the worker's side of the protocol are in `WorkerSession` (target Coordination), a pure value.
+// This class performs the effects that it returns.
 
 import Coordination
 import Foundation
@@ -9,13 +13,13 @@ import Training
 import Transport
 import Wire
 
-/// What reaches the training thread.
+/// An event for the training thread.
 package enum WorkerEvent: Sendable {
   case assigned(Assignment)
   /// The last `leftOut` steps before the generation's first were not applied.
   case begin(generation: UInt32, leftOut: Int)
   case data(DataMessage)
-  /// Stop with all others behind a step.
+  /// Stop together with all other workers after a step.
   case halt(generation: UInt32, saving: Bool)
   case stop(generation: UInt32, reason: String)
   case exit(reason: String)
@@ -24,19 +28,19 @@ package enum WorkerEvent: Sendable {
 package final class WorkerNetwork: @unchecked Sendable {
   package struct Options: Sendable {
     package var coordinator: String
-    /// Where peers reach this worker; a wildcard port is resolved.
+    /// The address at which peers reach this worker; a wildcard port is replaced by the bound one.
     package var listen: String
     package var insecure = false
-    /// What it proves itself with, and whom it must find; `.open` in the clear.
+    /// The keys of this worker, and the key that the coordinator must have; `.open` without encryption.
     package var door = Door.open
     package var description: WorkerDescription
-    /// Where this process was started as a rank.
+    /// The MPI launch, where this process was started as a rank of one.
     package var world: MPIWorld?
     package var joinWithinSeconds = 30.0
-    /// How long to work on, and to look, after a coordinator that was there is gone.
+    /// How long to continue training and to search for a coordinator that has disappeared.
     package var returnWithinSeconds = 3600.0
     package var log: @Sendable (String) -> Void = { _ in }
-    /// Called by the network thread several times a second, for a watchdog.
+    /// Called by the network thread several times a second, for the watchdog.
     package var turned: @Sendable () -> Void = {}
 
     package init(coordinator: String, listen: String, description: WorkerDescription) {
@@ -46,6 +50,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     }
   }
 
+  /// What the training thread asks of the network thread.
   private enum Outgoing {
     case data(DataMessage, to: Int)
     case report(Report, generation: UInt32)
@@ -58,7 +63,7 @@ package final class WorkerNetwork: @unchecked Sendable {
   private let control: ControlConnection
   private let zeromq: DataPort
   private let mpi: MPIPort?
-  /// The one that the run in hand asks for.
+  /// The data plane that the current run uses: `zeromq` or `mpi`.
   private var data: any DataPlane
   private let wake: WakeUp
   private let mailbox = Mailbox<WorkerEvent>()
@@ -66,16 +71,16 @@ package final class WorkerNetwork: @unchecked Sendable {
   private let heartbeat = Mutex<Heartbeat>(Heartbeat())
   private let ended = DispatchSemaphore(value: 0)
   private let leftWorld = Atomic<Bool>(true)
-  /// Over MPI the loop turns many thousand times a second, and the control plane needs a thousandth of that.
+  /// Over MPI the loop turns many thousand times a second; the control plane is served only this often.
   private static let controlEvery = Duration.milliseconds(1)
-  /// All ranks of a world leave within this, if they leave in order.
+  /// All ranks of a world finish MPI together, within this time, when they end in order.
   private static let leaveWithin = Duration.seconds(1)
   private var session: WorkerSession
-  /// The generation that the data plane is open for.
+  /// The generation for which the data plane is open.
   private var current: Assignment?
   private var mirrorSender = MirrorSender()
   private var complaints = LineLimit()
-  /// What this process holds of runs' states.
+  /// The shards that this process holds in memory.
   package let store = ShardStore()
 
   package init(_ options: Options) throws(TransportError) {
@@ -111,10 +116,10 @@ package final class WorkerNetwork: @unchecked Sendable {
 
   // MARK: for the training thread
 
-  /// Blocks until something comes; nil after the timeout.
+  /// Blocks until an event arrives; nil after the timeout.
   package func next(timeout: Duration? = nil) -> WorkerEvent? { mailbox.take(timeout: timeout) }
 
-  /// Why the generation in hand is over, if it is. Never blocks, and leaves the event to be taken.
+  /// Why the current generation is over; nil while it is not. Never blocks and removes no event.
   package func stopReason() -> String? {
     mailbox.first {
       switch $0 {
@@ -132,7 +137,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     put(.mirror(key, memory, count: count, to: index))
   }
 
-  /// What the next heartbeats say. Another generation is said at once: the coordinator may wait for it.
+  /// Replaces the content of the next heartbeats. A change of generation is sent at once, because the coordinator
+  /// may wait for it.
   package func note(_ state: Heartbeat) {
     let changes = heartbeat.withLock { heartbeat in
       defer { heartbeat = state }
@@ -147,14 +153,15 @@ package final class WorkerNetwork: @unchecked Sendable {
     } ?? .none
   }
 
-  /// Says goodbye and ends the thread. Any thread may call it, and several.
+  /// Says goodbye to the coordinator and ends the thread. Any number of threads may call it.
   package func close(reason: String) {
     put(.close(reason: reason))
     ended.wait()
     ended.signal()
   }
 
-  /// After `close`: false where this process is a rank of a world that did not end in order. It should end without another word.
+  /// After `close`: false where this process is a rank of a world that did not end in order. The process should
+  /// then exit immediately.
   package var hasLeftWorld: Bool { leftWorld.load(ordering: .acquiring) }
 
   private func put(_ item: Outgoing) {
@@ -170,7 +177,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     while true {
       rest()
       let now = MonotonicClock.now
-      // Data first: rows are what somebody waits for.
+      // Data messages first, because other workers wait for rows.
       receiveData(at: now)
       let items = outgoing.withLock { waiting in
         defer { waiting = [] }
@@ -200,12 +207,12 @@ package final class WorkerNetwork: @unchecked Sendable {
       apply(session.tick(fullHeartbeat, at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
-      // Strangers may knock at it all the same.
+      // While MPI is used, peers may still try to connect to the ZeroMQ port.
       if data !== zeromq { zeromq.tick(at: now) }
     }
   }
 
-  /// Until there may be something to do.
+  /// Sleeps until there may be something to do.
   private func rest() {
     let now = MonotonicClock.now
     if let mpi, mpi.isOpen {
@@ -229,13 +236,13 @@ package final class WorkerNetwork: @unchecked Sendable {
     }
   }
 
-  /// A line that a peer, or one who passes for one, can cause any number of.
+  /// Logs a line that a peer, or a process that pretends to be one, can cause; their number is limited.
   private func complain(_ line: String, at now: Instant) {
     guard let leftOut = complaints.admit(at: now) else { return }
     options.log(leftOut == 0 ? line : "\(line) (\(leftOut) more such lines before it are not listed)")
   }
 
-  /// With what the training thread need not know.
+  /// The heartbeat, completed with fields that the training thread does not know.
   private var fullHeartbeat: Heartbeat {
     var heartbeat = self.heartbeat.withLock { $0 }
     heartbeat.progress = Progress.count
@@ -244,7 +251,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     return heartbeat
   }
 
-  /// Copies are the network thread's business: they come and are answered while the training thread computes.
+  /// Handles a data message. Copies of shards are handled here, so that they are received and acknowledged while
+  /// the training thread computes; everything else goes to the training thread.
   private func take(_ message: DataMessage, at now: Instant) {
     let header = message.header
     switch header.phase {
@@ -255,7 +263,7 @@ package final class WorkerNetwork: @unchecked Sendable {
         run: current.run, generation: current.generation, index: sender, count: current.roster.count, step: step)
       guard store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload) else {
         return complain(
-          "a piece of a copy of worker \(sender) of the roster was refused: no such piece is due", at: now)
+          "a piece of a copy of worker \(sender) of the roster was refused: it is not the expected piece", at: now)
       }
       data.send(MirrorSender.receipt(for: message, from: current.index), to: sender, at: now)
     case .mirrored:
@@ -271,10 +279,10 @@ package final class WorkerNetwork: @unchecked Sendable {
       case .log(let line): options.log(line)
       case .begin(let generation, let leftOut): mailbox.put(.begin(generation: generation, leftOut: leftOut))
       case .halt(let generation, let saving, let reason):
-        options.log("generation \(generation) stops behind a step: \(reason)")
+        options.log("generation \(generation) stops after the current step: \(reason)")
         mailbox.put(.halt(generation: generation, saving: saving))
       case .rewrite(let order):
-        // Beside the training, which goes on.
+        // On another thread: training and the network continue.
         DispatchQueue.global().async { [store, options] in
           do {
             try CheckpointRepair.rewrite(order, from: store)
@@ -295,7 +303,7 @@ package final class WorkerNetwork: @unchecked Sendable {
           apply(session.report(.failed(reason: "\(error)"), generation: assignment.generation), at: now)
         }
       case .stop(let generation, let reason):
-        // What the generation's peers still said is of no use to anyone.
+        // Messages of the generation's peers that were not read yet have no use any more.
         mailbox.removeAll { if case .data = $0 { true } else { false } }
         data.close()
         current = nil
@@ -316,7 +324,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     try data.open(assignment)
   }
 
-  /// Gives the last words, and what peers have not acknowledged, a moment to arrive.
+  /// Sends the goodbye and gives unacknowledged messages a second to arrive.
   private func farewell(_ reason: String) {
     control.send(.goodbye(reason: reason), at: MonotonicClock.now)
     let deadline = MonotonicClock.now + .seconds(1)

@@ -1,4 +1,5 @@
-// `ress worker`: joins a coordinator, does what it is assigned, and ends with a reason.
+// `ress worker`: joins a coordinator, takes part in the generations that it is assigned to, and returns the reason
+// why it ended.
 
 import Checkpoint
 import Configuration
@@ -20,7 +21,7 @@ package final class WorkerProcess: Sendable {
     network = try WorkerNetwork(options)
   }
 
-  /// Serves until the coordinator is gone or says so. Returns the reason.
+  /// Serves until the coordinator is gone or ends the worker. Returns the reason.
   package func run() -> String {
     network.start()
     var job: RunJob?
@@ -29,13 +30,13 @@ package final class WorkerProcess: Sendable {
       guard let event = network.next() else { continue }
       switch event {
       case .assigned(let assignment):
-        // The state of a halted generation stays in the store until its successor begins.
+        // The halted generation's state stays in the store until the next generation begins.
         job = nil
         job = load(assignment, history)
       case .begin(let generation, let leftOut):
         guard let current = job, current.assignment.generation == generation else { continue }
         network.store.dropLive()
-        // What it halted with, if it did, is in the store.
+        // A state that it halts with is kept in the store.
         job = nil
         train(current, leftOut: leftOut)
       case .stop(_, let reason):
@@ -44,7 +45,7 @@ package final class WorkerProcess: Sendable {
         network.note(Heartbeat())
         log("stopped: \(reason)")
       case .data(let message): job?.accept(early: message)
-      // Too late: the generation was over when it came.
+      // The request arrived after the generation had ended.
       case .halt: continue
       case .exit(let reason):
         network.close(reason: reason)
@@ -53,13 +54,15 @@ package final class WorkerProcess: Sendable {
     }
   }
 
-  /// Says goodbye, so that nobody waits for this worker's silence to count as loss. Any thread may call it; the process
-  /// should end then.
+  /// Says goodbye, so that the coordinator need not wait until this worker's silence counts as a loss. Any thread
+  /// may call it; the process should end afterwards.
   package func leave(reason: String) { network.close(reason: reason) }
 
-  /// After `run` or `leave`: false for a rank whose world did not end in order.
+  /// After `run` or `leave`: false for a rank of a world that did not end in order.
   package var hasLeftWorld: Bool { network.hasLeftWorld }
 
+  /// Loads a generation. Returns nil, after a report to the coordinator, where that fails or where this worker is
+  /// only a helper.
   private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
     network.store.begin(assignment.run)
@@ -78,7 +81,8 @@ package final class WorkerProcess: Sendable {
       log("generation \(generation) was stopped before it began: \(stop.reason)")
       network.note(Heartbeat())
     } catch JobError.otherData(let reason) {
-      // The coordinator has heard what was found; it decides who works on and stops the others.
+      // `.reads` has told the coordinator what this worker found. It decides which workers continue, and stops the
+      // others.
       log("generation \(generation) cannot begin here: \(reason)")
     } catch JobError.shardGone(let step, let index) {
       let reason = "\(JobError.shardGone(step: step, index: index))"
@@ -101,8 +105,8 @@ package final class WorkerProcess: Sendable {
       case .finished:
         log("generation \(generation): all steps are done")
         network.note(Heartbeat())
-      // It still counts as at work: its state is what the next generation begins with.
-      case .halted: log("generation \(generation) has stopped behind a step")
+      // The heartbeat stays: this worker still holds the state that the next generation begins with.
+      case .halted: log("generation \(generation) has stopped after a step")
       }
     } catch let stop as Stopped {
       log("generation \(generation) was stopped: \(stop.reason)")
@@ -122,7 +126,7 @@ package final class WorkerProcess: Sendable {
 }
 
 extension WorkerNetwork: WorkerChannel {
-  /// Looks for a stop without waiting, and leaves everything else where it is.
+  /// The reason of a pending stop. Never blocks and removes no event.
   package func pendingStop() -> String? {
     stopReason()
   }

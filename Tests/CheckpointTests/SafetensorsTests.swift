@@ -56,7 +56,7 @@ import Testing
     try write("{}", [], length: 1 << 40)
     #expect(complaint().contains("its header would have 1099511627776 bytes"))
     try write("[1]", [])
-    #expect(complaint().contains("its header is no JSON object"))
+    #expect(complaint().contains("its header is not a JSON object"))
     try write(#"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, [0, 0, 0, 0])
     #expect(complaint() == "x is not described as a tensor, or lies outside of the file")
     try write(#"{"x":{"dtype":"F32","shape":[9223372036854775807,8],"data_offsets":[0,4]}}"#, [0, 0, 0, 0])

@@ -23,21 +23,22 @@ import Data
 
   @Test(arguments: [
     (#"{"a": NaN}"#, "7: NaN is not a number of JSON"), (#"{"a": -Infinity}"#, "7: -Infinity is not a number of JSON"),
-    (#"{"a": "\ud83d"}"#, #"8: \ud83d is half of a surrogate pair, which is no character"#),
-    (#"{"a": "\ud83dx"}"#, #"8: \ud83d is half of a surrogate pair, which is no character"#),
-    (#"{"a": "\udc00"}"#, #"8: \udc00 is half of a surrogate pair, which is no character"#),
-    ("{\"a\": \"x\ty\"}", #"9: a tab inside of a text; JSON writes it as \t"#),
-    ("{\"ü\": \"x\u{1}y\"}", #"9: a control character (byte 1) inside of a text; JSON writes it as \u0001"#),
-    (#"{"a": None}"#, "7: 'None' is no value of JSON"), (#"{'a': 1}"#, "2: a name in double quotes must stand here"),
-    (#"{"a": 'x'}"#, "7: a text stands in double quotes"), (#"{"a": 1,}"#, "9: a comma stands before the object's end"),
-    (#"{"a": [1,]}"#, "10: a comma stands before the list's end"),
-    (#"{"a" 1}"#, "6: a colon must stand between a name and its value"),
-    (#"{"a": 1 "b": 2}"#, "9: a comma or the end of an object must stand here"),
-    (#"{"a": 01}"#, "7: a number does not begin with 0"), (#"{"a": 1.}"#, "7: digits must follow a number's point"),
-    (#"{"a": "\x"}"#, "8: JSON has no such escape"), (#"{"a": 1} {"b": 2}"#, "10: something follows the object"),
-    (#"[1, 2]"#, "1: a row is an object, {…}, and this is a list"),
-    (#""text""#, "1: a row is an object, {…}, and this is a text"), (#"{"a": "x"#, "cut"),
-    ("{", "2: the line ends inside of an object; a row stands on one line"),
+    (#"{"a": "\ud83d"}"#, #"8: \ud83d is half of a surrogate pair, which is not a character"#),
+    (#"{"a": "\ud83dx"}"#, #"8: \ud83d is half of a surrogate pair, which is not a character"#),
+    (#"{"a": "\udc00"}"#, #"8: \udc00 is half of a surrogate pair, which is not a character"#),
+    ("{\"a\": \"x\ty\"}", #"9: a tab inside a string; JSON writes it as \t"#),
+    ("{\"ü\": \"x\u{1}y\"}", #"9: a control character (byte 1) inside a string; JSON writes it as \u0001"#),
+    (#"{"a": None}"#, "7: 'None' is not a JSON value"), (#"{'a': 1}"#, "2: a name in double quotes is expected here"),
+    (#"{"a": 'x'}"#, "7: a string must be in double quotes"),
+    (#"{"a": 1,}"#, "9: there is a comma before the object's end"),
+    (#"{"a": [1,]}"#, "10: there is a comma before the list's end"),
+    (#"{"a" 1}"#, "6: a colon is expected between a name and its value"),
+    (#"{"a": 1 "b": 2}"#, "9: a comma or the end of an object is expected here"),
+    (#"{"a": 01}"#, "7: a number must not begin with 0"), (#"{"a": 1.}"#, "7: digits must follow a number's point"),
+    (#"{"a": "\x"}"#, "8: JSON has no such escape"), (#"{"a": 1} {"b": 2}"#, "10: there is text after the object"),
+    (#"[1, 2]"#, "1: a row must be an object, {…}, and this is a list"),
+    (#""text""#, "1: a row must be an object, {…}, and this is a string"), (#"{"a": "x"#, "cut"),
+    ("{", "2: the line ends inside an object; a row must be on one line"),
   ])
   func `what is wrong with a row is said, and in which column`(line: String, expected: String) {
     #expect(fault(line) == expected)
@@ -69,7 +70,8 @@ import Data
         if draw(2) == 0 { line[draw(line.count)] = UInt8(draw(256)) } else { line.remove(at: draw(line.count)) }
       }
       let isObject = (try? JSONSerialization.jsonObject(with: Data(line)) as? [String: Any]) != nil
-      // A row that the parser reads is never called bad; what it refuses and the scanner does not keeps the parser's own words.
+      // A row that the parser reads is never called bad; what it refuses and the scanner does not keeps the
+      // parser's own words.
       if isObject, case .fault(let fault) = JSONFault.look(line[...]) {
         let lenient = ["something follows", "control character", "a tab"].contains { fault.reason.hasPrefix($0) }
         #expect(lenient, "\(fault) in \(String(decoding: line, as: UTF8.self))")

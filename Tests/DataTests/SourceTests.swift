@@ -1,4 +1,5 @@
-// Where text comes from, and that nothing of it is lost: packed files, lines of JSON, preparations that are cut short.
+// Where text comes from, and that nothing of it is lost: packed files, lines of JSON, preparations that are cut
+// short.
 
 import CZstd
 import Configuration
@@ -101,7 +102,7 @@ import Training
     try write("a.jsonl", "{\"text\": \"x\"}\nnot json\n")
     #expect(
       complaint { _ = try dataset("a.jsonl") }
-        == "a.jsonl:2: not a JSON object on one line: 'not' is no value of JSON (column 1)")
+        == "a.jsonl:2: not a JSON object on one line: 'not' is not a JSON value (column 1)")
     try write("a.jsonl", #"{"body": "x"}"#)
     #expect(
       complaint { _ = try dataset("a.jsonl") }
@@ -129,7 +130,7 @@ import Training
     var damaged = tokens
     damaged[1000] ^= 1
     try damaged.write(to: URL(filePath: journal))
-    #expect(complaint { _ = try preparation.run() }.contains("its tokens are not those that were written"))
+    #expect(complaint { _ = try preparation.run() }.contains("its tokens differ from those that were written"))
 
     try tokens.write(to: URL(filePath: journal))
     let summary = try preparation.run()

@@ -1,5 +1,5 @@
-// Byte pairs, held against what Hugging Face's `tokenizers` and `tiktoken` gave (Benchmarks/compare_tokenizers.py --save wrote
-// Tests/Golden/tokenizer), and against a merging that is too simple to be wrong.
+// Byte pairs, held against what Hugging Face's `tokenizers` and `tiktoken` gave (Benchmarks/compare_tokenizers.py
+// --save wrote Tests/Golden/tokenizer), and against a merging that is too simple to be wrong.
 
 import Data
 import Foundation
@@ -149,7 +149,7 @@ import Testing
     ),
     (
       #"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}"#,
-      "no token of byte 0"
+      "no token for byte 0"
     ),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}"#, "merge 1"),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":-5},"merges":[]}}"#, "below 0"),

@@ -149,7 +149,7 @@ import Testing
     for place in 0..<400 { damaged[place] = place % 4 == 3 ? 0x40 : 0 }
     try write(header, damaged, to: place.path + "/bad.safetensors")
     let bad = try place.run(["checkpoint", "import", "bad.safetensors", "--run", "second"])
-    #expect(bad.code == 1 && bad.errors.contains("its logits are not those of the file's proof"), "\(bad.errors)")
+    #expect(bad.code == 1 && bad.errors.contains("logits differ from those of the file's proof"), "\(bad.errors)")
     #expect(
       bad.errors.contains("nothing was kept")
         && !FileManager.default.fileExists(atPath: place.path + "/checkpoints/second"))
@@ -167,7 +167,7 @@ import Testing
     let half = try place.run(["checkpoint", "import", "half.safetensors", "--run", "second"])
     #expect(half.code == 1, "\(half.output)")
     let tolerance = try #require(
-      half.errors.firstMatch(of: /if that is meant, --tolerance ([0-9.e-]+)/), "\(half.errors)"
+      half.errors.firstMatch(of: /if that is intended, use --tolerance ([0-9.e-]+)/), "\(half.errors)"
     ).1
     let meant = try place.run([
       "checkpoint", "import", "half.safetensors", "--run", "half", "--tolerance", String(tolerance),

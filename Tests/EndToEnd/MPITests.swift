@@ -170,7 +170,8 @@ enum LocalMPI {
     let bare = try train("bare", workers: 2, environment: ["RESS_MPI_LIBRARY": "/nowhere/libress-mpi.so"])
     #expect(bare.exitCode(within: 30) == 1)
     #expect(
-      bare.output.contains("there is no /nowhere/libress-mpi.so") && bare.output.contains("make mpi"), "\(bare.output)")
+      bare.output.contains("/nowhere/libress-mpi.so, the MPI plug-in of ress, does not exist")
+        && bare.output.contains("make mpi"), "\(bare.output)")
     let alone = try train("alone", workers: 2, environment: ["RESS_MPIRUN": "no-such-launcher"])
     #expect(alone.exitCode(within: 30) == 1)
     #expect(alone.output.contains("there is no no-such-launcher on the PATH"), "\(alone.output)")

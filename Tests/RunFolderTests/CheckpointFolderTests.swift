@@ -199,7 +199,7 @@ import Testing
 
   @Test func `a folder in whose place a file lies is an error that names it`() throws {
     try "x".write(toFile: folder + "/file", atomically: false, encoding: .utf8)
-    #expect(message { try Durable.makeFolder(folder + "/file") }.contains("a file of that name is in the way"))
+    #expect(message { try Durable.makeFolder(folder + "/file") }.contains("a file with that name exists"))
   }
 
   @Test func `metrics keep one curve: what is computed again is cut off first, and so is half a line`() throws {

@@ -129,7 +129,7 @@ import Testing
       do { try Durable.makeFolder(path) } catch { return "\(error)" }
       return "no error"
     }
-    #expect(reason(folder + "/file").hasSuffix("a file of that name is in the way"))
+    #expect(reason(folder + "/file").hasSuffix("a file with that name exists"))
     #expect(reason(folder + "/file/x").hasSuffix("a part of its path is a file"))
     // /proc takes no folder, not even root's.
     #expect(

@@ -1,5 +1,6 @@
-// What somebody does who reaches a port, with a key or without, and means it harm: messages that never end, frames beyond all measure, a
-// million frames of nonsense, questions without taking the answers. The port goes on for others, and its memory is bounded.
+// What somebody does who reaches a port, with a key or without, and means it harm: messages that never end, frames
+// beyond all measure, a million frames of nonsense, questions without taking the answers. The port goes on for
+// others, and its memory is bounded.
 //
 // `RESS_FUZZ=1000000 scripts/test.sh --filter FloodTests` says more; `RESS_SEED=N` begins at another seed.
 
@@ -181,7 +182,7 @@ import Wire
     ended.wait()
     print("a message without an end: \(sent) MiB were sent before it was cut; resident \(before), at most \(most) MiB")
     #expect(fine && sent < 4096)
-    #expect(remarks.count == 1 && remarks[0].contains("MiB that make no message"), "\(remarks)")
+    #expect(remarks.count == 1 && remarks[0].contains("MiB without completing a message"), "\(remarks)")
   }
 
   @Test(arguments: [false, true])
@@ -231,7 +232,7 @@ import Wire
       if number == 0 { #expect(!port.hasTakenAll(peer)) }
     }
     let remarks = port.takeRemarks()
-    #expect(remarks.count == 1 && remarks[0].contains("is forgotten: 4097 answers"))
+    #expect(remarks.count == 1 && remarks[0].contains("was dropped: it has not read 4097 answers"))
     #expect(port.tick(at: MonotonicClock.now) == [peer] && port.isIdle)
     print("answers that nobody took: resident \(before) MiB before, \(Self.residentMiB) MiB after")
     // What it says now belongs to the conversation that is over; it learns so and says it again.

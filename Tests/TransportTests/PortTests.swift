@@ -277,7 +277,7 @@ import Wire
     let notes = folder + "/notes.txt"
     try "precious".write(toFile: notes, atomically: true, encoding: .utf8)
     let refused = message { _ = try ControlPort(listen: "ipc://" + notes, insecure: false, incarnation: 5, context) }
-    #expect(refused.contains("something that is no socket has this path"))
+    #expect(refused.contains("a file that is not a socket has this path"))
     #expect(try String(contentsOfFile: notes, encoding: .utf8) == "precious")
 
     // A socket that nobody listens at.
@@ -364,7 +364,7 @@ import Wire
     let said = message {
       _ = try ControlPort(listen: "tcp://no-such-host.invalid:*", insecure: true, incarnation: 6, context)
     }
-    #expect(said.hasSuffix("no host and no network interface is called 'no-such-host.invalid'"), "\(said)")
+    #expect(said.hasSuffix("no host or network interface has the name 'no-such-host.invalid'"), "\(said)")
     // Interfaces are libzmq's to resolve, and what is no address is refused as before.
     #expect(try EndpointPolicy.resolved(listening: "tcp://lo:7077") == "tcp://lo:7077")
     #expect(try EndpointPolicy.resolved(listening: "tcp://*:7077") == "tcp://*:7077")

@@ -70,7 +70,7 @@ import Wire
     // Said once in ten seconds, however often it happens.
     let most = 1 + Int((MonotonicClock.now - begun).inSeconds / 10)
     #expect(
-      scolded.first == "a packet was dropped: it says more than 100 packets a second" && scolded.count <= most,
+      scolded.first == "a packet was dropped: it sends more than 100 packets a second" && scolded.count <= most,
       "\(scolded)")
   }
 }

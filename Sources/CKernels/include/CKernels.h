@@ -1,9 +1,10 @@
-// The loops that C vectorises better than Swift. Every function works on a range of rows that its caller chose,
-// allocates nothing and calls no BLAS; threads call them on ranges that do not overlap, or on whole heads.
+// The numeric loops that C vectorises better than Swift. Every function works on a range of rows chosen by its
+// caller, allocates nothing and calls no BLAS. Threads may call a function in parallel on ranges that do not
+// overlap, or for different heads.
 //
-// Legend: T rows of the segment, D width, H heads, C head width, N neighbours kept a row (window + degree),
-// M memory slots, k weights kept a query and head, E experts, e active experts, V vocabulary.
-// `+=` marks outputs that are added to; all others are overwritten.
+// Legend: T rows of the segment, D width, H heads, C head width, N neighbours kept per row (window + degree), M
+// memory slots, k weights kept per query and head, E experts, e active experts, V vocabulary. `+=` marks outputs
+// that are added to; all others are overwritten.
 #pragma once
 #include <stdint.h>
 #include "crc32c.h"
@@ -15,21 +16,23 @@ typedef double ress_real;
 typedef float ress_real;
 #endif
 
-/// Name of the instruction set whose clones this process runs: "x86-64-v4", "x86-64-v3" or "baseline".
+/// Name of the instruction set that this process's kernels use: "x86-64-v4", "x86-64-v3" or "baseline".
 const char *ress_kernels_clone(void);
 
 // --- gemm.c ----------------------------------------------------------------------------------------------------
 
-/// Columns of a panel of this processor's products, 0 where it has no kernel and the others may not be called.
+/// Columns of a panel in this processor's product kernel; 0 where it has none, and then the following functions
+/// must not be called.
 int64_t ress_gemm_panel(void);
-/// Panels [panel_begin, panel_end) of bᵀ, b (n, k): panel q holds columns q · panel … as (k, panel), zeros behind the last column.
-/// packed: ⌈n / panel⌉ · panel · k values.
+/// Packs panels [panel_begin, panel_end) of bᵀ, b (n, k): panel q contains columns q · panel … as (k, panel), with
+/// zeros after the last column. packed: ⌈n / panel⌉ · panel · k values.
 void ress_gemm_pack_transposed(int64_t n, int64_t k, const ress_real *b, int64_t b_row, int64_t panel_begin,
                                int64_t panel_end, ress_real *packed);
-/// c (m, n) = or += a (m, k) · the packed (k, n).
+/// c (m, n) = a (m, k) · packed (k, n), or += with `adding`.
 void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, const ress_real *packed,
                       ress_real *c, int64_t c_row, int adding);
-/// c (m, n) = or += a · b (k, n), with a[i, p] at a + i · a_row + p · a_step. n is a multiple of the panel.
+/// c (m, n) = a · b (k, n), or += with `adding`; a[i, p] is at a + i · a_row + p · a_step. n must be a multiple of
+/// the panel.
 void ress_gemm(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, int64_t a_step, const ress_real *b,
                int64_t b_row, ress_real *c, int64_t c_row, int adding);
 
@@ -46,9 +49,9 @@ void ress_rmsnorm_backward(int64_t rows, int64_t width, const ress_real *x, cons
 void ress_add(int64_t count, const ress_real *x, ress_real *y);
 /// y += a · x
 void ress_axpy(int64_t count, ress_real a, const ress_real *x, ress_real *y);
-/// out = x + y, y (D) repeated over the rows of x (T, D).
+/// out = x + y, where y (D) is added to every row of x (T, D).
 void ress_add_row(int64_t rows, int64_t width, const ress_real *x, const ress_real *y, ress_real *out);
-/// y (D) += the sum of the rows of x (T, D), first row first.
+/// y (D) += the sum of the rows of x (T, D), in the order of rows.
 void ress_sum_rows(int64_t rows, int64_t width, const ress_real *x, ress_real *y);
 ress_real ress_dot(int64_t count, const ress_real *x, const ress_real *y);
 /// Sum of squares in double, in a fixed order of eight interleaved sums.
@@ -56,17 +59,18 @@ double ress_sum_of_squares(int64_t count, const ress_real *x);
 
 typedef struct {
   int64_t width;
-  int64_t taps;       ///< w, the row itself included
+  int64_t taps;       ///< w, including the row itself
   int64_t two_sided;  ///< whether a row also reads the w − 1 rows after it
-  int64_t before;     ///< valid rows in front of row 0
-  int64_t rows;       ///< rows of the segment; nothing after them is read
+  int64_t before;     ///< valid rows before row 0
+  int64_t rows;       ///< rows of the segment; later ones are not read
 } ress_taps_shape;
 
-/// out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ], and with two_sided + Σ_τ ahead[τ−1] ⊙ x[i+τ], τ = 1 … w − 1. x points at row 0.
-/// weight: back (w − 1, D), then with two_sided ahead (w − 1, D).
+/// out[i] = x[i] + Σ_τ back[τ−1] ⊙ x[i−τ], and with two_sided + Σ_τ ahead[τ−1] ⊙ x[i+τ], τ = 1 … w − 1. x points at
+/// row 0. weight: back (w − 1, D), then with two_sided ahead (w − 1, D).
 void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *x,
                        const ress_real *weight, ress_real *out);
-/// The gradient of the segment's rows, dx overwritten in [row_begin, row_end); rows in front of the segment get none.
+/// The gradient of the segment's rows: dx, overwritten in [row_begin, row_end). Rows before the segment get no
+/// gradient.
 void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *dout,
                               const ress_real *weight, ress_real *dx);
 /// dweight += the gradient of the taps, over columns [column_begin, column_end).
@@ -75,18 +79,19 @@ void ress_taps_backward_weight(const ress_taps_shape *shape, int64_t column_begi
 
 /// h = silu(gate) ⊙ up, with gate_up (N, 2f): gate in the first f columns. arXiv 2002.05202.
 void ress_swiglu_forward(int64_t rows, int64_t width, const ress_real *gate_up, ress_real *h);
-/// dgate_up from dh; also writes h again, which the weight gradient needs.
+/// dgate_up from dh. h is computed again as well, because the gradient of the weight needs it.
 void ress_swiglu_backward(int64_t rows, int64_t width, const ress_real *gate_up, const ress_real *dh,
                           ress_real *dgate_up, ress_real *h);
 
-/// Softmax of `scale · x` over each row in place.
+/// Softmax of `scale · x` over each row, in place.
 void ress_softmax_rows(int64_t rows, int64_t width, int64_t stride, ress_real scale, ress_real *x);
 /// dx = scale · p ⊙ (dp − Σ p dp), in place over dp.
 void ress_softmax_rows_backward(int64_t rows, int64_t width, int64_t stride, ress_real scale, const ress_real *p,
                                 ress_real *dp);
 
-/// Cross-entropy of each row of logits (T, V) against targets (T); a negative target counts nothing. Returns the sum
-/// of the losses in nats; where `gradient_scale` is not 0 the logits become gradient_scale · (softmax − one-hot).
+/// Cross-entropy of each row of logits (T, V) with targets (T); rows with a negative target are ignored. Returns
+/// the sum of the losses in nats. Where `gradient_scale` is not 0, the logits are replaced by gradient_scale ·
+/// (softmax − one-hot).
 double ress_cross_entropy(int64_t rows, int64_t classes, ress_real *logits, const int32_t *targets,
                           ress_real gradient_scale);
 
@@ -98,21 +103,21 @@ void ress_adamw(int64_t count, ress_real *parameter, ress_real *first, ress_real
 // --- graph.c: SOES ---------------------------------------------------------------------------------------------
 
 typedef struct {
-  int64_t cached;    ///< visible tokens before the segment; token `cached + i` is row i itself
-  int64_t visible;   ///< all tokens that a row may see: cached + rows; a causal row sees none behind itself
+  int64_t cached;    ///< visible tokens before the segment; token `cached + i` is row i
+  int64_t visible;   ///< all tokens that a row may see: cached + rows; a causal row sees none after itself
   int64_t causal;
   int64_t before, after;  ///< the window: this many tokens on each side, and the token itself
-  int64_t degree;    ///< neighbours by score outside the window
-  int64_t capacity;  ///< N, room for neighbours of a row
+  int64_t degree;    ///< neighbours chosen by score, outside the window
+  int64_t capacity;  ///< N, room for the neighbours of a row
 } ress_graph_shape;
 
-/// The token graph of rows [row_begin, row_end): for each, its window and the `degree` largest scores outside it (ties to
-/// the more recent), in ascending order. scores (rows of the range, stride) already divided by √r.
-/// → neighbours (T, N), counts (T), weights A (T, N), structure log A + log |N_i| (T, N).
+/// The token graph of rows [row_begin, row_end): for each row, its window and the `degree` largest scores outside
+/// of it (of equal scores, the more recent token), in ascending order. scores (rows of the range, stride) are
+/// divided by √r already. → neighbours (T, N), counts (T), weights A (T, N), structure log A + log |N_i| (T, N).
 void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *scores, int64_t score_stride,
                         int32_t *neighbours, int32_t *counts, ress_real *weights, ress_real *structure, int32_t *heap);
 
-/// Σ_rows Σ_j (A − A')² over the union of the neighbourhoods of two steps.
+/// Σ_rows Σ_j (A − A')² over the union of the neighbourhoods at two steps.
 double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,
                          const int32_t *counts, const ress_real *weights, const int32_t *other_neighbours,
                          const int32_t *other_counts, const ress_real *other_weights);
@@ -123,8 +128,8 @@ void ress_graph_smooth_backward(int64_t row_begin, int64_t row_end, int64_t capa
                                 const int32_t *other_neighbours, const int32_t *other_counts,
                                 const ress_real *other_weights, ress_real *dweights);
 
-/// Gradient of the scores of the kept edges, from dlogits of attention (T, H, k) and dweights (T, N), then of the
-/// queries: dscores (T, N), dqueries (T, r). `keys` (visible, r).
+/// The gradient of the scores of the graph's edges, dscores (T, N), from attention's dlogits (T, H, k) and from
+/// dweights (T, N); and that of the queries, dqueries (T, r). `keys` (visible, r).
 void ress_graph_backward(int64_t row_begin, int64_t row_end, int64_t capacity, int64_t rank, int64_t heads,
                          int64_t kept, ress_real scale, const ress_real *gain, const int32_t *neighbours,
                          const int32_t *counts, const ress_real *weights, const uint16_t *support,
@@ -138,7 +143,7 @@ void ress_graph_backward_keys(int64_t rows, int64_t capacity, int64_t rank, int6
 
 // --- attention.c: ASAM -----------------------------------------------------------------------------------------
 
-/// How scores become weights.
+/// The functions that turn scores into weights.
 enum { RESS_SPARSEMAX = 0, RESS_ENTMAX15 = 1, RESS_SOFTMAX = 2 };
 
 typedef struct {
@@ -150,20 +155,21 @@ typedef struct {
   int64_t activation;
 } ress_attention_shape;
 
-/// What a head does to its scores before the activation.
+/// The terms of a head's scores.
 typedef struct {
-  ress_real temperature;     ///< τ, a factor of all scores; 1 changes none
-  ress_real gain;            ///< of log A + log |N|
-  ress_real memory_bias;     ///< of every slot's score
-  const ress_real *decays;   ///< F, the running sum of log-forget terms over the visible tokens, or null: − |F_i − F_j|
+  ress_real temperature;     ///< τ, a factor of all scores; 1 for none
+  ress_real gain;            ///< factor of log A + log |N|
+  ress_real memory_bias;     ///< added to every slot's score
+  const ress_real *decays;   ///< F, the running sum of log-forget terms over the visible tokens, or null; scores have −|F_i − F_j|
 } ress_attention_head;
 
-/// One head over rows [row_begin, row_end): scores over the graph and the memory slots, the k largest, the activation, and the
-/// weighted sum of the values. z_ij = τ (q_i · key_j / √C + gain · structure_ij) − |F_i − F_j| for tokens,
-/// τ (q_i · keyS_j / √C + memory_bias) for slots. queries, out (T, D); keys, values (visible, D); slot_keys, slot_values (M, D).
-/// → support (T, H, k) positions with weight > 0 (p < count: neighbour p; else slot p − count), support_counts (T, H),
-/// support_weights (T, H, k). scratch: 2 · (N + M) values, order: N + M integers. Returns the rows whose sparsemax over all scores
-/// would have kept more than k; 0 for the other activations.
+/// Attention of one head for rows [row_begin, row_end): scores of the graph's neighbours and the memory slots,
+/// selection of the k largest, activation, and the weighted sum of the values. z_ij = τ (q_i · key_j / √C + gain ·
+/// structure_ij) − |F_i − F_j| for tokens, τ (q_i · keyS_j / √C + memory_bias) for slots. queries, out (T, D);
+/// keys, values (visible, D); slot_keys, slot_values (M, D). → support (T, H, k), the positions with weight > 0 (p
+/// < count is neighbour p, otherwise slot p − count), support_counts (T, H), support_weights (T, H, k). scratch: 2
+/// · (N + M) values; order: N + M integers. Returns the number of rows whose sparsemax over all scores has a
+/// support larger than k; 0 for the other activations.
 int64_t ress_attention_forward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
                                int64_t row_begin, int64_t row_end, const ress_real *queries, const ress_real *keys,
                                const ress_real *values, const ress_real *slot_keys, const ress_real *slot_values,
@@ -171,9 +177,9 @@ int64_t ress_attention_forward(const ress_attention_shape *shape, const ress_att
                                uint16_t *support, uint16_t *support_counts, ress_real *support_weights, ress_real *out,
                                ress_real *scratch, int32_t *order);
 
-/// Gradient of one head over all rows. dqueries overwritten in the head's columns; dkeys, dvalues (T, D) and
-/// dslot_keys, dslot_values (M, D) +=; dlogits (T, H, k) with respect to z / τ, which the graph takes on; dgain, dmemory_bias,
-/// dtemperature (of log τ) and ddecays (T, of F, the segment's rows; null without decays) +=.
+/// The gradient of one head for all rows. dqueries is overwritten in the head's columns; dkeys, dvalues (T, D) and
+/// dslot_keys, dslot_values (M, D) +=; dlogits (T, H, k) with respect to z / τ, for the graph's backward; dgain,
+/// dmemory_bias, dtemperature (of log τ) and ddecays (of F, the segment's T rows; null without decays) +=.
 void ress_attention_backward(const ress_attention_shape *shape, const ress_attention_head *terms, int64_t head,
                              int64_t rows, const ress_real *queries, const ress_real *keys, const ress_real *values,
                              const ress_real *slot_keys, const ress_real *slot_values, const int32_t *neighbours,
@@ -183,21 +189,23 @@ void ress_attention_backward(const ress_attention_shape *shape, const ress_atten
                              ress_real *dslot_values, ress_real *dlogits, ress_real *dgain, ress_real *dmemory_bias,
                              ress_real *dtemperature, ress_real *ddecays);
 
-// --- forget.c: how fast scores decay with distance ----------------------------------------------------------------
+// --- forget.c: forget gates
+// ---------------------------------------------------------------------------------------
 
 /// terms[t, h] = log σ(logits[t, h] + bias[h]). logits, terms (T, H); the two may be the same.
 void ress_forget_forward(int64_t rows, int64_t heads, const ress_real *logits, const ress_real *bias, ress_real *terms);
-/// decays[j] = Σ_{l ≤ j} terms[l, head] over `visible` rows of terms (visible, H), first row first.
+/// decays[j] = Σ_{l ≤ j} terms[l, head] over `visible` rows of terms (visible, H), in the order of rows.
 void ress_forget_sum(int64_t visible, int64_t heads, int64_t head, const ress_real *terms, ress_real *decays);
-/// From ddecays (T) of a head, the gradient of its logits, dlogits (T, H) overwritten in column `head`: the sum over later rows,
-/// times 1 − σ = 1 − e^term.
+/// From ddecays (T) of a head, the gradient of its logits: dlogits (T, H), overwritten in column `head`. It is the
+/// sum of ddecays over the row and later rows, times 1 − σ = 1 − e^term.
 void ress_forget_backward(int64_t rows, int64_t heads, int64_t head, const ress_real *terms, const ress_real *ddecays,
                           ress_real *dlogits);
 
 // --- router.c --------------------------------------------------------------------------------------------------
 
-/// Rows of logits (T, E): the `active` experts with the largest logit + bias (ties to the smaller index), u = softmax of
-/// their logits or, with `sigmoid`, σ of each; the full softmax and its log-sum. → top (T, e), weights (T, e), probabilities (T, E), logsums (T).
+/// For rows of logits (T, E): the `active` experts with the largest logit + bias (of equal ones the smaller index);
+/// their weights u, the softmax of their logits or, with `sigmoid_gates`, σ of each; the softmax over all experts
+/// and its logsumexp. → top (T, e), weights (T, e), probabilities (T, E), logsums (T).
 void ress_router_forward(int64_t rows, int64_t experts, int64_t active, int64_t sigmoid_gates, const ress_real *logits,
                          const ress_real *bias, int32_t *top, ress_real *weights, ress_real *probabilities, ress_real *logsums);
 /// dlogits (T, E) from dweights (T, e), the z-loss (z_scale · 2 · logsum · P) and the balance loss (balance (E): its
@@ -206,10 +214,11 @@ void ress_router_backward(int64_t rows, int64_t experts, int64_t active, int64_t
                           const ress_real *weights, const ress_real *probabilities, const ress_real *logsums, const ress_real *dweights,
                           ress_real z_scale, const ress_real *balance, ress_real *dlogits);
 
-/// out[places[t, slot]] = x[t]: rows into the order of their experts. x (T, D), places (T, e), out (T · e, D).
+/// out[places[t, slot]] = x[t]: brings rows into the order of their experts. x (T, D), places (T, e), out (T · e,
+/// D).
 void ress_scatter_rows(int64_t rows, int64_t active, int64_t width, const ress_real *x, const int32_t *places,
                        ress_real *out);
-/// y[t] += Σ_slot weights[t, slot] · x[places[t, slot]]; `weights` null counts as ones.
+/// y[t] += Σ_slot weights[t, slot] · x[places[t, slot]]; without `weights` (null) the factors are 1.
 void ress_gather_rows(int64_t rows, int64_t active, int64_t width, const ress_real *x, const int32_t *places,
                       const ress_real *weights, ress_real *y);
 /// Gradient of `ress_gather_rows`: dweights[t, slot] = dy[t] · x[place], dx[place] = weight · dy[t].
@@ -227,12 +236,14 @@ typedef struct {
   const ress_real *decays;    ///< F over the tokens, or null: z_tj = scale · x_tj − |F_t − F_j|
 } ress_visible_shape;
 
-/// Softmax of z over the visible entries of each row, 0 after them; `logsums` gets each row's logsumexp, logsum_stride apart.
+/// Softmax of z over the visible entries of each row, and 0 after them. `logsums` gets each row's logsumexp,
+/// logsum_stride apart.
 void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, ress_real *x, ress_real *logsums);
-/// From scores x and dp (T, S): p = exp(z − logsum) replaces x, dx = scale · p ⊙ (dp − delta) replaces dp; 0 where
-/// nothing is visible. delta[t] = Σ_j p_tj dp_tj, logsum_stride apart like the logsums. ddecays (over tokens, null without decays) +=.
+/// From scores x and dp (T, S): p = exp(z − logsum) replaces x, and dx = scale · p ⊙ (dp − delta) replaces dp; both
+/// are 0 where nothing is visible. delta[t] = Σ_j p_tj dp_tj, logsum_stride apart, as the logsums are. ddecays
+/// (over tokens; null without decays) +=.
 void ress_visible_softmax_backward(const ress_visible_shape *shape, int64_t rows, const ress_real *logsums,
                                    const ress_real *delta, ress_real *x, ress_real *dp, ress_real *ddecays);
-/// Turns components n and n + C/2 of every head by `table`'s angle of the row, C = 2 · half: cosines then sines, (T, 2, half).
-/// `direction` −1 turns back, which is the gradient. arXiv 2104.09864.
+/// Rotates components n and n + C/2 of every head by the row's angles in `table`, C = 2 · half: cosines, then
+/// sines, (T, 2, half). `direction` −1 rotates back, which computes the gradient. arXiv 2104.09864.
 void ress_rotate(int64_t rows, int64_t heads, int64_t half, const ress_real *table, ress_real direction, ress_real *x);

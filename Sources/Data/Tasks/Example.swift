@@ -1,21 +1,23 @@
-// One thing to learn: tokens, and what is asked of them.
+// One example of a task while it is prepared: tokens, and targets for them.
 
-/// An example on its way into a dataset.
+/// An example to be written to a dataset.
 struct Example {
   /// Features of all tokens.
   var features: [Int32] = []
-  /// First feature of each token, and the end of the last one's; empty where each token is one feature.
+  /// Index of the first feature of each token, and the end of the last one's; empty where every token has one
+  /// feature.
   var bags: [Int32] = []
-  /// As the head wants them (docs/model.md, "Heads"): a class, a class a token, or a first and a last token. −1 asks for nothing.
+  /// Targets in the form that the head needs (docs/model.md, "Heads"): a class, a class per token, or a first and a
+  /// last token. −1 for none.
   var targets: [Int32] = []
-  /// Whether it begins a question; the answers that are offered to one question follow each other.
+  /// Whether it begins a question. The examples of one question, one for each choice, follow each other.
   var beginsQuestion = true
-  /// Texts that are right, where an answer is a piece of text.
+  /// Right answers, for tasks whose answer is a piece of text.
   var answers: [String] = []
 
   var tokenCount: Int { bags.isEmpty ? features.count : bags.count - 1 }
 
-  /// Adds a token that is the sum of features.
+  /// Appends a token that has several features.
   mutating func append(bag: [Int32]) {
     if bags.isEmpty { bags = [0] }
     features += bag
@@ -23,13 +25,14 @@ struct Example {
   }
 }
 
-/// Names of classes in the order of their numbers.
+/// The names of classes, numbered in the order in which they occur.
 struct LabelNames {
   private(set) var names: [String] = []
   private var numbers: [String: Int32] = [:]
   private var areNumbers: Bool?
 
-  /// Whole numbers are classes themselves; true and false are 1 and 0; names are numbered as they come. Nil for anything else.
+  /// The number of a label. Whole numbers are classes themselves, true and false are 1 and 0, and names are
+  /// numbered as they occur. Nil for anything else, and where numbers and names are mixed.
   mutating func number(of label: Any?) -> Int32? {
     switch label {
     case let text as String:

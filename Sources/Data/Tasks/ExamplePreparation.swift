@@ -1,11 +1,11 @@
-// `ress data prepare --task T`: rows of JSON to a dataset of examples.
+// `ress data prepare --task T`: turns rows of JSON into a dataset of examples.
 //
 //   /train/tokens            features of all tokens
 //   /train/documents         first token of each example
-//   /train/bags              first feature of each token, where a token has several
-//   /train/targets           what is asked of each example, plus 1; 0 asks for nothing
-//   /train/questions         first example of each question, where several answers are offered
-//   /train/answers, .../answer_starts   JSON lists of texts that are right, where an answer is a piece of text
+//   /train/bags              index of the first feature of each token, where tokens have several
+//   /train/targets           targets of each example plus 1; 0 for no target
+//   /train/questions         index of the first example of each question, where a question has several choices
+//   /train/answers, .../answer_starts   JSON lists of right answers, where an answer is a piece of text
 //   and the same of /validation
 
 import Foundation
@@ -19,7 +19,7 @@ struct ExamplePreparation {
 
   init(_ preparation: DatasetPreparation) { self.preparation = preparation }
 
-  /// What was left out, a line each.
+  /// Sentences about rows that were left out.
   var notes: [String] { tally.notes }
 
   func write(
@@ -85,7 +85,7 @@ struct ExamplePreparation {
       defer { number += 1 }
       let examples: [Example]
       do { examples = try reader.examples(row, number: number) } catch {
-        // Classes that only a bad row names are none.
+        // Classes that occur only in a bad row do not count.
         reader.labels = labels
         throw error
       }
@@ -93,7 +93,7 @@ struct ExamplePreparation {
         try (isHeld ? validation : train).append(example)
       }
     }
-    // A row validates by a draw of its own, so that neither order nor length of the files matters.
+    // Whether a row validates is drawn for its number alone, so that it does not depend on the length of the files.
     let share = validationFiles.isEmpty ? preparation.validationFraction : 0
     try rows(files) { row in
       let draw = Philox(seed: 0xDA7A, stream: UInt64(number)).uniform(0)
@@ -103,7 +103,7 @@ struct ExamplePreparation {
     return try finish(train, validation, vocabulary, reader.labels, to: file)
   }
 
-  /// Texts that fill the context of others: as many as a megabyte or some hold.
+  /// Paragraphs for filling the context of other rows: the first 4 MiB of different ones.
   private func otherTexts(_ files: [SourceFile]) throws -> [String] {
     guard task == .span, preparation.contextBytes > 0 else { return [] }
     struct Enough: Error {}
@@ -162,18 +162,18 @@ struct ExamplePreparation {
   }
 }
 
-/// Writes the examples of one split, as they come.
+/// Writes the examples of one split.
 private final class ExampleWriter {
   private(set) var exampleCount = 0
   private(set) var tokenCount = 0
-  /// Examples that ask for nothing.
+  /// Number of examples without a target.
   private(set) var withoutAnswer = 0
   private let task: TaskKind
   private let tokens, targets, answers: DigestedList
   private let documents, bags, questions, answerStarts: DigestedList
   private var waiting = Waiting()
 
-  /// What is written at once: HDF5 is slow with little pieces.
+  /// Collected values. They are written in large pieces, because HDF5 is slow with small ones.
   private struct Waiting {
     var tokens: [Int32] = [], targets: [Int32] = [], answers: [Int32] = []
     var documents: [UInt64] = [], bags: [UInt64] = [], questions: [UInt64] = [], answerStarts: [UInt64] = []
@@ -225,7 +225,7 @@ private final class ExampleWriter {
     waiting = Waiting()
   }
 
-  /// Returns what its lists add to the dataset's digest.
+  /// Writes the rest, and returns the lines of its lists for the digest.
   func finish() throws(HDF5Error) -> [String] {
     try write()
     return [tokens, targets, documents, bags, questions, answers, answerStarts].map { $0.line() }

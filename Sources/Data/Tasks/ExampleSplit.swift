@@ -1,4 +1,4 @@
-// The examples of one split, read where they lie.
+// The examples of one split, read from the dataset's file on demand.
 
 import Foundation
 import HDF5
@@ -11,13 +11,13 @@ package final class ExampleSplit {
   private let split: Split
   private let vocabulary: Int
   private let tokens, targets, answers: HDF5List
-  /// First token of each example, and the end of the last one's.
+  /// Index of the first token of each example, and the end of the last one.
   private let starts: [Int]
-  /// First example of each question, and the end.
+  /// Index of the first example of each question, and the end.
   private let questions: [Int]
   private let answerStarts: [Int]
   private let bags: HDF5List?
-  /// A target that names a class is below.
+  /// Number of classes; a target that is a class must be smaller.
   private let classes: Int
   private var wide: [UInt64] = []
 
@@ -34,7 +34,8 @@ package final class ExampleSplit {
       try list.read(from: 0, into: &values)
       let places = values.map { Int(truncatingIfNeeded: $0) } + [end]
       guard zip(places, places.dropFirst()).allSatisfy({ $0 >= 0 && $0 <= $1 }) else {
-        throw .object(path: file.path, name: list.name, reason: "its numbers do not rise; the file is damaged")
+        throw .object(
+          path: file.path, name: list.name, reason: "its numbers are not in ascending order; the file is damaged")
       }
       return places
     }
@@ -45,7 +46,7 @@ package final class ExampleSplit {
     answerStarts = task == .span ? try places("answer_starts", end: answers.count) : []
     guard task != .span || answerStarts.count == starts.count else {
       throw .object(
-        path: file.path, name: "\(split.rawValue)/answer_starts", reason: "it does not have one number an example")
+        path: file.path, name: "\(split.rawValue)/answer_starts", reason: "it does not have one number per example")
     }
     longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
   }
@@ -57,11 +58,12 @@ package final class ExampleSplit {
   package func tokenCount(of example: Int) -> Int { starts[example + 1] - starts[example] }
   package var lengths: [Int] { (0..<count).map { tokenCount(of: $0) } }
 
-  /// Reads an example's first `limit` tokens. A target that lies behind them asks for nothing.
+  /// Reads the first `limit` tokens of an example. A target after them becomes −1 (none).
   ///
   /// - Parameters:
-  ///   - features: of all tokens.
-  ///   - bags: the first feature of each token and the last one's end; empty where each token is one feature.
+  ///   - features: the features of all tokens.
+  ///   - bags: index of the first feature of each token, and the end of the last one's; empty where every token has
+  ///     one feature.
   package func read(
     _ example: Int, limit: Int, features: inout [Int32], bags starts_: inout [Int32], targets: inout [Int32]
   ) throws(DataError) {
@@ -69,7 +71,7 @@ package final class ExampleSplit {
     do throws(HDF5Error) {
       var place = first, featureCount = count
       if let bags {
-        // One more than the tokens: where the next one begins, or all end.
+        // One more number than tokens: the beginning of the next token, or the end of all features.
         let isLast = first + count == bags.count
         resize(&wide, isLast ? count : count + 1)
         try bags.read(from: first, into: &wide)
@@ -111,14 +113,14 @@ package final class ExampleSplit {
   }
 
   private func damaged(_ name: String) -> HDF5Error {
-    .object(path: path, name: name, reason: "its numbers do not rise; the file is damaged")
+    .object(path: path, name: name, reason: "its numbers are not in ascending order; the file is damaged")
   }
 
   private func resize<Value: ExpressibleByIntegerLiteral>(_ values: inout [Value], _ count: Int) {
     if values.count != count { values = Array(repeating: 0, count: count) }
   }
 
-  /// What an example asks for, at most, when `limit` of its tokens are read.
+  /// Number of targets of an example when `limit` of its tokens are read.
   package func targetCount(of example: Int, limit: Int) throws(DataError) -> Int {
     let count = min(limit, tokenCount(of: example))
     var asked = [Int32](repeating: 0, count: task.targetCount(tokens: count))
@@ -131,7 +133,7 @@ package final class ExampleSplit {
     return asked.count { $0 > 0 }
   }
 
-  /// Texts that are right.
+  /// The right answers of an example.
   package func answers(of example: Int) throws(DataError) -> [String] {
     guard task == .span else { return [] }
     var text = [Int32](repeating: 0, count: answerStarts[example + 1] - answerStarts[example])

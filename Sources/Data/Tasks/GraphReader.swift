@@ -1,7 +1,8 @@
-// Nodes of graphs as examples: a node whose class is asked, and those around it, each a bag of its words and its distance.
+// Makes examples from the nodes of graphs: a node whose class is the target, and the nodes around it. Each node is
+// a token whose features are its words and its distance.
 
 struct GraphReader {
-  /// Nodes of an example at most, the asked one included.
+  /// Most nodes of an example, including the node whose class is asked.
   let nodeLimit: Int
 
   private struct Node {
@@ -12,18 +13,18 @@ struct GraphReader {
   }
 
   private var nodes: [Int: Node] = [:]
-  /// In the order of the rows.
+  /// Numbers of the nodes, in the order of the rows.
   private var order: [Int] = []
   private var largestWord: Int32 = 0
 
   init(nodeLimit: Int) { self.nodeLimit = nodeLimit }
 
-  /// Words and distances.
+  /// Number of features: words and distances.
   var vocabulary: Int { Int(largestWord) + 1 + GraphFeatures.hops }
 
   mutating func add(_ row: Row) throws(DataError) {
     guard let id = row.values["id"] as? Int else { throw row.problem("field 'id' must be the node's number") }
-    guard nodes[id] == nil else { throw row.problem("node \(id) was there before") }
+    guard nodes[id] == nil else { throw row.problem("node \(id) occurs twice") }
     guard let words = row.values["words"] as? [Int], words.allSatisfy({ (0..<1 << 24).contains($0) }) else {
       throw row.problem("field 'words' must be a list of whole numbers from 0 on: the node's features")
     }
@@ -37,7 +38,7 @@ struct GraphReader {
     largestWord = max(largestWord, words.max().map { Int32($0) } ?? 0)
   }
 
-  /// The labelled nodes of a split.
+  /// Calls `body` with an example for each labelled node of a split.
   func forEach(of split: String, _ labels: inout LabelNames, _ body: (Example) throws -> Void) throws {
     for id in order where nodes[id]!.split == split {
       guard let label = nodes[id]!.label else { continue }

@@ -1,4 +1,4 @@
-// A row of JSON, and what is asked of its fields. Every complaint names its place.
+// A row of JSON, and typed access to its fields. Every error names the row's file and line.
 
 struct Row {
   let values: [String: Any]
@@ -27,7 +27,7 @@ struct Row {
     return texts
   }
 
-  /// The right one of several: its number, its letter, or its text.
+  /// The index of the right choice, which a row gives as a number, a letter or a text.
   func choice(_ name: String, among choices: [String]) throws(DataError) -> Int {
     let value = values[name] ?? values["label"]
     if let number = value as? Int, choices.indices.contains(number) { return number }
@@ -42,7 +42,8 @@ struct Row {
     throw problem("field '\(name)' must name one of the \(choices.count) choices: its number from 0 on, letter or text")
   }
 
-  /// A text to find answers in: `context`, or `paragraphs` with `title` and `text`. A context that stands alone may be pointed into.
+  /// The text in which the answer is: `context`, or `paragraphs` with `title` and `text`. Offsets of answers are
+  /// valid in a context only.
   func paragraphs() throws(DataError) -> (texts: [String], at: Int?) {
     guard let paragraphs = values["paragraphs"] as? [[String: Any]] else { return ([try text("context")], 0) }
     var texts: [String] = []
@@ -53,7 +54,7 @@ struct Row {
     return (texts, nil)
   }
 
-  /// As SQuAD's JSON has them, as Hugging Face's rows have them, or texts alone.
+  /// The answers, in the form of SQuAD's JSON, of Hugging Face's rows, or as texts alone.
   func answers() throws(DataError) -> [Answer] {
     switch values["answers"] ?? values["answer"] {
     case let text as String: return [Answer(text: text)]
@@ -75,16 +76,17 @@ struct Row {
     }
   }
 
-  /// The piece of the text that comes nearest to an answer which does not stand there word for word, where a row names it.
+  /// For answers that do not occur in the text word for word: the piece of text that is nearest, where the row
+  /// names it.
   var span: [Answer] { (values["span_text"] as? String).map { [Answer(text: $0)] } ?? [] }
 }
 
 struct Answer {
   var text: String
-  /// Its place in the context, in Unicode scalars, as Python counts.
+  /// Its offset in the context, in Unicode scalars, as Python counts.
   var start: Int?
 
-  /// Where it stands: where it is said to, else where its text first is.
+  /// Where the answer occurs: at the given offset if it is there, or else at its first occurrence.
   func find(in paragraphs: [String], at place: Int?) -> FoundAnswer? {
     let bytes = Array(text.utf8)
     guard !bytes.isEmpty else { return nil }
@@ -112,6 +114,6 @@ struct Answer {
 
 struct FoundAnswer {
   var paragraph: Int
-  /// In the paragraph's UTF-8.
+  /// Offsets in the paragraph's UTF-8.
   var bytes: Range<Int>
 }

@@ -1,4 +1,4 @@
-// Rows of JSON as examples, for every task but graphs, whose rows need each other.
+// Makes examples from rows of JSON, for every task except graphs, whose rows depend on each other.
 
 import Foundation
 import Kernels
@@ -6,11 +6,11 @@ import Kernels
 struct RowReader: ~Copyable {
   let task: TaskKind
   let tokenizer: Tokenizer
-  /// The field that is the text of `classify`.
+  /// The field with the text, for task `classify`.
   let field: String
-  /// Bytes up to which a span's text is filled with paragraphs of other rows; 0: none.
+  /// Size in bytes up to which the context of a span is filled with paragraphs of other rows; 0 for no filling.
   let contextBytes: Int
-  /// Texts of other rows, for that.
+  /// Paragraphs of other rows for filling.
   let otherTexts: [String]
   var labels = LabelNames()
   private var encoder: TextEncoder
@@ -24,10 +24,10 @@ struct RowReader: ~Copyable {
     encoder = tokenizer.makeEncoder()
   }
 
-  /// - Parameter number: of the row among all, the seed of what is drawn for it.
+  /// - Parameter number: number of the row among all, which is the seed for random choices.
   mutating func examples(_ row: Row, number: Int) throws(DataError) -> [Example] {
     switch task {
-    case .lm, .graphs: preconditionFailure("rows of \(task) are no examples of their own")
+    case .lm, .graphs: preconditionFailure("rows of \(task) are not examples by themselves")
     case .classify: [try classify(row)]
     case .multipleChoice: try choices(row)
     case .span: try spans(row, number)
@@ -42,7 +42,7 @@ struct RowReader: ~Copyable {
     return tokens
   }
 
-  /// Between two texts: the separator, or a line's end where the vocabulary has none.
+  /// What separates two texts: the separator, or a line feed where the vocabulary has none.
   private mutating func border() -> [Int32] { tokenizer.separator.map { [$0] } ?? tokens("\n") }
 
   private mutating func label(_ row: Row, _ name: String) throws(DataError) -> Int32 {
@@ -59,7 +59,7 @@ struct RowReader: ~Copyable {
     return example
   }
 
-  /// One example a choice, of class 1 where it is the right one.
+  /// One example for each choice: class 1 for the right one, class 0 for the others.
   private mutating func choices(_ row: Row) throws(DataError) -> [Example] {
     let choices = try row.texts("choices")
     guard choices.count >= 2 else { throw row.problem("field 'choices' must offer two answers at least") }
@@ -81,7 +81,7 @@ struct RowReader: ~Copyable {
   }
 
   private mutating func spans(_ row: Row, _ number: Int) throws(DataError) -> [Example] {
-    // One question, or several on one text.
+    // A row has one question, or several on the same text.
     guard let questions = row.values["questions"] as? [[String: Any]] else { return [try span(row, row, number)] }
     var examples: [Example] = []
     for (place, question) in questions.enumerated() {
@@ -107,7 +107,7 @@ struct RowReader: ~Copyable {
     example.targets = [-1, -1]
     if let found {
       var byte = 0, tokenPlace = starts[found.paragraph]
-      // The tokens that hold the answer's first byte and its last.
+      // Finds the tokens with the first and the last byte of the answer.
       while tokenPlace < example.features.count {
         let next = byte + tokenizer.byteCount(of: example.features[tokenPlace])
         if found.bytes.lowerBound < next && example.targets[0] < 0 { example.targets[0] = Int32(tokenPlace) }
@@ -122,7 +122,7 @@ struct RowReader: ~Copyable {
     return example
   }
 
-  /// Puts paragraphs of other rows around a text, as many as have room, until it has `contextBytes`.
+  /// Inserts paragraphs of other rows into a text until it has about `contextBytes`.
   private func fill(_ paragraphs: inout [String], _ found: inout FoundAnswer?, _ number: Int) {
     guard contextBytes > 0, !otherTexts.isEmpty else { return }
     let random = Philox(seed: 0x5EED, stream: UInt64(bitPattern: Int64(number)))
@@ -145,7 +145,7 @@ struct RowReader: ~Copyable {
     }
     var example = Example()
     for (word, tag) in zip(words, tags) {
-      // A word without a tag is read and not asked about.
+      // A word with the tag null has no target.
       let asked: Int32? = tag is NSNull ? -1 : labels.number(of: tag)
       guard let number = asked else {
         throw row.problem(
@@ -154,7 +154,7 @@ struct RowReader: ~Copyable {
       }
       let own = tokens(example.features.isEmpty ? word : " " + word)
       guard !word.isEmpty, !own.isEmpty else { throw row.problem("a word is empty") }
-      // A word's class is asked at its last token, where a byte or a piece has seen it all.
+      // The target is at a word's last token, because only there a causal model has seen the whole word.
       example.features += own
       example.targets += Array(repeating: -1, count: own.count - 1) + [number]
     }

@@ -1,4 +1,4 @@
-// What a dataset asks of a model, and with it which rows it is made of (docs/tasks.md).
+// The task of a dataset: what a model is trained to predict, and what the dataset's rows look like (docs/tasks.md).
 
 import Configuration
 
@@ -9,13 +9,13 @@ package enum TaskKind: String, CaseIterable, Sendable {
   case classify
   /// One of several answers.
   case multipleChoice = "multiple_choice"
-  /// Where in a text the answer stands.
+  /// The position of the answer in a text.
   case span
   /// A class for each word.
   case tag
-  /// A class for a statement about a table, whose cells are tokens without order.
+  /// A class for a statement about a table. The table's cells are tokens without an order.
   case tables
-  /// A class for a node of a graph, whose neighbours are tokens without order.
+  /// A class for a node of a graph. The nodes around it are tokens without an order.
   case graphs
 
   package var head: Head {
@@ -27,7 +27,7 @@ package enum TaskKind: String, CaseIterable, Sendable {
     }
   }
 
-  /// Targets of an example of so many tokens.
+  /// Number of targets of an example with that many tokens.
   func targetCount(tokens: Int) -> Int {
     switch head {
     case .lm, .tag: tokens
@@ -36,7 +36,7 @@ package enum TaskKind: String, CaseIterable, Sendable {
     }
   }
 
-  /// Where an example's targets begin, its first token and its number among the examples given.
+  /// Index of an example's first target. `token` is the index of its first token, `example` its own.
   func firstTarget(example: Int, token: Int) -> Int {
     switch head {
     case .lm, .tag: token
@@ -45,6 +45,6 @@ package enum TaskKind: String, CaseIterable, Sendable {
     }
   }
 
-  /// Whether a token is a bag of features.
+  /// Whether tokens have several features.
   var hasBags: Bool { self == .tables || self == .graphs }
 }

@@ -1,5 +1,6 @@
-// Files as documents: a text file is one, a row is one. Documents come in order, in pieces that a tokenizer may take each for itself, so
-// that a file of any size is read in little memory, in any script.
+// Reads files as documents: a text file is one document, and so is each row of a file of rows. Documents are passed
+// on in order, in pieces that can be tokenized independently, so that files of any size, in any script, are read in
+// little memory.
 
 import Foundation
 
@@ -20,10 +21,10 @@ package struct DocumentReader {
     self.cutter = cutter
   }
 
-  /// Bytes read at a time, and about the size of a piece of a long text.
+  /// Bytes per read, and approximate size of the pieces of a long text.
   private static let readSize = 1 << 20
 
-  /// Hands over all pieces of a file. `progress` is told how many of its bytes were read so far.
+  /// Passes on all pieces of a file. `progress` is called with the number of the file's bytes that have been read.
   package func read(_ source: SourceFile, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
     var file = try PackedFile(source.path, memory: options.memory)
     switch try source.contents ?? SourceContents.look(&file, source.path, options.format) {
@@ -50,10 +51,10 @@ package struct DocumentReader {
         waiting.removeFirst(cut)
         isFirst = false
       }
-      // Up to there it holds no place to cut.
+      // Text up to there contains no place to cut and need not be examined again.
       examined = max(0, waiting.count - cutter.margin)
     }
-    // An empty file is no document.
+    // An empty file is not a document.
     if !waiting.isEmpty { try body(TextPiece(bytes: waiting, beginsDocument: isFirst)) }
   }
 
@@ -64,7 +65,7 @@ package struct DocumentReader {
     try RowLines.read(&file, named: path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress) {
       object, place in
       guard let text = object[field] as? String else {
-        // Collections of text write null where a page had none.
+        // Collections of text contain null for pages without text.
         if object[field] is NSNull {
           tally.empty += 1
           return

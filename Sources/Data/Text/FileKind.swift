@@ -1,11 +1,11 @@
-// What a file is, by its first bytes: packed, of a kind that is no text, or text in UTF-16. Names say too little: C4's rows are called
-// .json.gz, and a picture among books is called whatever its scanner liked.
+// Recognises the kind of a file by its first bytes: compressed, a kind that is not text, or text in UTF-16. File
+// names are not reliable: the rows of C4 are called .json.gz, and a picture among books may have any name.
 
-/// A packing that is unpacked on the way.
+/// A compression that is undone while reading.
 enum Packing: String, CaseIterable {
   case gzip, zstd, xz, bzip2, lz4
 
-  /// Endings of names.
+  /// The usual file name extensions.
   var endings: [String] {
     switch self {
     case .gzip: [".gz"]
@@ -16,13 +16,13 @@ enum Packing: String, CaseIterable {
     }
   }
 
-  /// - Parameter bytes: the first of a file.
+  /// - Parameter bytes: the first bytes of a file.
   init?(_ bytes: some Sequence<UInt8>) {
     var bytes = Array(bytes.prefix(1 << 12))
-    // Frames that decoders skip come first in what pzstd writes; zstd and lz4 share their magic numbers.
+    // pzstd writes skippable frames first. zstd and lz4 have the same magic numbers for them.
     while bytes.count >= 8, bytes[0] & 0xF0 == 0x50, bytes[1...3].elementsEqual([0x2A, 0x4D, 0x18]) {
       let size = bytes[4..<8].reversed().reduce(0) { $0 << 8 | Int($1) }
-      // What follows lies beyond the bytes at hand; of both, zstd is what is met.
+      // The next frame is beyond the bytes at hand. zstd is assumed, because lz4 files with such frames are rare.
       guard 8 + size + 4 <= bytes.count else {
         self = .zstd
         return
@@ -36,7 +36,7 @@ enum Packing: String, CaseIterable {
     } else if bytes.starts(with: [0xFD, 0x37, 0x7A, 0x58, 0x5A, 0x00]) || Packing.isLZMA(bytes) {
       self = .xz
     } else if bytes.starts(with: Array("BZh".utf8)), bytes.count >= 10, (0x31...0x39).contains(bytes[3]),
-      // A block, or the end of an empty file.
+      // A block, or the end marker of an empty file.
       bytes[4..<10].elementsEqual([0x31, 0x41, 0x59, 0x26, 0x53, 0x59])
         || bytes[4..<10].elementsEqual([0x17, 0x72, 0x45, 0x38, 0x50, 0x90])
     {
@@ -48,14 +48,15 @@ enum Packing: String, CaseIterable {
     }
   }
 
-  /// The .lzma files of before xz: properties, the size of the dictionary, and the length or −1 where the writer did not know it.
+  /// The .lzma format that preceded xz: properties, dictionary size, and the length, which is −1 where it was not
+  /// known.
   private static func isLZMA(_ bytes: [UInt8]) -> Bool {
     guard bytes.count >= 13, bytes[0] == 0x5D, bytes[1] == 0, bytes[2] == 0 else { return false }
     return bytes[5..<13].allSatisfy { $0 == 0xFF } || bytes[10..<13].allSatisfy { $0 == 0 }
   }
 }
 
-/// A kind of file that is no text, and what a user can do with one.
+/// A kind of file that is not text, with advice for the user.
 struct ForeignKind: Equatable {
   let name: String
   let advice: String
@@ -67,13 +68,13 @@ struct ForeignKind: Equatable {
   private static let leaveOut = "leave it out"
   private static let toRows = "convert it to JSON, one object a line"
 
-  /// Nil where the bytes are none of a known kind: they may be text.
+  /// Nil where the bytes are not of a known kind, so that they may be text.
   static func of(_ bytes: [UInt8]) -> ForeignKind? {
     func begins(_ magic: [UInt8], at place: Int = 0) -> Bool {
       bytes.count >= place + magic.count && bytes[place..<place + magic.count].elementsEqual(magic)
     }
     func begins(_ text: String, at place: Int = 0) -> Bool { begins(Array(text.utf8), at: place) }
-    /// Letters alone may begin a text; a byte behind them that no text has says that they do not.
+    /// Letters alone may begin a text as well; a control or non-ASCII byte after them shows that it is not one.
     func isBinary(at place: Int) -> Bool {
       bytes.count > place && (bytes[place] < 0x09 || (0x0E..<0x20).contains(bytes[place]) || bytes[place] >= 0x7F)
     }

@@ -1,20 +1,21 @@
-// Why a line is not a JSON object, and where. Foundation's parser reads the good rows; a bad one is read again here, by RFC 8259, for the
-// reason and the column, which a person needs who has to find one character in millions of rows.
+// Explains why a line is not a JSON object, and in which column. Foundation's parser reads the rows; a row that it
+// rejects is parsed again here, by RFC 8259, because a user who has to find one wrong character in millions of rows
+// needs the reason and the place.
 
 package struct JSONFault: Equatable, Sendable {
   package let reason: String
-  /// Counted in characters from 1.
+  /// Counted in characters, from 1.
   package let column: Int
 
   package enum Verdict: Equatable, Sendable {
-    /// An object, of so many members.
+    /// An object with that many members.
     case object(members: Int)
-    /// The bytes end inside of an object of which at least one member's name is whole.
+    /// The line ends inside an object of which at least one member's name is complete.
     case cut
     case fault(JSONFault)
   }
 
-  /// What a line is. Its end, without the line feed, is the end of the bytes.
+  /// Examines a line, which is given without its line feed.
   package static func look(_ line: ArraySlice<UInt8>) -> Verdict { line.withUnsafeBufferPointer { look($0) } }
 
   static func look(_ line: UnsafeBufferPointer<UInt8>) -> Verdict {
@@ -40,10 +41,10 @@ private struct JSONScanner {
   let text: UnsafeBufferPointer<UInt8>
   private var place = 0
   private var depth = 0
-  /// Names of the outermost object that were read.
+  /// Number of members of the outermost object that were read.
   private(set) var members = 0
 
-  /// What Foundation's parser follows.
+  /// Deepest nesting; Foundation's parser has the same limit.
   private static let deepest = 512
 
   init(text: UnsafeBufferPointer<UInt8>) { self.text = text }
@@ -51,7 +52,7 @@ private struct JSONScanner {
   private func stop(_ reason: String, at place: Int? = nil) -> Stop { Stop(reason: reason, place: place ?? self.place) }
 
   private func end(_ what: String) -> Stop {
-    Stop(reason: "the line ends inside of \(what); a row stands on one line", place: text.count, isEnd: true)
+    Stop(reason: "the line ends inside \(what); a row must be on one line", place: text.count, isEnd: true)
   }
 
   private mutating func skipSpace() {
@@ -67,14 +68,14 @@ private struct JSONScanner {
       let kind =
         switch text[begin] {
         case UInt8(ascii: "["): "a list"
-        case UInt8(ascii: "\""): "a text"
+        case UInt8(ascii: "\""): "a string"
         default: "a number or a constant"
         }
-      throw stop("a row is an object, {…}, and this is \(kind)", at: begin)
+      throw stop("a row must be an object, {…}, and this is \(kind)", at: begin)
     }
     try value()
     skipSpace()
-    guard place == text.count else { throw stop("something follows the object") }
+    guard place == text.count else { throw stop("there is text after the object") }
   }
 
   private mutating func value() throws(Stop) {
@@ -85,7 +86,7 @@ private struct JSONScanner {
     case UInt8(ascii: "["): try list(isObject: false)
     case UInt8(ascii: "\""): try string()
     case UInt8(ascii: "-"), 0x30...0x39: try number()
-    case UInt8(ascii: "'"): throw stop("a text stands in double quotes")
+    case UInt8(ascii: "'"): throw stop("a string must be in double quotes")
     default: try word()
     }
   }
@@ -94,7 +95,7 @@ private struct JSONScanner {
     let what = isObject ? "an object" : "a list", close = isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")
     depth += 1
     defer { depth -= 1 }
-    guard depth <= Self.deepest else { throw stop("more than \(Self.deepest) lists and objects inside of each other") }
+    guard depth <= Self.deepest else { throw stop("lists and objects are nested deeper than \(Self.deepest)") }
     place += 1
     skipSpace()
     if place < text.count, text[place] == close {
@@ -107,23 +108,24 @@ private struct JSONScanner {
         guard place < text.count else { throw end(what) }
         guard text[place] == UInt8(ascii: "\"") else {
           throw stop(
-            text[place] == close ? "a comma stands before the object's end" : "a name in double quotes must stand here")
+            text[place] == close
+              ? "there is a comma before the object's end" : "a name in double quotes is expected here")
         }
         try string()
         skipSpace()
         guard place < text.count else { throw end(what) }
-        guard text[place] == UInt8(ascii: ":") else { throw stop("a colon must stand between a name and its value") }
+        guard text[place] == UInt8(ascii: ":") else { throw stop("a colon is expected between a name and its value") }
         if depth == 1 { members += 1 }
         place += 1
       } else {
         skipSpace()
-        if place < text.count, text[place] == close { throw stop("a comma stands before the list's end") }
+        if place < text.count, text[place] == close { throw stop("there is a comma before the list's end") }
       }
       try value()
       skipSpace()
       guard place < text.count else { throw end(what) }
       if text[place] == close { break }
-      guard text[place] == UInt8(ascii: ",") else { throw stop("a comma or the end of \(what) must stand here") }
+      guard text[place] == UInt8(ascii: ",") else { throw stop("a comma or the end of \(what) is expected here") }
       place += 1
     }
     place += 1
@@ -141,7 +143,7 @@ private struct JSONScanner {
       case 0..<0x20:
         throw stop(
           (byte == 9 ? "a tab" : "a control character (byte \(byte))")
-            + " inside of a text; JSON writes it as \(byte == 9 ? "\\t" : "\\u00" + (byte < 16 ? "0" : "") + String(byte, radix: 16))"
+            + " inside a string; JSON writes it as \(byte == 9 ? "\\t" : "\\u00" + (byte < 16 ? "0" : "") + String(byte, radix: 16))"
         )
       case 0x20..<0x80: place += 1
       default:
@@ -154,13 +156,13 @@ private struct JSONScanner {
         place += length
       }
     }
-    throw end("a text")
+    throw end("a string")
   }
 
   private mutating func escape() throws(Stop) {
     let begin = place
     place += 1
-    guard place < text.count else { throw end("a text") }
+    guard place < text.count else { throw end("a string") }
     guard text[place] == UInt8(ascii: "u") else {
       guard Array("\"\\/bfnrt".utf8).contains(text[place]) else { throw stop("JSON has no such escape", at: begin) }
       place += 1
@@ -168,7 +170,7 @@ private struct JSONScanner {
     }
     let unit = try hexadecimal(from: begin)
     guard (0xD800..<0xE000).contains(unit) else { return }
-    let half = "half of a surrogate pair, which is no character"
+    let half = "half of a surrogate pair, which is not a character"
     guard unit < 0xDC00, place + 1 < text.count, text[place] == UInt8(ascii: "\\"), text[place + 1] == UInt8(ascii: "u")
     else { throw stop("\\u\(String(unit, radix: 16)) is \(half)", at: begin) }
     let second = place
@@ -178,14 +180,14 @@ private struct JSONScanner {
     }
   }
 
-  /// Four digits after `\u`, where `place` is at the u.
+  /// Reads the four digits after `\u`; `place` is at the u.
   private mutating func hexadecimal(from begin: Int) throws(Stop) -> Int {
     place += 1
-    guard place + 4 <= text.count else { throw end("a text") }
+    guard place + 4 <= text.count else { throw end("a string") }
     var value = 0
     for offset in 0..<4 {
       guard let digit = Character(Unicode.Scalar(text[place + offset])).hexDigitValue else {
-        throw stop("\\u has four hexadecimal digits", at: begin)
+        throw stop("\\u must be followed by four hexadecimal digits", at: begin)
       }
       value = value << 4 | digit
     }
@@ -200,9 +202,9 @@ private struct JSONScanner {
     guard place < text.count else { throw end("a number") }
     guard isDigit(place) else {
       if (65...90).contains(text[place]) || (97...122).contains(text[place]) { return try word(from: begin) }
-      throw stop("a number has digits", at: begin)
+      throw stop("a number must have digits", at: begin)
     }
-    if text[place] == 0x30, isDigit(place + 1) { throw stop("a number does not begin with 0", at: begin) }
+    if text[place] == 0x30, isDigit(place + 1) { throw stop("a number must not begin with 0", at: begin) }
     while isDigit(place) { place += 1 }
     if place < text.count, text[place] == UInt8(ascii: ".") {
       place += 1
@@ -217,7 +219,7 @@ private struct JSONScanner {
     }
   }
 
-  /// true, false, null, or what is none of them.
+  /// Reads true, false or null; throws for any other word.
   private mutating func word(from begin: Int? = nil) throws(Stop) {
     let begin = begin ?? place
     while place < text.count, (65...90).contains(text[place]) || (97...122).contains(text[place]) { place += 1 }
@@ -228,11 +230,11 @@ private struct JSONScanner {
     }
     if word.isEmpty {
       let character = CharacterClasses.scalar(text, at: begin).flatMap { Unicode.Scalar($0.value) }.map { "'\($0)'" }
-      throw stop("\(character ?? "byte \(text[begin])") begins no value", at: begin)
+      throw stop("\(character ?? "byte \(text[begin])") cannot begin a value", at: begin)
     }
     if ["NaN", "Infinity", "-Infinity", "-NaN"].contains(word) {
       throw stop("\(word) is not a number of JSON", at: begin)
     }
-    throw stop("'\(word)' is no value of JSON", at: begin)
+    throw stop("'\(word)' is not a JSON value", at: begin)
   }
 }

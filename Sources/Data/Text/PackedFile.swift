@@ -1,5 +1,6 @@
-// A file's bytes in order, unpacked on the way. What it is its first bytes say, not its name; they can be looked at before they are
-// read, so that a pipe, which can be read once, is known as well as a file.
+// Reads a file's bytes in order, and decompresses them. The compression is recognised by the first bytes and not by
+// the name. Bytes can be examined before they are read (`peek`), so that the contents of a pipe, which can be read
+// only once, are recognised as well.
 
 import CLinux
 
@@ -9,28 +10,28 @@ import CLinux
 
 /// An open file, read once from its beginning.
 struct PackedFile: ~Copyable {
-  /// As messages name it.
+  /// The name in error messages.
   private let path: String
   private let descriptor: Int32
-  /// Bytes of the file that are still to be unpacked.
+  /// Bytes of the file that are still to be decompressed.
   private var packed = [UInt8](repeating: 0, count: 1 << 17)
   private var waiting = 0..<0
   private var isAtEnd = false
   /// Nil for a plain file.
   private var unpacker: (any Unpacker)?
-  /// Bytes that were looked at, and are still to be read.
+  /// Decompressed bytes that `peek` has returned and that are still to be read.
   private var ahead: [UInt8] = []
-  /// Bytes of the file that were read, packed as they are.
+  /// Number of bytes read from the file, compressed as they are.
   private(set) var position = 0
 
-  /// Standard input, as users write it.
+  /// Whether a path means standard input.
   static func isStandardInput(_ path: String) -> Bool {
     ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"].contains(path)
   }
 
   /// - Parameters:
-  ///   - path: of a file or a pipe; `-` is standard input.
-  ///   - memory: bytes that unpacking may take.
+  ///   - path: a file or pipe; `-` is standard input.
+  ///   - memory: most bytes that decompression may allocate.
   init(_ path: String, memory: Int = SourceOptions.standardMemory) throws(DataError) {
     self.path = PackedFile.isStandardInput(path) ? "standard input" : path
     descriptor = PackedFile.isStandardInput(path) ? ress_dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC)
@@ -49,7 +50,7 @@ struct PackedFile: ~Copyable {
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
-  /// The next bytes, unpacked, at most a buffer full; 0 at the end.
+  /// Reads the next decompressed bytes, at most as many as the buffer holds. Returns 0 at the end.
   mutating func read(into buffer: UnsafeMutableBufferPointer<UInt8>) throws(DataError) -> Int {
     guard !ahead.isEmpty else { return try unpack(into: buffer) }
     let count = min(buffer.count, ahead.count)
@@ -58,7 +59,7 @@ struct PackedFile: ~Copyable {
     return count
   }
 
-  /// The next bytes, as many as there are up to `count`; they will be read again.
+  /// Returns the next bytes, up to `count`, without consuming them.
   mutating func peek(_ count: Int) throws(DataError) -> [UInt8] {
     var buffer = [UInt8](repeating: 0, count: 1 << 14)
     while ahead.count < count {
@@ -91,14 +92,14 @@ struct PackedFile: ~Copyable {
         try fill()
       } else if used == 0 {
         guard waiting.isEmpty, unpacker?.isComplete ?? true else {
-          throw .file(action: "unpack", path: path, reason: "the packed data ends in the middle; the file was cut")
+          throw .file(action: "unpack", path: path, reason: "the compressed data is incomplete; the file was truncated")
         }
         return 0
       }
     }
   }
 
-  /// Reads a buffer full, or up to the end. A pipe gives little at a time.
+  /// Fills the buffer, or reads up to the end of the file; a pipe returns little at a time.
   private mutating func fill() throws(DataError) {
     var count = 0
     while count < packed.count {

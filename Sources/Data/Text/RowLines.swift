@@ -1,18 +1,18 @@
-// Rows: one JSON object a line. A bad row ends the reading, with its line, its column and the reason, unless bad rows are to be left out
-// and counted.
+// Reads rows: one JSON object per line. A bad row ends the reading with an error that has its line, its column and
+// the reason, unless bad rows are to be counted and left out.
 
 import Foundation
 
-/// What became of the rows of some files.
+/// Counts of the rows of some files.
 final class RowTally {
   var rows = 0
   /// Rows whose text is null or empty.
   var empty = 0
   var bad = 0
-  /// What was wrong with the first of them.
+  /// The error of the first bad row.
   var firstBad: String?
 
-  /// What was left out, a line each.
+  /// Sentences about rows that were left out.
   var notes: [String] {
     var notes: [String] = []
     if empty > 0 { notes.append("\(empty) of \(rows) rows have no text (null or empty)") }
@@ -20,7 +20,7 @@ final class RowTally {
     return notes
   }
 
-  /// - Throws: where a field was named and no row read, or no row could be read.
+  /// - Throws: where a field was named and there were no rows, or where no row could be read.
   func check(_ options: SourceOptions) throws(DataError) {
     if rows == 0, let field = options.field { throw SourceList.noRows(field) }
     if rows > 0, bad == rows, let firstBad {
@@ -30,19 +30,20 @@ final class RowTally {
 }
 
 enum RowLines {
-  /// A line may be as long as this.
+  /// Longest line in bytes.
   private static let lineLimit = 1 << 30
   private static let readSize = 1 << 20
   private static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
 
-  /// Hands over each object and its place, `FILE:LINE`. `progress` is told how many bytes of the file were read so far.
+  /// Calls `body` with each object and its place, `FILE:LINE`. `progress` is called with the number of the file's
+  /// bytes read so far.
   static func read(
     _ file: inout PackedFile, named path: String, skipsBadRows: Bool, tally: RowTally,
     progress: (Int) -> Void = { _ in },
     body: ([String: Any], String) throws -> Void
   ) throws {
     func take(_ line: ArraySlice<UInt8>, _ number: Int) throws {
-      // Programs of Windows put a mark before UTF-8.
+      // Programs on Windows write a byte order mark before UTF-8.
       let line = number == 1 && line.starts(with: byteOrderMark) ? line.dropFirst(3) : line
       if line.allSatisfy({ $0 == 0x20 || $0 == 0x0D || $0 == 0x09 }) { return }
       tally.rows += 1
@@ -85,7 +86,7 @@ enum RowLines {
     let reason: String
     switch JSONFault.look(line) {
     case .fault(let fault): reason = "\(fault.reason) (column \(fault.column))"
-    case .cut: reason = "the line ends inside of the object; a row stands on one line (jq -c . FILE puts it there)"
+    case .cut: reason = "the line ends inside the object; a row must be on one line (jq -c . FILE writes it so)"
     case .object: reason = said
     }
     throw .badRow(place: place, problem: "not a JSON object on one line: \(reason)")

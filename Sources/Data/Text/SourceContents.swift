@@ -1,22 +1,22 @@
-// What a file holds, once it is unpacked: text, or rows. Rows are known by their content as well as by their names. What is neither is
-// refused before anything is written, with what a user can do.
+// Determines what a file contains when decompressed: text or rows. Rows are recognised by their content as well as
+// by the file's name. A file that is neither is refused before anything is written, with advice for the user.
 
 import Foundation
 
-/// How files of text are read.
+/// Options for reading source files.
 package struct SourceOptions: Sendable {
   package enum Format: String, CaseIterable, Sendable { case automatic = "auto", text, rows }
 
   package static let standardField = "text"
-  /// Windows of zstd are of 128 MiB at most unless their writer was told otherwise.
+  /// Windows of zstd are at most 128 MiB unless the writer has chosen otherwise.
   package static let standardMemory = 128 << 20
 
-  /// The field of a row that is the text; nil: `text`.
+  /// The field of a row with the text; nil means `text`.
   package var field: String?
   package var format = Format.automatic
-  /// Bad rows are left out and counted; else the first one is an error.
+  /// Whether bad rows are counted and left out; otherwise the first one is an error.
   package var skipsBadRows = false
-  /// Bytes of memory that unpacking a file may take.
+  /// Most bytes of memory for decompressing a file.
   package var memory = SourceOptions.standardMemory
 
   package init() {}
@@ -25,15 +25,15 @@ package struct SourceOptions: Sendable {
 package enum SourceContents: Equatable, Sendable {
   case text, rows
 
-  /// Bytes that are looked at.
+  /// Number of bytes that are examined.
   private static let lookSize = 1 << 16
 
-  /// `books/a.jsonl`, `a.ndjson.gz`
+  /// Whether the name is that of a file of rows: `books/a.jsonl`, `a.ndjson.gz`.
   private static func namesRows(_ path: String) -> Bool {
     [".jsonl", ".ndjson"].contains { bareName(path).hasSuffix($0) }
   }
 
-  /// In lower case, without the ending of a packing.
+  /// The name in lower case, without the extension of a compression.
   private static func bareName(_ path: String) -> String {
     var name = path.lowercased()
     for ending in Packing.allCases.flatMap(\.endings) where name.hasSuffix(ending) {
@@ -43,7 +43,7 @@ package enum SourceContents: Equatable, Sendable {
     return name
   }
 
-  /// - Throws: what the file is, where it is neither.
+  /// - Throws: `.foreign` where the file is neither text nor rows.
   static func look(_ file: inout PackedFile, _ path: String, _ format: SourceOptions.Format) throws(DataError)
     -> SourceContents
   {
@@ -66,7 +66,7 @@ package enum SourceContents: Equatable, Sendable {
     if line.first == UInt8(ascii: "{") {
       switch JSONFault.look(line) {
       case .object(let members) where members > 0: return .rows
-      // A first line that is longer than what was looked at.
+      // The first line is longer than what was examined.
       case .cut where end == nil && bytes.count == lookSize: return .rows
       default: break
       }

@@ -1,5 +1,5 @@
-// The files that a user's words mean: files, pipes, and folders whose files are taken in the order of their names. Links are followed.
-// Nothing of a folder is left out without a line that says so.
+// The list of source files that a user's arguments mean: files, pipes, and folders, whose files are taken in the
+// order of their names. Symbolic links are followed. Everything in a folder that is left out is reported.
 
 import Foundation
 
@@ -9,13 +9,13 @@ import Foundation
 
 package struct SourceFile: Equatable, Sendable {
   package var path: String
-  /// On disk, packed or not; 0 of a pipe.
+  /// Size on disk, compressed or not; 0 for a pipe.
   package var size: Int
   /// Nanoseconds since 1970.
   package var modified = 0
-  /// A pipe or a terminal, which can be read once.
+  /// Whether it is a pipe or terminal, which can be read once only.
   package var isStream = false
-  /// Nil where that is known only when it is read.
+  /// Nil where it is known only when the file is read.
   package var contents: SourceContents?
 
   init(stream path: String) { (self.path, size, isStream) = (path, 0, true) }
@@ -26,7 +26,8 @@ package struct SourceFile: Equatable, Sendable {
     modified = Int(info.st_mtim.tv_sec) * 1_000_000_000 + Int(info.st_mtim.tv_nsec)
   }
 
-  /// - Throws: where the file is not the one that was found: what was read of it is neither the old text nor the new.
+  /// - Throws: where the file has changed since it was found, because the text read may then be a mixture of old
+  ///   and new.
   func checkUnchanged() throws(DataError) {
     var info = stat()
     guard !isStream, stat(path, &info) == 0 else { return }
@@ -37,14 +38,14 @@ package struct SourceFile: Equatable, Sendable {
   }
 }
 
-/// A file or folder, whatever paths lead to it.
+/// Identifies a file or folder, independently of the path that leads to it.
 struct FileIdentity: Hashable {
   let device: UInt64
   let number: UInt64
 
   init(_ info: stat) { (device, number) = (UInt64(info.st_dev), UInt64(info.st_ino)) }
 
-  /// Nil where there is nothing.
+  /// Nil where nothing exists at the path.
   init?(_ path: String) {
     var info = stat()
     guard stat(path, &info) == 0 else { return nil }
@@ -54,14 +55,15 @@ struct FileIdentity: Hashable {
 
 package struct SourceList {
   package private(set) var files: [SourceFile] = []
-  /// What was left out, a line each.
+  /// Sentences about what was left out.
   package private(set) var notes: [String] = []
   private let excluded: [FileIdentity: String]
 
   /// - Parameters:
   ///   - sources: as users write them; `-` is standard input.
-  ///   - exclusions: paths that are left out, and what each one is; where that is empty, nothing is said. Those that do not exist do no harm.
-  /// - Throws: where a word means nothing, or no file is left.
+  ///   - exclusions: paths to leave out, and a description of each; with an empty description it is not reported.
+  ///     Paths that do not exist are ignored.
+  /// - Throws: where a source does not exist or cannot be used, or where no file is left.
   package init(_ sources: [String], leavingOut exclusions: [(path: String, what: String)] = []) throws(DataError) {
     var excluded: [FileIdentity: String] = [:]
     for (path, what) in exclusions { if let identity = FileIdentity(path) { excluded[identity] = what } }
@@ -72,7 +74,7 @@ package struct SourceList {
     }
   }
 
-  /// Learns what each file holds, and refuses what is neither text nor rows.
+  /// Determines the contents of each file; throws where one is neither text nor rows.
   package mutating func look(_ options: SourceOptions) throws(DataError) {
     for place in files.indices where !files[place].isStream {
       var file = try PackedFile(files[place].path, memory: options.memory)
@@ -80,7 +82,7 @@ package struct SourceList {
     }
   }
 
-  /// - Throws: where a field is named that nothing reads.
+  /// - Throws: where the option `--field` has no effect.
   package func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
     guard let field = options.field else { return }
     guard task == .lm || task == .classify else {
@@ -123,11 +125,11 @@ package struct SourceList {
   }
 }
 
-/// What lies below a folder.
+/// The files in a folder and its subfolders.
 private struct Folder {
   let root: String
   let excluded: [FileIdentity: String]
-  /// By paths below the root.
+  /// By their paths relative to the root.
   private(set) var files: [String: stat] = [:]
   private var notes: [String] = []
   private var hidden: [String] = []
@@ -135,7 +137,7 @@ private struct Folder {
 
   init(root: String, excluded: [FileIdentity: String]) { (self.root, self.excluded) = (root, excluded) }
 
-  /// Entries that are named of each kind; of more, the number is told.
+  /// Most entries that are reported by name; of more, only the number is reported.
   private static let mostNamed = 20
 
   func summary() -> [String] {
@@ -152,8 +154,8 @@ private struct Folder {
   }
 
   /// - Parameters:
-  ///   - below: the folder's path below the root.
-  ///   - above: the folder and those that lead to it, so that a ring of links ends.
+  ///   - below: the folder's path relative to the root.
+  ///   - above: the folder and those that lead to it, to detect cycles of links.
   mutating func walk(_ below: String, _ above: Set<FileIdentity>) throws(DataError) {
     let folder = below.isEmpty ? root : root + "/" + below
     for name in try names(folder) {

@@ -1,12 +1,16 @@
-// Where a long text may be cut, so that its pieces are encoded each for itself: threads share them, and a file of any size is read in
-// little memory. A cut changes no token: each pattern ends a piece where letters or digits end, whatever stands before, and looks ahead
-// only where white space is. So a place between a letter and anything else, or between a digit and anything else, is one in any script.
+// Finds places where a long text may be cut so that its pieces can be tokenized independently, by several threads
+// and in little memory.
+//
+// Such a cut must not change any token. The pretokenizers' patterns end a piece where letters or digits end,
+// whatever comes before, and they look ahead only at white space. Hence a place between a letter and another
+// character, or between a digit and another character, is a safe cut, in any script.
 
 package struct TextCutter {
-  /// Bytes of a text without such a place (one word, or the letters of a genome) that are encoded together; a longer one is cut anyway.
+  /// Longest text without a safe cut (a single word, or the letters of a genome) that is encoded together; a longer
+  /// one is cut anyway.
   package static let longestWord = 1 << 20
 
-  /// Tokens that are matched before patterns are: no cut touches one.
+  /// Tokens that are matched before the pattern. A cut must not be inside one.
   private let added: AddedTokenFinder
 
   package init(_ tokenizer: Tokenizer = .byte) {
@@ -17,10 +21,10 @@ package struct TextCutter {
     }
   }
 
-  /// Bytes behind a place that must be known before it can be said to be one: a character, or an added token.
+  /// Bytes after a place that must be known to decide whether it is a safe cut: a character, or an added token.
   var margin: Int { max(4, added.longest) }
 
-  /// The last such place after `lower`; nil where there is none.
+  /// The last safe cut after `lower`; nil where there is none.
   package func lastCut(_ text: UnsafeBufferPointer<UInt8>, after lower: Int = 0) -> Int? {
     var place = text.count - margin
     while place > lower {
@@ -30,7 +34,7 @@ package struct TextCutter {
     return nil
   }
 
-  /// Where a text without such a place is cut: at its end, but for the bytes of a character that is not there whole.
+  /// Where to cut a text without a safe cut: at its end, but not inside a character or an added token.
   func forcedCut(_ text: UnsafeBufferPointer<UInt8>) -> Int {
     let last = text.count - margin
     var place = last
@@ -41,7 +45,7 @@ package struct TextCutter {
     return last
   }
 
-  /// Hands over a whole text in pieces of about `longestWord`.
+  /// Passes on a whole text in pieces of about `longestWord` bytes.
   package func forEachPiece(_ text: [UInt8], _ body: ([UInt8]) throws -> Void) rethrows {
     var start = 0
     while text.count - start > 2 * Self.longestWord {
@@ -57,14 +61,14 @@ package struct TextCutter {
 
   @inline(__always)
   private func isCut(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> Bool {
-    // A character that is not read from its first byte is none.
+    // `place` must be the end of a complete character.
     var first = place - 1
     while first > max(0, place - 4), text[first] & 0xC0 == 0x80 { first -= 1 }
     let (before, length) = CharacterClasses.read(text, at: first)
     guard first + length == place, before != .space else { return false }
     let after = CharacterClasses.read(text, at: place).class
     guard before != after else { return false }
-    // Punctuation takes the ends of lines with it, and may itself belong to letters that follow.
+    // A pattern's punctuation includes line ends after it, and may itself be followed by letters of the same piece.
     if before == .other, after != .space || text[place] == 10 || text[place] == 13 {
       return false
     }

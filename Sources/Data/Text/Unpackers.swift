@@ -1,6 +1,6 @@
-// The packings that files of text come in, each as a state that turns packed bytes into plain ones, piece by piece. Each one reads several
-// streams one after the other, as parallel packers (pigz, pbzip2, pzstd, pixz) write them, and refuses bytes after the last one: text is
-// never cut off without a word.
+// Decompression of source files: one class for each format, each a state machine that turns compressed bytes into
+// plain ones, piece by piece. Each reads several streams in sequence, as parallel compressors (pigz, pbzip2, pzstd,
+// pixz) write them, and refuses other bytes after the last stream, so that no text is dropped without an error.
 
 import CBZip2
 import CLZ4
@@ -8,16 +8,17 @@ import CLZMA
 import CZlib
 import CZstd
 
-/// What is wrong with packed bytes.
+/// An error in compressed data.
 enum UnpackFault: Error, Equatable {
   case damaged(String)
-  /// It needs more memory than it may take.
+  /// Decompression needs more memory than it is given.
   case memory(needed: Int?)
 }
 
 protocol Unpacker: AnyObject {
-  /// Bytes of the input that were used, and bytes that were made of them. Neither: more input is needed.
-  /// - Parameter isLast: whether the file holds no more than this input.
+  /// Decompresses some input. Returns the number of bytes consumed and produced; both are 0 where more input is
+  /// needed.
+  /// - Parameter isLast: whether this is the end of the file.
   func unpack(
     _ input: UnsafeBufferPointer<UInt8>, isLast: Bool, into output: UnsafeMutableBufferPointer<UInt8>
   ) throws(UnpackFault) -> (used: Int, made: Int)
@@ -29,11 +30,11 @@ protocol Unpacker: AnyObject {
 final class GzipUnpacker: Unpacker {
   private var stream = z_stream()
   private(set) var isComplete = false
-  /// Zeros that fill up the last block of a tape or a device.
+  /// Zeros after the data, which fill up the last block of a tape or device.
   private var isPadding = false
 
   init() {
-    // 15 bits of window, and 16 for gzip's own header.
+    // Window of 15 bits; 16 is added for gzip's header (zlib manual, inflateInit2).
     let code = inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
     precondition(code == Z_OK, "zlib: \(code)")
   }
@@ -69,14 +70,14 @@ final class GzipUnpacker: Unpacker {
 
 final class ZstdUnpacker: Unpacker {
   private let stream: OpaquePointer
-  /// 0 between two frames.
+  /// The decoder's hint for the next input; 0 between two frames.
   private var needed = 0
 
-  /// - Parameter memory: bytes that its window may take.
+  /// - Parameter memory: most bytes for the window.
   init(memory: Int) {
     stream = ZSTD_createDStream()
     ZSTD_initDStream(stream)
-    // A power of two that is large enough.
+    // The limit is a power of two; the next larger one is used.
     let logarithm = Int.bitWidth - max(0, memory - 1).leadingZeroBitCount
     ZSTD_DCtx_setParameter(stream, ZSTD_d_windowLogMax, Int32(min(max(logarithm, 10), 31)))
   }
@@ -90,12 +91,12 @@ final class ZstdUnpacker: Unpacker {
   ) throws(UnpackFault) -> (used: Int, made: Int) {
     var source = ZSTD_inBuffer(src: input.baseAddress, size: input.count, pos: 0)
     var target = ZSTD_outBuffer(dst: output.baseAddress, size: output.count, pos: 0)
-    // Without input there is only what it holds back.
+    // Without input, only output that the decoder holds back can follow.
     if input.isEmpty && needed == 0 { return (0, 0) }
     let code = ZSTD_decompressStream(stream, &target, &source)
     guard ZSTD_isError(code) == 0 else {
       let words = String(cString: ZSTD_getErrorName(code))
-      // The only error of memory that a window can make.
+      // The only error of memory that a window can cause.
       if words.contains("too much memory") { throw .memory(needed: ZstdUnpacker.window(input)) }
       throw .damaged(words)
     }
@@ -103,7 +104,7 @@ final class ZstdUnpacker: Unpacker {
     return (source.pos, target.pos)
   }
 
-  /// Bytes of the window that a frame's header asks for (RFC 8878, 3.1.1.1.2); nil where the input does not begin with one.
+  /// Size of the window in a frame's header (RFC 8878, 3.1.1.1.2); nil where the input does not begin with one.
   private static func window(_ input: UnsafeBufferPointer<UInt8>) -> Int? {
     guard input.count >= 6, input[0] == 0x28, input[1] == 0xB5, input[2] == 0x2F, input[3] == 0xFD,
       input[4] & 0x20 == 0
@@ -113,12 +114,12 @@ final class ZstdUnpacker: Unpacker {
   }
 }
 
-/// xz, and the .lzma files of before.
+/// xz, and the older .lzma format.
 final class XZUnpacker: Unpacker {
   private var stream = lzma_stream()
   private(set) var isComplete = false
 
-  /// - Parameter memory: bytes that it may take at most.
+  /// - Parameter memory: most bytes that liblzma may allocate.
   init(memory: Int) {
     let code = lzma_auto_decoder(&stream, UInt64(max(1, memory)), ress_lzma_concatenated())
     precondition(code == LZMA_OK, "liblzma: \(code)")
@@ -187,7 +188,7 @@ final class BZip2Unpacker: Unpacker {
 
 final class LZ4Unpacker: Unpacker {
   private let context: OpaquePointer
-  /// 0 between two frames.
+  /// The decoder's hint for the next input; 0 between two frames.
   private var needed = 0
 
   init() {

@@ -1,19 +1,20 @@
-// Tokens that are found in a text before a pattern cuts it: special ones, which stand for no text, and ones that were added to a
-// vocabulary for texts such as runs of spaces or the tags of tools. They are matched as Hugging Face's `tokenizers` does it
-// (`AddedVocabulary`): from the left, the longest first; first those that no normalizer touches, then the others in what is left.
+// Added tokens: tokens that are searched in a text before the pattern divides it. Some are special and represent no
+// text (such as <|endoftext|>); others were added to a vocabulary for texts such as runs of spaces or the tags of
+// tools. Matching follows Hugging Face's `tokenizers` (`AddedVocabulary`): from left to right, longest first; first
+// the tokens that no normalizer changes, then the others in what is left.
 
 package struct AddedToken: Equatable, Sendable {
-  /// As it stands in a text.
+  /// Its text.
   package var text: String
   package var token: Int32
-  /// Whether it stands for no text: it is matched only where that is asked for, and left out of what is decoded.
+  /// Whether it represents no text. Then it is matched only on request, and left out when tokens are decoded.
   package var isSpecial = true
-  /// `lstrip`, `rstrip`: it takes the white space before and after it.
+  /// `lstrip` and `rstrip`: whether it includes the white space before and after it.
   package var takesSpaceBefore = false
   package var takesSpaceAfter = false
-  /// It is matched only where no letter, digit, mark or underscore stands beside it.
+  /// Whether it is matched only where no letter, digit, mark or underscore is next to it.
   package var isSingleWord = false
-  /// It is matched after those that are not.
+  /// Whether it is matched after the tokens for which this is false.
   package var isNormalized = false
 
   package init(text: String, token: Int32) {
@@ -22,13 +23,13 @@ package struct AddedToken: Equatable, Sendable {
   }
 }
 
-/// Finds them. It does not change, so threads share it.
+/// Searches added tokens. It is immutable, so threads can share it.
 struct AddedTokenFinder: Sendable {
-  /// The texts as a tree of bytes.
+  /// The texts as a trie of bytes.
   private struct Tree: Sendable {
-    /// The next node of each byte, 256 a node; 0: there is none.
+    /// The next node for each byte, 256 per node; 0 for none.
     var next = [Int32](repeating: 0, count: 256)
-    /// The token whose text ends at a node, or −1.
+    /// Index of the token whose text ends at a node, or −1.
     var ends: [Int32] = [-1]
 
     mutating func insert(_ text: [UInt8], _ token: Int) {
@@ -63,10 +64,10 @@ struct AddedTokenFinder: Sendable {
 
   private let tokens: [AddedToken]
   private var trees = [Tree(), Tree()]
-  /// Bytes of the longest text.
+  /// Length of the longest text in bytes.
   private(set) var longest = 0
   private(set) var hasSpecial = false
-  /// Whether some are matched in every text.
+  /// Whether there are tokens that are matched in every text.
   private(set) var hasOthers = false
 
   init(_ tokens: [AddedToken]) {
@@ -79,7 +80,7 @@ struct AddedTokenFinder: Sendable {
     }
   }
 
-  /// Cuts a text into tokens and what lies between them, in order.
+  /// Divides a text into added tokens and the text between them, in order.
   func forEach(
     _ text: UnsafeBufferPointer<UInt8>, withSpecials: Bool, plain: (UnsafeBufferPointer<UInt8>) -> Void,
     token: (Int32) -> Void
@@ -92,7 +93,7 @@ struct AddedTokenFinder: Sendable {
     _ plain: (UnsafeBufferPointer<UInt8>) -> Void
   ) {
     if tree.ends.count == 1 { return plain(text) }
-    // Where what was not matched yet begins.
+    // Beginning of the text that is not matched yet.
     var done = 0, place = 0
     while place < text.count {
       guard let (found, number) = tree.longest(text, at: place) else {
@@ -113,7 +114,7 @@ struct AddedTokenFinder: Sendable {
     if done < text.count { plain(UnsafeBufferPointer(rebasing: text[done...])) }
   }
 
-  /// Whether the text of one, special or not, ends at a place, begins there or lies across it.
+  /// Whether the text of an added token, special or not, ends at a place, begins there, or extends across it.
   func touches(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> Bool {
     if longest == 0 { return false }
     for start in max(0, place - longest)...min(place, text.count - 1) {
@@ -122,7 +123,7 @@ struct AddedTokenFinder: Sendable {
     return false
   }
 
-  // MARK: What stands beside one
+  // MARK: Characters next to a token
 
   private static func scalar(_ text: UnsafeBufferPointer<UInt8>, before place: Int) -> (Unicode.Scalar, length: Int)? {
     guard place > 0 else { return nil }
@@ -145,7 +146,7 @@ struct AddedTokenFinder: Sendable {
     scalar(text, after: place).map { isWord($0.0) } ?? false
   }
 
-  /// `\w` of Unicode TR 18.
+  /// `\w` as in Unicode Technical Standard 18.
   private static func isWord(_ scalar: Unicode.Scalar) -> Bool {
     switch scalar.properties.generalCategory {
     case .nonspacingMark, .spacingMark, .enclosingMark, .decimalNumber, .connectorPunctuation: true

@@ -1,8 +1,8 @@
-// GPT-2's names for bytes: files of vocabularies are text, so each byte is written as a character that can be seen. Printable bytes of
-// Latin-1 are themselves, the others are the characters from U+0100 on, in order.
+// GPT-2's names of bytes. Vocabulary files are text, so each byte is written as a visible character: printable
+// bytes of Latin-1 as themselves, the others as the characters from U+0100 on, in order.
 
 enum ByteAlphabet {
-  /// Of each byte.
+  /// The character of each byte.
   static let characters: [Unicode.Scalar] = {
     var characters = (0..<256).map { Unicode.Scalar(UInt8($0)) }
     var next: UInt32 = 256
@@ -16,7 +16,7 @@ enum ByteAlphabet {
   private static let bytes: [Unicode.Scalar: UInt8] = Dictionary(
     uniqueKeysWithValues: characters.enumerated().map { ($0.element, UInt8($0.offset)) })
 
-  /// Bytes in the order of their characters, in which vocabularies begin.
+  /// All bytes, in the order of their characters, which is the order at the beginning of vocabularies.
   static let inOrder = (0..<256).map { UInt8($0) }.sorted { characters[Int($0)].value < characters[Int($1)].value }
 
   private static func isVisible(_ byte: Int) -> Bool {
@@ -29,7 +29,7 @@ enum ByteAlphabet {
     return String(text)
   }
 
-  /// Nil where a character is no byte's.
+  /// The bytes that a name stands for; nil where a character is not the name of a byte.
   static func bytes(of text: String) -> [UInt8]? {
     var result: [UInt8] = []
     for scalar in text.unicodeScalars {

@@ -1,7 +1,10 @@
-// Text to tokens. Words come again and again, so the tokens of short pieces are remembered; pieces that are new are joined pair by
-// pair, in a list for short ones and with a heap for long ones, so that a megabyte without a space does not take a day.
+// Encodes text with a byte-pair vocabulary.
+//
+// Most words of a text occur many times, so the tokens of short pieces are cached. A new piece is joined pair by
+// pair: by a linear search for the next pair where it is short, and with a heap where it is long, so that a
+// megabyte without a space takes seconds and not a day.
 
-/// Encodes with a vocabulary; one thread has one.
+/// An encoder for one thread.
 package struct BytePairEncoder: ~Copyable {
   private let table: BytePairs
   private let memory: PieceMemory
@@ -12,8 +15,9 @@ package struct BytePairEncoder: ~Copyable {
     memory = PieceMemory()
   }
 
-  /// Appends the tokens of a text. Added tokens are taken where their text stands; special ones only if `withSpecials`: else their text is a
-  /// text like any other, which is what one wants of documents that others wrote.
+  /// Appends the tokens of a text. Added tokens are recognised by their text. Special ones are recognised only
+  /// `withSpecials`; otherwise their text is encoded like any other, which is right for documents from untrusted
+  /// authors.
   package mutating func encode(
     _ text: UnsafeBufferPointer<UInt8>, withSpecials: Bool = false, into tokens: inout [Int32]
   ) {
@@ -67,7 +71,7 @@ package struct BytePairEncoder: ~Copyable {
     }
   }
 
-  /// Pieces up to this long are searched whole for their next merge.
+  /// Longest piece that is joined by linear search.
   private static let shortPiece = 48
 
   private func joinShort(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
@@ -98,7 +102,7 @@ package struct BytePairEncoder: ~Copyable {
   }
 }
 
-/// Tokens of short pieces that were seen before. A piece has one place; the newest is kept there.
+/// A cache of the tokens of short pieces. A piece has one possible slot, where it replaces the piece before it.
 private final class PieceMemory {
   static let longest = 24
   private static let mostTokens = 8
@@ -106,13 +110,13 @@ private final class PieceMemory {
 
   private struct Entry {
     var key: (UInt64, UInt64, UInt64) = (0, 0, 0)
-    /// 0 in an empty place.
+    /// 0 for an empty slot.
     var length: UInt8 = 0
     var count: UInt8 = 0
     var tokens: (Int32, Int32, Int32, Int32, Int32, Int32, Int32, Int32) = (0, 0, 0, 0, 0, 0, 0, 0)
   }
   private let entries: UnsafeMutablePointer<Entry>
-  /// Of the piece that was looked for last.
+  /// Key of the piece for which `slot` was called last.
   private var key: (UInt64, UInt64, UInt64) = (0, 0, 0)
 
   init() {
@@ -174,7 +178,7 @@ private final class PieceMemory {
   }
 }
 
-/// Merges of a long piece, the earliest learned and then the leftmost first, in n log n.
+/// Joins a long piece in O(n log n): always the pair that was learned first and, of equal ones, the leftmost.
 private struct MergeHeap {
   private struct Candidate {
     var rank: Int32
@@ -189,7 +193,7 @@ private struct MergeHeap {
 
   mutating func join(_ piece: UnsafeBufferPointer<UInt8>, _ table: BytePairs, into tokens: inout [Int32]) {
     var parts = piece.map { table.bytes[Int($0)] }
-    // A list of the parts that are left: −1 at its ends.
+    // A linked list of the remaining parts; −1 at its ends.
     var next = parts.indices.map { $0 + 1 < parts.count ? $0 + 1 : -1 }
     var previous = parts.indices.map { $0 - 1 }
     candidates.removeAll(keepingCapacity: true)
@@ -204,7 +208,7 @@ private struct MergeHeap {
     for place in parts.indices { offer(&self, place) }
     while let candidate = pop() {
       let place = Int(candidate.place)
-      // What was there may have been joined with another one meanwhile.
+      // One of the two parts may have been joined with another meanwhile; then the candidate is outdated.
       guard parts[place] == candidate.left, next[place] >= 0, parts[next[place]] == candidate.right else { continue }
       let gone = next[place]
       parts[place] = table.pairs.find(candidate.left, candidate.right).joined

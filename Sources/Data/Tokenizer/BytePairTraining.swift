@@ -1,20 +1,21 @@
-// Learning merges from text: the commonest pair of neighbours becomes a token, again and again, until the vocabulary is full. Of pairs
-// that are equally common the one of the smaller tokens comes first, as in Hugging Face's trainer, so that both learn the same.
+// Learns a byte-pair vocabulary: the most frequent pair of adjacent tokens becomes a token, repeatedly, until the
+// vocabulary is full. Of equally frequent pairs, the one with the smaller tokens is taken first, as in Hugging
+// Face's trainer, so that both learn the same.
 
-/// Counts the pieces of texts, and learns from the counts.
+/// Counts the pieces of texts, and learns a vocabulary from the counts.
 package struct BytePairTraining {
   package var pretokenizer = Pretokenizer.gpt2
-  /// Tokens in all, with the 256 bytes and the special ones.
+  /// Number of tokens to learn, including the 256 bytes and the special tokens.
   package var vocabulary = 8192
-  /// They come first.
+  /// Special tokens, which get the first numbers.
   package var specials = ["<|endoftext|>"]
-  /// Pairs that are rarer are not joined.
+  /// Least count of a pair that is joined.
   package var leastCount = 2
   private var counts: [[UInt8]: Int] = [:]
 
   package init() {}
 
-  /// Counts the pieces of a text that begins and ends where pieces do.
+  /// Counts the pieces of a text, which must begin and end at borders of pieces.
   package mutating func read(_ text: UnsafeBufferPointer<UInt8>) {
     var start = 0
     while start < text.count {
@@ -24,12 +25,12 @@ package struct BytePairTraining {
     }
   }
 
-  /// Adds what another thread has counted.
+  /// Adds the counts of another thread.
   package mutating func add(_ other: BytePairTraining) { counts.merge(other.counts, uniquingKeysWith: +) }
 
   package var pieceCount: Int { counts.count }
 
-  /// `progress` is told how many tokens there are.
+  /// Learns the vocabulary. `progress` is called with the number of tokens so far.
   package func learn(progress: (Int) -> Void = { _ in }) throws(TokenizerError) -> BytePairs {
     try checkSpecials()
     let least = 256 + specials.count
@@ -39,7 +40,7 @@ package struct BytePairTraining {
     var numbers = Dictionary(uniqueKeysWithValues: tokens.enumerated().map { ($0.element, Int32($0.offset)) })
     var byteTokens = [Int32](repeating: 0, count: 256)
     for (place, byte) in ByteAlphabet.inOrder.enumerated() { byteTokens[Int(byte)] = Int32(specials.count + place) }
-    // In an order of their own, so that a count gives the same vocabulary in every process.
+    // Sorted, so that equal counts give the same vocabulary in every process.
     var words = counts.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map { piece, count in
       Word(parts: piece.map { byteTokens[Int($0)] }, count: count)
     }
@@ -48,9 +49,9 @@ package struct BytePairTraining {
     let specialTexts = Set(specials.map { Array($0.utf8) })
     while tokens.count < vocabulary, let (pair, places) = pairs.commonest(atLeast: leastCount) {
       let text = tokens[Int(pair.left)] + tokens[Int(pair.right)]
-      // A token has one text and one name in a file; those of special tokens are taken.
+      // A token's text and its name in a file must be unique; those of special tokens are taken.
       if specialTexts.contains(text) || specialTexts.contains(Array(ByteAlphabet.text(of: text).utf8)) { continue }
-      // Two ways may lead to one token.
+      // Different pairs may produce the same token.
       let joined = numbers[text] ?? Int32(tokens.count)
       if joined == tokens.count {
         tokens.append(text)
@@ -71,7 +72,7 @@ package struct BytePairTraining {
       added: specials.enumerated().map { AddedToken(text: $0.element, token: Int32($0.offset)) })
   }
 
-  /// - Throws: where a special token is empty, named twice, or a byte, which has a token of its own.
+  /// - Throws: where a special token is empty, listed twice, or the name of a byte.
   package func checkSpecials() throws(TokenizerError) {
     var seen: Set<[UInt8]> = []
     for special in specials {
@@ -97,7 +98,8 @@ private struct Word {
   var parts: [Int32]
   let count: Int
 
-  /// Joins every such pair, from the left, and tells what that changes: pairs that are gone (−1) and new (1).
+  /// Joins every occurrence of a pair, from left to right, and reports changed counts: pairs that disappeared (−1)
+  /// and new ones (1).
   mutating func join(_ pair: Pair, to joined: Int32, changed: (Pair, Int) -> Void) {
     var place = 0
     while place + 1 < parts.count {
@@ -118,13 +120,14 @@ private struct Word {
   }
 }
 
-/// How often each pair of neighbours occurs, and in which words; the commonest is found with a heap whose entries are looked at again
-/// when they come up, because counts only fall until a pair is offered anew.
+/// How often each pair occurs, and in which words. The most frequent pair is found with a heap. Its entries may be
+/// outdated, and are checked when they reach the top; that is correct because counts only decrease until a pair is
+/// pushed again.
 private struct PairCounts {
   private var counts: [Pair: Int] = [:]
   private var places: [Pair: [Int32]] = [:]
   private var heap: [(pair: Pair, count: Int)] = []
-  /// Pairs that became more since they were last offered.
+  /// Pairs whose count has increased since they were last pushed.
   private var grown: Set<Pair> = []
 
   init(_ words: [Word]) {
@@ -148,7 +151,7 @@ private struct PairCounts {
     grown.removeAll(keepingCapacity: true)
   }
 
-  /// Takes the commonest pair and the words that may hold it.
+  /// Removes the most frequent pair. Returns it, and the words that may contain it.
   mutating func commonest(atLeast least: Int) -> (Pair, [Int32])? {
     while let (pair, count) = pop() {
       let now = counts[pair] ?? 0
@@ -158,7 +161,7 @@ private struct PairCounts {
       }
       guard count >= least else { return nil }
       counts[pair] = nil
-      // A word may have come twice, with another one between.
+      // A word may be listed twice, with another one in between.
       return (pair, Array(Set(places.removeValue(forKey: pair) ?? [])))
     }
     return nil

@@ -1,13 +1,14 @@
-// Byte-level byte-pair encoding: a token is a sequence of bytes, and a text is cut into pieces in which the pair of neighbours that was
-// learned first is joined first, until none is left. Sennrich et al., arXiv 1508.07909; over bytes, Radford et al., GPT-2 (2019).
-// Every byte is a token, so that no text is ever unknown, whether it is UTF-8 or not.
+// Byte-level byte-pair encoding. A token is a sequence of bytes. In each piece of a text, the adjacent pair that
+// was learned first is joined first, until no pair is left. Sennrich et al., arXiv 1508.07909; on bytes: Radford et
+// al., GPT-2 (2019). Every byte is a token, so every text can be encoded, whether it is UTF-8 or not.
 
-/// A vocabulary and its merges. It does not change, so threads share it; what changes as a text is encoded is a `BytePairEncoder`.
+/// A vocabulary and its merges. It is immutable, so threads can share it; the state of encoding is in
+/// `BytePairEncoder`.
 package final class BytePairs: Sendable {
   package struct Merge: Equatable, Sendable {
     package var left: Int32
     package var right: Int32
-    /// The token that both make.
+    /// The token that both become.
     package var joined: Int32
 
     package init(left: Int32, right: Int32, joined: Int32) {
@@ -18,24 +19,25 @@ package final class BytePairs: Sendable {
   }
 
   package let pretokenizer: Pretokenizer
-  /// Bytes of each token; those of a special token are its text, and a token that no text has is empty.
+  /// The bytes of each token. Those of a special token are its text; an unused number has none.
   package let tokens: [[UInt8]]
   /// In the order in which they were learned.
   package let merges: [Merge]
-  /// Tokens that are found in a text before the pattern cuts it.
+  /// Tokens that are searched in a text before the pattern divides it.
   package let added: [AddedToken]
-  /// Those of them that stand for no text.
+  /// The added tokens that represent no text.
   package var specials: [AddedToken] { added.filter(\.isSpecial) }
   let specialNumbers: Set<Int32>
   let addedTokens: AddedTokenFinder
-  /// Whether a piece that is a token is taken whole, whatever merges lead there (`ignore_merges`, as Llama 3 has it).
+  /// Whether a piece that is a token becomes that token, even if no sequence of merges leads to it
+  /// (`ignore_merges`, as in Llama 3).
   package let takesWholePieces: Bool
   let wholePieces: [[UInt8]: Int32]
   /// The token of each byte.
   let bytes: [Int32]
   let pairs: PairTable
 
-  /// - Throws: where a byte has no token, or a merge names tokens that do not make what it says.
+  /// - Throws: where a byte has no token, or where the parts of a merge do not add up to its result.
   package init(
     pretokenizer: Pretokenizer, tokens: [[UInt8]], merges: [Merge], added: [AddedToken], takesWholePieces: Bool = false
   ) throws(TokenizerError) {
@@ -72,10 +74,10 @@ package final class BytePairs: Sendable {
 
   package var vocabulary: Int { tokens.count }
 
-  /// The added token of that text.
+  /// The added token with that text.
   package func special(_ text: String) -> Int32? { added.first { $0.text == text }?.token }
 
-  /// The bytes of tokens, one after the other. Tokens outside of the vocabulary have none.
+  /// The bytes of tokens. Numbers outside of the vocabulary have none.
   package func decode(_ list: some Sequence<Int32>) -> [UInt8] {
     var text: [UInt8] = []
     for token in list where tokens.indices.contains(Int(token)) { text += tokens[Int(token)] }
@@ -83,10 +85,11 @@ package final class BytePairs: Sendable {
   }
 }
 
-/// What two neighbours make, and how early that was learned: open addressing over the pair, at most half full.
+/// For each pair of tokens, what they become and how early that was learned. A hash table with open addressing, at
+/// most half full.
 final class PairTable: @unchecked Sendable {
   struct Entry {
-    /// −1 in an empty place.
+    /// −1 for an empty slot.
     var left: Int32
     var right: Int32
     var rank: Int32
@@ -107,7 +110,7 @@ final class PairTable: @unchecked Sendable {
 
   deinit { entries.deallocate() }
 
-  /// The first rank of a pair counts.
+  /// Inserts a merge. Of several merges of one pair, the first counts.
   func insert(_ merge: BytePairs.Merge, rank: Int32) {
     var place = slot(merge.left, merge.right)
     while entries[place].left >= 0 {
@@ -117,7 +120,7 @@ final class PairTable: @unchecked Sendable {
     entries[place] = Entry(left: merge.left, right: merge.right, rank: rank, joined: merge.joined)
   }
 
-  /// The rank of a pair, `none` where it is none, and what it makes.
+  /// The rank of a pair and what it becomes; the rank is `none` where the pair is not joined.
   @inline(__always)
   func find(_ left: Int32, _ right: Int32) -> (rank: Int32, joined: Int32) {
     var place = slot(left, right)
@@ -147,7 +150,7 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .noTokenOfByte(let byte):
-      "the vocabulary has no token of byte \(byte); a byte-level tokenizer has one of each of the 256 bytes"
+      "the vocabulary has no token for byte \(byte); a byte-level tokenizer has one for each of the 256 bytes"
     case .badMerge(let rank): "merge \(rank + 1) names tokens that are not in the vocabulary, or do not make its result"
     case .file(let path, let problem): "\(path): \(problem)"
     case .vocabularyTooSmall(let asked, let least):

@@ -1,23 +1,25 @@
-// Letters, numbers, white space and the rest, as Unicode's \p{L}, \p{N} and \s have them: all that pretokenizers ask of a character.
+// Classifies characters as letters, numbers, white space and others, by Unicode's \p{L}, \p{N} and \s.
+// Pretokenizers need nothing else.
 
 enum CharacterClass: UInt8 { case other, letter, number, space }
 
-/// UTF-8 read as classes. A byte that begins no character is one of its own, of class `other`, so that nothing is lost.
+/// Reads UTF-8 as classes. A byte that is not part of a valid character counts as a character of class `other`, so
+/// that no byte is lost.
 enum CharacterClasses {
-  /// The class of the character at `place`, and its bytes.
+  /// The class of the character at `place`, and its length in bytes.
   @inline(__always)
   static func read(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (class: CharacterClass, length: Int) {
     let byte = text[place]
     return byte < 0x80 ? (ascii[Int(byte)], 1) : readMany(text, at: place)
   }
 
-  /// Characters of several bytes: RFC 3629, with its overlong forms and surrogates refused.
+  /// Characters of several bytes, by RFC 3629; overlong forms and surrogates are invalid.
   private static func readMany(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (CharacterClass, Int) {
     guard let (scalar, length) = scalar(text, at: place) else { return (.other, 1) }
     return (CharacterClass(rawValue: table[min(Int(scalar), tableSize - 1)])!, length)
   }
 
-  /// The character at `place`; nil where the bytes there are none.
+  /// The character at `place`; nil where the bytes there are not valid.
   static func scalar(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (value: UInt32, length: Int)? {
     let first = UInt32(text[place])
     if first < 0x80 { return (first, 1) }
@@ -40,7 +42,8 @@ enum CharacterClasses {
     return UnsafePointer(classes)
   }()
 
-  /// No letter, number or space has a larger value than the CJK extensions of plane 3; the last entry stands for all beyond.
+  /// No letter, number or space has a value beyond the CJK extensions of plane 3; the last entry is used for all
+  /// larger values.
   private static let tableSize = 0x40000
   nonisolated(unsafe) private static let table: UnsafePointer<UInt8> = {
     let classes = UnsafeMutablePointer<UInt8>.allocate(capacity: tableSize)

@@ -1,10 +1,12 @@
-// Cuts text into pieces that no token crosses: roughly words, with the space before them. The patterns are regular expressions in
-// the papers and packages they come from; here each is written out, because a backtracking engine would be the slowest part by far.
+// Divides text into pieces that tokens do not cross: roughly words, each with the space before it. The patterns are
+// published as regular expressions. Here they are written out as code, because a backtracking engine would be by
+// far the slowest part of encoding.
 
 package enum Pretokenizer: String, Sendable, CaseIterable {
   /// GPT-2's: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
   case gpt2
-  /// GPT-4's, and Llama 3's: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+  /// GPT-4's, and Llama 3's: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
+  /// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
   case gpt4
 
   package var pattern: String {
@@ -15,7 +17,7 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
     }
   }
 
-  /// Where the piece that begins at `start` ends. `start` lies inside of the text.
+  /// The end of the piece that begins at `start`, which must be inside the text.
   @inline(__always)
   func end(_ text: UnsafeBufferPointer<UInt8>, from start: Int) -> Int {
     switch self {
@@ -28,11 +30,11 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
 
   private static func gpt2End(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
     if text[start] == UInt8(ascii: "'"), let end = contraction(text, start, anyCase: false) { return end }
-    // A space belongs to what follows it, unless that is a space too.
+    // A space belongs to what follows, unless that is white space too.
     var place = text[start] == space && start + 1 < text.count ? start + 1 : start
     var (kind, length) = CharacterClasses.read(text, at: place)
     if kind == .space {
-      // All white space but the last, which may belong to what follows.
+      // All white space except the last character, which may belong to what follows.
       (place, kind) = (start, .space)
       return spaceEnd(text, start)
     }
@@ -55,7 +57,7 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
       return end
     }
     let isLineEnd = isLineEnd(byte)
-    // Anything else but an end of line goes with the letters behind it.
+    // Any other character, except a line end, is one piece with letters that follow it.
     if !isLineEnd, next < text.count, case (.letter, let more) = CharacterClasses.read(text, at: next) {
       return run(text, next + more, of: .letter)
     }
@@ -63,7 +65,7 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
     if byte == space, next < text.count, case (.other, let more) = CharacterClasses.read(text, at: next) {
       return lineEnds(text, run(text, next + more, of: .other))
     }
-    // White space up to the last end of line in it.
+    // White space up to the last line end in it.
     var end = start, lastLineEnd: Int?
     while end < text.count, case (.space, let more) = CharacterClasses.read(text, at: end) {
       if Self.isLineEnd(text[end]) { lastLineEnd = end + 1 }
@@ -92,7 +94,8 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
     return place
   }
 
-  /// `\s+(?!\S)|\s+`: white space up to the end of the text, or all but the last of it where something follows, or that last.
+  /// `\s+(?!\S)|\s+`: white space up to the end of the text; or all of it except the last character, where
+  /// something follows.
   private static func spaceEnd(_ text: UnsafeBufferPointer<UInt8>, _ start: Int) -> Int {
     var place = start, last = start
     while place < text.count, case (.space, let length) = CharacterClasses.read(text, at: place) {
@@ -115,7 +118,7 @@ package enum Pretokenizer: String, Sendable, CaseIterable {
     case UInt8(ascii: "r") where second == UInt8(ascii: "e"), UInt8(ascii: "v") where second == UInt8(ascii: "e"),
       UInt8(ascii: "l") where second == UInt8(ascii: "l"):
       return start + 3
-    // U+017F, the long s, is an s of another case.
+    // U+017F, the long s, equals an s when case is ignored.
     case 0xC5 where anyCase && second == 0xBF: return start + 3
     default: return nil
     }

@@ -1,4 +1,4 @@
-// The tokenizers that datasets are made with: bytes, or byte pairs.
+// The tokenizers of datasets: bytes, or byte pairs.
 
 import Foundation
 import RunFolder
@@ -7,12 +7,12 @@ package enum Tokenizer: Sendable {
   case byte
   case bytePairs(BytePairs)
 
-  /// `byte`, or the path of a tokenizer's file or folder.
+  /// `byte`, or a tokenizer read from a file or folder.
   package static func named(_ name: String) throws(TokenizerError) -> Tokenizer {
     name == ByteTokenizer.name ? .byte : .bytePairs(try TokenizerFile.read(name))
   }
 
-  /// As a dataset keeps it: `byte`, or the text of a `tokenizer.json`.
+  /// A tokenizer as datasets store it: `byte`, or the text of a `tokenizer.json`.
   package init(stored text: String, path: String) throws(TokenizerError) {
     self = text == ByteTokenizer.name ? .byte : .bytePairs(try TokenizerFile.parse(Data(text.utf8), path: path))
   }
@@ -24,10 +24,10 @@ package enum Tokenizer: Sendable {
     }
   }
 
-  /// SHA-256 of its text, in hexadecimal: equal ones give equal tokens.
+  /// SHA-256 of its stored text, in hexadecimal. Tokenizers with equal digests give equal tokens.
   package var digest: String { SHA256.of(Array(stored.utf8)) }
 
-  /// In a few words.
+  /// A short description.
   package var summary: String {
     switch self {
     case .byte: "byte"
@@ -42,7 +42,7 @@ package enum Tokenizer: Sendable {
     }
   }
 
-  /// The token that stands before each document; nil where the vocabulary has none for it.
+  /// The token that precedes each document; nil where the vocabulary has none for it.
   package var separator: Int32? {
     switch self {
     case .byte: ByteTokenizer.separator
@@ -53,7 +53,7 @@ package enum Tokenizer: Sendable {
 
   private static let separatorNames = ["<|endoftext|>", "<|end_of_text|>", "</s>", "<|begin_of_text|>", "<s>"]
 
-  /// Tokens that stand for no text.
+  /// Tokens that represent no text.
   package var specials: Set<Int32> {
     switch self {
     case .byte: [ByteTokenizer.separator]
@@ -70,7 +70,7 @@ package enum Tokenizer: Sendable {
     }
   }
 
-  /// Special tokens are left out.
+  /// The bytes of tokens; special tokens are left out.
   package func decode(_ tokens: some Sequence<Int32>) -> [UInt8] {
     switch self {
     case .byte: tokens.compactMap { UInt8(exactly: $0) }
@@ -78,7 +78,7 @@ package enum Tokenizer: Sendable {
     }
   }
 
-  /// Bytes of text that a token stands for; none for special tokens.
+  /// Number of bytes of text that a token represents; 0 for special tokens.
   package func byteCount(of token: Int32) -> Int {
     switch self {
     case .byte: UInt8(exactly: token) == nil ? 0 : 1
@@ -88,8 +88,8 @@ package enum Tokenizer: Sendable {
     }
   }
 
-  /// A token as a person may read it: its text; its name where it is a special one; its bytes or its number in brackets where it is
-  /// no text of its own.
+  /// A token as it is shown to people: its text, or the name of a special token. Where the bytes are not valid text
+  /// by themselves: the bytes, or the number, in brackets.
   package func spoken(_ token: Int32) -> String {
     let bytes: [UInt8]
     switch self {
@@ -105,7 +105,7 @@ package enum Tokenizer: Sendable {
       ?? "⟨" + bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ") + "⟩"
   }
 
-  /// An encoder for one thread.
+  /// Makes an encoder for one thread.
   package func makeEncoder() -> TextEncoder {
     switch self {
     case .byte: TextEncoder(nil)
@@ -114,7 +114,7 @@ package enum Tokenizer: Sendable {
   }
 }
 
-/// Encodes pieces of text, one thread.
+/// Encodes pieces of text, on one thread.
 package struct TextEncoder: ~Copyable {
   /// Nil for bytes.
   private var pairs: BytePairEncoder?

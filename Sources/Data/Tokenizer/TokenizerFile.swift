@@ -1,12 +1,12 @@
-// Files of byte-pair tokenizers: Hugging Face's `tokenizer.json`, and GPT-2's `vocab.json` with `merges.txt`. What this program would
-// encode otherwise than they do is refused, not guessed.
+// Reads and writes files of byte-pair tokenizers: Hugging Face's `tokenizer.json`, and GPT-2's `vocab.json` with
+// `merges.txt`. A file with an option that would make this program's tokens differ from the original's is refused.
 
 import Foundation
 
 package enum TokenizerFile {
   // MARK: Reading
 
-  /// A `tokenizer.json`, or a folder with one or with GPT-2's two files.
+  /// Reads a `tokenizer.json`, or a folder with one or with GPT-2's two files.
   package static func read(_ path: String) throws(TokenizerError) -> BytePairs {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -20,16 +20,16 @@ package enum TokenizerFile {
     return try readGPT2(path)
   }
 
-  /// The text of a `tokenizer.json`; `path` is what errors call it.
+  /// Parses the text of a `tokenizer.json`; `path` is its name in errors.
   package static func parse(_ text: Data, path: String) throws(TokenizerError) -> BytePairs {
     func refuse(_ problem: String) -> TokenizerError { .file(path: path, problem: problem) }
     let file: File
     do { file = try JSONDecoder().decode(File.self, from: text) } catch let error as DecodingError {
-      throw refuse("it is no tokenizer.json of byte pairs: \(describe(error))")
-    } catch { throw refuse("it is no tokenizer.json of byte pairs: \(error)") }
+      throw refuse("it is not a tokenizer.json of byte pairs: \(describe(error))")
+    } catch { throw refuse("it is not a tokenizer.json of byte pairs: \(error)") }
     guard file.model.type ?? "BPE" == "BPE" else { throw refuse("a model of type \(file.model.type!); ress reads BPE") }
     if let normalizer = file.normalizer?.firstOfAll {
-      throw refuse("a normalizer (\(normalizer)), and ress changes no text")
+      throw refuse("a normalizer (\(normalizer)), which ress does not support")
     }
     if file.model.byte_fallback == true { throw refuse("a fall-back to bytes; ress reads byte-level vocabularies") }
     let pretokenizer = try pretokenizer(file.pre_tokenizer, refuse)
@@ -40,7 +40,7 @@ package enum TokenizerFile {
   }
 
   private static func added(_ given: [File.Added]) -> [AddedToken] {
-    // Without a normalizer the two kinds differ in nothing but that one is matched after the other.
+    // The kinds differ only in the order of matching, which does not matter where all tokens are of one kind.
     let areAllNormalized = given.allSatisfy { $0.normalized == true }
     return given.map { one in
       var token = AddedToken(text: one.content, token: one.id)
@@ -58,7 +58,7 @@ package enum TokenizerFile {
     let vocabulary: [String: Int32]
     do { vocabulary = try JSONDecoder().decode([String: Int32].self, from: try contents(path)) } catch {
       let reason = (error as? DecodingError).map { describe($0) } ?? "\(error)"
-      throw .file(path: path, problem: "it is no JSON object of tokens and numbers: \(reason)")
+      throw .file(path: path, problem: "it is not a JSON object of tokens and numbers: \(reason)")
     }
     if fileExists(folder + "/added_tokens.json") {
       throw .file(
@@ -73,7 +73,7 @@ package enum TokenizerFile {
     return table
   }
 
-  /// The pairs of a merges.txt: two tokens a line, whatever ends a line.
+  /// The pairs of a merges.txt: two tokens per line, with any line ends.
   private static func pairs(of bytes: [UInt8], path: String) throws(TokenizerError) -> [(String, String)] {
     var pairs: [(String, String)] = []
     let bytes = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? bytes.dropFirst(3) : bytes[...]
@@ -91,7 +91,8 @@ package enum TokenizerFile {
     return pairs
   }
 
-  /// What no merge makes is taken for a special token, of which a vocabulary has a few. Where they are many, merges are missing.
+  /// A token that no merge produces is taken to be special. A vocabulary has few of those; if there are many,
+  /// merges are missing.
   private static func checkMerges(_ table: BytePairs, path: String) throws(TokenizerError) {
     func looksSpecial(_ text: String) -> Bool {
       text.hasPrefix("<") && text.hasSuffix(">") || text.hasPrefix("[") && text.hasSuffix("]")
@@ -124,7 +125,7 @@ package enum TokenizerFile {
           path: path, problem: "token \(token) ('\(text)') is not written in bytes; the vocabulary is not byte-level")
       }
       tokens[Int(token)] = bytes
-      // What no merge makes can only be meant as a whole, as GPT-2's <|endoftext|>.
+      // A token that no merge produces can only be matched as a whole, as GPT-2's <|endoftext|>.
       if bytes.count > 1, !made.contains(text), !wholePieces {
         all.append(AddedToken(text: text, token: token))
       }
@@ -190,7 +191,7 @@ package enum TokenizerFile {
 
   // MARK: Writing
 
-  /// The text of a `tokenizer.json`, the same for the same tokenizer.
+  /// The text of a `tokenizer.json`. Equal tokenizers give equal texts.
   package static func json(_ table: BytePairs) -> String {
     func quoted(_ text: String) -> String {
       var encoder: JSONEncoder { let e = JSONEncoder(); e.outputFormatting = .withoutEscapingSlashes; return e }
@@ -243,15 +244,15 @@ package enum TokenizerFile {
       """
   }
 
-  /// GPT-2's `vocab.json` and `merges.txt`, which name no pattern: theirs is GPT-2's.
+  /// The texts of GPT-2's `vocab.json` and `merges.txt`. These files cannot name a pattern; GPT-2's is implied.
   package static func gpt2(_ table: BytePairs) throws(TokenizerError) -> (vocabulary: String, merges: String) {
     guard table.pretokenizer == .gpt2, !table.takesWholePieces else {
-      throw .file(path: "vocab.json", problem: "these files can only say GPT-2's pattern; write tokenizer.json instead")
+      throw .file(path: "vocab.json", problem: "these files imply GPT-2's pattern; write tokenizer.json instead")
     }
     if let token = table.added.first(where: { !$0.isSpecial }) {
       throw .file(
         path: "vocab.json",
-        problem: "these files cannot say how '\(token.text)' is matched; write tokenizer.json instead")
+        problem: "these files cannot express how '\(token.text)' is matched; write tokenizer.json instead")
     }
     let names = names(table)
     var vocabulary: [String: Int] = [:]
@@ -274,7 +275,7 @@ package enum TokenizerFile {
     return table.tokens.enumerated().map { added[Int32($0.offset)] ?? ByteAlphabet.text(of: $0.element) }
   }
 
-  // MARK: The file's shape
+  // MARK: The structure of the file
 
   private struct File: Decodable {
     struct Added: Decodable {
@@ -290,7 +291,7 @@ package enum TokenizerFile {
       var type: String
       var normalizers: [Normalizer]?
 
-      /// The type of the first that does something: a sequence of none is none.
+      /// The type of the first normalizer that does something; an empty sequence does nothing.
       var firstOfAll: String? {
         type == "Sequence" ? (normalizers ?? []).lazy.compactMap(\.firstOfAll).first : type
       }
@@ -308,7 +309,7 @@ package enum TokenizerFile {
       var invert: Bool?
       var pretokenizers: [PreTokenizer]?
     }
-    /// `"a b"`, or `["a", "b"]` since version 0.20.
+    /// `"a b"` or, since version 0.20, `["a", "b"]`.
     struct Merge: Decodable {
       var pair: (String, String)
 

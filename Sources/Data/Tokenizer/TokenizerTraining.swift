@@ -1,14 +1,15 @@
-// Learning a tokenizer from files: pieces of text go round the threads to be counted, and the sums are learned from.
+// Learns a tokenizer from files: pieces of text are counted by several threads, and the vocabulary is learned from
+// the sums.
 
 import Foundation
 import Synchronization
 
 extension BytePairTraining {
-  /// Counts all that the sources hold. The same sources give the same counts, on any number of threads.
+  /// Counts the pieces of all sources. The same sources give the same counts, with any number of threads.
   /// - Parameters:
-  ///   - exclusions: paths that are no text of the sources, and what each one is.
-  ///   - progress: told the bytes of text that were read.
-  ///   - note: told what was left out, a line each.
+  ///   - exclusions: paths to leave out, and a description of each.
+  ///   - progress: called with the bytes of text read so far.
+  ///   - note: called with a sentence for each thing that was left out.
   package mutating func read(
     _ sources: [String], options: SourceOptions = SourceOptions(), threads: Int,
     leavingOut exclusions: [(path: String, what: String)] = [], progress: (Int) -> Void = { _ in },
