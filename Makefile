@@ -1,4 +1,4 @@
-# What one types every day; `make help` lists it. The scripts do the work and can be run by themselves.
+# The commands of every day; `make help` lists them. The scripts do the work and can be called directly.
 
 .DEFAULT_GOAL := help
 .PHONY: help packages build mpi test demo paper paper-quick dist format lint clean
@@ -14,29 +14,29 @@ build: packages ## build .build/release/ress
 	@swift build -c release --product ress
 	@echo "Built .build/release/ress"
 
-mpi: build ## the same, and the plug-in that speaks MPI, with this site's mpicc (docs/mpi.md)
+mpi: build ## the same, and the MPI plug-in, with this site's mpicc (docs/mpi.md)
 	@scripts/mpi.sh
 
 test: packages ## build and run every test, single and double precision
 	@scripts/test.sh
 
-demo: ## train on real text with two workers; TEXT=folder brings your own
+demo: ## train on real text with two workers; TEXT=folder uses your own
 	@TEXT='$(TEXT)' scripts/demo.sh
 
-paper: ## the paper's experiments in some hours; DATA=folder of the sets (Benchmarks/paper/README.md)
+paper: ## run the paper's experiments (some hours); DATA=folder of datasets (Benchmarks/paper/README.md)
 	@scripts/paper.sh '$(DATA)'
 
-paper-quick: ## the same in a quarter of an hour
+paper-quick: ## the same at small size, in a quarter of an hour
 	@scripts/paper.sh '$(DATA)' --quick
 
-dist: ## make dist/ress-VERSION-MACHINE.tar.gz, for a bare Debian 12
+dist: ## build dist/ress-VERSION-MACHINE.tar.gz, for a bare Debian 12
 	@scripts/dist.sh
 
-format: ## bring all Swift files into the house's format
+format: ## format all Swift files
 	@swift format -i -r Package.swift Sources Tests Benchmarks
 
-lint: ## say what `make format` would change, and fail if that is anything
+lint: ## fail if `make format` would change a file, and print where
 	@swift format lint --strict -r Package.swift Sources Tests Benchmarks
 
-clean: ## remove what was built; checkpoints and data stay
+clean: ## remove build folders; checkpoints and data stay
 	@rm -rf .build .build-double

@@ -1,11 +1,11 @@
 #!/bin/bash
-# What an attacker and a bad disk would try, at length: forged and damaged datasets, checkpoints and safetensors files, frames of nonsense,
-# messages without an end, floods of questions. `make test` does the same a few hundred times. Each part says its seeds, and the memory
+# A long test against attackers and damaged disks: forged and damaged datasets, checkpoints and safetensors files, frames of random bytes,
+# messages without an end, floods of requests. `make test` tries a few hundred of each. Each part prints its seeds, and the memory in use
 # before and after.
 #
 #   scripts/attack.sh              10,000 files of each kind, 1,000,000 messages
-#   scripts/attack.sh 100000       as many files
-#   RESS_SEED=500 scripts/attack.sh    other seeds; a failure names its own
+#   scripts/attack.sh 100000       100,000 files of each kind
+#   RESS_SEED=500 scripts/attack.sh    other seeds; a failure prints its seed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 files=${1:-10000}

@@ -1,7 +1,7 @@
 #!/bin/bash
-# `make demo`: from a fresh machine to a trained model. Installs what is missing, builds, prepares text, starts a coordinator
-# and two workers as processes of their own, trains, and writes a sample. TEXT=folder brings your own text.
-# It can be run again at any time: a new run gets a new name, and nothing of an old one is touched.
+# `make demo`: from a fresh machine to a trained model. Installs missing packages, builds, prepares text, starts a coordinator and
+# two workers as separate processes, trains, and prints a sample of generated text. TEXT=folder uses your own text. It can be run
+# again at any time: each run gets a new name, and earlier runs are kept.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -34,8 +34,8 @@ while [ -e "checkpoints/$run" ]; do
 done
 [ "$number" -eq 1 ] || echo "checkpoints/demo exists already; this run is called $run"
 
-# The processes of the cluster, which end with this script however it ends.
-# A socket's path has at most 107 bytes.
+# The processes of the cluster end when this script ends, for whatever reason.
+# The path of a socket has at most 107 bytes.
 temporary=${TMPDIR:-/tmp}
 [ ${#temporary} -le 70 ] || temporary=/tmp
 sockets=$(mktemp -d "$temporary/ress-demo-XXXXXX")
@@ -72,7 +72,7 @@ done
 sleep 0.5
 for pid in "${pids[@]}"; do
   kill -0 "$pid" 2>/dev/null && continue
-  echo "a process ended at once; its log:" >&2
+  echo "a process ended right after its start; the logs:" >&2
   tail -n 5 "$logs"/*.log >&2
   exit 1
 done
@@ -80,7 +80,7 @@ done
 say "Training configs/demo.yaml"
 "$ress" train configs/demo.yaml --coordinator "$address" --set run="$run" --set data.path=data/demo.h5
 
-say "A sample of what it learned"
+say "A sample of generated text"
 "$ress" generate "checkpoints/$run" --prompt "And God said" --tokens 400 || exit 1
 
 say "Checkpoints of the run"

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Hosts for tests, as network namespaces on one switch that leads nowhere else. Needs root, iproute2, and nftables for `loss`.
+# Hosts for tests: network namespaces on one isolated switch. Needs root, iproute2, and nftables for `loss`.
 #
-#   hosts.sh up N            hosts 1…N at 10.79.0.1…N; run something there with: ip netns exec ${HOSTS}I COMMAND
-#   hosts.sh cut I | join I  pull the cable of host I at the switch, and put it back; sockets stay open
-#   hosts.sh rate I 20mbit   what host I may send
-#   hosts.sh loss I PERCENT  what gets lost on its way to host I
-#   hosts.sh down            end every process in them, and remove them
+#   hosts.sh up N            hosts 1…N at 10.79.0.1…N; run a command there with: ip netns exec ${HOSTS}I COMMAND
+#   hosts.sh cut I | join I  disconnect host I at the switch, and connect it again; sockets stay open
+#   hosts.sh rate I 20mbit   limit the sending rate of host I
+#   hosts.sh loss I PERCENT  drop this share of the packets to host I
+#   hosts.sh down            end every process in the hosts, and remove them
 #
-# HOSTS names them (at most 8 letters; default: ress), so that two tests can have their own.
+# HOSTS is the prefix of their names (at most 8 letters; default: ress), so that two tests can have hosts of their own.
 set -euo pipefail
 hosts=${HOSTS:-ress} switch=${HOSTS:-ress}-sw
 

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs the Debian packages that building needs, where they are missing. `--demo` adds the text of the demo, `--paper` what draws charts,
-# `--tests` what some tests need that are skipped without it: Slurm, Open MPI, a browser, Prometheus, other processors.
-# Says nothing and needs no rights where all is there.
+# Installs the missing Debian packages that the build needs. `--demo` adds the text of the demo, `--paper` the packages for charts, and
+# `--tests` the packages without which some tests are skipped: Slurm, Open MPI, a browser, Prometheus, emulated processors.
+# Prints nothing and needs no root rights if nothing is missing.
 set -euo pipefail
 
 packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqlite3-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev
@@ -19,7 +19,7 @@ fi
 if ! command -v dpkg-query >/dev/null; then
   echo "This is not a Debian system, so nothing was installed. ress needs the development files of" >&2
   echo "ZeroMQ 4.3, OpenBLAS, HDF5 1.10 (serial), libyaml, SQLite 3, zlib, zstd, liblzma, bzip2, lz4, libmicrohttpd, libsystemd and OpenSSL's libcrypto, and pkg-config." >&2
-  # Whoever installed them another way can go on.
+  # Continue if pkg-config finds them.
   pkg-config --exists libzmq openblas hdf5 yaml-0.1 sqlite3 zlib libzstd liblzma liblz4 libmicrohttpd libsystemd libcrypto 2>/dev/null || exit 1
   exit 0
 fi

@@ -1,6 +1,6 @@
 #!/bin/bash
-# scripts/prepare-bible.sh FOLDER: the King James Bible as text, a file for each of its 66 books, a verse a line.
-# 4 MB of public-domain English from the Debian package bible-kjv: nothing is downloaded but the package.
+# scripts/prepare-bible.sh FOLDER: writes the King James Bible as text, one file for each of its 66 books, one verse a line.
+# 4 MB of public-domain English from the Debian package bible-kjv; nothing else is downloaded.
 set -euo pipefail
 folder=${1:?usage: scripts/prepare-bible.sh FOLDER}
 
@@ -11,7 +11,7 @@ fi
 
 rm -rf "$folder.tmp"
 mkdir -p "$folder.tmp"
-# A line is "Ge1:1 In the beginning …". The place goes: a model should learn the words.
+# A line is "Ge1:1 In the beginning …". The reference is removed, because a model should learn the words.
 bible -f gen1:1-rev22:21 </dev/null | awk -v folder="$folder.tmp" '
   match($0, /^[1-3]?[A-Za-z]+[0-9]+:[0-9]+ /) {
     place = substr($0, 1, RLENGTH)
@@ -27,7 +27,7 @@ bible -f gen1:1-rev22:21 </dev/null | awk -v folder="$folder.tmp" '
 
 bytes=$(cat "$folder.tmp"/*.txt | wc -c) books=$(find "$folder.tmp" -name '*.txt' | wc -l)
 if [ "$books" -ne 66 ] || [ "$bytes" -lt 4000000 ]; then
-  echo "'bible' printed $bytes bytes in $books books, and 66 books of 4 MB were expected" >&2
+  echo "'bible' printed $bytes bytes in $books books, but 66 books with 4 MB were expected" >&2
   exit 1
 fi
 rm -rf "$folder"

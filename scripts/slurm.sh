@@ -1,15 +1,15 @@
 #!/bin/bash
-# A real Slurm of several nodes on this machine, for tests and to try things out: slurmctld, munged and a slurmd a node, as processes of their own in
-# a folder, without systemd, on the loopback interface. Needs root, slurm-wlm and munge.
+# A real Slurm cluster of several nodes on this machine, for tests and experiments: slurmctld, munged and one slurmd for each node, as
+# separate processes in a folder, without systemd, on the loopback interface. Needs root, slurm-wlm and munge.
 #
-#   scripts/slurm.sh up N           N nodes of 4 cores; prints the SLURM_CONF that sbatch and its friends need
-#   scripts/slurm.sh crash-node I   node I's host dies: its slurmd, and all that runs on it
-#   scripts/slurm.sh lose-node I    only node I's slurmd dies: its tasks run on, and Slurm believes them dead
-#   scripts/slurm.sh freeze-node I  node I stands still: nothing there answers, and no connection is closed, as when its power fails
-#   scripts/slurm.sh start-node I   node I comes back
+#   scripts/slurm.sh up N           N nodes of 4 cores; prints the SLURM_CONF that sbatch and the other commands need
+#   scripts/slurm.sh crash-node I   the host of node I dies: its slurmd and everything that runs on it
+#   scripts/slurm.sh lose-node I    only the slurmd of node I dies: its tasks keep running, and Slurm considers them dead
+#   scripts/slurm.sh freeze-node I  node I stops: it does not respond, and no connection is closed, as in a power failure
+#   scripts/slurm.sh start-node I   node I starts again
 #   scripts/slurm.sh down           ends everything
 #
-# SLURM_FOLDER: where all of it lives (default /tmp/ress-slurm). SLURM_PORT: its first port (default 16900).
+# SLURM_FOLDER: the folder of all files (default /tmp/ress-slurm). SLURM_PORT: its first port (default 16900).
 set -euo pipefail
 
 folder=${SLURM_FOLDER:-/tmp/ress-slurm}
@@ -31,7 +31,7 @@ CredType=cred/munge
 AuthInfo=socket=$folder/munge.sock,cred_expire=5
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool-%n
-# Of each node its own: PMIx makes a folder for its ranks there.
+# One for each node, because PMIx makes a folder for its ranks there.
 TmpFS=$folder/tmp-%n
 SlurmctldPidFile=$folder/slurmctld.self
 SlurmdPidFile=$folder/%n.self
@@ -44,7 +44,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-# Nodes have as many cores as this file says, whatever the machine has.
+# Nodes have the number of cores given in this file, whatever the machine has.
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0
 MpiDefault=none
@@ -59,7 +59,8 @@ C
   echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf"
 }
 
-# start NAME COMMAND...: a daemon of this cluster. It keeps nothing open of whoever called this script, who may wait for that.
+# start NAME COMMAND...: starts a daemon of this cluster. It closes all inherited descriptors, because the caller of this script may wait
+# until they are closed.
 start() {
   local name=$1 file
   shift
@@ -86,7 +87,7 @@ stop() {
   rm -f "$file"
 }
 
-# Processes of this cluster's jobs, whose environment has a line.
+# Processes of this cluster's jobs, identified by a variable in their environment.
 with() {
   local process
   for process in $(grep -lz "$1" /proc/[0-9]*/environ 2>/dev/null); do
@@ -125,7 +126,7 @@ up)
 crash-node)
   stop "node$2" KILL
   for process in $(with "^SLURMD_NODENAME=node$2\$"); do
-    # The step's keeper too, which has no such line.
+    # Also the slurmstepd of the step, whose environment lacks that variable.
     parent=$(awk '/^PPid/ {print $2}' "/proc/$process/status" 2>/dev/null || true)
     [ "$(cat "/proc/$parent/comm" 2>/dev/null)" = slurmstepd ] && kill -KILL "$parent" 2>/dev/null
     kill -KILL "$process" 2>/dev/null || true

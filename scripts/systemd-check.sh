@@ -1,5 +1,5 @@
 #!/bin/bash
-# What scripts/systemd.sh runs as a service of the Debian that it boots: installation, units, a run, and what can happen to them.
+# Runs as a service of the Debian that scripts/systemd.sh boots: installs ress, starts the units, trains a run, and injects faults.
 set -euo pipefail
 
 say() { printf '== %s\n' "$*"; }
@@ -30,12 +30,12 @@ steps() { grep -cv validation_loss "/srv/ress/checkpoints/$1/metrics.jsonl" 2>/d
 has_steps() { [ "$(steps "$1")" -ge "$2" ]; }
 was_restarted() { [ "$(restarts "$1")" -gt "$2" ] && systemctl --quiet is-active "$1"; }
 
-# A folder like a clone, that the user ress can read and that keys can be brought to.
+# A folder like a clone, which the user ress can read and to which keys can be copied.
 mkdir -p /var/tmp/install
 cd /var/tmp/install
 ln -s /ress/* /ress/.build .
 
-say "installing, as the README says"
+say "installing with the commands of the README"
 . <(block 1)
 cp /etc/ress/key.pub node1.pub
 cp /etc/ress/key.pub coordinator.pub
@@ -45,7 +45,7 @@ say "starting the units"
 systemctl start ress-coordinator || fail "the coordinator does not start"
 systemctl start ress-worker@1 ress-worker@2 || fail "the workers do not start"
 for unit in ress-coordinator ress-worker@1 ress-worker@2; do
-  [ "$(systemctl show --property Type --value $unit)" = notify ] || fail "$unit says nothing to systemd"
+  [ "$(systemctl show --property Type --value $unit)" = notify ] || fail "$unit does not notify systemd"
   say "$unit: $(systemctl show --property StatusText --value $unit)"
 done
 
@@ -60,7 +60,7 @@ say "a restart of the coordinator"
 systemctl restart ress-coordinator
 wait_for 60 has_steps first $(($(steps first) + 20))
 
-say "a coordinator whose loop stands still is started anew by the watchdog"
+say "the watchdog restarts a coordinator whose loop is blocked"
 mkdir -p /run/systemd/system/ress-coordinator.service.d
 printf '[Service]\nWatchdogSec=2\n' >/run/systemd/system/ress-coordinator.service.d/watchdog.conf
 systemctl daemon-reload
@@ -70,7 +70,7 @@ kill -STOP "$(systemctl show --property MainPID --value ress-coordinator)"
 wait_for 30 was_restarted ress-coordinator "$before"
 wait_for 60 has_steps first $(($(steps first) + 20))
 
-say "a worker that is stopped leaves in order, and the run goes on"
+say "a worker that is stopped leaves in order, and the run continues"
 systemctl stop ress-worker@2
 [ "$(systemctl show --property Result --value ress-worker@2)" = success ] || fail "the worker did not end in order"
 ress logs first --follow | tail -5
@@ -79,7 +79,7 @@ for unit in ress-worker@1 ress-coordinator; do
   [ "$(systemctl show --property Result --value $unit)" = success ] || fail "$unit did not end in order"
 done
 
-# A system call that was refused by ending the process.
+# No process may have been ended because of a refused system call.
 journalctl --no-pager -u 'ress-*' >/tmp/journal
 ! grep -E 'status=31|code=(killed|dumped), status=[^6]' /tmp/journal || fail "a process was ended by a signal"
 say "all of it works; the watchdog's restart: $(sed -n '/Watchdog timeout/{p;q}' /tmp/journal)"

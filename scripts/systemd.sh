@@ -1,11 +1,11 @@
 #!/bin/bash
-# Boots a Debian 12 of its own (debootstrap, systemd-nspawn), installs ress there word for word as cluster/systemd/README.md says, starts
+# Boots Debian 12 in a container (debootstrap, systemd-nspawn), installs ress there with the commands of cluster/systemd/README.md, starts
 # the units, and trains a run through a restart, a hanging coordinator and the end of a worker. Needs root, debootstrap, systemd-container
 # and, the first time, the network.
 #
 #   scripts/systemd.sh [PROGRAM]     the program to install (default: .build/release/ress)
 #
-# SYSTEMD_FOLDER: where the bare system is kept for the next time (default /var/tmp/ress-systemd). The container has no network.
+# SYSTEMD_FOLDER: where the bare system is kept for later calls (default /var/tmp/ress-systemd). The container has no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,7 +14,7 @@ folder=${SYSTEMD_FOLDER:-/var/tmp/ress-systemd}
 base=$folder/base
 packages=systemd,systemd-sysv,dbus,libzmq5,libopenblas0-pthread,libhdf5-103-1,libyaml-0-2,libssl3,libsqlite3-0,zlib1g,libzstd1,libmicrohttpd12,libsystemd0
 
-[ -x "$program" ] || { echo "there is no program at $program; make build makes it" >&2; exit 1; }
+[ -x "$program" ] || { echo "there is no program at $program; build it with: make build" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || { echo "this needs root: it boots a system in a container" >&2; exit 1; }
 for tool in debootstrap systemd-nspawn; do
   command -v "$tool" >/dev/null || { echo "there is no $tool here: apt-get install debootstrap systemd-container" >&2; exit 1; }
@@ -36,7 +36,7 @@ mkdir -p "$stage/ress/.build/release" "$stage/out" "$stage/units"
 cp "$program" "$stage/ress/.build/release/ress"
 cp -r cluster configs docs README.md scripts "$stage/ress/"
 chmod -R a+rX "$stage/ress"
-# The end of the check is the end of the container, with its exit code.
+# The container ends when the check ends, with the exit code of the check.
 cat >"$stage/units/ress-check.service" <<UNIT
 [Unit]
 Description=check of the units of ress
@@ -57,7 +57,7 @@ UNIT
 options=(--quiet --directory="$base" --volatile=overlay --private-network --console=pipe
   --bind-ro="$stage/ress:/ress" --bind="$stage/out:/out"
   --bind-ro="$stage/units/ress-check.service:/etc/systemd/system/ress-check.service")
-# A program that was built here has Swift's libraries where the compiler is; one of `make dist` brings them along.
+# A program that was built here needs Swift's libraries from the compiler's folder; a program of `make dist` contains them.
 runtime=$(ldd "$program" | awk '/libswiftCore/ && !found++ {print $3}')
 [ -z "$runtime" ] || options+=(--bind-ro="$(dirname "$runtime")")
 
@@ -65,7 +65,7 @@ boot() { timeout --kill-after=10 300 systemd-nspawn "$@" --boot systemd.unit=res
 if [ -d /run/systemd/system ]; then
   boot "${options[@]}" && code=0 || code=$?
 else
-  # Without systemd on the host there is nobody to register with, and nspawn wants its folder in memory.
+  # Without systemd on the host the container cannot be registered, and nspawn needs its folder in memory.
   export stage
   export -f boot
   unshare --mount bash -c 'mount --make-rprivate / && mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn &&

@@ -1,24 +1,24 @@
 #!/bin/bash
 # Builds and runs every test: all suites in single precision, and the numeric ones again in double precision, where
-# gradients agree with central differences to many digits. Ends with one line, `N passed, N failed, N skipped`, and fails
-# where a test failed, a build or a suite broke, or no test ran at all.
+# gradients agree with central differences to many digits. The last line is `N passed, N failed, N skipped`. Fails if
+# a test failed, a build or a suite broke, or no test ran.
 #
-# Words after the script's name go to `swift test` in single precision alone: scripts/test.sh --filter WireTests
+# Arguments are passed to `swift test`, in single precision only: scripts/test.sh --filter WireTests
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-# A suite that hangs should cost an hour at most, not the day; on a machine that is busy a whole one takes long.
+# A suite that hangs is ended after an hour; on a busy machine a healthy suite may take long.
 minutes=60
-# Tests that draw something draw it from this.
+# The seed of all random values in tests.
 export RESS_CHANCE=${RESS_CHANCE:-$((RANDOM * 32768 + RANDOM))}
-echo "RESS_CHANCE=$RESS_CHANCE repeats what tests draw"
+echo "RESS_CHANCE=$RESS_CHANCE repeats the random values of this run"
 passed=0 failed=0 skipped=0 broken=0
 scripts/moved.sh .build || exit 1
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
-# The counts come from Swift Testing's record of events, one JSON object a line and versioned, and not from its text for
-# people. A test's id ends with its place, which a suite's does not. A test that began and never ended (a crash, a hang) failed.
+# The counts come from Swift Testing's event stream (versioned, one JSON object a line), not from its text output. The id of a test
+# ends with its source location, that of a suite does not. A test that started and never ended (a crash, a hang) counts as failed.
 count() {
   awk '
     function id() { match($0, /"testID":"([^"\\]|\\.)*"/); return substr($0, RSTART, RLENGTH) }
@@ -58,7 +58,7 @@ suites() {
   if [ "$code" -ne 0 ] || [ "$f" -gt 0 ]; then
     grep -E '^(✘|↳|±)|error:|[Ff]atal error|signal code' "$log" | sed -n '1,200p'
     [ "$code" -eq 124 ] && echo "   $title: stopped after $minutes minutes"
-    # A bad end that no test explains is not to be lost.
+    # Report a failure that no test explains.
     [ "$f" -gt 0 ] || { tail -20 "$log"; echo "   $title: 'swift test' ended with code $code"; broken=1; }
   fi
   [ $((p + f)) -gt 0 ] || { echo "   $title: no test ran"; broken=1; }

@@ -157,7 +157,7 @@ final class SlurmTests {
     try expectSameEnd("requeued", job)
     let story = log("requeued", job)
     #expect(story.contains("job \(job), attempt 0") && story.contains("job \(job), attempt 1"))
-    #expect(story.contains("the time is nearly over") && story.contains("back into the queue"))
+    #expect(story.contains("the time limit is near") && story.contains("requeueing the job"))
     // It did not begin at its first step again.
     #expect(!(story.components(separatedBy: "attempt 1").last ?? "").contains("step 1/400"))
   }

@@ -1,22 +1,23 @@
 #!/bin/bash
-# Trains a run on machines that ssh reaches, and ends everything that it started, however it ends.
+# Trains a run on machines over ssh. When this script ends, for whatever reason, it ends all processes that it started.
 #
 #   cluster/ssh/train.sh HOSTS CONFIG [OPTIONS OF ress train]
 #
-# HOSTS is a file: a host a line, as ssh knows it, and behind it the number of its workers (1 if there is none). `ress` is on the PATH there (or RESS names
-# it), and data and checkpoints are at the same places everywhere. The coordinator is here; ADDRESS is where the hosts reach this
-# machine, if that is not the first of `hostname -I`; RESS_NETWORK=10.1.0.0/16 chooses each machine's address in that network.
+# HOSTS is a file with one host a line, by its ssh name, optionally followed by the number of its workers (default 1). `ress` must be on
+# the PATH there (or RESS names it), and data and checkpoints must have the same paths everywhere. The coordinator runs here; ADDRESS is
+# the address at which the hosts reach this machine, if it is not the first of `hostname -I`; RESS_NETWORK=10.1.0.0/16 chooses each
+# machine's address in that network.
 set -euo pipefail
 
 [ $# -ge 2 ] || { sed -n '2,9p' "$0"; exit 2; }
 hosts=$1 config=$2
 shift 2
-[ -r "$hosts" ] || { echo "$hosts: no such file of hosts" >&2; exit 2; }
+[ -r "$hosts" ] || { echo "$hosts: there is no such file" >&2; exit 2; }
 ress=${RESS:-ress}
 command -v "$ress" >/dev/null || { echo "'$ress' is not on the PATH here; RESS=/path/to/ress names it" >&2; exit 2; }
 ssh=(${SSH:-ssh} -o BatchMode=yes -o ServerAliveInterval=10 -o ServerAliveCountMax=3)
 
-# The address of a machine that the others reach it at: the first, or the first in a network such as 10.1.0.0/16.
+# The address at which the others reach a machine: its first address, or the first in a network such as 10.1.0.0/16.
 own_address() {
   local all each network=$1
   all=$(hostname -I 2>/dev/null)
@@ -49,12 +50,12 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# One key for all of them, which ends with this run. It travels through ssh's standard input, never through an argument.
+# One key for all processes of this run. It is sent through ssh's standard input, never in an argument.
 "$ress" keys new >/dev/null
 "$ress" coordinator --listen "$endpoint" --store "$private/runs.db" >"$private/coordinator.log" 2>&1 &
 pids+=($!)
 
-# On a host: the key into a folder of its own, then a worker that ends when ssh's line does.
+# On each host: store the key in a folder of its own, then start a worker that ends when the ssh connection is closed.
 remote="$(declare -f own_address)"'
   set -e
   umask 077
@@ -69,9 +70,9 @@ count=0
 while IFS= read -r entry <&3; do
   read -r host workers _ <<<"${entry%%#*}" || true
   [ -n "$host" ] || continue
-  case ${workers:-1} in *[!0-9]*) echo "$hosts: '$workers' behind $host is no number of workers" >&2; exit 2 ;; esac
+  case ${workers:-1} in *[!0-9]*) echo "$hosts: '$workers' after $host is not a number of workers" >&2; exit 2 ;; esac
   for number in $(seq "${workers:-1}"); do
-    # The line stays open as long as this script lives.
+    # The pipe stays open as long as this script runs.
     mkfifo "$private/line-$count"
     "${ssh[@]}" "$host" bash -c "$(printf '%q' "$remote")" worker "$ress" "$endpoint" "$host-$number" \
       "${RESS_NETWORK:-}" \
@@ -84,18 +85,18 @@ while IFS= read -r entry <&3; do
 done 3<"$hosts"
 [ "$count" -gt 0 ] || { echo "$hosts names no host" >&2; exit 2; }
 
-echo "a coordinator at $endpoint and $count workers; their words are in $private until the end"
+echo "a coordinator at $endpoint and $count workers; their logs are in $private until the run ends"
 code=0
 "$ress" train "$config" --coordinator "$endpoint" --workers "$count" "$@" &
 train=$!
-# It saves and ends on the first signal, and at once on the second. The terminal sends Ctrl-C to all of its processes.
+# `ress train` saves and ends on the first signal, and ends at once on the second. The terminal sends Ctrl-C to all processes of this script.
 trap : INT
 trap 'kill -TERM "$train" 2>/dev/null || true' TERM
 trap 'kill -HUP "$train" 2>/dev/null || true' HUP
 while kill -0 "$train" 2>/dev/null; do wait "$train" || true; done
 wait "$train" || code=$?
 if [ $code -ne 0 ]; then
-  echo "the run ended with $code; the last words of each:" >&2
+  echo "the run ended with code $code; the last lines of each log:" >&2
   for log in "$private"/*.log; do echo "-- ${log##*/}" >&2; tail -3 "$log" >&2; done
 fi
 exit $code

@@ -1,10 +1,10 @@
 #!/bin/bash
-# A run of ress as one Slurm job, which `ress submit --on slurm` submits: a coordinator beside this script on the job's first node, a worker a
-# task. What dies is replaced or done without; what ends early is put back into the queue and goes on from its checkpoint.
+# A run of ress as one Slurm job, submitted by `ress submit --on slurm`: a coordinator and this script on the job's first node, and one worker
+# in each task. The run continues without tasks that die. A job that ends early is requeued and continues from its checkpoint.
 #
-# It gets from `ress submit`: RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder), RESS_EXCHANGE (what carries
-# data between workers), RESS_RESUME (what --resume said: empty, `newest` or a path), RESS_OTHER_DATA (not empty with --other-data). RESS_NETWORK=10.1.0.0/16, where it was set at the
-# submission, is the network that messages travel over; without it, that of the first address of each node.
+# `ress submit` sets RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder), RESS_EXCHANGE (zeromq or mpi),
+# RESS_RESUME (the value of --resume: empty, `newest` or a path) and RESS_OTHER_DATA (not empty with --other-data). RESS_NETWORK=10.1.0.0/16, if set
+# at the submission, is the network for messages; without it, each node uses its first address.
 #
 #SBATCH --requeue
 #SBATCH --no-kill
@@ -14,10 +14,10 @@ set -uo pipefail
 
 say() { printf '%s %s\n' "$(date -u +%FT%TZ)" "$*"; }
 
-# Tasks of an array would be several jobs for one folder.
-[ -z "${SLURM_ARRAY_JOB_ID:-}" ] || { say "a run is one job, and this is a task of an array of jobs: submit it without --array"; exit 2; }
+# The tasks of an array would all write into one folder.
+[ -z "${SLURM_ARRAY_JOB_ID:-}" ] || { say "a run is one job, and this is a task of a job array: submit it without --array"; exit 2; }
 
-# The address of this machine that others of the job reach it at: the first, or the first in RESS_NETWORK.
+# The address at which other nodes reach this machine: its first address, or the first in RESS_NETWORK.
 own_address() {
   local all each network=${RESS_NETWORK:-}
   all=$(hostname -I 2>/dev/null)
@@ -38,13 +38,13 @@ export -f own_address
 
 attempt=${SLURM_RESTART_COUNT:-0}
 name=${RESS_RUN##*/}
-# Fencing: a task of an earlier attempt, or of a node that Slurm has given up, has another attempt's keys, and is let in nowhere.
+# Fencing: a task of an earlier attempt, or of a node that Slurm has given up, has the keys of another attempt and cannot connect.
 private=$RESS_RUN/slurm-$SLURM_JOB_ID-$attempt
 export RESS_KEYS=$private/keys
 host=$(own_address) || exit 1
 address=tcp://$host:$((20000 + (SLURM_JOB_ID * 7 + attempt) % 12000))
 
-# Whatever job is at work in this folder keeps it. `ress submit` asks as well; this is for two that were submitted at once.
+# A job that is running in this folder keeps it. `ress submit` checks this too; the check here is for two jobs that were submitted at once.
 before=$(cat "$RESS_RUN/slurm-attempt" 2>/dev/null)
 before=${before%-*}
 if [ -n "$before" ] && [ "$before" != "$SLURM_JOB_ID" ]; then
@@ -62,38 +62,39 @@ if [ -n "$before" ] && [ "$before" != "$SLURM_JOB_ID" ]; then
   esac
 fi
 
-# Private keys end with the attempt, however it ends: also by scancel, which asks with SIGTERM before it kills.
+# The private keys are removed when the attempt ends, also by scancel, which sends SIGTERM before it kills.
 trap 'rm -rf "$private"' EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
 mkdir -p "$private" || exit 1
 
-# The newest attempt is the one that counts. Slurm may begin it while this one's node lives on, unheard: whoever finds another's number here ends.
+# Only the newest attempt counts. Slurm may start it while the node of this one is still running but unreachable: an attempt that finds another
+# number in this file ends.
 mine=$SLURM_JOB_ID-$attempt
 echo "$mine" >"$RESS_RUN/slurm-attempt.new" && mv "$RESS_RUN/slurm-attempt.new" "$RESS_RUN/slurm-attempt" || exit 1
 is_newest() { [ "$(cat "$RESS_RUN/slurm-attempt" 2>/dev/null || echo "$mine")" = "$mine" ]; }
-# An older one looks every two seconds.
+# An older attempt checks every two seconds.
 [ "$attempt" -eq 0 ] || sleep 5
-# What those that were killed could not take with them.
+# Remove the keys of attempts that were killed.
 for old in "$RESS_RUN"/slurm-*-*/; do [ "$old" = "$private/" ] || rm -rf "$old"; done
 "$RESS" keys new --force >/dev/null || exit 1
 ask() { "$RESS" "$@" --coordinator "$address"; }
 
 say "job $SLURM_JOB_ID, attempt $attempt, on $SLURM_JOB_NODELIST: $SLURM_NTASKS workers for run $name"
-# Its memory is the folder of checkpoints, which an attempt on other nodes has too.
+# The store is in memory: an attempt on other nodes continues from the folder of checkpoints.
 "$RESS" coordinator --listen "$address" --store :memory: &
 coordinator=$!
 
-# Told some time before the limit: save, and go on in another attempt.
+# On the signal before the time limit: save, and continue in another attempt.
 again=0 watcher=
 pause() {
   again=1
-  say "the time is nearly over: saving step and state"
+  say "the time limit is near: saving the run"
   ask pause "$name"
   while state=$(ask status "$name" --json); do
     case $state in
     *'"state": "paused"'*)
-      # Whoever follows a run waits for it to go on.
+      # `ress logs --follow` would wait for the run to continue.
       [ -z "$watcher" ] || kill "$watcher"
       break
       ;;
@@ -104,26 +105,26 @@ pause() {
 }
 trap pause USR1
 
-# Workers look for their coordinator for a minute (RESS_RETURN_WITHIN seconds), should its node be slow. When it is gone for good, so is this script: with --no-kill Slurm
-# would keep the job on the other nodes, with nobody to run it, until its time is over. Then a worker puts it back into the queue.
+# Workers look for their coordinator for a minute (RESS_RETURN_WITHIN seconds), in case its node is slow. If its node died, this script died too, and
+# because of --no-kill Slurm would keep the job on the other nodes until its time limit, doing nothing. Then a worker requeues the job.
 step() {
   exec srun --wait=0 --unbuffered --label "$@" bash -c '
-  # Whoever reads what is said here may be gone, too.
+  # The reader of this output may have died too.
   trap "" PIPE
   address=$(own_address) || exit 1
   "$RESS" worker --coordinator "$1" --listen "tcp://$address:*" --name "$SLURMD_NODENAME-$SLURM_PROCID" \
     --threads "${SLURM_CPUS_PER_TASK:-1}" --join-within 60 --return-within "${RESS_RETURN_WITHIN:-60}"
   code=$?
   if [ $code -ne 0 ] && ! "$RESS" runs --coordinator "$1" >/dev/null 2>&1 && [ "$(cat "$RESS_RUN/slurm-attempt")" = "$2" ]; then
-    echo "$(date -u +%FT%TZ) the coordinator is gone, and its node with it: back into the queue" | tee -a "$RESS_RUN/slurm-$SLURM_JOB_ID.log"
+    echo "$(date -u +%FT%TZ) the coordinator is gone with its node: requeueing the job" | tee -a "$RESS_RUN/slurm-$SLURM_JOB_ID.log"
     scontrol requeue "$SLURM_JOB_ID"
   fi
   exit $code
 ' worker "$address" "$mine"
 }
 
-# Over MPI all tasks end with one, and are started again together. What keeps ending at once has a reason that starting again does not cure; a
-# node that is gone is one, and another attempt has other nodes.
+# Over MPI all tasks end when one ends, and are started again together. If they keep ending quickly, a restart does not help; a dead node is one
+# possible reason, and another attempt gets other nodes.
 worlds() {
   local over=0 task= quick=0 begun
   trap 'over=1; kill $task 2>/dev/null' TERM
@@ -147,7 +148,7 @@ worlds() {
 if [ "${RESS_EXCHANGE:-zeromq}" = mpi ]; then
   worlds &
 else
-  # One task's end is not the others', wherever a cluster makes ranks of all tasks.
+  # The end of one task must not end the others, even on clusters that make all tasks ranks.
   step --mpi=none --no-kill --kill-on-bad-exit=0 &
 fi
 workers=$!
@@ -168,7 +169,7 @@ for _ in $(seq 100); do
   kill -0 $coordinator 2>/dev/null || exit 1
   sleep 0.2
 done
-# An attempt before this one that has begun the run is gone on from; else the run begins as `ress submit` was told.
+# If an earlier attempt of this job has started the run, continue it; otherwise start it as `ress submit` was told.
 resume=()
 if [ "$(cat "$RESS_RUN/slurm-begun" 2>/dev/null)" = "$SLURM_JOB_ID" ]; then
   for manifest in "$RESS_RUN"/step-*/manifest.json; do [ -e "$manifest" ] && resume=(--resume); done
@@ -181,7 +182,7 @@ else
 fi
 [ -z "${RESS_OTHER_DATA:-}" ] || resume+=(--other-data)
 ask submit "$RESS_CONFIG" ${resume[@]+"${resume[@]}"} --key "slurm-$SLURM_JOB_ID-$attempt" || again=-1
-# Once its folder was looked at: checkpoints that it does not go on from are out of the way then.
+# The run has started when its folder was checked: checkpoints that it does not continue from were moved aside by then.
 (
   until ask logs "$name" --json 2>/dev/null | grep '"event": "began"' >/dev/null; do
     kill -0 $coordinator 2>/dev/null || exit
@@ -194,7 +195,7 @@ code=1
 if [ $again -ge 0 ]; then
   ask logs "$name" --follow &
   watcher=$!
-  # A signal interrupts `wait`, not the command.
+  # A signal interrupts `wait`, but not the command.
   while kill -0 $watcher 2>/dev/null; do wait $watcher; done
   wait $watcher
   code=$?
@@ -205,7 +206,7 @@ kill $coordinator 2>/dev/null
 wait
 rm -rf "$private"
 if [ $again -eq 1 ] && [ $code -ne 0 ]; then
-  say "back into the queue, to go on from the checkpoint"
+  say "requeueing the job, which will continue from the checkpoint"
   exec scontrol requeue "$SLURM_JOB_ID"
 fi
 say "ends with $code"
