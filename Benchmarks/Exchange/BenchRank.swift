@@ -35,7 +35,6 @@ final class BenchRank {
   }
 
   func run() throws {
-    BLAS.useOneThread()
     network.start()
     var link: NetworkLink!
     begin: while let event = network.next() {

@@ -11,8 +11,9 @@
 
 import Foundation
 import Kernels
+import OpenBLAS
 
-BLAS.useOneThread()
+OpenBLAS.useOneThread()
 let arguments = BenchArguments(CommandLine.arguments.dropFirst())
 do {
   switch arguments.command {

@@ -136,15 +136,22 @@ INLINE void activate_backward(int64_t activation, int32_t size, const real *rest
 // of additions.
 INLINE void dot4(int64_t count, const real *restrict query, const real *restrict a, const real *restrict b,
                  const real *restrict c, const real *restrict d, real *restrict out) {
-  REORDER_SUMS
-  real sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0;
-  for (int64_t i = 0; i < count; i++) {
-    sum_a += query[i] * a[i];
-    sum_b += query[i] * b[i];
-    sum_c += query[i] * c[i];
-    sum_d += query[i] * d[i];
+  lanes sum_a = {0}, sum_b = {0}, sum_c = {0}, sum_d = {0};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES) {
+    lanes q = *(const lanes *)(query + i);
+    sum_a = __builtin_elementwise_fma(q, *(const lanes *)(a + i), sum_a);
+    sum_b = __builtin_elementwise_fma(q, *(const lanes *)(b + i), sum_b);
+    sum_c = __builtin_elementwise_fma(q, *(const lanes *)(c + i), sum_c);
+    sum_d = __builtin_elementwise_fma(q, *(const lanes *)(d + i), sum_d);
   }
-  out[0] = sum_a, out[1] = sum_b, out[2] = sum_c, out[3] = sum_d;
+  for (int64_t l = 0; i + l < count; l++) {
+    sum_a[l] = madd(query[i + l], a[i + l], sum_a[l]);
+    sum_b[l] = madd(query[i + l], b[i + l], sum_b[l]);
+    sum_c[l] = madd(query[i + l], c[i + l], sum_c[l]);
+    sum_d[l] = madd(query[i + l], d[i + l], sum_d[l]);
+  }
+  out[0] = fold(&sum_a), out[1] = fold(&sum_b), out[2] = fold(&sum_c), out[3] = fold(&sum_d);
 }
 
 // The reduction of the score of query i and token j by the forget gates; both are counted from the first visible

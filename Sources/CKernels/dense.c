@@ -26,16 +26,9 @@ KERNEL void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, 
     real *restrict x_S = x + t * shape->stride;
     int64_t count = visible_of(t, width, shape->visible, shape->growth);
     real scale = decayed(shape, t, count, x_S);
-    real largest = x_S[0], sum = 0;
+    real largest = x_S[0];
     for (int64_t j = 1; j < count; j++) largest = x_S[j] > largest ? x_S[j] : largest;
-    {
-      REORDER_SUMS
-      for (int64_t j = 0; j < count; j++) {
-        x_S[j] = REAL_EXP(scale * (x_S[j] - largest));
-        sum += x_S[j];
-      }
-    }
-    real inverse = 1 / sum;
+    real sum = exp_row(count, scale, largest, x_S), inverse = 1 / sum;
     for (int64_t j = 0; j < count; j++) x_S[j] *= inverse;
     for (int64_t j = count; j < width; j++) x_S[j] = 0;
     logsums[t * shape->logsum_stride] = REAL_LOG(sum) + scale * largest;
@@ -52,11 +45,7 @@ INLINE real decayed_backward(int64_t begin, int64_t end, real sign, real own, co
     dp_S[j] = dz;
     ddecays[j] -= sign * dz;
   }
-  real sum = 0;
-  {
-    REORDER_SUMS
-    for (int64_t j = begin; j < end; j++) sum += dp_S[j];
-  }
+  real sum = total(end - begin, dp_S + begin);
   for (int64_t j = begin; j < end; j++) dp_S[j] *= factor;
   return sign * sum;
 }

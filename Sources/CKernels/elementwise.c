@@ -21,17 +21,23 @@ KERNEL void ress_rmsnorm_forward(int64_t rows, int64_t width, const real *x, con
   }
 }
 
+// Σ (x ⊙ y) ⊙ z, in lanes of fused multiply-adds with z.
+INLINE real dot3(int64_t count, const real *restrict x, const real *restrict y, const real *restrict z) {
+  lanes sums = {0};
+  int64_t i = 0;
+  for (; i + LANES <= count; i += LANES)
+    sums = __builtin_elementwise_fma(*(const lanes *)(x + i) * *(const lanes *)(y + i), *(const lanes *)(z + i), sums);
+  for (int64_t l = 0; i + l < count; l++) sums[l] = madd(x[i + l] * y[i + l], z[i + l], sums[l]);
+  return fold(&sums);
+}
+
 // With n = x · rstd: dx = rstd · (g ⊙ dy − n · mean(g ⊙ dy ⊙ n)), dgain = Σ_t dy ⊙ n.
 KERNEL void ress_rmsnorm_backward(int64_t rows, int64_t width, const real *x, const real *gain, const real *rstd,
                                   const real *dy, real *dx, real *dgain) {
   for (int64_t t = 0; t < rows; t++) {
     const real *restrict x_D = x + t * width, *restrict dy_D = dy + t * width;
     real *restrict dx_D = dx + t * width;
-    real scale = rstd[t], inner = 0;
-    {
-      REORDER_SUMS
-      for (int64_t i = 0; i < width; i++) inner += dy_D[i] * gain[i] * x_D[i];
-    }
+    real scale = rstd[t], inner = dot3(width, dy_D, gain, x_D);
     real pull = inner * scale * scale * scale / (real)width;
     for (int64_t i = 0; i < width; i++) {
       dx_D[i] += scale * gain[i] * dy_D[i] - pull * x_D[i];
@@ -78,11 +84,11 @@ KERNEL void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, i
     for (int64_t c = 0; c < width; c++) out_D[c] = x[i * width + c];
     for (int64_t tap = 1; tap < taps && i - tap >= -before; tap++) {
       const real *restrict x_D = x + (i - tap) * width, *restrict weight_D = weight + (tap - 1) * width;
-      for (int64_t c = 0; c < width; c++) out_D[c] += weight_D[c] * x_D[c];
+      for (int64_t c = 0; c < width; c++) out_D[c] = madd(weight_D[c], x_D[c], out_D[c]);
     }
     for (int64_t tap = 1; shape->two_sided && tap < taps && i + tap < rows; tap++) {
       const real *restrict x_D = x + (i + tap) * width, *restrict weight_D = ahead + (tap - 1) * width;
-      for (int64_t c = 0; c < width; c++) out_D[c] += weight_D[c] * x_D[c];
+      for (int64_t c = 0; c < width; c++) out_D[c] = madd(weight_D[c], x_D[c], out_D[c]);
     }
   }
 }
@@ -96,11 +102,11 @@ KERNEL void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_b
     for (int64_t c = 0; c < width; c++) dx_D[c] = dout[i * width + c];
     for (int64_t tap = 1; tap < taps && i + tap < rows; tap++) {
       const real *restrict dout_D = dout + (i + tap) * width, *restrict weight_D = weight + (tap - 1) * width;
-      for (int64_t c = 0; c < width; c++) dx_D[c] += weight_D[c] * dout_D[c];
+      for (int64_t c = 0; c < width; c++) dx_D[c] = madd(weight_D[c], dout_D[c], dx_D[c]);
     }
     for (int64_t tap = 1; shape->two_sided && tap < taps && i - tap >= 0; tap++) {
       const real *restrict dout_D = dout + (i - tap) * width, *restrict weight_D = ahead + (tap - 1) * width;
-      for (int64_t c = 0; c < width; c++) dx_D[c] += weight_D[c] * dout_D[c];
+      for (int64_t c = 0; c < width; c++) dx_D[c] = madd(weight_D[c], dout_D[c], dx_D[c]);
     }
   }
 }
@@ -112,14 +118,14 @@ KERNEL void ress_taps_backward_weight(const ress_taps_shape *shape, int64_t colu
     real *restrict dweight_D = dweight + (tap - 1) * width;
     for (int64_t i = tap - before > 0 ? tap - before : 0; i < rows; i++) {
       const real *restrict x_D = x + (i - tap) * width, *restrict dout_D = dout + i * width;
-      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] += dout_D[c] * x_D[c];
+      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] = madd(dout_D[c], x_D[c], dweight_D[c]);
     }
   }
   for (int64_t tap = 1; shape->two_sided && tap < taps; tap++) {
     real *restrict dweight_D = dweight + (taps - 1 + tap - 1) * width;
     for (int64_t i = 0; i + tap < rows; i++) {
       const real *restrict x_D = x + (i + tap) * width, *restrict dout_D = dout + i * width;
-      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] += dout_D[c] * x_D[c];
+      for (int64_t c = column_begin; c < column_end; c++) dweight_D[c] = madd(dout_D[c], x_D[c], dweight_D[c]);
     }
   }
 }
@@ -152,17 +158,6 @@ INLINE real row_max(int64_t count, const real *restrict x) {
   return largest;
 }
 
-// Replaces x by exp(scale · (x − largest)), and returns the sum.
-INLINE real exp_row(int64_t count, real scale, real largest, real *restrict x) {
-  REORDER_SUMS
-  real sum = 0;
-  for (int64_t i = 0; i < count; i++) {
-    x[i] = REAL_EXP(scale * (x[i] - largest));
-    sum += x[i];
-  }
-  return sum;
-}
-
 KERNEL void ress_softmax_rows(int64_t rows, int64_t width, int64_t stride, real scale, real *x) {
   for (int64_t t = 0; t < rows; t++) {
     real *restrict x_D = x + t * stride;
@@ -183,7 +178,7 @@ KERNEL void ress_softmax_rows_backward(int64_t rows, int64_t width, int64_t stri
 
 KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, const int32_t *targets,
                                  real gradient_scale) {
-  double total = 0;
+  double sum_of_losses = 0;
   for (int64_t t = 0; t < rows; t++) {
     real *restrict logits_V = logits + t * classes;
     if (targets[t] < 0) {
@@ -192,13 +187,13 @@ KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, co
     }
     real largest = row_max(classes, logits_V), chosen = logits_V[targets[t]];
     real sum = exp_row(classes, 1, largest, logits_V);
-    total += (double)(REAL_LOG(sum) + largest - chosen);
+    sum_of_losses += (double)(REAL_LOG(sum) + largest - chosen);
     if (gradient_scale == 0) continue;
     real share = gradient_scale / sum;
     for (int64_t i = 0; i < classes; i++) logits_V[i] *= share;
     logits_V[targets[t]] -= gradient_scale;
   }
-  return total;
+  return sum_of_losses;
 }
 
 KERNEL void ress_adamw(int64_t count, real *restrict parameter, real *restrict first, real *restrict second,

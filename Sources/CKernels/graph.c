@@ -3,7 +3,7 @@
 //
 // Order of operations: the choice is exact and has a fixed rule for ties (the more recent token), so it does not
 // depend on which of the two algorithms below is used. Sums over neighbours are in ascending order of their
-// indices, except where REORDER_SUMS is marked.
+// indices, except the softmax's own, which runs over lanes.
 #include "kernels.h"
 
 // Whether x is less preferred than y: smaller scores; of equal scores, the earlier token.
@@ -174,19 +174,13 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin,
     int64_t count = chosen + window;
     counts[i] = (int32_t)count;
 
-    real largest = REAL_LOWEST, sum = 0;
+    real largest = REAL_LOWEST;
     for (int64_t n = 0; n < count; n++) {
       structure_N[n] = scores_J[neighbours_N[n]];
       largest = structure_N[n] > largest ? structure_N[n] : largest;
     }
-    {
-      REORDER_SUMS
-      for (int64_t n = 0; n < count; n++) {
-        weights_N[n] = REAL_EXP(structure_N[n] - largest);
-        sum += weights_N[n];
-      }
-    }
-    real inverse = 1 / sum, shift = REAL_LOG((real)count) - REAL_LOG(sum) - largest;
+    for (int64_t n = 0; n < count; n++) weights_N[n] = REAL_EXP(structure_N[n] - largest);
+    real sum = total(count, weights_N), inverse = 1 / sum, shift = REAL_LOG((real)count) - REAL_LOG(sum) - largest;
     for (int64_t n = 0; n < count; n++) {
       weights_N[n] *= inverse;
       structure_N[n] += shift;
@@ -197,7 +191,7 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin,
 KERNEL double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,
                                 const int32_t *counts, const real *weights, const int32_t *other_neighbours,
                                 const int32_t *other_counts, const real *other_weights) {
-  double total = 0;
+  double smoothness = 0;
   for (int64_t i = row_begin; i < row_end; i++) {
     const int32_t *x = neighbours + i * capacity, *y = other_neighbours + i * capacity;
     const real *a = weights + i * capacity, *b = other_weights + i * capacity;
@@ -207,10 +201,10 @@ KERNEL double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capa
       if (q >= y_count || (p < x_count && x[p] < y[q])) difference = a[p++];
       else if (p >= x_count || y[q] < x[p]) difference = b[q++];
       else difference = a[p++] - b[q++];
-      total += (double)difference * (double)difference;
+      smoothness += (double)difference * (double)difference;
     }
   }
-  return total;
+  return smoothness;
 }
 
 KERNEL void ress_graph_smooth_backward(int64_t row_begin, int64_t row_end, int64_t capacity, real scale,

@@ -1,6 +1,6 @@
-// The fingerprint of a machine: what determines the bits of a result, apart from its inputs, namely the vector
-// instructions that OpenBLAS and our kernels use. Workers with different fingerprints cannot train together,
-// because the curve would depend on which of them computes what.
+// The numerics fingerprint: which definitions of the kernels a program computes by, and a hash of what it computed by them. Every
+// processor gives the same bits (CKernels/kernels.h says how), so the fingerprints of one version are equal; a machine whose hash differs
+// computes wrongly. Workers with different fingerprints cannot train together, and a checkpoint notes the one that it was trained with.
 
 import CKernels
 
@@ -8,11 +8,13 @@ package enum Fingerprint {
   /// The instruction set that our kernels use on this machine.
   package static var kernelClone: String { String(cString: ress_kernels_clone()) }
 
-  /// For example `Haswell/x86-64-v3/9c3f2b7a11d04e56`: OpenBLAS's core, our kernels' instruction set, and a hash of
-  /// a probe computation.
+  /// The version of the definitions. A change that alters a bit of a curve on purpose raises it.
+  private static let definitions = 1
+
+  /// For example `ress-1/9c3f2b7a11d04e56`: the version of the definitions, and a hash of a probe computation.
   package static func measure() -> String {
-    BLAS.useOneThread()
-    return "\(BLAS.coreName)/\(kernelClone)/\(hexadecimal(probe()))"
+    let precision = MemoryLayout<Real>.size == 4 ? "" : "-double"
+    return "ress-\(definitions)\(precision)/\(hexadecimal(probe()))"
   }
 
   /// FNV-1a hash of the bits of two products, a norm and a softmax of fixed random input. The shapes are chosen to
@@ -25,7 +27,6 @@ package enum Fingerprint {
       Philox(seed: 0x5EED, stream: 1).fillNormal(x.pointer, count: x.count, deviation: 1)
       Philox(seed: 0x5EED, stream: 2).fillNormal(y.pointer, count: y.count, deviation: 1)
       Philox(seed: 0x5EED, stream: 3).fillNormal(w.pointer, count: w.count, deviation: 1)
-      // One product uses OpenBLAS, the other our kernel.
       BLAS.multiplyTransposed(x, y, into: z)
       BLAS.multiply(x, w, into: z, adding: true)
       ress_rmsnorm_forward(Int64(z.rows), Int64(z.columns), z.pointer, y.pointer, normed.pointer, x.pointer)

@@ -2,10 +2,6 @@
 // worker can therefore draw any number of any step, and no generator state is exchanged or saved. Salmon et al.,
 // "Parallel random numbers: as easy as 1, 2, 3" (2011), Philox4x32-10.
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 package struct Philox: Sendable {
   private let key: (UInt32, UInt32)
   private let stream: (UInt32, UInt32)
@@ -45,9 +41,9 @@ package struct Philox: Sendable {
       let w = words(UInt64(pair))
       let u = (Double(w[0]) + 0.5) * 0x1p-32
       let v = Double(w[1]) * 0x1p-32
-      let radius = deviation * (-2 * log(u)).squareRoot()
-      values[2 * pair] = Real(radius * cos(2 * .pi * v))
-      if 2 * pair + 1 < count { values[2 * pair + 1] = Real(radius * sin(2 * .pi * v)) }
+      let radius = deviation * (-2 * SameEverywhere.log(u)).squareRoot()
+      values[2 * pair] = Real(radius * SameEverywhere.cosine(turns: v))
+      if 2 * pair + 1 < count { values[2 * pair + 1] = Real(radius * SameEverywhere.sine(turns: v)) }
     }
   }
 }

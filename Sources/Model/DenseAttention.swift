@@ -10,10 +10,6 @@
 import CKernels
 import Kernels
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 package struct DenseAttention {
   private let sizes: Sizes
   private let team: Team
@@ -60,9 +56,9 @@ package struct DenseAttention {
   private func fillTurns() {
     for position in 0..<turns.rows {
       for pair in 0..<half {
-        let angle = Double(position) * pow(10_000, -2 * Double(pair) / Double(sizes.headWidth))
-        turns.row(position)[pair] = Real(cos(angle))
-        turns.row(position)[half + pair] = Real(sin(angle))
+        let rate = SameEverywhere.pow(10_000, -2 * Double(pair) / Double(sizes.headWidth)) / (2 * .pi)
+        turns.row(position)[pair] = Real(SameEverywhere.cosine(turns: Double(position) * rate))
+        turns.row(position)[half + pair] = Real(SameEverywhere.sine(turns: Double(position) * rate))
       }
     }
   }

@@ -7,10 +7,6 @@
 import CKernels
 import Kernels
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 package struct ForgetGates {
   private let sizes: Sizes
   private let team: Team
@@ -90,7 +86,9 @@ package struct ScoreScales {
     gradient = arena.reals(sizes.heads)
   }
 
-  func factor(_ head: Int, _ w: BlockWeights) -> Real { isLearned ? Real(exp(Double(w.temperature[head]))) : 1 }
+  func factor(_ head: Int, _ w: BlockWeights) -> Real {
+    isLearned ? Real(SameEverywhere.exp(Double(w.temperature[head]))) : 1
+  }
 
   func beginBackward() { gradient.update(repeating: 0, count: heads) }
 

@@ -7,10 +7,6 @@
 import Configuration
 import Kernels
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// One tensor: its name (docs/model.md), shape, offset and initial values.
 package struct ParameterEntry: Equatable, Sendable {
   package enum Initial: Equatable, Sendable {
@@ -112,7 +108,7 @@ package struct ParameterLayout: Equatable, Sendable {
         isTrained: model.structureBias)
       add(prefix + "attn/memory_bias", [model.heads], .constant(0))
     }
-    if model.scalesScores { add(prefix + "attn/temperature", [model.heads], .constant(log(0.5))) }
+    if model.scalesScores { add(prefix + "attn/temperature", [model.heads], .constant(SameEverywhere.log(0.5))) }
     if model.forgets {
       add(prefix + "attn/forget/weight", [model.heads, d], small, decays: true)
       add(prefix + "attn/forget/bias", [model.heads], .values(model.forgetBiases))
@@ -233,7 +229,9 @@ extension ModelConfiguration {
   /// Biases with which the heads begin with half-lives in geometric progression: the first forgets 1/4 per token,
   /// the last 1/193.
   fileprivate var forgetBiases: [Double] {
-    (0..<heads).map { log(3 * pow(64, heads == 1 ? 0.5 : Double($0) / Double(heads - 1))) }
+    (0..<heads).map {
+      SameEverywhere.log(3 * SameEverywhere.pow(64, heads == 1 ? 0.5 : Double($0) / Double(heads - 1)))
+    }
   }
 
   /// Factor of the initial values of maps that end in the residual stream, so that 2K of them keep its size (as in

@@ -33,8 +33,6 @@ package struct MachineFacts: Equatable, Sendable {
   package var processor = ""
   /// Instruction sets of the processor, in Linux's spelling (`avx2`).
   package var processorFlags: Set<String> = []
-  package var openBLASCore = ""
-  package var openBLASThreads = 1
   package var kernelClone = ""
   package var fingerprint = ""
   package var cores = 1
@@ -77,7 +75,7 @@ package struct DoctorReport: Equatable, Sendable {
         subject: $0.name, verdict: .good, found: $0.version + ($0.detail.isEmpty ? "" : ", " + $0.detail), remedy: "")
     }
     findings += [
-      Self.processor(facts), Self.blas(facts), Self.speed(facts),
+      Self.processor(facts), Self.kernels(facts), Self.speed(facts),
       Finding(subject: "numerics", verdict: .good, found: facts.fingerprint, remedy: ""),
       Self.memory(facts), Self.files(facts), Self.folder("temporary files", facts.temporary, needed: 64 << 20),
       Self.ipc(facts), Self.folder("checkpoints", facts.checkpoints, needed: 1 << 30),
@@ -99,18 +97,8 @@ package struct DoctorReport: Equatable, Sendable {
         ? "" : "no AVX2: training works and is several times slower; in a virtual machine, pass the host's CPU through")
   }
 
-  private static func blas(_ facts: MachineFacts) -> Finding {
-    let found = "kernels \(facts.openBLASCore), ours \(facts.kernelClone)"
-    // OpenBLAS falls back to these where it does not know the processor, or OPENBLAS_CORETYPE says so.
-    let generic = ["Prescott", "Generic", "Core2", "Katmai"].contains {
-      facts.openBLASCore.lowercased() == $0.lowercased()
-    }
-    if generic, facts.processorFlags.contains("avx2") {
-      return Finding(
-        subject: "matrix products", verdict: .slow, found: found,
-        remedy: "OpenBLAS does not use this processor's AVX2; unset OPENBLAS_CORETYPE, or set it to Haswell")
-    }
-    return Finding(subject: "matrix products", verdict: .good, found: found, remedy: "")
+  private static func kernels(_ facts: MachineFacts) -> Finding {
+    Finding(subject: "kernels", verdict: .good, found: "for \(facts.kernelClone)", remedy: "")
   }
 
   private static func speed(_ facts: MachineFacts) -> Finding {

@@ -80,8 +80,8 @@ package struct Answer {
     let first = row * classes
     let own = logits[first..<first + classes]
     let largest = Double(own.max()!)
-    let sum = own.reduce(0) { $0 + exp(Double($1) - largest) }
-    return log(sum) + largest - Double(logits[first + Int(targets[row])])
+    let sum = own.reduce(0) { $0 + SameEverywhere.exp(max(-700, Double($1) - largest)) }
+    return SameEverywhere.log(sum) + largest - Double(logits[first + Int(targets[row])])
   }
 
   /// The likeliest class of a row; the first of equally likely ones.

@@ -2,10 +2,7 @@
 // the end), or a constant.
 
 import Configuration
-
-#if canImport(Glibc)
-  import Glibc
-#endif
+import Kernels
 
 extension OptimizerConfiguration {
   /// The learning rate of step `step` (from 0) in a run of `steps` steps.
@@ -15,7 +12,8 @@ extension OptimizerConfiguration {
     case .constant: return learningRate
     case .cosine:
       let progress = min(1, Double(step - warmupSteps) / Double(max(1, steps - warmupSteps)))
-      return learningRate * (finalFraction + (1 - finalFraction) * 0.5 * (1 + cos(.pi * progress)))
+      return learningRate
+        * (finalFraction + (1 - finalFraction) * 0.5 * (1 + SameEverywhere.cosine(turns: progress / 2)))
     case .wsd:
       let falling = max(1, Double(steps) * decayFraction)
       let progress = max(0, min(1, (Double(step) - (Double(steps) - falling)) / falling))

@@ -4,10 +4,6 @@
 import Kernels
 import Model
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 package struct SamplingOptions: Equatable, Sendable {
   /// 0 always takes the likeliest token.
   package var temperature = 0.8
@@ -49,7 +45,9 @@ package struct TextGenerator {
     // Tokens with equal logits are ordered by number, so that a seed always gives the same text.
     let ranked = allowed.sorted { logits[$0] == logits[$1] ? $0 < $1 : logits[$0] > logits[$1] }
     guard let best = ranked.first, options.temperature > 0 else { return Int32(ranked.first ?? 0) }
-    let weights = ranked.map { exp((Double(logits[$0]) - Double(logits[best])) / options.temperature) }
+    let weights = ranked.map {
+      SameEverywhere.exp(max(-700, (Double(logits[$0]) - Double(logits[best])) / options.temperature))
+    }
     let total = weights.reduce(0, +)
     var nucleus = 0.0
     var size = 0

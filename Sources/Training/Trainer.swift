@@ -100,7 +100,6 @@ package final class Trainer {
     _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, source: any SequenceSource, threads: Int,
     memoryLimit: Int, isLoaded: Bool = false, exchanges: Exchanges? = nil
   ) throws {
-    BLAS.useOneThread()
     self.configuration = configuration
     self.plan = plan
     self.source = source

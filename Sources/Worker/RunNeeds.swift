@@ -133,7 +133,7 @@ package struct RunNeeds {
 
   /// The program, its libraries and their buffers, and what HDF5 reads ahead.
   private var programBytes: Int { RunNeeds.programBytes + threads * RunNeeds.threadBytes }
-  // Resident memory of a `ress worker` with a minimal model, and what each OpenBLAS thread adds; measured on Debian
+  // Resident memory of a `ress worker` with a minimal model, and what each thread adds; measured on Debian
   // 12, x86-64.
   private static let programBytes = 45 << 20, threadBytes = 2 << 20
 

@@ -30,7 +30,6 @@ package final class TrainedModel {
   ///   - place: a checkpoint's folder, or a run's folder, of which the newest checkpoint that verifies is used.
   ///   - threads: 0 uses all cores.
   package init(_ place: String, threads: Int) throws {
-    BLAS.useOneThread()
     let reader = try CheckpointReader(place)
     (path, manifest, skipped) = (reader.path, reader.manifest, reader.skipped)
     // The configuration may leave the size of the vocabulary to the dataset; the embedding table always has it.

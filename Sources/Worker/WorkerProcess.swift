@@ -16,7 +16,6 @@ package final class WorkerProcess: Sendable {
   private let log: @Sendable (String) -> Void
 
   package init(_ options: WorkerNetwork.Options) throws(TransportError) {
-    BLAS.useOneThread()
     log = options.log
     network = try WorkerNetwork(options)
   }

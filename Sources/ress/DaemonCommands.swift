@@ -97,7 +97,7 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
     process.leave(reason: "it was told to end (\(signal))")
     end(.done)
   }
-  // HDF5 and OpenBLAS tidy up at an orderly exit, while the threads that train and save may be inside them: files that are being read then
+  // HDF5 tidies up at an orderly exit, while the threads that train and save may be inside them: files that are being read then
   // look damaged, and memory is used that is gone. Nothing is left to be written: a save without its manifest does not count.
   @Sendable func end(_ code: ExitCode) -> Never { _exit(RankStart.ending(process, code).rawValue) }
   let reason = process.run()

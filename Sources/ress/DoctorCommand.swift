@@ -28,7 +28,6 @@ enum MachineProbe {
     facts.checkpoints = folder("checkpoints")
     facts.ipcFailure = ipcFailure()
     facts.fingerprint = Fingerprint.measure()
-    facts.openBLASCore = BLAS.coreName
     facts.kernelClone = Fingerprint.kernelClone
     facts.gigaflops = gigaflops()
     return facts

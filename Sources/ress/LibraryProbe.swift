@@ -11,7 +11,6 @@ enum LibraryProbe {
   static func libraries() -> [MachineFacts.Library] {
     [
       MachineFacts.Library("libzmq", zeroMQVersion()), MachineFacts.Library("HDF5", hdf5Version()),
-      MachineFacts.Library("OpenBLAS", openBLASVersion(), "one thread a call"),
       MachineFacts.Library("libyaml", YAMLLibrary.version),
     ]
   }
@@ -53,12 +52,6 @@ enum LibraryProbe {
   private static func hdf5Version() -> String {
     var (major, minor, release): (UInt32, UInt32, UInt32) = (0, 0, 0)
     return H5get_libversion(&major, &minor, &release) >= 0 ? "\(major).\(minor).\(release)" : "unknown"
-  }
-
-  /// `OpenBLAS 0.3.21 DYNAMIC_ARCH NO_AFFINITY …`: the second word.
-  private static func openBLASVersion() -> String {
-    let words = BLAS.configuration.split(separator: " ")
-    return words.count > 1 ? String(words[1]) : "unknown"
   }
 
   /// Sends one message over an ipc address in the folder; why that failed, or nil.

@@ -131,7 +131,9 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
       if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-x86_64"),
       "qemu-x86_64 (package qemu-user) is not here"),
     arguments: [("Nehalem", "baseline"), ("Haswell", "x86-64-v3")])
-  func `older processors compute the same losses, with the kernels that they have`(processor: String, clone: String)
+  func `older processors compute the same curve to the bit, with the kernels that they have`(
+    processor: String, clone: String
+  )
     throws
   {
     let bench = try program("ress-bench").path
@@ -140,7 +142,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     let output = Pipe()
     emulated.executableURL = URL(filePath: "/usr/bin/qemu-x86_64")
     emulated.arguments = ["-cpu", processor, bench, "losses"]
-    // A kernel set that the environment forces on OpenBLAS would be this machine's, not the emulated one's.
+    // ress-bench times OpenBLAS too; a kernel set that the environment forces on it would be this machine's.
     emulated.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("OPENBLAS_") }
     (emulated.standardOutput, emulated.standardError) = (output, FileHandle.nullDevice)
     try emulated.run()
@@ -149,13 +151,9 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     emulated.waitUntilExit()
     #expect(emulated.terminationStatus == 0)
     #expect(there.first?.hasSuffix(clone) == true, "\(there)")
-    #expect(here.count == 4 && there.count == 4)
-    for (one, other) in zip(here.dropFirst(), there.dropFirst()) {
-      for (x, y) in zip(one.split(separator: " "), other.split(separator: " ")) {
-        let (a, b) = (try #require(Double(x)), try #require(Double(y)))
-        #expect(abs(a - b) <= 1e-3 * abs(a), "\(one) here, \(other) on \(processor)")
-      }
-    }
+    // The fingerprint hashes products, a norm and a softmax; the lines have losses and gradient norms after each step.
+    #expect(here.first?.split(separator: " ").first == there.first?.split(separator: " ").first)
+    #expect(here.count == 4 && here.dropFirst() == there.dropFirst(), "\(here) here, \(there) on \(processor)")
   }
 
   /// ress-bench counts every call of malloc and its kin in its own process.

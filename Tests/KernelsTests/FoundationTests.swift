@@ -62,7 +62,6 @@ import Testing
   }
 
   @Test func `products agree with their definition`() {
-    BLAS.useOneThread()
     let (arena, (a, b, bT, aT, c)) = Arena.build {
       ($0.matrix(5, 7), $0.matrix(7, 3), $0.matrix(3, 7), $0.matrix(7, 5), $0.matrix(5, 3))
     }
@@ -92,6 +91,6 @@ import Testing
   @Test func `the numerics fingerprint is the same each time and names what decides the bits`() {
     let fingerprint = Fingerprint.measure()
     #expect(fingerprint == Fingerprint.measure())
-    #expect(fingerprint.split(separator: "/").count == 3)
+    #expect(fingerprint.split(separator: "/").count == 2)
   }
 }

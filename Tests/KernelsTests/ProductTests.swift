@@ -31,7 +31,6 @@ import Testing
 
   @Test(arguments: [1, 3, 4, 5, 12, 13, 31], [1, 7, 16, 31, 32, 33, 70])
   func `a product is its definition at every size, overwritten or added`(m: Int, n: Int) {
-    BLAS.useOneThread()
     for k in [1, 2, 63, 64, 100, 256, 300] { check(m, n, k) }
   }
 

@@ -62,7 +62,6 @@ final class TinyModel {
     threads: Int = 1,
     recompute: Recompute = .never, steps: Int? = nil, seed: UInt64? = 7
   ) {
-    BLAS.useOneThread()
     self.configuration = configuration
     self.vocabulary = vocabulary
     layout = ParameterLayout(configuration, vocabulary: vocabulary)

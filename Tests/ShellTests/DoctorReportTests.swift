@@ -7,12 +7,11 @@ private func healthy() -> MachineFacts {
   var facts = MachineFacts()
   facts.program = "ress 0.1.0"
   facts.system = "Linux 6.1"
-  facts.libraries = [.init("libzmq", "4.3.4"), .init("OpenBLAS", "0.3.21", "1 thread a call")]
+  facts.libraries = [.init("libzmq", "4.3.4"), .init("HDF5", "1.10.8")]
   facts.processor = "A CPU"
   facts.processorFlags = ["avx2", "fma"]
-  facts.openBLASCore = "Haswell"
   facts.kernelClone = "x86-64-v3"
-  facts.fingerprint = "Haswell/x86-64-v3/1234"
+  facts.fingerprint = "ress-1/9c3f2b7a11d04e56"
   facts.cores = 2
   facts.memoryBytes = 8 << 30
   facts.availableMemoryBytes = 6 << 30
@@ -62,12 +61,9 @@ private func healthy() -> MachineFacts {
     #expect(bad.allSatisfy { !$0.remedy.isEmpty })
   }
 
-  @Test func `an OpenBLAS that fell back to old kernels is noticed`() {
-    var facts = healthy()
-    facts.openBLASCore = "Prescott"
-    #expect(DoctorReport(facts).text.contains("unset OPENBLAS_CORETYPE"))
-    facts.processorFlags = ["sse4_2"]
-    #expect(!DoctorReport(facts).text.contains("unset OPENBLAS_CORETYPE"))
+  @Test func `the kernels' instruction set and the numerics are shown`() {
+    let text = DoctorReport(healthy()).text
+    #expect(text.contains("for x86-64-v3") && text.contains("ress-1/9c3f2b7a11d04e56"))
   }
 
   @Test func `programs read the same as JSON`() {

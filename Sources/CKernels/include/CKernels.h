@@ -21,8 +21,7 @@ const char *ress_kernels_clone(void);
 
 // --- gemm.c ----------------------------------------------------------------------------------------------------
 
-/// Columns of a panel in this processor's product kernel; 0 where it has none, and then the following functions
-/// must not be called.
+/// Columns of a panel in this processor's product kernel.
 int64_t ress_gemm_panel(void);
 /// Packs panels [panel_begin, panel_end) of bᵀ, b (n, k): panel q contains columns q · panel … as (k, panel), with
 /// zeros after the last column. packed: ⌈n / panel⌉ · panel · k values.
@@ -31,10 +30,19 @@ void ress_gemm_pack_transposed(int64_t n, int64_t k, const ress_real *b, int64_t
 /// c (m, n) = a (m, k) · packed (k, n), or += with `adding`.
 void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, const ress_real *packed,
                       ress_real *c, int64_t c_row, int adding);
-/// c (m, n) = a · b (k, n), or += with `adding`; a[i, p] is at a + i · a_row + p · a_step. n must be a multiple of
-/// the panel.
+/// c (m, n) = scale · a · b, or scale · (c + a · b) with `adding`; a[i, p] is at a + i · a_row + p · a_step, and b[p, j] at
+/// b + p · b_row + j · b_step.
 void ress_gemm(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, int64_t a_step, const ress_real *b,
-               int64_t b_row, ress_real *c, int64_t c_row, int adding);
+               int64_t b_row, int64_t b_step, ress_real *c, int64_t c_row, int adding, ress_real scale);
+
+// --- numbers.c -------------------------------------------------------------------------------------------------
+
+/// Each to 1 or 2 units in the last place, with the same bits on every processor. |x| < 700 for exp; x > 0 for log.
+double ress_exp(double x);
+double ress_log(double x);
+/// Of an angle of 2π · turns, |turns| < 2^50.
+double ress_cosine_of_turns(double turns);
+double ress_sine_of_turns(double turns);
 
 // --- elementwise.c ---------------------------------------------------------------------------------------------
 
