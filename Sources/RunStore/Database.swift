@@ -22,7 +22,8 @@ struct SQLRow {
   }
 }
 
-/// An open database. It must not be used by two threads at once (SQLITE_OPEN_NOMUTEX). Statements are compiled once and kept.
+/// An open database. It must not be used by two threads at once (SQLITE_OPEN_NOMUTEX). Statements are compiled once
+/// and kept.
 final class Database {
   private let path: String
   private let place: ShortPath

@@ -1,5 +1,5 @@
-// Counts calls of the allocator in the program that is linked with it: its malloc, calloc, realloc and aligned forms replace the C
-// library's, and call them.
+// Counts calls of the allocator in the program that is linked with it: its malloc, calloc, realloc and aligned
+// forms replace the C library's, and call them.
 #pragma once
 #include <stdint.h>
 
