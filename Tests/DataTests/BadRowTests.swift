@@ -54,7 +54,7 @@ import Data
       fault(#" {"a": [1, -2.5e+10, true, false, null, {"b": {}}, []], "c": "\u00e9\ud83d\ude00\n\"", "ü🙂": "日本"} "#)
         == "3")
     #expect(fault(#"{}"#) == "0")
-    #expect(fault("{\"a\": " + String(repeating: "[", count: 600) + "}").contains("more than 512"))
+    #expect(fault("{\"a\": " + String(repeating: "[", count: 600) + "}").contains("deeper than 512"))
   }
 
   @Test func `every row that the scanner rejects is also rejected by Foundation's parser`() throws {

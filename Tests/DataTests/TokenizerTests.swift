@@ -154,7 +154,7 @@ import Testing
     ),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}"#, "merge 1"),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":-5},"merges":[]}}"#, "below 0"),
-    (#"{"model":{"type":"BPE"}}"#, "vocab"), ("[", "no tokenizer.json"),
+    (#"{"model":{"type":"BPE"}}"#, "vocab"), ("[", "not a tokenizer.json"),
   ])
   func `a file that would be encoded differently is refused with the reason`(json: String, reason: String) {
     do {
