@@ -1,5 +1,11 @@
 // Norms, gates, softmax, cross-entropy and AdamW, each forward function followed by its backward function.
 // CKernels.h has their formulas.
+//
+// Order of operations: a row's result depends only on that row (and on the parameters), so it is the same for any
+// split of the rows among threads or workers. Sums over rows (`ress_sum_rows`, the norm's dgain, the taps'
+// dweight) are in the order of rows; callers that split rows give each tile its own partial sum and add these in
+// order (`TilePartials`). Sums within a row may be reordered where REORDER_SUMS is marked, in the same way each
+// time.
 #include "kernels.h"
 
 const char *ress_kernels_clone(void) {
@@ -64,6 +70,9 @@ KERNEL void ress_sum_rows(int64_t rows, int64_t width, const real *restrict x, r
 
 KERNEL real ress_dot(int64_t count, const real *x, const real *y) { return dot(count, x, y); }
 
+// The eight sums are written out, so that the loop is vectorised without REORDER_SUMS: value i always belongs to
+// sum i mod 8, whatever the width of the vectors. In double, because the squares of a large model's gradient span
+// more than a float's precision.
 KERNEL double ress_sum_of_squares(int64_t count, const real *restrict x) {
   double sums[8] = {0};
   int64_t whole = count & ~(int64_t)7;
@@ -93,6 +102,9 @@ KERNEL void ress_taps_forward(const ress_taps_shape *shape, int64_t row_begin, i
   }
 }
 
+// The transpose of the forward function: row i was read by the later rows i + τ through `back`, and by the earlier
+// rows i − τ through `ahead`. Rows before the segment are constants (their gradients end there), so neither loop
+// reaches below row 0.
 KERNEL void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_begin, int64_t row_end, const real *dout,
                                      const real *weight, real *dx) {
   int64_t width = shape->width, taps = shape->taps, rows = shape->rows;
@@ -111,6 +123,7 @@ KERNEL void ress_taps_backward_input(const ress_taps_shape *shape, int64_t row_b
   }
 }
 
+// Split over columns and not over rows, so that each weight's sum over the rows stays in one thread, in order.
 KERNEL void ress_taps_backward_weight(const ress_taps_shape *shape, int64_t column_begin, int64_t column_end, const real *x,
                                       const real *dout, real *dweight) {
   int64_t width = shape->width, taps = shape->taps, before = shape->before, rows = shape->rows;
@@ -138,6 +151,7 @@ KERNEL void ress_swiglu_forward(int64_t rows, int64_t width, const real *gate_up
   }
 }
 
+// silu(x) = x σ(x), and silu' = σ + silu (1 − σ).
 KERNEL void ress_swiglu_backward(int64_t rows, int64_t width, const real *gate_up, const real *dh, real *dgate_up,
                                  real *h) {
   for (int64_t t = 0; t < rows; t++) {
@@ -166,6 +180,7 @@ KERNEL void ress_softmax_rows(int64_t rows, int64_t width, int64_t stride, real 
   }
 }
 
+// The Jacobian of softmax applied to dp: p_i (dp_i − Σ_j p_j dp_j).
 KERNEL void ress_softmax_rows_backward(int64_t rows, int64_t width, int64_t stride, real scale, const real *p,
                                        real *dp) {
   for (int64_t t = 0; t < rows; t++) {
@@ -176,6 +191,8 @@ KERNEL void ress_softmax_rows_backward(int64_t rows, int64_t width, int64_t stri
   }
 }
 
+// Loss of a row: logsumexp(logits) − logit of the target. The exponentials that the loss needs are also the
+// numerators of the gradient, so it is written over the logits, without a second matrix of (T, V).
 KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, const int32_t *targets,
                                  real gradient_scale) {
   double sum_of_losses = 0;
@@ -196,6 +213,7 @@ KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, co
   return sum_of_losses;
 }
 
+// The weight decay uses the parameter before the step, and does not pass through the moments.
 KERNEL void ress_adamw(int64_t count, real *restrict parameter, real *restrict first, real *restrict second,
                        const real *restrict gradient, real gradient_scale, real rate, real beta1, real beta2,
                        real epsilon, real decay, real correction1, real correction2) {

@@ -11,6 +11,7 @@ INLINE int worse(const real *scores, int32_t x, int32_t y) {
   return scores[x] < scores[y] || (scores[x] == scores[y] && x < y);
 }
 
+// Restores the order of the heap (the least preferred on top) after the entry at `at` has changed.
 INLINE void sift_down(const real *scores, int32_t *heap, int64_t count, int64_t at) {
   for (;;) {
     int64_t child = 2 * at + 1;
@@ -188,6 +189,8 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin,
   }
 }
 
+// Both rows of neighbours are ascending, so one pass merges them; a token that only one has counts as weight 0 in
+// the other.
 KERNEL double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,
                                 const int32_t *counts, const real *weights, const int32_t *other_neighbours,
                                 const int32_t *other_counts, const real *other_weights) {
@@ -256,6 +259,8 @@ KERNEL void ress_graph_backward(int64_t row_begin, int64_t row_end, int64_t capa
   }
 }
 
+// Not split over rows, since two rows may have the same neighbour: the sums of a key would then depend on the
+// split. Keys of tokens before the segment get no gradient.
 KERNEL void ress_graph_backward_keys(int64_t rows, int64_t capacity, int64_t rank, int64_t cached, real scale,
                                      const int32_t *neighbours, const int32_t *counts, const real *dscores,
                                      const real *queries, real *dkeys) {

@@ -1,3 +1,4 @@
+// liblzma, for source files that are compressed with xz or lzma.
 #pragma once
 #include <lzma.h>
 

@@ -1,3 +1,4 @@
+// libmicrohttpd, for the coordinator's HTTP server, with wrappers of what Swift cannot import.
 #pragma once
 #include <arpa/inet.h>
 #include <microhttpd.h>

@@ -1,1 +1,2 @@
+// OpenBLAS, for matrix products.
 #include <cblas.h>

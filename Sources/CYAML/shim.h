@@ -1,1 +1,2 @@
+// libyaml, for configurations.
 #include <yaml.h>

@@ -1,3 +1,4 @@
+// libzmq, and eventfd, with which threads wake each other.
 #pragma once
 #include <errno.h>
 #include <sys/eventfd.h>

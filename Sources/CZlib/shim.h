@@ -1,2 +1,3 @@
+// zlib, for source files that are compressed with gzip.
 #pragma once
 #include <zlib.h>

@@ -1,2 +1,3 @@
+// libzstd, for source files that are compressed with zstd.
 #pragma once
 #include <zstd.h>

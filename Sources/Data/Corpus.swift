@@ -7,7 +7,9 @@ import Configuration
 import Foundation
 import RunFolder
 
+/// All parts have one task, tokenizer and list of classes; opening fails where they differ.
 package struct Corpus {
+  /// One dataset of a mixture, with its share of training.
   package struct Part {
     package let path: String
     package let weight: Double

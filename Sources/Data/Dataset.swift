@@ -55,6 +55,7 @@ package enum DataError: Error, Equatable, CustomStringConvertible {
 
 package enum Split: String, Sendable, CaseIterable { case train, validation }
 
+/// A file that `ress data prepare` has written, open for reading.
 package final class Dataset {
   package static let format = 2
   /// Format 1 had only byte tokens, and no checksums.

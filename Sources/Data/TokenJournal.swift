@@ -13,6 +13,9 @@ import Foundation
   import Glibc
 #endif
 
+/// The order of writes makes a commit: tokens and documents are appended and flushed first, and the small progress
+/// file, which has their number and checksums, is replaced last by a rename. After a crash in between, the files are
+/// longer than the progress file says, and the surplus is cut off when the journal is opened.
 final class TokenJournal {
   struct Piece {
     var tokens: [Int32] = []
@@ -48,6 +51,10 @@ final class TokenJournal {
   /// The journal's files: tokens, documents, and progress.
   static func paths(_ path: String) -> [String] { [".tokens", ".documents", ".progress"].map { path + $0 } }
 
+  /// Opens the journal, or begins a new one where there is none, where it was made from other text or options, or
+  /// where its files are shorter than was committed.
+  ///
+  /// - Parameter key: describes text and options; a journal with another key is not continued.
   init(_ path: String, key: String) throws(DataError) {
     let paths = TokenJournal.paths(path)
     (tokensPath, documentsPath, progressPath) = (paths[0], paths[1], paths[2])
@@ -126,7 +133,8 @@ final class TokenJournal {
     }
   }
 
-  /// Index of the first token that is used for validation.
+  /// Index of the first token that is used for validation: the text's last `fraction`, cut exactly (`range`) or at
+  /// the next beginning of a document (`documents`).
   func border(
     _ fraction: Double, _ splitBy: DatasetPreparation.SplitBy, hasSeparators: Bool
   ) throws(DataError) -> Int {

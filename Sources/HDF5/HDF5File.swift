@@ -295,6 +295,7 @@ package final class HDF5File {
 
   // MARK: attributes of the root
 
+  /// Writes a new text attribute of the root group, with a fixed length.
   package func setAttribute(_ name: String, _ text: String) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -305,6 +306,7 @@ package final class HDF5File {
     else { throw fail(name, "the attribute cannot be written") }
   }
 
+  /// Writes a new integer attribute of the root group (64 bits).
   package func setAttribute(_ name: String, _ number: Int) throws(HDF5Error) {
     Turn.begin()
     defer { Turn.end() }
@@ -315,6 +317,7 @@ package final class HDF5File {
     else { throw fail(name, "the attribute cannot be written") }
   }
 
+  /// Reads a text attribute of the root group, up to its first zero byte.
   package func text(_ name: String) throws(HDF5Error) -> String {
     Turn.begin()
     defer { Turn.end() }
@@ -335,6 +338,7 @@ package final class HDF5File {
   /// Longest text attribute in bytes; the list of sources of a large dataset is much shorter.
   private static let largestText = 16 << 20
 
+  /// Reads an integer attribute of the root group.
   package func number(_ name: String) throws(HDF5Error) -> Int {
     Turn.begin()
     defer { Turn.end() }
@@ -346,6 +350,7 @@ package final class HDF5File {
 
   // MARK: lists of integers
 
+  /// Size of a list's values in the file; all are unsigned.
   package enum IntegerWidth { case bits8, bits16, bits32, bits64 }
 
   /// Creates an empty list that grows by chunks. Each chunk has a checksum (Fletcher-32), which is verified when it

@@ -72,9 +72,11 @@ package final class Arena {
     return (base + used).bindMemory(to: Element.self, capacity: max(count, 1))
   }
 
+  /// Room for `count` floats, aligned for vectors.
   package func reals(_ count: Int) -> RealPointer { take(count, of: Real.self) }
   package func indices(_ count: Int) -> UnsafeMutablePointer<Int32> { take(count, of: Int32.self) }
   package func shorts(_ count: Int) -> UnsafeMutablePointer<UInt16> { take(count, of: UInt16.self) }
+  /// Room for a matrix, row after row without gaps.
   package func matrix(_ rows: Int, _ columns: Int) -> Matrix {
     Matrix(reals(base == nil ? Arena.bytes(rows, times: columns) : rows * columns), rows: rows, columns: columns)
   }

@@ -17,6 +17,7 @@ package enum ProfilePart: String, CaseIterable, Sendable {
   case optimizer
 }
 
+/// The pass that a part of the model belongs to; `neither` for parts outside of the model.
 package enum ProfileDirection: String, CaseIterable, Sendable { case forward, backward, neither }
 
 package final class Profile: @unchecked Sendable {

@@ -4,6 +4,12 @@
 import Configuration
 import Kernels
 
+/// Usage: `begin()`, then `append` first the prompt and then each token that was sampled from the returned logits.
+///
+/// A segment may be filled over several calls: `span` has the segment's rows so far, and each call computes only
+/// the new rows, for which the tables hold what earlier rows left (keys, values, tap inputs). A full segment is
+/// closed as in training: its rows are written into the memory, and the next segment sees them in the tables. Up to
+/// the order of some sums, the logits therefore equal those that training computes for the same text.
 package final class Decoder {
   private let sizes: Sizes
   private let weights: Weights
@@ -39,6 +45,7 @@ package final class Decoder {
     begin()
   }
 
+  /// Memory in use, without the weights.
   package var byteCount: Int { arena.byteCount + tables.byteCount }
 
   /// Starts a new text.
@@ -56,6 +63,7 @@ package final class Decoder {
   package func append(_ newTokens: [Int32]) throws -> UnsafeBufferPointer<Real> {
     precondition(!newTokens.isEmpty)
     weights.refresh(team)
+    // One turn per part of `newTokens` that fits into the current segment.
     var position = 0
     while position < newTokens.count {
       var current = openSpan()
@@ -89,6 +97,7 @@ package final class Decoder {
     return fresh
   }
 
+  /// Writes the memory from the full segment, in all steps of recurrence, so that the next segment can read it.
   private func closeSegment() {
     segment.end(rowCount: sizes.segment, memory: memory, weights, activations)
     segmentIndex += 1

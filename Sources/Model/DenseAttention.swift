@@ -16,7 +16,8 @@ package struct DenseAttention {
   /// By lane: the scores of a tile against all tokens, and their gradient, (tile, T) × 2.
   private let scores: Matrix
   private let maps: AttentionMaps
-  /// Σ_j p_ij dp_ij, (T, H).
+  /// Σ_j p_ij dp_ij, (T, H), which softmax's backward pass subtracts. Computed as dmixed · mixed, which is the same
+  /// number, since mixed = Σ_j p_ij val_j and dp_ij = dmixed · val_j; so the rows need not be passed twice.
   private let delta: Matrix
   /// Cosines and sines of each position, (T, 2, C/2); empty without rotary positions.
   private let turns: Matrix

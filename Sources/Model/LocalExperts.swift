@@ -89,6 +89,9 @@ package final class LocalExperts: ExpertExchange {
   /// Whether a forward call of that many rows was kept for the backward pass.
   package func hasForward(_ site: ExpertSite, rows: Int) -> Bool { kept[site]?.rows == rows }
 
+  /// drows = the gradient of the rows of the forward call at this site, whose inputs were kept; the gradients of the
+  /// experts' weights are added to the unit's blocks. The hidden rows h are computed again, since keeping them would
+  /// take half as much memory again as gate and up.
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
     reserveScratch(pieces)
     let rowCount = LocalExperts.rowCount(pieces)

@@ -12,6 +12,7 @@
 import Configuration
 import Kernels
 
+/// Legend: T tokens of the segment, M slots, D width.
 package protocol OutputHead {
   /// The forward pass has computed a segment: h (T, D) is its last H, `start` the number of its first token in the
   /// sequence.

@@ -12,14 +12,17 @@ package struct RecurrentStep {
   let memory: MemoryWrite
   private let sizes: Sizes
   private let team: Team
-  /// Gradient of X, (T, D).
+  /// Gradient of X, the step's normalised input, (T, D). Attention and graph both add to it, and the step input
+  /// then passes it on to H.
   private let dx: Matrix
 
+  /// How tokens read each other, by architecture.
   enum Attention {
     case sparse(StructureGraph, SparseAttention)
     case dense(DenseAttention)
   }
 
+  /// Intermediate values of one step that the backward pass reads.
   package struct Activations {
     let input: StepInput.Activations
     let attention: AttentionActivations
@@ -98,8 +101,10 @@ package struct RecurrentStep {
     }
   }
 
-  /// dh (T, D) is the gradient of `next` on entry and of `h` on return. dmemory is that of the memory after the
-  /// step on entry, and before it on return.
+  /// The parts of `forward` in reverse order. dh (T, D) is the gradient of `next` on entry and of `h` on return: H
+  /// is a residual stream, so each part adds its gradient to dh in place. dmemory is that of the memory after the
+  /// step on entry, and before it on return. The graphs of the neighbouring steps take part in the smoothness loss,
+  /// which compares the graphs of consecutive steps; nil for the first and the last step.
   func backward(
     _ h: Matrix, next: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
     _ readGradient: MemoryRead.Gradient, _ weights: Weights, _ a: Activations,

@@ -21,7 +21,9 @@ package struct MemoryWrite {
   private let dprobabilities, dpooled, dcandidate, dnormed, dz: Matrix
   private let gainPartials: TilePartials
 
+  /// Intermediate values of one write that its backward pass reads.
   package struct Activations {
+    /// 1/rms of the segment's rows (T), and Z (T, D).
     let rstd: RealPointer
     let z: Matrix
     /// P (M, T) over the segment's tokens, P Z (M, D), Ŝ (M, D).
@@ -55,6 +57,7 @@ package struct MemoryWrite {
     gainPartials = TilePartials(arena, sizes)
   }
 
+  /// 1/√D, the factor of the pooling scores.
   private var scale: Real { 1 / Real(sizes.width).squareRoot() }
 
   /// Must be called before a sequence and after every change of the weights.
@@ -109,6 +112,10 @@ package struct MemoryWrite {
   }
 
   /// dmemory (M, D) is the gradient of S after the write on entry, and before it on return; dh (T, D) +=.
+  ///
+  /// With S' = α ⊙ S + (1 − α) ⊙ Ŝ, the old slots reach S' in two ways: directly, with factor α, and through the
+  /// gate, which reads their norm. The candidate Ŝ likewise: with factor 1 − α, and through the gate. The gate's
+  /// logit gets dα · α (1 − α), dα = dS' · (S − Ŝ). Then Ŝ = P Z pool_valueᵀ passes the gradient on to the rows.
   func backward(
     h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations, dmemory: Matrix, dh: Matrix,
     _ d: BlockWeights

@@ -132,6 +132,7 @@ package final class SequenceModel {
       let a = activations[recomputes ? 0 : index]
       let start = index * sizes.segment
       let rest = tokens.from(start)
+      // The last segment's activations are still there from the forward pass.
       if recomputes && index != segments - 1 {
         try tables.restore(segment: index, memory: memory)
         segment.begin(memory: memory, w, a)
@@ -145,8 +146,11 @@ package final class SequenceModel {
       try segment.backward(
         rest, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
         d)
+      // Truncated back-propagation: at every so many segments, no gradient passes through the memory to the segment
+      // before.
       if let bpttSegments, index > 0, index % bpttSegments == 0 { dmemory.clear() }
     }
+    // dmemory is now the gradient of the memory before the first segment, which is a parameter.
     if sizes.slots > 0 {
       ress_add(Int64(dmemory.count), dmemory.pointer, d.memoryInitial.pointer)
       segment.step.memory.finishBackward(w, d)

@@ -33,6 +33,7 @@ package struct StepTables {
   }
 }
 
+/// The tables of all steps of recurrence, and where the rows of each segment are in them.
 package final class SequenceTables {
   package let steps: [StepTables]
   private let sizes: Sizes
@@ -157,6 +158,7 @@ package final class SequenceTables {
     return span(segment: segment, first: filled, rows: rows)
   }
 
+  /// The rows of the span are computed: the next segment begins after them.
   package func finish(_ span: Span) { filled = span.start + span.rows.upperBound }
 
   /// Moves the visible past to the front.

@@ -118,6 +118,7 @@ package struct TilePartials {
     return row
   }
 
+  /// total (D) += the rows of the first `tiles` tiles, in order.
   package func fold(_ tiles: Int, into total: RealPointer) {
     ress_sum_rows(Int64(tiles), Int64(rows.columns), rows.pointer, total)
   }

@@ -4,6 +4,7 @@
 import CKernels
 import Kernels
 
+/// Pre-norm as usual; `step[t]` tells the shared weights which step of recurrence they compute.
 package struct StepInput {
   private let sizes: Sizes
   private let team: Team
@@ -48,6 +49,7 @@ package struct StepInput {
         Int64(rows.count), width, u, w.attnNorm, tables.inputs.row(span.start + rows.lowerBound),
         a.rstd + rows.lowerBound)
     }
+    // A second run over the tiles: the taps of a row read normalised rows of the tile before it.
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       taps.forward(rows, span, x: tables.inputs.row(span.start), w.recency, into: a.x.pointer)

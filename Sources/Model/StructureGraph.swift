@@ -57,6 +57,8 @@ package struct StructureGraph {
 
   private var scale: Real { 1 / Real(sizes.rank).squareRoot() }
 
+  /// The scores of all pairs exist for one tile of rows at a time, by lane; only the chosen N of each row are kept.
+  ///
   /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
   func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
     let tiles = span.tiles

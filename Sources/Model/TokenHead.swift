@@ -6,6 +6,9 @@ import CKernels
 import Configuration
 import Kernels
 
+/// The logits of a segment, (T, V), are the largest matrix of a model with a large vocabulary. They are computed in
+/// chunks of `tilesPerChunk` tiles; in training they are turned into their own gradient in place, used for both
+/// products of the backward pass, and overwritten by the next chunk.
 package struct TokenHead: OutputHead {
   private let sizes: Sizes
   private let team: Team
@@ -39,6 +42,7 @@ package struct TokenHead: OutputHead {
     losses = DoubleBuffer(tilesPerChunk)
   }
 
+  /// The output map, (V, D): the embedding itself in a language model (tied weights), otherwise a map of classes.
   private func map(_ w: Weights) -> LinearMap { sizes.model.head == .lm ? w.embed : w.head }
 
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {}
@@ -60,6 +64,7 @@ package struct TokenHead: OutputHead {
     let width = Int64(sizes.width)
     let targets = targets.baseAddress! + start
     let map = map(w)
+    // The losses of tiles are added in the order of tiles, so the sum does not depend on the threads.
     for first in stride(from: 0, to: rowCount, by: self.chunk) {
       let chunk = min(self.chunk, rowCount - first)
       let tiles = Tiles(of: chunk, size: TokenHead.tile)

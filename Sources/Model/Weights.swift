@@ -42,6 +42,7 @@ package struct BlockWeights {
   package let memoryNorm: RealPointer
 }
 
+/// Views of a model's dense parameters, or of their gradients, under the names of docs/model.md.
 package struct Weights {
   /// (V, D): the embeddings of tokens, and the output map of a language model.
   package let embed: LinearMap

@@ -22,6 +22,8 @@ struct SQLRow {
   }
 }
 
+/// An open database. It must not be used by two threads at once (SQLITE_OPEN_NOMUTEX). Statements are compiled once
+/// and kept.
 final class Database {
   private let path: String
   private let place: ShortPath
@@ -53,6 +55,8 @@ final class Database {
     handle = nil
   }
 
+  /// The last error as a sentence. Errors of writing that may go away (a full disk, a lock) are `.unwritable`, all
+  /// others `.failed`.
   private func failure(_ action: String) -> StoreError {
     let code = sqlite3_errcode(handle) & 0xff, system = sqlite3_system_errno(handle)
     var reason = String(cString: sqlite3_errmsg(handle))
@@ -72,14 +76,17 @@ final class Database {
     guard sqlite3_exec(handle, text, nil, nil, nil) == SQLITE_OK else { throw failure("write to") }
   }
 
+  /// The first column of the first row; 0 where there is no row.
   func number(_ text: String) throws(StoreError) -> Int { try rows(text) { $0.number(0) }.first ?? 0 }
 
+  /// Executes a statement with values for its placeholders, without results.
   func execute(_ text: String, _ values: SQLValue...) throws(StoreError) {
     let statement = try prepared(text, values)
     defer { sqlite3_reset(statement) }
     guard sqlite3_step(statement) == SQLITE_DONE else { throw failure("write to") }
   }
 
+  /// Executes a query and returns what `read` makes of each row.
   func rows<Row>(_ text: String, _ values: SQLValue..., read: (SQLRow) -> Row) throws(StoreError) -> [Row] {
     let statement = try prepared(text, values)
     defer { sqlite3_reset(statement) }
@@ -93,6 +100,7 @@ final class Database {
     }
   }
 
+  /// The compiled statement, with its placeholders set.
   private func prepared(_ text: String, _ values: [SQLValue]) throws(StoreError) -> OpaquePointer {
     var statement = statements[text]
     if statement == nil {

@@ -110,6 +110,7 @@ package final class ExpertGradients {
     totals = Array(repeating: nil, count: layout.experts.count)
   }
 
+  /// Begins a round of that many units.
   package func begin(unitCount: Int) {
     for place in trees.indices { trees[place].begin(unitCount: unitCount) }
   }

@@ -5,10 +5,12 @@ import Configuration
 import Data
 import Model
 
+/// Sequences are numbered from 0, by a number that is the same on every worker.
 package protocol SequenceSource: AnyObject {
   var sequenceCount: Int { get }
   /// Tokens of the longest sequence.
   var length: Int { get }
+  /// Reads tokens and targets of a sequence into the buffer, whose memory is used again.
   func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws
   /// Number of input tokens of a sequence.
   func tokenCount(of sequence: Int) -> Int
@@ -17,6 +19,7 @@ package protocol SequenceSource: AnyObject {
 
   /// Number of questions of an evaluation. A question is one sequence or several that are judged together.
   var questionCount: Int { get }
+  /// The sequences of a question, which are consecutive.
   func sequences(of question: Int) -> Range<Int>
   /// Scores the answers; nil where only the loss counts.
   var judge: (any Judge)? { get }

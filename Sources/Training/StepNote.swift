@@ -9,6 +9,7 @@ package enum HaltWish: Int, Comparable, Sendable {
   package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// The fields of a worker's note. Wire form: `encoded`.
 package struct StepNote: Equatable, Sendable {
   package var halt = HaltWish.none
   /// Seconds spent computing in this step so far.

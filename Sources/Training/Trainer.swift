@@ -42,6 +42,7 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
   }
 }
 
+/// One worker's part of a run's training.
 package final class Trainer {
   package let configuration: RunConfiguration
   package let plan: WorkPlan

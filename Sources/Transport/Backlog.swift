@@ -12,7 +12,9 @@
 
 import Wire
 
+/// A value without sockets: its owner tells it of connections, deliveries and received bytes.
 package struct Backlog {
+  /// How many unread bytes are tolerated.
   package struct Limits: Sendable {
     /// Bytes of a connection that has delivered a message, and of one that has not. A handshake takes less than a
     /// thousand bytes, but the first message may follow before it is read.
@@ -47,8 +49,11 @@ package struct Backlog {
 
   package init(_ limits: Limits) { self.limits = limits }
 
+  /// Whether the connection is open and counted.
   package func knows(_ connection: Int32) -> Bool { connections[connection] != nil }
+  /// Begins to count a connection, by its file descriptor.
   package mutating func opened(_ connection: Int32) { connections[connection] = Connection() }
+  /// Ends counting; the descriptor may be used again for another connection.
   package mutating func closed(_ connection: Int32) { connections[connection] = nil }
 
   /// A complete message arrived over the connection.

@@ -247,6 +247,7 @@ package final class ControlConnection {
     self.endpoint = endpoint
   }
 
+  /// Sends a request through the reliable link, which repeats it until it is acknowledged.
   package func send(_ request: Request, at now: Instant) {
     transmit(link.send(ControlCodec.encode(request), at: now))
   }
@@ -269,6 +270,7 @@ package final class ControlConnection {
     }
   }
 
+  /// Repeats and acknowledges what is due. To be called at `nextTick`.
   package func tick(at now: Instant) { transmit(link.tick(at: now)) }
   package var nextTick: Instant? { link.nextTick }
   /// Whether everything that was sent has been acknowledged.

@@ -59,6 +59,7 @@ package final class DataPort: DataPlane {
     return .known(keys, server: server)
   }
 
+  /// Ends the generation: connections to its peers are closed, and packets that still arrive from them are dropped.
   package func close() {
     dealers = [:]
     links = [:]
@@ -68,6 +69,7 @@ package final class DataPort: DataPlane {
 
   package var sockets: [Socket] { [router] }
 
+  /// Sends a message to a peer of the open generation; without one, the message is dropped.
   package func send(_ message: DataMessage, to index: Int, at now: Instant) {
     for piece in DataPiece.pieces(of: message) {
       guard let packets = links[index]?.send(piece, at: now) else { return }
@@ -107,6 +109,7 @@ package final class DataPort: DataPlane {
     }
   }
 
+  /// Repeats and acknowledges what is due on every link, and cuts connections with too many unread bytes.
   package func tick(at now: Instant) {
     remarks += watch.cutOverdrawn(at: now)
     _ = watch.takeEvents()

@@ -66,9 +66,12 @@ package final class MPIPort: DataPlane {
 
   package var sockets: [Socket] { [] }
   package var nextTick: Instant? { nil }
+  /// Nothing is due: MPI repeats and acknowledges by itself.
   package func tick(at now: Instant) {}
   package var isIdle: Bool { leaving.isEmpty }
 
+  /// Begins a generation. Its early messages, which were kept, become the first arrivals; those of older
+  /// generations are dropped. Throws where a peer belongs to another MPI launch.
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
     var ranks: [Int] = []
@@ -85,6 +88,7 @@ package final class MPIPort: DataPlane {
     early.removeAll { $0.generation <= generation }
   }
 
+  /// Ends the generation: messages of its peers that still arrive are dropped.
   package func close() {
     past.formUnion(senders)
     senders = []
@@ -92,6 +96,8 @@ package final class MPIPort: DataPlane {
     isOpen = false
   }
 
+  /// Sends a message to a peer of the open generation. An error of MPI is remembered and reported with the next
+  /// arrivals.
   package func send(_ message: DataMessage, to index: Int, at now: Instant) {
     guard isOpen, problem == nil, ranks.indices.contains(index) else { return }
     let rows = message.payload.bytes

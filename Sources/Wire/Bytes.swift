@@ -8,6 +8,7 @@ package struct ByteWriter {
 
   package init() {}
 
+  /// Appends the integer's bytes, little-endian.
   package mutating func write<Number: FixedWidthInteger>(_ number: Number) {
     withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
   }
@@ -20,6 +21,7 @@ package struct ByteReader {
 
   package init(_ bytes: [UInt8]) { self.bytes = bytes }
 
+  /// Takes the next integer; nil, and nothing is taken, where too few bytes are left.
   package mutating func read<Number: FixedWidthInteger>(_ type: Number.Type) -> Number? {
     let size = MemoryLayout<Number>.size
     guard next + size <= bytes.count else { return nil }

@@ -1,7 +1,9 @@
 // The answer to `ress status`: a snapshot of the coordinator's runs and workers. The command line and the dashboard
 // show it.
 
+/// Everything that `ress status` shows, in one message. Fields that older coordinators do not send are optional.
 package struct ClusterStatus: Codable, Equatable, Sendable {
+  /// A worker that is connected now.
   package struct Worker: Codable, Equatable, Sendable {
     package var description: WorkerDescription
     /// Name of the run it works for.
@@ -37,6 +39,7 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     }
   }
 
+  /// A run in any state, also one that has ended.
   package struct Run: Codable, Equatable, Sendable {
     package var id: RunID
     package var name: String

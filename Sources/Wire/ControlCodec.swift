@@ -54,6 +54,7 @@ package enum ControlCodec {
     return decoder
   }
 
+  /// A frame with the message. Types of messages always encode, so a failure is an error in the program.
   package static func encode<Message: Codable>(_ message: Message) -> [UInt8] {
     do {
       return try Array(encoder.encode(Envelope(version: version, message: message)))
@@ -62,6 +63,8 @@ package enum ControlCodec {
     }
   }
 
+  /// Reads a frame. Throws `wrongVersion` for another version of the protocol, and `malformed` for everything else
+  /// that is wrong with it.
   package static func decode<Message: Codable>(_ type: Message.Type, from frame: [UInt8]) throws(WireError) -> Message {
     guard frame.count <= largestFrame else {
       throw .malformed("a frame of \(frame.count) bytes; \(largestFrame) are allowed")

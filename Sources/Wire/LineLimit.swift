@@ -4,6 +4,7 @@
 // It is a token bucket: some lines at once, then one for every interval. The line that follows a gap tells how many
 // were left out.
 
+/// A value without a clock: its owner passes the time.
 package struct LineLimit: Equatable, Sendable {
   private let most: Int
   private let every: Duration

@@ -40,6 +40,7 @@ package final class Mailbox<Item>: @unchecked Sendable {
   /// it.
   package var isAwaited: Bool { sleeper.load(ordering: .relaxed) }
 
+  /// Appends an item and wakes the receiving thread. Never waits for space.
   package func put(_ item: Item) {
     pthread_mutex_lock(mutex)
     items.append(item)
@@ -91,6 +92,7 @@ package final class Mailbox<Item>: @unchecked Sendable {
     return nil
   }
 
+  /// Drops the waiting items for which `isGone` is true; the others stay in order.
   package func removeAll(where isGone: (Item) -> Bool) {
     pthread_mutex_lock(mutex)
     items.removeFirst(first)

@@ -7,6 +7,7 @@
 import Wire
 
 package final class StepHistory {
+  /// A record, with the step that it belongs to.
   package enum Entry: Equatable {
     case step(StepRecord)
     case evaluation(EvaluationRecord)

@@ -33,6 +33,7 @@ package struct StepRehearsal {
     }
   }
 
+  /// The estimate.
   package struct Result: Equatable, Sendable {
     /// Seconds of a step of the whole run, and how many of them are for messages.
     package var stepSeconds: Double
@@ -66,6 +67,7 @@ package struct StepRehearsal {
     return max(1, operations * Double(3 * Self.leastSteps) / (20e9 * Double(workers * needs.threads)))
   }
 
+  /// Runs the experiment and extrapolates. Blocks for about `expectedSeconds`.
   package func run() throws -> Result {
     let units = needs.unitsAWorker
     let exchange = exchangeSeconds

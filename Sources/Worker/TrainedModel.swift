@@ -10,6 +10,7 @@ import Model
 import Training
 import Wire
 
+/// A model to compute with, on this machine's threads. It is not trained further.
 package final class TrainedModel {
   /// The checkpoint's folder.
   package let path: String
@@ -120,6 +121,7 @@ package final class TrainedModel {
     return try buffer.withInput { tokens, _ in try model.graphs(tokens, weights) }
   }
 
+  /// The result of evaluating a split.
   package struct Evaluation: Equatable, Sendable {
     package var losses: Losses
     /// Number of sequences; for tasks with questions, the number of questions.

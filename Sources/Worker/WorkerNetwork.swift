@@ -105,6 +105,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       returnWithin: .nanoseconds(Int64(options.returnWithinSeconds * 1e9)), at: MonotonicClock.now)
   }
 
+  /// Starts the network thread, which connects to the coordinator.
   package func start() {
     let thread = Thread { [self] in
       loop()
@@ -129,10 +130,13 @@ package final class WorkerNetwork: @unchecked Sendable {
     }
   }
 
+  /// Queues a message to a peer of the current generation, by its index in the roster. Returns at once.
   package func send(_ message: DataMessage, to index: Int) { put(.data(message, to: index)) }
 
+  /// Queues a report to the coordinator about a generation. Returns at once.
   package func report(_ report: Report, generation: UInt32) { put(.report(report, generation: generation)) }
 
+  /// Queues a copy of this worker's shard, `count` values in `memory`, to the peer that mirrors it.
   package func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
     put(.mirror(key, memory, count: count, to: index))
   }
@@ -147,6 +151,8 @@ package final class WorkerNetwork: @unchecked Sendable {
     if changes { put(.hurry) }
   }
 
+  /// Whether the coordinator has asked this generation to stop after a step. Never blocks; the event stays in the
+  /// queue.
   package func pendingHalt(_ generation: UInt32) -> HaltWish {
     mailbox.first {
       if case .halt(generation, let saving) = $0 { saving ? HaltWish.haltSaving : .halt } else { nil }

@@ -1,4 +1,4 @@
-// Tensors to shards and back.
+// Checkpoints: tensors are written to shards and read back by name, and damage is detected.
 
 import Checkpoint
 import Configuration
@@ -61,7 +61,7 @@ import Testing
   }
 
   @Test(arguments: 1...4)
-  func `any number of shards reads back the same by name`(shards: Int) throws {
+  func `tensors read back the same by name from any number of shards`(shards: Int) throws {
     let path = try save(shards: shards)
     #expect(path.hasSuffix("step-00000004"))
     try expectWhole(path)
@@ -74,7 +74,7 @@ import Testing
     try expectWhole(folder + "/elsewhere")
   }
 
-  @Test func `a tensor that is missing or of another shape is named`() throws {
+  @Test func `an error names a tensor that is missing or has another shape`() throws {
     let reader = try CheckpointReader(try save(shards: 2))
     var value = [Float](repeating: 0, count: 64)
     #expect(
@@ -98,7 +98,7 @@ import Testing
     try expectWhole(path)
   }
 
-  @Test func `a shard that leads out of the folders that runs may use is neither read nor written through`() throws {
+  @Test func `a shard that links out of the permitted folders is neither read nor written through`() throws {
     let root = folder + "/root", outside = folder + "/outside"
     for path in [root, outside] {
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -111,7 +111,7 @@ import Testing
     try FileManager.default.moveItem(atPath: root + "/c/" + shard, toPath: outside + "/" + shard)
     try FileManager.default.createSymbolicLink(
       atPath: root + "/c/" + shard, withDestinationPath: outside + "/" + shard)
-    // Somebody has hashed the very same bytes before.
+    // As if the coordinator had hashed the same bytes just before.
     _ = try CheckpointReader(root + "/c")
     #expect(message { _ = try CheckpointReader(root + "/c", boundary) }.contains("it lies outside of the folders"))
     let reader = try CheckpointReader(root + "/c", verified: true, boundary)
@@ -136,7 +136,7 @@ import Testing
         "step-00000005.g0.tmp: it lies outside"))
   }
 
-  @Test func `a file's sum is that of its bytes, whatever lies between its blocks`() throws {
+  @Test func `a file's checksum is that of its bytes, including those between its blocks`() throws {
     let path = folder + "/laid-out"
     let sizes = [0, 1, 3 << 20, 9 << 20, 77]
     let blocks = sizes.map { size in (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ size) } }
@@ -159,7 +159,7 @@ import Testing
       #expect(Array(bytes[block.place..<block.place + given.count]) == given)
     }
     #expect(bytes[0..<gap].elementsEqual((0..<gap).map { UInt8(truncatingIfNeeded: $0) }))
-    // What would lie over another block, or behind the end, is not written.
+    // A block that would overlap another, or exceed the end, is not written.
     #expect(message { _ = try FilledFile.fill(path, filled + filled.suffix(1)) }.contains("no room for"))
     #expect(
       message { _ = try FilledFile.fill(path, [.init(place: size - 3, bytes: filled[4].bytes)]) }.contains(
@@ -167,7 +167,7 @@ import Testing
     )
   }
 
-  @Test func `a place where no file can be written is named, and the checkpoint before it stays`() throws {
+  @Test func `an error names a path that cannot be written, and the checkpoint before stays`() throws {
     let path = try save(shards: 1)
     try "in the way".write(
       toFile: CheckpointFolder.unfinished(folder, step: 5, generation: 0), atomically: false, encoding: .utf8)
@@ -184,7 +184,7 @@ import Testing
     #expect(first == second)
   }
 
-  @Test func `a damaged shard is put back by a file that came out the same, and by no other`() throws {
+  @Test func `a damaged shard is replaced only by a file that equals the manifest's`() throws {
     let path = try save(shards: 2)
     let place = path + "/shard-0001-of-0002.h5", good = folder + "/good.h5", bad = folder + "/bad.h5"
     try FileManager.default.copyItem(atPath: place, toPath: good)
@@ -198,11 +198,11 @@ import Testing
     try expectWhole(path)
   }
 
-  @Test func `a checkpoint whose files were not hashed again still refuses damaged numbers`() throws {
+  @Test func `damaged values are refused even where the files are not hashed again`() throws {
     let path = try save(shards: 1)
     let place = path + "/shard-0000-of-0001.h5"
     var bytes = FileManager.default.contents(atPath: place)!
-    // The bytes of one number of the first tensor.
+    // The bytes of one value of the first tensor.
     let number = withUnsafeBytes(of: values(0)[5]) { Data($0) }
     let found = try #require(bytes.range(of: number))
     bytes[found.lowerBound] ^= 4
@@ -213,7 +213,7 @@ import Testing
     #expect(said.contains("model/embed/weight") && said.contains("CRC-32C"), "\(said)")
   }
 
-  @Test func `ten thousand checkpoints with a flipped bit or a cut tail, anywhere: none loads`() throws {
+  @Test func `none of ten thousand checkpoints with a flipped bit or a truncated file loads`() throws {
     let path = try save(shards: 2)
     let names = ["model.h5", "shard-0000-of-0002.h5", "shard-0001-of-0002.h5", "manifest.json", "SHA256SUMS"]
     let whole = names.map { FileManager.default.contents(atPath: path + "/" + $0)! }

@@ -1,4 +1,4 @@
-// The little of HDF5 that we use.
+// The part of HDF5 that ress uses: attributes, lists and tensors.
 
 import Foundation
 import HDF5
@@ -9,7 +9,7 @@ import Testing
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 
-  @Test func `attributes keep text of any script, none at all, and numbers`() throws {
+  @Test func `attributes keep numbers and text of any script, also empty text`() throws {
     do {
       let file = try HDF5File.create(path)
       try file.setAttribute("text", "grüße, 世界")
@@ -23,7 +23,7 @@ import Testing
     #expect(throws: HDF5Error.self) { try file.text("none") }
   }
 
-  @Test func `lists grow over the borders of chunks and are read from anywhere`() throws {
+  @Test func `lists grow across chunks and are read from any index`() throws {
     let all = (0..<200_000).map { Int32($0 % 60_000) }
     do {
       let list = try HDF5File.create(path).createList("deep/down/list", .bits16)
@@ -42,7 +42,7 @@ import Testing
     #expect(throws: HDF5Error.self) { try list.read(from: 199_999, into: &past) }
   }
 
-  @Test func `tensors of any rank come back, and errors name the file and the object`() throws {
+  @Test func `tensors of any rank are read back, and errors name the file and the object`() throws {
     let values: [Float] = (0..<24).map { Float($0) }
     do {
       let file = try HDF5File.create(path)

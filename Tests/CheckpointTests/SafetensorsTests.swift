@@ -1,4 +1,4 @@
-// Models out of ress and into it: files that others read, and no wild file that does harm.
+// Safetensors files: what is written can be read by others, and no damaged or forged file does harm.
 
 import Checkpoint
 import Foundation
@@ -20,7 +20,7 @@ import Testing
     return "no error"
   }
 
-  @Test func `what is written is read, its text too, and the bytes are those of the format`() throws {
+  @Test func `tensors and metadata are read back, and the bytes follow the format`() throws {
     let values: [Float] = [1, -2.5, 3, .pi, 0, -0.0]
     try values.withUnsafeBufferPointer { values in
       try SafetensorsFile.write(
@@ -40,7 +40,7 @@ import Testing
     #expect((bytes.count - 24) % 8 == 0 && UInt64(bytes[0]) | UInt64(bytes[1]) << 8 == bytes.count - 32)
   }
 
-  @Test func `every kind of float is read as the number it is`() throws {
+  @Test func `every type of float is read with its value`() throws {
     try write(
       #"{"h":{"dtype":"F16","shape":[6],"data_offsets":[0,12]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[12,16]},"d":{"dtype":"F64","shape":[1],"data_offsets":[16,24]}}"#,
       // 1, −2, the smallest positive, infinity, 65504, 1.0009765625
@@ -52,7 +52,7 @@ import Testing
     #expect(try reader.read("d", shape: [1]) == [0.1])
   }
 
-  @Test func `a file that is none, or lies about itself, is refused with what is wrong`() throws {
+  @Test func `a file of another kind or with false sizes is refused with the reason`() throws {
     try write("{}", [], length: 1 << 40)
     #expect(complaint().contains("its header would have 1099511627776 bytes"))
     try write("[1]", [])
@@ -67,7 +67,7 @@ import Testing
     #expect(complaint { _ = try $0.read("y", shape: [5]) } == "y is missing")
   }
 
-  @Test func `no flipped byte and no cut makes the reader fall`() throws {
+  @Test func `no flipped byte and no truncation crashes the reader`() throws {
     try write(
       #"{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"a":"b"}}"#, [1, 2, 3, 4, 5, 6, 7, 8])
     let whole = [UInt8](try Data(contentsOf: URL(filePath: path)))
@@ -82,7 +82,7 @@ import Testing
       try Data(whole[..<place]).write(to: URL(filePath: path))
       #expect(throws: SafetensorsError.self) { try SafetensorsReader(path) }
     }
-    // A flip in the numbers alone, or in the metadata's text, changes no shape.
+    // A flip in the values or in the metadata's text changes no shape.
     #expect((64..<whole.count * 8 / 2).contains(read))
   }
 }

@@ -1,4 +1,4 @@
-// Rows that cannot be used: why and where, or left out and counted.
+// Rows that cannot be used: the error has the reason and the column, or the row is counted and left out.
 
 import Foundation
 import Testing
@@ -40,24 +40,24 @@ import Data
     (#""text""#, "1: a row must be an object, {…}, and this is a string"), (#"{"a": "x"#, "cut"),
     ("{", "2: the line ends inside an object; a row must be on one line"),
   ])
-  func `what is wrong with a row is said, and in which column`(line: String, expected: String) {
+  func `the error of a row has the reason and the column`(line: String, expected: String) {
     #expect(fault(line) == expected)
   }
 
-  @Test func `Latin-1 is known by its first byte that is not UTF-8`() {
+  @Test func `Latin-1 is recognised by its first byte that is not UTF-8`() {
     let message = fault(Array(#"{"text": "caf"#.utf8) + [0xE9, 0x20] + Array(#"au lait"}"#.utf8))
     #expect(message.hasPrefix("14: byte 0xE9 is not UTF-8") && message.contains("iconv -f LATIN1"))
   }
 
-  @Test func `a good row has no fault, whatever is in it`() {
+  @Test func `a valid row has no fault, whatever it contains`() {
     #expect(
       fault(#" {"a": [1, -2.5e+10, true, false, null, {"b": {}}, []], "c": "\u00e9\ud83d\ude00\n\"", "ü🙂": "日本"} "#)
         == "3")
     #expect(fault(#"{}"#) == "0")
-    #expect(fault("{\"a\": " + String(repeating: "[", count: 600) + "}").contains("more than 512"))
+    #expect(fault("{\"a\": " + String(repeating: "[", count: 600) + "}").contains("deeper than 512"))
   }
 
-  @Test func `every fault that the scanner finds is one to Foundation's parser too`() throws {
+  @Test func `every row that the scanner rejects is also rejected by Foundation's parser`() throws {
     let good = Array(#"{"a": [1, -2.5e+10, true, null, {"b": {}}], "c": "\u00e9\ud83d\ude00\n\"é", "d": 0}"#.utf8)
     var state: UInt64 = 3
     func draw(_ bound: Int) -> Int {
@@ -70,8 +70,8 @@ import Data
         if draw(2) == 0 { line[draw(line.count)] = UInt8(draw(256)) } else { line.remove(at: draw(line.count)) }
       }
       let isObject = (try? JSONSerialization.jsonObject(with: Data(line)) as? [String: Any]) != nil
-      // A row that the parser reads is never called bad; what it refuses and the scanner does not keeps the
-      // parser's own words.
+      // A row that the parser accepts must never be called bad. A row that the parser rejects and the scanner
+      // accepts keeps the parser's own message.
       if isObject, case .fault(let fault) = JSONFault.look(line[...]) {
         let lenient = ["something follows", "control character", "a tab"].contains { fault.reason.hasPrefix($0) }
         #expect(lenient, "\(fault) in \(String(decoding: line, as: UTF8.self))")
@@ -108,7 +108,7 @@ import Data
     #expect(notes.contains { $0.hasPrefix("3 of 7 rows are bad and were left out; the first: rows.jsonl:2: ") })
   }
 
-  @Test func `where no row is good there is no dataset, also if bad ones are left out`() throws {
+  @Test func `no dataset is written where no row is valid, even if bad ones are left out`() throws {
     var preparation = try preparation([#"{"body": "one"}"#, #"{"body": "two"}"#])
     preparation.options.skipsBadRows = true
     #expect(
@@ -118,7 +118,7 @@ import Data
     #expect(!FileManager.default.fileExists(atPath: folder + "/d.h5"))
   }
 
-  @Test func `bad rows of a task are left out too, and name no class`() throws {
+  @Test func `bad rows of a task are left out too, and define no class`() throws {
     var preparation = try preparation(
       [
         #"{"words": ["a"], "tags": ["X"]}"#, #"{"words": ["a", ""], "tags": ["Y", "Z"]}"#, "{",

@@ -1,4 +1,4 @@
-// Several datasets as one: shards that are all there, mixtures that keep their weights.
+// Several datasets as one: shards must be complete, and mixtures keep their weights.
 
 import Configuration
 import Data
@@ -37,7 +37,7 @@ import Training
     return configuration
   }
 
-  /// Text of the sequences, without separators.
+  /// The text of the sequences, without separators.
   private func texts(_ source: any SequenceSource, _ numbers: some Sequence<Int>) throws -> [String] {
     var buffer = SequenceBuffer()
     return try numbers.map { number in
@@ -46,7 +46,7 @@ import Training
     }
   }
 
-  @Test func `shards hold all of the text between them, and are read as one dataset`() throws {
+  @Test func `shards together hold all of the text, and are read as one dataset`() throws {
     let text = (0..<2000).map { "\($0) " }.joined()
     let corpus = try Corpus(path: prepare("corpus", text) { $0.shards = 3 })
     let datasets = corpus.parts[0].datasets
@@ -57,7 +57,7 @@ import Training
         try dataset.split(split).read(from: 0, count: dataset.split(split).tokenCount, into: &tokens)
         return tokens.filter { $0 < 256 }.map { UInt8($0) }
       }
-      // Even shares, and the text in its order: the validation split is its end.
+      // Equal shares, and the text in order: the validation split is its end.
       #expect(Set(pieces.map { $0.count / 4 }).count <= 2)
       let joined = String(decoding: pieces.joined(), as: UTF8.self)
       #expect(split == .train ? text.hasPrefix(joined) : text.hasSuffix(joined))
@@ -68,7 +68,7 @@ import Training
     #expect(all.allSatisfy { text.contains($0) } && Set(all).count == all.count)
   }
 
-  @Test func `a shard ends where a document does, if one ends in its share`() throws {
+  @Test func `a shard ends at the end of a document, if one ends in its share`() throws {
     let rows = (0..<40).map { "{\"text\": \"\(String(repeating: "\($0 % 10)", count: 50 + $0 % 7))\"}" }.joined(
       separator: "\n")
     try rows.write(toFile: path("rows.jsonl"), atomically: true, encoding: .utf8)
@@ -79,7 +79,7 @@ import Training
     #expect(shards.reduce(0) { $0 + $1.split(.train).documentCount } == 40)
   }
 
-  @Test func `a missing or damaged shard is named, and so is a folder without any`() throws {
+  @Test func `errors name a missing or damaged shard, and a folder without any`() throws {
     try prepare("corpus", String(repeating: "some text ", count: 100)) { $0.shards = 4 }
     let shard = path("corpus/" + Corpus.shardName(2, of: 4))
     let bytes = try Data(contentsOf: URL(filePath: shard))
@@ -98,7 +98,7 @@ import Training
       complaint { _ = try Corpus(path: path("empty")) }.contains("holds no shards, such as shard-00000-of-00002.h5"))
   }
 
-  @Test func `shards replace older shards, and nothing else that is a folder`() throws {
+  @Test func `shards replace a folder of older shards, but no other folder`() throws {
     try prepare("corpus", String(repeating: "older text ", count: 100)) { $0.shards = 4 }
     try prepare("corpus", String(repeating: "newer text ", count: 100)) { $0.shards = 2 }
     #expect(try FileManager.default.contentsOfDirectory(atPath: path("corpus")).count == 2)
@@ -108,7 +108,7 @@ import Training
     #expect(try FileManager.default.contentsOfDirectory(atPath: path("mine")) == ["notes"])
   }
 
-  @Test func `a mixture gives each part its share, and validates on all of them`() throws {
+  @Test func `each part of a mixture has its share, and all are used for validation`() throws {
     let a = try prepare("a", String(repeating: "a", count: 4000)),
       b = try prepare("b", String(repeating: "b", count: 900))
     let configuration = configuration {
@@ -123,12 +123,12 @@ import Training
     #expect(try Set(texts(held, 0..<held.questionCount).joined()) == ["a", "b"])
   }
 
-  @Test func `a dataset is known by its tokens, wherever it lies and however it was made`() throws {
+  @Test func `a dataset is identified by its tokens, wherever it is and however it was made`() throws {
     let text = (0..<4000).map { "\($0) " }.joined()
     let one = try Corpus(path: prepare("one", text)).identity()
     #expect(one.dataset!.hasPrefix("sha256:"))
     #expect(try Corpus(path: prepare("two", text)).identity() == one)
-    // One token in the middle, none more, another border, other shards, other weights.
+    // Datasets that differ: one token in the middle, one token more, another border, other shards, other weights.
     var others = [one]
     others.append(try Corpus(path: prepare("token", text.replacing("2000", with: "2001"))).identity())
     others.append(try Corpus(path: prepare("border", text) { $0.validationFraction = 0.1 }).identity())
@@ -147,7 +147,7 @@ import Training
     #expect(try Corpus(path: path("c")).identity() == Corpus(path: path("d")).identity())
   }
 
-  @Test func `a dataset of a program that kept no digest is known by samples of its lists`() throws {
+  @Test func `a dataset without a stored digest is identified by samples of its lists`() throws {
     func old(_ name: String, _ change: Int?) throws -> DataIdentity {
       do {
         let file = try HDF5File.create(path(name))
@@ -171,7 +171,7 @@ import Training
     for change in [0, 299_999, 9_375] { #expect(try old("c\(change).h5", change) != one) }
   }
 
-  @Test func `parts that cannot be read together are named with what differs`() throws {
+  @Test func `the error for parts that cannot be combined names what differs`() throws {
     let a = try prepare("a", String(repeating: "a b ", count: 1000))
     try #"{"text": "x", "label": "one"}"#.write(toFile: path("rows.jsonl"), atomically: true, encoding: .utf8)
     var preparation = DatasetPreparation(sources: [path("rows.jsonl")], output: path("c"))

@@ -1,4 +1,4 @@
-// Text to datasets and back, and what is said of input that is none.
+// Text to datasets and back, and the errors for input that is not usable.
 
 import Data
 import Foundation
@@ -31,7 +31,7 @@ import Testing
     return "no error"
   }
 
-  @Test func `bytes are kept as they are, valid UTF-8 or not, behind a separator`() throws {
+  @Test func `bytes are kept unchanged after a separator, valid UTF-8 or not`() throws {
     let bytes: [UInt8] = [0, 255, 195, 40] + Array("grüße".utf8)
     var preparation = DatasetPreparation(sources: [try write("a.txt", bytes)], output: folder + "/d.h5")
     preparation.validationFraction = 0
@@ -44,7 +44,7 @@ import Testing
     #expect(ByteTokenizer.decode(ByteTokenizer.encode("grüße") + [256]) == "grüße")
   }
 
-  @Test func `a folder's files come in the order of their names, hidden ones left out, each a document`() throws {
+  @Test func `a folder's files are documents in the order of their names, without hidden ones`() throws {
     for (name, text) in [
       ("b/2.txt", "two"), ("a.txt", "one"), ("c.txt", "three"), (".hidden", "no"), ("b/.git/x", "no"), ("empty", ""),
     ] {
@@ -60,7 +60,7 @@ import Testing
     #expect(try split.documentOffsets() == [0, 4, 8])
   }
 
-  @Test func `the end of the text validates by default, whole documents if asked`() throws {
+  @Test func `the end of the text validates by default, and whole documents on request`() throws {
     let sources = try (0..<4).map { try write("\($0).txt", Array(repeating: UInt8(65 + $0), count: 100)) }
     var preparation = DatasetPreparation(sources: sources, output: folder + "/d.h5")
     preparation.validationFraction = 0.125
@@ -74,7 +74,7 @@ import Testing
     #expect(try !tokens(dataset.split(.train)).contains(68))
   }
 
-  @Test func `text larger than a piece is read whole, and progress reaches its end`() throws {
+  @Test func `text larger than a piece is read completely, and progress reaches its end`() throws {
     let bytes = (0..<3_000_001).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ $0 >> 9) }
     let preparation = DatasetPreparation(sources: [try write("big", bytes)], output: folder + "/d.h5")
     var last = (0, 0), calls = 0
@@ -89,7 +89,7 @@ import Testing
     #expect(all.elementsEqual(bytes.map { Int32($0) }))
   }
 
-  @Test func `a preparation that fails leaves the dataset that was there`() throws {
+  @Test func `a preparation that fails leaves the existing dataset`() throws {
     let output = folder + "/d.h5"
     _ = try DatasetPreparation(sources: [try write("a", Array("some text".utf8))], output: output).run()
     let before = FileManager.default.contents(atPath: output)
@@ -103,7 +103,7 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: output + ".tmp"))
   }
 
-  @Test func `what is no dataset is refused by name`() throws {
+  @Test func `a file that is not a dataset is refused by name`() throws {
     #expect(
       message { _ = try Dataset(path: folder + "/none.h5") }.contains(
         "none.h5 does not exist; make it with: ress data prepare"))
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func `a token outside the vocabulary is an error that says where`() throws {
+  @Test func `a token outside the vocabulary is an error that names its place`() throws {
     let path = folder + "/bad.h5"
     do {
       let file = try HDF5File.create(path)
@@ -146,7 +146,7 @@ import Testing
     )
   }
 
-  @Test func `a split of n tokens holds (n − 1) ∕ length sequences, and nothing is read past its end`() throws {
+  @Test func `a split of n tokens has (n − 1) ∕ length sequences, and nothing is read past its end`() throws {
     _ = try DatasetPreparation(sources: [try write("a", Array(repeating: 65, count: 100))], output: folder + "/d.h5")
       .run()
     let split = try Dataset(path: folder + "/d.h5").split(.train)

@@ -1,4 +1,5 @@
-// What a file is, by its bytes: packings that are unpacked, kinds that are refused, rows under any name.
+// The kinds of files, recognised by their bytes: compressed ones are unpacked, foreign ones are refused, rows may
+// have any name.
 
 import CBZip2
 import CLZ4
@@ -37,7 +38,7 @@ import Data
     return "no error"
   }
 
-  // MARK: Packings
+  // MARK: Compression
 
   enum Pack: String, CaseIterable, Sendable {
     case gzip, zstd, xz, lzma, bzip2, lz4
@@ -100,19 +101,19 @@ import Data
   private static let long = (0..<40_000).map { "line \($0 * 7919 % 10_007)" }.joined(separator: "\n")
 
   @Test(arguments: Pack.allCases)
-  func `packed files are known by their bytes, in several streams too`(pack: Pack) throws {
+  func `compressed files are recognised by their bytes, also with several streams`(pack: Pack) throws {
     try write("a.txt", pack(Array(Self.long.utf8)))
     #expect(try read("a.txt") == [Self.long])
     try write("rows.bin", pack(Array(#"{"text": "a b"}"#.utf8) + [10] + Array(#"{"text": "c d"}"#.utf8)))
     #expect(try read("rows.bin") == ["a b", "c d"])
-    // The old format of .lzma has no sign of its end that another could follow.
+    // The .lzma format has no end marker that could be followed by another stream.
     guard pack != .lzma else { return }
     try write("two", pack(Array("one ".utf8)) + pack(Array("two".utf8)))
     #expect(try read("two") == ["one two"])
   }
 
   @Test(arguments: Pack.allCases)
-  func `packed files that were cut, damaged or continued by other bytes are refused`(pack: Pack) throws {
+  func `compressed files that are truncated, damaged or followed by other bytes are refused`(pack: Pack) throws {
     let whole = try pack(Array(Self.long.utf8))
     for share in [2, 3, 10] {
       try write("a.x", Array(whole.prefix(whole.count * (share - 1) / share)))
@@ -123,7 +124,7 @@ import Data
     guard pack != .lzma else { return }
     try write("a.x", whole + Array("and more text".utf8))
     #expect(complaint("a.x").hasPrefix("cannot unpack"), "\(complaint("a.x"))")
-    // lz4 and zstd have a sum of their content only where their writer was told to.
+    // lz4 and zstd have a checksum of their content only where the writer has chosen it.
     guard pack != .lz4, pack != .zstd else { return }
     var flipped = whole
     flipped[whole.count / 2] ^= 0x10
@@ -140,7 +141,7 @@ import Data
   }
 
   @Test func `a window of zstd above 128 MiB is read where memory is allowed for it`() throws {
-    // A frame that asks for 256 MiB (RFC 8878): a raw block of five bytes, the last one.
+    // A frame that demands a window of 256 MiB (RFC 8878): one raw block of five bytes, marked as the last.
     let frame: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 18 << 3, 5 << 3 | 1, 0, 0] + Array("large".utf8)
     try write("a.zst", frame)
     #expect(
@@ -149,14 +150,14 @@ import Data
     #expect(complaint("a.zst") { $0.memory = 255 << 19 }.contains("--memory 256"))
   }
 
-  @Test func `xz that needs more memory than is allowed says how much`() throws {
+  @Test func `the error for xz that needs too much memory names the amount`() throws {
     try write("a.xz", Pack.xz(Array(Self.long.utf8)))
     let message = complaint("a.xz") { $0.memory = 1 << 20 }
     let needed = try #require(message.firstMatch(of: /--memory (\d+) allows it/)).1
     #expect(try read("a.xz") { $0.memory = Int(needed)! << 20 } == [Self.long])
   }
 
-  // MARK: What is no text
+  // MARK: Foreign kinds
 
   @Test(arguments: [
     ("PAR1\u{15}\u{04}", "a Parquet file", "pyarrow"), ("ARROW1\0\0", "an Arrow file", "one object a line"),
@@ -164,14 +165,16 @@ import Data
     ("SQLite format 3\0", "an SQLite database", "one object a line"), ("GIF89a", "a picture", "leave it out"),
     ("RIFF\u{1}\u{2}\u{3}\u{4}WAVE", "a sound", "leave it out"), ("Obj\u{1}", "an Avro file", "one object a line"),
   ])
-  func `what is neither text nor rows is refused by name, with what to do`(magic: String, what: String, advice: String)
+  func `a file that is neither text nor rows is refused by name, with advice`(
+    magic: String, what: String, advice: String
+  )
     throws
   {
     for pack in [nil, Pack.zstd] {
       let bytes = Array(magic.utf8) + [UInt8](repeating: 7, count: 600)
       try write("x.bin", pack.map { try $0(bytes) } ?? bytes)
       #expect(complaint("x.bin").hasPrefix("x.bin is \(what)") && complaint("x.bin").contains(advice))
-      // Whatever it is called, and however it is to be read.
+      // Whatever the name and the requested format are.
       try write("x.jsonl", pack.map { try $0(bytes) } ?? bytes)
       #expect(complaint("x.jsonl").contains("is \(what)"))
       #expect(complaint("x.bin") { $0.format = .text }.contains("is \(what)"))
@@ -206,17 +209,17 @@ import Data
   // MARK: Rows
 
   @Test(arguments: ["x.json", "x.txt", "x", "x.json.gz"])
-  func `rows are known by their first line, whatever the file is called`(name: String) throws {
+  func `rows are recognised by their first line, whatever the file's name is`(name: String) throws {
     try write(name, Array("{\"text\":\"a b\"}\n{\"text\":\"c d\"}\n".utf8))
     #expect(try read(name) == ["a b", "c d"])
     #expect(try read(name) { $0.format = .text } == ["{\"text\":\"a b\"}\n{\"text\":\"c d\"}\n"])
-    // Windows' mark, and a first row that is longer than what is looked at.
+    // A byte order mark, and a first row that is longer than what is examined.
     let long = String(repeating: "long ", count: 30_000)
     try write(name, [0xEF, 0xBB, 0xBF] + Array("{\"text\":\"\(long)\"}\r\n{\"text\":\"b\"}\r\n".utf8))
     #expect(try read(name) == [long, "b"])
   }
 
-  @Test func `JSON over several lines is no text unless that is asked for, and braces alone make no rows`() throws {
+  @Test func `JSON over several lines is text only on request, and braces alone are not rows`() throws {
     for text in ["{\n  \"a\": 1\n}\n", "[\n{\"text\": \"a\"}]"] {
       try write("a.json", Array(text.utf8))
       #expect(
@@ -231,7 +234,7 @@ import Data
     }
   }
 
-  @Test func `a field that nothing reads is an error`() throws {
+  @Test func `a field option without effect is an error`() throws {
     try write("a.txt", Array("plain text".utf8))
     var preparation = DatasetPreparation(sources: [path("a.txt")], output: path("d.h5"))
     preparation.options.field = "text"

@@ -1,4 +1,4 @@
-// One preparation of an output at a time, of all that its sources hold and of nothing else.
+// Preparations: only one at a time per output, of everything in the sources and of nothing else.
 
 import Foundation
 import Testing
@@ -48,13 +48,12 @@ import Data
 
   // MARK: One at a time
 
-  @Test func `a second preparation of an output is refused and told who is at work, and the first one is whole`() throws
-  {
+  @Test func `a second preparation of an output is refused with the holder's name, and the first completes`() throws {
     let own = String(repeating: "aaaa bbbb ", count: 400_000), other = String(repeating: "cccc dddd ", count: 400_000)
     try write("a.txt", own)
     try write("b.txt", other)
     var refusals: Set<String> = []
-    // Under another name of the folder, too.
+    // Also under another name of the folder.
     try link("same", to: folder)
     var second = preparation("b.txt"), third = preparation("b.txt", output: "same/d.h5")
     (second.threads, third.threads) = (2, 2)
@@ -72,7 +71,7 @@ import Data
     #expect(try text() == "|" + other)
   }
 
-  @Test func `a lock that a dead process left does not keep anybody out`() throws {
+  @Test func `a lock file of a dead process does not block a preparation`() throws {
     try write("a.txt", "text")
     try write("d.h5.lock", "process 1 on another machine")
     _ = try preparation("a.txt").run()
@@ -80,13 +79,13 @@ import Data
     #expect(!FileManager.default.fileExists(atPath: path("d.h5.lock")))
   }
 
-  @Test func `tokens that another program changed on their way are no dataset`() throws {
+  @Test func `tokens that another program changed meanwhile do not become a dataset`() throws {
     try write("a.txt", String(repeating: "some words ", count: 1000))
     try write("b.txt", String(repeating: "more words ", count: 1000))
     var preparation = preparation("a.txt")
     preparation.validationSources = [path("b.txt")]
     let journal = path("d.h5.train.tokens")
-    // The training tokens are written when the validation text is read.
+    // The training tokens are in the journal when the validation text is read.
     #expect(throws: DataError.self) {
       try preparation.run(progress: { _, _ in
         guard let tokens = FileManager.default.contents(atPath: journal), tokens.count > 1000 else { return }
@@ -115,7 +114,7 @@ import Data
 
   // MARK: Links and folders
 
-  @Test func `links are followed, to files and folders, inside of folders and in their place`() throws {
+  @Test func `links to files and folders are followed, inside folders and as sources`() throws {
     try write("real/a.txt", "one")
     try write("real/sub/b.txt", "two")
     try write("elsewhere/c.txt", "three")
@@ -129,7 +128,7 @@ import Data
     #expect(try text() == "|one|three|two|four")
   }
 
-  @Test func `a ring of links ends, and what is left out of a folder is said`() throws {
+  @Test func `a cycle of links ends, and what is left out of a folder is reported`() throws {
     try write("books/a.txt", "one")
     try write("books/sub/b.txt", "two")
     try write("books/empty.txt", "")
@@ -153,7 +152,7 @@ import Data
       ])
   }
 
-  @Test func `a link that leads nowhere is an error where it is named`() throws {
+  @Test func `a dangling link is an error where it is given as a source`() throws {
     try link("gone", to: "nothing")
     #expect(complaint(preparation("gone")) == "cannot read gone: it is a link, and what it names does not exist")
     #expect(complaint(preparation("none")) == "cannot read none: no such file or folder")
@@ -161,7 +160,7 @@ import Data
 
   // MARK: Train and validation, source and output
 
-  @Test func `a validation file inside of the sources is not trained on`() throws {
+  @Test func `a validation file inside the sources is not trained on`() throws {
     try write("books/a.txt", "train")
     try write("books/val.txt", "held")
     try link("books/again.txt", to: "val.txt")
@@ -180,7 +179,7 @@ import Data
     #expect(complaint(preparation).contains("it is a validation file"))
   }
 
-  @Test func `an output inside of its source folder is never read as text, nor is what lies beside it for a while`()
+  @Test func `an output inside its source folder is never read as text, nor are its temporary files`()
     throws
   {
     try write("books/a.txt", "some text")
@@ -199,11 +198,11 @@ import Data
     sharded.shards = 2
     try FileManager.default.removeItem(atPath: path("books/d.h5"))
     for _ in 0..<2 { #expect(try sharded.run().bytes == 9) }
-    // Another dataset there is known by what it is.
+    // Another dataset in the folder is recognised and refused.
     #expect(complaint(preparation("books", output: "other.h5")).contains("is an HDF5 file"))
   }
 
-  @Test func `a tokenizer and its output inside of the sources are no text of theirs`() throws {
+  @Test func `a tokenizer and its output inside the sources are not read as text`() throws {
     try write("books/a.txt", "some text")
     try write("books/t.json", "{\n\"model\": 1}")
     var preparation = preparation("books")
@@ -217,13 +216,13 @@ import Data
 
   // MARK: Where a dataset may be written
 
-  @Test func `an output that is a pipe, a device or a folder is refused and stays`() throws {
+  @Test func `an output that is a pipe, a device or a folder is refused and not changed`() throws {
     try write("a.txt", "text")
     #expect(mkfifo(path("pipe"), 0o600) == 0)
     try FileManager.default.createDirectory(atPath: path("folder"), withIntermediateDirectories: true)
     try link("to-pipe", to: "pipe")
     var places = ["pipe", "to-pipe"]
-    // A device like /dev/null; only root can make one.
+    // A device like /dev/null, which only root can create.
     if mknod(path("device"), S_IFCHR | 0o666, 1 << 8 | 3) == 0 { places.append("device") }
     for place in places {
       var before = stat(), after = stat()
@@ -237,7 +236,7 @@ import Data
 
   // MARK: Pipes
 
-  @Test func `a pipe is read like a file, and never taken for an earlier one`() throws {
+  @Test func `a pipe is read like a file, and never continues an earlier preparation`() throws {
     #expect(mkfifo(path("pipe"), 0o600) == 0)
     for round in 0..<2 {
       let rows = (0..<50_000).map { "{\"text\": \"row \($0) of \(round)\"}" }

@@ -1,4 +1,4 @@
-// Which sequence comes when.
+// The order of training sequences.
 
 import Data
 import Testing
@@ -14,7 +14,7 @@ import Testing
     }
   }
 
-  @Test func `epochs and seeds have orders of their own`() {
+  @Test func `every epoch and every seed has another order`() {
     let sampler = Sampler(seed: 3, sequenceCount: 500)
     let first = (0..<500).map { sampler.sequence(at: $0) }
     #expect(first != (500..<1000).map { sampler.sequence(at: $0) })
@@ -22,14 +22,15 @@ import Testing
     #expect(first != Array(0..<500))
   }
 
-  @Test func `a position's sequence does not depend on what was asked before`() {
+  @Test func `the sequence at a position does not depend on earlier calls`() {
     let sampler = Sampler(seed: 9, sequenceCount: 77)
     let forwards = (0..<200).map { sampler.sequence(at: $0) }
     #expect((0..<200).reversed().map { sampler.sequence(at: $0) } == forwards.reversed())
   }
 
-  @Test func `the order is the one that earlier curves were made with`() {
-    // A change of these numbers changes every curve: it needs a reason and a note, not a new list.
+  @Test func `the order is that of earlier versions`() {
+    // A change of these numbers changes every curve. It needs a reason and a note in the changelog, not only a new
+    // list.
     let sampler = Sampler(seed: 1, sequenceCount: 1000)
     #expect((0..<8).map { sampler.sequence(at: $0) } == SamplerTests.pinned)
   }
@@ -37,7 +38,7 @@ import Testing
 }
 
 @Suite struct `The order of a mixture` {
-  @Test func `each part has its share of every round, to half a place`() {
+  @Test func `each part has its share of every round, within half a place`() {
     let order = MixtureOrder(seed: 5, weights: [0.7, 0.2, 0.1], counts: [300, 70, 9])
     #expect(order.places.reduce(0, +) == MixtureOrder.round)
     for round in 0..<3 {
@@ -48,7 +49,7 @@ import Testing
     }
   }
 
-  @Test func `a part's sequences each come once before one comes again`() {
+  @Test func `every sequence of a part is used once before one is used again`() {
     let order = MixtureOrder(seed: 5, weights: [3, 1], counts: [500, 256])
     var seen: [[Int]] = [[], []]
     for position in 0..<2 * MixtureOrder.round {
@@ -56,7 +57,8 @@ import Testing
       seen[part].append(sequence)
     }
     #expect(seen.map(\.count) == [1536, 512])
-    // Two rounds hold two epochs of the second part and three of the first, and a round holds whole ones of the second.
+    // Two rounds hold two epochs of the second part and three of the first; a round holds whole epochs of the
+    // second.
     #expect(seen[1][..<256].sorted() == Array(0..<256) && seen[1][256...].sorted() == Array(0..<256))
     #expect(Dictionary(grouping: seen[0]) { $0 }.values.map(\.count).allSatisfy { (3...4).contains($0) })
   }

@@ -1,5 +1,4 @@
-// Where text comes from, and that nothing of it is lost: packed files, lines of JSON, preparations that are cut
-// short.
+// Sources of text, and that nothing of them is lost: compressed files, lines of JSON, interrupted preparations.
 
 import CZstd
 import Configuration
@@ -60,7 +59,7 @@ import Training
     return "no error"
   }
 
-  @Test func `lines of JSON are documents, packed by gzip or zstd or not`() throws {
+  @Test func `lines of JSON are documents, compressed by gzip or zstd or not`() throws {
     try write("a.jsonl", #"{"text": "one\ntwo"}"# + "\n\n" + #"{"n": 1, "text": "drei ü"}"#)
     try gzip("a.jsonl")
     try zstd("a.jsonl")
@@ -71,7 +70,7 @@ import Training
     }
   }
 
-  @Test func `a validation file validates, and all of the others trains`() throws {
+  @Test func `a validation file is used for validation, and all other text for training`() throws {
     try write("a.txt", "train")
     try write("b.txt", "held")
     let dataset = try dataset("a.txt") {
@@ -82,7 +81,7 @@ import Training
     #expect(try text(dataset.split(.validation)) == "|held")
   }
 
-  @Test func `a packed file that is cut or damaged is named, and leaves no dataset`() throws {
+  @Test func `an error names a compressed file that is truncated or damaged, and no dataset is written`() throws {
     try write("a.txt", (0..<20_000).map { "line \($0 * 7919 % 10_007)" }.joined(separator: "\n"))
     try gzip("a.txt")
     try zstd("a.txt")
@@ -98,7 +97,7 @@ import Training
     }
   }
 
-  @Test func `a line that is no JSON, or has no text, is named by file and number`() throws {
+  @Test func `an error names the file and number of a line that is not JSON or has no text`() throws {
     try write("a.jsonl", "{\"text\": \"x\"}\nnot json\n")
     #expect(
       complaint { _ = try dataset("a.jsonl") }
@@ -109,11 +108,11 @@ import Training
         == "a.jsonl:1: no text in field 'text'; it has body: name one with --field")
   }
 
-  @Test func `a preparation that is cut short goes on where it was, to the same dataset`() throws {
+  @Test func `an interrupted preparation continues and gives the same dataset`() throws {
     try write("big.txt", (0..<3_000_000).map { "w\($0 % 7919)" }.joined(separator: " "))
     let good = #"{"text": "end"}"#
     let files = [path("big.txt"), path("end.jsonl")]
-    // The same file twice to all who look at it, and the first time it cannot be read to its end.
+    // The same file twice for every reader; the first time it cannot be read to its end.
     func writeEnd(_ text: String) throws {
       try write("end.jsonl", text)
       try FileManager.default.setAttributes(
@@ -137,14 +136,14 @@ import Training
     #expect(summary.resumedBytes >= 16 << 20 && summary.documents == 2)
     var fresh = preparation
     fresh.output = path("fresh.h5")
-    // In another second, which no file notes.
+    // In another second, so that a time stamp in a file would differ.
     waitForAnotherSecond()
     #expect(try fresh.run().resumedBytes == 0)
     #expect(try Data(contentsOf: URL(filePath: path("d.h5"))) == Data(contentsOf: URL(filePath: path("fresh.h5"))))
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder).allSatisfy { !$0.contains(".train.") })
   }
 
-  @Test func `documents of their own never meet in a sequence, and a long one is cut`() throws {
+  @Test func `separate documents never share a sequence, and a long one is divided`() throws {
     try write("a.jsonl", ["abcdefg", "h", "ijk"].map { #"{"text": "\#($0)"}"# }.joined(separator: "\n"))
     let split = try dataset("a.jsonl").split(.train)
     let source = try LanguageModelSource(split, length: 5, layout: .separate, separator: 256)
@@ -159,17 +158,18 @@ import Training
       #expect(buffer.targets.count == source.targetCount(of: sequence))
       seen.append(spoken(buffer.tokens) + ">" + spoken(Array(buffer.targets.suffix(1))))
     }
-    // Each begins with its separator, and its last target is the next one's; behind the last document stands none.
+    // Each begins with its separator, and its last target is the next document's; no separator follows the last
+    // document.
     #expect(seen == ["|abcd>e", "efg>|", "|h>|", "|ij>k"])
   }
 
-  @Test func `a damaged chunk of a dataset is named`() throws {
+  @Test func `an error names a damaged chunk of a dataset`() throws {
     try write("a.txt", (0..<200_000).map { "word\($0 % 977)" }.joined(separator: " "))
     let dataset = try dataset("a.txt")
     var tokens: [Int32] = []
     try dataset.split(.train).read(from: 0, count: 1000, into: &tokens)
     var bytes = [UInt8](try Data(contentsOf: URL(filePath: path("d.h5"))))
-    // A byte of the text in the file's middle.
+    // A byte of the text, in the middle of the file.
     bytes[bytes.count / 2] ^= 1
     try Data(bytes).write(to: URL(filePath: path("d.h5")))
     let damaged = try Dataset(path: path("d.h5")).split(.train)

@@ -1,4 +1,4 @@
-// Rows of JSON to examples of a task, and what is said of rows that are none.
+// Rows of JSON to the examples of a task, and the errors for rows that are not usable.
 
 import Data
 import Foundation
@@ -43,7 +43,7 @@ import Testing
     return "no error"
   }
 
-  @Test func `classes are numbers as they are, or names in the order in which they come`() throws {
+  @Test func `classes are numbers as given, or names numbered in the order of occurrence`() throws {
     let numbers = try prepare(.classify, [#"{"text": "ab", "label": 3}"#, #"{"text": "c", "label": 0}"#])
     #expect(numbers.labels == ["0", "1", "2", "3"] && numbers.task == .classify && numbers.classCount == 4)
     #expect(try read(numbers.examples(.train)!, 0) == Read(tokens: bytes("ab"), targets: [3]))
@@ -55,7 +55,7 @@ import Testing
     #expect(try read(names.examples(.train)!, 1) == Read(tokens: bytes("c"), targets: [1]))
   }
 
-  @Test func `each choice is an example behind its question, and they are judged together`() throws {
+  @Test func `each choice is an example that contains the question, and they are judged together`() throws {
     let rows = [
       #"{"context": "c", "question": "q", "choices": ["x", "yy", "z"], "answer": 1}"#,
       #"{"question": "r", "choices": ["s", "t"], "answer": "A"}"#,
@@ -69,18 +69,18 @@ import Testing
   }
 
   @Test(arguments: [
-    // SQuAD's own form: the place counts characters, not bytes, and the first "an" is not the one.
+    // SQuAD's own form: the offset counts characters and not bytes, and the first "an" is not the answer.
     #"{"question": "q", "context": "ü an an", "answers": [{"text": "an", "answer_start": 5}]}"#,
     #"{"question": "q", "context": "ü an an", "answers": {"text": ["an"], "answer_start": [5]}}"#,
   ])
-  func `a span is where its row says it is`(row: String) throws {
+  func `a span is at the place that its row gives`(row: String) throws {
     let split = try prepare(.span, [row]).examples(.train)!
     #expect(
       try read(split, 0) == Read(tokens: bytes("q") + [256] + bytes("ü an an"), targets: [2 + 6, 2 + 7]))
     #expect(try split.answers(of: 0) == ["an"])
   }
 
-  @Test func `an answer without a place is found by its text, and one that stands nowhere asks for nothing`() throws {
+  @Test func `an answer without an offset is found by its text, and one that does not occur gives no target`() throws {
     let rows = [
       #"{"question": "q", "paragraphs": [{"title": "T", "text": "one"}, {"text": "two"}], "answer": "two"}"#,
       #"{"question": "q", "context": "abc", "answers": ["xyz"]}"#,
@@ -93,14 +93,14 @@ import Testing
     #expect(try read(split, 2).targets == [3, 6])
     #expect(try split.answers(of: 2) == ["a greeting"])
     #expect(try split.targetCount(of: 1, limit: 100) == 0)
-    // What lies behind the limit is neither read nor asked for.
+    // What follows the limit is neither read nor a target.
     #expect(
       try read(split, 0, limit: 9) == Read(tokens: Array(bytes("q") + [256] + bytes("T\none\nt")), targets: [-1, -1]))
     #expect(try split.targetCount(of: 0, limit: 9) == 0)
     #expect(try split.targetCount(of: 0, limit: 11) == 2)
   }
 
-  @Test func `byte pairs that hold a span's first and last byte are its tokens`() throws {
+  @Test func `a span of byte pairs is from the token of its first byte to that of its last`() throws {
     var training = BytePairTraining()
     training.vocabulary = 300
     let text = Array("the whole of the whole of the whole".utf8)
@@ -114,7 +114,7 @@ import Testing
     #expect(answer.count < 8)
   }
 
-  @Test func `paragraphs of other rows fill a span's text up to the bytes asked for, around its own`() throws {
+  @Test func `a span's context is filled with paragraphs of other rows up to the requested size`() throws {
     let rows = (0..<30).map {
       #"{"question": "q\#($0)", "context": "paragraph \#(100 + $0)", "answer": "\#(100 + $0)"}"#
     }
@@ -132,28 +132,28 @@ import Testing
     #expect(places.count > 4)
   }
 
-  @Test func `a tag stands at its word's last token`() throws {
+  @Test func `the target of a tag is at its word's last token`() throws {
     let dataset = try prepare(.tag, [#"{"words": ["Ann", "is"], "tags": ["B-PER", "O"]}"#])
     let read = try read(dataset.examples(.train)!, 0)
     #expect(read == Read(tokens: bytes("Ann is"), targets: [-1, -1, 0, -1, -1, 1]))
     #expect(dataset.labels == ["B-PER", "O"])
   }
 
-  @Test func `a word whose tag is null is read and not asked about`() throws {
+  @Test func `a word whose tag is null is read and has no target`() throws {
     let dataset = try prepare(.tag, [#"{"words": ["ab", "c", "d"], "tags": [null, null, 3]}"#])
     let read = try read(dataset.examples(.train)!, 0)
     #expect(read == Read(tokens: bytes("ab c d"), targets: [-1, -1, -1, -1, -1, 3]))
     #expect(try dataset.examples(.train)!.targetCount(of: 0, limit: 6) == 1)
   }
 
-  @Test func `cells of a table are tokens that know their row and column`() throws {
+  @Test func `cells of a table are tokens with features for row and column`() throws {
     let row =
       #"{"caption": "t", "header": ["a", "b"], "rows": [["1", "2"], ["3", "4"]], "statements": [{"text": "x y", "label": 1}, {"text": "z", "label": 0}]}"#
     let dataset = try prepare(.tables, [row])
     let split = dataset.examples(.train)!
     #expect(split.count == 2 && dataset.vocabulary > 257)
     let first = try read(split, 0), second = try read(split, 1)
-    // Two words, the caption, two headers, four cells.
+    // Two words, the caption, two headers, and four cells.
     #expect(first.bags.count - 1 == 9 && second.bags.count - 1 == 8)
     #expect(first.targets == [1] && second.targets == [0])
     func bag(_ read: Read, _ token: Int) -> [Int32] {
@@ -161,13 +161,13 @@ import Testing
     }
     let cells = (5..<9).map { bag(first, $0) }
     #expect(cells.map { $0.last! } == bytes("1234"))
-    // Cells of one row share a feature, and cells of one column do.
+    // Cells of one row have a feature in common, and so have cells of one column.
     #expect(cells[0][1] == cells[1][1] && cells[0][1] != cells[2][1])
     #expect(cells[0][2] == cells[2][2] && cells[0][2] != cells[1][2])
     #expect(try read(split, 0, limit: 3).bags.count == 4)
   }
 
-  @Test func `a node is asked with those around it, nearest first, and splits are as the rows say`() throws {
+  @Test func `an example has a node and those around it, nearest first, and rows name their split`() throws {
     let rows = [
       #"{"id": 1, "words": [0, 5], "label": 2, "neighbors": [2], "split": "train"}"#,
       #"{"id": 2, "words": [1], "neighbors": [1, 3], "split": "unlabelled"}"#,
@@ -184,7 +184,7 @@ import Testing
     #expect(try read(prepare(.graphs, rows) { $0.nodeLimit = 2 }.examples(.train)!, 0).targets == [2, -1])
   }
 
-  @Test func `the same rows validate however the draw is repeated, about as many as asked`() throws {
+  @Test func `every preparation chooses the same rows for validation, about as many as requested`() throws {
     let rows = (0..<1000).map { #"{"text": "row \#($0)", "label": \#($0 % 2)}"# }
     let first = try prepare(.classify, rows) { $0.validationFraction = 0.2 }
     let held = first.examples(.validation)!.count
@@ -193,7 +193,7 @@ import Testing
     #expect(try read(prepare(.classify, rows) { $0.validationFraction = 0.2 }.examples(.validation)!, 7) == text)
   }
 
-  @Test func `a row that is no example is named by file and line, with what it needs`() {
+  @Test func `an error names the file and line of a row that is not an example, and what it lacks`() {
     let good = #"{"text": "a", "label": "x"}"#
     #expect(complaint(.classify, good, #"{"text": "a"}"#).hasPrefix("rows.jsonl:2: field 'label' must be a class"))
     #expect(complaint(.classify, good, #"{"text": "a", "label": 1}"#).hasPrefix("rows.jsonl:2: field 'label'"))
@@ -218,7 +218,7 @@ import Testing
         .contains("nodes of split 'train' and 'valid' are needed; there are train"))
   }
 
-  @Test func `rows that come as plain text are refused before anything is written`() throws {
+  @Test func `plain text in place of rows is refused before anything is written`() throws {
     try "text".write(toFile: folder + "/a.txt", atomically: true, encoding: .utf8)
     var preparation = DatasetPreparation(sources: [folder + "/a.txt"], output: folder + "/d.h5")
     preparation.task = .classify

@@ -1,4 +1,4 @@
-// Where long texts are cut: no cut changes a token, in any script, and every text is cut.
+// Cutting of long texts: no cut changes a token, in any script, and every text can be cut.
 
 import CZstd
 import Foundation
@@ -10,7 +10,7 @@ import Data
   private static let golden = URL(filePath: #filePath).deletingLastPathComponent()
     .appending(path: "../Golden/tokenizer").standardized.path
 
-  /// A counter's numbers, spread: the same in every run.
+  /// Spreads the values of a counter; the same in every run.
   private struct Draw {
     var state: UInt64
     mutating func next(_ bound: Int) -> Int {
@@ -38,16 +38,16 @@ import Data
     let cutter = TextCutter(.bytePairs(table))
     let added = table.added.map(\.text)
     var draw = Draw(state: 7), cuts = 0
-    // One for all texts: to make one costs more than to encode with it.
+    // One encoder for all texts, because making one takes longer than encoding with it.
     var encoder = BytePairEncoder(table)
     for _ in 0..<400 {
       let choice = name == "added" ? Self.parts + added : Self.parts
       var text = (0..<24).map { _ in choice[draw.next(choice.count)] }.joined().utf8.map { $0 }
-      // Bytes that are no UTF-8 stand in texts, too.
+      // Texts also contain bytes that are not UTF-8.
       if draw.next(3) == 0 { text.insert(UInt8(draw.next(256)), at: draw.next(text.count)) }
       let whole = encode(&encoder, text)
       var seen: Set<Int> = []
-      // Every place that any buffer's end would make the last one.
+      // Every place that could be the last cut before the end of a buffer.
       for end in 1...text.count {
         guard let cut = text[..<end].withUnsafeBufferPointer({ cutter.lastCut($0) }) else { continue }
         cuts += 1
@@ -64,7 +64,7 @@ import Data
     "Привет мир ", "日本語のテキスト。", "ภาษาไทย ", "ACGTTGCA\n", "9f86d081884c7d65", "हिन्दी पाठ ", "🙂 🙃 ", "----------- ",
     "\u{4E00}\u{3002}",
   ])
-  func `text of any script and of none is cut near the end of what is there`(unit: String) {
+  func `text of any script, and bytes of none, are cut near the end of the buffer`(unit: String) {
     let text = Array(String(repeating: unit, count: 300_000 / unit.utf8.count).utf8)
     let cut = text.withUnsafeBufferPointer { TextCutter().lastCut($0) }
     #expect(cut.map { text.count - $0 < 64 } == true)
@@ -82,7 +82,7 @@ import Data
     }
   }
 
-  @Test func `a file of one endless word is handed over in pieces of bounded size`() throws {
+  @Test func `a file of one endless word is read in pieces of bounded size`() throws {
     let path = NSTemporaryDirectory() + "ress-word-" + UUID().uuidString
     defer { try? FileManager.default.removeItem(atPath: path) }
     let text = [UInt8](repeating: UInt8(ascii: "a"), count: 7_000_001)

@@ -1,5 +1,6 @@
-// Byte pairs, held against what Hugging Face's `tokenizers` and `tiktoken` gave (Benchmarks/compare_tokenizers.py
-// --save wrote Tests/Golden/tokenizer), and against a merging that is too simple to be wrong.
+// Byte-pair tokenizers, compared with the results of Hugging Face's `tokenizers` and of `tiktoken`
+// (Benchmarks/compare_tokenizers.py --save wrote Tests/Golden/tokenizer), and with a merging algorithm that is too
+// simple to be wrong.
 
 import Data
 import Foundation
@@ -21,7 +22,7 @@ import Testing
   }
 
   @Test(arguments: Pretokenizer.allCases)
-  func `mixed-language text has the tokens that tokenizers and tiktoken give it, and comes back`(pattern: Pretokenizer)
+  func `mixed-language text gets the tokens of tokenizers and tiktoken, and is decoded again`(pattern: Pretokenizer)
     throws
   {
     let table = try TokenizerFile.read("\(Self.folder)/\(pattern.rawValue).json")
@@ -31,14 +32,14 @@ import Testing
     let tokens = Self.encode(table, text)
     #expect(tokens == golden.split(whereSeparator: \.isWhitespace).map { Int32($0)! })
     #expect(table.decode(tokens) == text)
-    // The memory of pieces changes nothing.
+    // The cache of pieces must not change anything.
     var encoder = BytePairEncoder(table), again: [Int32] = []
     text.withUnsafeBufferPointer { bytes in for _ in 1...2 { encoder.encode(bytes, into: &again) } }
     #expect(again == tokens + tokens)
   }
 
   @Test(arguments: Pretokenizer.allCases)
-  func `learning gives the merges that tokenizers learns, on any number of threads`(pattern: Pretokenizer) throws {
+  func `training learns the merges that tokenizers learns, with any number of threads`(pattern: Pretokenizer) throws {
     let theirs = try TokenizerFile.read("\(Self.folder)/\(pattern.rawValue).json")
     for threads in [1, 3] {
       var training = BytePairTraining()
@@ -50,7 +51,7 @@ import Testing
     }
   }
 
-  /// The earliest learned pair, leftmost first, looked for from the start each time.
+  /// Joins the earliest learned pair, leftmost first, searched from the start each time.
   private func slowly(_ table: BytePairs, _ piece: [UInt8]) -> [Int32] {
     let byteTokens = Dictionary(
       uniqueKeysWithValues: table.tokens.enumerated().filter { $0.element.count == 1 }.map {
@@ -69,24 +70,24 @@ import Testing
     return parts
   }
 
-  @Test func `a token is said so that a person can tell it from others, also where it is no text of its own`() {
+  @Test func `a token is shown so that it can be distinguished from others, also if it is not valid text`() {
     let byte = Tokenizer.byte
     #expect([104, 32, 10, 0xC3, 256, 300].map { byte.spoken($0) } == ["h", " ", "\n", "⟨c3⟩", "⟨document⟩", "⟨300⟩"])
   }
 
-  @Test func `pieces of any length are merged in the order that was learned`() throws {
+  @Test func `pieces of any length are merged in the learned order`() throws {
     let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
     var generator = Chance("pieces of any length")
     for length in [1, 2, 3, 23, 24, 25, 47, 48, 49, 50, 200, 1500] {
       for _ in 0..<20 {
-        // Letters alone are one piece; few of them make many merges.
+        // Letters form one piece; few different ones lead to many merges.
         let piece = (0..<length).map { _ in "abcorehtn".utf8.randomElement(using: &generator)! }
         #expect(Self.encode(table, piece) == slowly(table, piece), "\(String(decoding: piece, as: UTF8.self))")
       }
     }
   }
 
-  @Test func `bytes that are no UTF-8 are kept, and cut no other character`() throws {
+  @Test func `bytes that are not UTF-8 are kept, and do not divide other characters`() throws {
     let table = try TokenizerFile.read(Self.folder + "/gpt2.json")
     var generator = Chance("bytes that are no UTF-8")
     let cases: [[UInt8]] =
@@ -104,7 +105,7 @@ import Testing
     }
   }
 
-  @Test func `special tokens are taken only where they are asked for, the longest first`() throws {
+  @Test func `special tokens are recognised only on request, the longest first`() throws {
     let table = try BytePairs(
       pretokenizer: .gpt2, tokens: (0..<256).map { [UInt8($0)] } + [Array("<a>".utf8), Array("<a><b>".utf8)],
       merges: [],
@@ -116,7 +117,7 @@ import Testing
     #expect(Tokenizer.bytePairs(table).decode([120, 256, 121, 257]) == Array("xy".utf8))
   }
 
-  @Test func `both kinds of files are written as they are read`() throws {
+  @Test func `both kinds of files read back as they were written`() throws {
     let folder = NSTemporaryDirectory() + "ress-tokenizer-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -153,9 +154,9 @@ import Testing
     ),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":0},"merges":["a b"]}}"#, "merge 1"),
     (#"{"pre_tokenizer":{"type":"ByteLevel"},"model":{"type":"BPE","vocab":{"a":-5},"merges":[]}}"#, "below 0"),
-    (#"{"model":{"type":"BPE"}}"#, "vocab"), ("[", "no tokenizer.json"),
+    (#"{"model":{"type":"BPE"}}"#, "vocab"), ("[", "not a tokenizer.json"),
   ])
-  func `what would be encoded otherwise is refused with the reason`(json: String, reason: String) {
+  func `a file that would be encoded differently is refused with the reason`(json: String, reason: String) {
     do {
       _ = try TokenizerFile.parse(Data(json.utf8), path: "t.json")
       Issue.record("read")
@@ -163,13 +164,13 @@ import Testing
   }
 
   @Test(arguments: [("added.tokens", false), ("added-specials.tokens", true)])
-  func `added tokens are found where tokenizers finds them`(name: String, specials: Bool) throws {
+  func `added tokens are found where the tokenizers package finds them`(name: String, specials: Bool) throws {
     let table = try TokenizerFile.read(Self.folder + "/added.json")
     let text = try #require(FileManager.default.contents(atPath: Self.folder + "/added.txt"))
     let golden = try String(contentsOfFile: "\(Self.folder)/\(name)", encoding: .utf8)
     let tokens = Self.encode(table, Array(text), specials: specials)
     #expect(tokens == golden.split(whereSeparator: \.isWhitespace).map { Int32($0)! })
-    // They are text: only special ones are left out of what is decoded.
+    // Added tokens are text; only special ones are left out when tokens are decoded.
     let tool = try #require(table.special("<tool>"))
     #expect(Tokenizer.bytePairs(table).decode([tool]) == Array("<tool>".utf8))
     #expect(Tokenizer.bytePairs(table).byteCount(of: tool) == 6 && table.specials.count == 2)
@@ -182,7 +183,7 @@ import Testing
     "null", #"{"type":"Sequence","normalizers":[]}"#,
     #"{"type":"Sequence","normalizers":[{"type":"Sequence","normalizers":[]}]}"#,
   ])
-  func `a normalizer that does nothing is none`(normalizer: String) throws {
+  func `a normalizer that does nothing is accepted`(normalizer: String) throws {
     let text = String(
       decoding: try #require(FileManager.default.contents(atPath: Self.folder + "/gpt2.json")), as: UTF8.self)
     let changed = text.replacing(#""normalizer":null"#, with: "\"normalizer\":" + normalizer)
@@ -191,7 +192,7 @@ import Testing
   }
 
   @Test(arguments: ["\r\n", "\n", "\r\r\n"])
-  func `merges are read whatever ends their lines`(ending: String) throws {
+  func `merges are read with any line ends`(ending: String) throws {
     let folder = NSTemporaryDirectory() + "ress-merges-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -202,7 +203,7 @@ import Testing
     try write("\u{FEFF}" + merges.replacing("\n", with: ending))
     let again = try TokenizerFile.read(folder)
     #expect(again.merges == table.merges && again.tokens == table.tokens && again.added == table.added)
-    // A file without merges, and one that was cut.
+    // A file without merges, and one that was truncated.
     for lines in [0, 100] {
       try write(merges.split(separator: "\n").prefix(1 + lines).joined(separator: "\n"))
       do {
@@ -214,7 +215,7 @@ import Testing
           "\(error)")
       }
     }
-    // How added tokens are matched these files do not say.
+    // These files cannot express how added tokens are matched.
     try write(merges)
     try "{}".write(toFile: folder + "/added_tokens.json", atomically: true, encoding: .utf8)
     #expect(throws: TokenizerError.self) { try TokenizerFile.read(folder) }
@@ -224,7 +225,7 @@ import Testing
     (["<a>", "<a>"], "is named twice"), (["a"], "is the name of a byte"), (["\u{120}"], "is the name of a byte"),
     ([""], "is empty"),
   ])
-  func `special tokens that cannot be are refused before any text is read`(specials: [String], reason: String) {
+  func `invalid special tokens are refused before any text is read`(specials: [String], reason: String) {
     var training = BytePairTraining()
     training.specials = specials
     do {
@@ -233,7 +234,7 @@ import Testing
     } catch { #expect("\(error)".contains(reason), "\(error)") }
   }
 
-  @Test func `a special token that looks like a piece of text is never made by a merge`() throws {
+  @Test func `a special token that looks like a piece of text is never the result of a merge`() throws {
     var training = BytePairTraining()
     (training.specials, training.vocabulary) = (["th", "\u{120}q"], 270)
     let text = Array(String(repeating: "the that this q q q", count: 50).utf8)
@@ -245,7 +246,7 @@ import Testing
     _ = try TokenizerFile.gpt2(table)
   }
 
-  @Test func `a file cut anywhere is refused or read, and nothing breaks`() throws {
+  @Test func `a file truncated anywhere is refused or read, without a crash`() throws {
     let whole = try #require(FileManager.default.contents(atPath: Self.folder + "/gpt2.json"))
     for end in stride(from: 0, to: whole.count, by: 997) {
       #expect(throws: TokenizerError.self) { try TokenizerFile.parse(whole.prefix(end), path: "cut.json") }

@@ -1,5 +1,5 @@
-// What a bad night does to a run: a coordinator that is stopped, a disk that is full, files in the way, two who want one run, and
-// strangers at the door. Every run is held against the curve of an undisturbed one.
+// Several faults in one run: a coordinator that is stopped, a full disk, files in the way, two coordinators that
+// want one run, and clients that take all connections. Every run is compared with the curve of an undisturbed one.
 
 import Foundation
 import Testing
@@ -12,7 +12,7 @@ import Testing
   private let place: Workplace
   private let curve: [String]
   private var address: String
-  /// Nobody is left after a test.
+  /// Ends every process of the test.
   private var running: [Running] = []
 
   init() throws {
@@ -57,7 +57,7 @@ import Testing
     try waitUntil(120) { try state(run).contains("\"finished\"") }
   }
 
-  @Test func `a coordinator that was stopped for longer than the patience loses no worker and no step`() throws {
+  @Test func `a coordinator stopped for longer than patience_seconds loses no worker and no step`() throws {
     let (coordinator, _) = try cluster()
     try submit("stopped", ["--set", "cluster.patience_seconds=1"])
     #expect(waitUntil(60) { place.curve("stopped").count > 20 })
@@ -71,10 +71,10 @@ import Testing
     #expect(place.curve("stopped") == curve)
   }
 
-  @Test func `a disk without room stops neither the run nor the program, and all is there when there is room again`()
+  @Test func `a full disk stops neither run nor program, and everything is written when there is room again`()
     throws
   {
-    // Files can grow to 60 kB: too little for a checkpoint, and for the store after some steps.
+    // Limits files to 60 kB: too little for a checkpoint and, after some steps, for the store.
     let training = try place.start(
       ["train", "run.yaml", "--workers", "2", "--threads", "1", "--set", "run=full", "--set", "training.steps=300"],
       launcher: ["prlimit", "--fsize=60000:unlimited"])
@@ -97,14 +97,14 @@ import Testing
     #expect(checkpoint.code == 0 && checkpoint.output.contains("step-00000300: whole"), "\(checkpoint.output)")
   }
 
-  @Test func `lines that could not be written are in metrics.jsonl when that is possible again, and the story says so`()
+  @Test func `lines that could not be written are added to metrics.jsonl later, and an event reports it`()
     throws
   {
     _ = try cluster()
     try submit("holes")
     #expect(waitUntil(60) { place.curve("holes").count > 5 })
     let path = "\(place.path)/checkpoints/holes/metrics.jsonl"
-    // A folder in the file's place; the coordinator may make the file again in between.
+    // A folder in the file's place. The coordinator may create the file again in between.
     #expect(
       waitUntil(10) {
         unlink(path)
@@ -120,7 +120,7 @@ import Testing
     #expect(waitUntil(10) { story("holes").contains("metrics.jsonl is whole again") })
   }
 
-  @Test func `two coordinators do not write one run, and the second is told who has it`() throws {
+  @Test func `two coordinators cannot write one run, and the second is told which process has it`() throws {
     _ = try cluster()
     try submit("wanted")
     #expect(waitUntil(60) { place.curve("wanted").count > 5 })
@@ -130,13 +130,13 @@ import Testing
       "\(other.output)\(other.errors)")
     #expect(try ends("wanted"))
     #expect(place.curve("wanted") == curve)
-    // It is free when the run has ended.
+    // The run is free when it has ended.
     let after = try place.run(["train", "run.yaml", "--set", "run=wanted", "--set", "training.steps=302", "--resume"])
     #expect(after.code == 0, "\(after.output)\(after.errors)")
   }
 
-  @Test func `strangers who take every connection keep no checkpoint from counting`() throws {
-    // The files of this run and its two workers need some forty; the rest is for whoever connects.
+  @Test func `clients that take every connection prevent no checkpoint from being committed`() throws {
+    // This run and its two workers need about forty descriptors for files; the others are for connections.
     let port = UInt16(42_000 + Int(getpid()) % 10_000)
     address = "tcp://127.0.0.1:\(port)"
     let (coordinator, workers) = try cluster(launcher: ["prlimit", "--nofile=160:160"])
@@ -172,12 +172,13 @@ import Testing
     #expect(!story.contains("paused") && !story.contains("lost"), "\(story)")
   }
 
-  @Test func `commands that a full disk ends say so and do not crash`() throws {
+  @Test func `commands that fail on a full disk report it and do not crash`() throws {
     let words = (0..<200_000).map { "word\($0 % 977)" }.joined(separator: " ")
     try words.write(toFile: place.path + "/long.txt", atomically: true, encoding: .utf8)
     let exported = try place.run(["checkpoint", "export", "checkpoints/first", "--out", "m.safetensors"])
     #expect(exported.code == 0, "\(exported.errors)")
-    // Too little for a file of HDF5 to begin, for its tensors, and for what it keeps in memory until it is closed; enough for a sentence.
+    // Limits at which HDF5 cannot begin a file, cannot write its tensors, and cannot write what it buffers until
+    // the file is closed. An error message still fits.
     for limit in [1_000, 5_000, 50_000, 120_000] {
       for words in [
         ["data", "prepare", "long.txt", "--out", "long-\(limit).h5"],

@@ -1,4 +1,4 @@
-// Whole runs in real processes, undisturbed and under kill -9, SIGSTOP and damage. Every one of them is held against the
+// Whole runs in real processes, undisturbed and under kill -9, SIGSTOP and damaged files. All are compared with the
 // same curve.
 
 import Checkpoint
@@ -13,7 +13,7 @@ import Testing
 
 @Suite(.serialized) final class ClusterTests {
   private let place: Workplace
-  /// The undisturbed run: one worker, one thread.
+  /// The undisturbed run, with one worker and one thread.
   private let curve: [String]
 
   init() throws {
@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test func `a coordinator and workers over tcp, started in any order, give the same curve`() throws {
-    // Workers first: they wait for their coordinator.
+    // The workers are started first and wait for their coordinator.
     let address = "tcp://127.0.0.1:\(freePorts())"
     let workers = try (1...2).map {
       try place.start(["worker", "--coordinator", address, "--name", "w\($0)", "--threads", "1"])
@@ -64,7 +64,7 @@ import Testing
   }
 
   @Test(arguments: [(1, 2), (2, 3), (3, 1), (2, 2)])
-  func `kill -9 of everything at a random moment, then resume on other workers, continues the curve to the bit`(
+  func `kill -9 of everything at a random moment, then resume with other workers, continues the curve to the bit`(
     before: Int, after: Int
   ) throws {
     let run = "killed-\(before)-\(after)"
@@ -87,7 +87,7 @@ import Testing
     #expect(!left.contains { $0.hasSuffix(".tmp") }, "\(left)")
   }
 
-  @Test func `a run killed before its first checkpoint begins again on resume, to the same curve`() throws {
+  @Test func `a run killed before its first checkpoint starts again on resume, with the same curve`() throws {
     let words = ["train", "run.yaml", "--set", "run=early", "--threads", "1", "--set", "checkpoint.every=0"]
     let training = try place.start(words)
     #expect(waitUntil(60) { place.curve("early").count > 4 }, "\(training.output)")
@@ -99,7 +99,7 @@ import Testing
     try expectSameEnd("early")
   }
 
-  @Test func `a damaged checkpoint is refused by name, passed over for an older one, and nothing saved is touched`()
+  @Test func `a damaged checkpoint is refused by name, an older one is used, and no saved file is changed`()
     throws
   {
     let newest = place.files("first", step: 40)
@@ -118,7 +118,7 @@ import Testing
     let written = try place.run(["generate", newest, "--prompt", "sea", "--tokens", "3"])
     #expect(written.code == 1 && written.errors.contains("is damaged"), "\(written.errors)")
 
-    // The run itself falls back on step 30 and says so.
+    // Resuming the run itself uses step 30 and reports it.
     let resumed = try place.run(["train", "run.yaml", "--resume", "--workers", "2"])
     #expect(resumed.code == 0, "\(resumed.output)\(resumed.errors)")
     #expect(resumed.output.contains("is passed over"), "\(resumed.output)")
@@ -127,8 +127,8 @@ import Testing
     #expect(try place.run(["checkpoint", "show", newest]).code == 0)
   }
 
-  @Test func `bad input ends with a clear error, its code, and nothing that was saved is touched`() throws {
-    // What a refused run may change: lines in logs, its story, and who last held the lock.
+  @Test func `bad input ends with a clear error and its exit code, and no saved file is changed`() throws {
+    // Files that a refused run may change: logs, events, and the name of the last lock holder.
     func isRecord(_ name: String) -> Bool {
       name.hasSuffix(".log") || name.hasPrefix("coordinator.db") || name == "run.lock"
     }
@@ -166,14 +166,14 @@ import Testing
     #expect(FileManager.default.contents(atPath: place.path + "/text.h5") == text)
   }
 
-  @Test func `what was trained can be listed, shown, measured and made to write`() throws {
+  @Test func `a trained model can be listed, shown, evaluated and used to generate text`() throws {
     let listed = try place.run(["checkpoint", "list", "checkpoints/first"])
     #expect(listed.code == 0 && listed.output.contains("step-00000040"))
     let shown = try place.run(["checkpoint", "show", "checkpoints/first", "--tensors"])
     #expect(shown.code == 0 && shown.output.contains("experts/0003/down"), "\(shown.output)")
     let measured = try place.run(["evaluate", "checkpoints/first", "--sequences", "4", "--json"])
     #expect(measured.code == 0, "\(measured.errors)")
-    // The same sequences as the evaluation of the last step give the same number.
+    // The sequences of the last step's evaluation give the same value.
     let last = curve.last { $0.contains("validation_loss") }!
     let loss = last.components(separatedBy: "\"validation_loss\":")[1].components(separatedBy: ",")[0]
     #expect(measured.output.contains("\"validation_loss\": \(loss)"), "\(measured.output) \(last)")

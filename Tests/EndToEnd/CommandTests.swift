@@ -1,4 +1,4 @@
-// What a user does with the commands beyond a plain run: ending it, going on, asking for JSON, preparing data.
+// The commands in real use, beyond a plain run: ending and continuing a run, JSON output, preparing data.
 
 import Foundation
 import TestSupport
@@ -9,11 +9,11 @@ import Testing
 #endif
 
 @Suite(.serialized) struct `Commands` {
-  /// More steps than a test waits for.
+  /// More steps than any test waits for.
   private static let endless = ["--set", "training.steps=1000000", "--set", "checkpoint.every=0"]
 
   @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
-  func `a signal saves a run and ends it, no worker is left, and a resume has lost no step`(signal: Int32) throws {
+  func `a signal saves and ends a run, no worker is left, and no step is lost on resume`(signal: Int32) throws {
     // 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     let code = 128 + signal
     let place = try Workplace()
@@ -32,13 +32,13 @@ import Testing
     #expect(resumed.code == 0 && resumed.output.contains("\"first_step\": \(done),"), "\(resumed.output)")
   }
 
-  @Test func `a second signal ends a run at once that cannot save`() throws {
+  @Test func `a second signal immediately ends a run that cannot save`() throws {
     let place = try Workplace()
     let run = try place.start(
       ["train", "run.yaml", "--workers", "2", "--set", "cluster.patience_seconds=600"] + Self.endless)
     #expect(waitUntil(60) { place.curve("first").count > 3 })
     let workers = Array(run.family.dropFirst())
-    // One that stands still keeps the other from the end of its step.
+    // A stopped worker keeps the other from completing its step.
     kill(workers[0], SIGSTOP)
     kill(run.process.processIdentifier, SIGTERM)
     #expect(waitUntil(30) { run.output.contains("a second signal ends it at once") }, "\(run.output)")
@@ -48,7 +48,7 @@ import Testing
     #expect(waitUntil(30) { workers.allSatisfy { kill($0, 0) != 0 } })
   }
 
-  @Test func `a reader that goes away does not end the training, and nohup keeps a run from the end of its terminal`()
+  @Test func `a closed output pipe does not end the training, and nohup protects a run from its terminal`()
     throws
   {
     let place = try Workplace()
@@ -66,7 +66,7 @@ import Testing
     #expect(run.exitCode(within: 60) == 0, "\(run.output.suffix(2000))")
   }
 
-  @Test func `what is wrong with the data is said where a run is submitted, before anything waits`() throws {
+  @Test func `problems with the data are reported when a run is submitted, before it is queued`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"
     let at = ["--coordinator", address]
@@ -78,7 +78,7 @@ import Testing
       #expect(other.code == 1 && other.errors.contains("holds task 'lm'"), "\(other.errors)")
     }
     #expect(try place.run(["runs"] + at).output == "no run was submitted to this coordinator\n")
-    // Another machine may have what this one has not.
+    // A worker's machine may have data that this one does not have.
     let elsewhere = try place.run(
       ["submit", "run.yaml", "--set", "data.path=none.h5", "--coordinator", "tcp://127.0.0.1:1"])
     #expect(elsewhere.errors.contains("none.h5 is not on this machine"), "\(elsewhere.errors)")
@@ -86,7 +86,7 @@ import Testing
     #expect(coordinator.exitCode(within: 20) == 0)
   }
 
-  @Test func `no or too little text to validate on is said as a run begins`() throws {
+  @Test func `missing or insufficient validation text is reported as a run begins`() throws {
     let place = try Workplace()
     let few = try place.run(
       ["train", "run.yaml", "--set", "training.steps=2", "--set", "training.evaluate_sequences=1000"])
@@ -100,7 +100,7 @@ import Testing
       "\(none.output)\(none.errors)")
   }
 
-  @Test func `a model that does not fit is refused with what a plan would have said`() throws {
+  @Test func `a model that does not fit is refused with the numbers that ress plan shows`() throws {
     let place = try Workplace()
     let huge = ["--set", "model.width=32768", "--set", "model.experts=512", "--set", "model.expert_width=32768"]
     let refused = try place.run(["train", "run.yaml"] + huge)
@@ -108,7 +108,7 @@ import Testing
     #expect(
       refused.errors.contains("the run does not fit: a worker needs ") && refused.errors.contains("are available"),
       "\(refused.errors)")
-    // A worker elsewhere says it of its own machine.
+    // A worker elsewhere reports it for its own machine.
     let address = "ipc://\(place.path)/coordinator"
     let at = ["--coordinator", address]
     let coordinator = try place.start(["coordinator", "--listen", address])
@@ -123,7 +123,7 @@ import Testing
     }
   }
 
-  @Test func `a key that was used names the run that it made, whatever name comes with it`() throws {
+  @Test func `a submission key that was used names its run, whatever the new name is`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"
     let coordinator = try place.start(["coordinator", "--listen", address])
@@ -139,7 +139,7 @@ import Testing
     #expect(coordinator.exitCode(within: 20) == 0)
   }
 
-  @Test func `a TMPDIR that is too long for sockets or cannot be written is passed over, and lines tell when`() throws {
+  @Test func `a TMPDIR that is too long for sockets or not writable is not used, and log lines have times`() throws {
     let place = try Workplace()
     let long = place.path + "/" + String(repeating: "t", count: 120)
     try FileManager.default.createDirectory(atPath: long, withIntermediateDirectories: true)
@@ -154,19 +154,19 @@ import Testing
       #expect(times.count == 4 && times == times.sorted() && times[0] > begun - 2, "\(metrics)")
       #expect(times[3] < Date().timeIntervalSince1970 + 2)
     }
-    // A worker's log is read by people.
+    // A worker's log is meant for people.
     let log = try String(contentsOfFile: place.path + "/checkpoints/long/worker-1.log", encoding: .utf8)
     #expect(log.contains("generation 1: units 0–5, experts 0–3, "), "\(log)")
   }
 
-  @Test func `a profile shows each part's time, and its trace is one that viewers read`() throws {
+  @Test func `a profile shows each part's time, and trace viewers can read its trace`() throws {
     let place = try Workplace()
     let run = try place.run(["train", "run.yaml", "--workers", "2", "--profile", "--set", "training.steps=30"])
     #expect(run.code == 0, "\(run.output)\(run.errors)")
     for part in ["experts", "graph", "attention", "memory", "optimizer", "worker-2: steps 6–25"] {
       #expect(run.output.contains(part), "\(part)")
     }
-    // Shares of one worker add up to the whole.
+    // The shares of a worker add up to the whole.
     let table = try String(contentsOfFile: place.path + "/checkpoints/first/profile/worker-1.txt", encoding: .utf8)
     let shares = table.split(separator: "\n").dropFirst(2).compactMap { line -> Double? in
       let words = line.split(separator: " ")
@@ -180,7 +180,7 @@ import Testing
     #expect(events.allSatisfy { ($0["dur"] as? Double ?? 0) >= 0 })
   }
 
-  @Test func `a model is measured with another number of recurrence steps where its blocks are shared`() throws {
+  @Test func `a model with a shared block is evaluated with another number of recurrence steps`() throws {
     let place = try Workplace()
     let short = ["--set", "training.steps=3", "--set", "checkpoint.every=0"]
     #expect(try place.run(["train", "run.yaml"] + short).code == 0)
@@ -200,7 +200,7 @@ import Testing
     #expect(refused.code == 1 && refused.errors.contains("2 separate blocks"), "\(refused.errors)")
   }
 
-  @Test func `the dense baseline is trained, measured and sampled like any model, up to its context`() throws {
+  @Test func `the dense baseline is trained, evaluated and sampled like any model, up to its context`() throws {
     let place = try Workplace()
     let baseline = [
       "--set", "model.architecture=transformer", "--set", "model.segment=64", "--set", "training.steps=5",
@@ -215,7 +215,7 @@ import Testing
 
   @Test
   func
-    `an evaluation tells of each question, and of a language model's losses by position, also beyond the length of training`()
+    `an evaluation reports each question, and losses by position, also beyond the training length`()
     throws
   {
     let place = try Workplace()
@@ -241,7 +241,7 @@ import Testing
     #expect(lines.count == whole.sequences && lines.map(\.question) == Array(0..<whole.sequences))
     #expect(whole.tokens == 128 * whole.sequences && lines.allSatisfy { $0.targets == 128 && $0.parts.count == 4 })
     #expect(abs(mean(lines.map(\.loss)) - whole.validation_loss) < 1e-6)
-    // Parts are of equal length, and their losses are computed from logits, the other way round.
+    // Parts have equal lengths, and their losses are computed from logits, independently of the total.
     #expect(abs(mean(whole.parts) - whole.validation_loss) < 1e-4)
     #expect(zip(lines, lines).allSatisfy { abs(mean($0.parts) - $1.loss) < 1e-4 })
 
@@ -257,7 +257,7 @@ import Testing
     #expect(unwritten.code != 0 && unwritten.errors.contains("nowhere/answers.jsonl"), "\(unwritten.errors)")
   }
 
-  @Test func `text without labels cannot train a head that needs them, and says so`() throws {
+  @Test func `a head that needs labels refuses text without labels, with the reason`() throws {
     let place = try Workplace()
     let run = try place.run(["train", "run.yaml", "--set", "model.head=tag"])
     #expect(
@@ -267,7 +267,7 @@ import Testing
       "\(run.output)")
   }
 
-  @Test func `a task is prepared, learned by two workers as by one, and measured as the training measured it`() throws {
+  @Test func `a task is prepared, learned equally by one and two workers, and evaluated as in training`() throws {
     let place = try Workplace()
     let rows = (0..<400).map { row in
       let words = (0..<6).map { ["red", "green", "blue"][(row * 7 + $0 * $0 + row / 3) % 3] }
@@ -299,7 +299,7 @@ import Testing
     #expect(measured.code == 0 && measured.output.contains("\"accuracy\": \(logged)}"), "\(measured.output) \(logged)")
   }
 
-  @Test func `byte pairs are learned, shared among shards, mixed, trained on by two workers as by one, and written`()
+  @Test func `byte pairs are learned, sharded, mixed, trained on equally by one and two workers, and generated`()
     throws
   {
     let place = try Workplace()
@@ -328,7 +328,7 @@ import Testing
     #expect(missing.code == 1 && missing.errors.contains("shard-00001-of-00003.h5 missing"), "\(missing.errors)")
   }
 
-  @Test func `what was planned stands in the status beside what came`() throws {
+  @Test func `ress status shows the plan beside the measured values`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"
     let at = ["--coordinator", address], environment = ["XDG_CACHE_HOME": place.path + "/cache"]
@@ -361,7 +361,7 @@ import Testing
     #expect(shown.contains("expected") && shown.contains("memory a worker"), "\(shown)")
   }
 
-  @Test func `runs are submitted, listed, read and cancelled at a coordinator`() throws {
+  @Test func `runs are submitted to a coordinator, listed, followed and cancelled`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"
     let at = ["--coordinator", address]
@@ -374,7 +374,7 @@ import Testing
     #expect(short.code == 0 && short.output.hasPrefix("run first ("), "\(short.output)\(short.errors)")
     let followed = try place.run(["logs", "first", "-f"] + at)
     #expect(followed.code == 0 && followed.output.contains("step 3/3"), "\(followed.output)\(followed.errors)")
-    // The story stays after the end, from its first line.
+    // The events remain available after the end, from the first one.
     let story = try place.run(["logs", "first", "--json"] + at)
     #expect(story.code == 0 && story.output.contains("\"state\": \"queued\"") && story.output.contains("\"step\": 3,"))
 
@@ -397,7 +397,7 @@ import Testing
     }
   }
 
-  @Test func `no worker outlives a command that is killed`() throws {
+  @Test func `no worker survives when its command is killed`() throws {
     let place = try Workplace()
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
     #expect(waitUntil(30) { run.output.contains("running: ") })
@@ -407,7 +407,7 @@ import Testing
     #expect(waitUntil(5) { workers.allSatisfy { kill($0, 0) != 0 } })
   }
 
-  @Test func `a worker of the command that dies is named at once, started again, and taken back into the run`() throws {
+  @Test func `a worker of the command that dies is reported at once, restarted, and rejoins the run`() throws {
     let place = try Workplace()
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
     #expect(waitUntil(30) { run.output.contains("running: ") })
@@ -421,7 +421,7 @@ import Testing
     #expect(run.exitCode(within: 60) == 130, "\(run.output.suffix(2000))")
   }
 
-  @Test func `a run whose workers cannot be had ends with code 3`() throws {
+  @Test func `a run that cannot get its workers ends with code 3`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"
     let coordinator = try place.start(["coordinator", "--listen", address])
@@ -448,7 +448,7 @@ import Testing
     #expect(lines.last?["state"] as? String == "finished")
   }
 
-  @Test func `a run goes back to an older checkpoint, and on from there, whatever came behind it before`() throws {
+  @Test func `a run resumes from an older checkpoint, and later checkpoints are set aside`() throws {
     let place = try Workplace()
     let constant = ["--set", "optimizer.schedule=constant"]
     #expect(try place.run(["train", "run.yaml"] + constant).code == 0)
@@ -457,7 +457,7 @@ import Testing
       ["train", "run.yaml", "--resume", "checkpoints/first/step-00000010", "--set", "training.steps=15"] + constant)
     #expect(
       back.code == 0 && back.output.contains("was set aside: step-00000040.aside"), "\(back.output)\(back.errors)")
-    // The newest checkpoint is the one of step 15 now, and not one of a curve that was left.
+    // The newest checkpoint is that of step 15 now, not one of the abandoned curve.
     let on = try place.run(["train", "run.yaml", "--resume", "--workers", "2"] + constant)
     #expect(on.code == 0 && on.output.contains("going on after step 15"), "\(on.output)\(on.errors)")
     let evaluation = #""validation_loss""#
@@ -472,7 +472,7 @@ import Testing
     #expect(measured.code == 0 && measured.output.contains("\"validation_loss\": \(logged),"), "\(measured.output)")
   }
 
-  @Test func `a model goes out and comes in as it was, proves itself, and is trained on`() throws {
+  @Test func `a model is exported and imported unchanged, passes its proof, and continues training`() throws {
     let place = try Workplace()
     #expect(try place.run(["train", "run.yaml", "--set", "training.steps=4"]).code == 0)
     #expect(try place.run(["checkpoint", "export", "checkpoints/first", "--out", "m.safetensors"]).code == 0)
@@ -489,7 +489,7 @@ import Testing
     let again = try place.run(["checkpoint", "import", "m.safetensors", "--run", "second"])
     #expect(again.code == 1 && again.errors.contains("import under another name with --run"), "\(again.errors)")
 
-    // A number of the model that is another one on arrival is seen by the proof.
+    // A value of the model that was changed on the way is detected by the proof.
     let path = place.path + "/m.safetensors"
     var bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
     let first = 8 + (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
@@ -499,7 +499,7 @@ import Testing
     #expect(wrong.code == 1 && wrong.errors.contains("logits differ from those of the file's proof"), "\(wrong.errors)")
   }
 
-  @Test func `a seed writes one text, and another seed another`() throws {
+  @Test func `a seed always generates the same text, and another seed another`() throws {
     let place = try Workplace()
     #expect(try place.run(["train", "run.yaml", "--set", "training.steps=4"]).code == 0)
     func write(_ words: String...) throws -> String {
@@ -511,7 +511,7 @@ import Testing
     #expect(try write() != write("--seed", "2"))
   }
 
-  @Test func `a dataset is shown as it was prepared, and not replaced unasked`() throws {
+  @Test func `a dataset is shown as it was prepared, and not replaced without --force`() throws {
     let place = try Workplace()
     let shown = try place.run(["data", "show", "text.h5"])
     #expect(shown.code == 0 && shown.output.contains("tokenizer byte, vocabulary 257"))
@@ -522,7 +522,7 @@ import Testing
     #expect(try place.run(["data", "prepare", "text.txt", "--out", "text.h5", "--force"]).code == 0)
   }
 
-  @Test func `text that is missing or empty is an error that leaves nothing behind`() throws {
+  @Test func `missing or empty text is an error that leaves no files`() throws {
     let place = try Workplace()
     let missing = try place.run(["data", "prepare", "none.txt", "--out", "new.h5"])
     #expect(missing.code == 1 && missing.errors.contains("none.txt: no such file or folder"))
@@ -533,13 +533,13 @@ import Testing
     #expect(!names.contains { $0.hasPrefix("new.h5") })
   }
 
-  @Test func `a worker without a coordinator gives up after the time it was given`() throws {
+  @Test func `a worker without a coordinator gives up after its time limit`() throws {
     let place = try Workplace()
     let finished = try place.run(["worker", "--coordinator", "ipc://\(place.path)/none", "--join-within", "0.5"])
     #expect(finished.code == 1 && finished.errors.contains("no coordinator answered at ipc://"), "\(finished.errors)")
   }
 
-  @Test func `an address that others can reach needs a word of consent`() throws {
+  @Test func `an address that other machines can reach needs the user's consent`() throws {
     let place = try Workplace()
     let refused = try place.run(["coordinator", "--listen", "tcp://0.0.0.0:0"])
     #expect(refused.code == 1 && refused.errors.contains("--insecure"))

@@ -1,5 +1,5 @@
-// The dashboard in a real browser, beside a real coordinator and a real run: that the page's scripts run as the security policy lets
-// them, and that what they draw is the run.
+// The dashboard in a real browser, with a real coordinator and a real run. The page's scripts must run under the
+// content security policy, and what they draw must be the run.
 
 import Foundation
 import FoundationNetworking
@@ -33,7 +33,7 @@ final class `The dashboard in a browser` {
     address = String(try #require(coordinator.output.firstMatch(of: /dashboard: (http:\S+)\//)).1)
   }
 
-  /// What a browser makes of a page after some seconds, and what it complains of.
+  /// The page as a browser has rendered it after some seconds, and the browser's complaints.
   private func browse(_ path: String, _ words: [String] = ["--dump-dom"]) throws -> (page: String, complaints: [String])
   {
     let process = Process()
@@ -64,7 +64,7 @@ final class `The dashboard in a browser` {
     )
   }
 
-  /// What is answered in the end to one who comes back as long as he is told to.
+  /// The final answer to a client that repeats its request as long as it is asked to.
   private func ask(_ path: String) async throws -> (code: Int, body: String) {
     let url = try #require(URL(string: address + path))
     let deadline = ContinuousClock.now + .seconds(600)
@@ -77,7 +77,7 @@ final class `The dashboard in a browser` {
     return (202, "still")
   }
 
-  /// Pictures for whoever wants to look: RESS_PICTURES=FOLDER keeps them.
+  /// Screenshots, kept in RESS_PICTURES=FOLDER.
   private func picture(_ path: String, width: Int, height: Int, isDark: Bool) throws -> Data {
     let name = place.path + "/picture.png"
     let (_, complaints) = try browse(
@@ -95,14 +95,14 @@ final class `The dashboard in a browser` {
   }
 
   @Test
-  func `a run is seen with its curves, experts, generations, story and the graph of a sample, without a complaint`()
+  func `a run is shown with curves, experts, generations, events and a sample's graph, without an error`()
     async throws
   {
     let empty = try browse("/")
     #expect(empty.page.contains("No run yet") && empty.page.contains("w1"), "\(empty.page)")
     #expect(empty.complaints.isEmpty, "\(empty.complaints)")
     #expect(try place.run(["train", "run.yaml"] + control).code == 0)
-    // What a user calls something stays a text, whatever it looks like.
+    // Names that a user chose are shown as text, whatever they contain.
     let hostile = "<img src=x onerror=alert(1)>.h5"
     _ = try place.run(["train", "run.yaml", "--set", "run=odd", "--resume=\(hostile)"] + control)
 
@@ -113,7 +113,7 @@ final class `The dashboard in a browser` {
     #expect(cluster.page.contains("&lt;img src=x onerror=alert(1)&gt;") && !cluster.page.contains("<img src=\"x\""))
     let run = try #require(cluster.page.firstMatch(of: ##/#/run/([0-9a-f]{12})">first</##)).1
 
-    // A browser's clock runs ahead while it waits, so what takes time is done before.
+    // The browser's virtual clock runs ahead while it waits, so whatever takes time is done before.
     #expect(try await ask("/api/runs/\(run)/graph?split=validation&sample=1&segment=1").code == 200)
     let (page, complaints) = try browse("/#/run/\(run)/graph/validation/1/1")
     #expect(complaints.isEmpty, "\(complaints)")
@@ -126,13 +126,14 @@ final class `The dashboard in a browser` {
     #expect(page.contains("Experts in effect") && page.contains("Generation 1") && page.contains("run first begins"))
     #expect(
       page.contains("all 40 steps are done") && page.contains("step-00000040") && page.contains("Steps that count"))
-    // The graph of the second segment: 16 tokens of the first, 32 of its own, of which one is chosen.
+    // The graph of the second segment: 16 tokens of the first segment and 32 of its own, of which one is selected.
     #expect(page.contains("Model of step 40, validation sample 1 of "))
     #expect(page.matches(of: #/role="option"/#).count == 32 && page.matches(of: #/class="token earlier/#).count == 16)
     #expect(page.matches(of: #/aria-selected="true"/#).count == 1 && page.contains("token joined"))
     #expect(page.contains("itself") && page.contains("t = 2"))
 
-    // A run's name leads to it, one that is not there is said, and a run that failed before its first step says so once.
+    // A run's name links to it; an unknown run is reported; and a run that failed before its first step shows the
+    // reason once.
     let named = try browse("/#/run/first").page
     #expect(named.contains("all 40 steps are done") && named.contains("Generation 1"))
     #expect(try browse("/#/run/nobody").page.contains("knows no run called nobody"))
@@ -140,23 +141,23 @@ final class `The dashboard in a browser` {
     let failed = try browse("/#/run/odd").page
     #expect(failed.contains(#"class="banner failed""#) && failed.contains("ress logs odd"), "\(failed)")
     #expect(failed.matches(of: #/class="(?:wide|low)" hidden=""/#).count == 3)
-    // Steps at the axis are whole, and each is there once.
+    // Steps at the axis are whole numbers, and none is repeated.
     let short = try place.run(["train", "run.yaml", "--set", "run=short", "--set", "training.steps=3"] + control)
     #expect(short.code == 0, "\(short.errors)")
     let axis = try browse("/#/run/short").page.matches(of: #/class="axis middle"[^>]*>([^<]*)</#).map { String($0.1) }
     // Of three charts.
     #expect(axis == ["0", "1", "2", "3", "0", "1", "2", "3", "0", "1", "2", "3"], "\(axis)")
 
-    // A picture is what a person sees; that it is drawn at all and that dark is another one is what a test can see.
+    // Only a person can judge a picture. The test checks that there is one and that dark mode differs.
     let path = "/#/run/\(run)/graph/validation/1/1"
     let light = try picture(path, width: 1280, height: 2600, isDark: false)
     let phone = try picture(path, width: 360, height: 3600, isDark: true)
     #expect(light.count > 50_000 && phone.count > 50_000 && light != phone)
   }
 
-  @Test func `a graph that cannot be shown says why, and a run that is not there is said to be none`() async throws {
+  @Test func `the page shows why a graph is not available, and that an unknown run does not exist`() async throws {
     #expect(try place.run(["train", "run.yaml", "--set", "training.steps=2"] + control).code == 0)
-    // What is shown is up to half a second old.
+    // The page's data may be half a second old.
     var cluster = ""
     let deadline = ContinuousClock.now + .seconds(300)
     while !cluster.contains(#""name":"first""#), ContinuousClock.now < deadline {

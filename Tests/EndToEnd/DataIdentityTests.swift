@@ -1,4 +1,4 @@
-// What happens where a run, a measurement or an import meets another dataset or another tokenizer than the model's.
+// Runs, evaluations and imports that meet another dataset or tokenizer than the model's.
 
 import Configuration
 import Foundation
@@ -26,7 +26,7 @@ import Testing
 
   private static let other = String(repeating: "another text of other words entirely ", count: 1200)
 
-  @Test func `a run goes on with the dataset of its checkpoint, and with another one only where that is asked for`()
+  @Test func `a run continues with its checkpoint's dataset, and with another one only on request`()
     throws
   {
     let place = try Workplace()
@@ -39,19 +39,19 @@ import Testing
     let refused = try train(place, 20, "--resume")
     #expect(refused.code == 1 && place.curve("first").count == 11, "\(refused.output)")
     #expect((refused.output + refused.errors).contains("is another dataset than the run was trained on"))
-    // The same dataset at the same path, prepared anew.
+    // The same dataset at the same path, prepared again.
     try before.write(to: URL(filePath: place.path + "/text.h5"))
     #expect(try train(place, 12, "--resume").code == 0)
     try replace(place, with: "other")
     let asked = try train(place, 20, "--resume", "--other-data")
     #expect(asked.code == 0, "\(asked.output)\(asked.errors)")
-    // From then on it is the run's.
+    // From then on it is the run's dataset.
     #expect(try train(place, 22, "--resume").code == 0)
   }
 
-  @Test func `a model is neither measured nor trained with tokens of another tokenizer`() throws {
+  @Test func `a model is neither evaluated nor trained with tokens of another tokenizer`() throws {
     let place = try Workplace()
-    // As many tokens as bytes have, and other ones.
+    // A tokenizer with as many tokens as bytes have, but other ones.
     let learned = try place.run(["data", "tokenizer", "train", "text.txt", "--out", "t.json", "--vocabulary", "257"])
     #expect(learned.code == 0, "\(learned.errors)")
     try prepare(place, "other", Self.other, ["--tokenizer", "t.json"])
@@ -68,7 +68,7 @@ import Testing
         refused.code == 1
           && (refused.output + refused.errors).contains("is another tokenizer than the run was trained on"))
     }
-    // A checkpoint of a program that kept no digest: the run's own tokenizer tells.
+    // A checkpoint of a program that stored no digest: the run's own tokenizer decides.
     #expect(try train(place, 10, "--set", "run=pairs").code == 0)
     let path = place.path + "/checkpoints/pairs/tokenizer.json"
     let text = try String(contentsOfFile: path, encoding: .utf8)
@@ -77,7 +77,7 @@ import Testing
       JSONSerialization.jsonObject(with: Data(contentsOf: URL(filePath: manifest))) as? [String: Any])
     #expect(fields.removeValue(forKey: "data") != nil)
     try JSONSerialization.data(withJSONObject: fields).write(to: URL(filePath: manifest))
-    // Its sums are those of the files that are there.
+    // SHA256SUMS agrees with the changed files.
     let sums = Process()
     sums.executableURL = URL(filePath: "/bin/sh")
     sums.arguments = [
@@ -93,8 +93,7 @@ import Testing
       old.code == 1 && (old.output + old.errors).contains("have different tokenizers"), "\(old.output)\(old.errors)")
   }
 
-  @Test func `a worker that finds another dataset at the run's path is put aside by name, and the others go on`() throws
-  {
+  @Test func `a worker with another dataset at the run's path is excluded by name, and the others continue`() throws {
     let place = try Workplace()
     try prepare(place, "other", Self.other)
     let elsewhere = place.path + "/elsewhere"
@@ -106,7 +105,7 @@ import Testing
     #expect(waitUntil(60) { coordinator.output.contains("worker w1 ") })
     let second = try Running(["worker", "--coordinator", address, "--name", "w2", "--threads", "1"], folder: elsewhere)
     #expect(waitUntil(60) { coordinator.output.contains("worker w2 ") })
-    // Of each process its own folder.
+    // Each process has a folder of its own.
     let finished = try place.run([
       "train", "run.yaml", "--coordinator", address, "--set", "data.path=/proc/self/cwd/text.h5", "--set",
       "training.steps=10",
@@ -122,7 +121,7 @@ import Testing
 
   // MARK: Import
 
-  /// The header of a safetensors file, and its numbers as little-endian F32.
+  /// The header of a safetensors file, and its values as little-endian F32.
   private func parts(_ path: String) throws -> (header: [String: Any], numbers: [UInt8]) {
     let bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
     let length = (0..<8).reduce(0) { $0 | Int(bytes[$1]) << (8 * $1) }
@@ -137,24 +136,24 @@ import Testing
   }
 
   @Test
-  func `a refused import leaves nothing behind, a rounded copy is taken where that is meant, and a file says no place`()
+  func `a refused import leaves no files, a rounded copy needs consent, and a file chooses no folder`()
     throws
   {
     let place = try Workplace()
     #expect(try train(place, 4, "--set", "checkpoint.directory=\(place.path)/elsewhere").code == 0)
     #expect(try place.run(["checkpoint", "export", "elsewhere/first", "--out", "m.safetensors"]).code == 0)
     let (header, numbers) = try parts(place.path + "/m.safetensors")
-    // A model whose numbers are others.
+    // A model with other values.
     var damaged = numbers
     for place in 0..<400 { damaged[place] = place % 4 == 3 ? 0x40 : 0 }
     try write(header, damaged, to: place.path + "/bad.safetensors")
     let bad = try place.run(["checkpoint", "import", "bad.safetensors", "--run", "second"])
     #expect(bad.code == 1 && bad.errors.contains("logits differ from those of the file's proof"), "\(bad.errors)")
     #expect(
-      bad.errors.contains("nothing was kept")
+      bad.errors.contains("nothing was written")
         && !FileManager.default.fileExists(atPath: place.path + "/checkpoints/second"))
 
-    // A copy in BF16: the upper half of each number.
+    // A copy in BF16: the upper half of each value.
     var rounded = header
     for (name, value) in header where name != "__metadata__" {
       var tensor = try #require(value as? [String: Any])
@@ -174,7 +173,7 @@ import Testing
     ])
     #expect(meant.code == 0, "\(meant.errors)")
 
-    // The right one, below this machine's folder and not below the file's.
+    // The correct import, in this machine's folder and not in the one that the file names.
     let right = try place.run(["checkpoint", "import", "m.safetensors", "--run", "second"])
     #expect(
       right.code == 0 && right.output.hasPrefix("checkpoints/second/step-00000000: "), "\(right.output)\(right.errors)")

@@ -1,4 +1,4 @@
-// `ress drill`, as a user would run it: its sheet must tell a cluster that survives from one that does not.
+// `ress drill`, as a user runs it. Its report must distinguish a cluster that survives from one that does not.
 
 import Foundation
 import Testing
@@ -18,8 +18,7 @@ import Testing
     return (drill.exitCode(within: 180), drill.output)
   }
 
-  @Test func `a run survives a pulled cable, a full disk and a damaged checkpoint, and nothing is left behind`() throws
-  {
+  @Test func `a run survives a pulled cable, a full disk and a damaged checkpoint, and no files are left`() throws {
     let (code, output) = try drill("cut-worker,disk-full,damaged-checkpoint")
     #expect(code == 0, "\(output)")
     #expect(output.contains("3 passed, 0 failed"), "\(output)")
@@ -27,8 +26,8 @@ import Testing
     #expect(!FileManager.default.fileExists(atPath: place.path + "/checkpoints/first-drill"))
   }
 
-  @Test func `a curve that is another one fails the drill, names the step and keeps the logs`() throws {
-    // The third worker computes wrongly in peace, and is dead by then under the fault.
+  @Test func `a differing curve fails the drill, which names the step and keeps the logs`() throws {
+    // The third worker computes wrongly in the undisturbed run; under the fault it is dead by then.
     let (code, output) = try drill("kill-worker", environment: ["RESS_FLIP_BIT": "worker-3@110"])
     #expect(code == 1, "\(output)")
     #expect(output.contains("failed: step 11") && output.contains("0 passed, 1 failed"), "\(output)")
@@ -37,7 +36,7 @@ import Testing
     #expect(again.code == 1 && again.errors.contains("has files of an earlier drill"), "\(again.errors)")
   }
 
-  @Test func `a fault that does not exist is refused with those that do`() throws {
+  @Test func `an unknown fault is refused with a list of the known ones`() throws {
     let refused = try place.run(["drill", "run.yaml", "--faults", "kill-worker,fire"])
     #expect(refused.code == 2 && refused.errors.contains("'fire'") && refused.errors.contains("cut-worker"))
   }

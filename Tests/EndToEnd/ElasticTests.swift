@@ -1,5 +1,5 @@
-// A cluster of real processes whose members come, go, stop and die. Every run is held against the undisturbed curve, and every
-// one of them ends by itself.
+// A cluster of real processes whose members join, leave, stop and die. Every run is compared with the undisturbed
+// curve, and every run ends by itself.
 
 import Foundation
 import TestSupport
@@ -9,7 +9,7 @@ import Testing
   import Glibc
 #endif
 
-/// A coordinator and workers of a workplace, started and killed by name.
+/// A coordinator and workers, started and killed by name.
 final class TestCluster {
   let place: Workplace
   private(set) var coordinator: Running!
@@ -24,7 +24,7 @@ final class TestCluster {
   }
 
   func startCoordinator() throws {
-    // A socket of a process that was killed stays behind.
+    // The socket file of a killed process remains.
     coordinator = try place.start(["coordinator", "--listen", address, "--store", "runs.db", "--patience", patience])
   }
 
@@ -46,8 +46,8 @@ final class TestCluster {
 
   func signal(_ name: String, _ number: Int32) { _ = Glibc.kill(workers[name]!.process.processIdentifier, number) }
 
-  /// No worker computes while `body` runs, so that a short run cannot end before a command has reached the coordinator. Silence must not
-  /// count as loss meanwhile.
+  /// Stops all workers while `body` runs, so that a short run cannot end before a command has reached the
+  /// coordinator. The patience must be long enough that their silence does not count as loss.
   func whileFrozen<Result>(_ body: () throws -> Result) rethrows -> Result {
     for name in workers.keys { signal(name, SIGSTOP) }
     defer { for name in workers.keys { signal(name, SIGCONT) } }
@@ -57,14 +57,14 @@ final class TestCluster {
   @discardableResult
   func ask(_ words: String...) throws -> Finished { try place.run(words + ["--coordinator", address]) }
 
-  /// Steps that a run has recorded.
+  /// Number of steps that a run has recorded.
   func steps(_ run: String) -> Int { place.curve(run).count { !$0.contains("validation") } }
 
   func reaches(_ run: String, _ step: Int, within seconds: Double = 60) -> Bool {
     waitUntil(seconds) { steps(run) >= step }
   }
 
-  /// All that anybody printed, for the record of a failure.
+  /// The output of all processes, for the record of a failure.
   var logs: String {
     (["coordinator": coordinator!] as [String: Running]).merging(workers) { $1 }
       .map { "== \($0.key)\n\($0.value.output.suffix(3000))" }.joined(separator: "\n")
@@ -74,7 +74,7 @@ final class TestCluster {
 @Suite(.serialized) final class ElasticTests {
   private let place: Workplace
   private let curve: [String]
-  /// Long enough that faults fall into the middle of it.
+  /// A run long enough for faults in the middle of it.
   private static let long = ["--set", "training.steps=150", "--set", "checkpoint.every=50"]
 
   init() throws {
@@ -92,7 +92,7 @@ final class TestCluster {
     #expect(submitted.code == 0, "\(submitted.errors)")
   }
 
-  /// Waits for the run's end and holds it against the undisturbed one. Returns its story.
+  /// Waits for the run's end and compares it with the undisturbed one. Returns its events.
   @discardableResult
   private func expectSameEnd(_ cluster: TestCluster, _ run: String) throws -> String {
     let logs = try place.start(["logs", run, "-f", "--coordinator", cluster.address])
@@ -104,7 +104,7 @@ final class TestCluster {
     return logs.output
   }
 
-  @Test func `a worker that is killed is found at once, the others go on from memory, and one that comes is taken in`()
+  @Test func `a killed worker is noticed at once, the others continue from memory, and a new one joins`()
     throws
   {
     let cluster = try TestCluster(place)
@@ -118,8 +118,7 @@ final class TestCluster {
     #expect(story.contains("d joins") || story.contains("3 workers load from step"), "\(story)")
   }
 
-  @Test func `a stopped worker is named, replaced when the patience is over, and taken in again when it wakes`() throws
-  {
+  @Test func `a stopped worker is reported, replaced after patience_seconds, and rejoins when it continues`() throws {
     let cluster = try TestCluster(place, patience: 1.5)
     try cluster.start("a", "b")
     try submit(cluster, "frozen", workers: 2, "--set", "cluster.patience_seconds=1.5")
@@ -134,10 +133,10 @@ final class TestCluster {
   }
 
   @Test
-  func `kill -9 of the coordinator at any moment loses nothing: workers train on, and a follower sees every line`()
+  func `kill -9 of the coordinator at any moment loses nothing, and a follower sees every event`()
     throws
   {
-    // No worker may count as lost because the machine is busy.
+    // The patience must be long enough that no worker counts as lost because the machine is busy.
     let cluster = try TestCluster(place, patience: 60)
     try cluster.start("a", "b")
     try submit(cluster, "orphan", workers: 2, "--set", "cluster.patience_seconds=60")
@@ -154,13 +153,13 @@ final class TestCluster {
     #expect(!story.contains(" is lost") && !story.contains("did not come back"), "no worker was ever stopped: \(story)")
     let ids = try cluster.ask("runs", "--json").output
     #expect(ids.contains("\"run\": \"orphan\"") && ids.contains("finished"))
-    // Steps are numbered without gaps in the story, whoever told it.
+    // Steps are numbered without gaps in the events, whichever worker reported them.
     let told = try cluster.ask("logs", "orphan", "--json").output.split(separator: "\n")
       .filter { $0.contains("\"event\": \"step\"") }
     #expect(told.count == 150)
   }
 
-  @Test func `everything dies at once, comes back in any order, and the run goes on by itself`() throws {
+  @Test func `everything dies at once, is restarted in any order, and the run continues by itself`() throws {
     let cluster = try TestCluster(place, patience: 2)
     try cluster.start("a", "b")
     try submit(cluster, "dark", workers: 2, "--set", "checkpoint.every=10")
@@ -175,7 +174,7 @@ final class TestCluster {
     #expect(story.contains("load from the checkpoint of step"), "\(story)")
   }
 
-  @Test func `scale moves experts and moments without a stop, up and down`() throws {
+  @Test func `scaling up and down moves experts and moments while the run continues`() throws {
     let cluster = try TestCluster(place, patience: 60)
     try cluster.start("a", "b", "c")
     try submit(cluster, "scaled", workers: 1, "--set", "checkpoint.every=0", "--set", "cluster.patience_seconds=60")
@@ -190,7 +189,7 @@ final class TestCluster {
     #expect(try cluster.ask("scale", "scaled", "--workers", "2").code == 1)
   }
 
-  @Test func `a pause saves and frees the workers for others, a resume keeps name, identifier and curve`() throws {
+  @Test func `a pause saves and releases the workers, and a resume keeps name, identifier and curve`() throws {
     let cluster = try TestCluster(place, patience: 60)
     try cluster.start("a", "b")
     try submit(cluster, "paused", workers: 2, "--set", "cluster.patience_seconds=60")
@@ -199,7 +198,7 @@ final class TestCluster {
     #expect(answer.code == 0, "\(answer.errors)")
     #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("paused on request") })
     let before = try cluster.ask("runs", "--json").output
-    // Somebody else's turn, meanwhile.
+    // Another run has the workers meanwhile.
     try submit(cluster, "guest", workers: 2)
     try expectSameEnd(cluster, "guest")
     #expect(try cluster.ask("resume", "paused").code == 0)
@@ -210,7 +209,7 @@ final class TestCluster {
     #expect(id.map { after.contains("\"id\": \"\($0)\"") } == true, "\(before)\(after)")
   }
 
-  @Test func `a worker that computes a bit wrongly is found by the audit, named and put aside`() throws {
+  @Test func `a worker that computes one bit wrongly is found by the audit, named and excluded`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
     try cluster.start("wrong", environment: ["RESS_FLIP_BIT": "wrong@30"])
@@ -219,13 +218,15 @@ final class TestCluster {
     #expect(story.contains("computed wrongly and is put aside") && story.contains("worker wrong ("), "\(story)")
   }
 
-  @Test func `a disk that refuses a checkpoint stops no run, and the checkpoint counts when there is room`() throws {
+  @Test func `a disk that refuses a checkpoint stops no run, and the checkpoint is committed when there is room`()
+    throws
+  {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
-    // A file where the checkpoint's folder should be is as good as a full disk, and needs no rights.
+    // A file at the path of the checkpoint's folder has the effect of a full disk, and needs no privileges.
     try submit(cluster, "full", workers: 2)
     #expect(cluster.reaches("full", 5), "\(cluster.logs)")
-    // Of any generation: experts may have moved.
+    // In any generation, because experts may have moved.
     let blockers = (1...9).map { "\(place.path)/checkpoints/full/step-00000050.g\($0).tmp" }
     for blocker in blockers { try "in the way".write(toFile: blocker, atomically: false, encoding: .utf8) }
     let sentence = "it tries again, and training goes on"
@@ -235,8 +236,7 @@ final class TestCluster {
     #expect(!story.contains("paused"), "\(story)")
   }
 
-  @Test func `a run whose losses are no numbers pauses behind a checkpoint of the last weights that were some`() throws
-  {
+  @Test func `a run whose losses are not finite pauses after a checkpoint of the last finite weights`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
     try submit(
@@ -248,7 +248,7 @@ final class TestCluster {
     #expect(story.contains(#/was not applied: the (loss|gradient) of unit \d \(training sequence \d+\)/#), "\(story)")
   }
 
-  @Test func `a run that diverges stops at one step, on one worker as on two, and is never finished`() throws {
+  @Test func `a run that diverges stops at the same step with one and two workers, and is never finished`() throws {
     let wild = ["--set", "optimizer.learning_rate=1e30", "--set", "optimizer.warmup_steps=0", "--set"]
     func stop(_ run: String) -> String? {
       place.curve(run).last.flatMap { $0.firstMatch(of: /"step":(\d+)/).map { String($0.1) } }
@@ -274,7 +274,7 @@ final class TestCluster {
     #expect(again.code == 1 && again.output.contains("so the run is not finished"), "\(again.output)")
   }
 
-  @Test func `a run that was paused before its first step begins when it is resumed`() throws {
+  @Test func `a run that was paused before its first step starts when it is resumed`() throws {
     let cluster = try TestCluster(place)
     try submit(cluster, "early", workers: 1)
     #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("none is free") })
@@ -284,7 +284,7 @@ final class TestCluster {
     try expectSameEnd(cluster, "early")
   }
 
-  @Test func `a story of many pages is told to its end`() throws {
+  @Test func `events of many pages are shown to the last one`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a")
     let submitted = try place.run(
@@ -299,7 +299,7 @@ final class TestCluster {
     #expect(try cluster.ask("logs", "long").output.contains("step 1200/1200"))
   }
 
-  @Test func `workers that are told to end while they read and compute end in order, every time`() throws {
+  @Test func `workers that are ended while they read and compute always end in order`() throws {
     let cluster = try TestCluster(place)
     try submit(cluster, "busy", workers: 1, "--set", "training.steps=100000", "--set", "checkpoint.every=1")
     for round in 0..<8 {
@@ -314,7 +314,7 @@ final class TestCluster {
   }
 
   @Test(.enabled(if: getuid() == 0 && access("/usr/bin/unshare", X_OK) == 0, "a mount needs root and unshare"))
-  func `a worker on whose machine the run's folder is another one is found as the run is placed`() throws {
+  func `a worker that sees another run folder is found when the run is placed`() throws {
     let cluster = try TestCluster(place)
     try FileManager.default.createDirectory(
       atPath: place.path + "/checkpoints", withIntermediateDirectories: true)
@@ -325,7 +325,7 @@ final class TestCluster {
     try submit(cluster, "apart", workers: 1)
     let logs = try place.start(["logs", "apart", "-f", "--coordinator", cluster.address])
     let code = logs.exitCode(within: 60)
-    // Containers often take the right to mount away from root.
+    // In containers root often may not mount.
     guard !blind.output.contains("mount:") && !blind.output.contains("unshare:") else { return }
     #expect(code == 1, "\(logs.output)")
     #expect(
@@ -334,13 +334,14 @@ final class TestCluster {
       "\(logs.output)\(blind.output)")
   }
 
-  @Test func `a damaged checkpoint of a run that goes on is written again from its workers' memory`() throws {
+  @Test func `a damaged checkpoint of an active run is rewritten from its workers' memory`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
     try submit(
       cluster, "mended", workers: 2, "--set", "training.steps=1000", "--set", "checkpoint.every=100", "--set",
       "cluster.mirror_every=100")
-    // Workers hold the copies of two checkpoints; experts that move meanwhile make a new generation, which holds none of them.
+    // Workers hold copies of the last two checkpoints. If experts moved meanwhile, the new generation would hold
+    // neither.
     var isMended = false
     for step in stride(from: 100, through: 900, by: 100) where !isMended {
       let checkpoint = "checkpoints/mended/step-\(String(format: "%08d", step))"
@@ -361,7 +362,7 @@ final class TestCluster {
     #expect(logs.exitCode(within: 60) == 0)
   }
 
-  @Test func `a worker that is told to end says goodbye, and the others do not wait to notice`() throws {
+  @Test func `a worker that is ended says goodbye, and the others continue without waiting for a timeout`() throws {
     let cluster = try TestCluster(place, patience: 30)
     try cluster.start("a", "b")
     try submit(cluster, "left", workers: 2, "--set", "cluster.patience_seconds=30")
@@ -372,8 +373,7 @@ final class TestCluster {
     #expect(story.contains("left: it was told to end (Terminated (signal 15))"), "\(story)")
   }
 
-  @Test func `the same submission twice is one run, and workers whose coordinator stays away end by themselves`() throws
-  {
+  @Test func `a repeated submission is one run, and workers whose coordinator does not return end themselves`() throws {
     let cluster = try TestCluster(place, patience: 1)
     for _ in 1...2 { try submit(cluster, "once", workers: 1, "--key", "mine") }
     #expect(try cluster.ask("runs", "--json").output.split(separator: "\n").count == 1)

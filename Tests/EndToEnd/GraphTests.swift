@@ -1,4 +1,4 @@
-// `ress graph`: what a trained model joins, in numbers that obey the model's definition (docs/model.md).
+// `ress graph`: the links of a trained model, whose weights must obey the model's definition (docs/model.md).
 
 import Foundation
 import Testing
@@ -31,7 +31,8 @@ import Testing
   }
 
   @Test(arguments: ["train", "validation"], [0, 1])
-  func `a token's weights sum to one, over its window and the chosen ones before it`(split: String, segment: Int) throws
+  func `a token's weights add up to one over its window and the chosen tokens before it`(split: String, segment: Int)
+    throws
   {
     let graph = try page("--split", split, "--sample", "2", "--segment", "\(segment)")
     // As in run.yaml: two steps, segments of 32, a cache of 16, a window of 4, a degree of 4.
@@ -51,7 +52,7 @@ import Testing
       }
     }
     #expect(graph.steps[0].neighbours != graph.steps[1].neighbours)
-    // The words of the text, as they were prepared.
+    // The words of the prepared text.
     let text = try String(contentsOfFile: place.path + "/text.txt", encoding: .utf8)
     #expect(text.contains(graph.texts.joined().replacing("⟨document⟩", with: "")))
   }
@@ -69,13 +70,13 @@ import Testing
         #expect(Set(chosen.neighbours[row]).isSubset(of: all.neighbours[row]))
       }
     }
-    // Threads never change a number.
+    // The number of threads never changes a value.
     #expect(
       try place.run(["graph", "checkpoints/first", "--threads", "1"]).output
         == place.run(["graph", "checkpoints/first"]).output)
   }
 
-  @Test func `a person reads a table, and what cannot be shown is an error that says what can`() throws {
+  @Test func `the default output is a table, and the error for an unknown sample names the valid ones`() throws {
     let read = try place.run(["graph", "checkpoints/first", "--sample", "1", "--segment", "1", "--step", "1"])
     #expect(read.code == 0 && read.output.contains("segment 1 of 2, step of recurrence 1 of 2"), "\(read.output)")
     #expect(read.output.split(separator: "\n").count == 34)

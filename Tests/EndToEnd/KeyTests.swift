@@ -5,7 +5,9 @@ import TestSupport
 import Testing
 
 @Suite(.serialized) final class `Runs behind locked doors` {
-  @Test func `two workers with keys give the curve of one without, and a revoked worker's run goes on`() throws {
+  @Test func `two workers with keys give the curve of one without, and a run continues without a revoked worker`()
+    throws
+  {
     let place = try Workplace()
     #expect(try place.run(["train", "run.yaml", "--set", "run=alone"]).code == 0)
     func keys(_ name: String) -> [String: String] { ["RESS_KEYS": "\(place.path)/keys-\(name)"] }
@@ -31,7 +33,7 @@ import Testing
     #expect(story.contains("40"))
     #expect(place.curve("first") == place.curve("alone"))
 
-    // Someone without a key of the list is not let in; a worker whose key is revoked is a worker that was lost.
+    // A key that is not in the list is refused. A worker whose key is revoked counts as lost.
     let stranger = try place.start(["runs", "--coordinator", address], environment: ["RESS_KEYS": "none"])
     #expect(stranger.exitCode(within: 60) == 1)
     _ = try ress("user", ["submit", "run.yaml", "--set", "run=longer", "--set", "training.steps=400"] + slow)

@@ -1,4 +1,5 @@
-// Runs whose data travel over a real MPI, as ranks of a real launch. Every one is held against the curve of workers over ZeroMQ.
+// Runs whose data travels over a real MPI, with ranks of a real launch. Each is compared with the curve of workers
+// over ZeroMQ.
 
 import Foundation
 import TestSupport
@@ -13,16 +14,16 @@ enum LocalMPI {
   static let isHere = ["mpicc", "mpirun"].allSatisfy { access("/usr/bin/" + $0, X_OK) == 0 }
   static let reason: Comment = "data over MPI need one: apt-get install libopenmpi-dev openmpi-bin"
 
-  /// Ranks as root, more than there are cores.
+  /// Permits mpirun as root, and more ranks than cores.
   static let environment = [
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "OMPI_MCA_hwloc_base_binding_policy": "none",
   ]
 
-  /// Another one, beside the one that is called `mpicc` and `mpirun`.
+  /// A second MPI, in addition to the one whose commands are `mpicc` and `mpirun`.
   static let hasMPICH = ["mpicc.mpich", "mpirun.mpich"].allSatisfy { access("/usr/bin/" + $0, X_OK) == 0 }
 
-  /// Builds the plug-in into a folder, and returns the variable that names it.
+  /// Builds the plug-in into a folder, and returns the environment variable that names it.
   static func build(into folder: String, compiler: String = "mpicc") throws -> [String: String] {
     let script = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../scripts/mpi.sh")
       .standardized
@@ -72,7 +73,7 @@ enum LocalMPI {
     #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
   }
 
-  /// The process of one rank below `ress train`, by its worker's name.
+  /// The process of one rank below `ress train`, found by its worker's name.
   private func rank(_ name: String, below running: Running) -> Int32? {
     running.family.first { identifier in
       let words =
@@ -90,12 +91,12 @@ enum LocalMPI {
     #expect(running.exitCode(within: 120) == 0, "\(running.output)\n\(log("ranks"))")
     try expectSame("ranks", running.output)
     #expect(log("ranks").contains("rank \(workers - 1) of \(workers) in an MPI world, by Open MPI"))
-    // What mpirun says of a rank that went without MPI's leave.
+    // The message with which mpirun complains about a rank that ended without MPI_Finalize.
     #expect(
       !log("ranks").contains("non-zero exit code") && !log("ranks").contains("without calling"), "\(log("ranks"))")
   }
 
-  @Test func `kill -9 of a rank ends its world; another is started, and the run goes on from its checkpoint by itself`()
+  @Test func `kill -9 of a rank ends its world, another is started, and the run resumes by itself`()
     throws
   {
     let running = try train("killed", workers: 3)
@@ -118,13 +119,13 @@ enum LocalMPI {
     #expect(log("other").contains("in an MPI world, by MPICH"), "\(log("other"))")
   }
 
-  @Test func `when the command is killed nobody of its world is left behind`() throws {
+  @Test func `when the command is killed, no process of its world is left`() throws {
     let running = try train("orphans", workers: 2)
     #expect(waitUntil(60) { place.curve("orphans").count > 5 }, "\(running.output)\n\(log("orphans"))")
     let family = running.family.filter { $0 != running.process.processIdentifier }
     #expect(family.count >= 3)
     kill(running.process.processIdentifier, SIGKILL)
-    // A zombie is gone as well: nobody in a test's container may reap it.
+    // A zombie counts as ended, because a test's container may have no process that reaps it.
     func lives(_ identifier: Int32) -> Bool {
       let status = try? String(contentsOfFile: "/proc/\(identifier)/stat", encoding: .utf8)
       return status.map { !$0.contains(") Z ") } ?? false
@@ -133,7 +134,7 @@ enum LocalMPI {
   }
 
   @Test
-  func `ranks that were started by hand take part in runs over MPI and over ZeroMQ, and leave without a complaint`()
+  func `ranks started by hand take part in runs over MPI and over ZeroMQ, and end without an error`()
     throws
   {
     let cluster = try TestCluster(place)
@@ -151,13 +152,13 @@ enum LocalMPI {
       #expect(logs.exitCode(within: 90) == 0, "\(logs.output)\n\(ranks.output)")
       try expectSame(run, logs.output)
     }
-    // mpirun hands it on to its ranks. `env` has become mpirun.
+    // mpirun passes the signal on to its ranks. The process that was `env` is now mpirun.
     kill(ranks.process.processIdentifier, SIGUSR1)
     #expect(ranks.exitCode(within: 20) == 0, "\(ranks.output)")
     #expect(!ranks.output.contains("non-zero exit code"), "\(ranks.output)")
   }
 
-  @Test func `workers over ZeroMQ whose parent is a rank of something are none`() throws {
+  @Test func `workers over ZeroMQ are not ranks, even if their parent is one`() throws {
     let running = try place.start(
       ["train", "run.yaml", "--workers", "2", "--threads", "1", "--set", "run=inside"],
       environment: plugin.merging(["PMIX_RANK": "0", "PMIX_NAMESPACE": "nobody"]) { $1 })
@@ -166,7 +167,7 @@ enum LocalMPI {
     #expect(said.contains("joined the coordinator") && !said.contains("MPI"), "\(said)")
   }
 
-  @Test func `what is missing is named before anything is started: the plug-in, or the launcher`() throws {
+  @Test func `a missing plug-in or launcher is reported before anything is started`() throws {
     let bare = try train("bare", workers: 2, environment: ["RESS_MPI_LIBRARY": "/nowhere/libress-mpi.so"])
     #expect(bare.exitCode(within: 30) == 1)
     #expect(
@@ -177,7 +178,7 @@ enum LocalMPI {
     #expect(alone.output.contains("there is no no-such-launcher on the PATH"), "\(alone.output)")
   }
 
-  @Test func `a run over MPI waits for ranks where there are only workers, and says how to start some`() throws {
+  @Test func `a run over MPI waits for ranks where there are only workers, and explains how to start some`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
     _ = try place.run(

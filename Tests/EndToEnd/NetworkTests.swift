@@ -1,5 +1,5 @@
-// Runs over a network whose cables are pulled, and whose packets get lost: hosts are network namespaces (scripts/hosts.sh). Every
-// run is held against the undisturbed curve.
+// Runs over a network whose cables are pulled and whose packets are lost. Hosts are network namespaces
+// (scripts/hosts.sh). Every run is compared with the undisturbed curve.
 
 import Foundation
 import Synchronization
@@ -12,7 +12,7 @@ import Testing
 
 /// Hosts on one switch, as `scripts/hosts.sh` makes them.
 final class Hosts {
-  /// At most 8 letters, and no other process's or test's.
+  /// At most 8 letters, and different in every process and test.
   private let name =
     "r" + String(getpid(), radix: 36) + String(Hosts.count.wrappingAdd(1, ordering: .relaxed).newValue, radix: 36) + "h"
   private static let count = Atomic<Int>(0)
@@ -36,12 +36,12 @@ final class Hosts {
 
   struct Failure: Error { var words: [String] }
 
-  /// Namespaces can be made: root may, where iproute2 and nftables are installed.
+  /// Whether namespaces can be created: as root, where iproute2 and nftables are installed.
   static let canBeMade: Bool = {
     let tools = ["ip", "tc", "nft"].allSatisfy { tool in
       ["/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"].contains { access($0 + tool, X_OK) == 0 }
     }
-    // Containers often take the right away from root.
+    // Containers often do not have the privilege.
     return tools && getuid() == 0 && (try? Hosts(1)) != nil
   }()
 
@@ -93,7 +93,7 @@ final class NetworkTests {
     waitUntil(60) { place.curve(run).count { !$0.contains("validation") } >= step }
   }
 
-  /// Waits for the run's end on the coordinator's host, and returns its story.
+  /// Waits for the run's end on the coordinator's host, and returns its events.
   private func expectSameEnd(_ run: String) throws -> String {
     let logs = try place.start(["logs", run, "-f", "--coordinator", Self.address], host: hosts(1))
     let code = logs.exitCode(within: 120)
@@ -104,7 +104,7 @@ final class NetworkTests {
     return logs.output
   }
 
-  @Test func `a worker whose cable is pulled is replaced, and taken in again when it is back`() throws {
+  @Test func `a worker whose cable is pulled is replaced, and rejoins when the cable is back`() throws {
     try begin("cut")
     #expect(reaches("cut", 25))
     try hosts.run("cut", "4")
@@ -116,30 +116,30 @@ final class NetworkTests {
     #expect(waitUntil(30) { workers[2].output.components(separatedBy: "joined the coordinator").count > 2 })
   }
 
-  @Test func `a cable that is back within the patience costs nothing but time`() throws {
+  @Test func `a cable that is back within patience_seconds costs only time`() throws {
     try begin("blink")
     for (round, host) in ["2", "3", "1"].enumerated() {
       #expect(reaches("blink", 20 * (round + 1)))
       try hosts.run("cut", host)
-      // The time is what is meant: shorter than the patience. Without it the next command alone would be as long.
+      // This duration is what the test is about; it must be shorter than the patience.
       usleep(300_000)
       try hosts.run("join", host)
     }
     _ = try expectSameEnd("blink")
   }
 
-  @Test func `a coordinator that is cut off finds its run again`() throws {
+  @Test func `a coordinator that is cut off continues its run afterwards`() throws {
     try begin("alone")
     #expect(reaches("alone", 25))
     try hosts.run("cut", "1")
-    // Longer than everybody's patience.
+    // Longer than the patience of every process.
     #expect(
       waitUntil(30) { coordinator.output.components(separatedBy: " is lost: ").count > 3 }, "\(coordinator.output)")
     try hosts.run("join", "1")
     _ = try expectSameEnd("alone")
   }
 
-  @Test func `lost packets and a slow line change no number`() throws {
+  @Test func `lost packets and a slow line change no result`() throws {
     for host in ["2", "3"] { try hosts.run("loss", host, "2") }
     try hosts.run("rate", "4", "50mbit")
     try begin("lossy")

@@ -1,4 +1,4 @@
-// Real processes for tests: started, watched, killed without a warning, and never left behind.
+// Helpers for tests with real processes: they are started, watched, killed, and never left running.
 
 import Foundation
 import Synchronization
@@ -8,12 +8,13 @@ import TestSupport
   import Glibc
 #endif
 
-/// A running `ress`, its output in files so that no pipe can fill.
+/// A running `ress`. Its output goes to files, so that no pipe can fill up.
 final class Running {
   let process = Process()
   let outputPath: String
 
-  /// The program lies beside the test bundle. With a `host` it runs in that network namespace; a launcher's words stand before it.
+  /// The program is in the folder of the test bundle. With a `host` it runs in that network namespace, preceded by
+  /// the launcher's words.
   init(
     _ words: [String], folder: String, environment: [String: String] = [:], host: String? = nil,
     launcher: [String] = []
@@ -31,7 +32,8 @@ final class Running {
     let output = FileHandle(forWritingAtPath: outputPath)!
     process.standardOutput = output
     process.standardError = output
-    // A child inherits what its starter blocks, and threads of a pool block everything. A launcher would be deaf.
+    // A child inherits the blocked signals of the thread that starts it, and pool threads block all; a launcher
+    // would not react to any.
     var none = sigset_t(), before = sigset_t()
     sigemptyset(&none)
     pthread_sigmask(SIG_SETMASK, &none, &before)
@@ -41,10 +43,10 @@ final class Running {
 
   deinit { killAll() }
 
-  /// All it has printed so far, errors too.
+  /// All of its output so far, including errors.
   var output: String { (try? String(contentsOfFile: outputPath, encoding: .utf8)) ?? "" }
 
-  /// Its process and every process below it.
+  /// Its process and all its descendants.
   var family: [Int32] {
     var parents: [Int32: Int32] = [:]
     for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
@@ -63,14 +65,14 @@ final class Running {
     return family
   }
 
-  /// SIGKILL to all of them at once.
+  /// Sends SIGKILL to all of them at once.
   func killAll() {
     for identifier in family where process.isRunning || identifier != process.processIdentifier {
       kill(identifier, SIGKILL)
     }
   }
 
-  /// Waits for its end; nil where it takes longer than `seconds`, after which it is killed.
+  /// Waits for its end. Returns nil after `seconds`, and kills it.
   func exitCode(within seconds: Double) -> Int32? {
     guard waitUntil(seconds, { !process.isRunning }) else {
       killAll()
@@ -80,12 +82,12 @@ final class Running {
   }
 }
 
-/// `TestSupport`'s, for every file here.
+/// The helpers of `TestSupport`, for all files of this target.
 func waitUntil(_ seconds: Double = 30, _ condition: () throws -> Bool) rethrows -> Bool {
   try TestSupport.waitUntil(seconds, condition)
 }
 
-/// A folder with a dataset and a configuration for runs of some seconds.
+/// A folder with a dataset and a configuration for runs that take some seconds.
 final class Workplace {
   let path: String
 
@@ -125,13 +127,13 @@ final class Workplace {
   }
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 
-  /// A run's `metrics.jsonl` without seconds and times, which no two runs share.
+  /// A run's `metrics.jsonl` without durations and times, which differ between equal runs.
   func curve(_ run: String) -> [String] {
     let text = (try? String(contentsOfFile: "\(path)/checkpoints/\(run)/metrics.jsonl", encoding: .utf8)) ?? ""
     return text.split(separator: "\n").map { String($0).replacing(/,"(?:seconds|time)":[^,}]*/, with: "") }
   }
 
-  /// Bytes of every file below a folder, to see that nothing was touched.
+  /// The bytes of every file below a folder, to check that nothing was changed.
   func contents(_ folder: String) -> [String: Data] {
     var contents: [String: Data] = [:]
     for case let name as String in FileManager.default.enumerator(atPath: path + "/" + folder) ?? .init() {
@@ -140,6 +142,6 @@ final class Workplace {
     return contents
   }
 
-  /// The tensors of a run's checkpoint as h5dump would give them, by ress itself: weights and moments, as bits.
+  /// The tensors of a run's checkpoint, read by ress: weights and moments, as bits.
   func files(_ run: String, step: Int) -> String { "\(path)/checkpoints/\(run)/step-" + String(format: "%08d", step) }
 }

@@ -1,4 +1,4 @@
-// `ress` as a process: exit codes, what goes to standard output and what to standard error.
+// `ress` as a process: exit codes, and what is written to standard output and to standard error.
 
 import Configuration
 import Foundation
@@ -8,20 +8,20 @@ import Testing
   import Glibc
 #endif
 
-/// A finished `ress`.
+/// The result of `ress`.
 struct Finished {
   var code: Int32
   var output: String
   var errors: String
 }
 
-/// The program lies beside the test bundle.
+/// The program is in the folder of the test bundle.
 func program(_ name: String = "ress") throws -> URL {
   let bundle = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
   return URL(filePath: bundle).deletingLastPathComponent().appending(path: name)
 }
 
-/// Runs `ress` with these words and waits for it.
+/// Runs `ress` with these arguments and waits for it.
 func ress(_ words: [String], folder: URL? = nil) throws -> Finished { try run("ress", words, folder: folder) }
 
 func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finished {
@@ -33,12 +33,12 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
   (process.standardOutput, process.standardError) = (output, errors)
   process.standardInput = FileHandle.nullDevice
   try process.run()
-  // A command that hangs should fail its test, not the day: whatever it started ends with it, or by itself.
+  // A command that hangs must not block the tests: its children end with it or by themselves.
   let identifier = process.processIdentifier
   let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
   DispatchQueue.global().asyncAfter(deadline: .now() + 1200, execute: watchdog)
   defer { watchdog.cancel() }
-  // Standard error of these commands fits into a pipe's buffer, so reading one after the other cannot block.
+  // The standard error of these commands fits a pipe's buffer, so the two pipes can be read one after the other.
   let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   let complaints = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
   process.waitUntilExit()
@@ -56,7 +56,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     }
   }
 
-  @Test func `output that does not fit ends with 1 and says so, and a reader that went away is no error`() throws {
+  @Test func `output that cannot be written is reported with exit code 1, and a closed pipe is not an error`() throws {
     func end(_ words: [String], output: FileHandle) throws -> (code: Int32, errors: String) {
       let process = Process()
       process.executableURL = try program()
@@ -89,7 +89,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     #expect(try ress([]).code == 2)
   }
 
-  @Test func `a configuration's mistakes end with 2, each with its place`() throws {
+  @Test func `mistakes in a configuration end with 2, and each is reported with its place`() throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "ress-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -105,7 +105,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
         """)
   }
 
-  @Test func `what config show prints is a configuration with the same values`() throws {
+  @Test func `the output of config show is a configuration with the same values`() throws {
     let folder = FileManager.default.temporaryDirectory.appending(path: "ress-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
@@ -125,7 +125,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     #expect((json as? [String: Any])?["usable"] as? Bool == true)
   }
 
-  /// Emulated: the first has no AVX, the second AVX2 and no AVX-512.
+  /// Processors to emulate: the first has no AVX, the second has AVX2 but no AVX-512.
   @Test(
     .enabled(
       if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-x86_64"),
@@ -156,9 +156,9 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     #expect(here.count == 4 && here.dropFirst() == there.dropFirst(), "\(here) here, \(there) on \(processor)")
   }
 
-  /// ress-bench counts every call of malloc and its kin in its own process.
+  /// ress-bench counts every call of malloc and related functions in its process.
   @Test(arguments: ["1", "2"], ["bench-small", "dense-small"])
-  func `a steady training step takes nothing from the allocator`(threads: String, shape: String) throws {
+  func `a steady training step does not call the allocator`(threads: String, shape: String) throws {
     let bench = try run("ress-bench", ["allocations", "--threads", threads, "--shape", shape])
     #expect(bench.code == 0 && bench.output.hasPrefix("0 allocations in 5 steps"), "\(bench.output)\(bench.errors)")
   }

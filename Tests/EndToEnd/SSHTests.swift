@@ -1,5 +1,5 @@
-// cluster/ssh/train.sh with hosts that are all this machine: a program in the place of ssh starts here what would be started there. Nothing
-// leaves the loopback interface.
+// cluster/ssh/train.sh with hosts that are all this machine: a program that replaces ssh starts everything here.
+// Nothing leaves the loopback interface.
 
 import Foundation
 import Testing
@@ -32,7 +32,7 @@ import Testing
       launcher: ["sh", "-c", "RESS=\"$0\" exec bash '\(script)' hosts \"$@\""])
   }
 
-  @Test func `two hosts train one curve, over the network that was chosen`() throws {
+  @Test func `two hosts train one curve over the chosen network`() throws {
     #expect(try place.run(["train", "run.yaml", "--set", "run=alone"]).code == 0)
     let run = try start([])
     #expect(run.exitCode(within: 120) == 0, "\(run.output)")
@@ -44,7 +44,7 @@ import Testing
     #expect(odd.exitCode(within: 30) == 1 && odd.output.contains("is not a network such as"))
   }
 
-  @Test func `a signal saves the run and ends all that was started`() throws {
+  @Test func `a signal saves the run and ends all processes that were started`() throws {
     let run = try start(["--set", "training.steps=1000000", "--set", "checkpoint.every=0"])
     #expect(waitUntil(90) { place.curve("first").count > 5 }, "\(run.output)")
     let family = run.family

@@ -1,5 +1,5 @@
-// Runs as jobs of a real Slurm of three nodes (scripts/slurm.sh), whose nodes die and whose time runs out. Every run is held against the
-// undisturbed curve.
+// Runs as jobs of a real Slurm with three nodes (scripts/slurm.sh). Nodes die, and time limits expire. Every run is
+// compared with the undisturbed curve.
 
 import Foundation
 import TestSupport
@@ -9,7 +9,7 @@ import Testing
   import Glibc
 #endif
 
-/// A Slurm of its own, on this machine.
+/// A Slurm of the test's own, on this machine.
 final class SlurmCluster {
   private let folder = "/tmp/ress-slurm-\(getpid())-" + UUID().uuidString.prefix(6)
   private let port = freePorts(12)
@@ -27,14 +27,14 @@ final class SlurmCluster {
     try call(path.path, words)
   }
 
-  /// Starts a program of Slurm's, or the script, and returns what it prints.
+  /// Starts a command of Slurm, or the script, and returns its output.
   @discardableResult func call(_ program: String, _ words: [String]) throws -> String {
     let process = Process()
     process.executableURL = URL(filePath: "/usr/bin/env")
     process.arguments = [program] + words
     process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
       .merging(configuration) { $1 }
-    // A file: daemons that are started would keep a pipe open.
+    // Output goes to a file, because daemons that are started would keep a pipe open.
     let path = NSTemporaryDirectory() + "ress-slurm-said-" + UUID().uuidString
     _ = FileManager.default.createFile(atPath: path, contents: nil)
     defer { try? FileManager.default.removeItem(atPath: path) }
@@ -76,7 +76,7 @@ final class SlurmTests {
     #expect(curve.count == 420)
   }
 
-  /// Submits a run of one worker on each of so many nodes, and waits until it has some steps.
+  /// Submits a run with one worker on each of that many nodes, and waits until it has recorded some steps.
   private func begin(
     _ run: String, nodes: Int = 3, more: [String] = [], environment: [String: String] = [:]
   ) throws -> String {
@@ -99,7 +99,7 @@ final class SlurmTests {
     ["--set", "training.steps=\(steps)", "--set", "checkpoint.every=100", "--set", "checkpoint.keep=3"]
   }
 
-  /// The undisturbed curve of a run that still goes on when something is noticed.
+  /// The undisturbed curve of a run that is long enough for faults to be noticed.
   private func prepareLonger(_ steps: Int) throws {
     let whole = try place.run(["train", "run.yaml", "--threads", "1", "--set", "run=longer"] + Self.longer(steps))
     #expect(whole.code == 0, "\(whole.errors)")
@@ -118,12 +118,12 @@ final class SlurmTests {
     #expect(place.curve(run) == (whole == "whole" ? curve : place.curve(whole)), "\(log(run, job))")
     let compared = try place.run(["checkpoint", "diff", "checkpoints/\(whole)", "checkpoints/\(run)"])
     #expect(compared.code == 0, "\(compared.output)\(compared.errors)")
-    // Keys of an attempt end with it.
+    // The keys of an attempt are removed at its end.
     let left = try FileManager.default.contentsOfDirectory(atPath: "\(place.path)/checkpoints/\(run)")
     #expect(!left.contains { $0.hasPrefix("slurm-\(job)-") })
   }
 
-  @Test func `a job goes on without a node that dies, to the same curve`() throws {
+  @Test func `a job continues without a node that dies, with the same curve`() throws {
     let job = try begin("crashed")
     try slurm.script("crash-node", "3")
     try expectSameEnd("crashed", job)
@@ -131,7 +131,7 @@ final class SlurmTests {
   }
 
   @Test(.enabled(if: LocalMPI.isHere, LocalMPI.reason))
-  func `a job over MPI starts its ranks again when one is killed, and ends with the same curve`() throws {
+  func `a job over MPI restarts its ranks when one is killed, and ends with the same curve`() throws {
     let plugin = try LocalMPI.build(into: place.path)
     let submit = try place.start(
       [
@@ -150,19 +150,19 @@ final class SlurmTests {
     #expect(log("ranks", job).contains("load from the checkpoint of step"))
   }
 
-  @Test func `a job whose time is nearly over saves, goes back into the queue, and goes on from there`() throws {
+  @Test func `a job near its time limit saves, is requeued, and continues`() throws {
     let job = try begin("requeued")
-    // What Slurm sends by `--signal=B:USR1@180`.
+    // The signal that Slurm sends by `--signal=B:USR1@180`.
     try slurm.call("scancel", ["--signal=USR1", "--batch", job])
     try expectSameEnd("requeued", job)
     let story = log("requeued", job)
     #expect(story.contains("job \(job), attempt 0") && story.contains("job \(job), attempt 1"))
     #expect(story.contains("the time limit is near") && story.contains("requeueing the job"))
-    // It did not begin at its first step again.
+    // It did not start again from its first step.
     #expect(!(story.components(separatedBy: "attempt 1").last ?? "").contains("step 1/400"))
   }
 
-  @Test func `a node whose slurmd dies is given up by Slurm, and its task, which lives, works on to the same curve`()
+  @Test func `a task on a node whose slurmd has died works on, with the same curve`()
     throws
   {
     let job = try begin("orphaned")
@@ -172,16 +172,16 @@ final class SlurmTests {
   }
 
   @Test
-  func `a job whose only node loses its slurmd begins again elsewhere, and the attempt that still lives there ends`()
+  func `a job whose only node loses its slurmd restarts elsewhere, and its old attempt ends`()
     throws
   {
     try prepareLonger(5000)
-    // Its only node: Slurm puts the job back into the queue, because all of it seems gone, and it is not.
+    // Its only node: Slurm requeues the job, because all of it seems lost, although it still runs.
     let job = try begin("fenced", nodes: 1, more: Self.longer(5000))
     let first = String(
       try #require(log("fenced", job).firstMatch(of: /attempt 0, on node\[?(\d)/), "\(log("fenced", job))").1)
     try slurm.script("lose-node", first)
-    // What Slurm says by itself after SlurmdTimeout.
+    // Slurm does the same by itself after SlurmdTimeout.
     try slurm.call("scontrol", ["update", "nodename=node\(first)", "state=down", "reason=lost"])
     try expectSameEnd("fenced", job, as: "longer")
     let story = log("fenced", job)
@@ -190,15 +190,16 @@ final class SlurmTests {
       "\(story)")
   }
 
-  @Test func `a job whose first node dies, and the coordinator with it, is put back into the queue by its workers`()
+  @Test func `a job whose first node dies with the coordinator is requeued by its workers`()
     throws
   {
     try prepareLonger(1500)
     let job = try begin("headless", more: Self.longer(1500), environment: ["RESS_RETURN_WITHIN": "8"])
-    // Not a crash: that would close its connections, and Slurm's tasks end with the connection to their srun.
+    // Not a crash, which would close its connections; Slurm's tasks end when they lose the connection to their
+    // srun.
     try slurm.script("freeze-node", "1")
     #expect(waitUntil(60) { log("headless", job).contains("the coordinator is gone") }, "\(log("headless", job))")
-    // It needs three nodes, and waits until the third is back, as after a power cut.
+    // The job needs three nodes and waits until the third is back, as after a power failure.
     try slurm.script("crash-node", "1")
     try slurm.script("start-node", "1")
     try expectSameEnd("headless", job, as: "longer")
@@ -206,7 +207,7 @@ final class SlurmTests {
     #expect(story.contains("the coordinator is gone") && story.contains("job \(job), attempt 1"), "\(story)")
   }
 
-  @Test func `an attempt that another has overtaken ends by itself, and takes its workers along`() throws {
+  @Test func `an attempt that was replaced by a newer one ends by itself, with its workers`() throws {
     let job = try begin("overtaken")
     try "999-1\n".write(
       toFile: "\(place.path)/checkpoints/overtaken/slurm-attempt", atomically: true, encoding: .utf8)
@@ -219,7 +220,7 @@ final class SlurmTests {
     #expect(place.curve("overtaken").count < 420)
   }
 
-  @Test func `a run that is at work, one that is done, and an array of jobs are refused, and nothing is touched`()
+  @Test func `an active run, a finished run and a job array are refused, and no file is changed`()
     throws
   {
     func submit(_ run: String, _ more: String..., environment: [String: String] = [:]) throws -> Running {
@@ -235,7 +236,7 @@ final class SlurmTests {
       again.process.terminationStatus == 1
         && again.output.contains("run held is Slurm job \(job) already, which is RUNNING"),
       "\(again.output)")
-    // Two that were submitted at once: the job itself looks as well.
+    // Two jobs submitted at the same time: the job itself checks as well.
     try FileManager.default.removeItem(atPath: "\(place.path)/checkpoints/held/slurm-job")
     let log = try slurm.call(
       "env",
@@ -266,7 +267,7 @@ final class SlurmTests {
     #expect(
       place.contents("checkpoints/whole").filter { $0.key != "slurm-submit.lock" } == before)
 
-    // A job that is cancelled leaves no private key, and its name is free.
+    // A cancelled job leaves no private key, and its name can be used again.
     try slurm.call("scancel", [job])
     #expect(
       waitUntil(60) {
@@ -281,7 +282,7 @@ final class SlurmTests {
     #expect(self.log("held", next).contains("going on after step"), "\(self.log("held", next))")
   }
 
-  @Test func `what Slurm refuses is told in its words`() throws {
+  @Test func `errors of Slurm are shown in its own words`() throws {
     let submit = try place.start(
       ["submit", "run.yaml", "--on", "slurm", "--sbatch", "partition=nowhere"], environment: slurm.configuration)
     #expect(submit.exitCode(within: 30) == 1)

@@ -1,11 +1,11 @@
-// The ground the model stands on: random numbers, threads, memory, fixed tiles.
+// The basis of the model: random numbers, threads, memory, fixed tiles.
 
 import Kernels
 import Synchronization
 import Testing
 
 @Suite struct FoundationTests {
-  @Test func `Philox gives the published words`() {
+  @Test func `Philox produces the published values`() {
     // Known answers of Random123, philox4x32-10.
     #expect(Philox(seed: 0, stream: 0).words(0) == SIMD4(0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8))
     #expect(
@@ -15,7 +15,7 @@ import Testing
         == SIMD4(0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1))
   }
 
-  @Test func `normal numbers have the mean and deviation asked for`() {
+  @Test func `normal numbers have the requested mean and deviation`() {
     let count = 40_001
     let values = RealPointer.allocate(capacity: count)
     defer { values.deallocate() }
@@ -61,7 +61,7 @@ import Testing
     }
   }
 
-  @Test func `products agree with their definition`() {
+  @Test func `products equal their definition`() {
     let (arena, (a, b, bT, aT, c)) = Arena.build {
       ($0.matrix(5, 7), $0.matrix(7, 3), $0.matrix(3, 7), $0.matrix(7, 5), $0.matrix(5, 3))
     }
@@ -88,7 +88,7 @@ import Testing
     }
   }
 
-  @Test func `the numerics fingerprint is the same each time and names what decides the bits`() {
+  @Test func `the fingerprint is the same each time, and names what determines the bits`() {
     let fingerprint = Fingerprint.measure()
     #expect(fingerprint == Fingerprint.measure())
     #expect(fingerprint.split(separator: "/").count == 2)

@@ -1,16 +1,16 @@
-// Each kernel's backward against central differences of its forward, in the double build: for outputs y(x) and a random
-// vector c, the gradient of c · y by the backward must be the slope that y shows.
+// The backward function of each kernel compared with central differences of its forward, in the double build. For
+// outputs y(x) and a random vector c, the gradient of c · y from the backward must equal the measured slope.
 
 #if RESS_DOUBLE
   import CKernels
   import Kernels
   import Testing
 
-  /// Values with a gradient to check.
+  /// Values whose gradient is checked.
   struct Operation {
     var inputs: [[Double]]
     var forward: ([[Double]]) -> [Double]
-    /// Gradients of the inputs, given those of the outputs.
+    /// The gradients of the inputs, from those of the outputs.
     var backward: (_ inputs: [[Double]], _ dout: [Double]) -> [[Double]]
 
     func check(_ label: String, tolerance: Double = 1e-6) {
@@ -41,7 +41,7 @@
     return (0..<count).map { scale * (2 * philox.uniform(UInt64($0)) - 1) }
   }
 
-  /// Without Foundation: a series of cos around 0 for angles of a few radians.
+  /// Without Foundation: the series of cos around 0, for angles of a few radians.
   private func cosine(_ x: Double) -> Double {
     var term = 1.0, sum = 1.0
     for n in 1...30 {
@@ -74,7 +74,7 @@
     }
 
     @Test(arguments: [1, 2, 4], [0, 1])
-    func `the taps' gradient is its slope, rows before the segment excepted`(taps: Int, twoSided: Int) {
+    func `the taps' gradient is its slope, except for rows before the segment`(taps: Int, twoSided: Int) {
       let rows = 5, width = 3, before = min(taps - 1, 2), tapRows = (taps - 1) * (1 + twoSided)
       let earlier = random(before * width, seed: 9)
       var shape = ress_taps_shape(
@@ -102,7 +102,7 @@
       ).check("\(taps) taps, two sides: \(twoSided)")
     }
 
-    @Test func `the forget gates' gradient is its slope, rows before the segment excepted`() {
+    @Test func `the forget gates' gradient is its slope, except for rows before the segment`() {
       let rows = 4, cached = 2, heads = 2
       let earlier = random(cached * heads, seed: 9).map { -abs($0) }
       func decays(_ x: [[Double]]) -> (terms: [Double], decays: [Double]) {
@@ -167,7 +167,7 @@
       ).check("softmax")
     }
 
-    @Test func `cross-entropy's gradient is its slope, and a target of -1 has none`() {
+    @Test func `cross-entropy's gradient is its slope, and a target of -1 gives zero`() {
       let rows = 4, classes = 6
       let targets: [Int32] = [5, 0, -1, 3]
       Operation(
@@ -186,8 +186,8 @@
     }
 
     @Test(arguments: [(3, 1), (5, 0)], [false, true])
-    func `the softmax over visible tokens has the gradient that its slope shows`(sight: (Int, Int), forgets: Bool) {
-      // out = p · values with p from scores; the backward gets dp = dout · valuesᵀ as attention does.
+    func `the gradient of the softmax over visible tokens is its slope`(sight: (Int, Int), forgets: Bool) {
+      // out = p · values, where p follows from scores; the backward gets dp = dout · valuesᵀ, as in attention.
       let rows = 3, width = 5
       let values = random(width, seed: 3)
       func shaped<Result>(_ decays: [Double], _ body: (UnsafePointer<ress_visible_shape>) -> Result) -> Result {
@@ -223,7 +223,7 @@
       ).check("visible softmax, forgetting: \(forgets)")
     }
 
-    @Test func `turning back is the gradient of turning`() {
+    @Test func `the gradient of a rotation is the inverse rotation`() {
       let rows = 2, heads = 2, half = 3
       let angles = random(rows * half, seed: 4, scale: 3)
       let table = (0..<rows).flatMap { row in
@@ -240,7 +240,7 @@
       for (one, two) in zip(turned(turned(x, 1), -1), x) { #expect(abs(one - two) < 1e-12) }
     }
 
-    @Test func `rows brought back from their experts carry the gradient of rows and weights`() {
+    @Test func `gathering rows from experts has the gradient of rows and weights`() {
       let rows = 3, active = 2, width = 4
       let places: [Int32] = [4, 0, 1, 5, 3, 2]
       Operation(
@@ -259,7 +259,7 @@
       ).check("gather")
     }
 
-    @Test func `the graph's gradient reaches its scores through attention and through its weights`() {
+    @Test func `the graph's scores get their gradient through attention and through the weights`() {
       // Outputs: structure (log A + log |N|) with a gain, and A itself, for rows that see some cached tokens.
       let rows = 4, cached = 3, window = 2, degree = 2, rank = 3, capacity = window + degree, visible = cached + rows
       let gain = [1.3]
@@ -291,7 +291,7 @@
         },
         backward: { x, dout in
           let g = graph(x)
-          // Attention's support: every neighbour of the one head.
+          // The support of attention: every neighbour, with one head.
           var support = [UInt16](), supportCounts = [UInt16]()
           for i in 0..<rows {
             support += (0..<capacity).map { UInt16($0) }
@@ -344,7 +344,7 @@
 
     private func checkAttention(kept: Int, activation: Int, forgets: Bool) {
       let rows = 3, cached = 2, heads = 2, headWidth = 4, width = 8, slots = 2, capacity = 4, visible = cached + rows
-      // Row 1 is token 3 and sees token 4 as well, as a model does that looks both ways.
+      // Row 1 is token 3 and also sees token 4, as in a bidirectional model.
       let neighbours: [Int32] = [0, 1, 2, -1, 0, 3, 4, -1, 1, 2, 3, 4]
       let counts: [Int32] = [3, 3, 4]
       let cachedKeys = random(cached * width, seed: 20), cachedValues = random(cached * width, seed: 21)
@@ -355,7 +355,7 @@
         capacity: Int64(capacity), slots: Int64(slots), cached: Int64(cached),
         activation: Int64(activation))
       let cachedDecays = [-0.2, -0.3]
-      // What a head does to its scores.
+      // The terms of a head's scores.
       func withTerms<Result>(
         _ x: [[Double]], _ head: Int, _ body: (UnsafePointer<ress_attention_head>) -> Result
       ) -> Result {
@@ -427,7 +427,7 @@
     }
 
     @Test(arguments: [Int64(0), 1])
-    func `the router's gradient is its slope, with its balance and z losses`(sigmoidGates: Int64) {
+    func `the router's gradient is its slope, including the balance and z losses`(sigmoidGates: Int64) {
       let rows = 3, experts = 5, active = 2
       let bias = random(experts, seed: 9, scale: 0.1)
       let balance = random(experts, seed: 10)

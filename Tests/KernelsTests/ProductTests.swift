@@ -1,5 +1,5 @@
-// Products by our kernel and by OpenBLAS, which take turns by shape: held against their definition at edge sizes, and the promise
-// that a row's bits do not depend on its neighbours.
+// Products by our kernel and by OpenBLAS, between which the shape decides: compared with their definition at edge
+// sizes; and the promise that the bits of a row do not depend on other rows.
 
 import CKernels
 import Kernels
@@ -30,7 +30,7 @@ import Testing
   }
 
   @Test(arguments: [1, 3, 4, 5, 12, 13, 31], [1, 7, 16, 31, 32, 33, 70])
-  func `a product is its definition at every size, overwritten or added`(m: Int, n: Int) {
+  func `a product equals its definition at every size, overwritten or added`(m: Int, n: Int) {
     for k in [1, 2, 63, 64, 100, 256, 300] { check(m, n, k) }
   }
 
@@ -64,7 +64,7 @@ import Testing
     }
   }
 
-  @Test func `a row through a packed map has the same bits alone, among others, and wherever it stands`() {
+  @Test func `a row's product with a packed map has the same bits alone and at any place among others`() {
     let (width, outputs) = (256, 96)
     let (keepX, x) = filled(131, width, seed: 6)
     let (keepW, w) = filled(outputs, width, seed: 7)

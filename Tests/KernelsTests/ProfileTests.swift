@@ -1,4 +1,4 @@
-// Where time goes, by a clock: what is compared are sums and nesting, never how long something took.
+// Profiles. Only sums and nesting are compared, never durations.
 
 import Kernels
 import Testing
@@ -6,7 +6,7 @@ import Testing
 @Suite struct ProfileTests {
   private func spin(_ count: Int) -> Int { (0..<count).reduce(0) { $0 ^ $1 &* 31 } }
 
-  @Test func `time is counted once, in the innermost part, and adds up to the whole`() throws {
+  @Test func `time is counted once, in the innermost part, and adds up to the total`() throws {
     let team = Team(laneCount: 2)
     let profile = Profile(laneCount: 2)
     team.profile = profile
@@ -33,11 +33,11 @@ import Testing
     let outer = spans.filter { $0.lane == 0 && $0.part == .feedForward }.reduce(0) { $0 + $1.end - $1.begin }
     let inner = times.filter { $0.part == .experts || $0.part == .feedForward }.reduce(0) { $0 + $1.nanoseconds }
     #expect(inner == outer)
-    // Another lane's spans carry the name of the region they worked in.
+    // Spans of other threads have the name of the region that they worked in.
     #expect(spans.filter { $0.lane == 1 }.allSatisfy { $0.part == .experts && $0.begin <= $0.end })
   }
 
-  @Test func `a part that throws is closed all the same`() {
+  @Test func `a part that throws is closed as well`() {
     struct Broken: Error {}
     let team = Team(laneCount: 1)
     team.profile = Profile(laneCount: 1)

@@ -1,5 +1,5 @@
-// What must be chosen, against a plain sort: the graph's neighbours, the k largest scores of attention, the router's
-// experts. Equal scores are common in tests and rare in life; the order among them is part of the contract.
+// Selections compared with a plain sort: the graph's neighbours, the k largest scores of attention, the router's
+// experts. Equal scores are common in these tests and rare in practice; their order is part of the contract.
 
 import CKernels
 import Kernels
@@ -25,7 +25,7 @@ import Testing
       var count: Int32 = 0
       var weights = [Real](repeating: 0, count: capacity), structure = weights
       var heap = [Int32](repeating: 0, count: max(degree, 1))
-      // One row, which sees all tokens before it as cached.
+      // One row, which sees all tokens before it as cached tokens.
       var shape = ress_graph_shape(
         cached: Int64(visible - 1), visible: Int64(visible), causal: 1, before: Int64(window - 1), after: 0,
         degree: Int64(degree), capacity: Int64(capacity))
@@ -41,7 +41,8 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 5, 17, 64, 200, 500], [nil, 100, 3, 1])
-  func `a token that looks both ways has its window on both sides and the best outside it`(visible: Int, levels: Int?) {
+  func `a token of a bidirectional model has a window on both sides and the best outside it`(visible: Int, levels: Int?)
+  {
     for (reach, degree) in [(0, 0), (0, 16), (2, 4), (4, 16), (1, 300), (40, 3), (8, 64)] {
       let scores = random(visible * visible, seed: UInt64(visible + 1), levels: levels)
       let capacity = min(2 * reach + 1 + degree, visible)
@@ -68,7 +69,7 @@ import Testing
     }
   }
 
-  /// Sparsemax of the k largest by the definition: sort, take the longest prefix with 1 + ρ z_ρ > Σ z.
+  /// Sparsemax of the k largest by its definition: sort, and take the longest prefix with 1 + ρ z_ρ > Σ z.
   private func sparsemax(_ z: [Double], kept: Int, tokens: Int) -> [Int: Double] {
     let order = ranked(z, tokens: tokens).prefix(kept)
     var sum = 0.0, size = 0, sumAtSize = 0.0
@@ -86,7 +87,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
-  func `attention weighs the k largest scores by softmax where asked`(kept: Int, levels: Int?) {
+  func `attention weighs the k largest scores by softmax if configured`(kept: Int, levels: Int?) {
     weigh(kept: kept, levels: levels, activation: RESS_SOFTMAX) { z, kept, tokens in
       let order = ranked(z, tokens: tokens).prefix(kept)
       let weights = order.map { exponential(z[$0] - z[order[0]]) }
@@ -96,9 +97,9 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
-  func `attention weighs the k largest scores by 1,5-entmax where asked`(kept: Int, levels: Int?) {
+  func `attention weighs the k largest scores by 1,5-entmax if configured`(kept: Int, levels: Int?) {
     weigh(kept: kept, levels: levels, activation: RESS_ENTMAX15) { z, kept, tokens in
-      // By bisection: the sum of max(z/2 − τ, 0)² falls as τ rises.
+      // By bisection: the sum of max(z/2 − τ, 0)² decreases as τ increases.
       let order = Array(ranked(z, tokens: tokens).prefix(kept))
       var low = z[order[0]] / 2 - 1, high = z[order[0]] / 2
       for _ in 0..<60 {
@@ -111,11 +112,11 @@ import Testing
     }
   }
 
-  @Test func `with softmax, every key kept and no structure gain, attention along the graph is dense attention`() {
+  @Test func `with softmax, all keys kept and no structure gain, sparse attention equals dense attention`() {
     let rows = 9, heads = 2, headWidth = 4, width = 8
     let queries = random(rows * width, seed: 1), keys = random(rows * width, seed: 2),
       values = random(rows * width, seed: 3)
-    // Scores for the graph are anything: every earlier token is a neighbour.
+    // The graph's scores do not matter: every earlier token is a neighbour.
     let scores = random(rows * rows, seed: 4)
     var neighbours = [Int32](repeating: -1, count: rows * 2 * rows), counts = [Int32](repeating: 0, count: rows)
     var weights = [Real](repeating: 0, count: rows * 2 * rows), structure = weights
@@ -159,7 +160,7 @@ import Testing
     }
   }
 
-  /// Positions by preference: the larger score; tokens before slots; the later token, the earlier slot.
+  /// Positions in the order of preference: larger scores; tokens before slots; later tokens; earlier slots.
   private func ranked(_ z: [Double], tokens: Int) -> [Int] {
     z.indices.sorted { x, y in
       if z[x] != z[y] { return z[x] > z[y] }
@@ -198,7 +199,7 @@ import Testing
       )
       for (place, weight) in expected { #expect(abs((ours[place] ?? -1) - weight) < 1e-5, "seed \(seed)") }
       #expect(abs(out[0] - 1) < 1e-5)
-      // Whether top-k cut the support short: against the reference that keeps all.
+      // Whether top-k truncated the support, compared with a reference that keeps all.
       let whole = reference((keys + slotKeys).map { Double($0) }, tokens + slots, tokens)
       let isCut = activation == Int(RESS_SPARSEMAX) && whole.values.count { $0 > 1e-9 } > kept
       #expect(truncated == (isCut ? 1 : 0), "seed \(seed)")
@@ -206,8 +207,7 @@ import Testing
   }
 
   @Test
-  func `the router takes the largest biased logits, the smaller index among equals, and weighs them without the bias`()
-  {
+  func `the router chooses the largest biased logits, the smaller index among equals, and weighs without bias`() {
     let logits: [Real] = [1, 3, 3, 0, 2]
     let bias: [Real] = [2, 0, 0, 4, 0]
     var top = [Int32](repeating: -1, count: 3), weights = [Real](repeating: 0, count: 3)
@@ -225,7 +225,7 @@ import Testing
   }
 
   @Test(arguments: [1, 2, 7, 8, 15, 16, 31, 257, 4096])
-  func `softmax agrees with the definition at every width`(width: Int) {
+  func `softmax equals its definition at every width`(width: Int) {
     let x = random(width, seed: UInt64(width)).map { $0 * 20 }
     var p = x
     ress_softmax_rows(1, Int64(width), Int64(width), 1, &p)

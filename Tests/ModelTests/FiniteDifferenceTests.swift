@@ -1,5 +1,5 @@
-// The gradient of the whole loss against central differences, parameter by parameter. The double build
-// (RESS_DOUBLE=1) does it to seven digits; in single precision the differences drown in rounding and prove nothing.
+// The gradient of the total loss compared with central differences, parameter by parameter. The double build
+// (RESS_DOUBLE=1) agrees to seven digits; in single precision the differences would be lost in rounding errors.
 
 #if RESS_DOUBLE
   import Configuration
@@ -8,12 +8,13 @@
   import Testing
 
   @Suite struct FiniteDifferenceTests {
-    /// The gradient stops at the cache by contract, so a difference of losses sees the parameters' way through it and the
-    /// gradient does not. Cases with one segment check everything inside it; cases without cache and recency check the
-    /// memory's way across segments. What the cache itself adds is checked against PyTorch's values (GoldenTests).
+    /// The gradient stops at the cache by contract, so a difference of losses includes the path through the cache
+    /// and the gradient does not. Cases with one segment check everything inside it. Cases without cache and
+    /// recency check the memory's path across segments. What the cache itself contributes is compared with
+    /// PyTorch's values (GoldenTests).
     typealias Change = @Sendable (inout ModelConfiguration) -> Void
 
-    /// The cases of one segment.
+    /// The cases with one segment.
     static let short: [(String, Change)] = [
       ("one segment", { _ in }),
       ("one segment, one step", { $0.steps = 1 }),
@@ -169,7 +170,7 @@
       ("no norm of the embedding", { $0.embeddingNorm = false }),
     ]
 
-    /// The cases that only the memory links across segments.
+    /// The cases whose segments are linked only by the memory.
     static let long: [(String, Change)] = [
       (
         "memory over three segments",
@@ -239,14 +240,16 @@
       } + long
 
     @Test(arguments: cases.indices)
-    func `the loss moves as its gradient says`(index: Int) throws {
+    func `the loss changes as its gradient predicts`(index: Int) throws {
       var configuration = TinyModel.base
       Self.cases[index].1(&configuration)
       try check(configuration, Self.cases[index].0)
     }
 
     @Test(arguments: Architecture.allCases)
-    func `and so it does where a token is a bag of features`(architecture: Architecture) throws {
+    func `the loss changes as its gradient predicts where tokens have several features`(architecture: Architecture)
+      throws
+    {
       var configuration = TinyModel.base
       configuration.segment = 24
       configuration.architecture = architecture
@@ -268,7 +271,7 @@
         defer { place += 1 }
         guard entry.isTrained, entry.count > 0 else { return }
         let gradient = gradients[place].values
-        // Five entries of each tensor, its largest gradient among them.
+        // Five entries of each tensor, including the one with the largest gradient.
         let largest = gradient.indices.max { abs(gradient[$0]) < abs(gradient[$1]) }!
         let random = Philox(seed: 11, stream: entry.stream)
         let entries = [largest] + (0..<4).map { Int(random.uniform(UInt64($0)) * Double(entry.count)) }

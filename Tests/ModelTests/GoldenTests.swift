@@ -1,5 +1,6 @@
-// The model against PyTorch's values (Benchmarks/pytorch/save_golden.py wrote Tests/Golden in double precision): losses,
-// loads, logits and the gradient of every parameter. This also checks what differences cannot: the gradient's stop at the cache.
+// The model compared with PyTorch's values (Benchmarks/pytorch/save_golden.py wrote Tests/Golden in double
+// precision): losses, loads, logits and the gradient of every parameter. This includes what finite differences
+// cannot check: that the gradient stops at the cache.
 
 import Configuration
 import Foundation
@@ -20,7 +21,7 @@ import Testing
       var shared_expert: Bool
       var smooth_weight, balance_weight, router_z_weight: Double
       var bptt_segments: Int?
-      // Of the cases beyond the causal language model (Benchmarks/pytorch/variants.py).
+      // Only in cases beyond the causal language model (Benchmarks/pytorch/variants.py).
       var architecture: Architecture?
       var head: Head?
       var classes: Int?
@@ -31,7 +32,7 @@ import Testing
       var separate_blocks: Bool?
       var positions: Positions?
       var evaluation_steps: Int?
-      // Of the parts that came after the model's first form.
+      // Only in cases with parts that were added to the first form of the model.
       var expert_taps: Int?
       var two_sided_taps: Bool?
       var embedding_norm: Bool?
@@ -43,7 +44,7 @@ import Testing
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
-    /// Inputs and one more for a language model, inputs for the other heads.
+    /// For a language model the inputs and one more token; for other heads the inputs.
     var tokens: [[Int32]]
     var targets: [[Int32]]?
     var parameters: [String: Tensor]
@@ -79,7 +80,7 @@ import Testing
     model.structureRank = g.structure_rank
     model.graphDegree = g.graph_degree
     model.keys = g.keys
-    // A file from before the taps at the experts names recency taps that the baseline did not read then.
+    // A file from before the experts' taps may name recency taps, which the baseline did not use then.
     if g.architecture != .transformer || g.expert_taps != nil { model.recencyTaps = g.recency_taps }
     model.expertTaps = g.expert_taps ?? 1
     model.twoSidedTaps = g.two_sided_taps ?? false
@@ -130,7 +131,7 @@ import Testing
     "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
     "transformer-helped", "transformer-helped-learned", "transformer-helped-tag",
   ])
-  func `losses, logits and gradients are PyTorch's`(name: String) throws {
+  func `losses, logits and gradients equal PyTorch's`(name: String) throws {
     let golden = try Self.load(name)
     let tiny = Self.tiny(golden)
     var missing = Set(golden.parameters.keys)
@@ -150,7 +151,7 @@ import Testing
       golden.targets.map { TinyModel.Example(tokens: tokens, targets: $0[index]) }
         ?? TinyModel.Example(tokens: Array(tokens.dropLast()), targets: Array(tokens.dropFirst()))
     }
-    // Another number of steps is for evaluation alone.
+    // Another number of steps is used in evaluations only.
     let isTrained = golden.configuration.evaluation_steps == nil
     let (losses, loads) = try tiny.loss(batch, gradient: isTrained)
     let expected = golden.losses

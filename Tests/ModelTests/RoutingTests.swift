@@ -1,4 +1,4 @@
-// What the router clinic is told: sums that can be counted another way.
+// Router statistics, compared with sums that are counted in another way.
 
 import Configuration
 import Kernels
@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct `Routing sums` {
   private let batch = [TinyModel.tokens(21), TinyModel.tokens(18, seed: 5)]
-  /// Inputs of that batch.
+  /// The inputs of that batch.
   private let tokens = 20 + 17
 
   private func routing(_ configuration: ModelConfiguration = TinyModel.base, recompute: Recompute = .never) throws
@@ -26,7 +26,7 @@ import Testing
     #expect(loads.reduce(0, +) == 3 * 2 * tokens)
   }
 
-  @Test func `separate blocks have loads of their own`() throws {
+  @Test func `the loads of separate blocks are counted separately`() throws {
     var configuration = TinyModel.base
     configuration.separateBlocks = true
     let routing = try routing(configuration)
@@ -35,7 +35,7 @@ import Testing
     #expect(loads == routing.counts)
   }
 
-  @Test func `an undecided router has the entropy log E, and a sure one nearly none`() throws {
+  @Test func `an undecided router has entropy log E, and a decided one almost 0`() throws {
     let tiny = TinyModel()
     tiny.parameters.forEachTensor { entry, values in
       if entry.name.hasSuffix("router/weight") { values.update(repeating: 0, count: entry.count) }
@@ -54,19 +54,19 @@ import Testing
     }
   }
 
-  @Test func `nothing is cut short where all keys are kept, everything where one is`() throws {
+  @Test func `nothing is truncated where all keys are kept, and everything where one is kept`() throws {
     var configuration = TinyModel.base
     configuration.keys = nil
     #expect(try routing(configuration).truncated == [0, 0, 0])
     configuration.keys = 1
     let cut = try routing(configuration).truncated
-    // Two heads; a support of one needs no cutting.
+    // Two heads. A support of size one is not truncated.
     for count in cut { #expect(count > tokens && count <= 2 * tokens) }
     configuration.activation = .softmax
     #expect(try routing(configuration).truncated == [0, 0, 0], "only sparsemax has a support of its own")
   }
 
-  @Test func `a segment that is computed again counts once`() throws {
+  @Test func `a segment that is computed again is counted once`() throws {
     #expect(try routing(recompute: .always) == routing(recompute: .never))
   }
 }

@@ -18,7 +18,7 @@ import Testing
     #expect(before[border...] != after[border...])
   }
 
-  @Test func `a token beyond the cache is still felt through the memory`() throws {
+  @Test func `a token beyond the cache still has an effect through the memory`() throws {
     var configuration = TinyModel.standard
     configuration.cache = 0
     configuration.recencyTaps = 1
@@ -41,7 +41,7 @@ import Testing
       + tiny.gradientsByName().map(\.values)
   }
 
-  @Test func `computing a segment again gives the same bits as keeping it`() throws {
+  @Test func `recomputing a segment gives the same bits as keeping it`() throws {
     let kept = TinyModel(recompute: .never)
     let again = TinyModel(recompute: .always)
     #expect(!kept.model.recomputes && again.model.recomputes)
@@ -49,7 +49,7 @@ import Testing
   }
 
   @Test func `two and three threads give the same bits as one`() throws {
-    // Wide enough for several tiles, heads and experts at once.
+    // Wide enough for several tiles, heads and experts at the same time.
     var configuration = TinyModel.standard
     configuration.segment = 200
     configuration.cache = 150
@@ -65,7 +65,7 @@ import Testing
     #expect(results[0] == results[2])
   }
 
-  @Test func `recompute auto keeps activations while they fit and gives them up when they do not`() {
+  @Test func `recompute auto keeps activations if they fit, and recomputes otherwise`() {
     let sizes = Sizes(TinyModel.standard, vocabulary: 13)
     let tiny = TinyModel()
     func recomputes(limit: Int) -> Bool {
@@ -87,9 +87,10 @@ import Testing
     #expect(bytes(100_000) == bytes(16))
   }
 
-  /// Caches shorter and longer than a segment, and recency over several segments: what crosses a border comes back from the file.
+  /// Caches shorter and longer than a segment, and taps over several segments: everything that crosses a border is
+  /// read back from the file.
   @Test(arguments: [(6, 3, 8), (8, 3, 8), (20, 3, 8), (3, 12, 4), (0, 1, 8), (0, 3, 1), (13, 9, 3)])
-  func `what crosses a segment's border comes back as it was`(cache: Int, taps: Int, segment: Int) throws {
+  func `what crosses a segment's border is restored exactly`(cache: Int, taps: Int, segment: Int) throws {
     for head in [Head.lm, .tag] {
       var configuration = Self.bidirectional(head)
       (configuration.cache, configuration.recencyTaps, configuration.segment) = (cache, taps, segment)
@@ -97,7 +98,7 @@ import Testing
       var results: [[[Real]]] = []
       for recompute in [Recompute.never, .always] {
         let tiny = TinyModel(configuration, maximumTokens: 40, recompute: recompute)
-        // Two sequences, so that the second finds the first one's records.
+        // Two sequences, so that the second one overwrites the records of the first.
         let (losses, _) = try tiny.loss([tiny.example(40, seed: 3), tiny.example(29, seed: 4)], gradient: true)
         results.append([[Real(losses.total)]] + tiny.gradientsByName().map(\.values))
       }
@@ -134,7 +135,7 @@ import Testing
     return configuration
   }
 
-  @Test func `a later token of the segment is felt by an earlier one where both ways are seen`() throws {
+  @Test func `in a bidirectional model a later token of the segment affects an earlier one`() throws {
     let tiny = TinyModel(Self.bidirectional(.tag))
     let tokens = TinyModel.tokens(8)
     var changed = tokens
@@ -142,20 +143,20 @@ import Testing
     #expect(try tiny.logits(tokens)[0..<3] != tiny.logits(changed)[0..<3])
   }
 
-  /// How far two results are apart, relative to the larger.
+  /// The relative difference of two results.
   private func distance(_ x: [Real], _ y: [Real]) -> Real {
     let scale = max(x.map(abs).max() ?? 0, y.map(abs).max() ?? 0)
     return (zip(x, y).map { abs($0 - $1) }.max() ?? 0) / max(scale, 1e-6)
   }
 
   @Test(arguments: 1...5)
-  func `a set gives the same class in any order, and every token its own tag`(seed: UInt64) throws {
+  func `a set has the same class in any order, and every token keeps its tag`(seed: UInt64) throws {
     var configuration = Self.bidirectional(.classify)
     configuration.ordered = false
     configuration.segment = 12
     configuration.graphDegree = 5
     let random = Philox(seed: seed, stream: 41)
-    // Two segments; a permutation within each.
+    // Two segments, with a permutation within each.
     let order = [0..<12, 12..<20].flatMap { part in
       part.map { (key: random.uniform(UInt64($0)), place: $0) }.sorted { $0.key < $1.key }.map(\.place)
     }
@@ -163,7 +164,7 @@ import Testing
     let tokens = set.example(20, seed: seed).tokens
     let moved = order.map { tokens[$0] }
     #expect(moved != tokens)
-    // Sums run in another order, so the last bits may differ.
+    // Sums are formed in another order, so the last bits may differ.
     #expect(try distance(set.logits(tokens), set.logits(moved)) < 1e-4)
 
     configuration.head = .tag
@@ -173,7 +174,7 @@ import Testing
     #expect(distance(after, order.flatMap { before[$0 * 3..<($0 + 1) * 3] }) < 1e-4)
   }
 
-  @Test func `a bag of one feature is that token, and the features of a bag have no order`() throws {
+  @Test func `a token with one feature in a bag equals the plain token, and features have no order`() throws {
     let tiny = TinyModel(Self.bidirectional(.tag), vocabulary: 23)
     let plain = tiny.example(20, seed: 1)
     var bagged = plain
@@ -190,14 +191,14 @@ import Testing
     #expect(try distance(tiny.logits(many), tiny.logits(plain)) > 1e-2)
   }
 
-  @Test func `an ordered classifier does feel the order`() throws {
+  @Test func `the order of tokens affects an ordered classifier`() throws {
     let tiny = TinyModel(Self.bidirectional(.classify), vocabulary: 23)
     let tokens = tiny.example(8, seed: 1).tokens
     #expect(try distance(tiny.logits(tokens), tiny.logits(tokens.reversed())) > 1e-2)
   }
 
   @Test(arguments: [Head.tag, .classify, .span])
-  func `computing a segment again gives every head the same bits`(head: Head) throws {
+  func `recomputing a segment gives every head the same bits`(head: Head) throws {
     var results: [[[Real]]] = []
     for recompute in [Recompute.never, .always] {
       let tiny = TinyModel(Self.bidirectional(head), recompute: recompute)
@@ -232,7 +233,7 @@ import Testing
     #expect(try tiny.loss(batch, gradient: true).losses == tiny.loss(batch).losses)
   }
 
-  // MARK: what can be changed
+  // MARK: variations
 
   @Test func `a shared block runs for any number of steps, and one more step changes the result`() throws {
     let trained = TinyModel()
@@ -249,8 +250,9 @@ import Testing
     #expect(results[3] != results[4])
   }
 
-  /// With softmax, every token a neighbour, no top-k, no structure bias and no memory, a block of ReSSFormer computes what the
-  /// baseline's does, taps, forget gates and score scales included: the two differ in the step embedding alone, which is 0 here.
+  /// With softmax, every token a neighbour, no top-k, no structure bias and no memory, a block of ReSSFormer
+  /// computes the same as one of the baseline, including taps, forget gates and score scales. They differ only in
+  /// the step embedding, which is 0 here.
   @Test(arguments: [Head.lm, .tag])
   func `the dense limit of ASAM is the baseline's attention`(head: Head) throws {
     var dense = TinyModel.standard

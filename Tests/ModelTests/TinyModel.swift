@@ -1,4 +1,4 @@
-// A model small enough to check number by number, with every part in it.
+// A model that is small enough to check every value, with all parts in it.
 
 import Configuration
 import Kernels
@@ -15,10 +15,10 @@ final class TinyModel {
   let experts: LocalExperts
   let model: SequenceModel
   var bpttSegments: Int?
-  /// Of the last loss.
+  /// The gradient of the last loss.
   private(set) var lastRouting: Routing
 
-  /// The model as it was first specified, tiny: a case adds to it what it is about.
+  /// A tiny model in the form that was first specified. A case adds the parts that it tests.
   static var base: ModelConfiguration {
     var model = ModelConfiguration.firstForm
     model.width = 16
@@ -41,7 +41,7 @@ final class TinyModel {
     return model
   }
 
-  /// The default model, tiny: every switch as a run has it.
+  /// A tiny model with the default switches of a run.
   static var standard: ModelConfiguration {
     var model = base
     let standard = ModelConfiguration()
@@ -78,7 +78,7 @@ final class TinyModel {
     if let seed { randomize(seed: seed) }
   }
 
-  /// Every tensor random, and large enough to matter.
+  /// Makes every tensor random, with values large enough to have an effect.
   func randomize(seed: UInt64) {
     parameters.initialize(seed: seed)
     parameters.forEachTensor { entry, values in
@@ -92,13 +92,13 @@ final class TinyModel {
     }
   }
 
-  /// Random text of the tiny vocabulary.
+  /// Random text over the tiny vocabulary.
   static func tokens(_ count: Int, vocabulary: Int = 13, seed: UInt64 = 3) -> [Int32] {
     let random = Philox(seed: seed, stream: 99)
     return (0..<count).map { Int32(random.uniform(UInt64($0)) * Double(vocabulary)) }
   }
 
-  /// Loss of a batch of texts (inputs and one more), and with `gradient` its gradient in `gradients`.
+  /// The loss of a batch of texts (inputs and one more token). With `gradient`, its gradient is in `gradients`.
   @discardableResult
   func loss(_ batch: [[Int32]], gradient: Bool = false) throws -> (losses: Losses, loads: [Int]) {
     try loss(batch.map { Example(tokens: Array($0.dropLast()), targets: Array($0.dropFirst())) }, gradient: gradient)
@@ -107,7 +107,8 @@ final class TinyModel {
   struct Example {
     var tokens: [Int32]
     var targets: [Int32]
-    /// First feature of each token and the last one's end; empty where each token is one feature.
+    /// Index of the first feature of each token, and the end of the last one's; empty where every token has one
+    /// feature.
     var bags: [Int32] = []
 
     func withInput<Result>(_ body: (TokenInput) throws -> Result) rethrows -> Result {
@@ -116,7 +117,7 @@ final class TinyModel {
       }
     }
 
-    /// The same tokens, each with up to two features more.
+    /// The same tokens, each with up to two more features.
     func bagged(vocabulary: Int, seed: UInt64) -> Example {
       let random = Philox(seed: seed, stream: 97)
       var example = Example(tokens: [], targets: targets, bags: [0])
@@ -135,7 +136,8 @@ final class TinyModel {
   func example(_ count: Int, seed: UInt64) -> Example {
     var tokens = TinyModel.tokens(count, vocabulary: vocabulary, seed: seed)
     if configuration.attentionTaps == 1, count <= vocabulary {
-      // Without recency equal tokens are equal in every way and tie wherever something is chosen, so all differ here.
+      // Without recency, equal tokens are equal in every respect and tie in every choice, so all tokens are
+      // different here.
       let random = Philox(seed: seed, stream: 98)
       let drawn = (0..<vocabulary).map { (key: random.uniform(UInt64($0)), token: Int32($0)) }
       tokens = drawn.sorted { $0.key < $1.key }.prefix(count).map(\.token)
@@ -149,7 +151,7 @@ final class TinyModel {
 
   @discardableResult
   func loss(_ batch: [Example], gradient: Bool = false) throws -> (losses: Losses, loads: [Int]) {
-    // Tests write parameters as they like.
+    // Tests change parameters directly.
     parameters.changed()
     let w = Weights(parameters, configuration)
     let d = Weights(gradients.layout, dense: gradients.dense, configuration)

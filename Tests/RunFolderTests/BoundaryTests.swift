@@ -1,4 +1,4 @@
-// `--root`: what runs may use is looked at when it is opened, and a folder that was opened stays the one it was.
+// `--root`: files are checked when they are opened, and an opened folder cannot be replaced by another.
 
 import Configuration
 import Foundation
@@ -36,7 +36,7 @@ import Testing
     (try? String(contentsOfFile: outside + "/metrics.jsonl", encoding: .utf8)) == "precious"
   }
 
-  @Test func `a folder or a file that leads out is refused by its name, and one that leads back in is not`() throws {
+  @Test func `a folder or file outside of the roots is refused by name, and a link back inside is not`() throws {
     try link(root + "/out", to: outside)
     try link(root + "/back", to: root + "/run")
     for path in [outside, root + "/out", root + "/../outside", root + "/run/../../outside"] {
@@ -52,14 +52,14 @@ import Testing
     #expect(try boundary.contents(of: root + "/run/none") == nil)
     #expect(mkfifo(root + "/run/pipe", 0o600) == 0)
     #expect(complaint { _ = try boundary.contents(of: root + "/run/pipe") }.contains("not a regular file"))
-    // A folder that is made below one that leads out is not made there.
+    // A folder is not created below a link that leads outside.
     #expect(complaint { try boundary.within(root + "/out/new", makes: true) { _ in } }.contains("it lies outside"))
     #expect(!FileManager.default.fileExists(atPath: outside + "/new"))
     try boundary.within(root + "/a/b/c", makes: true) { _ in }
     #expect(FileManager.default.fileExists(atPath: root + "/a/b/c"))
   }
 
-  @Test func `a folder that is swapped for a link after the check is still the folder that was checked`() throws {
+  @Test func `a folder that is replaced by a link after the check is still the checked folder`() throws {
     let run = root + "/run"
     try boundary.within(run) { (pinned) throws(FolderError) in
       #expect(rename(run, root + "/moved") == 0 && symlink(outside, run) == 0)
@@ -73,17 +73,17 @@ import Testing
     #expect(complaint { try boundary.within(run) { _ in } }.contains("cannot use \(run)"))
   }
 
-  @Test func `nothing is written or removed through a link inside of a run's folder`() throws {
+  @Test func `nothing is written or removed through a link inside a run's folder`() throws {
     let run = root + "/run"
     try link(run + "/metrics.jsonl", to: outside + "/metrics.jsonl")
     #expect(complaint { try MetricsFile(folder: run).append("x") }.contains("cannot append to"))
-    // Nor is what the link leads to copied into the run's folder, where the user who submitted it can read it.
+    // Nor is the link's target copied into the run's folder, where the user who submitted the run could read it.
     #expect(complaint { _ = try MetricsFile(folder: run).complete(["{\"step\":1}"]) }.contains("cannot read"))
     #expect(complaint { try MetricsFile(folder: run).cut(after: 1) }.contains("cannot read"))
     try link(run + "/proof.json.aside", to: outside + "/metrics.jsonl")
     try Durable.write([1], to: run + "/proof.json")
     #expect(isUntouched && FileManager.default.contents(atPath: run + "/proof.json") == Data([1]))
-    // The link goes, what it leads to stays; a real folder goes with all that is in it.
+    // The link is removed and its target stays; a real folder is removed with its contents.
     try link(run + "/step-00000002.g1.tmp", to: outside)
     try FileManager.default.createDirectory(
       atPath: run + "/step-00000003.g1.tmp/a/b", withIntermediateDirectories: true)
@@ -93,7 +93,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: run).allSatisfy { !$0.hasSuffix(".tmp") })
   }
 
-  @Test func `errors keep the system's number, and another attempt is made only where it can help`() throws {
+  @Test func `errors keep errno, and another attempt is made only where it can help`() throws {
     let missing = root + "/none", error = FolderError.system(action: "read", path: "x", reason: "r", code: EMFILE)
     #expect(throws: FolderError.missing(path: missing, hint: "")) { try boundary.within(missing) { _ in } }
     #expect(throws: error) { try boundary.within(root + "/run") { _ throws(FolderError) in throw error } }
@@ -104,7 +104,7 @@ import Testing
     }
   }
 
-  @Test func `a save whose folder or file leads out does not become a checkpoint`() throws {
+  @Test func `a save whose folder or file is outside of the roots does not become a checkpoint`() throws {
     let manifest = CheckpointManifest(
       run: "r", runIdentifier: "1", step: 4, configuration: RunConfiguration(), loss: 2, files: [], writer: "test",
       created: "", generation: 1)

@@ -1,4 +1,4 @@
-// What counts as a checkpoint, and what never does.
+// Which folders count as checkpoints.
 
 import Configuration
 import Foundation
@@ -20,7 +20,7 @@ import Testing
     return "no error"
   }
 
-  /// A checkpoint of two files.
+  /// A checkpoint with two files.
   @discardableResult
   private func save(step: Int, content: String = "weights") throws -> String {
     let aside = CheckpointFolder.unfinished(folder, step: step, generation: 0)
@@ -62,7 +62,7 @@ import Testing
     #expect(try CheckpointFolder.resolve(folder).manifest.step == 1000)
   }
 
-  @Test func `a commit is refused where a file is missing or short, and nothing new counts`() throws {
+  @Test func `a commit is refused where a file is missing or too short, and there is no new checkpoint`() throws {
     let aside = CheckpointFolder.unfinished(folder, step: 5, generation: 0)
     try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
     let file = CheckpointManifest.File(name: "a.h5", byteCount: 3, sha256: "")
@@ -75,7 +75,7 @@ import Testing
     #expect(CheckpointFolder.steps(folder).isEmpty)
   }
 
-  @Test func `saving a step again replaces it as a whole`() throws {
+  @Test func `saving a step again replaces its checkpoint completely`() throws {
     try save(step: 5, content: "old")
     let path = try save(step: 5, content: "new")
     #expect(try CheckpointFolder.verify(path).step == 5)
@@ -83,7 +83,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["step-00000005"])
   }
 
-  @Test func `where folders cannot change places, a damaged one is replaced all the same, or stays whole`() throws {
+  @Test func `where folders cannot be exchanged, a damaged one is replaced by renames or stays complete`() throws {
     func make(_ name: String, _ content: String) throws -> String {
       let path = folder + "/" + name
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
@@ -111,7 +111,7 @@ import Testing
     #expect(content(folder + "/old") == "whole" && content(fresh) == "newer")
   }
 
-  @Test func `checkpoints behind one that a run goes back to are set aside, and still there`() throws {
+  @Test func `checkpoints after the one that a run returns to are set aside and not deleted`() throws {
     for step in [10, 20, 30] { try save(step: step) }
     #expect(
       try CheckpointFolder.setAside(folder, after: 10) == ["step-00000020.aside", "step-00000030.aside"])
@@ -131,7 +131,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["metrics.jsonl", "step-00000005"])
   }
 
-  @Test func `a flipped byte, a cut tail or a missing file is found wherever it is, and named`() throws {
+  @Test func `a flipped byte, a truncated or a missing file is found anywhere, and named`() throws {
     let path = try save(step: 5)
     for name in ["model.h5", "shard-0000-of-0001.h5"] {
       let place = path + "/" + name
@@ -154,7 +154,7 @@ import Testing
   }
 
   @Test
-  func `a manifest that is missing, cut, of another format or that reaches out of its folder makes no checkpoint`()
+  func `a folder whose manifest is missing, damaged, foreign or names outside files is not a checkpoint`()
     throws
   {
     let path = try save(step: 5)
@@ -163,7 +163,7 @@ import Testing
     func expect(_ text: String?, _ part: String) throws {
       if let text {
         try text.write(toFile: place, atomically: false, encoding: .utf8)
-        // Whoever writes manifests by hand can also write sums.
+        // An attacker who writes a manifest can also write its checksum.
         let sums = try String(contentsOfFile: path + "/SHA256SUMS", encoding: .utf8).split(separator: "\n").dropLast()
         try (sums + ["\(SHA256.of(Array(text.utf8)))  manifest.json"]).joined(separator: "\n").appending("\n")
           .write(toFile: path + "/SHA256SUMS", atomically: false, encoding: .utf8)
@@ -186,7 +186,7 @@ import Testing
     try expect(nil, "it has no readable manifest.json")
   }
 
-  @Test func `newer checkpoints that are damaged are passed over, and it is said why`() throws {
+  @Test func `newer checkpoints that are damaged are skipped, with the reasons`() throws {
     for step in [1, 2, 3] { try save(step: step) }
     try FileManager.default.removeItem(atPath: folder + "/step-00000003/manifest.json")
     try Data([1]).write(to: URL(filePath: folder + "/step-00000002/model.h5"))
@@ -197,12 +197,12 @@ import Testing
     #expect(newest?.skipped[1].contains("model.h5 is damaged") == true)
   }
 
-  @Test func `a folder in whose place a file lies is an error that names it`() throws {
+  @Test func `a file in the place of a folder is an error that names it`() throws {
     try "x".write(toFile: folder + "/file", atomically: false, encoding: .utf8)
     #expect(message { try Durable.makeFolder(folder + "/file") }.contains("a file with that name exists"))
   }
 
-  @Test func `metrics keep one curve: what is computed again is cut off first, and so is half a line`() throws {
+  @Test func `metrics keep one curve, without steps to be recomputed and without incomplete lines`() throws {
     let metrics = MetricsFile(folder: folder)
     for step in 1...5 { try metrics.append("{\"step\":\(step),\"loss\":2.5}") }
     try metrics.append("{\"step\":5,\"validation_loss\":2.0}")

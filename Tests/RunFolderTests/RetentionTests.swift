@@ -1,4 +1,4 @@
-// What goes and what stays when there are more checkpoints than are kept.
+// Which checkpoints are removed when there are more than are to be kept.
 
 import Configuration
 import Foundation
@@ -27,7 +27,7 @@ import Testing
         generation: 1), folder: folder)
   }
 
-  @Test func `the newest and every so many stay, the others go`() throws {
+  @Test func `the newest checkpoints and every n-th step are kept, the others are removed`() throws {
     for step in stride(from: 10, through: 100, by: 10) { try save(step: step) }
     #expect(try CheckpointFolder.retain(folder, newest: 0, every: 0).isEmpty)
     let removed = try CheckpointFolder.retain(folder, newest: 2, every: 30)
@@ -36,7 +36,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder).allSatisfy { !$0.hasSuffix(".tmp") })
   }
 
-  @Test func `the newest checkpoint that verifies always stays, whatever is damaged`() throws {
+  @Test func `the newest checkpoint that verifies is always kept, whatever is damaged`() throws {
     var state: UInt64 = 3
     func draw(_ limit: Int) -> Int {
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
@@ -56,7 +56,7 @@ import Testing
     }
   }
 
-  @Test func `saves of generations before are removed, those of this one stay`() throws {
+  @Test func `uncommitted saves of earlier generations are removed, those of this one are kept`() throws {
     for generation in UInt32(1)...3 {
       let aside = CheckpointFolder.unfinished(folder, step: 7, generation: generation)
       try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
@@ -65,7 +65,7 @@ import Testing
     #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == ["step-00000007.g3.tmp"])
   }
 
-  @Test func `a proof reads back to the same bits, and a damaged one is none`() throws {
+  @Test func `a proof reads back to the same bits, and a damaged one is ignored`() throws {
     try save(step: 5)
     let path = CheckpointFolder.finished(folder, step: 5)
     #expect(CheckpointFolder.readProof(path) == nil)
@@ -79,7 +79,7 @@ import Testing
     #expect(CheckpointFolder.readProof(path) == nil)
   }
 
-  @Test func `metrics that a dead process did not write are added, a torn line goes, and another curve stays`() throws {
+  @Test func `metrics missing after a crash are added, a torn line is removed, and another curve is kept`() throws {
     let metrics = MetricsFile(folder: folder)
     let lines = (1...4).map { "{\"step\":\($0)}" }
     for line in lines[..<2] { try metrics.append(line) }
@@ -93,7 +93,7 @@ import Testing
     #expect(try String(contentsOfFile: metrics.path, encoding: .utf8).hasSuffix("{\"step\":9}\n"))
   }
 
-  @Test func `lines that are missing anywhere in the metrics are written again, after those of before the store`()
+  @Test func `missing lines of metrics are written again, after lines from before the store`()
     throws
   {
     let metrics = MetricsFile(folder: folder)
@@ -121,7 +121,7 @@ import Testing
     }
   }
 
-  @Test func `a folder that cannot be made says why`() throws {
+  @Test func `the error for a folder that cannot be created has the reason`() throws {
     try Data().write(to: URL(filePath: folder + "/file"))
     try Durable.makeFolder(folder + "/a/b/c")
     try Durable.makeFolder(folder + "/a/b/c")
@@ -131,7 +131,7 @@ import Testing
     }
     #expect(reason(folder + "/file").hasSuffix("a file with that name exists"))
     #expect(reason(folder + "/file/x").hasSuffix("a part of its path is a file"))
-    // /proc takes no folder, not even root's.
+    // No folder can be created in /proc, not even by root.
     #expect(
       reason("/proc/none/x").contains("No such file or directory") && !reason("/proc/none/x").contains("no error"))
     #expect(
@@ -140,14 +140,14 @@ import Testing
         || reason("/sys/kernel/none/x").hasSuffix("Permission denied"))
   }
 
-  @Test func `a lock is one process's at a time, and says whose`() throws {
+  @Test func `a lock has one holder at a time, and names it`() throws {
     let path = folder + "/lock"
     var lock: FileLock? = try FileLock(path, holder: "process 1 on here")
     #expect(throws: LockError.held(by: "process 1 on here")) { _ = try FileLock(path, holder: "me") }
     withExtendedLifetime(lock) {}
     lock = nil
     lock = try FileLock(path, holder: "me")
-    // A file that was removed is not the lock any more.
+    // A file that was removed is no longer the lock.
     unlink(path)
     let fresh = try FileLock(path, holder: "you")
     #expect(throws: LockError.held(by: "you")) { _ = try FileLock(path, holder: "me") }

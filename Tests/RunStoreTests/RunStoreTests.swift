@@ -1,4 +1,4 @@
-// What the coordinator's store promises: whole transactions, in order, whatever dies.
+// The coordinator's store: transactions are atomic and in order, whatever dies.
 
 import Foundation
 import RunStore
@@ -18,7 +18,7 @@ import Wire
     return "no error"
   }
 
-  @Test func `records, events and values come back as they were, and a forgotten run leaves nothing`() throws {
+  @Test func `records, events and values read back unchanged, and a deleted run leaves nothing`() throws {
     let path = folder + "/store.db"
     do {
       let store = try RunStore(path: path, holder: "test")
@@ -36,7 +36,7 @@ import Wire
     #expect(try store.runs().count == 1 && store.events(of: RunID(9), after: 0, limit: 10).isEmpty)
   }
 
-  @Test func `a path longer than SQLite takes is a store like any other`() throws {
+  @Test func `a store works at a path that is longer than SQLite permits`() throws {
     let long = folder + "/" + Array(repeating: String(repeating: "d", count: 100), count: 7).joined(separator: "/")
     try FileManager.default.createDirectory(atPath: long, withIntermediateDirectories: true)
     let path = long + "/store.db"
@@ -44,7 +44,7 @@ import Wire
     for round in 1...2 {
       let store = try RunStore(path: path, holder: "test")
       try store.commit([.event(RunID(1), number: round, bytes("\(round)"))])
-      // A second connection reads what the first has written, as whoever shows old stories does.
+      // A second connection reads what the first has written, as the dashboard does.
       #expect(try StoryReader(path: path).events(of: RunID(1), after: 0, limit: 9).count == round)
       store.close()
     }
@@ -53,7 +53,7 @@ import Wire
       message { _ = try RunStore(path: long + "x/store.db", holder: "test") }.contains("No such file or directory"))
   }
 
-  @Test func `a store that was closed is another's at once, though somebody still holds it`() throws {
+  @Test func `a closed store can be opened at once, although its object still exists`() throws {
     let path = folder + "/closed.db"
     let first = try RunStore(path: path, holder: "the first")
     let refused = message { _ = try RunStore(path: path, holder: "the second") }
@@ -64,7 +64,7 @@ import Wire
     withExtendedLifetime(first) {}
   }
 
-  @Test func `what a reader can do about a store depends on the command`() {
+  @Test func `the advice in a store's error depends on the command`() {
     let error = StoreError.inUse(path: "a.db", holder: "process 1")
     #expect(
       error.advised(inUse: "use --store", foreign: "no")
@@ -72,7 +72,7 @@ import Wire
     #expect(StoreError.foreign(path: "b").advised(inUse: "no", foreign: "move it").hasSuffix("; move it"))
   }
 
-  @Test func `the end of a story is read backwards`() throws {
+  @Test func `the last events of a run are read backwards`() throws {
     let path = folder + "/backwards.db"
     let store = try RunStore(path: path, holder: "test")
     try store.commit((1...9).map { .event(RunID(4), number: $0, bytes("\($0)")) })
@@ -81,7 +81,7 @@ import Wire
     #expect(try reader.events(of: RunID(4), before: 3, limit: 9).map(\.number) == [2, 1])
   }
 
-  @Test func `events come page by page`() throws {
+  @Test func `events are read page by page`() throws {
     let store = try RunStore(path: ":memory:", holder: "test")
     try store.commit((1...1000).map { .event(RunID(1), number: $0, bytes("\($0)")) })
     var after = 0
@@ -94,7 +94,7 @@ import Wire
     #expect(after == 1000)
   }
 
-  @Test func `a copy of the files at any moment opens to a prefix of the transactions, each whole`() throws {
+  @Test func `a copy of the files at any moment contains a prefix of the transactions, each complete`() throws {
     let path = folder + "/store.db"
     let store = try RunStore(path: path, holder: "test")
     for transaction in 1...300 {
@@ -103,13 +103,13 @@ import Wire
         .event(RunID(1), number: transaction, bytes("\(transaction)")),
       ])
       guard transaction.isMultiple(of: 7) else { continue }
-      // What a process killed now would leave.
+      // The files that a process killed at this moment would leave.
       let place = folder + "/copy-\(transaction)"
       try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
       for suffix in ["", "-wal"] {
         try FileManager.default.copyItem(atPath: path + suffix, toPath: place + "/store.db" + suffix)
       }
-      // And what a torn last write would leave.
+      // The files that a torn last write would leave.
       let wal = try FileHandle(forWritingTo: URL(filePath: place + "/store.db-wal"))
       let length = try wal.seekToEnd()
       if transaction.isMultiple(of: 2) { try wal.truncate(atOffset: length - UInt64(transaction % 90) - 1) }
@@ -121,7 +121,7 @@ import Wire
     }
   }
 
-  @Test func `one store has one coordinator, and the second is told who holds it`() throws {
+  @Test func `a store has one coordinator, and a second one is told which`() throws {
     let path = folder + "/store.db"
     var store: RunStore? = try RunStore(path: path, holder: "process 7 on n1")
     #expect(message { _ = try RunStore(path: path, holder: "x") }.contains("another coordinator, process 7 on n1"))
@@ -130,7 +130,7 @@ import Wire
     #expect(message { _ = try RunStore(path: path, holder: "x") } == "no error")
   }
 
-  @Test func `a store is one store under every name that leads to it`() throws {
+  @Test func `a store is the same under every name that leads to it`() throws {
     let path = folder + "/store.db"
     try FileManager.default.createSymbolicLink(atPath: folder + "/early.db", withDestinationPath: path)
     #expect(
@@ -147,7 +147,7 @@ import Wire
     #expect(message { _ = try RunStore(path: folder + "/hard.db", holder: "x") }.contains("2 names (hard links)"))
   }
 
-  @Test func `a store that cannot be written for a moment says so, and takes the same changes afterwards`() throws {
+  @Test func `a store that is temporarily not writable reports it, and accepts the same changes later`() throws {
     let path = folder + "/store.db"
     let store = try RunStore(path: path, holder: "test")
     let other = Process()
@@ -172,8 +172,7 @@ import Wire
     #expect(try store.value("a") == bytes("b"))
   }
 
-  @Test func `a store of the future, a foreign database, no database and a missing folder are refused in words`() throws
-  {
+  @Test func `a newer store, a foreign database, another file and a missing folder are refused with reasons`() throws {
     let path = folder + "/store.db"
     _ = try RunStore(path: path, holder: "test")
     func python(_ statement: String, _ path: String) throws {

@@ -1,12 +1,12 @@
-// Chance in tests: drawn from one seed for all of them, which is printed and repeats them.
+// Random numbers for tests, all drawn from one seed, which is printed so that a failure can be repeated.
 
 import Foundation
 
-/// SplitMix64. Two streams of one seed have nothing in common, so that tests may run in any order and side by side.
+/// SplitMix64. Streams of one seed are independent, so that tests may run in any order and in parallel.
 package struct Chance: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
-  /// `RESS_CHANCE=N scripts/test.sh --filter …` repeats what was drawn; scripts/test.sh prints the number.
+  /// `RESS_CHANCE=N scripts/test.sh --filter …` repeats a run with the seed that scripts/test.sh printed.
   package static let seed: UInt64 = {
     if let given = ProcessInfo.processInfo.environment["RESS_CHANCE"].flatMap({ UInt64($0) }) { return given }
     let drawn = UInt64.random(in: 0..<1 << 32)
@@ -14,7 +14,7 @@ package struct Chance: RandomNumberGenerator, Sendable {
     return drawn
   }()
 
-  /// - Parameter stream: names the use, such as the test.
+  /// - Parameter stream: identifies the use, for example the test.
   package init(_ stream: String) {
     state = stream.utf8.reduce(Self.seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }

@@ -1,4 +1,5 @@
-// Tests wait for what they mean, and not for a time in which it should have happened: a busy machine is slow, and not wrong.
+// Waiting in tests. A test waits for a condition and not for a fixed time, because a busy machine is slow but not
+// wrong.
 
 import Foundation
 
@@ -6,8 +7,8 @@ import Foundation
   import Glibc
 #endif
 
-/// Looks every few milliseconds until the condition holds. False where it does not within `seconds`, which is a limit for a machine that is
-/// idle; a busy one has ten times as long.
+/// Polls every few milliseconds until the condition holds. Returns false where it does not within `seconds` on an
+/// idle machine; a busy one has ten times as long.
 package func waitUntil(_ seconds: Double = 30, _ condition: () throws -> Bool) rethrows -> Bool {
   let deadline = ContinuousClock.now + .seconds(10 * seconds)
   while try !condition() {
@@ -17,13 +18,13 @@ package func waitUntil(_ seconds: Double = 30, _ condition: () throws -> Bool) r
   return true
 }
 
-/// Waits for the clock to show another second, for what files note in seconds.
+/// Waits until the clock shows another second, for files that record seconds.
 package func waitForAnotherSecond() {
   let now = time(nil)
   while time(nil) == now { Thread.sleep(forTimeInterval: 0.01) }
 }
 
-/// Ports of 127.0.0.1 that nobody listens at, `count` in a row. Another process can take one before the caller does.
+/// Consecutive ports of 127.0.0.1 at which no process listens. Another process can take one before the caller does.
 package func freePorts(_ count: Int = 1) -> Int {
   var chance = Chance("ports \(getpid())")
   while true {

@@ -1,4 +1,4 @@
-// What a task is measured by, against values worked out by hand or taken from the field's own programs.
+// The scores of tasks, compared with values computed by hand or by the programs of the field.
 
 import Kernels
 import Model
@@ -12,19 +12,19 @@ import Training
     )
   }
 
-  @Test func `the likeliest class counts, and what was not asked does not`() {
+  @Test func `the likeliest class is the answer, and rows without a target do not count`() {
     let judged = ClassJudge().scores([answer([1, -1, 0], [0, 2, 5, 0, 3, 4], classes: 2)])
     #expect(judged.answers == 2 && judged.right == 1)
     #expect(TaskMetrics.of(.classify, sums(judged)).map(\.value) == [0.5])
   }
 
-  @Test func `of several choices the one with the best odds is the answer`() {
+  @Test func `the choice with the best odds is the answer`() {
     let wrong = answer([0], [1, 3], classes: 2), right = answer([1], [-3, 0], classes: 2)
     #expect(ChoiceJudge().scores([wrong, right]).right == 1)
     #expect(ChoiceJudge().scores([wrong, answer([1], [0, 0], classes: 2)]).right == 0)
   }
 
-  @Test func `phrases are those that conlleval sees`() {
+  @Test func `phrases are those that conlleval finds`() {
     func phrases(_ tags: String) -> [String] {
       TagJudge.phrases(tags.split(separator: " ").map(String.init)).map { "\($0.words) \($0.kind)" }
     }
@@ -33,7 +33,7 @@ import Training
     #expect(phrases("O O") == [])
   }
 
-  @Test func `a phrase counts as found where its words and its kind are right`() {
+  @Test func `a phrase counts as found if its words and its kind are right`() {
     let labels = ["O", "B-PER", "I-PER"]
     // Expected: words 0–1 and word 3. Found: words 0–1 and word 2.
     func row(_ label: Int) -> [Real] { (0..<3).map { $0 == label ? 1 : 0 } }
@@ -45,14 +45,14 @@ import Training
   }
 
   @Test func `answers are compared as SQuAD's evaluation compares them`() {
-    // Values of normalize_answer and f1_score in evaluate-v1.1.py.
+    // Values computed by normalize_answer and f1_score in evaluate-v1.1.py.
     #expect(SpanJudge.words("The  U.S.'s “best” a-team!") == ["uss", "“best”", "ateam"])
     #expect(SpanJudge.words("a an the") == [])
     #expect(SpanJudge.overlap(["x", "y", "y"], ["y", "z"]) == 0.4)
     #expect(SpanJudge.overlap([], []) == 1 && SpanJudge.overlap(["x"], []) == 0)
   }
 
-  @Test func `perplexity and bits a byte come from the loss and the text's bytes`() {
+  @Test func `perplexity and bits per byte follow from the loss and the text's bytes`() {
     var all = LossSums()
     all.task = 20 * 0.693_147_180_559_945_3
     all.targets = 10
@@ -62,7 +62,7 @@ import Training
     #expect(abs(metrics[0].value - 4) < 1e-12 && abs(metrics[1].value - 0.5) < 1e-12)
   }
 
-  @Test func `sums travel between workers and come back as they were, and nonsense does not`() {
+  @Test func `sums are decoded as they were encoded, and invalid numbers are refused`() {
     var all = LossSums()
     all.task = 1.5
     (all.targets, all.tokens) = (3, 4)

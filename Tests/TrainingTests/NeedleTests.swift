@@ -1,5 +1,5 @@
-// The memory works: a value seen in the first segment is told four segments later, far beyond the cache. Only the M slots
-// can have carried it. The same task in PyTorch is Benchmarks/pytorch/needle.py.
+// The memory works: a value seen in the first segment is reproduced four segments later, far beyond the cache, so
+// only the M slots can have carried it. Benchmarks/pytorch/needle.py has the same task in PyTorch.
 
 import Configuration
 import Kernels
@@ -7,8 +7,8 @@ import Model
 import Testing
 import Training
 
-/// Five segments of 32 tokens: noise, with KEY and one of sixteen values somewhere in the first segment, and QUERY as the last
-/// input, whose target is the value. No other target counts.
+/// Five segments of 32 tokens: noise, with KEY and one of sixteen values at a random place of the first segment,
+/// and QUERY as the last input, whose target is the value. There are no other targets.
 private final class NeedleSource: SequenceSource {
   static let segment = 32
   static let values = 16
@@ -43,7 +43,8 @@ private final class NeedleSource: SequenceSource {
 @Suite struct NeedleTests {
   @Test func `a needle in the first segment is found four segments later`() throws {
     var c = RunConfiguration()
-    // The form in which the memory was first shown to carry it; the default model learns it later.
+    // The form of the model in which the memory was first shown to work; the default model takes longer to learn
+    // this.
     c.model = .firstForm
     c.model.width = 64
     c.model.heads = 4
@@ -68,7 +69,8 @@ private final class NeedleSource: SequenceSource {
     let trainer = try Trainer(
       c, vocabulary: NeedleSource.vocabulary, plan: .alone(c, layout: layout),
       source: NeedleSource(seed: 1, sequenceCount: 100_000), threads: 1, memoryLimit: .max)
-    // Sequences that training never sees; sixteen equally likely values cost ln 16 = 2.77 nats to a model that forgot.
+    // Sequences that training never sees. Sixteen equally likely values cost ln 16 = 2.77 nats for a model without
+    // memory.
     let unseen = NeedleSource(seed: 2, sequenceCount: 64)
     var loss = Double.infinity
     var step = 0

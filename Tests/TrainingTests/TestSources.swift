@@ -1,4 +1,4 @@
-// Sequences that tests make themselves.
+// Training sequences that tests make themselves.
 
 import Kernels
 import Training

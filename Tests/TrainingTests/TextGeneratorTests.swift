@@ -1,4 +1,4 @@
-// Drawing tokens from logits.
+// Sampling tokens from logits.
 
 import Kernels
 import Model
@@ -22,11 +22,11 @@ import Training
     logits.withUnsafeBufferPointer { logits in (0..<times).map { generator.draw(logits, at: UInt64($0)) } }
   }
 
-  @Test func `temperature 0 takes the likeliest token, the smaller one among equals`() {
+  @Test func `temperature 0 chooses the likeliest token, the smaller one among equals`() {
     #expect(draw(generator { $0.temperature = 0 }, [1, 4, 2, 4], times: 3) == [1, 1, 1])
   }
 
-  @Test func `top-p leaves out the tokens beyond its share`() {
+  @Test func `top-p excludes the tokens beyond its share`() {
     // Probabilities 0.64, 0.24, 0.09, 0.03: a share of 0.8 needs the first two.
     let drawn = draw(
       generator {
@@ -35,7 +35,7 @@ import Training
     #expect(Set(drawn) == [0, 1])
   }
 
-  @Test func `tokens come as often as their probability says`() {
+  @Test func `tokens are drawn as often as their probability predicts`() {
     let drawn = draw(
       generator {
         $0.topP = 1; $0.temperature = 1
@@ -48,7 +48,7 @@ import Training
     #expect(!draw(generator { $0.forbidden = [0] }, [9, 1, 1], times: 200).contains(0))
   }
 
-  @Test func `one seed gives one text, another seed another, past the end of a segment`() throws {
+  @Test func `a seed always gives the same text, another seed another, past the end of a segment`() throws {
     func text(seed: UInt64) throws -> [Int32] {
       var tokens: [Int32] = []
       try generator { $0.seed = seed }.generate(prompt: [1, 2, 3], count: 50) { tokens.append($0) }

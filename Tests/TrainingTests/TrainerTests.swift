@@ -1,4 +1,5 @@
-// The step on one worker: same bits for any thread count, resumable from parameters and moments alone, errors that name.
+// The training step on one worker: the same bits with any number of threads, resumable from parameters and moments,
+// errors that name the cause.
 
 import Configuration
 import Kernels
@@ -64,10 +65,10 @@ import Training
     #expect(weights[0] == weights[1] && weights[0] == weights[2])
   }
 
-  @Test func `the loss falls on text that can be learnt`() throws {
+  @Test func `the loss falls on text that can be learned`() throws {
     var c = Self.configuration
     c.training.steps = 60
-    // Six sequences of 41 random tokens, which every step sees whole: they can only be learnt by heart.
+    // Six sequences of 41 random tokens, all of which every step uses: they can only be memorised.
     let trainer = try Self.trainer(c, source: Self.source(count: 6))
     let first = try trainer.step(0).losses.task
     var last = first
@@ -75,7 +76,7 @@ import Training
     #expect(last < first - 0.5, "from \(first) to \(last)")
   }
 
-  @Test func `a run goes on from its weights and moments as if it had never stopped`() throws {
+  @Test func `a run continues from its weights and moments as if it had never stopped`() throws {
     let whole = try Self.trainer()
     for step in 0..<4 { _ = try whole.step(step) }
     let resumed = try Self.trainer()
@@ -105,7 +106,7 @@ import Training
 
   @Test
   func
-    `a step whose loss is not a number is not applied, says which unit and sequences it was, and the next one goes on`()
+    `a step whose loss is not finite is not applied, names its unit and sequences, and training continues`()
     throws
   {
     let trainer = try Self.trainer()
@@ -124,12 +125,12 @@ import Training
     #expect(Self.bits(trainer.parameters) != before)
   }
 
-  @Test func `the balancer pushes tokens from full experts to idle ones`() throws {
+  @Test func `the balancer moves tokens from overloaded experts to idle ones`() throws {
     var c = Self.configuration
     c.model.balancerRate = 0.002
     c.model.balanceWeight = 0
     c.optimizer.learningRate = 0
-    // Every step sees the same six sequences and no weight moves: what changes the loads is the bias alone.
+    // Every step uses the same six sequences and no weight changes, so only the bias changes the loads.
     let trainer = try Self.trainer(c, source: Self.source(count: 6))
     func spread(_ loads: [Int]) -> Int { loads.max()! - loads.min()! }
     let first = try trainer.step(0).loads

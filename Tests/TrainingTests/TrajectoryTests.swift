@@ -1,5 +1,5 @@
-// Five steps of training against PyTorch's: AdamW, clipping, warm-up, the balancer. Tests/Golden/trajectory.json was
-// written by Benchmarks/pytorch/save_golden.py.
+// Five steps of training compared with PyTorch's: AdamW, clipping, warm-up, the balancer.
+// Benchmarks/pytorch/save_golden.py wrote Tests/Golden/trajectory.json.
 
 import Configuration
 import Foundation
@@ -108,7 +108,8 @@ import Training
     }
     trainer.parameters.forEachTensor { entry, values in
       let expected = golden.final[entry.name]!.values
-      // Adam divides by the gradient's size, so that a rounding error where it is tiny moves a weight visibly.
+      // Adam divides by the magnitude of the gradient, so a rounding error of a tiny gradient changes a weight
+      // noticeably.
       let worst = (0..<entry.count).map { abs(Double(values[$0]) - expected[$0]) }.max() ?? 0
       #expect(worst < 5e-3, "\(entry.name) is \(worst) away")
     }

@@ -1,4 +1,4 @@
-// The tree that decides the order of sums.
+// The units' tree, which determines the order of sums.
 
 import Configuration
 import Kernels
@@ -13,7 +13,7 @@ import Training
     (1, "0"), (2, "(0+1)"), (3, "((0+1)+2)"), (4, "((0+1)+(2+3))"), (5, "(((0+1)+(2+3))+4)"),
     (7, "(((0+1)+(2+3))+((4+5)+6))"),
   ])
-  func `the tree's shape depends on the number of units alone`(units: Int, expected: String) {
+  func `the tree's shape depends only on the number of units`(units: Int, expected: String) {
     for seed in UInt64(0)..<20 {
       var tree = UnitTree<String>(unitCount: units)
       let random = Philox(seed: seed, stream: 0)
@@ -25,7 +25,7 @@ import Training
   }
 
   @Test(arguments: 1...9, 1...5)
-  func `subtree sums of any workers finish to the same sum as one worker's`(units: Int, workers: Int) {
+  func `subtree sums of any number of workers give the same total as one worker`(units: Int, workers: Int) {
     var alone = UnitTree<String>(unitCount: units)
     for unit in 0..<units { alone.insert("\(unit)", at: UnitNode(level: 0, index: unit), add: add) }
     var joined = UnitTree<String>(unitCount: units)
@@ -37,7 +37,7 @@ import Training
     #expect(joined.isComplete && joined.total == alone.total)
   }
 
-  @Test func `an empty unit adds nothing and keeps the others' order`() {
+  @Test func `an empty unit adds nothing and does not change the order of the others`() {
     var tree = UnitTree<String>(unitCount: 5)
     for unit in [4, 0, 2, 3, 1] {
       tree.insert(unit == 2 || unit == 3 ? nil : "\(unit)", at: UnitNode(level: 0, index: unit), add: add)
@@ -48,7 +48,7 @@ import Training
     #expect(nothing.isComplete && nothing.total == nil)
   }
 
-  @Test func `a node that is not of the tree, or covers what was added, is not accepted`() {
+  @Test func `a node outside of the tree, or with units that were added, is not accepted`() {
     var tree = UnitTree<Int>(unitCount: 5)
     for (level, index) in [(0, 5), (1, 3), (2, 2), (4, 0), (64, 0), (0, -1), (-1, 0), (0, 1 << 40), (Int.max, 1)] {
       #expect(!tree.accepts(UnitNode(level: level, index: index)), "\(level) \(index)")

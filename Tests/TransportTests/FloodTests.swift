@@ -1,8 +1,8 @@
-// What somebody does who reaches a port, with a key or without, and means it harm: messages that never end, frames
-// beyond all measure, a million frames of nonsense, questions without taking the answers. The port goes on for
-// others, and its memory is bounded.
+// Attacks on a port, with a key or without: messages that never end, frames that are too large, a million frames of
+// nonsense, requests whose answers are not read. The port must keep serving others, and its memory must stay
+// bounded.
 //
-// `RESS_FUZZ=1000000 scripts/test.sh --filter FloodTests` says more; `RESS_SEED=N` begins at another seed.
+// `RESS_FUZZ=1000000 scripts/test.sh --filter FloodTests` sends more; `RESS_SEED=N` begins at another seed.
 
 import Configuration
 import Foundation
@@ -30,7 +30,7 @@ import Wire
     return pages * sysconf(Int32(_SC_PAGESIZE)) >> 20
   }
 
-  /// Until `done`. The deadline only ends a test that would hang.
+  /// Runs the loop until `done`. The deadline only ends a test that would hang.
   private func turn(_ step: (Instant) -> Void, until done: () -> Bool) -> Bool {
     let deadline = MonotonicClock.now + .seconds(300)
     while MonotonicClock.now < deadline {
@@ -41,16 +41,16 @@ import Wire
     return false
   }
 
-  // MARK: the bound itself
+  // MARK: the limit itself
 
   private static let limits = Backlog.Limits(known: 1000, stranger: 100, together: 2500, strangers: 250)
 
-  @Test func `a connection that brings much and says nothing whole is cut, and one that is read is not`() {
+  @Test func `a connection that completes no message is cut, and one whose messages are read is not`() {
     var backlog = Backlog(Self.limits)
     var brought: [Int32: Int] = [7: 0, 8: 0]
     for connection in brought.keys { backlog.opened(connection) }
     for _ in 0..<1000 {
-      // Each message has fewer bytes than are counted for it, and there are many: that is no credit for later.
+      // Each message has fewer bytes than are assumed for it, and there are many. That must not become a credit.
       brought[7]! += 60
       backlog.delivered(7, frames: 1, byteCount: 20)
       #expect(backlog.overdrawn { brought[$0] }.isEmpty)
@@ -62,7 +62,7 @@ import Wire
     #expect(backlog.overdrawn { brought[$0] }.map { [Int($0.connection), $0.byteCount] } == [[7, 1001]])
     brought[8]! = 101
     #expect(backlog.overdrawn { brought[$0] }.map(\.connection) == [8])
-    // What was cut is forgotten, and one whose bytes nobody counts is left alone.
+    // A cut connection is forgotten, and one whose bytes are not counted is ignored.
     #expect(backlog.overdrawn { _ in 1 << 40 }.isEmpty)
     backlog.opened(9)
     #expect(backlog.overdrawn { _ in nil }.isEmpty)
@@ -70,7 +70,7 @@ import Wire
     #expect(!backlog.knows(9))
   }
 
-  @Test func `many connections share a bound, and the largest go first`() {
+  @Test func `many connections share a limit, and the largest are cut first`() {
     var backlog = Backlog(Self.limits)
     for connection in Int32(1)...4 { backlog.opened(connection) }
     let strange = [1: 60, 2: 90, 3: 70, 4: 80]
@@ -87,7 +87,7 @@ import Wire
 
   // MARK: real sockets
 
-  /// Somebody who speaks ZMTP by hand, in the clear.
+  /// A client that speaks ZMTP by hand, unencrypted.
   private final class RawPeer {
     private let descriptor: Int32
 
@@ -103,7 +103,7 @@ import Wire
         }
       }
       try #require(status == 0)
-      // A write that nobody takes must not keep the test for ever.
+      // A write that is not read must not block the test forever.
       var wait = timeval(tv_sec: 300, tv_usec: 0)
       setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &wait, socklen_t(MemoryLayout<timeval>.size))
     }
@@ -135,7 +135,7 @@ import Wire
       say([4, UInt8(ready.count)] + ready)
     }
 
-    /// The head of a frame of so many bytes. Flags: 1 more follows, 2 long, 4 command.
+    /// The header of a frame of that many bytes. Flags: 1 more frames follow, 2 long, 4 command.
     static func head(_ flags: UInt8, _ count: UInt64) -> [UInt8] {
       [flags | 2] + (0..<8).map { UInt8(truncatingIfNeeded: count >> (8 * (7 - UInt64($0)))) }
     }
@@ -150,7 +150,7 @@ import Wire
     }
   }
 
-  @Test func `a message whose frames never end is cut off, and the memory it took is given back`() throws {
+  @Test func `a message whose frames never end is cut off, and its memory is released`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "tcp://127.0.0.1:*", insecure: false, incarnation: 5, context)
     let honest = try ControlConnection(to: port.endpoint, incarnation: 9, context)
@@ -202,14 +202,14 @@ import Wire
           vandal.isClosed
         })
     }
-    // One that is as large as may be is waited for, until its five seconds are over.
+    // A frame of the largest permitted size is waited for, until the five seconds of the handshake are over.
     let patient = try RawPeer(endpoint)
     patient.introduce()
     patient.say(RawPeer.head(0, 4 << 20))
     #expect(!patient.isClosed)
   }
 
-  @Test func `who asks and does not take the answers is forgotten, and begins anew when it speaks again`() throws {
+  @Test func `a client that does not read its answers is dropped, and starts anew when it sends again`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "ipc://\(folder)/f", insecure: false, incarnation: 5, context)
     let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
@@ -235,7 +235,7 @@ import Wire
     #expect(remarks.count == 1 && remarks[0].contains("was dropped: it has not read 4097 answers"))
     #expect(port.tick(at: MonotonicClock.now) == [peer] && port.isIdle)
     print("answers that nobody took: resident \(before) MiB before, \(Self.residentMiB) MiB after")
-    // What it says now belongs to the conversation that is over; it learns so and says it again.
+    // Its next message belongs to the old conversation; it learns that and repeats it.
     var restarts = 0, heard = 0
     #expect(
       turn { now in
@@ -269,13 +269,13 @@ import Wire
     }
   }
 
-  @Test func `frames of nonsense, and frames that are nearly right, cost others nothing`() throws {
+  @Test func `frames of nonsense, and frames that are almost valid, do not affect other clients`() throws {
     let words = ProcessInfo.processInfo.environment
     let count = words["RESS_FUZZ"].flatMap { Int($0) } ?? 5000
     let seed = words["RESS_SEED"].flatMap { UInt64($0) } ?? 1
     var random = SplitMix(state: seed)
     let context = try SocketContext()
-    // Without the bound on what one process may say: what is over it is not even read.
+    // Without the rate limit, since packets over it are not even parsed.
     let rate = RateLimit.Rate(packetsPerSecond: 1e9, bytesPerSecond: 1e12, burstSeconds: 1)
     let port = try ControlPort(listen: "ipc://\(folder)/c", insecure: false, incarnation: 5, rate: rate, context)
     let data = try DataPort(listen: "ipc://\(folder)/d", insecure: false, context)
@@ -357,7 +357,7 @@ import Wire
       "nonsense: \(said) messages from seed \(seed), \(refused) refused aloud, resident \(before) MiB before, "
         + "\(Self.residentMiB) MiB after")
     #expect(refused > 0)
-    // Other tests of the process take memory too, unless more was asked for.
+    // Memory is compared only on request, because other tests of the process allocate too.
     #expect(words["RESS_FUZZ"] == nil || Self.residentMiB - before < 512)
   }
 }

@@ -1,5 +1,5 @@
-// What can be said of MPI without any MPI: a plug-in that is not there, or is another one; and how often to look.
-// Ranks are started for real in Tests/EndToEnd/MPITests.swift.
+// MPI without an MPI library: a plug-in that is missing or of another kind, and the polling intervals.
+// Tests/EndToEnd/MPITests.swift starts real ranks.
 
 import Foundation
 import Testing
@@ -13,7 +13,7 @@ import Transport
     } catch { return "\(error)" }
   }
 
-  @Test func `a plug-in that is not there is asked for by the command that builds it`() {
+  @Test func `the error for a missing plug-in names the command that builds it`() {
     let reason = refusal("/nowhere/libress-mpi.so")
     #expect(
       reason.contains("/nowhere/libress-mpi.so, the MPI plug-in of ress, does not exist") && reason.contains("make mpi")
@@ -21,7 +21,7 @@ import Transport
     #expect(reason.contains("libopenmpi-dev") && reason.contains("openmpi-bin"))
   }
 
-  @Test func `a file that is no library is named as what it is`() throws {
+  @Test func `a file that is not a library is refused with the loader's reason`() throws {
     let text = NSTemporaryDirectory() + "ress-no-library-" + UUID().uuidString
     try "text".write(toFile: text, atomically: true, encoding: .utf8)
     defer { try? FileManager.default.removeItem(atPath: text) }
@@ -41,7 +41,7 @@ import Transport
       ),
       ("int something_else;", "is not the MPI plug-in of ress"),
     ])
-  func `a plug-in of another version is refused with both versions, and a library that is none as what it is`(
+  func `a plug-in of another version is refused with both versions, and another library is refused`(
     source: String, refused: String
   ) throws {
     let stem = NSTemporaryDirectory() + "ress-other-plugin-" + UUID().uuidString
@@ -55,7 +55,7 @@ import Transport
     #expect(refusal(stem + ".so").contains(refused))
   }
 
-  @Test func `only a process that an MPI launcher started counts as a rank`() {
+  @Test func `only a process started by an MPI launcher is a rank`() {
     #expect(!MPIPlugin.isRank(environment: ["PATH": "/bin", "SLURM_PROCID": "1"]))
     for variable in ["OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"] {
       #expect(MPIPlugin.isRank(environment: [variable: "0"]))
@@ -66,7 +66,7 @@ import Transport
 
   @Test
   func
-    `after a message the next one is looked for at once; in the quiet, less and less, and most seldom where nobody waits`()
+    `polling is immediate after a message, slows down in quiet, and is slowest where no thread waits`()
   {
     for awaited in [true, false] { #expect(PollPace.nap(after: .microseconds(10), isAwaited: awaited) == .zero) }
     let quiet = [100, 1000, 10_000, 1_000_000].map { Duration.microseconds($0) }

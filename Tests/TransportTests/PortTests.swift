@@ -1,4 +1,4 @@
-// The ends of both planes over real sockets, in one process.
+// The ends of the control plane and the data plane, over real sockets in one process.
 
 import Configuration
 import Foundation
@@ -17,7 +17,7 @@ import Wire
   init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-  /// Turns both loops until `done`.
+  /// Runs both loops until `done`.
   private func turn(_ step: (Instant) -> Void, until done: () -> Bool) -> Bool {
     waitUntil {
       step(MonotonicClock.now)
@@ -57,7 +57,7 @@ import Wire
     #expect(whole && heard == (0..<50).map { "\($0)" } && answers == heard)
   }
 
-  @Test func `connections that say nothing are closed when there are many, the oldest first, and others are not`()
+  @Test func `of too many connections, the oldest silent ones are closed, and others are not`()
     throws
   {
     let context = try SocketContext()
@@ -88,7 +88,7 @@ import Wire
     var strangers: [Int32] = []
     defer { for stranger in strangers { close(stranger) } }
     func isClosed(_ stranger: Int32) -> Bool {
-      // What the other end has greeted with is read first.
+      // The greeting of the other end is read first.
       var bytes = [UInt8](repeating: 0, count: 256)
       while true {
         let count = recv(stranger, &bytes, bytes.count, Int32(MSG_DONTWAIT))
@@ -117,7 +117,7 @@ import Wire
     #expect(turn(step) { heard > before + 3 }, "the one that speaks is still heard")
   }
 
-  @Test func `what is said before anyone listens arrives when someone does, and a successor is noticed`() throws {
+  @Test func `messages sent before the coordinator listens arrive later, and its successor is noticed`() throws {
     let context = try SocketContext()
     let address = "ipc://\(folder)/late"
     let connection = try ControlConnection(to: address, incarnation: 9, context)
@@ -126,7 +126,7 @@ import Wire
     for incarnation in UInt64(100)...101 {
       let port = try ControlPort(listen: address, insecure: false, incarnation: incarnation, context)
       var heard = 0, answered = 0
-      // A successor must be spoken to before it is known; a worker's heartbeats do that.
+      // A successor is noticed only after it was sent something; a worker's heartbeats do that.
       let arrived = turn { now in
         connection.send(.status, at: now)
         port.receive(at: now) { peer, _, _ in
@@ -150,7 +150,7 @@ import Wire
     #expect(restarts == 1)
   }
 
-  @Test func `garbage is refused or dropped, and the port goes on`() throws {
+  @Test func `garbage is refused or dropped, and the port continues`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "ipc://\(folder)/g", insecure: false, incarnation: 5, context)
     let vandal = try Socket(.dealer, context)
@@ -179,7 +179,7 @@ import Wire
     #expect(fine, "\(heard) heard, \(unreadable) unreadable")
   }
 
-  @Test func `rows of every size arrive once, in order and to the bit; another generation's do not`() throws {
+  @Test func `rows of every size arrive once, in order and to the bit, and another generation's do not`() throws {
     let context = try SocketContext()
     let ports = try (0..<2).map { try DataPort(listen: "ipc://\(folder)/d\($0)", insecure: false, context) }
     func assignment(_ index: Int, _ generation: UInt32) -> Assignment {
@@ -202,7 +202,7 @@ import Wire
       header.rows = UInt32(size)
       return DataMessage(header: header, payload: payload)
     }
-    // The sender begins before the receiver knows of the generation.
+    // The sender begins before the receiver has opened the generation.
     try ports[0].open(assignment(0, 3))
     for size in sizes { ports[0].send(message(size), to: 1, at: MonotonicClock.now) }
     for _ in 0..<20 {
@@ -227,10 +227,10 @@ import Wire
         #expect((0..<size).allSatisfy { message.payload.bytes[$0] == UInt8(truncatingIfNeeded: $0 &* 31 &+ size) })
       }
     }
-    // The receiver moves on; what the old generation still sends is dropped.
+    // The receiver opens the next generation; messages of the old one are dropped.
     try ports[1].open(assignment(1, 4))
     ports[0].send(message(5), to: 1, at: MonotonicClock.now)
-    // Said again several times, as the link repeats what nobody acknowledges.
+    // Repeated several times, as the link does with unacknowledged messages.
     let begun = MonotonicClock.now
     _ = turn { now in
       ports[1].receive(at: now) { _ in Issue.record("an old generation got through") }
@@ -245,7 +245,7 @@ import Wire
     return "no error"
   }
 
-  @Test func `only addresses of this machine may be listened at in the clear`() throws {
+  @Test func `without encryption only addresses of this machine may be listened at`() throws {
     for fine in ["tcp://127.0.0.1:80", "tcp://127.9.9.9:*", "tcp://localhost:0", "tcp://[::1]:9", "ipc:///tmp/x"] {
       try EndpointPolicy.check(listening: fine, insecure: false)
     }
@@ -267,7 +267,7 @@ import Wire
     #expect(message { try EndpointPolicy.check(listening: long, insecure: false) }.contains("more than 107 bytes"))
   }
 
-  @Test func `a path in use is not taken over, a file is not removed, and what a dead process left is`() throws {
+  @Test func `a path in use is not taken over, a file is not removed, and a dead process's socket is`() throws {
     let context = try SocketContext()
     let listen = "ipc://\(folder)/c"
     let port = try ControlPort(listen: listen, insecure: false, incarnation: 5, context)
@@ -280,7 +280,7 @@ import Wire
     #expect(refused.contains("a file that is not a socket has this path"))
     #expect(try String(contentsOfFile: notes, encoding: .utf8) == "precious")
 
-    // A socket that nobody listens at.
+    // A socket at which no process listens.
     let left = folder + "/left"
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_un()
@@ -296,7 +296,7 @@ import Wire
     _ = try ControlPort(listen: "ipc://" + left, insecure: false, incarnation: 5, context)
   }
 
-  @Test func `a peer that was silent for long is forgotten, and replies to it are dropped`() throws {
+  @Test func `a peer that was silent for a long time is forgotten, and replies to it are dropped`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "ipc://\(folder)/f", insecure: false, incarnation: 5, context)
     let connection = try ControlConnection(to: port.endpoint, incarnation: 9, context)
@@ -357,7 +357,7 @@ import Wire
     #expect(gone == [peers[0]])
   }
 
-  @Test func `a host's name is listened at by its address, and one that nobody knows is named`() throws {
+  @Test func `a host name is replaced by its address, and an unknown one is named in the error`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "tcp://localhost:*", insecure: false, incarnation: 5, context)
     #expect(port.endpoint.hasPrefix("tcp://127.0.0.1:"))
@@ -365,14 +365,14 @@ import Wire
       _ = try ControlPort(listen: "tcp://no-such-host.invalid:*", insecure: true, incarnation: 6, context)
     }
     #expect(said.hasSuffix("no host or network interface has the name 'no-such-host.invalid'"), "\(said)")
-    // Interfaces are libzmq's to resolve, and what is no address is refused as before.
+    // Interfaces are resolved by libzmq, and text that is not an address is refused as before.
     #expect(try EndpointPolicy.resolved(listening: "tcp://lo:7077") == "tcp://lo:7077")
     #expect(try EndpointPolicy.resolved(listening: "tcp://*:7077") == "tcp://*:7077")
     #expect(try EndpointPolicy.resolved(listening: "tcp://[::1]:7077") == "tcp://[::1]:7077")
     #expect(try EndpointPolicy.resolved(listening: "tcp://localhost") == "tcp://localhost")
   }
 
-  @Test func `an address in use is named`() throws {
+  @Test func `the error names an address in use`() throws {
     let context = try SocketContext()
     let port = try ControlPort(listen: "tcp://127.0.0.1:*", insecure: false, incarnation: 5, context)
     let said = message { _ = try ControlPort(listen: port.endpoint, insecure: false, incarnation: 6, context) }

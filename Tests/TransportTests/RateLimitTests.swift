@@ -1,4 +1,4 @@
-// How fast one may speak, and that nothing is lost by it.
+// The rate limit, and that nothing is lost through it.
 
 import Foundation
 import Testing
@@ -8,22 +8,22 @@ import Wire
 @Suite struct `Rates` {
   private let second = Duration.seconds(1)
 
-  /// How many of `count` packets pass.
+  /// How many of `count` packets are admitted.
   private func passing(_ limit: inout RateLimit, _ count: Int, byteCount: Int = 1, at now: Instant) -> Int {
     var passed = 0
     for _ in 0..<count where limit.admits(byteCount: byteCount, at: now) { passed += 1 }
     return passed
   }
 
-  @Test func `a burst passes, then as much as time brings`() {
+  @Test func `a burst is admitted, then as much as the rate permits`() {
     let start = MonotonicClock.now
     var limit = RateLimit(.init(packetsPerSecond: 10, bytesPerSecond: 1e9, burstSeconds: 2), at: start)
     let passed = [start, start + second, start + second * 100, start].map { passing(&limit, 30, at: $0) }
-    // No more than a burst is saved up, and a clock that goes back brings nothing.
+    // At most one burst is saved up, and a clock that runs backwards adds nothing.
     #expect(passed == [20, 10, 20, 0])
   }
 
-  @Test func `bytes count as packets do, and no size is shut out`() {
+  @Test func `bytes are limited like packets, and no size is excluded`() {
     let start = MonotonicClock.now
     var limit = RateLimit(.init(packetsPerSecond: 1e6, bytesPerSecond: 100, burstSeconds: 1), at: start)
     // The first packet overdraws.
@@ -32,7 +32,7 @@ import Wire
     #expect(passed == [1, 0, 1])
   }
 
-  @Test func `who speaks too fast is slowed, loses nothing, and keeps nobody else waiting`() throws {
+  @Test func `a client that sends too fast is slowed, loses nothing, and delays no other client`() throws {
     let folder = NSTemporaryDirectory() + "ress-rate-" + UUID().uuidString.prefix(8)
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -67,7 +67,7 @@ import Wire
     }
     #expect(heard == Array(0..<200), "once, and in order")
     #expect(try #require(before) < 200, "the other was heard meanwhile")
-    // Said once in ten seconds, however often it happens.
+    // Reported once in ten seconds, however often it happens.
     let most = 1 + Int((MonotonicClock.now - begun).inSeconds / 10)
     #expect(
       scolded.first == "a packet was dropped: it sends more than 100 packets a second" && scolded.count <= most,

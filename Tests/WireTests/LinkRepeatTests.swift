@@ -1,15 +1,15 @@
-// When a link repeats a message: over a slow wire almost never, after a loss as soon as anything later arrives.
+// When a link repeats a message: almost never over a slow line; after a loss, as soon as anything later arrives.
 
 import Testing
 import Wire
 
-/// A wire that keeps order, takes its time for each message, and drops those that it is told to.
+/// A line that keeps the order, needs time for each message, and drops those that it is told to drop.
 private struct Wire {
   var a = ReliableLink<Int>(incarnation: 1, peer: 2)
   var b = ReliableLink<Int>(incarnation: 2, peer: 1)
   var now = Instant(nanoseconds: 0)
   let messageTime: Duration
-  /// Transmissions to drop, counted from 0.
+  /// Numbers of the transmissions to drop, counted from 0.
   var drops: Set<Int> = []
   var transmissions = 0
   var delivered: [Int] = []
@@ -28,7 +28,7 @@ private struct Wire {
     }
   }
 
-  /// Answers take no time.
+  /// Acknowledgements take no time.
   mutating func run(_ duration: Duration) {
     let end = now + duration
     while now < end {
@@ -46,7 +46,7 @@ private struct Wire {
 }
 
 @Suite struct LinkRepeatTests {
-  @Test func `ten messages of 40 MB over a gigabit link are sent little more than once`() {
+  @Test func `ten messages of 40 MB over a gigabit link are sent hardly more than once`() {
     var wire = Wire(messageTime: .milliseconds(320))
     for message in 0..<10 { wire.send(message) }
     wire.run(.seconds(30))
@@ -55,17 +55,17 @@ private struct Wire {
     #expect(wire.a.isIdle)
   }
 
-  @Test func `what was lost is repeated as soon as something later arrives, without waiting for the clock`() {
+  @Test func `a lost message is repeated as soon as a later one arrives, without waiting for the timer`() {
     var wire = Wire(messageTime: .microseconds(10))
     wire.drops = Set(40..<56)
     for message in 0..<200 { wire.send(message) }
     wire.run(.milliseconds(60))
     #expect(wire.delivered == Array(0..<200))
-    // Everything from the first hole on, once: the receiver keeps nothing that is out of order.
+    // Everything from the first missing message on, once: the receiver keeps nothing that is out of order.
     #expect(wire.transmissions == 200 + 160)
   }
 
-  @Test func `where the end of a burst is lost, one repeat after a while finds all of it`() {
+  @Test func `where the end of a burst is lost, one repeat after the timeout reveals all of it`() {
     var wire = Wire(messageTime: .microseconds(10))
     wire.drops = Set(40..<56)
     for message in 0..<56 { wire.send(message) }

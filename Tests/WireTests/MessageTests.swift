@@ -1,4 +1,5 @@
-// Messages through their bytes, whole and damaged. Nothing that arrives may crash a process or be taken for something else.
+// The encoding of messages, whole and damaged. Nothing that arrives may crash a process or be taken for another
+// message.
 
 import CKernels
 import Configuration
@@ -62,7 +63,7 @@ import Wire
         workers: [.init(description: worker, run: "n", silentSeconds: 0.5)])),
   ]
 
-  @Test func `every message comes back as it was`() throws {
+  @Test func `every message is decoded as it was encoded`() throws {
     for request in Self.requests {
       #expect(try ControlCodec.decode(Request.self, from: ControlCodec.encode(request)) == request)
     }
@@ -71,7 +72,7 @@ import Wire
     }
   }
 
-  @Test func `losses travel to the bit, also those that are no numbers`() throws {
+  @Test func `losses are transferred to the bit, also those that are not finite`() throws {
     let request = Request.report(generation: 1, number: 1, .stepDone(Self.step))
     guard
       case .report(_, _, .stepDone(let back)) = try ControlCodec.decode(
@@ -88,7 +89,7 @@ import Wire
     return "no error"
   }
 
-  @Test func `another version, an unknown message, no JSON and too much of it are refused in words`() {
+  @Test func `another version, an unknown message, text that is not JSON and too long frames are refused`() {
     func decode(_ text: String) -> String {
       message { _ = try ControlCodec.decode(Request.self, from: Array(text.utf8)) }
     }
@@ -105,7 +106,7 @@ import Wire
     #expect(decode("{\"version\":\(ControlCodec.version),\"message\":" + deep).contains("cannot be read"))
   }
 
-  @Test func `damaged control messages never crash and are never of another kind than they read as`() {
+  @Test func `damaged control messages never crash, and what decodes is a valid message`() {
     var random = Random(state: 5)
     let valid = Self.requests.map { ControlCodec.encode($0) }
     for round in 0..<20_000 {
@@ -116,7 +117,7 @@ import Wire
       default: bytes = (0..<random.below(200)).map { _ in UInt8(random.below(256)) }
       }
       guard let request = try? ControlCodec.decode(Request.self, from: bytes) else { continue }
-      // What still decodes must survive its own round trip.
+      // A message that still decodes must survive its own round trip.
       #expect((try? ControlCodec.decode(Request.self, from: ControlCodec.encode(request))) == request, "round \(round)")
     }
   }
@@ -136,7 +137,7 @@ import Wire
   }
 
   @Test(arguments: [0, 1, 64, 4097])
-  func `rows come back with their header, and a flipped bit anywhere is found`(count: Int) throws {
+  func `rows are decoded with their header, and a flipped bit anywhere is found`(count: Int) throws {
     let message = data(count)
     let header = message.encodedHeader()
     #expect(header.count == DataHeader.byteCount)
@@ -155,7 +156,7 @@ import Wire
   }
 
   @Test(arguments: [0, 1, DataPiece.largest, DataPiece.largest + 1, 3 * DataPiece.largest - 4])
-  func `a large message travels in pieces, none larger than a frame may be, and comes back whole`(count: Int) throws {
+  func `a large message travels in pieces that fit a frame, and is put together again`(count: Int) throws {
     let message = data(count)
     let pieces = DataPiece.pieces(of: message)
     #expect(pieces.count == max(1, (count + DataPiece.largest - 1) / DataPiece.largest))
@@ -172,7 +173,7 @@ import Wire
       if let whole { #expect(whole.header == message.header && whole.payload.array == message.payload.array) }
     }
     guard pieces.count > 1 else { return }
-    // One that is missing, said twice, or of another message, ends what was begun.
+    // A piece that is missing, repeated, or of another message discards the incomplete message.
     #expect(throws: WireError.self) { try assembly.take(try arrived(pieces[1])) }
     #expect(try assembly.take(try arrived(pieces[0])) == nil)
     #expect(throws: WireError.self) { try assembly.take(try arrived(pieces[0])) }
@@ -185,7 +186,7 @@ import Wire
     }
   }
 
-  @Test func `a piece that would lie outside of its message, or a message beyond all measure, is refused`() {
+  @Test func `a piece outside of its message, or too large a message, is refused`() {
     for (place, whole) in [(1, 8), (-1, 8), (Int.max, 8), (0, 7), (0, DataPiece.largestMessage + 1), (0, Int.max)] {
       var piece = DataPiece.pieces(of: data(8))[0]
       (piece.place, piece.messageByteCount) = (place, whole)
@@ -194,7 +195,7 @@ import Wire
     }
   }
 
-  /// What a forger would write: numbers that no `Int` of ours has, with a sum that fits.
+  /// A forged header: numbers that do not fit an `Int`, with a correct checksum.
   private func encodedRaw(_ piece: DataPiece, place: Int, whole: Int) -> [UInt8] {
     var honest = piece
     (honest.place, honest.messageByteCount) = (0, 8)
@@ -208,7 +209,7 @@ import Wire
     return bytes + (0..<4).map { UInt8(truncatingIfNeeded: sum >> (8 * UInt32($0))) }
   }
 
-  @Test func `random bytes are no header`() {
+  @Test func `random bytes are not accepted as a header`() {
     var random = Random(state: 9)
     for _ in 0..<20_000 {
       let bytes = (0..<(random.below(2) == 0 ? DataHeader.byteCount : random.below(100))).map { _ in
@@ -219,14 +220,14 @@ import Wire
     }
   }
 
-  @Test func `brackets without end are no message`() {
+  @Test func `endless brackets are not accepted as a message`() {
     for bracket in ["[", "{\"message\":"] {
       let frame = Array(String(repeating: bracket, count: ControlCodec.largestFrame / bracket.utf8.count).utf8)
       #expect(throws: WireError.self) { try ControlCodec.decode(Request.self, from: frame) }
     }
   }
 
-  @Test func `what no honest program says is refused with the field's name, and all that is honest is not`() {
+  @Test func `values out of range are refused with the field's name, and valid ones are not`() {
     for request in Self.requests { #expect(request.problem == nil, "\(request)") }
     for report in Self.reports { #expect(Request.report(generation: 1, number: 1, report).problem == nil) }
     var late = Heartbeat()
@@ -247,7 +248,7 @@ import Wire
     #expect(Request.change(run: "r", .scale(workers: 0)).problem == "workers is 0")
   }
 
-  @Test func `CRC-32C gives the published sums, by instruction and by table`() {
+  @Test func `CRC-32C gives the published checksums, by instruction and by table`() {
     func sum(_ bytes: [UInt8]) -> UInt32 { bytes.withUnsafeBytes { crc32c($0) } }
     // RFC 3720, B.4.
     #expect(sum(Array(repeating: 0, count: 32)) == 0x8A91_36AA)

@@ -1,10 +1,11 @@
-// The link against a network that loses, doubles, delays and reorders, and against processes that restart: what is delivered
-// is each message once and in order, and everything arrives when the network heals. A failing seed is its own reproduction.
+// The link over a network that loses, duplicates, delays and reorders packets, and between processes that restart.
+// What is delivered must be each message once and in order, and everything must arrive when the network works
+// again. A failing seed reproduces its failure.
 
 import Testing
 import Wire
 
-/// Two ends and what is under way between them, driven by one seed.
+/// Two ends, and the packets in transit between them, driven by one seed.
 private struct Network {
   struct Flight {
     var at: Instant
@@ -20,7 +21,7 @@ private struct Network {
   var receivedByB: [Int] = []
   var receivedByA: [Int] = []
   var restarts = 0
-  /// Per thousand.
+  /// Probabilities, per thousand.
   var loss: Int
   var doubling: Int
   var cutUntil = Instant(nanoseconds: 0)
@@ -47,7 +48,7 @@ private struct Network {
     if fromA { carry(a.send(message, at: now), toB: true) } else { carry(b.send(message, at: now), toB: false) }
   }
 
-  /// Time moves on by a few milliseconds, and with it whatever is due.
+  /// Advances time by a few milliseconds, and processes what is due.
   mutating func advance() {
     now = now + .milliseconds(1 + random.below(20))
     let due = inFlight.filter { $0.at <= now }.sorted { $0.at < $1.at }
@@ -68,7 +69,7 @@ private struct Network {
     carry(b.tick(at: now), toB: false)
   }
 
-  /// The network is whole again; runs until nothing is owed.
+  /// Runs with a working network until nothing is waiting.
   mutating func heal() {
     loss = 0
     doubling = 0
@@ -93,7 +94,7 @@ private struct SplitMix {
 }
 
 @Suite struct ReliableLinkTests {
-  @Test func `messages arrive once and in order through loss, doubling, reordering and cuts, on 3,000 seeds`() {
+  @Test func `messages arrive once and in order despite loss, duplication, reordering and cuts, on 3,000 seeds`() {
     for seed in UInt64(1)...3000 {
       var network = Network(seed: seed)
       var sentByA: [Int] = [], sentByB: [Int] = []
@@ -107,7 +108,7 @@ private struct SplitMix {
           network.cutUntil = network.now + .milliseconds(network.random.below(3000))
         }
         network.advance()
-        // At every moment what arrived is the beginning of what was sent.
+        // At every moment, what has arrived is a prefix of what was sent.
         guard network.receivedByB == Array(sentByA.prefix(network.receivedByB.count)),
           network.receivedByA == Array(sentByB.prefix(network.receivedByA.count))
         else {
@@ -125,7 +126,7 @@ private struct SplitMix {
 
   @Test
   func
-    `a restarted process is noticed, gets nothing of what was sent to the old one, and all that is new, on 1,000 seeds`()
+    `a restarted process is noticed, and gets all new messages and no old ones, on 1,000 seeds`()
   {
     for seed in UInt64(1)...1000 {
       var network = Network(seed: seed)
@@ -134,7 +135,7 @@ private struct SplitMix {
         network.send(message, fromA: false)
         network.advance()
       }
-      // B restarts; packets of and to the old B are still under way.
+      // B restarts. Packets from and to the old B are still in transit.
       network.b = ReliableLink(incarnation: 33)
       network.receivedByB = []
       network.send(7_000, fromA: false)
@@ -150,12 +151,12 @@ private struct SplitMix {
         )
         return
       }
-      // What the old B never acknowledged is gone, and nothing comes twice.
+      // What the old B never acknowledged is lost, and nothing arrives twice.
       #expect(Set(network.receivedByB).count == network.receivedByB.count, "seed \(seed)")
     }
   }
 
-  @Test func `no more than the window is under way, and the rest follows as room is made`() {
+  @Test func `no more than the window is in flight, and the rest follows as acknowledgements arrive`() {
     var a = ReliableLink<Int>(incarnation: 1)
     var b = ReliableLink<Int>(incarnation: 2)
     let now = Instant(nanoseconds: 0)
@@ -195,7 +196,7 @@ private struct SplitMix {
     for count in 0..<bytes.count { #expect(throws: WireError.self) { try LinkHeader(Array(bytes[..<count])) } }
   }
 
-  @Test func `bytes in flight are bounded, and those that wait are counted`() {
+  @Test func `bytes in flight are limited, and waiting ones are counted`() {
     let now = Instant(nanoseconds: 0)
     let size = ReliableLink<Int>.windowBytes / 4
     var a = ReliableLink<Int>(incarnation: 1, peer: 2) { $0 }
@@ -211,7 +212,7 @@ private struct SplitMix {
       for answer in b.tick(at: now + .seconds(1)) { sent += a.receive(answer.header, answer.message, at: now).1 }
     }
     #expect(delivered == 10 && a.waitingBytes == 0)
-    // One that is larger than the window alone is sent all the same.
+    // A single message that is larger than the window is sent nevertheless.
     #expect(a.send(2 * ReliableLink<Int>.windowBytes, at: now).count == 1 && a.send(1, at: now).isEmpty)
   }
 }

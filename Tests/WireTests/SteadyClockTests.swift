@@ -1,4 +1,4 @@
-// Time that a process did not have, and lines that a flood does not get.
+// The steady clock, and the limit of log lines.
 
 import Testing
 import Wire
@@ -6,7 +6,7 @@ import Wire
 @Suite struct `Steady clocks` {
   private func at(_ milliseconds: Int64) -> Instant { Instant(nanoseconds: milliseconds * 1_000_000) }
 
-  @Test func `time passes with turns, and not while none comes for more than a second`() {
+  @Test func `time passes with turns, but not in a gap of more than a second`() {
     var clock = SteadyClock()
     #expect(clock.now(at: at(5000)) == at(5000), "nobody stood still before the first turn")
     #expect(clock.now(at: at(6000)) == at(6000))
@@ -16,7 +16,7 @@ import Wire
     #expect(clock.turn(at: at(20_000)) == .milliseconds(1250) && clock.time(at: at(20_100)) == at(6350))
   }
 
-  @Test func `a flood of lines leaves some at once and then one now and then, with the number of the others`() {
+  @Test func `a flood of lines is reduced to a burst and then one per interval, with the number left out`() {
     var limit = LineLimit(most: 3, every: .seconds(5))
     var written: [(time: Int, leftOut: Int)] = []
     for turn in 0..<1000 {
@@ -24,7 +24,7 @@ import Wire
     }
     #expect(written.map(\.time) == [0, 20, 40, 5000, 10_000, 15_000])
     #expect(written.map(\.leftOut) == [0, 0, 0, 247, 249, 249])
-    // After a quiet time there is room for as many as at first.
+    // After a quiet period the full burst is available again.
     #expect((0..<4).map { limit.admit(at: at(900_000 + Int64($0))) != nil } == [true, true, true, false])
   }
 }

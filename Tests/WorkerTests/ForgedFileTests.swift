@@ -1,6 +1,5 @@
-// Readers of files meet what an attacker or a bad disk leaves: crafted and changed datasets, checkpoints and
-// safetensors files. Each of them is read or refused; the process lives, nothing outside of the file is shown, and
-// memory does not grow.
+// Files from an attacker or a bad disk: forged and damaged datasets, checkpoints and safetensors files. Each is
+// read or refused. The process must not crash, nothing outside of the file may be read, and memory must not grow.
 //
 // `RESS_FUZZ=100000 scripts/test.sh --filter ForgedFileTests` tries more; `RESS_SEED=N` begins at a seed that a
 // failure named.
@@ -35,7 +34,8 @@ import Worker
     ["tokens", "documents", "targets", "answers", "questions", "bags", "answer_starts"].map { "\(split)/\($0)" }
   }
 
-  /// Everything that a run or `ress data show` reads of a dataset. Returns whether the outside's bytes came back.
+  /// Reads everything of a dataset that a run or `ress data show` reads. Returns whether bytes from outside of the
+  /// file were read.
   private func readAll(_ path: String) -> Bool {
     var isLeaking = false
     func look(_ values: [Int32]) { isLeaking = isLeaking || values.contains(Forgery.secret) }
@@ -60,7 +60,7 @@ import Worker
     return isLeaking
   }
 
-  @Test func `no crafted or changed dataset stops its reader, or shows what lies outside of it`() throws {
+  @Test func `no forged or damaged dataset crashes its reader or reveals other files`() throws {
     let outside = scratch.path + "/outside.h5", path = scratch.path + "/d.h5"
     try Forgery.makeOutside(outside)
     let before = FuzzPlan.residentMiB
@@ -77,7 +77,7 @@ import Worker
     #expect(!FuzzPlan.isAlone || FuzzPlan.residentMiB - before < 512)
   }
 
-  /// A file with one wrong object, made by HDF5 itself.
+  /// A file with one wrong object, written by HDF5 itself.
   private func forge(_ name: String, _ body: (hid_t) -> Void) -> String {
     let path = scratch.path + "/\(name).h5"
     do {
@@ -127,7 +127,7 @@ import Worker
     H5Pclose(properties)
   }
 
-  @Test func `a list or a tensor that lies elsewhere, or is larger than its file, is refused by name`() throws {
+  @Test func `a list or tensor in another file, or larger than its file, is refused by name`() throws {
     let outside = scratch.path + "/outside.h5"
     try Forgery.makeOutside(outside)
     let path = forge("lists") { file in
@@ -166,7 +166,7 @@ import Worker
     }
     #expect(complaint { _ = try file.shape(of: "link") }.contains("it is a link"))
     #expect(complaint { _ = try file.shape(of: "wide") }.contains("is too small for its shape"))
-    // Without a checksum on every structure a file is not ours.
+    // A file without a checksum on every structure was not written by ress.
     let old = scratch.path + "/old.h5"
     do {
       Turn.begin()
@@ -199,7 +199,7 @@ import Worker
     return c
   }
 
-  /// A whole checkpoint in two shards, of a model that knows 16 tokens.
+  /// A valid checkpoint with two shards, of a model with 16 tokens.
   private func checkpoint(in folder: String) throws -> String {
     let layout = ParameterLayout(Self.tiny.model, vocabulary: 16)
     let entries = (layout.dense + layout.experts.flatMap { $0 }).filter { $0.count > 0 }
@@ -222,7 +222,7 @@ import Worker
     }
   }
 
-  /// Writes the manifest's bytes and sums that agree with them and with the files as they are.
+  /// Writes a manifest, and sums that agree with it and with the files.
   private func sign(_ path: String, _ manifest: [String: Any]) throws {
     var manifest = manifest
     var lines = ""
@@ -246,7 +246,7 @@ import Worker
     return try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
   }
 
-  /// One number or text somewhere in a tree of JSON becomes another.
+  /// Replaces one number or text somewhere in a tree of JSON.
   private func changed(_ value: Any, _ numbers: inout SeededNumbers) -> Any {
     if var tree = value as? [String: Any], let key = tree.keys.sorted().randomElement(using: &numbers) {
       tree[key] = changed(tree[key]!, &numbers)
@@ -263,7 +263,7 @@ import Worker
     return numbers.pick(strange)
   }
 
-  @Test func `no forged or changed checkpoint stops its reader`() throws {
+  @Test func `no forged or damaged checkpoint crashes its reader`() throws {
     let whole = try checkpoint(in: scratch.path + "/whole")
     #expect(CheckpointCheck.problems(whole) == [])
     _ = try TrainedModel(whole, threads: 1)
@@ -274,7 +274,7 @@ import Worker
       var numbers = SeededNumbers(seed: seed)
       try? FileManager.default.removeItem(atPath: path)
       try FileManager.default.copyItem(atPath: whole, toPath: path)
-      // A forger signs what he made; a disk does not.
+      // An attacker would update the checksums; a bad disk does not.
       if numbers.chance(0.5) {
         var forged = try manifest(path)
         forged["configuration"] = changed(forged["configuration"]!, &numbers)
@@ -303,7 +303,7 @@ import Worker
   @Test(arguments: [
     ("width", -4), ("experts", 1 << 62), ("expert_width", 1 << 40), ("heads", 0), ("segment", Int.min),
   ])
-  func `a configuration that no file may have is refused in a manifest`(key: String, value: Int) throws {
+  func `an invalid configuration is refused in a manifest`(key: String, value: Int) throws {
     let path = try checkpoint(in: scratch.path + "/whole")
     var forged = try manifest(path)
     var configuration = try #require(forged["configuration"] as? [String: Any])
@@ -319,7 +319,7 @@ import Worker
     #expect(complaint { _ = try TrainedModel(path, threads: 1) } == problem)
   }
 
-  @Test func `a model file that links to another file than the manifest's is not followed`() throws {
+  @Test func `a link of the model file to a file outside the manifest is not followed`() throws {
     let path = try checkpoint(in: scratch.path + "/whole")
     let outside = scratch.path + "/outside.h5"
     try Forgery.makeOutside(outside)
@@ -338,7 +338,7 @@ import Worker
 
   // MARK: Safetensors
 
-  @Test func `no forged or changed safetensors file stops its reader`() throws {
+  @Test func `no forged or damaged safetensors file crashes its reader`() throws {
     let path = scratch.path + "/model.safetensors"
     let values: [Float] = (0..<64).map { Float($0) }
     let encoder = JSONEncoder()
@@ -378,7 +378,7 @@ import Worker
       if let reader = try? SafetensorsReader(path) {
         for (name, tensor) in reader.tensors { _ = try? reader.read(name, shape: tensor.shape) }
       }
-      // It has two tensors of a model's many, so that nothing is ever written.
+      // The file has two tensors of a model's many, so it can never be imported.
       #expect(
         complaint {
           _ = try ModelExchange.read(path, configuration: nil, run: "forged", program: "test")

@@ -1,5 +1,5 @@
-// Files that nobody honest writes: datasets in which any object may be of any type, size, storage or link; and bytes changed at random.
-// All follow from a seed.
+// Makes forged files: datasets in which any object may have any type, size, storage or link, and bytes that are
+// changed at random. Everything follows from a seed.
 
 import CHDF5
 import Foundation
@@ -28,7 +28,7 @@ struct SeededNumbers: RandomNumberGenerator {
   mutating func pick<Value>(_ values: [Value]) -> Value { values[Int.random(in: 0..<values.count, using: &self)] }
 }
 
-/// How many tries a test makes: a few hundred, or as many as `RESS_FUZZ` says; and where they begin, `RESS_SEED`.
+/// Number of attempts of a test: a few hundred, or `RESS_FUZZ`; and the first seed, `RESS_SEED`.
 enum FuzzPlan {
   static var count: Int { ProcessInfo.processInfo.environment["RESS_FUZZ"].flatMap { Int($0) } ?? 300 }
   static var seeds: Range<UInt64> {
@@ -36,7 +36,7 @@ enum FuzzPlan {
     return first..<first + UInt64(count)
   }
 
-  /// Only then is the process's memory this test's own.
+  /// Only then does the process's memory depend on this test alone.
   static var isAlone: Bool { ProcessInfo.processInfo.environment["RESS_FUZZ"] != nil }
 
   /// Resident memory of this process, in MiB.
@@ -44,11 +44,11 @@ enum FuzzPlan {
 }
 
 enum Forgery {
-  /// Bytes with some of them changed, inserted or cut off.
+  /// Bytes of which some are changed, inserted or removed.
   static func mutated(_ bytes: [UInt8], _ numbers: inout SeededNumbers) -> [UInt8] {
     var bytes = bytes
     for _ in 0..<Int.random(in: 1...4, using: &numbers) where !bytes.isEmpty {
-      // Most of what a file says of itself is at its beginning.
+      // Most of a file's structures are at its beginning.
       let reach = numbers.chance(0.6) ? min(bytes.count, 4096) : bytes.count
       let place = Int.random(in: 0..<reach, using: &numbers)
       switch Int.random(in: 0..<6, using: &numbers) {
@@ -69,11 +69,11 @@ enum Forgery {
     return bytes
   }
 
-  /// What no dataset of ours holds. A reader that shows it has followed a link out of its file.
+  /// Content that no dataset of ours has. A reader that returns it has followed a link out of the file.
   static let secret = Int32(90)
 
-  /// An HDF5 file in which each of the objects may be wrong in any way that HDF5 can write.
-  /// - Parameter outside: another file, to point to; its bytes are `secret`.
+  /// An HDF5 file in which each object may be wrong in any way that HDF5 can write.
+  /// - Parameter outside: another file for links to point to; its content is `secret`.
   static func dataset(
     at path: String, outside: String, attributes: [(String, Int?)], lists: [String], _ numbers: inout SeededNumbers
   ) {
@@ -148,7 +148,7 @@ enum Forgery {
     let space = H5Screate_simple(1, [hsize_t(count)], [ress_h5_unlimited()])
     let type = numbers.pick([ress_h5_uint8_file(), ress_h5_uint16_file(), ress_h5_uint64_file()])
     let list = H5Dcreate2(file, name, type, space, 0, properties, 0)
-    // Rising, as places are, or whatever; sometimes beyond everything.
+    // Ascending, as offsets are, or arbitrary, sometimes beyond all limits.
     var values = (0..<count).map { UInt64($0) }
     if numbers.chance(0.4) { values = values.map { _ in UInt64.random(in: 0..<70, using: &numbers) } }
     if numbers.chance(0.2), count > 0 { values[count - 1] = numbers.pick([.max, 1 << 63, UInt64(Int64.max), 1 << 40]) }
@@ -199,7 +199,7 @@ enum Forgery {
     if list >= 0 { H5Dclose(list) }
   }
 
-  /// What the outside of a forged file holds: a dataset, and a plain file, of nothing but `secret`.
+  /// The target of links in forged files: a dataset and a plain file that contain only `secret`.
   static func makeOutside(_ path: String) throws {
     try Data([UInt8](repeating: UInt8(secret), count: 64)).write(to: URL(filePath: path + ".raw"))
     Turn.begin()

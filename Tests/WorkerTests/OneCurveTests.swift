@@ -1,4 +1,4 @@
-// One run has one curve: the promise that every other test of the cluster leans on.
+// One run has one curve: the promise on which all other tests of the cluster are based.
 
 import Checkpoint
 import Configuration
@@ -11,7 +11,7 @@ import Wire
 import Worker
 
 @Suite(.serialized) struct OneCurveTests {
-  /// Every tensor of a saved checkpoint, by name: weights and moments as bits.
+  /// Every tensor of a checkpoint, by name: weights and moments as bits.
   private func tensors(_ folder: String, step: Int, _ files: [CheckpointManifest.File], _ c: RunConfiguration) throws
     -> [String: [Float]]
   {
@@ -62,7 +62,7 @@ import Worker
   }
 
   @Test(arguments: [(2, 1), (1, 3), (3, 2)])
-  func `a run resumed on another number of workers goes on to the same bits`(before: Int, after: Int) throws {
+  func `a run resumed with another number of workers gives the same bits`(before: Int, after: Int) throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.training.evaluateSequences = 0
@@ -84,7 +84,7 @@ import Worker
     #expect(one == other)
   }
 
-  /// What changes the parameters' table or the experts' number.
+  /// Switches that change the table of parameters or the number of experts.
   static let variants: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
     ("separate blocks", { $0.separateBlocks = true }),
     ("a dense network for the experts", { $0.feedForward = .dense }),
@@ -100,7 +100,7 @@ import Worker
   ]
 
   @Test(arguments: variants.indices)
-  func `a model with other parts has one curve too, and learns`(index: Int) throws {
+  func `a model with other parts also has one curve, and learns`(index: Int) throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     Self.variants[index].1(&c.model)
@@ -117,7 +117,7 @@ import Worker
     }
   }
 
-  @Test func `a shared expert, several sequences a unit and recomputed segments keep the curve one`() throws {
+  @Test func `a shared expert, several sequences per unit and recomputed segments keep one curve`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.model.sharedExpert = true
@@ -132,7 +132,7 @@ import Worker
   }
 
   @Test
-  func `a part of a checkpoint that cannot be written is tried again, training goes on, and the curve is the same`()
+  func `writing a checkpoint is retried after a failure, training continues, and the curve is the same`()
     throws
   {
     let scratch = ScratchFolder()
@@ -140,7 +140,7 @@ import Worker
     let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
     c.checkpoint.every = 7
     let folder = scratch.path + "/run"
-    // A file where a folder should be made: nothing can be written there. The second save takes the first one's place.
+    // A file at the path of the folder, so that nothing can be written. The second save replaces the first one.
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     for step in [7, 20] {
       _ = FileManager.default.createFile(
@@ -165,13 +165,13 @@ import Worker
         == tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c))
   }
 
-  @Test func `a stop ends every job at once, also those that wait for a peer that will never answer`() throws {
+  @Test func `a stop ends every job at once, also one that waits for a peer that never answers`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.training.steps = 1_000_000
     let cluster = OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/run")
     let outcome = try cluster.run {
-      // One job stops first, so that the other two wait for it in the middle of a step.
+      // One job is stopped first, so that the other two wait for it in the middle of a step.
       _ = waitUntil { cluster.channels[0].reports.count > 2 }
       cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
     }
@@ -179,7 +179,7 @@ import Worker
   }
 }
 
-/// Names of a checkpoint's tensors.
+/// The names of a checkpoint's tensors.
 func checkpointNames(_ c: RunConfiguration) -> [String] {
   let layout = ParameterLayout(c.model, vocabulary: 257)
   let entries = layout.dense + layout.experts.flatMap { $0 }

@@ -1,5 +1,5 @@
-// Several workers in one process: real jobs, real exchanges, real checkpoints, and a hub where the network would be. Each job
-// trains on a thread of its own.
+// Several workers in one process: real jobs, real exchanges, real checkpoints, and a hub in place of the network.
+// Each job trains on a thread of its own.
 
 import Checkpoint
 import Configuration
@@ -37,7 +37,7 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   var reports: [Report] { reported.withLock { $0 } }
 
   func send(_ message: DataMessage, to index: Int) {
-    // Through its bytes, as the network would carry it.
+    // Encoded and decoded, as on a network.
     let copy = Payload(byteCount: message.payload.bytes.count)
     copy.bytes.copyMemory(from: UnsafeRawBufferPointer(message.payload.bytes))
     let arrived = try! DataMessage(header: message.encodedHeader(), payload: copy)
@@ -50,7 +50,7 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
     mailbox.first { if case .halt(generation, let saving) = $0 { saving ? .haltSaving : .halt } else { nil } } ?? .none
   }
 
-  /// What the network threads of two processes do together.
+  /// The work of the network threads of two processes.
   func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
     let size = ShardStore.mirrorPieceSize
     let pieces = (count + size - 1) / size
@@ -95,10 +95,10 @@ final class OneProcessCluster: @unchecked Sendable {
     channels = (0..<workers).map { HubChannel($0, self) }
   }
 
-  /// What the run left behind: every step's record and evaluation of the first worker, and every worker's errors.
+  /// The results of the run: records of steps and evaluations from the first worker, and every worker's errors.
   struct Outcome {
     var steps: [StepRecord]
-    /// Bytes that each worker sent for each step.
+    /// Bytes that each worker sent in each step.
     var sent: [[Double]] = []
     var evaluations: [EvaluationRecord]
     var examinations: [RouterRecord] = []
@@ -107,7 +107,7 @@ final class OneProcessCluster: @unchecked Sendable {
     var endings: [RunJob.Ending] = []
   }
 
-  /// Runs all jobs to their end. `meanwhile` runs beside them.
+  /// Runs all jobs to their end, and `meanwhile` in parallel.
   func run(leftOut: Int = 0, meanwhile: () -> Void = {}) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
@@ -124,7 +124,7 @@ final class OneProcessCluster: @unchecked Sendable {
           endings.withLock { $0.append(ending) }
         } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }
-          // As the coordinator would: the others are told.
+          // As the coordinator does: the others are stopped.
           for channel in self.channels { channel.mailbox.put(.stop(generation: 1, reason: "a job failed")) }
         }
         group.leave()
@@ -158,7 +158,7 @@ final class OneProcessCluster: @unchecked Sendable {
   }
 }
 
-/// A small run over text that the test makes.
+/// A small run on text that the test generates.
 func smallRun(_ folder: ScratchFolder) throws -> RunConfiguration {
   var c = RunConfiguration()
   c.run = "small"

@@ -1,4 +1,4 @@
-// What `ress plan` counts, held against runs.
+// The numbers of `ress plan`, compared with runs.
 
 import Configuration
 import Foundation
@@ -16,20 +16,21 @@ import Worker
   }
 
   @Test(arguments: [(2, Recompute.never), (3, .never), (2, .always), (5, .auto)])
-  func `a step sends the bytes that were counted, and a checkpoint has them`(workers: Int, recompute: Recompute) throws
+  func `a step sends the predicted bytes, and a checkpoint has the predicted size`(workers: Int, recompute: Recompute)
+    throws
   {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.training.steps = 6
     c.training.evaluateEvery = 0
     c.training.recompute = recompute
-    // Rows weigh more than parameters here, as in runs that somebody plans.
+    // Rows outweigh parameters here, as in real runs.
     c.data.sequenceLength = 80
     let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/run").run()
     #expect(outcome.errors == [])
     let needs = needs(c, workers: workers)
     #expect(needs.recomputes == (recompute == .always))
-    // The first step had no parameters to share yet.
+    // The first step had no parameters to send yet.
     for sent in outcome.sent.dropFirst() {
       let mean = sent.reduce(0, +) / Double(workers)
       #expect(abs(mean / Double(needs.sentBytes) - 1) < 0.15, "\(mean) of \(needs.sentBytes)")
@@ -38,8 +39,7 @@ import Worker
     #expect(abs(Double(saved) / Double(needs.checkpointBytes) - 1) < 0.15, "\(saved) of \(needs.checkpointBytes)")
   }
 
-  @Test func `a run that cannot fit is named with what it needs and what is there, and a doubtful one may try`() throws
-  {
+  @Test func `a run that cannot fit is refused with needed and available memory, and a doubtful one may try`() throws {
     let c = RunConfiguration()
     let needs = needs(c, workers: 2)
     #expect(needs.memoryComplaint(workers: 2, available: needs.memoryBytes * 2) == nil)
@@ -48,7 +48,7 @@ import Worker
     #expect(complaint.hasPrefix("the run does not fit: a worker needs ") && complaint.contains("and 2 of them here"))
   }
 
-  @Test func `what memory is left is the machine's, or that of the tightest group around the process`() {
+  @Test func `available memory is that of the machine, or of the tightest control group`() {
     let machine = "MemTotal: 1000 kB\nMemAvailable:    600 kB\nSwapFree:  50 kB\n"
     #expect(AvailableMemory.ofMachine(machine) == 650 * 1024)
     #expect(AvailableMemory.ofMachine("MemTotal: 1000 kB\n") == nil)
@@ -62,7 +62,7 @@ import Worker
     #expect(AvailableMemory.byteCount ?? 0 > 0)
   }
 
-  @Test func `a worker waits for the coordinator's token in the run's folder, and says what it finds instead`() throws {
+  @Test func `a worker waits for the coordinator's token in the run's folder, and reports another content`() throws {
     let scratch = ScratchFolder()
     func look(_ token: String?, stop: String? = nil) throws {
       let assignment = Assignment(
@@ -70,7 +70,7 @@ import Worker
         start: .fresh, firstStep: 0, folder: scratch.path, token: token)
       try FolderToken.find(for: assignment, patience: .milliseconds(100)) { stop }
     }
-    // An older coordinator wrote none.
+    // An older coordinator writes no token.
     try look(nil)
     #expect { try look("abc") } throws: { "\($0)".contains("its file folder-token is not there; checkpoint.directory") }
     #expect { try look("abc", stop: "cancelled") } throws: { ($0 as? Stopped)?.reason == "cancelled" }
@@ -81,7 +81,7 @@ import Worker
   }
 
   @Test(arguments: [1, 2, 3])
-  func `workers stop by themselves behind the step that passes skip_at_most, counting what came before`(workers: Int)
+  func `workers stop by themselves after the step that exceeds skip_at_most, counting earlier ones`(workers: Int)
     throws
   {
     let scratch = ScratchFolder()
@@ -92,7 +92,7 @@ import Worker
     #expect(first.errors == [] && first.steps.map(\.step) == Array(1...5), "\(first.steps)")
     #expect(first.steps.map { $0.skipped == nil } == [true, false, false, false, false])
     #expect(first.endings == Array(repeating: .halted, count: workers))
-    // They saved what the last applied step gave, which nothing can go on from.
+    // They have saved the state after the last applied step.
     let checkpoint = try CheckpointFolder.commit(
       CheckpointManifest(
         run: c.run, runIdentifier: "1", step: 5, configuration: c, loss: nil, files: try #require(first.files[5]),
@@ -103,24 +103,24 @@ import Worker
       ).run(leftOut: leftOut)
       #expect(next.errors == [] && next.steps.map(\.step) == Array(steps), "\(leftOut): \(next.steps.map(\.step))")
     }
-    // The last step alone is enough for a run not to be finished.
+    // A last step that is not applied is enough for a run not to be finished.
     (c.training.skipAtMost, c.training.steps) = (100, 4)
     let last = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/last").run()
     #expect(last.steps.count == 4 && last.endings == Array(repeating: .halted, count: workers))
   }
 
-  @Test func `one worker sends nothing, and needs no room for others' copies`() throws {
+  @Test func `a single worker sends nothing, and needs no memory for others' copies`() throws {
     let c = RunConfiguration()
     let one = needs(c, workers: 1), two = needs(c, workers: 2)
     #expect(one.sentBytes == 0 && one.mirrorBytesAStep == 0 && one.clusterBytes == 0)
     #expect(two.sentBytes > 0 && two.mirrorBytesAStep > 0)
-    // Experts and moments are split, so the model's part shrinks.
+    // Experts and moments are divided among workers, so the model's part shrinks.
     #expect(two.modelBytes < one.modelBytes)
   }
 
   @Test
   func
-    `what a loss leaves needs more memory than all workers together, and a run that waits then needs its copies twice`()
+    `workers need more memory after a loss, and a run that waits then needs its copies twice`()
   {
     var c = RunConfiguration()
     c.training.batchSequences = 12
@@ -136,7 +136,7 @@ import Worker
   }
 
   @Test(arguments: [Recompute.always, .never, .auto])
-  func `a model at the edges of every range is counted, and needs more than any machine has`(recompute: Recompute) {
+  func `a model at the limits of every range is computed without overflow`(recompute: Recompute) {
     var c = RunConfiguration()
     c.model.width = 65_536
     c.model.heads = 1_024
@@ -174,7 +174,7 @@ import Worker
   }
 
   @Test(arguments: [Head.lm, .classify, .tag, .span])
-  func `steps of every head can be tried, by one worker and by two`(head: Head) throws {
+  func `steps with every head can be rehearsed, with one worker and with two`(head: Head) throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.model.head = head
@@ -197,7 +197,7 @@ import Worker
     c.data.sequenceLength = 1600
     c.training.batchSequences = 24
     let long = try StepRehearsal(needs(c, workers: 1), line: .local).run().stepSeconds
-    // Forty times the work; a busy machine may blur that, but not to a quarter.
+    // Forty times the work. On a busy machine the ratio may be smaller, but not below a quarter of that.
     #expect(long > 10 * short, "\(long) and \(short)")
   }
 }

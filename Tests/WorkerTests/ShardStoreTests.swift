@@ -1,4 +1,4 @@
-// Copies of peers' shards: what was planned is kept, and what a header merely says takes no memory.
+// Copies of peers' shards: expected ones are kept, and a forged header makes the worker allocate nothing.
 
 import Testing
 import Training
@@ -17,12 +17,12 @@ import Worker
     Payload(byteCount: 4 * min(Self.size, Self.count - number * Self.size))
   }
 
-  @Test func `a copy is kept when all its pieces came, and a forged piece changes nothing`() {
+  @Test func `a copy is kept when all its pieces have arrived, and a forged piece changes nothing`() {
     let store = ShardStore()
     store.begin(RunID(1))
     #expect(!store.accept(key(4), piece: 0, of: 3, piece(0)))
     store.expect(3, [1: Self.count])
-    // Pieces beyond all measure, of another length, place, worker or generation.
+    // Pieces with a number, length, place, worker or generation that is not expected.
     #expect(!store.accept(key(4), piece: 0, of: Int(UInt32.max), piece(0)))
     #expect(!store.accept(key(4), piece: 0, of: 2, piece(0)))
     #expect(!store.accept(key(4), piece: 0, of: 3, Payload(byteCount: 8)))
@@ -32,7 +32,7 @@ import Worker
     #expect(!store.accept(key(4, generation: 4), piece: 0, of: 3, piece(0)))
     #expect(store.held == [])
     #expect(store.accept(key(4), piece: 0, of: 3, piece(0)))
-    // Said twice, another copy before this one is whole, the last piece too early.
+    // A repeated piece, another copy before this one is complete, the last piece too early.
     #expect(!store.accept(key(4), piece: 0, of: 3, piece(0)))
     #expect(!store.accept(key(5), piece: 0, of: 3, piece(0)))
     #expect(!store.accept(key(4), piece: 2, of: 3, piece(2)))
@@ -42,7 +42,7 @@ import Worker
     #expect(!store.accept(key(4), piece: 2, of: 3, piece(2)) && !store.accept(key(3), piece: 0, of: 3, piece(0)))
   }
 
-  @Test func `steps that nobody computed do not fill the memory`() {
+  @Test func `copies of impossible steps do not fill the memory`() {
     let store = ShardStore()
     store.begin(RunID(1))
     store.expect(3, [1: 5])
@@ -51,13 +51,13 @@ import Worker
     #expect(taken == store.held.count && taken < 10)
   }
 
-  @Test func `memory of a copy that has served is the next one's`() {
+  @Test func `the memory of a dropped copy is reused for the next one`() {
     let store = ShardStore()
     store.begin(RunID(1))
     let first = store.memory(100), place = first.pointer
     store.giveBack(first, store.epoch)
     #expect(store.memory(100).pointer == place)
-    // Not after another generation has begun: its shards have other sizes.
+    // Not after another generation has begun, whose shards have other sizes.
     let late = store.memory(100), epoch = store.epoch
     store.begin(RunID(1))
     store.giveBack(late, epoch)

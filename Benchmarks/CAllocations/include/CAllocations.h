@@ -1,8 +1,8 @@
-// Counts calls of the allocator in the program that links it: its malloc, calloc, realloc and aligned forms stand before the C
-// library's and hand over to it.
+// Counts calls of the allocator in the program that is linked with it: its malloc, calloc, realloc and aligned
+// forms replace the C library's, and call them.
 #pragma once
 #include <stdint.h>
 
-/// Calls that took memory since the program began, on all threads, and the bytes they asked for.
+/// Number of allocations since the program began, on all threads, and the number of bytes requested.
 int64_t ress_allocation_count(void);
 int64_t ress_allocation_bytes(void);

@@ -197,8 +197,7 @@ void ress_attention_backward(const ress_attention_shape *shape, const ress_atten
                              ress_real *dslot_values, ress_real *dlogits, ress_real *dgain, ress_real *dmemory_bias,
                              ress_real *dtemperature, ress_real *ddecays);
 
-// --- forget.c: forget gates
-// ---------------------------------------------------------------------------------------
+// --- forget.c: forget gates ------------------------------------------------------------------------------------
 
 /// terms[t, h] = log σ(logits[t, h] + bias[h]). logits, terms (T, H); the two may be the same.
 void ress_forget_forward(int64_t rows, int64_t heads, const ress_real *logits, const ress_real *bias, ress_real *terms);

@@ -1,4 +1,6 @@
-// The examples of one split, read from the dataset's file on demand.
+// The examples of one split, read from the dataset's file on demand. The layout of the file is described in
+// ExamplePreparation.swift; the small lists of offsets are held in memory, tokens and targets are read per example.
+// All values are checked, since a damaged file must end in an error that names it and not in a crash.
 
 import Foundation
 import HDF5
@@ -19,6 +21,7 @@ package final class ExampleSplit {
   private let bags: HDF5List?
   /// Number of classes; a target that is a class must be smaller.
   private let classes: Int
+  /// Values of the list that is being read, at the width in which the file has them. Reused.
   private var wide: [UInt64] = []
 
   init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int, classes: Int) throws(HDF5Error) {
@@ -101,6 +104,7 @@ package final class ExampleSplit {
       throw .tokenOutOfRange(
         path: path, split: split.rawValue, offset: first + offset, token: feature, vocabulary: vocabulary)
     }
+    // The file has targets plus 1, so that 0 can mean no target.
     for place in targets.indices {
       guard targets[place] >= 0, task.head == .span || task.head == .lm || Int(targets[place]) <= classes else {
         throw .unreadable(
@@ -109,6 +113,7 @@ package final class ExampleSplit {
       }
       targets[place] -= 1
     }
+    // An answer that ends after the limit cannot be predicted; the example then counts as one without an answer.
     if task.head == .span, targets.contains(where: { $0 >= count }) { targets = [-1, -1] }
   }
 

@@ -3,6 +3,7 @@
 import Foundation
 import Kernels
 
+/// Not copyable, because it owns the tokenizer's encoder, whose cache belongs to one thread.
 struct RowReader: ~Copyable {
   let task: TaskKind
   let tokenizer: Tokenizer
@@ -45,6 +46,7 @@ struct RowReader: ~Copyable {
   /// What separates two texts: the separator, or a line feed where the vocabulary has none.
   private mutating func border() -> [Int32] { tokenizer.separator.map { [$0] } ?? tokens("\n") }
 
+  /// The class in a field, numbered in order of first occurrence where the rows have names.
   private mutating func label(_ row: Row, _ name: String) throws(DataError) -> Int32 {
     guard let number = labels.number(of: row.values[name]) else {
       throw row.problem("field '\(name)' must be a class: a whole number from 0 on, or a name, in all rows alike")
@@ -52,6 +54,7 @@ struct RowReader: ~Copyable {
     return number
   }
 
+  /// One example with a class: features of the text field, and the target from field `label`.
   private mutating func classify(_ row: Row) throws(DataError) -> Example {
     var example = Example()
     example.features = tokens(try row.text(field))
@@ -90,6 +93,8 @@ struct RowReader: ~Copyable {
     return examples
   }
 
+  /// A question followed by the text in which its answer is. The targets are the places of the answer's first and
+  /// last token, or none where the answer does not occur in the text.
   private mutating func span(_ row: Row, _ question: Row, _ number: Int) throws(DataError) -> Example {
     var (paragraphs, place) = try row.paragraphs()
     let answers = try question.answers()

@@ -31,10 +31,14 @@ package struct JSONFault: Equatable, Sendable {
   }
 }
 
+/// A recursive-descent parser that builds no values: it only advances `place`, and throws at the first byte that RFC
+/// 8259 does not permit.
 private struct JSONScanner {
   struct Stop: Error {
     let reason: String
+    /// Offset of the wrong byte.
     let place: Int
+    /// Whether the text is valid as far as it goes, and only ends too early.
     var isEnd = false
   }
 
@@ -59,6 +63,7 @@ private struct JSONScanner {
     while place < text.count, [0x20, 0x09, 0x0D, 0x0A].contains(text[place]) { place += 1 }
   }
 
+  /// Parses the whole line, which must be one object.
   mutating func row() throws(Stop) {
     skipSpace()
     guard place < text.count else { throw end("nothing") }
@@ -91,6 +96,7 @@ private struct JSONScanner {
     }
   }
 
+  /// Parses an object or a list; `place` is at its opening bracket.
   private mutating func list(isObject: Bool) throws(Stop) {
     let what = isObject ? "an object" : "a list", close = isObject ? UInt8(ascii: "}") : UInt8(ascii: "]")
     depth += 1
@@ -131,6 +137,7 @@ private struct JSONScanner {
     place += 1
   }
 
+  /// Parses a string; `place` is at its opening quote. Its bytes must be UTF-8.
   private mutating func string() throws(Stop) {
     place += 1
     while place < text.count {
@@ -159,6 +166,7 @@ private struct JSONScanner {
     throw end("a string")
   }
 
+  /// Parses an escape; `place` is at the backslash. A surrogate must be followed by the second half of its pair.
   private mutating func escape() throws(Stop) {
     let begin = place
     place += 1
@@ -195,6 +203,7 @@ private struct JSONScanner {
     return value
   }
 
+  /// Parses a number; `place` is at its sign or first digit.
   private mutating func number() throws(Stop) {
     let begin = place
     func isDigit(_ place: Int) -> Bool { place < text.count && (0x30...0x39).contains(text[place]) }

@@ -62,6 +62,7 @@ package struct BytePairEncoder: ~Copyable {
     memory.keep(piece, slot, tokens, from: before)
   }
 
+  /// Appends the tokens of a piece that is not in the cache.
   private mutating func join(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
     if table.takesWholePieces, let token = table.wholePieces[Array(piece)] { return tokens.append(token) }
     if piece.count <= Self.shortPiece {
@@ -74,6 +75,9 @@ package struct BytePairEncoder: ~Copyable {
   /// Longest piece that is joined by linear search.
   private static let shortPiece = 48
 
+  /// Applies the merges of a short piece: repeatedly the one that was learned first (the least rank), and of equal
+  /// ones the leftmost, until no adjacent pair has a merge. O(n²), but faster than the heap for the short pieces
+  /// that text mostly consists of.
   private func joinShort(_ piece: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
     withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2 * piece.count) { room in
       let parts = room.baseAddress!
@@ -126,6 +130,8 @@ private final class PieceMemory {
 
   deinit { entries.deallocate() }
 
+  /// The slot of a piece: its bytes, padded with zeros, are the key, and a mix of the key's words (multipliers of
+  /// SplitMix64 and of the fractional golden ratio) selects the slot. Keeps the key for `append` and `keep`.
   @inline(__always)
   func slot(of piece: UnsafeBufferPointer<UInt8>) -> Int {
     @inline(__always) func word(_ start: Int) -> UInt64 {
@@ -147,6 +153,7 @@ private final class PieceMemory {
     return Int(truncatingIfNeeded: mixed >> 33) & (Self.size - 1)
   }
 
+  /// Appends the cached tokens of the piece; false where the slot has another piece.
   @inline(__always)
   func append(_ piece: UnsafeBufferPointer<UInt8>, _ slot: Int, to tokens: inout [Int32]) -> Bool {
     let entry = entries + slot
@@ -164,6 +171,7 @@ private final class PieceMemory {
     return true
   }
 
+  /// Caches the tokens that were appended from `start` on, unless there are too many for an entry.
   func keep(_ piece: UnsafeBufferPointer<UInt8>, _ slot: Int, _ tokens: [Int32], from start: Int) {
     let count = tokens.count - start
     guard count <= Self.mostTokens else { return }
@@ -234,6 +242,7 @@ private struct MergeHeap {
     }
   }
 
+  /// Removes the candidate with the least rank and, of equal ones, the leftmost; nil where the heap is empty.
   private mutating func pop() -> Candidate? {
     guard let first = candidates.first else { return nil }
     let last = candidates.removeLast()

@@ -3,6 +3,7 @@
 import Foundation
 import RunFolder
 
+/// How text becomes tokens, and tokens text.
 package enum Tokenizer: Sendable {
   case byte
   case bytePairs(BytePairs)
@@ -61,6 +62,7 @@ package enum Tokenizer: Sendable {
     }
   }
 
+  /// The tokens of a short text. For many texts, `makeEncoder` is faster, since its cache is kept.
   package func encode(_ text: String) -> [Int32] {
     switch self {
     case .byte: return ByteTokenizer.encode(text)
@@ -121,6 +123,7 @@ package struct TextEncoder: ~Copyable {
 
   fileprivate init(_ table: BytePairs?) { pairs = table.map { BytePairEncoder($0) } }
 
+  /// Appends the tokens of a piece of text.
   package mutating func encode(_ text: [UInt8], into tokens: inout [Int32]) {
     if pairs == nil { return tokens.append(contentsOf: text.lazy.map { Int32($0) }) }
     text.withUnsafeBufferPointer { bytes in pairs!.encode(bytes, into: &tokens) }
