@@ -369,7 +369,7 @@ final class TestCluster {
     cluster.signal("b", SIGTERM)
     #expect(cluster.workers["b"]!.exitCode(within: 20) == 0, "\(cluster.logs)")
     let story = try expectSameEnd(cluster, "left")
-    #expect(story.contains("left: it was told to end (Terminated (signal 15))"), "\(story)")
+    #expect(story.contains("left: it was ended by Terminated (signal 15)"), "\(story)")
   }
 
   @Test func `the same submission twice is one run, and workers whose coordinator stays away end by themselves`() throws
