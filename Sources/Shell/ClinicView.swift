@@ -17,7 +17,8 @@ package enum ClinicView {
     if count == 0 {
       parts.append("The model has no routed experts.")
     } else {
-      parts.append("Load of each expert as a percentage of an even share, by step of recurrence:\n" + loads(last, count))
+      parts.append(
+        "Load of each expert as a percentage of an even share, by step of recurrence:\n" + loads(last, count))
     }
     if count > 0 || !last.truncation.isEmpty { parts.append(steps(first, last, count)) }
     if count > 0 { parts.append(bias(last)) }

@@ -96,7 +96,8 @@ package struct DoctorReport: Equatable, Sendable {
     return Finding(
       subject: "processor", verdict: fast ? .good : .slow, found: found,
       remedy: fast
-        ? "" : "no AVX2: training works, but is several times slower; in a virtual machine, pass the host's CPU through")
+        ? "" : "no AVX2: training works, but is several times slower; in a virtual machine, pass the host's CPU through"
+    )
   }
 
   private static func blas(_ facts: MachineFacts) -> Finding {
@@ -177,9 +178,9 @@ package struct DoctorReport: Equatable, Sendable {
     let broken = findings.count { $0.verdict == .broken }, slow = findings.count { $0.verdict == .slow }
     let verdict =
       if broken > 0 {
-        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work on this machine until the lines with → are fixed."
+        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work on this machine until the problems marked with → are fixed."
       } else if slow > 0 {
-        "Runs work on this machine; \(slow) check\(slow == 1 ? "" : "s") could be better."
+        "Runs work on this machine; \(slow) finding\(slow == 1 ? "" : "s") could be improved."
       } else {
         "All good. Next: make demo, or ress train --help"
       }

@@ -22,7 +22,8 @@ package enum ManualPage {
       }
     }
     lines += [
-      ".SH EXIT STATUS", "0 done, 1 failed, 2 wrong use, 3 the run cannot be placed, 130 SIGINT, 143 SIGTERM, 129 SIGHUP.", ".SH SEE ALSO",
+      ".SH EXIT STATUS",
+      "0 done, 1 failed, 2 wrong use, 3 the run cannot be placed, 130 SIGINT, 143 SIGTERM, 129 SIGHUP.", ".SH SEE ALSO",
       "docs/configuration.md lists every key of a configuration.",
     ]
     return lines.joined(separator: "\n")

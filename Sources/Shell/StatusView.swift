@@ -4,7 +4,7 @@ import Wire
 
 package enum StatusView {
   package static func runs(_ status: ClusterStatus) -> String {
-    if status.runs.isEmpty { return "this coordinator has no runs" }
+    if status.runs.isEmpty { return "no run was submitted to this coordinator" }
     return table(
       ["run", "id", "state", "step", "workers", "goodput", "reason"],
       status.runs.map { run in

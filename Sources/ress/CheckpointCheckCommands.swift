@@ -92,6 +92,7 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
     }
   }
   let left = try CheckpointCheck.damagedFiles(path).1
-  Terminal.complain("\(left.joined(separator: ", ")) could not be written again within 10 s; the workers' logs contain the reason")
+  Terminal.complain(
+    "\(left.joined(separator: ", ")) could not be written again within 10 s; the workers' logs contain the reason")
   return .failed
 }

@@ -50,7 +50,8 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   }
   if let keys = options.keys {
     Log.write(
-      "connections are encrypted; the coordinator's key is \(try keys.key().publicKey), the allowed keys are in \(keys.allowedPath)")
+      "connections are encrypted; the coordinator's key is \(try keys.key().publicKey), the allowed keys are in \(keys.allowedPath)"
+    )
   }
   ServiceManager.ready("listens at \(daemon.endpoint)")
   let signal = Interrupt.wait()

@@ -43,7 +43,8 @@ func keysAllow(_ arguments: Arguments) throws -> ExitCode {
     throw UsageError("--name must be one line of text", command: "keys allow")
   }
   try KeyFolder.standard.allow(AllowedKey(key: key, role: role, name: name))
-  Terminal.print("\(name) is allowed with the role '\(role.rawValue)'; a running coordinator accepts the key within a second")
+  Terminal.print(
+    "\(name) is allowed with the role '\(role.rawValue)'; a running coordinator accepts the key within a second")
   return .done
 }
 

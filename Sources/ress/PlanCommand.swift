@@ -116,7 +116,7 @@ struct PlanView {
     guard needs.workers > 1 else { return "" }
     let bytes = Format.bytes(max(needs.memoryAfterLossBytes, needs.memoryBytes))
     let left = needs.afterLoss.map { "\($0.workers) worker\($0.workers == 1 ? "" : "s") left" }
-    return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set a limit no lower than this"
+    return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set no memory limit below this"
   }
 
   private var link: String {

@@ -15,7 +15,8 @@ enum Preflight {
     let paths = configuration.data.mixture.isEmpty ? [configuration.data.path] : configuration.data.mixture.map(\.path)
     // A Unix socket is on the same machine; a port may be forwarded from another.
     if !address.hasPrefix("ipc://"), let missing = paths.first(where: { !FileManager.default.fileExists(atPath: $0) }) {
-      Terminal.complain("\(missing) is not on this machine, so the data are not checked here; the workers will check them")
+      Terminal.complain(
+        "\(missing) is not on this machine, so the data are not checked here; the workers will check them")
       return []
     }
     return try look(at: configuration)

@@ -26,7 +26,8 @@ extension CommandDescription {
     options: [OptionDescription("--tensors", "List every tensor with its shape."), .json],
     examples: [
       CommandExample("ress checkpoint show checkpoints/demo", "The newest checkpoint of a run."),
-      CommandExample("ress checkpoint show checkpoints/demo/step-00000200 --tensors", "A specific checkpoint, with all tensors."),
+      CommandExample(
+        "ress checkpoint show checkpoints/demo/step-00000200 --tensors", "A specific checkpoint, with all tensors."),
     ])
 
   package static let checkpointVerify = CommandDescription(
@@ -36,7 +37,8 @@ extension CommandDescription {
       damaged. Ends with code 1 if anything is damaged. Without ress: sha256sum -c SHA256SUMS in the checkpoint's folder.
       """,
     arguments: [
-      ArgumentDescription("CHECKPOINT", .oneOrMore, "Folders of checkpoints, or folders of runs (then all their checkpoints).")
+      ArgumentDescription(
+        "CHECKPOINT", .oneOrMore, "Folders of checkpoints, or folders of runs (then all their checkpoints).")
     ],
     options: [.json],
     examples: [
@@ -74,11 +76,13 @@ extension CommandDescription {
     options: [
       OptionDescription("--out", .text("FILE"), isRequired: true, "The file to write."),
       OptionDescription("--format", .choice(["safetensors"]), standard: "safetensors", "The file's format."),
-      OptionDescription("--proof", .whole("N", 0...1_048_576), standard: "256", "Number of tokens in the proof; 0: no proof."),
+      OptionDescription(
+        "--proof", .whole("N", 0...1_048_576), standard: "256", "Number of tokens in the proof; 0: no proof."),
       .json,
     ],
     examples: [
-      CommandExample("ress checkpoint export checkpoints/demo --out demo.safetensors", "The newest checkpoint of a run."),
+      CommandExample(
+        "ress checkpoint export checkpoints/demo --out demo.safetensors", "The newest checkpoint of a run."),
       CommandExample(
         "ress checkpoint export checkpoints/demo/step-00000200 --out demo.safetensors --proof 0",
         "A specific checkpoint, without proof tensors."
@@ -107,7 +111,8 @@ extension CommandDescription {
     ],
     examples: [
       CommandExample("ress checkpoint import demo.safetensors --run demo-2", "A file that `export` wrote."),
-      CommandExample("ress checkpoint import theirs.safetensors --config configs/demo.yaml", "A file of another program."),
+      CommandExample(
+        "ress checkpoint import theirs.safetensors --config configs/demo.yaml", "A file of another program."),
     ])
 
   package static let checkpointRepair = CommandDescription(

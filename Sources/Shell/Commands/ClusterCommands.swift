@@ -27,7 +27,8 @@ extension CommandDescription {
         "--http", .text("HOST:PORT"),
         "Serve a read-only dashboard at this address, and metrics for Prometheus at /metrics."),
       OptionDescription(
-        "--http-token", .text("FILE"), "A file with the bearer token that HTTP clients must send (Authorization: Bearer)."),
+        "--http-token", .text("FILE"),
+        "A file with the bearer token that HTTP clients must send (Authorization: Bearer)."),
       OptionDescription(
         "--root", .text("FOLDER"), repeats: true,
         "A folder to which reads and writes of runs are restricted, whatever a configuration says."),
@@ -64,7 +65,8 @@ extension CommandDescription {
         "--listen", .text("ADDRESS"), standard: "a free port at 127.0.0.1",
         "The address for other workers: tcp://HOST:PORT, with * for a free port, or ipc:///PATH."),
       OptionDescription(
-        "--join-within", .real("SECONDS", 0.1...86_400), standard: "30", "How long to try to reach the coordinator at the start."),
+        "--join-within", .real("SECONDS", 0.1...86_400), standard: "30",
+        "How long to try to reach the coordinator at the start."),
       OptionDescription(
         "--return-within", .real("SECONDS", 0.1...1_000_000), standard: "3600",
         "How long to keep working, and trying to reach the coordinator, after it is lost."),

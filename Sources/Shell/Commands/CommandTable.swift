@@ -70,7 +70,8 @@ extension OptionDescription {
 
   static func threads(standard: String) -> OptionDescription {
     OptionDescription(
-      "--threads", .whole("N", 1...4_096), standard: standard, "Compute threads of each worker; does not change results."
+      "--threads", .whole("N", 1...4_096), standard: standard,
+      "Compute threads of each worker; does not change results."
     )
   }
 

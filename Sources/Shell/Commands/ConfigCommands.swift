@@ -41,7 +41,8 @@ extension CommandDescription {
     discussion:
       "Completes commands, options and their choices in bash, and in zsh after `autoload -U bashcompinit && bashcompinit`.",
     examples: [
-      CommandExample("ress completion > ~/.local/share/bash-completion/completions/ress", "Install it for all new shells."),
+      CommandExample(
+        "ress completion > ~/.local/share/bash-completion/completions/ress", "Install it for all new shells."),
       CommandExample("ress completion | less", "Read it."),
     ])
 

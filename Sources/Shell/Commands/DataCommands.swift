@@ -28,14 +28,17 @@ extension CommandDescription {
         "--split-by", .choice(["range", "documents"]), standard: "range",
         "What is kept for validation: the last part of the text, or the last whole documents."),
       OptionDescription(
-        "--validation-file", .text("FILE"), repeats: true, "Use this file for validation instead of a share of the others."),
+        "--validation-file", .text("FILE"), repeats: true,
+        "Use this file for validation instead of a share of the others."),
       OptionDescription(
         "--context-bytes", .whole("N", 0...1 << 30), standard: "0",
         "For `span`: surround each text with paragraphs of other rows until it has N bytes."),
       OptionDescription(
-        "--nodes", .whole("N", 1...65_536), standard: "32", "For `graphs`: nodes of an example, the nearest by distance."),
+        "--nodes", .whole("N", 1...65_536), standard: "32",
+        "For `graphs`: nodes of an example, the nearest by distance."),
       OptionDescription(
-        "--validation-split", .text("NAME"), standard: "valid", "For `graphs`: the split whose nodes are for validation."),
+        "--validation-split", .text("NAME"), standard: "valid",
+        "For `graphs`: the split whose nodes are for validation."),
       OptionDescription(
         "--shards", .whole("N", 2...99_999), "For text: make a folder with N files instead of one file."),
       .threads(standard: "all cores"),

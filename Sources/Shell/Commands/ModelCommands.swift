@@ -73,8 +73,10 @@ extension CommandDescription {
       """,
     arguments: [checkpointArgument],
     options: [
-      OptionDescription("--sample", .whole("N", 0...1_000_000_000), standard: "0", "The index of the sequence in the split."),
-      OptionDescription("--split", .choice(["train", "validation"]), standard: "validation", "The split of the sequence."),
+      OptionDescription(
+        "--sample", .whole("N", 0...1_000_000_000), standard: "0", "The index of the sequence in the split."),
+      OptionDescription(
+        "--split", .choice(["train", "validation"]), standard: "validation", "The split of the sequence."),
       OptionDescription("--segment", .whole("S", 0...1_000_000), standard: "0", "The segment of the sequence."),
       OptionDescription(
         "--step", .whole("T", 1...256), standard: "the last", "The step of recurrence to print; --json prints all."),
@@ -89,6 +91,7 @@ extension CommandDescription {
       CommandExample(
         "ress graph checkpoints/demo --sample 3", "The newest model's graph of a validation sequence."),
       CommandExample(
-        "ress graph checkpoints/demo --segment 2 --step 1 --strongest 8", "Another segment, with more neighbours, at the first step of recurrence."),
+        "ress graph checkpoints/demo --segment 2 --step 1 --strongest 8",
+        "Another segment, with more neighbours, at the first step of recurrence."),
     ])
 }

@@ -37,7 +37,8 @@ extension CommandDescription {
 
   package static let runs = CommandDescription(
     "runs", summary: "list a coordinator's runs",
-    discussion: "Lists all runs in the coordinator's store in order of submission, with their states and the reasons for them.",
+    discussion:
+      "Lists all runs in the coordinator's store in order of submission, with their states and the reasons for them.",
     options: [coordinatorOption, .json],
     examples: [
       CommandExample("ress runs", "The runs of the coordinator on this machine."),
@@ -73,7 +74,8 @@ extension CommandDescription {
     examples: [
       CommandExample("ress logs demo", "The events so far."),
       CommandExample("ress logs demo -f", "The events so far, then new ones."),
-      CommandExample("ress logs demo -f --tensorboard boards/", "The same, for TensorBoard: tensorboard --logdir boards"),
+      CommandExample(
+        "ress logs demo -f --tensorboard boards/", "The same, for TensorBoard: tensorboard --logdir boards"),
     ])
 
   package static let clinic = CommandDescription(
@@ -87,7 +89,9 @@ extension CommandDescription {
     options: [.json],
     examples: [
       CommandExample("ress clinic checkpoints/demo", "The last measurement, compared with the first."),
-      CommandExample("ress clinic checkpoints/demo --json | tail -1", "All measurements as JSON, one object a line; here the newest."),
+      CommandExample(
+        "ress clinic checkpoints/demo --json | tail -1", "All measurements as JSON, one object a line; here the newest."
+      ),
     ])
 
   package static let metrics = CommandDescription(
@@ -149,7 +153,8 @@ extension CommandDescription {
     arguments: [runArgument],
     options: [
       OptionDescription(
-        "--workers", .whole("N", 1...4_096), isRequired: true, "Number of workers, at most the number of units of a batch."),
+        "--workers", .whole("N", 1...4_096), isRequired: true,
+        "Number of workers, at most the number of units of a batch."),
       coordinatorOption,
     ],
     examples: [
@@ -168,7 +173,8 @@ extension CommandDescription {
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: [
       OptionDescription(
-        "--coordinator", .text("ADDRESS"), "Check placement on the workers of this coordinator; without it only the needs are predicted."),
+        "--coordinator", .text("ADDRESS"),
+        "Check placement on the workers of this coordinator; without it only the needs are predicted."),
       OptionDescription(
         "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG", "Number of workers to plan for."),
       OptionDescription(

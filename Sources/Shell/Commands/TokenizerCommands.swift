@@ -20,10 +20,13 @@ extension CommandDescription {
         "--out", .text("TOKENIZER"), isRequired: true, "The file to write, or a folder, with / at the end of its name."),
       OptionDescription("--vocabulary", .whole("N", 257...1_000_000), standard: "8192", "Number of tokens."),
       OptionDescription(
-        "--pattern", .choice(["gpt2", "gpt4"]), standard: "gpt2", "The pattern that splits text into pieces; no token crosses a piece."),
+        "--pattern", .choice(["gpt2", "gpt4"]), standard: "gpt2",
+        "The pattern that splits text into pieces; no token crosses a piece."),
       OptionDescription(
-        "--special", .text("TEXT"), standard: "<|endoftext|>", repeats: true, "A special token; special tokens have the first numbers."),
-      OptionDescription("--least-count", .whole("N", 1...1_000_000), standard: "2", "Pairs that occur less often are not merged."),
+        "--special", .text("TEXT"), standard: "<|endoftext|>", repeats: true,
+        "A special token; special tokens have the first numbers."),
+      OptionDescription(
+        "--least-count", .whole("N", 1...1_000_000), standard: "2", "Pairs that occur less often are not merged."),
       .field, .sourceFormat, .skipBadRows, .memory, .threads(standard: "all cores"),
       OptionDescription("--force", "Replace TOKENIZER if it exists."),
     ],
@@ -53,7 +56,8 @@ extension CommandDescription {
     ],
     examples: [
       CommandExample("ress data tokenizer encode data/books.json book.txt | head", "The first tokens of a file."),
-      CommandExample("ress data tokenizer encode gpt2/ --time book.txt | wc -l", "The number of tokens, and the speed."),
+      CommandExample(
+        "ress data tokenizer encode gpt2/ --time book.txt | wc -l", "The number of tokens, and the speed."),
     ])
 
   package static let tokenizerDecode = CommandDescription(

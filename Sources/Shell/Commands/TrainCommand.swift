@@ -15,7 +15,8 @@ extension CommandDescription {
     arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
     options: OptionDescription.run + [
       OptionDescription(
-        "--coordinator", .text("ADDRESS"), "Submit the run to the coordinator at this address, such as tcp://127.0.0.1:7077."),
+        "--coordinator", .text("ADDRESS"),
+        "Submit the run to the coordinator at this address, such as tcp://127.0.0.1:7077."),
       .tensorboard, .json,
     ],
     examples: [
