@@ -90,7 +90,7 @@ package enum StatusView {
         status.workers.map { worker in
           let description = worker.description
           return [
-            description.name, description.host, String(description.process), worker.run ?? "nobody",
+            description.name, description.host, String(description.process), worker.run ?? "–",
             Format.fixed(worker.silentSeconds, 1) + " s", worker.waiting ?? "",
           ]
         })

@@ -86,7 +86,7 @@ export class ClusterView {
       make("span.gone", {}, worker.name), `${worker.host} · ${worker.process}`, worker.run ?? "free", "–",
       make("span.bad", {}, `gone for ${duration(worker.secondsAgo)}`), worker.reason]);
     fill(this.workers, section("Workers", here.length || gone.length
-      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Heard", "Note"], here.concat(gone), { numeric: [3, 4] })
+      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Last message", "Note"], here.concat(gone), { numeric: [3, 4] })
       : make("p.empty", {}, "No worker is connected. Start one on each machine with ",
           make("code", {}, "ress worker --coordinator ADDRESS"), ".")));
     if (value.workers.length) this.workers.querySelector("h2").title = plural(value.workers.length, "worker");
