@@ -123,8 +123,8 @@ extension CommandDescription {
   package static let pause = CommandDescription(
     "pause", summary: "save a run and free its workers",
     discussion: """
-      At the end of its step the run writes a checkpoint and releases its workers. A waiting run leaves the queue at once. It stays out of the
-      queue until `ress resume`.
+      At the end of its step the run writes a checkpoint and releases its workers. A waiting run leaves the queue at once. The run stays out
+      of the queue until `ress resume`.
       """,
     arguments: [runArgument], options: [coordinatorOption],
     examples: [
