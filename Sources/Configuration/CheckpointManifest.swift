@@ -1,5 +1,5 @@
-// What a checkpoint promises: `manifest.json` in its folder. The coordinator writes it last, after every file it
-// names is on disk, so a folder without one (or whose files disagree with it) is not a checkpoint.
+// The manifest of a checkpoint: `manifest.json` in its folder. The coordinator writes it last, after all the files that it names are on
+// disk, so a folder without a manifest, or whose files differ from it, is not a checkpoint.
 
 package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// Version of the folder's layout.
@@ -19,7 +19,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package var created: String
   /// The generation that wrote it.
   package var generation: UInt32
-  /// What the run reads; nil where older programs wrote it.
+  /// The digests of the run's data; nil in manifests of older programs.
   package var data: DataIdentity?
   /// Steps in a row, up to this one, that were not applied; nil for none, as in the manifests of older programs.
   package var leftOut: Int?

@@ -1,9 +1,9 @@
-// A configuration that did not come from a file, such as one that a command sent: it must pass what a file would.
+// Checks a configuration that was not read from a file, such as one that a command sent: the rules are those for a file.
 
 extension RunConfiguration {
   /// Throws every rule of the schema, and between fields, that this configuration breaks. Problems name the key.
   package func check() throws(ConfigurationError) {
-    // One set of rules: what a file of these values would be told.
+    // There is one set of rules: write the values as a file, and decode it.
     let text = ConfigurationEncoder.yaml(self)
     do throws(ConfigurationError) {
       _ = try ConfigurationDecoder.decode(text: text, name: "this configuration")
@@ -17,8 +17,8 @@ extension RunConfiguration {
     }
   }
 
-  /// The same for a configuration that came with a model, in a checkpoint's manifest or a safetensors file: every number must be one that
-  /// a file may give, so that sizes made of them are what they seem. A model needs no dataset.
+  /// The same for a configuration that was stored with a model, in a checkpoint's manifest or a safetensors file: every number must be valid in
+  /// a file, so that sizes computed from them cannot overflow. A model needs no dataset.
   package func checkOfModel() throws(ConfigurationError) {
     var whole = self
     if data.path.isEmpty && data.mixture.isEmpty { whole.data.path = "none" }
@@ -26,7 +26,7 @@ extension RunConfiguration {
     try whole.check()
   }
 
-  /// `model.width`, for the line of that key in what the encoder wrote.
+  /// `model.width`, for the line of that key in the encoder's output.
   private static func path(of line: Int, in lines: [Substring]) -> String {
     func key(_ line: Substring) -> Substring { line.drop { $0 == " " }.prefix { $0 != ":" } }
     guard lines[line].hasPrefix(" ") else { return String(key(lines[line])) }

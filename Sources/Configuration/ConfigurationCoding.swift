@@ -1,5 +1,5 @@
-// A configuration in a checkpoint's manifest, a coordinator's store or a message may be an older program's: keys that came since
-// have their defaults. A key that is there must be right, as ever; one whose value is nothing is there, as null.
+// A configuration in a checkpoint's manifest, a coordinator's store or a message may have been written by an older program: newer keys then
+// have their defaults. A key that is present must be valid; a key without a value is present as null.
 
 import Foundation
 
@@ -29,8 +29,8 @@ extension RunConfiguration {
     cluster = try section(.cluster, cluster)
   }
 
-  /// What a model without a key had: a configuration from before the taps at the experts describes the model as it was then. The
-  /// baseline did not read `recencyTaps` at that time, whatever stood there.
+  /// The values that a model of that time had: a configuration from before the taps at the experts describes the first form of the model. The
+  /// baseline did not use `recencyTaps` at that time, whatever its value.
   private static func modelDefaults(_ container: KeyedDecodingContainer<Key>) throws -> ModelConfiguration {
     guard container.contains(.model), case .object(let keys) = try container.decode(JSONTree.self, forKey: .model)
     else { return ModelConfiguration() }
@@ -49,7 +49,7 @@ extension RunConfiguration {
   }
 }
 
-/// JSON whose keys nobody knows yet.
+/// JSON with arbitrary keys.
 private enum JSONTree: Codable {
   case null, flag(Bool), unsigned(UInt64), signed(Int64), number(Double), text(String)
   case list([JSONTree]), object([String: JSONTree])
@@ -58,7 +58,7 @@ private enum JSONTree: Codable {
     self = try JSONDecoder().decode(JSONTree.self, from: JSONEncoder().encode(value))
   }
 
-  /// The value with its optional properties that are nil, which Swift leaves out.
+  /// The value including optional properties that are nil, which Swift leaves out.
   init(withNulls value: some Encodable) throws {
     self = try JSONTree(value)
     guard case .object(var own) = self else { return }

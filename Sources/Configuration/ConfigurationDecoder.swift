@@ -1,11 +1,11 @@
-// A configuration file and the `--set` options over it, to a `RunConfiguration` that holds together. It is strict:
-// a key it does not know would otherwise be a typing error that trains the wrong run for a night.
+// Decodes a configuration file and the `--set` options into a consistent `RunConfiguration`. It is strict: an unknown key that was ignored
+// would be a typing error that trains the wrong run for a night.
 
-/// A key that the command line sets.
+/// A key that is set on the command line.
 package struct ConfigurationOverride: Sendable {
   /// `model.width=64`
   package var setting: String
-  /// What the user typed, for errors to name: `--set model.width=64`, `--workers 2`.
+  /// The words that the user typed, for errors: `--set model.width=64`, `--workers 2`.
   package var spelling: String
 
   package init(set setting: String) {
@@ -13,7 +13,7 @@ package struct ConfigurationOverride: Sendable {
     spelling = "--set \(setting)"
   }
 
-  /// An option with a name of its own, for the key at `path`.
+  /// An option with its own name, for the key at `path`.
   package init(option: String, path: String, value: String) {
     setting = "\(path)=\(value)"
     spelling = "\(option) \(value)"
@@ -21,14 +21,14 @@ package struct ConfigurationOverride: Sendable {
 }
 
 package enum ConfigurationDecoder {
-  /// Reads and checks a file. Overrides come after it in order, the last of a key winning.
+  /// Reads and checks a file. Overrides are applied after it, in order; the last one of a key counts.
   package static func decode(
     file path: String, overrides: [ConfigurationOverride] = []
   ) throws(ConfigurationError) -> RunConfiguration {
     try decode(bytes: try ConfigurationFile.read(path), name: path, overrides: overrides)
   }
 
-  /// The same for a text at hand; `name` is what errors call it.
+  /// The same for a text; errors call it `name`.
   package static func decode(
     text: String, name: String, overrides: [ConfigurationOverride] = []
   ) throws(ConfigurationError) -> RunConfiguration {
@@ -49,14 +49,14 @@ package enum ConfigurationDecoder {
   }
 }
 
-/// A configuration in the making: values, where each came from, and what was wrong on the way.
+/// A configuration that is being decoded: values, their sources, and the problems so far.
 struct Decoding {
   let name: String
   var configuration = RunConfiguration()
-  /// By dotted path; a field at its default has none.
+  /// By dotted path; a field with its default value has no entry.
   var sources: [String: ConfigurationSource] = [:]
   var problems: [ConfigurationProblem] = []
-  /// Fields whose value was refused: relations that name them would be about a default, not about what was meant.
+  /// Fields whose value was refused: a rule about them would be checked with the default instead of the intended value.
   var refused: Set<String> = []
 
   init(name: String) { self.name = name }
@@ -80,7 +80,7 @@ struct Decoding {
   }
 
   private mutating func read(_ section: ConfigurationSection, from node: YAMLNode) {
-    // A section whose every line is commented out is an empty scalar to YAML.
+    // In YAML, a section whose lines are all commented out is an empty scalar.
     if case .scalar(let text, true) = node.value, ConfigurationField.isNull(text) { return }
     guard let entries = entries(of: node, meaning: "keys and values below '\(section.name)'") else {
       refused.formUnion(section.fields.map(section.path(of:)))
@@ -122,7 +122,7 @@ struct Decoding {
     return nil
   }
 
-  /// The first of each key; a later one is a problem that names both lines.
+  /// The first entry of each key; a later one is a problem that names both lines.
   private mutating func unique(
     _ entries: [(key: YAMLNode.Key, value: YAMLNode)], in owner: String
   ) -> [(key: YAMLNode.Key, value: YAMLNode)] {
@@ -133,7 +133,7 @@ struct Decoding {
         problems.append(
           ConfigurationProblem(
             place(entry.key.mark),
-            "duplicate key '\(ConfigurationField.shortened(entry.key.name))' in \(owner); it is on line \(line) already"
+            "duplicate key '\(ConfigurationField.shortened(entry.key.name))' in \(owner); it is already on line \(line)"
           ))
       } else {
         lines[entry.key.name] = entry.key.mark.line
@@ -154,7 +154,7 @@ struct Decoding {
     }
     let path = parts[0], text = parts[1]
     if let (section, field) = ConfigurationSchema.find(path) {
-      // An option mends what the file had wrong as well, and its data are instead of the file's.
+      // An option also replaces an invalid value in the file, and its data replace the file's data.
       set(field, of: section, to: text, isPlain: true, from: source)
       if path == "data.mixture", !configuration.data.mixture.isEmpty { configuration.data.path = "" }
       if path == "data.path" { configuration.data.mixture = [] }
@@ -189,7 +189,7 @@ struct Decoding {
 
   // MARK: Hints
 
-  /// The nearest key of the section; else the section where the key is known; else what there is.
+  /// The nearest key of the section; else the section that has this key; else all keys of the section.
   private static func unknown(_ key: String, in section: ConfigurationSection) -> String {
     let isTop = section.name.isEmpty
     var message = "unknown key '\(ConfigurationField.shortened(key))'" + (isTop ? "" : " in '\(section.name)'")
@@ -204,7 +204,7 @@ struct Decoding {
     } else if let near = NearestName.find(key, among: known) {
       message += "; did you mean '\(near)'?"
     } else {
-      message += "; known here: " + known.joined(separator: ", ")
+      message += "; known keys: " + known.joined(separator: ", ")
     }
     return message
   }

@@ -1,8 +1,8 @@
-// A `RunConfiguration` back to the file that a person would write, each key with what it means. Reading it gives
-// the same configuration (a test checks every field), so `ress config show` is also a way to begin a new file.
+// Writes a `RunConfiguration` as a file, each key with its meaning. Reading the file gives the same configuration (a test checks every
+// field), so `ress config show` is also a way to start a new file.
 
 package enum ConfigurationEncoder {
-  /// Comments begin in this column where the value leaves room.
+  /// Comments begin in this column if the value is short enough.
   private static let commentColumn = 32
 
   package static func yaml(_ configuration: RunConfiguration) -> String {
@@ -20,7 +20,7 @@ package enum ConfigurationEncoder {
     return text
   }
 
-  /// Keys whose values differ, as a file spells them.
+  /// The keys whose values differ, with the values as in a file.
   package static func differences(
     _ a: RunConfiguration, _ b: RunConfiguration
   ) -> [(key: String, a: String, b: String)] {

@@ -1,11 +1,11 @@
-// What is wrong with a configuration, said so that a person can go to the place and mend it. A decoder collects
-// as many problems as it can before it gives up: a file with three mistakes takes one attempt, not three.
+// The errors of a configuration, with their locations, so that a user can find and fix them. The decoder collects as many problems as it
+// can: a file with three mistakes takes one attempt, not three.
 
-/// Where a value of a configuration came from.
+/// The source of a value of a configuration.
 package enum ConfigurationSource: Equatable, Sendable, CustomStringConvertible {
   /// A file as a whole, such as one that cannot be read.
   case file(String)
-  /// Line and column count from 1.
+  /// Lines and columns are counted from 1.
   case place(file: String, line: Int, column: Int)
   /// An option of the command line, as it was written: `--set model.width=64`.
   case option(String)
@@ -18,7 +18,7 @@ package enum ConfigurationSource: Equatable, Sendable, CustomStringConvertible {
     }
   }
 
-  /// The order of two places in one file; other sources have none.
+  /// The order of two locations in one file; other sources have no order.
   func isBefore(_ other: ConfigurationSource) -> Bool {
     guard case .place(_, let line, let column) = self, case .place(_, let otherLine, let otherColumn) = other else {
       return false
@@ -27,7 +27,7 @@ package enum ConfigurationSource: Equatable, Sendable, CustomStringConvertible {
   }
 }
 
-/// One mistake: its place, and what was expected and found there.
+/// One mistake: its location, and what was expected and found there.
 package struct ConfigurationProblem: Equatable, Sendable, CustomStringConvertible {
   package var source: ConfigurationSource
   package var message: String

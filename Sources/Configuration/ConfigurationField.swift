@@ -1,10 +1,10 @@
-// One key of a configuration: its name, what it means, what it may be, and where `RunConfiguration` keeps it.
-// Decoder, encoder, hints and docs/configuration.md all read this, so a key is declared once (`ConfigurationSchema`).
+// One key of a configuration: its name, its meaning, its possible values, and its field in `RunConfiguration`. Decoder, encoder, hints and
+// docs/configuration.md all use it, so a key is declared once (`ConfigurationSchema`).
 
 package struct ConfigurationField: Sendable {
   typealias Path<Value> = any WritableKeyPath<RunConfiguration, Value> & Sendable
 
-  /// What the field may be and its place in a `RunConfiguration`.
+  /// The possible values and the property of `RunConfiguration`.
   enum Kind: Sendable {
     case whole(Path<Int>, ClosedRange<Int>)
     /// A whole number or `null`.
@@ -45,7 +45,7 @@ package struct ConfigurationField: Sendable {
         }), documentation)
   }
 
-  /// What a value must be, as it reads after "expected": `a whole number from 1 to 65536`.
+  /// The expected value, for a message after "expected": `a whole number from 1 to 65536`.
   package var expectation: String {
     switch kind {
     case .whole(_, let range): "a whole number" + Self.describe(range)
@@ -65,7 +65,7 @@ package struct ConfigurationField: Sendable {
   }
 }
 
-/// The numbers that a real field takes.
+/// The range of a real field.
 struct RealRange: Sendable, CustomStringConvertible {
   enum Bound: Sendable { case including(Double), excluding(Double) }
 
@@ -81,7 +81,7 @@ struct RealRange: Sendable, CustomStringConvertible {
     RealRange(lower: .including(lower), upper: .including(upper))
   }
 
-  /// Never true of a value that is not finite.
+  /// Always false for a value that is not finite.
   func contains(_ value: Double) -> Bool {
     guard value.isFinite else { return false }
     switch lower {

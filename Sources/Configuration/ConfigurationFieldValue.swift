@@ -1,12 +1,12 @@
-// Between a field's text and its value, in both directions. What `text(in:)` prints, `set(_:in:)` reads back.
+// Converts between a field's text and its value, in both directions. `set(_:in:)` reads what `text(in:)` prints.
 
-/// Why a text is not a value of its field, as it reads after the place of the mistake.
+/// The reason why a text is not a value of its field; in messages it follows the location.
 struct FieldComplaint: Error, Equatable {
   var message: String
 }
 
 extension ConfigurationField {
-  /// Puts a scalar into the configuration. Quotes make text of anything (`isPlain` false), so `width: "64"` is refused.
+  /// Sets a scalar in the configuration. A quoted value is text (`isPlain` is false), so `width: "64"` is refused.
   func set(_ text: String, isPlain: Bool, in configuration: inout RunConfiguration) throws(FieldComplaint) {
     switch kind {
     case .whole(let path, let range):
@@ -26,10 +26,10 @@ extension ConfigurationField {
       configuration[keyPath: path] = value
     case .text(let path):
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
-      guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' holds a NUL character") }
+      guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' contains a NUL character") }
       configuration[keyPath: path] = text
     case .weights(let path):
-      // An option's text, which is YAML in one line.
+      // The text of an option is YAML on one line.
       let node: YAMLNode?
       do throws(ConfigurationError) { node = try YAMLDocument.parse(Array(text.utf8), name: name) } catch {
         throw wrongType(expectation, text, isPlain)
@@ -50,7 +50,7 @@ extension ConfigurationField {
     }
   }
 
-  /// The value as a configuration file spells it.
+  /// The value as written in a configuration file.
   package func text(in configuration: RunConfiguration) -> String {
     switch kind {
     case .whole(let path, _): String(configuration[keyPath: path])
@@ -68,7 +68,7 @@ extension ConfigurationField {
     }
   }
 
-  /// Puts keys and values into the configuration, where a field takes them.
+  /// Sets keys and values in the configuration, if the field accepts them.
   func set(_ node: YAMLNode, in configuration: inout RunConfiguration) throws(FieldComplaint) {
     guard case .weights(let path) = kind else {
       throw FieldComplaint(message: "expected \(expectation), found keys and values")
@@ -104,7 +104,7 @@ extension ConfigurationField {
   }
 
   private func outOfRange(_ text: String) -> FieldComplaint {
-    FieldComplaint(message: "'\(name)' is \(Self.shortened(text)), and must be \(expectation)")
+    FieldComplaint(message: "'\(name)' is \(Self.shortened(text)), but must be \(expectation)")
   }
 
   /// How an error shows a scalar.
@@ -113,7 +113,7 @@ extension ConfigurationField {
     return "the quoted text '\(shortened(text))'"
   }
 
-  /// At most 60 characters: a pasted paragraph should not bury the message.
+  /// At most 60 characters, so that a pasted paragraph does not hide the message.
   static func shortened(_ text: String) -> String { text.count <= 60 ? text : text.prefix(60) + "…" }
 
   static func isNull(_ text: String) -> Bool { text == "null" || text == "~" || text.isEmpty }
@@ -124,14 +124,14 @@ extension ConfigurationField {
     return !digits.isEmpty && digits.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
-  /// Decimal notation alone: Swift would also take `nan`, `inf` and hexadecimal. One beyond Double's range comes out infinite,
-  /// and no range contains that.
+  /// Only decimal notation: Swift would also accept `nan`, `inf` and hexadecimal. A number beyond Double's range becomes infinite, which no
+  /// range contains.
   private static func real(_ text: String) -> Double? {
     guard text.utf8.allSatisfy({ "0123456789+-.eE".utf8.contains($0) }) else { return nil }
     return Double(text)
   }
 
-  /// Why a text cannot name a run's folder; nil where it can.
+  /// Why a text cannot be the name of a run's folder; nil if it can.
   private static func flaw(ofName text: String) -> String? {
     if text.isEmpty { return "it is empty" }
     if text.utf8.count > 100 { return "it is longer than 100 characters" }
@@ -144,10 +144,10 @@ extension ConfigurationField {
       default: false
       }
     }
-    return allowed ? nil : "use letters, digits, '.', '_' and '-' alone"
+    return allowed ? nil : "use only letters, digits, '.', '_' and '-'"
   }
 
-  /// Plain where YAML would read the same text back, else in double quotes.
+  /// Plain if YAML would read the same text back, otherwise in double quotes.
   private static func quotedWhereNeeded(_ text: String) -> String {
     let first = text.utf8.first.map { (UInt8(ascii: "A")...UInt8(ascii: "z")).contains($0) || $0 == UInt8(ascii: "/") }
     let plain = text.utf8.allSatisfy { byte in
@@ -161,7 +161,7 @@ extension ConfigurationField {
       case "\\": quoted += "\\\\"
       case "\n": quoted += "\\n"
       case "\t": quoted += "\\t"
-      // Control characters, and those that YAML takes for line ends or a byte order mark.
+      // Control characters, and those that are line ends or a byte order mark in YAML.
       case _
       where scalar.value < 0x20 || (0x7F...0xA0).contains(scalar.value)
         || [0x2028, 0x2029, 0xFEFF].contains(scalar.value):

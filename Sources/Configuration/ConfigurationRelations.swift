@@ -1,13 +1,13 @@
-// What must hold between fields. A field's own range is in the schema; here are the rules that name two.
-// Each problem points to the field that was written last, since that is where the mistake most likely is.
+// Rules between fields. The range of a single field is in the schema. Each problem points to the field that was written last, because the
+// mistake most likely is there.
 
 extension Decoding {
   mutating func checkRelations() {
     let model = configuration.model, training = configuration.training
     check(
       model.width.isMultiple(of: model.heads), ["model.heads", "model.width"],
-      "the width must be a multiple of the heads, and \(model.width) is not one of \(model.heads)"
-        + "; take a width of \(Self.multiple(of: model.heads, atLeast: model.width))")
+      "the width must be a multiple of the heads, but \(model.width) is not one of \(model.heads)"
+        + "; use a width of \(Self.multiple(of: model.heads, atLeast: model.width))")
     check(
       model.activeExperts <= model.experts, ["model.active_experts", "model.experts"],
       "a token cannot reach \(model.activeExperts) experts of \(model.experts)"
@@ -19,29 +19,30 @@ extension Decoding {
     check(
       !model.isTransformer || configuration.data.sequenceLength <= model.segment,
       ["data.sequence_length", "model.segment", "model.architecture"],
-      "a transformer reads a sequence as one segment, and \(configuration.data.sequenceLength) tokens are more than "
+      "a transformer reads a sequence as one segment, but \(configuration.data.sequenceLength) tokens are more than "
         + "\(model.segment); raise model.segment or lower data.sequence_length")
     check(
       !model.isTransformer || model.positions != .rotary || (model.width / model.heads).isMultiple(of: 2),
       ["model.positions", "model.heads", "model.width"],
-      "rotary positions turn pairs, and a head of width \(model.width / model.heads) is odd"
-        + "; take an even width / heads, or learned positions")
+      "rotary positions rotate pairs of components, but the width of a head is odd (\(model.width / model.heads))"
+        + "; use an even width / heads, or learned positions")
     check(
       model.expertCount <= 9_999, ["model.experts", "model.steps", "model.separate_blocks"],
-      "\(model.steps) separate blocks of \(model.experts) experts make \(model.expertCount), and 9999 is the most")
+      "\(model.steps) separate blocks of \(model.experts) experts make \(model.expertCount) experts, but 9999 is the maximum"
+    )
     let visible = model.visibleCache + model.segment
     let candidates =
       min(model.window + (model.graphDegree ?? visible), visible) + model.slots
     check(
       model.isTransformer || candidates < 65_536,
       ["model.graph_degree", "model.window", "model.memory_slots", "model.segment", "model.cache"],
-      "a token would weigh \(candidates) neighbours and memory slots, and 65535 are the most"
+      "a token would attend to \(candidates) neighbours and memory slots, but 65535 is the maximum"
         + "; lower graph_degree, window or memory_slots")
     check(
       training.batchSequences.isMultiple(of: training.unitSequences),
       ["training.unit_sequences", "training.batch_sequences"],
-      "batch_sequences must be a multiple of unit_sequences, and \(training.batchSequences) is not one of "
-        + "\(training.unitSequences); take a batch of "
+      "batch_sequences must be a multiple of unit_sequences, but \(training.batchSequences) is not one of "
+        + "\(training.unitSequences); use a batch of "
         + "\(Self.multiple(of: training.unitSequences, atLeast: training.batchSequences))")
     let units = training.batchSequences / training.unitSequences
     check(
@@ -52,21 +53,21 @@ extension Decoding {
     check(
       configuration.cluster.minimumWorkers <= configuration.cluster.workers,
       ["cluster.minimum_workers", "cluster.workers"],
-      "at least \(configuration.cluster.minimumWorkers) workers and at most \(configuration.cluster.workers) cannot be met"
+      "minimum_workers is \(configuration.cluster.minimumWorkers), but workers is only \(configuration.cluster.workers)"
         + "; lower minimum_workers or raise workers")
     check(
       !configuration.data.path.isEmpty || !configuration.data.mixture.isEmpty, ["data.path"],
       "no dataset is given; set 'path' under 'data' to a file that `ress data prepare` wrote")
     check(
       configuration.data.path.isEmpty || configuration.data.mixture.isEmpty, ["data.mixture", "data.path"],
-      "'path' and 'mixture' both name what to read; leave one of them out")
+      "'path' and 'mixture' are both given; leave one of them out")
     check(
       configuration.data.mixture.count <= 1024, ["data.mixture"],
-      "a mixture of \(configuration.data.mixture.count) datasets; 1024 is the most, each with its place in 1,024 sequences"
+      "a mixture of \(configuration.data.mixture.count) datasets, but 1024 is the maximum, because each has a place in 1,024 sequences"
     )
     check(
       !configuration.checkpoint.directory.isEmpty, ["checkpoint.directory"],
-      "checkpoints need a folder; set 'directory' under 'checkpoint', such as 'checkpoints'")
+      "checkpoints need a folder; set 'directory' under 'checkpoint' to a folder such as 'checkpoints'")
   }
 
   /// Reports a broken rule over the named fields, unless one of them was refused already.

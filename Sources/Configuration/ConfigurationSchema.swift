@@ -14,7 +14,7 @@ package struct ConfigurationSection: Sendable {
 package enum ConfigurationSchema {
   package static let sections = [top, model, data, training, optimizer, checkpoint, cluster]
 
-  /// The fields beside the sections.
+  /// The fields outside the sections.
   static let top = ConfigurationSection(
     name: "", documentation: "At the top of the file, outside any section.",
     fields: [
@@ -24,60 +24,67 @@ package enum ConfigurationSchema {
   static let model = ConfigurationSection(
     name: "model", documentation: "ReSSFormer's sizes, with the letters of docs/model.md.",
     fields: [
-      .choice("architecture", \.model.architecture, "The model of the paper, or the dense baseline."),
-      .choice("head", \.model.head, "What is asked: the next token, a class, a class a token, or a span."),
-      ConfigurationField("classes", .whole(\.model.classes, 1...16_777_216), "Classes of `classify` and `tag`."),
+      .choice("architecture", \.model.architecture, "The paper's model, or the dense baseline."),
+      .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
+      ConfigurationField(
+        "classes", .whole(\.model.classes, 1...16_777_216), "Number of classes of `classify` and `tag`."),
       ConfigurationField(
         "ordered", .flag(\.model.ordered), "Whether tokens have an order; without it there is no recency and no cache."),
-      ConfigurationField("width", .whole(\.model.width, 1...65_536), "d: width of a token's vector."),
+      ConfigurationField("width", .whole(\.model.width, 1...65_536), "d: width of the token vectors."),
       ConfigurationField(
         "heads", .whole(\.model.heads, 1...1_024), "h: attention heads; the width must be a multiple of it."),
-      ConfigurationField("steps", .whole(\.model.steps, 1...256), "K: applications of the shared block."),
-      ConfigurationField("segment", .whole(\.model.segment, 1...1_048_576), "T: tokens a segment."),
+      ConfigurationField(
+        "steps", .whole(\.model.steps, 1...256), "K: steps of recurrence, the applications of the shared block."),
+      ConfigurationField("segment", .whole(\.model.segment, 1...1_048_576), "T: tokens in a segment."),
       ConfigurationField(
         "memory_slots", .whole(\.model.memorySlots, 0...65_536), "m: memory slots; 0 turns the memory off."),
       ConfigurationField(
         "cache", .whole(\.model.cache, 0...1_048_576), "c: tokens that stay visible after their segment."),
       ConfigurationField(
-        "window", .whole(\.model.window, 1...1_048_576), "W: the most recent tokens, always neighbours."),
+        "window", .whole(\.model.window, 1...1_048_576), "W: the most recent tokens, which are always neighbours."),
       ConfigurationField(
         "structure_rank", .whole(\.model.structureRank, 1...4_096), "r: rank of the structure scores."),
       ConfigurationField(
         "graph_degree", .wholeOrNull(\.model.graphDegree, 0...1_048_576),
         "g: neighbours chosen by score beyond the window; null: every visible token."),
       ConfigurationField(
-        "structure_bias", .flag(\.model.structureBias), "Whether the graph weighs edges, or only chooses neighbours."),
+        "structure_bias", .flag(\.model.structureBias),
+        "Whether the graph weights its edges, or only chooses neighbours."),
       ConfigurationField(
         "keys", .wholeOrNull(\.model.keys, 1...1_048_576),
-        "k: attention weights kept a query and head; null keeps all."),
-      .choice("activation", \.model.activation, "How the kept scores become weights."),
+        "k: attention weights kept for each query and head; null keeps all."),
+      .choice("activation", \.model.activation, "The function that turns the kept scores into weights."),
       ConfigurationField(
-        "forget_gates", .flag(\.model.forgetGates), "Whether scores decay with what lies between two tokens."),
-      .choice("score_scale", \.model.scoreScale, "Whether each head learns a factor of its scores."),
+        "forget_gates", .flag(\.model.forgetGates), "Whether scores decay with the content between two tokens."),
+      .choice("score_scale", \.model.scoreScale, "Whether each attention head learns a factor for its scores."),
       ConfigurationField(
         "recency_taps", .whole(\.model.recencyTaps, 1...1_024),
-        "w: taps before attention, the token itself included; 1: none."),
+        "w: taps before attention, including the token itself; 1 turns them off."),
       ConfigurationField(
         "expert_taps", .whole(\.model.expertTaps, 1...1_024),
-        "w': taps before the experts, the token itself included; 1: none."),
+        "w': taps before the experts, including the token itself; 1 turns them off."),
       ConfigurationField(
-        "two_sided_taps", .flag(\.model.twoSidedTaps), "Whether taps look both ways where a token sees later ones."),
+        "two_sided_taps", .flag(\.model.twoSidedTaps),
+        "Whether taps read in both directions, if a token may see later ones."),
       ConfigurationField(
-        "tap_start", .real(\.model.tapStart, .notNegative), "Standard deviation of the taps at the start."),
+        "tap_start", .real(\.model.tapStart, .notNegative), "Initial standard deviation of the taps."),
       ConfigurationField(
         "embedding_start", .real(\.model.embeddingStart, .notNegative),
-        "Standard deviation of the embedding at the start."),
+        "Initial standard deviation of the embedding."),
       ConfigurationField(
-        "embedding_norm", .flag(\.model.embeddingNorm), "Whether token vectors are normalised before the first step."),
-      .choice("feed_forward", \.model.feedForward, "Routed experts, or one dense network of the same FLOPs."),
-      ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: experts, of each block."),
-      ConfigurationField("active_experts", .whole(\.model.activeExperts, 1...9_999), "e: experts a token reaches."),
+        "embedding_norm", .flag(\.model.embeddingNorm),
+        "Whether token vectors are normalised before the first step of recurrence."),
+      .choice("feed_forward", \.model.feedForward, "Routed experts, or one dense network with the same FLOPs."),
+      ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: number of experts in each block."),
+      ConfigurationField(
+        "active_experts", .whole(\.model.activeExperts, 1...9_999), "e: number of experts that each token reaches."),
       ConfigurationField("expert_width", .whole(\.model.expertWidth, 1...1_048_576), "f: width of an expert."),
-      .choice("gates", \.model.gates, "How the logits of the chosen experts become their weights."),
+      .choice("gates", \.model.gates, "The function that turns the logits of the chosen experts into their weights."),
       ConfigurationField(
-        "router_start", .real(\.model.routerStart, .notNegative), "Standard deviation of the router at the start."),
+        "router_start", .real(\.model.routerStart, .notNegative), "Initial standard deviation of the router."),
       ConfigurationField(
-        "shared_expert", .flag(\.model.sharedExpert), "An expert that every token reaches, beside the routed ones."),
+        "shared_expert", .flag(\.model.sharedExpert),
+        "Whether there is an expert that every token reaches, in addition to the routed ones."),
       ConfigurationField(
         "shared_width", .wholeOrNull(\.model.sharedWidth, 1...1_048_576),
         "Width of the shared expert; null: expert_width."),
@@ -85,10 +92,11 @@ package enum ConfigurationSchema {
         "shared_each_step", .flag(\.model.sharedEachStep),
         "Whether each step of recurrence has a shared expert of its own."),
       ConfigurationField(
-        "separate_blocks", .flag(\.model.separateBlocks), "K blocks of their own instead of one applied K times."),
-      .choice("positions", \.model.positions, "How the baseline knows where a token stands."),
+        "separate_blocks", .flag(\.model.separateBlocks),
+        "K separate blocks instead of one block that is applied K times."),
+      .choice("positions", \.model.positions, "The positional encoding of the baseline."),
       ConfigurationField(
-        "vocabulary", .wholeOrNull(\.model.vocabulary, 2...16_777_216), "V: tokens known; null takes the dataset's."),
+        "vocabulary", .wholeOrNull(\.model.vocabulary, 2...16_777_216), "V: number of tokens; null uses the dataset's."),
       ConfigurationField(
         "smooth_weight", .real(\.model.smoothWeight, .notNegative), "λ_s: weight of the graph's smoothness loss."),
       ConfigurationField(
@@ -100,37 +108,38 @@ package enum ConfigurationSchema {
     ])
 
   static let data = ConfigurationSection(
-    name: "data", documentation: "What the run reads.",
+    name: "data", documentation: "The data that the run reads.",
     fields: [
       ConfigurationField(
-        "path", .text(\.data.path), "The dataset, as `ress data prepare` wrote it: a file, or a folder of shards."),
+        "path", .text(\.data.path), "The dataset that `ress data prepare` wrote: a file, or a folder of shards."),
       ConfigurationField(
         "mixture", .weights(\.data.mixture),
-        "Several datasets instead of `path`, and the share of the sequences that each gives."),
+        "Several datasets instead of `path`, with their shares of the sequences."),
       ConfigurationField(
-        "sequence_length", .whole(\.data.sequenceLength, 1...1_073_741_824), "Tokens a training sequence."),
-      .choice("documents", \.data.documents, "Documents one behind the other, or each in sequences of its own."),
+        "sequence_length", .whole(\.data.sequenceLength, 1...1_073_741_824), "Tokens in a training sequence."),
+      .choice("documents", \.data.documents, "Concatenate documents, or start a new sequence with each."),
     ])
 
   static let training = ConfigurationSection(
-    name: "training", documentation: "How long, how much at a time, and from which seed.",
+    name: "training", documentation: "Length of the run, size of a step, seed and evaluation.",
     fields: [
       ConfigurationField("seed", .seed(\.training.seed), "The seed of all random numbers."),
       ConfigurationField(
         "steps", .whole(\.training.steps, 1...1_000_000_000), "Optimizer steps of the whole run."),
       ConfigurationField(
-        "batch_sequences", .whole(\.training.batchSequences, 1...1_048_576), "Sequences a step, over all workers."),
+        "batch_sequences", .whole(\.training.batchSequences, 1...1_048_576), "Sequences in a step, over all workers."),
       ConfigurationField(
         "unit_sequences", .whole(\.training.unitSequences, 1...1_048_576),
-        "Sequences a unit; one worker computes a unit whole."),
+        "Sequences in a unit; one worker computes the whole of a unit."),
       ConfigurationField(
         "bptt_segments", .wholeOrNull(\.training.bpttSegments, 1...1_048_576),
-        "Segments that gradients travel back; null: all."),
+        "Segments through which gradients are propagated back; null: all."),
       .choice(
-        "recompute", \.training.recompute, "Compute forwards again to save memory; never changes a number."),
+        "recompute", \.training.recompute,
+        "Whether the backward computes forwards again to save memory; does not change results."),
       ConfigurationField(
         "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
-        "Steps in a row that may be left out because a loss or a gradient is not finite; after one more the run pauses."
+        "Steps in a row that may be left out because a loss or gradient is not finite; after one more the run pauses."
       ),
       ConfigurationField(
         "evaluate_every", .whole(\.training.evaluateEvery, 0...1_000_000_000),
@@ -140,7 +149,7 @@ package enum ConfigurationSchema {
         "Sequences an evaluation reads; 0 turns evaluation off."),
       ConfigurationField(
         "clinic_every", .whole(\.training.clinicEvery, 0...1_000_000_000),
-        "Steps between looks at router and attention (`ress clinic`); 0: none. Never changes a number."),
+        "Steps between measurements of router and attention (`ress clinic`); 0: none. Does not change results."),
     ])
 
   static let optimizer = ConfigurationSection(
@@ -149,22 +158,24 @@ package enum ConfigurationSchema {
       ConfigurationField("learning_rate", .real(\.optimizer.learningRate, .positive), "The learning rate's peak."),
       ConfigurationField("beta1", .real(\.optimizer.beta1, .belowOne), "Decay of the first moment."),
       ConfigurationField("beta2", .real(\.optimizer.beta2, .belowOne), "Decay of the second moment."),
-      ConfigurationField("epsilon", .real(\.optimizer.epsilon, .positive), "Keeps the update finite."),
+      ConfigurationField("epsilon", .real(\.optimizer.epsilon, .positive), "Added to the denominator of the update."),
       ConfigurationField(
-        "weight_decay", .real(\.optimizer.weightDecay, .notNegative), "Decoupled decay, on matrices alone."),
+        "weight_decay", .real(\.optimizer.weightDecay, .notNegative), "Decoupled weight decay, only on matrices."),
       ConfigurationField(
         "clip", .real(\.optimizer.clip, .notNegative), "Largest norm of the gradient; 0 turns clipping off."),
       ConfigurationField(
-        "warmup_steps", .whole(\.optimizer.warmupSteps, 0...1_000_000_000), "Steps of the rise from 0 to the peak."),
-      .choice("schedule", \.optimizer.schedule, "How the learning rate falls after its rise."),
+        "warmup_steps", .whole(\.optimizer.warmupSteps, 0...1_000_000_000),
+        "Steps in which the learning rate rises from 0 to its peak."),
+      .choice("schedule", \.optimizer.schedule, "The learning rate after the warm-up."),
       ConfigurationField(
-        "final_fraction", .real(\.optimizer.finalFraction, .share), "The last learning rate, as a share of the peak."),
+        "final_fraction", .real(\.optimizer.finalFraction, .share), "The final learning rate, as a share of the peak."),
       ConfigurationField(
-        "decay_fraction", .real(\.optimizer.decayFraction, .share), "The falling part of wsd, as a share of all steps."),
+        "decay_fraction", .real(\.optimizer.decayFraction, .share),
+        "Length of the decay of wsd, as a share of all steps."),
     ])
 
   static let checkpoint = ConfigurationSection(
-    name: "checkpoint", documentation: "Where and when the run is saved.",
+    name: "checkpoint", documentation: "The folder of checkpoints, and when they are written and removed.",
     fields: [
       ConfigurationField(
         "directory", .text(\.checkpoint.directory), "The folder of all runs; this one writes DIRECTORY/RUN."),
@@ -172,38 +183,41 @@ package enum ConfigurationSchema {
         "every", .whole(\.checkpoint.every, 0...1_000_000_000), "Steps between checkpoints; 0: only at the end."),
       ConfigurationField(
         "keep", .whole(\.checkpoint.keep, 0...1_000_000_000),
-        "Newest checkpoints that stay; 0 keeps all. The last one that verifies always stays."),
+        "Number of newest checkpoints to keep; 0 keeps all. The newest one that verifies is always kept."),
       ConfigurationField(
         "keep_every", .whole(\.checkpoint.keepEvery, 0...1_000_000_000),
-        "Checkpoints of every so many steps stay in any case; 0: none."),
+        "Checkpoints at multiples of this number of steps are always kept; 0: none."),
     ])
 
   static let cluster = ConfigurationSection(
-    name: "cluster", documentation: "Who computes. Nothing here changes a number of the run.",
+    name: "cluster", documentation: "Workers and their connections. These keys do not change results.",
     fields: [
-      ConfigurationField("workers", .whole(\.cluster.workers, 1...4_096), "Workers of the run, at most."),
+      ConfigurationField("workers", .whole(\.cluster.workers, 1...4_096), "Largest number of workers."),
       ConfigurationField(
-        "minimum_workers", .whole(\.cluster.minimumWorkers, 1...4_096), "Workers without which it waits."),
+        "minimum_workers", .whole(\.cluster.minimumWorkers, 1...4_096),
+        "Smallest number of workers; with fewer the run waits."),
       ConfigurationField(
         "priority", .whole(\.cluster.priority, -1_000...1_000),
-        "Runs of higher priority come first, and may take workers from others."),
+        "Runs of higher priority are placed first, and may take workers from others."),
       ConfigurationField(
-        "threads", .whole(\.cluster.threads, 0...4_096), "Threads a worker; 0 shares the machine's cores."),
+        "threads", .whole(\.cluster.threads, 0...4_096),
+        "Threads of each worker; 0 divides the machine's cores among its workers."),
       .choice(
         "exchange", \.cluster.exchange,
-        "What carries tokens and gradients between workers; mpi: workers must be ranks of one launch (docs/mpi.md)."),
+        "Transport of tokens and gradients between workers; with mpi, workers must be ranks of one launch (docs/mpi.md)."
+      ),
       ConfigurationField(
         "profile_steps", .whole(\.cluster.profileSteps, 0...1_000),
-        "Steps whose time is taken down by part, into RUN/profile; 0: none."),
+        "Steps whose time is measured by part of the model, into RUN/profile; 0: none."),
       ConfigurationField(
         "mirror_every", .whole(\.cluster.mirrorEvery, 0...1_000_000_000),
         "Steps between copies of each worker's state in a peer's memory; 0: none."),
       ConfigurationField(
         "audit", .real(\.cluster.audit, .share),
-        "Share of the units that a second worker computes again, to the same bits."),
+        "Share of the units that a second worker computes again, for comparison."),
       ConfigurationField(
         "patience_seconds", .real(\.cluster.patienceSeconds, .between(0.1, 3_600)),
-        "Silence after which a worker or coordinator counts as lost."),
+        "Seconds of silence after which a worker or coordinator counts as lost."),
     ])
 
   /// The section and field that a dotted path names.

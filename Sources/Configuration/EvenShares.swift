@@ -1,6 +1,6 @@
-// Who gets what, where things in a row are shared among workers: units, experts, sequences of an evaluation.
+// Divides ordered items evenly among workers: units, experts, sequences of an evaluation.
 
-/// `count` things in contiguous shares, one a worker, as even as whole things allow.
+/// `count` items in contiguous shares, one for each worker, whose sizes differ by at most one.
 package func evenShares(of count: Int, among workers: Int) -> [Range<Int>] {
   (0..<workers).map { count * $0 / workers..<count * ($0 + 1) / workers }
 }

@@ -1,11 +1,11 @@
-// Names of hosts as addresses. libzmq and libmicrohttpd listen at addresses alone, and people write names.
+// Resolves host names. libzmq and libmicrohttpd listen only at addresses, but users write names.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
 package enum HostName {
-  /// The address of a name, IPv4 before IPv6; an address is itself. Nil where the system knows no such host.
+  /// The address of a name, IPv4 before IPv6; an address is returned unchanged. Nil if the system knows no such host.
   package static func address(of name: String) -> (text: String, isIPv6: Bool)? {
     for family in [AF_INET, AF_INET6] {
       var hints = addrinfo()

@@ -1,4 +1,4 @@
-// Which parts a model has, as its switches say (docs/model.md, "Parts that can be changed or left out"). The baseline is the
+// The parts of a model, according to its switches (docs/model.md, "Parts that can be changed or left out"). The baseline is the
 // model with most of them off.
 
 extension ModelConfiguration {
@@ -16,8 +16,8 @@ extension ModelConfiguration {
   /// Routed experts of the whole model; block t has those from t · `routedExperts`.
   package var expertCount: Int { blockCount * routedExperts }
 
-  /// The experts of the model that a share of each block's experts makes: a worker gets its part of every block, so that it has
-  /// work at every step of recurrence.
+  /// The experts of the model that correspond to a share of each block's experts: a worker gets a part of every block, so that it
+  /// has work at every step of recurrence.
   package func experts(in share: Range<Int>) -> [Int] {
     (0..<blockCount).flatMap { block in share.map { block * routedExperts + $0 } }
   }
@@ -45,7 +45,7 @@ extension ModelConfiguration {
   /// Taps before attention and before the experts; inputs without an order have none.
   package var attentionTaps: Int { ordered ? recencyTaps : 1 }
   package var tapsBeforeExperts: Int { ordered ? expertTaps : 1 }
-  /// Whether a tap also reads later tokens: where the model may see them.
+  /// Whether a tap also reads later tokens; only if the model may see them.
   package var tapsLookAhead: Bool { twoSidedTaps && !isCausal }
   /// Rows of a tap's weight (w − 1 a side).
   package func tapRows(_ taps: Int) -> Int { (taps - 1) * (tapsLookAhead ? 2 : 1) }
@@ -54,8 +54,8 @@ extension ModelConfiguration {
   /// Whether H⁰ is normalised.
   package var normalizesEmbedding: Bool { embeddingNorm }
 
-  /// The model as it was first specified, before the parts that docs/model.md lists under "What each part adds". A configuration
-  /// that was written then names none of them.
+  /// The model as it was first specified, before the later parts (docs/model.md, "first form"). A configuration of that time names none of
+  /// them.
   package static let firstForm: ModelConfiguration = {
     var model = ModelConfiguration()
     model.activation = .sparsemax
@@ -81,7 +81,7 @@ extension ModelConfiguration {
     return model
   }()
 
-  /// Rows of `head/weight`; the language model has none, it ties to the embedding.
+  /// Rows of `head/weight`; 0 for the language model, which uses the embedding.
   package var headClasses: Int {
     switch head {
     case .lm: 0

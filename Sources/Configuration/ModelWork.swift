@@ -1,7 +1,7 @@
-// Multiply-adds of a model, counted from its configuration: what a program must at least compute, whatever it is written in.
+// The multiply-adds of a model, counted from its configuration: the minimum for any program.
 
 extension RunConfiguration {
-  /// Multiply-adds of matrix products that one token needs in a forward, the mean over a sequence of `data.sequence_length`.
+  /// Multiply-adds in matrix products for one token in the forward: the mean over a sequence of `data.sequence_length`.
   /// Benchmarks/pytorch/time_step.py counts the same.
   package func multiplyAdds(vocabulary: Int) -> Double {
     let (d, length) = (Double(model.width), data.sequenceLength)
@@ -12,7 +12,7 @@ extension RunConfiguration {
       let visible = model.isCausal ? Double(length + 1) / 2 : Double(length)
       return Double(model.steps) * (4 * d * d + 2 * visible * d + dense + forget) + head
     }
-    // Means over the tokens of a sequence: what a token can see, and how many of those it keeps as neighbours.
+    // Means over the tokens of a sequence: the number of visible tokens, and the number of neighbours.
     var (visible, neighbours) = (0.0, 0.0)
     let most = model.window + (model.graphDegree ?? .max / 2)
     for token in 0..<length {

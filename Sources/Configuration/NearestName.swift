@@ -1,8 +1,8 @@
 // "Did you mean …?" for keys, options and commands: a mistyped name is one or two slips away from the right one.
 
 package enum NearestName {
-  /// The candidate that `name` was probably meant to be; nil where none is near. Of equally near ones, the first.
-  /// Near is at most a third of the longer name's letters (at least one, so that short names have hints too).
+  /// The candidate that is nearest to `name`; nil if none is near. The first of several equally near ones. Near means that at most a third of
+  /// the longer name's letters differ (at least one, so that short names have hints too).
   package static func find(_ name: String, among candidates: [String]) -> String? {
     var best: (name: String, distance: Int)?
     for candidate in candidates {
@@ -13,12 +13,12 @@ package enum NearestName {
     return best?.name
   }
 
-  /// `; did you mean 'width'?`, or nothing where no candidate is near: the tail of an error message.
+  /// `; did you mean 'width'?`, or an empty text if no candidate is near: the end of an error message.
   package static func hint(for name: String, among candidates: [String]) -> String {
     find(name, among: candidates).map { "; did you mean '\($0)'?" } ?? ""
   }
 
-  /// Letters to insert, drop or replace, and neighbours to swap (optimal string alignment), upper case being the same as lower.
+  /// The number of letters to insert, drop or replace and of neighbours to swap (optimal string alignment), ignoring case.
   static func distance(_ first: String, _ second: String) -> Int {
     let a = Array(first.lowercased()), b = Array(second.lowercased())
     // Row i holds the distances from a's first i letters to every prefix of b; a swap looks two rows back.

@@ -1,8 +1,7 @@
-// What a run is, as values. A configuration file names every field in snake case under the section that its
-// type has here (`model.structure_rank`); `ConfigurationDecoder` reads it and refuses what it does not know.
+// The configuration of a run, as values. A configuration file names every field in snake case, in the section of its type
+// (`model.structure_rank`); `ConfigurationDecoder` reads it and refuses unknown keys.
 //
-// Two runs with equal configurations have the same curve, bit for bit, except for what is marked
-// "never changes a number".
+// Two runs with equal configurations have the same curve, bit for bit. Fields that are marked "never changes a number" may differ.
 
 /// A whole run: the model, its data, how it is trained and where it runs.
 package struct RunConfiguration: Equatable, Sendable, Codable {
@@ -21,11 +20,11 @@ package struct RunConfiguration: Equatable, Sendable, Codable {
 /// ReSSFormer's sizes, with the letters of docs/model.md.
 package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var architecture = Architecture.ressformer
-  /// What is asked of the model, and with it what a token may see: `lm` is causal, the others look both ways.
+  /// The output of the model, and with it the tokens that a token may see: `lm` is causal, the others are bidirectional.
   package var head = Head.lm
   /// Classes of the heads `tag` and `classify`.
   package var classes = 2
-  /// Whether the order of tokens means anything; without it there is no recency sum and no cache.
+  /// Whether the order of tokens has a meaning; without it there are no taps and no cache.
   package var ordered = true
   /// d: width of a token's vector.
   package var width = 128
@@ -33,33 +32,33 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var heads = 4
   /// K: applications of the shared block.
   package var steps = 4
-  /// T: tokens a segment.
+  /// T: tokens in a segment.
   package var segment = 256
   /// m: memory slots; 0 turns the segment-level memory off.
   package var memorySlots = 16
   /// c: tokens whose keys, values and structure keys stay visible after their segment.
   package var cache = 128
-  /// W: the most recent tokens, always neighbours; at least 1, a token sees itself.
+  /// W: the most recent tokens, which are always neighbours; at least 1, because a token sees itself.
   package var window = 16
   /// r: rank of the structure scores.
   package var structureRank = 16
   /// g: neighbours chosen by score beyond the window; nil: every visible token is one.
   package var graphDegree: Int? = 32
-  /// Whether attention adds what the graph thinks of an edge; without it the graph only chooses neighbours.
+  /// Whether the graph's edge weights are added to the attention scores; without it the graph only chooses neighbours.
   package var structureBias = true
-  /// k: attention weights kept a query and head; nil keeps all.
+  /// k: attention weights kept for each query and head; nil keeps all.
   package var keys: Int? = 16
-  /// How the kept scores become weights.
+  /// The function that turns the kept scores into weights.
   package var activation = Activation.softmax
-  /// Whether scores decay with what lies between two tokens, each head at a pace that it learns.
+  /// Whether scores decay with the content between two tokens, for each attention head at a learned rate.
   package var forgetGates = true
-  /// Whether each head learns a factor of its scores.
+  /// Whether each attention head learns a factor for its scores.
   package var scoreScale = ScoreScale.learned
   /// w: taps before attention, the token itself included; 1 turns them off.
   package var recencyTaps = 4
   /// w′: taps before the router and the experts, the token itself included; 1 turns them off.
   package var expertTaps = 4
-  /// Whether taps look both ways where a token sees later ones.
+  /// Whether taps read in both directions, if a token may see later ones.
   package var twoSidedTaps = true
   /// Standard deviation of the taps at the start.
   package var tapStart = 0.6
@@ -67,19 +66,19 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var embeddingStart = 0.1
   /// Whether token vectors are normalised before the first step.
   package var embeddingNorm = true
-  /// Whether a token goes to routed experts, or through one dense network of the same FLOPs.
+  /// Whether a token goes to routed experts, or through one dense network with the same FLOPs.
   package var feedForward = FeedForward.experts
   /// E: experts (of each block, where blocks are separate).
   package var experts = 8
-  /// e: experts a token reaches.
+  /// e: number of experts that each token reaches.
   package var activeExperts = 2
   /// f: width of an expert.
   package var expertWidth = 256
-  /// How the logits of the chosen experts become their weights.
+  /// The function that turns the logits of the chosen experts into their weights.
   package var gates = Gates.sigmoid
   /// Standard deviation of `router/weight` at the start.
   package var routerStart = 0.1
-  /// An expert that every token reaches, beside the routed ones.
+  /// Whether there is an expert that every token reaches, in addition to the routed ones.
   package var sharedExpert = true
   /// Its width; nil: that of an expert.
   package var sharedWidth: Int? = nil
@@ -87,9 +86,9 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var sharedEachStep = true
   /// K blocks with weights of their own instead of one applied K times.
   package var separateBlocks = false
-  /// How the baseline knows where a token stands.
+  /// The positional encoding of the baseline.
   package var positions = Positions.rotary
-  /// V: tokens the model knows; nil takes the dataset's vocabulary.
+  /// V: number of tokens; nil uses the dataset's vocabulary.
   package var vocabulary: Int? = nil
   /// λ_s, weight of the penalty on how fast the graph changes.
   package var smoothWeight = 1e-2
@@ -111,10 +110,10 @@ package enum Head: String, Equatable, Sendable, Codable, CaseIterable { case lm,
 
 package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { case experts, dense }
 
-/// The softmax of the chosen experts' logits, or the logistic function of each, which leaves their sum free.
+/// The softmax of the chosen experts' logits, or the logistic function of each, which does not fix their sum.
 package enum Gates: String, Equatable, Sendable, Codable, CaseIterable { case softmax, sigmoid }
 
-/// Whether a head's scores have the size that their width gives them, or one that it learns.
+/// Whether the scale of an attention head's scores follows from its width, or is learned.
 package enum ScoreScale: String, Equatable, Sendable, Codable, CaseIterable { case fixed, learned }
 
 package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { case rotary, learned, none }
@@ -125,16 +124,16 @@ package enum Activation: String, Equatable, Sendable, Codable, CaseIterable { ca
 package struct DataConfiguration: Equatable, Sendable, Codable {
   /// The prepared dataset (`ress data prepare`): a file, or a folder of shards.
   package var path = ""
-  /// Several datasets instead, and how often each is read.
+  /// Several datasets instead of one, with the share of each.
   package var mixture: [WeightedPath] = []
-  /// Tokens a training sequence (targets; the file holds one more at its start).
+  /// Tokens in a training sequence (targets; the file has one more token at its start).
   package var sequenceLength = 1024
-  /// Whether a sequence runs on from one document into the next.
+  /// Whether a sequence may continue from one document into the next.
   package var documents = DocumentLayout.packed
 
   package init() {}
 
-  /// What is read, for people: a path, or the paths of a mixture.
+  /// The data, for messages: a path, or the paths of a mixture.
   package var names: String { mixture.isEmpty ? path : mixture.map(\.path).joined(separator: ", ") }
 }
 
@@ -151,9 +150,9 @@ package struct WeightedPath: Equatable, Sendable, Codable {
 
 /// How documents become sequences.
 package enum DocumentLayout: String, Equatable, Sendable, Codable, CaseIterable {
-  /// One behind the other, cut into sequences of equal length.
+  /// Concatenated and cut into sequences of equal length.
   case packed
-  /// Each begins a sequence of its own; a long one is cut into several.
+  /// Each document starts a new sequence; a long one is cut into several.
   case separate
 }
 
@@ -161,21 +160,21 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var seed: UInt64 = 1
   /// Optimizer steps of the whole run.
   package var steps = 1000
-  /// Sequences a step, over all workers.
+  /// Sequences in a step, over all workers.
   package var batchSequences = 8
-  /// Sequences a unit; a unit is computed whole by one worker.
+  /// Sequences in a unit; one worker computes the whole of a unit.
   package var unitSequences = 1
-  /// Segments that gradients travel back through the memory; nil: the whole sequence.
+  /// Segments through which gradients are propagated back, through the memory; nil: the whole sequence.
   package var bpttSegments: Int? = nil
   /// Whether the backward computes a segment's forward again; never changes a number.
   package var recompute = Recompute.auto
-  /// Steps in a row that may be left out, because a loss or the gradient is no finite number, before the run pauses.
+  /// Steps in a row that may be left out, because a loss or the gradient is not finite, before the run pauses.
   package var skipAtMost = 2
   /// Steps between evaluations on the validation split; 0: only at the end.
   package var evaluateEvery = 100
   /// Sequences an evaluation reads; 0 turns evaluation off.
   package var evaluateSequences = 16
-  /// Steps between looks at the router, by step of recurrence; 0: none. Never changes a number.
+  /// Steps between measurements of the router, by step of recurrence; 0: none. Never changes a number.
   package var clinicEvery = 10
 
   package init() {}
@@ -191,7 +190,7 @@ package struct OptimizerConfiguration: Equatable, Sendable, Codable {
   package var beta1 = 0.9
   package var beta2 = 0.95
   package var epsilon = 1e-8
-  /// Decoupled decay, on matrices alone.
+  /// Decoupled weight decay, only on matrices.
   package var weightDecay = 0.1
   /// Largest global norm of the gradient; 0 turns clipping off.
   package var clip = 1.0
@@ -205,7 +204,7 @@ package struct OptimizerConfiguration: Equatable, Sendable, Codable {
   package init() {}
 }
 
-/// How the learning rate moves after its linear warm-up.
+/// The learning rate after its linear warm-up.
 package enum Schedule: String, Equatable, Sendable, Codable, CaseIterable { case cosine, wsd, constant }
 
 package struct CheckpointConfiguration: Equatable, Sendable, Codable {
@@ -224,19 +223,19 @@ package struct CheckpointConfiguration: Equatable, Sendable, Codable {
 package struct ClusterConfiguration: Equatable, Sendable, Codable {
   /// Workers of the run, at most; never changes a number.
   package var workers = 1
-  /// Workers without which it does not go on.
+  /// The smallest number of workers; with fewer the run waits.
   package var minimumWorkers = 1
-  /// Runs of higher priority come first, and may take workers from others.
+  /// Runs of higher priority are placed first, and may take workers from others.
   package var priority = 0
-  /// Threads a worker computes with; 0 shares the machine's cores among its workers. Never changes a number.
+  /// Threads of each worker; 0 divides the machine's cores among its workers. Never changes a number.
   package var threads = 0
-  /// How data travel between workers. Never changes a number.
+  /// The transport between workers. Never changes a number.
   package var exchange = Exchange.zeromq
-  /// Steps whose time is taken down, part by part, from the sixth of a generation on; 0: none. Never changes a number.
+  /// Steps whose time is measured by part of the model, from the sixth of a generation on; 0: none. Never changes a number.
   package var profileSteps = 0
   /// Steps between copies of each worker's state in a peer's memory; 0: none.
   package var mirrorEvery = 10
-  /// Share of the units that a second worker computes again, to the same bits.
+  /// Share of the units that a second worker computes again, for comparison to the bit.
   package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
@@ -244,5 +243,5 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package init() {}
 }
 
-/// What carries tokens and gradients from worker to worker.
+/// The transport of tokens and gradients between workers.
 package enum Exchange: String, Equatable, Sendable, Codable, CaseIterable { case zeromq, mpi }

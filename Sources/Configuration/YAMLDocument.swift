@@ -1,11 +1,11 @@
-// A YAML text as a tree whose every node knows its line and column. It is the YAML that a person writes in a
-// configuration: one document, no tags, keys that are plain words. Limits keep a hostile or mistaken file cheap.
+// A YAML text as a tree in which every node has its line and column. Only the part of YAML that configurations need: one document, no tags,
+// keys that are plain words. Limits bound the cost of a hostile or mistaken file.
 
 struct YAMLNode: Sendable {
   indirect enum Value: Sendable {
     case scalar(text: String, isPlain: Bool)
     case sequence([YAMLNode])
-    /// In the order of the file; a key given twice is kept twice, for the decoder to name both places.
+    /// In the order of the file. A key that is given twice is kept twice, so that the decoder can report both lines.
     case mapping([(key: Key, value: YAMLNode)])
   }
 
@@ -19,20 +19,19 @@ struct YAMLNode: Sendable {
 }
 
 enum YAMLDocument {
-  /// A configuration is some 50 lines; a file of this size is something else.
+  /// A configuration has about 50 lines; a file of this size is not one.
   static let maximumByteCount = 1 << 20
   /// Configurations nest two deep.
   static let maximumDepth = 16
-  /// Nodes after aliases are written out: the "billion laughs" stop here.
+  /// Number of nodes after aliases are expanded, against "billion laughs" attacks.
   static let maximumNodeCount = 10_000
 
-  /// The root of the text's only document; nil where the text holds nothing but comments.
-  /// `name` is what errors call the text.
+  /// The root of the text's only document; nil if the text contains only comments. Errors call the text `name`.
   static func parse(_ bytes: [UInt8], name: String) throws(ConfigurationError) -> YAMLNode? {
     guard bytes.count <= maximumByteCount else {
       throw ConfigurationError(
         .file(name),
-        "\(bytes.count) bytes, and a configuration has at most \(maximumByteCount); is this the right file?")
+        "\(bytes.count) bytes, but a configuration has at most \(maximumByteCount); is this the right file?")
     }
     if let offset = invalidOffset(bytes) {
       let mark = YAMLMark(ofByte: offset, in: bytes)
@@ -58,7 +57,7 @@ enum YAMLDocument {
 private struct YAMLComposer: ~Copyable {
   var parser: YAMLParser
   let name: String
-  /// What an alias stands for, and its count of nodes.
+  /// The node of each anchor, and its number of nodes.
   var anchors: [String: (node: YAMLNode, count: Int)] = [:]
   var nodeCount = 0
 
@@ -105,7 +104,7 @@ private struct YAMLComposer: ~Copyable {
         throw failure(event.mark, "no anchor '&\(aliased)' before this alias")
       }
       try count(target.count - 1, at: event.mark)
-      // Errors below an alias point to where the value is written.
+      // Errors in an alias point to the line where the value is written.
       return target.node
     case .streamStart, .streamEnd, .documentStart, .documentEnd, .sequenceEnd, .mappingEnd:
       preconditionFailure("libyaml: a node begins with \(event.kind)")
@@ -134,7 +133,7 @@ private struct YAMLComposer: ~Copyable {
       if text == "<<" {
         throw failure(
           event.mark,
-          "merge keys ('<<') are not read; write the keys out here, or give a whole section an anchor ('model: &small') and use it "
+          "merge keys ('<<') are not supported; write the keys out here, or give a whole section an anchor ('model: &small') and use it "
             + "as the value ('model: *small')")
       }
       entries.append(
@@ -145,7 +144,7 @@ private struct YAMLComposer: ~Copyable {
   private mutating func count(_ nodes: Int, at mark: YAMLMark) throws(ConfigurationError) {
     nodeCount += nodes
     guard nodeCount <= YAMLDocument.maximumNodeCount else {
-      throw failure(mark, "more than \(YAMLDocument.maximumNodeCount) values, aliases written out")
+      throw failure(mark, "more than \(YAMLDocument.maximumNodeCount) values after aliases are expanded")
     }
   }
 

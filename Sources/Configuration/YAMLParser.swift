@@ -52,7 +52,7 @@ struct YAMLParser: ~Copyable {
     text.deallocate()
   }
 
-  /// The next event; after `streamEnd` there is none to ask for.
+  /// The next event. Must not be called after `streamEnd`.
   mutating func next() throws(ConfigurationError) -> YAMLEvent {
     var event = yaml_event_t()
     guard yaml_parser_parse(handle, &event) == 1 else { throw failure() }
@@ -93,7 +93,7 @@ struct YAMLParser: ~Copyable {
     let problem = parser.problem.map { String(cString: $0) } ?? "cannot be parsed"
     var message = "not valid YAML: \(problem)"
     if let context = parser.context { message += " \(String(cString: context))" }
-    // The reader stops before any mark is set, and says an offset in bytes instead.
+    // The reader fails before any mark is set, and reports an offset in bytes instead.
     let mark = parser.error == YAML_READER_ERROR ? place(ofByte: parser.problem_offset) : YAMLMark(parser.problem_mark)
     return ConfigurationError(.place(file: name, line: mark.line, column: mark.column), message)
   }

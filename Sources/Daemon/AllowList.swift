@@ -1,8 +1,8 @@
-// Who may speak with a coordinator, and what each may do. A file of lines that a person can read:
+// The keys that may connect to a coordinator, and their roles. A text file with one line for each key:
 //
 //   KEY ROLE NAME
 //
-// `ress keys allow` and `revoke` write it, and a coordinator that runs reads it again when it changes.
+// `ress keys allow` and `revoke` write it, and a running coordinator reads it again when it changes.
 
 import Foundation
 import RunFolder
@@ -12,11 +12,11 @@ import Wire
 
 /// What a key may do.
 package enum Role: String, CaseIterable, Sendable {
-  /// Compute: what `ress worker` says.
+  /// Compute: the requests of `ress worker`.
   case worker
-  /// Look at runs and their stories.
+  /// Read the state and the stories of runs.
   case read
-  /// And submit runs, and change those that it submitted.
+  /// Also submit runs, and change those that it submitted.
   case submit
   /// Anything.
   case admin
@@ -55,11 +55,12 @@ package enum KeyError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .noKey(let folder): "there is no key in \(folder); make one with: ress keys new"
-    case .exists(let path): "\(path) exists, and whoever knows it would know you no more; --force replaces it"
-    case .notAKey(let text): "'\(text)' is not a key: it has 40 letters, as `ress keys show` prints them"
+    case .exists(let path):
+      "\(path) exists; coordinators that allow or trust it would no longer accept you; --force replaces it"
+    case .notAKey(let text): "'\(text)' is not a key: a key has 40 characters, as `ress keys show` prints it"
     case .line(let path, let number, let reason): "\(path):\(number): \(reason)"
     case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
-    case .readable(let path): "\(path) can be read by others; make it yours alone with: chmod 600 \(path)"
+    case .readable(let path): "\(path) can be read by other users; make it private with: chmod 600 \(path)"
     case .unknown(let name, let known):
       "no key is allowed as '\(name)'" + (known.isEmpty ? "" : "; allowed are \(known.joined(separator: ", "))")
     }
@@ -103,7 +104,7 @@ package struct KeyFolder: Sendable {
     guard mode & 0o077 == 0 else { throw .readable(path: secretPath) }
     let text = try read(secretPath).trimmingCharacters(in: .whitespacesAndNewlines)
     guard let pair = KeyPair(secret: text) else {
-      throw .file(action: "use", path: secretPath, reason: "it holds no secret key")
+      throw .file(action: "use", path: secretPath, reason: "it contains no secret key")
     }
     return pair
   }
@@ -112,15 +113,17 @@ package struct KeyFolder: Sendable {
 
   package func trust(_ key: PublicKey) throws(KeyError) { try write(key.text + "\n", to: serverPath, mode: 0o644) }
 
-  /// Whom commands and workers must find: `coordinator.pub`, else the own key, as where all share a home.
+  /// The coordinator's key that commands and workers trust: `coordinator.pub`, or else the own key, for machines that share a home directory.
   package func server() throws(KeyError) -> PublicKey {
     guard FileManager.default.fileExists(atPath: serverPath) else { return try key().publicKey }
     let text = try read(serverPath).trimmingCharacters(in: .whitespacesAndNewlines)
-    guard let key = PublicKey(typed: text) else { throw .line(path: serverPath, number: 1, reason: "this is no key") }
+    guard let key = PublicKey(typed: text) else {
+      throw .line(path: serverPath, number: 1, reason: "this is not a key")
+    }
     return key
   }
 
-  // MARK: Who may come in
+  // MARK: Allowed keys
 
   package func allowed() throws(KeyError) -> [AllowedKey] {
     guard FileManager.default.fileExists(atPath: allowedPath) else { return [] }
@@ -132,19 +135,19 @@ package struct KeyFolder: Sendable {
       guard words.count == 3 else { throw refuse("expected KEY ROLE NAME") }
       guard let key = PublicKey(typed: words[0]) else { throw refuse("'\(words[0])' is not a key") }
       guard let role = Role(rawValue: words[1]) else {
-        throw refuse("'\(words[1])' is none of \(Role.allCases.map(\.rawValue).joined(separator: ", "))")
+        throw refuse("'\(words[1])' is not one of \(Role.allCases.map(\.rawValue).joined(separator: ", "))")
       }
       keys.append(AllowedKey(key: key, role: role, name: words[2]))
     }
     return keys
   }
 
-  /// A key that is there already gets the new role and name.
+  /// A key that is already allowed gets the new role and name.
   package func allow(_ new: AllowedKey) throws(KeyError) {
     try save(try allowed().filter { $0.key != new.key } + [new])
   }
 
-  /// By name or key. Returns those that may come in no more.
+  /// Removes keys by name or key. Returns those that were removed.
   package func revoke(_ who: String) throws(KeyError) -> [AllowedKey] {
     let all = try allowed()
     let gone = all.filter { $0.name == who || $0.key.text == who }
@@ -168,7 +171,7 @@ package struct KeyFolder: Sendable {
 
   private func write(_ text: String, to path: String, mode: mode_t) throws(KeyError) {
     do {
-      // Others may not even list it.
+      // Other users may not even list it.
       try FileManager.default.createDirectory(
         atPath: self.path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
       try Durable.write(Array(text.utf8), to: path, mode: mode)
@@ -180,10 +183,10 @@ package struct KeyFolder: Sendable {
   }
 }
 
-/// The allow-list of a coordinator that runs: read again when its file changes.
+/// The allow-list of a running coordinator, which is read again when its file changes.
 final class AllowList: Sendable {
   private let folder: KeyFolder
-  /// The coordinator's own key may do anything: whoever has it has its files.
+  /// The coordinator's own key may do anything, because a process that has it also has the coordinator's files.
   private let own: PublicKey
   private let state: Mutex<State>
 
@@ -205,7 +208,7 @@ final class AllowList: Sendable {
     return state.withLock { $0.keys[key] }
   }
 
-  /// Reads the file where it has changed. Returns whether it had; a file that cannot be read leaves the list as it was.
+  /// Reads the file if it has changed. Returns whether it had; if the file cannot be read, the list stays as it was.
   func refresh() throws(KeyError) -> Bool {
     var status = stat()
     let found = stat(folder.allowedPath, &status) == 0

@@ -1,16 +1,16 @@
-// Where a coordinator lets runs read and write: what can be said of a submission at once. Whatever is used is asked again when it is opened,
-// here and in workers (`Boundary`). A configuration comes from whoever may submit; its paths are used by workers, with their rights.
+// The folders in which a coordinator lets runs read and write: the check of a submission. Files are checked again when they are opened, here
+// and in workers (`Boundary`). A configuration may come from any user who can submit, but its paths are used by workers, with their rights.
 
 import Foundation
 import Wire
 
 struct AllowedRoots: Sendable {
-  /// Resolved; none allows everything.
+  /// Resolved paths; an empty list allows all.
   private let roots: [String]
 
   init(_ roots: [String]) { self.roots = roots.map { Self.resolved($0) } }
 
-  /// What is wrong with a submission's paths; nil where nothing is.
+  /// The error in a submission's paths, or nil.
   func complaint(_ submission: Submission) -> String? {
     guard !roots.isEmpty else { return nil }
     let configuration = submission.configuration
@@ -22,7 +22,7 @@ struct AllowedRoots: Sendable {
     if case .checkpoint(let path) = submission.resume { paths.append(("--resume", path)) }
     for (name, path) in paths where !contains(path) {
       return
-        "\(name) is \(path), and this coordinator lets runs read and write below \(roots.joined(separator: ", ")) alone"
+        "\(name) is \(path), but runs of this coordinator may read and write only below \(roots.joined(separator: ", "))"
     }
     return nil
   }
@@ -33,7 +33,7 @@ struct AllowedRoots: Sendable {
     return roots.contains { $0 == "/" || resolved == $0 || resolved.hasPrefix($0 + "/") }
   }
 
-  /// Without `..`, and with every link that is there followed, also where the path's end is not there yet.
+  /// The path without `..`, with every existing link followed; the end of the path need not exist.
   private static func resolved(_ path: String) -> String {
     var resolved = "/"
     let whole = path.hasPrefix("/") ? path : FileManager.default.currentDirectoryPath + "/" + path

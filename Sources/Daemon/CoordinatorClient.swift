@@ -1,5 +1,5 @@
-// A command's conversation with the coordinator: one request, one answer, or the story of a run until it ends. A coordinator
-// that dies and comes back is asked again; what was answered before its death counts.
+// A command's connection to the coordinator: one request with one answer, or the story of a run until it ends. If the coordinator dies and
+// is started again, the request is repeated; answers from before its death remain valid.
 
 import Configuration
 import Transport
@@ -15,7 +15,7 @@ package enum ClientError: Error, CustomStringConvertible {
     case .refused(let reason): reason
     case .transport(let error): "\(error)"
     case .lost(let endpoint, let seconds):
-      "the coordinator at \(endpoint) has not answered for \(seconds) s; its run may still be going on"
+      "the coordinator at \(endpoint) has not answered for \(seconds) s; the run may still be running"
     }
   }
 }
@@ -23,16 +23,16 @@ package enum ClientError: Error, CustomStringConvertible {
 package final class CoordinatorClient {
   private let connection: ControlConnection
   private let endpoint: String
-  /// What it proves itself with; nil in the clear.
+  /// Its keys; nil without encryption.
   private let key: PublicKey?
   private var replies: [Reply] = []
   private var lastHeard: Instant
   /// A command waits this long for its answer.
   private let patience: Duration
   private var isAnotherCoordinator = false
-  /// Why nobody will answer any more, where that is known.
+  /// Why no answer will arrive any more, if that is known.
   package var givesUp: () -> String? = { nil }
-  /// Time in which this process itself was stopped (Ctrl-Z) is no silence of the coordinator.
+  /// Time in which this process itself was stopped (Ctrl-Z) does not count as silence of the coordinator.
   private var clock = SteadyClock()
 
   package init(_ endpoint: String, door: Door = .open, patienceSeconds: Double = 10) throws(ClientError) {
@@ -49,8 +49,8 @@ package final class CoordinatorClient {
     lastHeard = clock.now(at: MonotonicClock.now)
   }
 
-  /// A submission with a key may be said again, so it is, should the coordinator die over it.
-  /// Returns the run, its name, and how many events its story has already.
+  /// A submission with a key can safely be repeated, so it is repeated if the coordinator dies before it answers.
+  /// Returns the run, its name, and the number of events in its story.
   package func submit(_ submission: Submission) throws(ClientError) -> (run: RunID, name: String, after: Int) {
     guard case .submitted(let run, let name, let after) = try ask(.submit(submission), again: submission.key != nil)
     else {
@@ -59,7 +59,7 @@ package final class CoordinatorClient {
     return (run, name, after)
   }
 
-  /// Asks for a change of a run, by name or identifier. Returns what will happen.
+  /// Requests a change of a run, by name or identifier. Returns a sentence about what will happen.
   package func change(_ run: String, _ change: RunChange) throws(ClientError) -> String {
     guard case .accepted(_, _, let sentence) = try ask(.change(run: run, change)) else {
       throw .refused("run \(run) was not changed")
@@ -74,11 +74,11 @@ package final class CoordinatorClient {
     return status
   }
 
-  /// Hands over the events of a run so far.
+  /// Passes the events of a run so far to `event`.
   package func story(_ run: String, event: (RunEvent) -> Void) throws(ClientError) {
-    // How many that are is asked first: a page that is late must not be taken for the end.
+    // Ask for their number first, so that a late page is not taken for the end.
     let status = try status()
-    // An unknown run is refused with the names of those that are known.
+    // An unknown run is refused with the names of the known ones.
     let known = status.run(run)
     let name = known?.id.description ?? run, count = known?.eventCount ?? 1
     var after = 0
@@ -94,12 +94,13 @@ package final class CoordinatorClient {
 
   private func page(_ run: String, after: Int) throws(ClientError) -> (first: Int, events: [RunEvent], isEnd: Bool) {
     guard case .events(_, let first, let events, let isEnd) = try ask(.follow(run: run, after: after), again: true)
-    else { throw .refused("the story of run \(run) was not told") }
+    else { throw .refused("the story of run \(run) was not sent") }
     return (first, events, isEnd)
   }
 
-  /// Hands over every event of a run behind the `after`-th, until it has ended or `event` says that it is enough. `wish` is asked several
-  /// times a second for a change of the run, and each one is asked for once. A coordinator that is gone is waited for `absence`.
+  /// Passes every event of a run after the `after`-th to `event`, until the run has ended or `event` returns that it is enough. `wish` is
+  /// called several times a second for a change of the run, and each change is requested once. Waits up to `absence` for a coordinator that
+  /// does not answer.
   package func follow(
     _ run: String, after first: Int = 0, absence: Duration? = nil, wish: () -> RunChange? = { nil },
     event: (RunEvent) -> Bool
@@ -116,7 +117,7 @@ package final class CoordinatorClient {
       case .events(let id, let first, let events, let isEnd):
         // The name may be given to another run meanwhile.
         run = id.description
-        // A page that was asked for twice comes twice.
+        // A page that was requested twice arrives twice.
         for (offset, happened) in events.enumerated() where first + offset == after + 1 {
           after += 1
           if event(happened) { return }
@@ -135,9 +136,9 @@ package final class CoordinatorClient {
         wished = change
         send(.change(run: run, change))
       }
-      // A run that has just ended refuses every change, and its end is on the way.
+      // A run that has just ended refuses every change; the event of its end is on the way.
       if let refusal, refusal.at + .seconds(1) < now { throw .refused(refusal.reason) }
-      // Asked again now and then: a sign of life, and the question a new coordinator has not heard.
+      // Repeat the request now and then: it shows that this client is alive, and a new coordinator has not received it yet.
       if asked + .seconds(1) < now {
         asked = now
         send(.follow(run: run, after: after))
@@ -159,7 +160,7 @@ package final class CoordinatorClient {
       }
       switch reply {
       case .refused(let reason): throw .refused(reason)
-      // Pages of a story that was followed before may still come.
+      // Pages of a story that was followed before may still arrive.
       case .some(let reply) where Self.answers(reply, request): return reply
       case .some, nil: continue
       }
@@ -174,7 +175,7 @@ package final class CoordinatorClient {
     }
   }
 
-  /// Nobody answers: for libzmq a key that is not allowed is a line that is dead.
+  /// Explains a missing answer: libzmq does not distinguish a key that is not allowed from a dead connection.
   private var silence: ClientError {
     .transport(
       key.map { .notLetIn(endpoint: endpoint, seconds: patience.inSeconds, key: $0.text) }

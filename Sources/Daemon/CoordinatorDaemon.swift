@@ -1,8 +1,8 @@
 // The coordinator as a process: a socket, a clock, a store and a disk around the pure `Coordinator`. One thread owns the
-// socket, the value and the store; another does disk work, so that hashing a checkpoint never keeps a heartbeat waiting.
+// socket, the value and the store; another does disk work, so that hashing a checkpoint never delays a heartbeat.
 //
-// Each turn's changes are committed to the store before anything else is done, so a coordinator that dies at any moment is
-// followed by one that knows all that the dead one has answered.
+// The changes of each turn are committed to the store before anything else is done. So whenever a coordinator dies, its successor
+// knows everything that it has answered.
 
 import Configuration
 import Coordination
@@ -23,27 +23,27 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   package struct Options: Sendable {
     package var listen: String
     package var insecure = false
-    /// Keys, and who may come in; nil: anyone who reaches the address, in the clear.
+    /// The coordinator's key and the allowed keys; nil: every process that reaches the address may connect, without encryption.
     package var keys: KeyFolder?
-    /// Folders that runs may read and write below; none: all.
+    /// Folders below which runs may read and write; empty: all folders.
     package var roots: [String] = []
-    /// Where HTTP shows numbers, `HOST:PORT`, and the word that a visitor must say; nil: nowhere.
+    /// The address of the HTTP server, `HOST:PORT`, and the bearer token that clients must send; nil: no server.
     package var http: String?
     package var httpToken: String?
-    /// Computes the token graph of a sample for those who look at a run, as JSON (`ress graph`); nil: nobody does.
+    /// Computes the token graph of a sample for the dashboard, as JSON (`ress graph`); nil: there are no graphs.
     package var graph: (@Sendable (GraphQuestion) throws(GraphError) -> [UInt8])?
     package var patienceSeconds = 10.0
     package var program: String
-    /// The file of what must not be forgotten; `:memory:` forgets.
+    /// The file of the store; `:memory:` stores nothing.
     package var store = ":memory:"
-    /// Runs that the coordinator before left unfinished lost their workers with it, and wait for somebody to resume them.
+    /// Runs that the previous coordinator left unfinished lost their workers with it, and are paused until a user resumes them.
     package var pausesUnfinished = false
     package var log: @Sendable (String) -> Void = { _ in }
-    /// Called by the loop several times a second, for a watchdog.
+    /// Called several times a second by the loop, for a watchdog.
     package var turned: @Sendable () -> Void = {}
-    /// What a person should see now, since nothing can be stored that would tell of it.
+    /// A message that the user should see at once, because it cannot be stored.
     package var alarm: (@Sendable (String) -> Void)?
-    /// The store is broken: nothing more is answered, and the process should end.
+    /// Called when the store is broken: nothing more is answered, and the process should end.
     package var fail: @Sendable (String) -> Void = { fatalError($0) }
 
     package init(listen: String, program: String) {
@@ -68,16 +68,16 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let locks: FolderLocks
   private var metrics = MetricsKeeper()
   private var refusals = LineLimit()
-  /// Of the sockets; the coordinator has its own.
+  /// The clock of the sockets; the coordinator has a clock of its own.
   private var clock = SteadyClock()
   private let stopping = Atomic<Bool>(false)
   private let ended = DispatchSemaphore(value: 0)
   private var coordinator: Coordinator
   private let store: RunStore
   private var questions = Questions()
-  /// Of one turn: some 25 ms each where a run has a long story.
+  /// Requests that are answered in one turn: about 25 ms each if a run has a long story.
   private static let answersATurn = 2
-  /// What the coordinator before could not finish.
+  /// Work that the previous coordinator could not finish.
   private var unfinished: [Action]
 
   /// The address that workers and commands connect to, with its actual port.
@@ -117,7 +117,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     unfinished = try coordinator.restore(
       records: store.runs(), counters: store.value(Coordinator.countersName), at: MonotonicClock.now)
     if options.pausesUnfinished {
-      // Checkpoints whose files are all on disk are committed all the same.
+      // Checkpoints whose files are all on disk are still committed.
       for action in coordinator.pauseAll("the process that ran it is gone") {
         if case .store(let changes) = action { try store.commit(changes) } else { unfinished.append(action) }
       }
@@ -134,7 +134,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     thread.start()
   }
 
-  /// Ends the loop and waits for it; disk work that was begun is finished.
+  /// Ends the loop and waits for it; disk work that has started is finished.
   package func stop() {
     stopping.store(true, ordering: .releasing)
     wake.signal()
@@ -148,12 +148,12 @@ package final class CoordinatorDaemon: @unchecked Sendable {
 
   deinit { gatekeeper?.close() }
 
-  /// `http://127.0.0.1:7078`; nil where nothing is shown.
+  /// `http://127.0.0.1:7078`; nil without an HTTP server.
   package var httpAddress: String? { http?.address }
 
-  // MARK: Who may ask for what
+  // MARK: Admission of requests
 
-  /// The request as it counts; nil where it was refused.
+  /// The request in the form that is passed on; nil if it was refused.
   private func admit(_ request: Request, of user: PublicKey?, from peer: PeerID, at now: Instant) -> Request? {
     var request = request
     if case .submit(var submission) = request {
@@ -166,7 +166,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
     guard let allowList else { return request }
     if case .hello(var description, let heartbeat) = request {
-      // The name of a worker belongs to the key that it has proved, whatever it says of itself.
+      // The name of a worker belongs to the key of its connection, whatever key the message contains.
       description.publicKey = user
       request = .hello(description, heartbeat)
     }
@@ -177,7 +177,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       port.send(
         .refused(
           reason:
-            "your key has the role \(role), which may not do this; whoever runs the coordinator gives another with: "
+            "your key has the role \(role), which may not do this; the coordinator's administrator can change it with: "
             + "ress keys allow '\(user?.text ?? "KEY")' --role ROLE"), to: peer, at: now)
       return nil
     }
@@ -192,7 +192,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// Cuts the connections of keys that may come in no more.
+  /// Closes the connections of keys that are no longer allowed.
   private func lookAtKeys(at now: Instant) {
     guard let allowList, nextLookAtKeys <= now else { return }
     nextLookAtKeys = now + .milliseconds(500)
@@ -215,8 +215,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       let isBusy = questions.isDue(port.hasTakenAll)
       let due = min(tick, port.nextTick.map { clock.instant(of: $0) } ?? tick)
       port.wait(wake, timeoutMilliseconds: isBusy ? 0 : due.milliseconds(from: now, limit: 100))
-      // The coordinator has a steady clock of its own. What the sockets' peers did not say while this process stood still does
-      // not count either.
+      // The coordinator has a steady clock of its own. The silence of the sockets' peers while this process was stopped does not
+      // count either.
       now = MonotonicClock.now
       let steady = clock.now(at: now)
       var events: [Event] = []
@@ -244,7 +244,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       for peer in forgotten { questions.forget(peer) }
       for remark in port.takeRemarks() { complain(remark, at: steady) }
       events += forgotten.map { .forgotten($0) }
-      // One transaction for all of them, before the first answer.
+      // One transaction for all changes, before the first answer.
       var changes: [StoreChange] = []
       var actions: [Action] = []
       for event in events {
@@ -265,8 +265,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     farewell()
   }
 
-  /// Stores a turn's changes. A disk that is full or does not answer is tried again: until it takes them nothing is answered, and
-  /// workers train on. False where the store is broken, or the process is to end.
+  /// Stores a turn's changes. A write that fails because the disk is full or does not respond is repeated: until it succeeds nothing is
+  /// answered, and workers keep training. Returns false if the store is broken or the process is to end.
   private func commit(_ changes: [StoreChange]) -> Bool {
     var saidAt: Instant?
     while true {
@@ -296,7 +296,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// A line about something refused; a flood of it leaves few.
+  /// Logs a refused message; a flood of them leaves few lines.
   private func complain(_ line: String, at now: Instant) {
     guard let leftOut = refusals.admit(at: now) else { return }
     options.log(leftOut == 0 ? line : "\(line) (\(leftOut) more refusals before it are not listed)")
@@ -362,7 +362,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// Answers some of the questions that wait.
+  /// Answers some of the queued questions.
   /// - Parameters:
   ///   - now: the time of the coordinator, which has a steady clock of its own.
   ///   - steady: the time of the sockets.
@@ -383,8 +383,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// Looks at a run's folder, with its lock, which stays where the run is ready. What is lacking and may be there in a moment is waited
-  /// for a while.
+  /// Checks a run's folder while holding its lock, which is kept if the run is ready. A failure that may pass is retried for a while.
   private func prepare(_ id: RunID, _ submission: Submission, again: Bool, attempts: Int = 30) {
     disk.async { [self] in
       do throws(FolderError) {
@@ -404,7 +403,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// Writes a run's records again from the store, if anything is missing in them.
+  /// Completes a run's record files from the store, if anything is missing in them.
   private func mend(_ id: RunID, _ folder: String) {
     let (curve, router) = storedLines(id, upTo: coordinator.recordedStep(id) ?? .max)
     disk.async { [self] in
@@ -422,7 +421,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     }
   }
 
-  /// At the end of the process, after its loop: what is still missing in any file.
+  /// At the end of the process, after its loop: completes all record files.
   private func mendAll() {
     for outcome in fromDisk.withLock({ $0.metrics }) { _ = metrics.note(outcome, at: MonotonicClock.now) }
     for (run, folder) in metrics.due(at: Instant(nanoseconds: .max)) { mend(run, folder) }
@@ -439,10 +438,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     wake.signal()
   }
 
-  /// What the run's records should hold, as far as the store tells: one curve, of the steps that count.
+  /// The lines that the run's record files should contain according to the store: one curve, of the steps that count.
   private func storedLines(_ id: RunID, upTo recorded: Int) -> (curve: [String], router: [String]) {
     var curve: [(step: Int, line: String)] = [], router: [(step: Int, line: String)] = []
-    // A run that went on from an older step, with other numbers, left what it had behind.
+    // A run that continued from an older step, with other numbers, has dropped its later steps.
     func keep(_ lines: inout [(step: Int, line: String)], _ step: Int, _ event: RunEvent) {
       if case .stepped = event { while let last = lines.last, last.step >= step { lines.removeLast() } }
       if step <= recorded { lines.append((step, event.metricsLine)) }
@@ -464,7 +463,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     return (curve.map(\.line), router.map(\.line))
   }
 
-  /// Events that fit into one message.
+  /// The events that fit into one message.
   private func page(_ id: RunID, after: Int) throws -> [RunEvent] {
     var events: [RunEvent] = []
     var byteCount = 0

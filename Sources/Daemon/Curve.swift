@@ -1,17 +1,17 @@
-// A run's curve in a few hundred buckets, however many steps it has: each holds the smallest, the mean and the largest of its
-// steps. When there are too many, buckets become twice as wide, and two of them one. So a million steps take the memory of a
-// thousand, and a spike of a single step is never lost, which every n-th step would lose.
+// A run's curve in a few hundred buckets, however many steps it has: each holds the smallest, the mean and the largest value of its
+// steps. When there are too many buckets, pairs of them are merged, and the buckets become twice as wide. So a million steps take the
+// memory of a thousand, and a spike of a single step is never lost, as it would be in a curve of every n-th step.
 
 import Wire
 
-/// Values of several steps as one.
+/// The values of several steps, summarized.
 package struct Band: Equatable, Sendable {
   package private(set) var minimum: Double
   package private(set) var maximum: Double
   private var sum: Double
   private var weight: Double
 
-  /// nil where the value is no number, or weighs nothing.
+  /// nil if the value is not finite, or has no weight.
   package init?(_ value: Double, weight: Double = 1) {
     guard value.isFinite, weight > 0 else { return nil }
     (minimum, maximum, sum, self.weight) = (value, value, value * weight, weight)
@@ -28,7 +28,7 @@ package struct Band: Equatable, Sendable {
     return both
   }
 
-  /// nil where there is none.
+  /// nil if there are no values.
   static func sum(_ bands: some Sequence<Band?>) -> Band? {
     bands.reduce(nil) { sum, band in
       guard let sum, let band else { return sum ?? band }
@@ -39,22 +39,22 @@ package struct Band: Equatable, Sendable {
 
 package struct Curve: Equatable, Sendable {
   package struct Bucket: Equatable, Sendable {
-    /// Steps it holds, from the first to the last.
+    /// Its steps, from the first to the last.
     package var first: Int
     package var last: Int
     /// Cross-entropy, nats a target.
     package var loss: Band?
-    /// Tokens a second; a step counts for as long as it took.
+    /// Tokens a second; each step is weighted by its duration.
     package var throughput: Band?
     /// Of the gradient's norm, before clipping.
     package var gradientNorm: Band?
     /// Steps that were not applied.
     package var skipped = 0
     package var seconds = 0.0
-    /// The last event that went into it.
+    /// The last event in it.
     package var event: Int
 
-    /// `later` comes right behind.
+    /// `later` is the bucket right after this one.
     fileprivate mutating func join(_ later: Bucket) {
       last = later.last
       loss = Band.sum([loss, later.loss])
@@ -67,7 +67,7 @@ package struct Curve: Equatable, Sendable {
   }
 
   package let limit: Int
-  /// Steps of a bucket: steps 1 … width are in the first place.
+  /// Number of steps in a bucket: steps 1 … width are in the first one.
   package private(set) var width = 1
   package private(set) var buckets: [Bucket] = []
 
@@ -76,18 +76,18 @@ package struct Curve: Equatable, Sendable {
     self.limit = limit
   }
 
-  /// Steps come in order, not all of them.
+  /// Steps arrive in order, but some may be missing.
   package mutating func add(_ record: StepRecord, event: Int) {
     put(Bucket(record, event: event))
     while buckets.count > limit { widen() }
   }
 
-  /// The run goes on behind `step`: what came after it is another curve's. A bucket across the border stays, as it cannot be parted.
+  /// The run was rewound to `step`; drops later points. A bucket that contains `step` stays, because it cannot be split.
   package mutating func cut(after step: Int) { buckets.removeAll { $0.first > step } }
 
   private func place(_ step: Int) -> Int { (step - 1) / width }
 
-  /// Behind the others, or into the last of them where both have one place.
+  /// Appends a bucket, or merges it into the last one if both cover the same steps.
   private mutating func put(_ bucket: Bucket) {
     if let last = buckets.last, place(last.first) == place(bucket.first) {
       buckets[buckets.count - 1].join(bucket)
@@ -119,7 +119,7 @@ extension Curve {
   /// Steps that were not applied.
   package var skipped: Int { buckets.reduce(0) { $0 + $1.skipped } }
 
-  /// The pace over about the last `steps` steps; nil before the first.
+  /// The pace over about the last `steps` steps; nil before the first step.
   package func recent(steps: Int) -> (tokensPerSecond: Double?, secondsPerStep: Double)? {
     guard let end = buckets.last?.last else { return nil }
     // At least the last two buckets: one of them may hold a single step.

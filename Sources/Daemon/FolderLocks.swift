@@ -1,5 +1,5 @@
-// One coordinator writes a run's folder at a time. Two that did mixed their curves line by line, and each removed what the other was
-// saving. The lock is a file in the folder itself, so that it is the same lock by whatever path the folder is reached.
+// Only one coordinator at a time may write a run's folder. Two coordinators would mix their curves line by line, and each would remove the
+// checkpoints that the other is writing. The lock is a file in the folder itself, so it is the same lock for every path to the folder.
 
 import Configuration
 import Coordination
@@ -18,14 +18,14 @@ final class FolderLocks: Sendable {
   private static let lockName = "run.lock"
 
   /// - Parameters:
-  ///   - holder: who this coordinator is, for the one that comes second.
-  ///   - boundary: where folders must lie, links followed: a lock's file is not made outside.
+  ///   - holder: the name of this coordinator, which a second one reports.
+  ///   - boundary: the folders in which locks may be made, after links are followed.
   init(holder: String, _ boundary: Boundary) { (self.holder, self.boundary) = (holder, boundary) }
 
   func holds(_ folder: String) -> Bool { held.withLock { $0[folder] != nil } }
 
-  /// Takes the lock of a folder that is there; a lock that is held already stays. Returns a sentence where the file system has no
-  /// locks: the run goes on without one.
+  /// Takes the lock of an existing folder, if it is not held already. Returns a warning if the file system has no locks: the run then
+  /// continues without one.
   @discardableResult
   func take(_ folder: String) throws(FolderError) -> String? {
     guard !holds(folder) else { return nil }
@@ -50,7 +50,7 @@ final class FolderLocks: Sendable {
 
   func release(_ folder: String) { held.withLock { $0[folder] = nil } }
 
-  /// Runs `body` with the lock, and lets it go again where it was not held before.
+  /// Runs `body` with the lock, and releases it afterwards if it was not held before.
   func during<Result>(_ folder: String, _ body: () throws(FolderError) -> Result) throws(FolderError) -> Result {
     let wasHeld = holds(folder)
     try take(folder)
@@ -62,8 +62,8 @@ final class FolderLocks: Sendable {
     RunPreparation.absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
   }
 
-  /// Prepares a run's folder with its lock, which stays where the run is ready. A folder that is not there yet is nobody's, and locked
-  /// when it has been made. Returns a sentence too where the file system has no locks.
+  /// Prepares a run's folder while holding its lock, which is kept if the run is ready. A folder that does not exist yet is locked after it
+  /// was made. Also returns a warning if the file system has no locks.
   func prepare(
     _ folder: String, _ body: () throws(FolderError) -> Event.Preparation
   ) throws(FolderError) -> (Event.Preparation, note: String?) {

@@ -1,5 +1,5 @@
-// Token graphs for those who look at a run. Somebody else computes them, in seconds: one at a time, and a visitor comes back for his.
-// Few wait, and few are kept, so that many visitors cost no more than one.
+// Token graphs for the dashboard. A child process computes them, one at a time, in seconds; the client polls for its result. The queue and the
+// cache are short, so that many clients cost no more than one.
 
 import Dispatch
 import HTTP
@@ -9,7 +9,7 @@ package struct GraphQuestion: Hashable, Sendable {
   /// A checkpoint's folder.
   package var checkpoint: String
   package var split: Split
-  /// Sequence of the split, from 0.
+  /// Index of the sequence in the split, from 0.
   package var sample: Int
   package var segment: Int
 
@@ -23,7 +23,7 @@ package struct GraphQuestion: Hashable, Sendable {
   }
 }
 
-/// Why there is no graph, in a sentence.
+/// The reason why there is no graph, as a sentence.
 package struct GraphError: Error, Equatable, CustomStringConvertible {
   package var description: String
 
@@ -31,16 +31,16 @@ package struct GraphError: Error, Equatable, CustomStringConvertible {
 }
 
 package final class GraphDesk: Sendable {
-  /// Computes a graph, as JSON; takes its time.
+  /// Computes a graph, as JSON; takes seconds.
   package typealias Source = @Sendable (GraphQuestion) throws(GraphError) -> [UInt8]
 
   package static let waitingLimit = 4, keptLimit = 16
   private static let keptByteLimit = 64 << 20
 
   private struct State {
-    /// Those whose turn comes, the one that is being computed first.
+    /// The queue; its first question is being computed.
     var waiting: [GraphQuestion] = []
-    /// Those that are done, the newest last. An error is told once, and then tried again.
+    /// The computed graphs, the newest last. An error is returned once; after that the graph is computed again.
     var done: [(question: GraphQuestion, result: Result<[UInt8], GraphError>)] = []
 
     var byteCount: Int { done.reduce(0) { $0 + ((try? $1.result.get().count) ?? 0) } }
@@ -52,7 +52,7 @@ package final class GraphDesk: Sendable {
 
   package init(_ source: @escaping Source) { self.source = source }
 
-  /// At once: the graph, why there is none, or that it is being computed.
+  /// Returns at once: the graph, the reason why there is none, or that it is being computed.
   package func answer(_ question: GraphQuestion) -> HTTPAnswer {
     let (answer, isNew) = state.withLock { state -> (HTTPAnswer, Bool) in
       if let place = state.done.firstIndex(where: { $0.question == question }) {
@@ -66,7 +66,7 @@ package final class GraphDesk: Sendable {
       }
       if state.waiting.contains(question) { return (.notYet("the graph is being computed"), false) }
       guard state.waiting.count < Self.waitingLimit else {
-        var answer = HTTPAnswer.refusal(503, "\(Self.waitingLimit) graphs are asked for already; try again in a moment")
+        var answer = HTTPAnswer.refusal(503, "\(Self.waitingLimit) graphs are already queued; try again in a moment")
         answer.retryAfter = 2
         return (answer, false)
       }

@@ -1,5 +1,5 @@
-// Keeps the files of runs' curves whole. Each line is in the store before it is written to its file, so a file that could not be
-// written (a full disk, no descriptors, a folder that was gone) is written again from there: when it can be, and at the run's end.
+// Keeps the files of runs' curves complete. Each line is in the store before it is written to its file. So if a write failed (a full disk,
+// no descriptors, a missing folder), the file is completed from the store: as soon as that is possible, and at the run's end.
 //
 //   whole → (a line fails) → behind → (it is time, or the run ends) → mending → whole, or behind again
 //
@@ -13,12 +13,12 @@ struct MetricsKeeper {
   private struct Behind {
     var folder: String
     var isMending = false
-    /// A line failed that the mending under way may not know of.
+    /// A line failed that the repair in progress may not include.
     var failedMeanwhile = false
     var tryAt: Instant
   }
 
-  /// What came of work on the disk's queue.
+  /// The result of work on the disk's queue.
   enum Outcome: Sendable {
     case lineFailed(RunID, folder: String, reason: String)
     case mended(RunID)
@@ -28,11 +28,11 @@ struct MetricsKeeper {
   private var behind: [RunID: Behind] = [:]
   static let tryEvery = Duration.seconds(5)
 
-  /// Whether a line is to be appended now. A file that is behind gets its lines from the store; those that come while it is being
-  /// mended are appended after it.
+  /// Whether a line is to be appended now. A file in the state `behind` gets its lines from the store; lines that arrive during the repair
+  /// are appended after it.
   func appends(_ run: RunID) -> Bool { behind[run].map(\.isMending) ?? true }
 
-  /// Takes in an outcome. Returns a sentence for the run's story.
+  /// Handles a result. Returns a sentence for the run's story.
   mutating func note(_ outcome: Outcome, at now: Instant) -> (run: RunID, sentence: String)? {
     switch outcome {
     case .lineFailed(let run, let folder, let reason):
@@ -64,7 +64,7 @@ struct MetricsKeeper {
     )
   }
 
-  /// Files that are to be written again now. `ending`: the file of a run that ends does not wait for its time.
+  /// Files that are to be completed now. The file of a run that is `ending` does not wait for its retry time.
   mutating func due(at now: Instant, ending: RunID? = nil) -> [(run: RunID, folder: String)] {
     let runs = behind.filter { !$0.value.isMending && ($0.value.tryAt <= now || $0.key == ending) }.keys.sorted()
     return runs.map { run in

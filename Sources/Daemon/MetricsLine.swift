@@ -5,12 +5,12 @@ import RunFolder
 import Wire
 
 extension RunEvent {
-  /// The file that the event is recorded in.
+  /// The file in which the event is recorded.
   func recordFile(in folder: String) -> MetricsFile {
     if case .examined = self { MetricsFile(routerIn: folder) } else { MetricsFile(folder: folder) }
   }
 
-  /// The event's line there; numbers print so that they read back to the same bits.
+  /// The event's line in that file; numbers are printed so that they read back to the same bits.
   var metricsLine: String {
     func quoted(_ text: String) -> String {
       // A text always encodes.

@@ -1,9 +1,9 @@
-// A coordinator's numbers as Prometheus reads them: text exposition format 0.0.4.
+// A coordinator's metrics for Prometheus, in text exposition format 0.0.4.
 
 import Wire
 
 package enum PrometheusPage {
-  /// What is known of a run beside its status.
+  /// Facts about a run that are not in its status.
   package struct Latest: Equatable, Sendable {
     package var step: StepRecord?
     package var evaluation: EvaluationRecord?
@@ -20,17 +20,17 @@ package enum PrometheusPage {
     let heard = status.workers.filter { !$0.isSilent }
     let busy = heard.count { $0.run != nil }
     page.family(
-      "ress_workers", "gauge", "Workers that are connected: silent ones have said nothing for two seconds.",
+      "ress_workers", "gauge", "Connected workers; silent ones have sent nothing for two seconds.",
       [
         ([("state", "busy")], Double(busy)), ([("state", "free")], Double(heard.count - busy)),
         ([("state", "silent")], Double(status.workers.count - heard.count)),
       ])
     page.family(
-      "ress_worker_silent_seconds", "gauge", "Since a worker was heard.",
+      "ress_worker_silent_seconds", "gauge", "Seconds since the last message of a worker.",
       status.workers.map {
         ([("worker", $0.description.name), ("host", $0.description.host), ("run", $0.run ?? "")], $0.silentSeconds)
       })
-    // The newest of a name: a series must not come twice.
+    // Only the newest run of a name, because a series must not occur twice.
     var runs: [ClusterStatus.Run] = []
     for run in status.runs.reversed() where !runs.contains(where: { $0.name == run.name }) { runs.append(run) }
     runs.reverse()
@@ -67,10 +67,14 @@ package enum PrometheusPage {
     each("ress_run_gradient_norm", "Norm of the newest step's gradient, before clipping.") {
       latest[$0.id]?.step?.gradientNorm
     }
-    each("ress_run_learning_rate", "Of the newest step.") { latest[$0.id]?.step?.learningRate }
-    each("ress_run_tokens_per_second", "Of the newest step.") { latest[$0.id]?.step?.tokensPerSecond }
-    each("ress_run_largest_expert_load", "Of the newest step, over the mean.") { latest[$0.id]?.step?.largestLoad }
-    each("ress_run_validation_loss", "Of the newest evaluation, nats a target.") { latest[$0.id]?.evaluation?.loss }
+    each("ress_run_learning_rate", "Learning rate of the newest step.") { latest[$0.id]?.step?.learningRate }
+    each("ress_run_tokens_per_second", "Tokens per second of the newest step.") { latest[$0.id]?.step?.tokensPerSecond }
+    each("ress_run_largest_expert_load", "Largest load of an expert in the newest step, over the mean.") {
+      latest[$0.id]?.step?.largestLoad
+    }
+    each("ress_run_validation_loss", "Loss of the newest evaluation, nats a target.") {
+      latest[$0.id]?.evaluation?.loss
+    }
     func eachStep(_ name: String, _ help: String, _ values: (RouterRecord) -> [Double]) {
       page.family(
         name, "gauge", help,
@@ -80,11 +84,14 @@ package enum PrometheusPage {
           }
         })
     }
-    eachStep("ress_run_router_entropy", "Of the router's softmax, mean over tokens, nats, by step of recurrence.") {
+    eachStep(
+      "ress_run_router_entropy", "Entropy of the router's softmax, mean over tokens, nats, by step of recurrence."
+    ) {
       $0.entropy
     }
     eachStep(
-      "ress_run_expert_spread", "1: all experts carry the same; 0: the router has collapsed, by step of recurrence."
+      "ress_run_expert_spread",
+      "Evenness of the experts' loads, by step of recurrence; 1: all are equal, 0: the router has collapsed."
     ) {
       $0.spread
     }

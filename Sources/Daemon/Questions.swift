@@ -1,7 +1,6 @@
-// What costs more to answer than to ask: a page of a run's story (a hundred milliseconds' work of reading and encoding at worst), the state of
-// everything. Such questions wait in line. A peer is answered when it has taken the answer before, one after the other and in its order; keys
-// take turns, and the peers of a key; and each turn of the coordinator answers a few, so that heartbeats are never kept waiting by those who
-// only look.
+// Requests that cost more to answer than to send: a page of a run's story (up to a hundred milliseconds of reading and encoding) and the state
+// of everything. Such questions are queued. A peer gets its next answer after it has received the one before, in order; keys take turns, and
+// so do the peers of a key; and each turn of the coordinator answers only a few, so that readers never delay heartbeats.
 
 import Coordination
 import Wire
@@ -12,18 +11,18 @@ package struct Questions {
     case status
   }
 
-  /// What one peer may have waiting. An honest one asks again only when it was answered, or every second.
+  /// Queued questions of one peer, at most. An honest peer asks again only after an answer, or every second.
   package static let waitingLimit = 64
 
   private var waiting: [PeerID: [Question]] = [:]
   private var users: [PeerID: PublicKey] = [:]
-  /// Who was answered last: of all keys, and of each key's peers.
+  /// The key that was answered last, and the peer of each key that was answered last.
   private var lastUser = ""
   private var lastPeer: [String: PeerID] = [:]
 
   package init() {}
 
-  /// A question too many is dropped.
+  /// Questions beyond the limit are dropped.
   package mutating func ask(_ question: Question, _ peer: PeerID, of user: PublicKey?) {
     guard waiting[peer, default: []].count < Self.waitingLimit else { return }
     waiting[peer, default: []].append(question)
@@ -35,14 +34,14 @@ package struct Questions {
     users[peer] = nil
   }
 
-  /// Whether somebody can be answered now.
+  /// Whether a question can be answered now.
   package func isDue(_ hasTakenAll: (PeerID) -> Bool) -> Bool { waiting.keys.contains(where: hasTakenAll) }
 
-  /// The next question to answer, among peers that have taken what they were told.
+  /// The next question to answer, among peers that have received their last answer.
   package mutating func next(_ hasTakenAll: (PeerID) -> Bool) -> (peer: PeerID, question: Question)? {
     var ready: [String: [PeerID]] = [:]
     for peer in waiting.keys where hasTakenAll(peer) {
-      // In the clear each peer is a user of its own.
+      // Without encryption each peer counts as a key of its own.
       ready[users[peer]?.text ?? "\(peer)", default: []].append(peer)
     }
     let names = ready.keys.sorted()

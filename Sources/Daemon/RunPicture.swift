@@ -1,15 +1,15 @@
-// What a run looks like, as a value: its story's events go in one by one, and what a person wants to see of it stays, in bounded memory
-// however long the story is.
+// A summary of a run for the dashboard, as a value: the events of its story are added one by one, and the memory is bounded, however long
+// the story is.
 
 import Wire
 
 package struct RunPicture: Equatable, Sendable {
-  /// Something that happened beside the steps, in words.
+  /// An event other than a step, as a sentence.
   package struct Entry: Equatable, Sendable {
     package var event: Int
-    /// Steps that were done.
+    /// The number of completed steps at that time.
     package var step: Int
-    /// Seconds since 1970; nil where nobody was there to look at the clock.
+    /// Seconds since 1970; nil for events from before the coordinator's start.
     package var time: Double?
     package var kind: Kind
     package var text: String
@@ -20,12 +20,12 @@ package struct RunPicture: Equatable, Sendable {
     }
   }
 
-  /// One membership.
+  /// One membership of the run.
   package struct Generation: Equatable, Sendable {
     package var event: Int
-    /// Among the run's own, from 1.
+    /// Its number among the run's generations, from 1.
     package var ordinal: Int
-    /// Among those of all runs, as logs of workers call it.
+    /// Its number among the generations of all runs, as in the logs of workers.
     package var number: UInt32
     package var step: Int
     package var time: Double?
@@ -45,7 +45,7 @@ package struct RunPicture: Equatable, Sendable {
 
   package static let storyLimit = 300, generationLimit = 60, evaluationLimit = 1000, checkpointLimit = 50
 
-  /// Events that went in: the number of the last one.
+  /// The number of the last event that was added.
   package private(set) var event = 0
   package private(set) var curve = Curve()
   package private(set) var evaluations: [Evaluation] = []
@@ -55,19 +55,19 @@ package struct RunPicture: Equatable, Sendable {
   package private(set) var checkpoints: [Checkpoint] = []
   package private(set) var newest: StepRecord?
   package private(set) var router: RouterRecord?
-  /// What it began from, where that was a checkpoint.
+  /// The checkpoint that the run started from, if any.
   package private(set) var origin: String?
   package private(set) var step = 0
   package private(set) var steps = 0
-  /// How often an older curve was left behind; parts of a curve fit together where this is the same.
+  /// How often the run was rewound to an older step; parts of a curve with different values do not fit together.
   package private(set) var cuts = 0
 
   package init() {}
 
-  /// A folder with a model of this run, the newest.
+  /// The folder of the run's newest checkpoint.
   package var modelPath: String? { checkpoints.last?.path ?? origin }
 
-  /// - Parameter time: seconds since 1970, where the event is happening now.
+  /// - Parameter time: seconds since 1970, if the event is happening now.
   package mutating func take(_ happening: RunEvent, number: Int, time: Double?) {
     event = number
     switch happening {
@@ -78,7 +78,7 @@ package struct RunPicture: Equatable, Sendable {
       step = firstStep
       let from = checkpoint.map { ", from \($0)" } ?? ""
       tell(
-        .began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "goes on after step \(firstStep)\(from)",
+        .began, firstStep == 0 && checkpoint == nil ? "run \(name) begins" : "continues after step \(firstStep)\(from)",
         time)
     case .state(let state, let reason): tell(.state(state), reason, time)
     case .said(let sentence): tell(.notice, sentence, time)
@@ -94,7 +94,7 @@ package struct RunPicture: Equatable, Sendable {
       curve.add(record, event: event)
     case .evaluated(let record):
       evaluations.append(Evaluation(event: event, record: record))
-      // Every second one says the same of a long run; the newest stays.
+      // Every second evaluation shows the same curve of a long run; the newest is kept.
       if evaluations.count > Self.evaluationLimit {
         let odd = evaluations.count % 2
         evaluations = evaluations.indices.filter { $0 % 2 != odd }.map { evaluations[$0] }

@@ -1,4 +1,5 @@
-// What a run's folder is looked at for, before the run begins and before it goes on without its workers' memory.
+// Work on a run's folder: the checks before the run starts and before it continues without its workers' memory, the commit of checkpoints,
+// and their proofs.
 
 import Configuration
 import Coordination
@@ -7,7 +8,7 @@ import RunFolder
 import Wire
 
 package enum RunPreparation {
-  /// Why a run cannot begin as it was submitted, by a look at its folder that changes nothing and reads manifests alone; nil where it can.
+  /// Why a run cannot start as it was submitted; nil if it can. Changes nothing and reads only manifests.
   package static func complaint(_ submission: Submission) -> String? {
     do throws(FolderError) {
       if case .refused(let reason) = try beginning(submission, folder(of: submission), verifies: false, .none) {
@@ -23,10 +24,10 @@ package enum RunPreparation {
     absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
   }
 
-  /// Where a run begins.
+  /// The start of a run.
   private enum Beginning {
     case refused(String)
-    /// A checkpoint and why newer ones were passed over, or the seed; and sentences for the log.
+    /// A checkpoint, or the seed; and sentences for the log, such as why newer checkpoints were skipped.
     case found((path: String, manifest: CheckpointManifest, skipped: [String])?, notes: [String])
   }
 
@@ -45,7 +46,7 @@ package enum RunPreparation {
     case .newest:
       checkpoint = try CheckpointFolder.newest(folder, files: verifies, boundary)
       let steps = CheckpointFolder.steps(folder)
-      // Paused, cancelled or killed before its first checkpoint: going on is beginning again, to the same numbers.
+      // Paused, cancelled or killed before its first checkpoint: it starts again from step 0, with the same numbers.
       let hasBegun =
         steps.isEmpty
         && [MetricsFile(folder: folder).path, folder + "/" + Assignment.tokenName].contains {
@@ -56,7 +57,8 @@ package enum RunPreparation {
         return .refused(
           steps.isEmpty
             ? "there is nothing to resume: \(folder) holds no checkpoint"
-            : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint list \(folder)` says why")
+            : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint verify \(folder)` shows the damage"
+        )
       }
     case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies, boundary)
     }
@@ -66,9 +68,9 @@ package enum RunPreparation {
     return .found(checkpoint, notes: notes)
   }
 
-  /// What must be true of a run's folder before the run may begin; with `again` the run has been there, and its curve stays.
-  /// Throws errors that pass alone (no descriptor, no memory): the caller tries again. All others refuse the run.
-  /// - Parameter boundary: where its folder, checkpoints and all their files must lie, links followed, at the moment of use.
+  /// Prepares a run's folder before the run may start; with `again` the folder is the run's own, and its curve stays.
+  /// Throws only errors that pass (no descriptor, no memory): the caller tries again. All others refuse the run.
+  /// - Parameter boundary: the folders in which the run's folder, its checkpoints and all their files must lie when they are opened.
   package static func prepare(
     _ id: RunID, _ submission: Submission, again: Bool, _ boundary: Boundary = .none
   ) throws(FolderError) -> Event.Preparation {
@@ -109,28 +111,29 @@ package enum RunPreparation {
         folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder))
     }
     notes += checkpoint.skipped
-    // Checkpoints after it belong to a curve that this run leaves. They are kept under another name, so that no work is lost.
+    // Later checkpoints belong to a curve that this run leaves. They must not be its newest any more, but they are kept.
     for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
-      notes.append("the run goes on from an older checkpoint, so a newer one was set aside: \(name)")
+      notes.append("the run continues from an older checkpoint, so a newer one was set aside: \(name)")
     }
     try cutRecords(folder, after: checkpoint.manifest.step)
     return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
   }
 
-  /// What was recorded of steps that will be computed again.
+  /// The recorded steps that will be computed again.
   private static func cutRecords(_ folder: String, after step: Int) throws(FolderError) {
     try MetricsFile(folder: folder).cut(after: step)
     try MetricsFile(routerIn: folder).cut(after: step)
   }
 
-  /// Writes what every worker must find in the run's folder, so that one that does not share it is found before it computes.
+  /// Writes the token that every worker must find in the run's folder, so that a worker that does not share the folder is detected before it
+  /// computes.
   private static func writeToken(_ folder: String) throws(FolderError) -> String {
     let token = String(UInt64.random(in: .min ... .max), radix: 16)
     try Durable.write(Array(token.utf8), to: folder + "/" + Assignment.tokenName)
     return token
   }
 
-  /// The one that is there: a network file system may show workers another one late.
+  /// Returns an existing token: on a network file system workers may see a new one late.
   private static func keptToken(_ folder: String, _ boundary: Boundary) throws(FolderError) -> String {
     guard let token = try boundary.contents(of: folder + "/" + Assignment.tokenName), !token.isEmpty,
       token.count <= 64
@@ -150,7 +153,7 @@ package enum RunPreparation {
       leftOut: manifest.leftOut ?? 0, token: token)
   }
 
-  /// The newest state on disk of a run that goes on: its own checkpoints, else what it once began from.
+  /// The newest state on disk of a run that continues: its own newest checkpoint, or else the checkpoint that it was started from.
   private static func prepareAgain(
     _ id: RunID, _ submission: Submission, _ folder: String, _ boundary: Boundary
   ) throws(FolderError) -> Event.Preparation {
@@ -158,11 +161,11 @@ package enum RunPreparation {
     let token = try keptToken(folder, boundary)
     let notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
     if let newest = try CheckpointFolder.newest(folder, boundary) {
-      // One that began with an empty folder has no checkpoints there but its own.
+      // A run that started with an empty folder has only its own checkpoints there.
       guard submission.resume != .no || newest.manifest.runIdentifier == id.description else {
         return .refused(
           reason:
-            "\(newest.path) belongs to another run of this name (\(newest.manifest.runIdentifier)); to go on from it, submit "
+            "\(newest.path) belongs to another run of this name (\(newest.manifest.runIdentifier)); to continue from it, submit "
             + "the run again with --resume")
       }
       return ready(folder, newest.path, newest.manifest, notes + newest.skipped, token: token, boundary)
@@ -176,7 +179,7 @@ package enum RunPreparation {
     return ready(folder, first.path, first.manifest, notes, token: token, boundary)
   }
 
-  /// Makes a checkpoint count, and lets go of those that need not stay.
+  /// Commits a checkpoint, and removes those that checkpoint.keep does not keep.
   static func commit(
     _ id: RunID, _ unsigned: CheckpointManifest, folder: String, _ boundary: Boundary = .none, log: (String) -> Void
   ) -> Event {
@@ -206,14 +209,14 @@ package enum RunPreparation {
         try CheckpointFolder.removeUnfinished(folder, before: manifest.generation)
         for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery, boundary)
         {
-          log("run \(manifest.run): removed checkpoint \(name), as checkpoint.keep says")
+          log("run \(manifest.run): removed checkpoint \(name), according to checkpoint.keep")
         }
       } catch {
         log("run \(manifest.run): an old checkpoint could not be removed: \(error)")
       }
       return .committed(id, step: manifest.step, path: path)
     } catch {
-      // The coordinator before this one may have done it and died before it knew.
+      // The previous coordinator may have committed it and died before it stored that.
       let path = CheckpointFolder.finished(folder, step: manifest.step)
       if let there = try? CheckpointFolder.verify(path, boundary), there.files == manifest.files {
         return .committed(id, step: manifest.step, path: path)
@@ -233,15 +236,15 @@ package enum RunPreparation {
     }
   }
 
-  /// What must not change between a checkpoint and the run that goes on from it: anything that decides which numbers the
-  /// weights mean and which sequences come next. The rest (steps, optimizer, evaluation, cluster) may.
+  /// The configuration that must not change between a checkpoint and the run that continues from it: everything that decides the meaning of
+  /// the weights and the next sequences. The rest (steps, optimizer, evaluation, cluster) may change.
   private static func difference(_ old: RunConfiguration, _ new: RunConfiguration) -> String? {
     func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
-      x == y ? nil : "\(key) was \(x) and is \(y) now"
+      x == y ? nil : "\(key) was \(x) and is now \(y)"
     }
     if old.model != new.model {
       let keys = ConfigurationEncoder.differences(old, new).filter { $0.key.hasPrefix("model.") }
-      let shown = keys.prefix(3).map { "\($0.key) was \($0.a) and is \($0.b) now" }.joined(separator: ", ")
+      let shown = keys.prefix(3).map { "\($0.key) was \($0.a) and is now \($0.b)" }.joined(separator: ", ")
       let more = keys.count > 3 ? ", and \(keys.count - 3) more keys of 'model' differ" : ""
       return "\(shown)\(more); use the configuration it was trained with"
     }

@@ -1,8 +1,8 @@
-// What HTTP shows: the state of half a second ago and the runs' stories as they were committed, so that no visitor keeps the
-// coordinator waiting. Stories are decoded and folded on a queue of their own.
+// The content of the HTTP server: the coordinator's state of half a second ago and the committed stories of the runs, so that no client
+// delays the coordinator. Stories are decoded and summarized on a separate queue.
 //
-// A run whose story began before this process did is read from the store when it is at work, or when somebody looks at it: a
-// coordinator with a thousand old runs starts as fast as one with none.
+// A run whose story began before this process started is read from the store when it is running, or when a client requests it. So a
+// coordinator with a thousand old runs starts as fast as one without any.
 
 import Dashboard
 import Dispatch
@@ -22,7 +22,7 @@ final class Window: @unchecked Sendable {
     var pictures: [RunID: RunPicture] = [:]
     /// Runs whose stories are being read from the store.
     var reading: Set<RunID> = []
-    /// Runs whose newest records were looked for in the store.
+    /// Runs whose newest records were already looked up in the store.
     var lookedUp: Set<RunID> = []
   }
 
@@ -31,12 +31,12 @@ final class Window: @unchecked Sendable {
   private let desk: GraphDesk?
   private let view = Mutex(View())
   private let queue = DispatchQueue(label: "ress.window", qos: .utility)
-  /// The queue's own.
+  /// Used on the queue only.
   private var reader: StoryReader?
 
   /// - Parameters:
-  ///   - store: where older stories are; nil: there are none.
-  ///   - graph: computes token graphs; nil: nobody does.
+  ///   - store: the store with older stories; nil: there are none.
+  ///   - graph: computes token graphs; nil: there are no graphs.
   init(program: String, store: String?, graph: GraphDesk.Source?) {
     self.program = program
     storePath = store
@@ -56,7 +56,7 @@ final class Window: @unchecked Sendable {
     for run in unknown { queue.async { [self] in lookUp(run) } }
   }
 
-  /// What was committed.
+  /// Adds committed changes.
   func take(_ changes: [StoreChange]) {
     let now = Self.clock
     queue.async { [self] in
@@ -86,9 +86,9 @@ final class Window: @unchecked Sendable {
   private func take(_ run: RunID, _ number: Int, _ bytes: [UInt8], at time: Double?) {
     guard let event = try? RecordCodec.decode(RunEvent.self, from: bytes) else { return }
     let misses = view.withLock { view in
-      // Old events are read after newer ones have come.
+      // Old events may be read after newer ones have arrived.
       if time != nil { view.latest[run, default: .init()].note(event) }
-      // In order and without gaps. What is missing is in the store, and read there, with all that comes meanwhile.
+      // Events must be added in order and without gaps. If some are missing, they are read from the store, with all that arrive meanwhile.
       let known = view.pictures[run]?.event ?? 0
       if number == known + 1 { view.pictures[run, default: RunPicture()].take(event, number: number, time: time) }
       return number > known + 1 && view.pictures[run] != nil
@@ -96,8 +96,8 @@ final class Window: @unchecked Sendable {
     if misses { read(run) }
   }
 
-  /// The newest numbers of a run that went on before this process did: what watches them must not take a restart for an end of its trouble.
-  /// A run's story may be long, so it is read from its end, and not further than some thousand events.
+  /// The newest numbers of a run that was running before this process started, so that an alert does not end because of a restart. A story may
+  /// be long, so it is read from its end, and at most a few thousand events are read.
   private func lookUp(_ run: RunID) {
     var found = PrometheusPage.Latest(), before = Int.max
     for _ in 0..<8 where !found.isWhole {
@@ -117,7 +117,7 @@ final class Window: @unchecked Sendable {
     return reader
   }
 
-  /// Reads a story from where its picture ends, a page at a time, so that what happens meanwhile in other runs is seen.
+  /// Reads a story from the end of its picture on, a page at a time, so that events of other runs are handled in between.
   private func read(_ run: RunID) {
     guard storePath != nil, view.withLock({ $0.reading.insert(run).inserted }) else { return }
     queue.async { [self] in readPage(run) }
@@ -136,18 +136,18 @@ final class Window: @unchecked Sendable {
     guard isRead else { return queue.async { [self] in readPage(run) } }
     view.withLock { view in
       view.reading.remove(run)
-      // Nothing was found, and nobody should look for it twice a second.
+      // Nothing was found; do not look it up again twice a second.
       if view.pictures[run] == nil { view.pictures[run] = RunPicture() }
     }
   }
 
   // MARK: From the server's thread
 
-  /// What holds no data: the page itself.
+  /// The page itself, which contains no data.
   static let open = Set(files.keys)
 
   private static let files = PageFile.all.mapValues { file in
-    // The whole page comes with a program, so a hash of what it is sees every change.
+    // The page is part of the program, so a hash of its content detects every change.
     HTTPAnswer(type: file.type, file.bytes, tag: "\"\(file.bytes.hash)\"")
   }
 
@@ -168,7 +168,7 @@ final class Window: @unchecked Sendable {
       return HTTPAnswer(
         type: "text/plain; version=0.0.4; charset=utf-8",
         PrometheusPage.text(status, latest.filter { known.contains($0.key) }, program: program))
-    case "/healthz": return HTTPAnswer("the coordinator turns\n")
+    case "/healthz": return HTTPAnswer("the coordinator is running\n")
     case "/api/cluster":
       let (status, pictures) = view.withLock { ($0.status, $0.pictures) }
       return .json(ClusterPage(status, pictures, program: program, time: Self.clock, drawsGraphs: desk != nil))
@@ -197,12 +197,12 @@ final class Window: @unchecked Sendable {
         if let picture, !isReading { answer.tag = "\"\(id)-\(picture.event)\"" }
         return answer
       case ["graph"]:
-        guard let desk else { return .refusal(404, "this coordinator draws no graphs") }
+        guard let desk else { return .refusal(404, "this coordinator computes no graphs") }
         guard let picture, !isReading else { return .notYet("the run's story is being read") }
         guard let path = picture.modelPath else {
           return .refusal(
             404,
-            "run \(run.name) has no checkpoint yet, and its graph is that of a checkpoint's model; see checkpoint.every"
+            "run \(run.name) has no checkpoint yet, and a graph needs a checkpoint's model; see checkpoint.every"
           )
         }
         return desk.answer(
@@ -219,7 +219,7 @@ final class Window: @unchecked Sendable {
 
   private static func split(_ request: HTTPRequest) throws(HTTPComplaint) -> GraphQuestion.Split {
     guard let split = GraphQuestion.Split(rawValue: request.query["split"] ?? "validation") else {
-      throw HTTPComplaint("'split' is train or validation")
+      throw HTTPComplaint("'split' must be train or validation")
     }
     return split
   }
@@ -228,7 +228,7 @@ final class Window: @unchecked Sendable {
 extension PrometheusPage.Latest {
   fileprivate var isWhole: Bool { step != nil && evaluation != nil && router != nil }
 
-  /// Takes what is not known yet.
+  /// Adds the records that are not known yet.
   fileprivate mutating func fill(_ event: RunEvent) {
     switch event {
     case .stepped(let record): step = step ?? record

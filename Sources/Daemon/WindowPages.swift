@@ -1,4 +1,4 @@
-// What the dashboard's page is told, as JSON: columns of numbers, and of a run only what is newer than what the page has.
+// The JSON data for the dashboard's page: columns of numbers, and for a run only the data that the page does not have yet.
 
 import Foundation
 import HTTP
@@ -10,7 +10,7 @@ extension HTTPAnswer {
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let data = try? encoder.encode(value) else { return HTTPAnswer(code: 500, "this does not encode\n") }
+    guard let data = try? encoder.encode(value) else { return HTTPAnswer(code: 500, "the answer cannot be encoded\n") }
     return HTTPAnswer(code: code, type: jsonType, Array(data))
   }
 
@@ -40,10 +40,10 @@ struct ClusterPage: Encodable {
     let state: RunState
     let reason: String
     let step, steps, priority: Int
-    /// How many generations it has had.
+    /// Number of its generations so far.
     let memberships: Int?
     let workers: [String]
-    /// Those of its workers that are heard.
+    /// Its workers that are not silent.
     let heard: Int
     let minimumWorkers, wantedWorkers: Int
     let checkpoint: Int?
@@ -52,7 +52,7 @@ struct ClusterPage: Encodable {
     let loss, validation, tokensPerSecond, secondsPerStep: Double?
     /// Why the newest step was not applied.
     let skipped: String?
-    /// The loss in a few points, for a small picture.
+    /// The loss in a few points, for a small chart.
     let spark: [Float]
   }
 
@@ -112,13 +112,13 @@ struct ClusterPage: Encodable {
   }
 }
 
-/// One run's picture, or what is new in it.
+/// The picture of one run, or its changes.
 struct RunPage: Encodable {
   let id: String
-  /// The last event that is in it: what the page asks after next time, together with the shape.
+  /// The number of the last event in it, which the page sends with its next request, together with the shape.
   let event: Int
   let shape: String
-  /// Whether it stands for itself, or goes on with what was sent before.
+  /// Whether it is complete, or continues the data that were sent before.
   let isWhole: Bool
   /// Whether older parts of the story are still being read.
   let isReading: Bool

@@ -1,6 +1,6 @@
-// The dashboard's page: files that are in the program, so that it needs nothing beside it. They hold no data; what they show they ask for.
+// The dashboard's page: files that are built into the program, so that nothing needs to be installed. They contain no data; they request it.
 
-/// What is sent for a path, and what kind of thing it is.
+/// The content of a path, and its media type.
 package struct PageFile: Sendable {
   package let type: String
   package let bytes: [UInt8]

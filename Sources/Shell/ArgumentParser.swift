@@ -1,9 +1,9 @@
-// Words of a command line to a command and its values. Small and strict: everything a command reads was checked here,
-// and what nobody described is an error that names the nearest thing that exists.
+// From the words of a command line to a command and its values. Small and strict: every value that a command reads was checked here,
+// and a word that is not described is an error that names the nearest one that is.
 
 import Configuration
 
-/// A command line that cannot be meant. Exit code 2.
+/// An invalid command line. Exit code 2.
 package struct UsageError: Error, Equatable, CustomStringConvertible {
   package var message: String
   /// The command to ask for help about; nil where the command itself is unknown.
@@ -31,7 +31,7 @@ package enum Invocation {
 /// A command's values, all of the described types.
 package struct Arguments: Sendable {
   package let command: CommandDescription
-  /// The words that are no options, in order.
+  /// The words that are not options, in order.
   package fileprivate(set) var words: [String] = []
   fileprivate var values: [String: [String]] = [:]
 
@@ -60,7 +60,7 @@ package struct ArgumentParser: Sendable {
   /// `words` without the program's name.
   package func parse(_ words: [String]) throws(UsageError) -> Invocation {
     guard let first = words.first else {
-      throw UsageError("No command is given; there is: \(names.joined(separator: ", "))")
+      throw UsageError("No command is given; the commands are: \(names.joined(separator: ", "))")
     }
     switch first {
     case "--version", "version": return .version
@@ -68,7 +68,7 @@ package struct ArgumentParser: Sendable {
     case "help": return .help(try help(about: Array(words.dropFirst())))
     default: break
     }
-    if first.hasPrefix("-") { throw UsageError("Options come after the command, and '\(first)' comes first") }
+    if first.hasPrefix("-") { throw UsageError("Options come after the command, but '\(first)' comes first") }
     let (command, rest) = try command(in: words)
     guard let command else { return .help(HelpPage.group(first, commands)) }
     if rest.prefix(while: { $0 != "--" }).contains(where: { $0 == "--help" || $0 == "-h" }) {
@@ -94,7 +94,7 @@ package struct ArgumentParser: Sendable {
 
   /// The command that the words begin with, and the words after it; no command where only a group's help is asked for.
   private func command(in words: [String]) throws(UsageError) -> (CommandDescription?, [String]) {
-    // `data tokenizer train` before `data tokenizer`, were there one.
+    // The longest match first: `data tokenizer train` before `data tokenizer`.
     let matching = commands.filter { words.starts(with: $0.words) }
     if let command = matching.max(by: { $0.words.count < $1.words.count }) {
       return (command, Array(words.dropFirst(command.words.count)))
@@ -139,7 +139,7 @@ package struct ArgumentParser: Sendable {
     _ word: String, of command: CommandDescription, _ rest: inout ArraySlice<String>, into arguments: inout Arguments
   ) throws(UsageError) {
     let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-    // The one short option that everybody types: `logs -f`.
+    // The only short option: `logs -f`.
     let name = parts[0] == "-f" && command.option(named: "--follow") != nil ? "--follow" : parts[0]
     let attached = parts.count == 2 ? parts[1] : nil
     guard let option = command.option(named: name) else {
@@ -181,23 +181,23 @@ package struct ArgumentParser: Sendable {
   private static func complaint(about value: String, _ option: OptionDescription) -> String? {
     switch option.value {
     case .none, .optionalText: return nil
-    // A variable that is not set leaves an empty word (`--store "$STORE"`), and only a text to read may be one.
+    // An unset variable leaves an empty word (`--store "$STORE"`); only some texts may be empty.
     case .text(let placeholder):
       return value.isEmpty && placeholder != "TEXT"
-        ? "\(option.name) needs a value, and is empty: \(option.usage)" : nil
+        ? "\(option.name) needs a value, but it is empty: \(option.usage)" : nil
     case .choice(let names):
       if names.contains(value) { return nil }
       let hint = NearestName.hint(for: value, among: names)
-      return "\(option.name) must be one of \(names.joined(separator: ", ")), and is '\(value)'\(hint)"
+      return "\(option.name) must be one of \(names.joined(separator: ", ")), not '\(value)'\(hint)"
     case .whole(_, let range):
       if let number = Int(value), range.contains(number) { return nil }
       let bounds =
         range.upperBound == .max ? "of at least \(range.lowerBound)" : "from \(range.lowerBound) to \(range.upperBound)"
-      return "\(option.name) must be a whole number \(bounds), and is '\(value)'"
+      return "\(option.name) must be a whole number \(bounds), not '\(value)'"
     case .real(_, let range):
       if let number = Double(value), range.contains(number) { return nil }
       return "\(option.name) must be a number from \(Format.short(range.lowerBound)) to "
-        + "\(Format.short(range.upperBound)), and is '\(value)'"
+        + "\(Format.short(range.upperBound)), not '\(value)'"
     }
   }
 

@@ -1,27 +1,28 @@
-// The router clinic's sheet: what a run's router and attention did at its last look, by step of recurrence, and how it was before.
+// The view of `ress clinic`: the last measurement of a run's router and attention, by step of recurrence, compared with the first.
 
 import Wire
 
 package enum ClinicView {
-  /// Experts that still have a column each.
+  /// Up to this many experts have a column each.
   private static let columnLimit = 16
 
   /// - Parameters:
   ///   - looks: `router.jsonl`, at least one.
-  ///   - complaints: what stands at the last look, as sentences.
+  ///   - complaints: the warnings of the last measurement, as sentences.
   package static func text(_ looks: [RouterRecord], title: String, complaints: [String]) -> String {
     let last = looks.last!, first = looks.first!
     let count = last.experts
-    let looked = looks.count == 1 ? "one look" : "\(looks.count) looks since step \(first.step)"
+    let looked = looks.count == 1 ? "one measurement" : "\(looks.count) measurements since step \(first.step)"
     var parts = ["\(title), step \(last.step) (\(looked))"]
     if count == 0 {
       parts.append("The model has no routed experts.")
     } else {
-      parts.append("Load of each expert in percent of an even share, by step of recurrence:\n" + loads(last, count))
+      parts.append(
+        "Load of each expert as a percentage of an even share, by step of recurrence:\n" + loads(last, count))
     }
     if count > 0 || !last.truncation.isEmpty { parts.append(steps(first, last, count)) }
     if count > 0 { parts.append(bias(last)) }
-    parts.append(complaints.isEmpty ? "Nothing to complain of." : complaints.joined(separator: "\n"))
+    parts.append(complaints.isEmpty ? "No warnings." : complaints.joined(separator: "\n"))
     return parts.joined(separator: "\n\n")
   }
 
@@ -47,7 +48,7 @@ package enum ClinicView {
     return table.text
   }
 
-  /// A row a step of recurrence: now, and in brackets at the first look.
+  /// One row for each step of recurrence: the last measurement, and in brackets the first.
   private static func steps(_ first: RouterRecord, _ last: RouterRecord, _ count: Int) -> String {
     var table = TextTable([
       ("step", .right), ("experts in use", .right), ("router's entropy", .right), ("cut by top-k", .right),
@@ -68,14 +69,14 @@ package enum ClinicView {
     }
     let note = first.step == last.step ? "" : " In brackets: at step \(first.step)."
     return table.text
-      + "\nEntropy is a share of log E: 100 % is undecided. Cut: queries whose sparsemax would weigh more than k keys."
+      + "\nEntropy is a share of log E; 100 % means no preference. Cut: queries whose sparsemax would keep more than k keys."
       + note
   }
 
   private static func bias(_ record: RouterRecord) -> String {
     let all = record.bias.joined()
     let (least, most) = (all.min() ?? 0, all.max() ?? 0)
-    let range = "The balancer's bias lies between \(Format.fixed(least, 3)) and \(Format.fixed(most, 3))"
+    let range = "The balancer's bias is between \(Format.fixed(least, 3)) and \(Format.fixed(most, 3))"
     guard record.bias.count == 1, record.bias[0].count <= columnLimit else { return range + "." }
     return range + ": " + record.bias[0].map { Format.fixed($0, 3) }.joined(separator: " ")
   }

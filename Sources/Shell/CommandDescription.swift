@@ -1,13 +1,13 @@
-// What a command is, as a value: its arguments, options and examples. The parser, the help pages and the hints for
-// mistyped words all read it, so that an option which is not described does not exist.
+// The description of a command, as a value: its arguments, options and examples. The parser, the help pages and the hints for
+// mistyped words all use it, so an option that is not described does not exist.
 
 package struct CommandDescription: Sendable {
-  /// One word, or more: `train`, `data prepare`, `data tokenizer train`.
+  /// One or more words: `train`, `data prepare`, `data tokenizer train`.
   package let name: String
   let words: [String]
   /// A short phrase for the list of commands.
   package let summary: String
-  /// What it does and when one wants it, in a few lines.
+  /// What it does and when to use it, in a few lines.
   package let discussion: String
   package let arguments: [ArgumentDescription]
   package let options: [OptionDescription]
@@ -65,21 +65,21 @@ package struct ArgumentDescription: Sendable {
 }
 
 package struct OptionDescription: Sendable {
-  /// What follows the option; the texts name it in help: `--workers N`.
+  /// The kind of value of the option; the texts are its name in help: `--workers N`.
   package enum Value: Sendable {
     case none
     case text(String)
     case whole(String, ClosedRange<Int>)
     case real(String, ClosedRange<Double>)
     case choice([String])
-    /// `--resume` or `--resume=CHECKPOINT`. A word of its own is taken where the command has all the arguments it needs.
+    /// `--resume` or `--resume=CHECKPOINT`. The next word is the value only if the command already has all the arguments it needs.
     case optionalText(String)
   }
 
   package let name: String
   package let value: Value
   package let meaning: String
-  /// What holds where the option is not given, as help says it.
+  /// The default value, as help shows it.
   package let standard: String?
   package let isRequired: Bool
   package let repeats: Bool

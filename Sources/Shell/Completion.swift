@@ -24,7 +24,7 @@ package enum Completion {
       }
     }
     return """
-      # Completion of ress for bash, and for zsh behind: autoload -U bashcompinit && bashcompinit
+      # Completion of ress for bash, and for zsh after: autoload -U bashcompinit && bashcompinit
       # Load it with: eval "$(ress completion)"
       _ress() {
         local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command='' word words=''

@@ -1,7 +1,7 @@
-// `ress doctor`: what this machine is like, which of it would stop or slow a run, and what to do about that. The command
-// gathers facts; the judgement is here, where a test can give it any machine.
+// `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command gathers the
+// facts; they are judged here, where a test can supply any machine.
 
-/// What was measured. Optionals are nil where a measurement was not possible.
+/// The measured facts. Optionals are nil where a measurement was not possible.
 package struct MachineFacts: Equatable, Sendable {
   package struct Library: Equatable, Sendable {
     package var name: String
@@ -40,9 +40,9 @@ package struct MachineFacts: Equatable, Sendable {
   package var availableMemoryBytes = 0
   package var temporary = Folder(path: "/tmp", isWritable: true, freeBytes: nil)
   package var checkpoints = Folder(path: "checkpoints", isWritable: true, freeBytes: nil)
-  /// Why two sockets could not talk over an ipc address in the temporary folder; nil where they could.
+  /// Why two sockets could not exchange a message over an ipc address in the temporary folder; nil if they could.
   package var ipcFailure: String?
-  /// Of one thread, on a product of the shape that training makes.
+  /// The speed of one thread, on a product of a typical shape in training.
   package var gigaflops: Double?
   package var openFileLimit = 0
 
@@ -56,13 +56,13 @@ package struct DoctorReport: Equatable, Sendable {
     package var subject: String
     package var verdict: Verdict
     package var found: String
-    /// What to do; empty where nothing is.
+    /// What to do; empty if nothing needs to be done.
     package var remedy: String
   }
 
   package let findings: [Finding]
 
-  /// Whether a run can work here.
+  /// Whether a run can work on this machine.
   package var isUsable: Bool { !findings.contains { $0.verdict == .broken } }
 
   package init(_ facts: MachineFacts) {
@@ -94,7 +94,8 @@ package struct DoctorReport: Equatable, Sendable {
     return Finding(
       subject: "processor", verdict: fast ? .good : .slow, found: found,
       remedy: fast
-        ? "" : "no AVX2: training works and is several times slower; in a virtual machine, pass the host's CPU through")
+        ? "" : "no AVX2: training works, but is several times slower; in a virtual machine, pass the host's CPU through"
+    )
   }
 
   private static func kernels(_ facts: MachineFacts) -> Finding {
@@ -105,13 +106,13 @@ package struct DoctorReport: Equatable, Sendable {
     guard let gigaflops = facts.gigaflops else {
       return Finding(
         subject: "speed", verdict: .broken, found: "not measured",
-        remedy: "the product did not run; see the lines above")
+        remedy: "the matrix product did not run; see the lines above")
     }
     let found = "\(Format.fixed(gigaflops, 1)) GFLOP/s a core (single precision, 256 × 256 × 256)"
     // A core of 2013 with AVX2 reaches some 40; a tenth of that means emulation or a machine shared with many.
     return Finding(
       subject: "speed", verdict: gigaflops < 4 ? .slow : .good, found: found,
-      remedy: gigaflops < 4 ? "very slow for one core; is something else using this machine?" : "")
+      remedy: gigaflops < 4 ? "very slow for one core; check whether other programs use this machine" : "")
   }
 
   private static func memory(_ facts: MachineFacts) -> Finding {
@@ -140,7 +141,7 @@ package struct DoctorReport: Equatable, Sendable {
     if let bytes = folder.freeBytes, bytes < needed {
       return Finding(
         subject: subject, verdict: .slow, found: folder.path + free,
-        remedy: "less than \(Format.bytes(needed)) is free; delete what is not needed there")
+        remedy: "less than \(Format.bytes(needed)) is free; delete files that are not needed")
     }
     return Finding(subject: subject, verdict: .good, found: folder.path + free, remedy: "")
   }
@@ -165,9 +166,9 @@ package struct DoctorReport: Equatable, Sendable {
     let broken = findings.count { $0.verdict == .broken }, slow = findings.count { $0.verdict == .slow }
     let verdict =
       if broken > 0 {
-        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work here until the lines with → are mended."
+        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work on this machine until the problems marked with → are fixed."
       } else if slow > 0 {
-        "Runs work here; \(slow) thing\(slow == 1 ? "" : "s") could be better."
+        "Runs work on this machine; \(slow) finding\(slow == 1 ? "" : "s") could be improved."
       } else {
         "All good. Next: make demo, or ress train --help"
       }

@@ -1,4 +1,4 @@
-// What a drill can do to a run, in the order in which it does it.
+// The faults that a drill can inject into a run, in the order in which it does.
 
 package enum DrillFault: String, CaseIterable, Sendable {
   case killWorker = "kill-worker"
@@ -25,11 +25,11 @@ package enum DrillFault: String, CaseIterable, Sendable {
     return chosen
   }
 
-  /// What the run's story must hold, so that the fault is known to have been noticed, given the name of the worker it was done to.
+  /// Text that the run's story must contain, as evidence that the fault was noticed. `victim` is the worker it was injected into.
   package func evidence(victim: String) -> String? {
     switch self {
     case .killWorker, .stopWorker, .cutWorker: "worker \(victim) ("
-    // Workers train on, and the run has nothing to say.
+    // Workers keep training, and the run reports nothing.
     case .killCoordinator: nil
     case .killAll: "load from the checkpoint of step"
     case .diskFull: "it tries again"

@@ -1,8 +1,8 @@
-// What a drill found, as a sheet for people and as lines for programs.
+// The results of a drill, as a table for people and as lines of JSON for programs.
 
 package struct DrillResult: Equatable, Sendable {
   package enum Verdict: Equatable, Sendable {
-    /// The run ended with the undisturbed run's losses and weights, and noticed what was done to it.
+    /// The run ended with the undisturbed run's losses and weights, and reported the fault.
     case passed
     case failed(String)
     case skipped(String)
@@ -10,10 +10,10 @@ package struct DrillResult: Equatable, Sendable {
 
   package var fault: String
   package var verdict: Verdict
-  /// Seconds from the fault to the run's first word about it, and to its next new step.
+  /// Seconds from the fault to the run's first message about it, and to its next new step.
   package var noticedSeconds: Double?
   package var againSeconds: Double?
-  /// What the run said about it.
+  /// The run's messages about it.
   package var story: [String]
 
   package init(
@@ -41,7 +41,7 @@ package struct DrillResult: Equatable, Sendable {
     ])
   }
 
-  /// Its lines below the sheet: why it failed, and what the run said.
+  /// Its lines below the table: why it failed, and the run's messages.
   package var details: String {
     switch verdict {
     case .passed: story.map { "  " + $0 }.joined(separator: "\n")

@@ -1,4 +1,4 @@
-// What `ress` ends with.
+// The exit codes of `ress`.
 
 import Wire
 
@@ -7,7 +7,7 @@ package enum ExitCode: Int32, Sendable {
   case failed = 1
   case wrongUse = 2
   case cannotBePlaced = 3
-  /// 128 and the number of the signal that the command was ended by, as shells have it: SIGHUP, SIGINT, SIGTERM.
+  /// 128 plus the number of the signal that ended the command, as in shells: SIGHUP, SIGINT, SIGTERM.
   case hungUp = 129
   case interrupted = 130
   case terminated = 143
@@ -15,7 +15,7 @@ package enum ExitCode: Int32, Sendable {
   package init(signal: Int32) { self = ExitCode(rawValue: 128 + signal) ?? .failed }
 }
 
-/// What a run's events come to for the process that watched it.
+/// The exit code for a process that follows a run, from the run's events.
 package struct RunVerdict: Sendable {
   private var isPrepared = false
   private var isPlaced = false
@@ -26,14 +26,14 @@ package struct RunVerdict: Sendable {
 
   package mutating func note(_ event: RunEvent) {
     switch event {
-    // A run without a step left needs no workers, so whatever ends it is not their absence.
+    // A run with no steps left needs no workers, so it cannot have ended because they were absent.
     case .began(_, let firstStep, let steps, _): isPrepared = firstStep < steps
     case .placed: isPlaced = true
     case .state(.finished, _): exitCode = .done
-    // A run that was in order and never got its workers could not be placed; anything else failed.
+    // A valid run that never got its workers could not be placed; every other run failed.
     case .state(.failed, _), .state(.cancelled, _), .state(.paused, _):
       exitCode = isPrepared && !isPlaced ? .cannotBePlaced : .failed
-    // It goes on after all.
+    // The run was resumed.
     case .state(.queued, _), .state(.placing, _), .state(.running, _): exitCode = nil
     case .stepped, .evaluated, .examined, .saved, .said: break
     }

@@ -1,4 +1,4 @@
-// Numbers as people read them, without Foundation.
+// Numbers formatted for people, without Foundation.
 
 import Wire
 
@@ -9,7 +9,7 @@ package enum Format {
     var scale = 1.0
     for _ in 0..<digits { scale *= 10 }
     let scaled = (abs(value) * scale).rounded()
-    // Beyond that an Int cannot hold it, and nobody reads the digits after the point.
+    // An Int cannot hold larger values, and their digits after the point do not matter.
     guard scaled < 9e18 else { return String(value) }
     let sign = value < 0 && scaled > 0 ? "-" : ""
     let (whole, rest) = Int(scaled).quotientAndRemainder(dividingBy: Int(scale))
@@ -33,7 +33,7 @@ package enum Format {
     return (value < 0 ? "-" : "") + ([digits] + groups).joined(separator: ",")
   }
 
-  /// `950`, `12.3k`, `4.56M`: three digits that say how much.
+  /// `950`, `12.3k`, `4.56M`: three significant digits.
   package static func compact(_ value: Double) -> String {
     for (limit, suffix) in [(1e9, "G"), (1e6, "M"), (1e3, "k")] where abs(value) >= limit {
       let scaled = value / limit
@@ -52,7 +52,7 @@ package enum Format {
     return fixed(value, 1) + " TiB"
   }
 
-  /// `0.62 ms`, `71 ms`, `1.24 s`: how long one thing takes.
+  /// `0.62 ms`, `71 ms`, `1.24 s`: a short duration.
   package static func seconds(_ seconds: Double) -> String {
     if seconds >= 1 { return fixed(seconds, seconds < 10 ? 2 : 1) + " s" }
     let milliseconds = 1000 * seconds
@@ -69,6 +69,6 @@ package enum Format {
     return hours > 0 ? "\(hours):\(two(minutes)):\(two(total % 60))" : "\(minutes):\(two(total % 60))"
   }
 
-  /// `0–3, 6`: whole numbers in order, neighbours joined.
+  /// `0–3, 6`: ascending whole numbers, with consecutive ones as ranges.
   package static func ranges(_ numbers: some Sequence<Int>) -> String { SpokenNumbers.ranges(numbers) }
 }

@@ -14,14 +14,14 @@ package enum HelpPage {
       Commands:
       \(list(table))
 
-      Begin here:
+      Start here:
         ress doctor                              check this machine
-        ress data prepare book.txt --out d.h5    make a dataset of text
+        ress data prepare book.txt --out d.h5    make a dataset from text
         ress train configs/tiny.yaml --set data.path=d.h5
-                                                 train on it, here, for some seconds
+                                                 train on it, on this machine, for some seconds
 
       'ress COMMAND --help' explains a command; docs/configuration.md lists every key of a configuration.
-      Exit codes: 0 done, 1 failed, 2 wrong use, 3 a run cannot be placed, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
+      Exit codes: 0 done, 1 failed, 2 wrong use, 3 the run cannot be placed, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.
       """
   }
 
@@ -68,7 +68,7 @@ package enum HelpPage {
     }.joined(separator: "\n")
   }
 
-  /// Paragraphs are parted by empty lines; a single line end is a space.
+  /// Paragraphs are separated by empty lines; a single line end is a space.
   private static func paragraphs(_ text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false)
       .split(whereSeparator: \.isEmpty)

@@ -1,4 +1,4 @@
-// How long documents are: a bar for each power of two that occurs.
+// The lengths of documents: a bar for each power of two that occurs.
 
 package struct LengthHistogram {
   private let lengths: [Int]
@@ -17,7 +17,7 @@ package struct LengthHistogram {
     let rows = (low...high).map { power in
       let count = counts[power] ?? 0
       let name = power == 0 ? "1" : "\(Format.grouped(1 << power))–\(Format.grouped((1 << (power + 1)) - 1))"
-      // Whatever is there shows.
+      // At least one block for a count above 0.
       let bar = String(repeating: "█", count: count == 0 ? 0 : max(1, count * Self.barWidth / most))
       return (name, Format.grouped(count), bar)
     }

@@ -6,7 +6,7 @@ package struct LossChart: Sendable {
 
   package init() {}
 
-  /// Losses that are no numbers leave a gap.
+  /// Losses that are not finite leave a gap.
   package mutating func add(training loss: Double, step: Int) {
     if loss.isFinite { training.append((step, loss)) }
   }
@@ -15,7 +15,7 @@ package struct LossChart: Sendable {
     if loss.isFinite { validation.append((step, loss)) }
   }
 
-  /// Empty where there are fewer than two training points. `rows` counts the lines of the plot itself, at least 2.
+  /// Empty if there are fewer than two training points. `rows` counts the lines of the plot itself, at least 2.
   package func text(columns: Int, rows: Int) -> String {
     guard training.count >= 2, rows >= 2, columns >= 24 else { return "" }
     let all = training + validation
@@ -48,7 +48,7 @@ package struct LossChart: Sendable {
     return lines.joined(separator: "\n")
   }
 
-  /// The mean loss of each column's steps; nil where a column has none.
+  /// The mean loss of each column's steps; nil for a column without steps.
   private static func means(_ points: [(step: Int, loss: Double)], _ steps: ClosedRange<Int>, _ columns: Int)
     -> [Double?]
   {

@@ -22,13 +22,14 @@ package enum ManualPage {
       }
     }
     lines += [
-      ".SH EXIT STATUS", "0 done, 1 failed, 2 wrong use, 3 a run cannot be placed.", ".SH SEE ALSO",
+      ".SH EXIT STATUS",
+      "0 done, 1 failed, 2 wrong use, 3 the run cannot be placed, 130 SIGINT, 143 SIGTERM, 129 SIGHUP.", ".SH SEE ALSO",
       "docs/configuration.md lists every key of a configuration.",
     ]
     return lines.joined(separator: "\n")
   }
 
-  /// Text that roff takes for nothing else.
+  /// Escapes the characters that have a meaning in roff.
   private static func escaped(_ text: String) -> String {
     let plain = text.replacing("\\", with: "\\e").replacing("-", with: "\\-")
     return plain.hasPrefix(".") || plain.hasPrefix("'") ? "\\&" + plain : plain

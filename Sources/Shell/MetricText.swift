@@ -1,4 +1,4 @@
-// What a task is measured by, as people and programs read it.
+// The measures of a task, as text and as JSON.
 
 import Foundation
 import Wire
@@ -12,7 +12,7 @@ package enum MetricText {
       switch metric.name {
       case "perplexity": return "perplexity \(Format.fixed(metric.value, 2))"
       case "bits_per_byte":
-        // Where a token is a byte, that was said already.
+        // If a token is a byte, this is the same number as before.
         return abs(metric.value - bits) < 1e-9 ? nil : "\(Format.fixed(metric.value, 3)) bits a byte"
       case "f1": return "F1 \(Format.fixed(100 * metric.value, 2)) %"
       default: return "\(metric.name.replacing("_", with: " ")) \(Format.fixed(100 * metric.value, 2)) %"

@@ -1,4 +1,5 @@
-// A run's `metrics.jsonl` as a table: a row a step, a column a number, an evaluation beside the step that it followed.
+// A run's `metrics.jsonl` as a table: one row for each step, one column for each number; an evaluation is in the row of the step that it
+// followed.
 
 import Foundation
 import Wire
@@ -7,15 +8,15 @@ package struct MetricsTable {
   package private(set) var columns = ["step"]
   private var rows: [Int: [String: String]] = [:]
 
-  /// A line that is none, as a crash leaves at the end, is left out.
+  /// An incomplete line, as a crash can leave at the end, is left out.
   package init(_ text: String) {
     for line in text.split(separator: "\n") {
       guard let (step, object) = Self.parsed(line) else { continue }
-      // In the order of the line, which the parsed object forgets.
+      // In the order of the line; the parsed object has no order.
       let names = object.keys.sorted { Self.place(of: $0, in: line) < Self.place(of: $1, in: line) }
       for name in names where name != "step" {
         guard let cell = Self.cell(object[name], name, in: line) else { continue }
-        // How many sequences an evaluation read, and when it was done, are not the step's numbers.
+        // The number of sequences and the time of an evaluation need columns of their own.
         let isEvaluation = object["validation_loss"] != nil
         let column = isEvaluation && ["sequences", "time"].contains(name) ? "validation_" + name : name
         if !columns.contains(column) { columns.append(column) }
@@ -49,7 +50,7 @@ package struct MetricsTable {
     case let text as String: return "\"" + text.replacing("\"", with: "\"\"") + "\""
     case is [Any]: return nil
     default:
-      // The digits as they were written, which no conversion may change.
+      // The digits as they were written; a conversion could change them.
       guard let key = line.range(of: "\"\(name)\":") else { return nil }
       return String(line[key.upperBound...].prefix { !",}".contains($0) })
     }
@@ -57,7 +58,7 @@ package struct MetricsTable {
 }
 
 extension MetricsTable {
-  /// What a line of `metrics.jsonl` tells; nil where it is none.
+  /// The event of a line of `metrics.jsonl`; nil if the line cannot be read.
   package static func event(_ line: Substring) -> RunEvent? {
     guard let (step, object) = parsed(line) else { return nil }
     func number(_ name: String) -> Double { (object[name] as? NSNumber)?.doubleValue ?? .nan }

@@ -64,7 +64,7 @@ extension RouterRecord {
   }
 }
 
-/// Just enough JSON to print: keys in the order given, so that lines compare.
+/// JSON output only, with keys in the given order, so that lines can be compared.
 package enum JSONText {
   package enum Value: Sendable {
     case text(String), whole(Int), real(Double), flag(Bool)
@@ -90,7 +90,7 @@ package enum JSONText {
     switch value {
     case .text(let text): quoted(text)
     case .whole(let number): String(number)
-    // JSON has no number for these.
+    // JSON has no such numbers.
     case .real(let number): number.isFinite ? String(number) : "null"
     case .flag(let flag): String(flag)
     case .raw(let json): json

@@ -1,15 +1,14 @@
-// The progress of a run: events in, text out. It reads no clock and writes to nothing, so that a test can watch a run
-// that takes no time.
+// The progress of a run: events in, text out. It reads no clock and writes to no file, so a test needs no time.
 //
-// On a terminal the last line is redrawn in place and everything else scrolls above it. In a pipe there are plain lines,
-// one every few steps. With --json there is one object a line for every event.
+// On a terminal the last line is redrawn in place, and everything else scrolls above it. In a pipe there are plain lines, one every
+// few steps. With --json there is one JSON object a line for every event.
 
 import Wire
 
 package struct RunView: Sendable {
   package enum Style: Equatable, Sendable {
     case terminal(columns: Int)
-    /// A line after every `every`-th step; 0 chooses about fifty lines a run, and one a half minute at least.
+    /// A line after every `every`-th step; 0 chooses about fifty lines for a run, and at least one every half minute.
     case lines(every: Int)
     case json
   }
@@ -24,19 +23,19 @@ package struct RunView: Sendable {
   private var statusShown = false
   private var lastDrawn = -Double.infinity
 
-  /// A terminal needs no more redraws a second than an eye can follow, and a slow one (ssh) suffers from more.
+  /// More redraws a second than an eye can follow are useless, and slow terminals (ssh) suffer from them.
   private static let secondsBetweenDraws = 0.1
 
-  /// A log that says nothing for longer looks like a hang.
+  /// A log without a new line for longer looks like a hang.
   private static let secondsBetweenLines = 30.0
 
-  /// `run` is the name to speak of until the coordinator says it.
+  /// `run` is the name to show until the coordinator reports it.
   package init(_ style: Style, run: String) {
     self.style = style
     self.run = run
   }
 
-  /// What to write for an event at `seconds` of any clock that only goes forward.
+  /// The text for an event at time `seconds` of any monotonic clock.
   package mutating func text(for event: RunEvent, at seconds: Double) -> String {
     note(event, at: seconds)
     if style == .json { return event.jsonLine + "\n" }
@@ -60,7 +59,7 @@ package struct RunView: Sendable {
   private mutating func stepText(_ record: StepRecord, at seconds: Double) -> String {
     switch style {
     case .terminal:
-      // The last step is always drawn: the line that stays on the screen should be true.
+      // The last step is always drawn, because its line stays on the screen.
       guard step == stepCount || seconds - lastDrawn >= Self.secondsBetweenDraws else { return "" }
       lastDrawn = seconds
       statusShown = true
@@ -86,12 +85,12 @@ package struct RunView: Sendable {
       pace.begin(step: firstStep, at: seconds)
     case .state(.running, _):
       if case .lines = style { lastDrawn = seconds }
-      // The wait for workers and for loading belongs to no step.
+      // The time of waiting for workers and of loading is not part of any step.
       pace.begin(step: step, at: seconds)
     case .stepped(let record):
       step = record.step
       pace.note(step: step, tokens: record.tokens, took: record.seconds, at: seconds)
-      // The cross-entropy alone, which compares with the validation loss.
+      // Only the cross-entropy, which is comparable with the validation loss.
       smoothed.add(record.task)
       chart.add(training: record.task, step: step)
     case .evaluated(let record): chart.add(validation: record.loss, step: record.step)
@@ -110,8 +109,8 @@ package struct RunView: Sendable {
     var text = statusShown ? "\n" : ""
     statusShown = false
     text += "run \(run) " + state.ending
-    // Steps that were computed again, and had been recorded before, are no events.
-    // A run that was resumed with fewer steps than its checkpoint has was finished at that one.
+    // Steps that are computed again, after they were recorded, make no events. A run that was resumed with fewer steps than its
+    // checkpoint has finished at the checkpoint's step.
     if step > 0 { text += " after step \(state == .finished ? max(step, stepCount) : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     var columns = 80
@@ -169,7 +168,7 @@ struct SmoothedLoss: Sendable {
   private var weight = 0.0
 
   mutating func add(_ loss: Double) {
-    // One step that is no number would hide all that follow.
+    // One loss that is not finite would make all later means not finite.
     guard loss.isFinite else { return }
     sum = Self.keep * sum + (1 - Self.keep) * loss
     weight = Self.keep * weight + (1 - Self.keep)
@@ -181,11 +180,11 @@ struct SmoothedLoss: Sendable {
 /// How fast steps go, over the last few seconds: recent enough to follow a change, long enough to be steady.
 struct Pace: Sendable {
   private static let windowSeconds = 15.0
-  /// Steps that the window keeps, however fast they are.
+  /// Steps that the window always keeps, however fast they are.
   private static let windowCount = 256
   private var marks: [(step: Int, seconds: Double, tokens: Int)] = []
 
-  /// Of the clock of `seconds`; a story told later comes faster than it happened, and then the steps' own times count.
+  /// By the clock of `seconds`. A story that is read later arrives faster than it happened; then the steps' own times count.
   private var lag = 0.0
 
   mutating func begin(step: Int, at seconds: Double) {
@@ -197,7 +196,7 @@ struct Pace: Sendable {
     if let last = marks.last { lag = max(lag, last.seconds + took - clock) }
     let seconds = clock + lag
     marks.append((step, seconds, tokens))
-    // Two marks at least stay, so that a run of slow steps has a pace too.
+    // At least two marks stay, so that a run with slow steps has a pace too.
     while marks.count > 2, seconds - marks[1].seconds > Self.windowSeconds || marks.count > Self.windowCount {
       marks.removeFirst()
     }
@@ -207,7 +206,7 @@ struct Pace: Sendable {
     guard let first = marks.first, let last = marks.last, last.step > first.step, last.seconds > first.seconds else {
       return nil
     }
-    // By step, not by event: a follower may have missed some.
+    // Counted by step, not by event, because a follower may have missed some.
     let secondsPerStep = (last.seconds - first.seconds) / Double(last.step - first.step)
     let tokensPerStep = Double(marks.dropFirst().reduce(0) { $0 + $1.tokens }) / Double(marks.count - 1)
     return (tokensPerStep / secondsPerStep, secondsPerStep)

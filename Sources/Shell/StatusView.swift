@@ -1,4 +1,4 @@
-// What a coordinator knows, as tables for people and lines of JSON for programs.
+// A coordinator's status, as tables for people and lines of JSON for programs.
 
 import Wire
 
@@ -32,7 +32,7 @@ package enum StatusView {
     }
   }
 
-  /// One run, whole.
+  /// All about one run.
   package static func run(_ run: ClusterStatus.Run) -> String {
     let goodput = run.goodput
     var lines = [
@@ -54,7 +54,7 @@ package enum StatusView {
     return lines.joined(separator: "\n")
   }
 
-  /// What was expected beside what came, where either is known.
+  /// Expected and actual costs, where either is known.
   private static func costs(_ run: ClusterStatus.Run) -> [String] {
     let (expected, actual) = (run.forecast ?? Forecast(), run.actual)
     guard expected != Forecast() || actual != Forecast() else { return [] }
@@ -84,23 +84,23 @@ package enum StatusView {
   package static func cluster(_ status: ClusterStatus) -> String {
     let workers =
       status.workers.isEmpty
-      ? "no worker is here; start one with: ress worker"
+      ? "no worker is connected; start one with: ress worker"
       : table(
         ["worker", "host", "process", "works for", "silent", "waits for"],
         status.workers.map { worker in
           let description = worker.description
           return [
-            description.name, description.host, String(description.process), worker.run ?? "nobody",
+            description.name, description.host, String(description.process), worker.run ?? "–",
             Format.fixed(worker.silentSeconds, 1) + " s", worker.waiting ?? "",
           ]
         })
     let gone = (status.gone ?? []).map { worker in
-      "\(worker.description.spoken) is not here any more, since \(Format.duration(seconds: worker.secondsAgo)): \(worker.reason)"
+      "\(worker.description.spoken) left \(Format.duration(seconds: worker.secondsAgo)) ago: \(worker.reason)"
     }
     var going = status
     going.runs.removeAll(where: \.state.isEnd)
     return ([workers] + gone).joined(separator: "\n") + "\n\n"
-      + (going.runs.isEmpty ? "no run is waiting or working" : runs(going))
+      + (going.runs.isEmpty ? "no run is waiting or running" : runs(going))
   }
 
   package static func clusterJSON(_ status: ClusterStatus) -> [String] {
@@ -114,7 +114,7 @@ package enum StatusView {
     } + runsJSON(status)
   }
 
-  /// Columns as wide as their widest cell; the last one runs free.
+  /// Columns are as wide as their widest cell, except for the last one.
   private static func table(_ head: [String], _ rows: [[String]]) -> String {
     let widths = head.indices.map { column in ([head] + rows).map { $0[column].count }.max() ?? 0 }
     return ([head] + rows).map { row in

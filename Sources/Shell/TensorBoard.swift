@@ -1,10 +1,10 @@
-// A run's curves as TensorBoard reads them: an event file of TFRecords, each with an Event in protocol buffers' wire format.
+// A run's curves for TensorBoard: an event file of TFRecords, each with an Event in the wire format of protocol buffers.
 // https://github.com/tensorflow/tensorboard, proto/event.proto and summary.proto; TFRecord: tensorflow/core/lib/io/record_writer.h.
 
 import Wire
 
 package enum TensorBoard {
-  /// What a file begins with. Steps from `step` on, of an earlier file in the same folder, no longer count.
+  /// The start of a file. Steps from `step` on in earlier files of the folder no longer count.
   package static func beginning(step: Int, at seconds: Double) -> [UInt8] {
     var version = Message()
     version.double(1, seconds)
@@ -18,7 +18,7 @@ package enum TensorBoard {
     return record(version.bytes) + record(start.bytes)
   }
 
-  /// The event's numbers; none for what is no curve.
+  /// The event's numbers; empty for events without numbers.
   package static func records(of event: RunEvent, at seconds: Double) -> [UInt8] {
     switch event {
     case .stepped(let step):
@@ -60,20 +60,20 @@ package enum TensorBoard {
     return record(event.bytes)
   }
 
-  /// Length, its sum, the data and their sum; little-endian.
+  /// Length, its checksum, the data and their checksum; little-endian.
   private static func record(_ data: [UInt8]) -> [UInt8] {
     let length = withUnsafeBytes(of: UInt64(data.count).littleEndian) { Array($0) }
     return length + masked(length) + data + masked(data)
   }
 
-  /// CRC-32C, turned and moved, since data that hold sums of themselves would otherwise be ill protected.
+  /// CRC-32C, rotated and offset, because data that contain their own CRC would otherwise be protected badly.
   private static func masked(_ bytes: [UInt8]) -> [UInt8] {
     let sum = bytes.withUnsafeBytes { crc32c($0) }
     let mask = (sum >> 15 | sum << 17) &+ 0xA282_EAD8
     return withUnsafeBytes(of: mask.littleEndian) { Array($0) }
   }
 
-  /// The wire format of protocol buffers, as little of it as events need.
+  /// The part of protocol buffers' wire format that events need.
   private struct Message {
     var bytes: [UInt8] = []
 

@@ -1,8 +1,8 @@
-// Lines that fit a terminal, which would break words in the middle.
+// Wraps lines between words. A terminal would break them within words.
 
 package enum Wrapping {
-  /// Breaks lines between words so that each has at most `columns` characters, where no single word is longer: a path stays whole, so that
-  /// it can be copied. What a line is continued with is indented as the line is, and two more.
+  /// Breaks lines between words so that each has at most `columns` characters, unless a single word is longer: a path stays in one piece, so
+  /// that it can be copied. Continuation lines are indented by two more spaces than the line itself.
   package static func wrapped(_ text: String, columns: Int) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.count <= columns ? String(line) : wrapped(line, columns)
@@ -11,7 +11,7 @@ package enum Wrapping {
 
   private static func wrapped(_ line: Substring, _ columns: Int) -> String {
     let indent = line.prefix { $0 == " " }
-    // On a very narrow terminal words need the room more.
+    // A very narrow terminal has no room for indentation.
     let next = String(indent) + (columns >= 40 ? "  " : "")
     var lines: [String] = [], current = String(indent), isEmpty = true
     for word in line.dropFirst(indent.count).split(separator: " ", omittingEmptySubsequences: false) {

@@ -1,11 +1,11 @@
-// What came of each question of an evaluation, a line of JSON each: with it two models are compared question by question.
+// The results of an evaluation by question, one line of JSON each: two models can be compared question by question.
 
 import Foundation
 import RunFolder
 import Shell
 import Worker
 
-/// Opens its file at once, so that a path that cannot be written is told before the work is done.
+/// Opens its file at once, so that a path that cannot be written is reported before the evaluation.
 struct AnswerSheet: ~Copyable {
   private let path: String
   private let file: UnsafeMutablePointer<FILE>
@@ -30,7 +30,7 @@ struct AnswerSheet: ~Copyable {
     guard fputs(JSONText.object(line) + "\n", file) >= 0 else { throw Self.failure(path) }
   }
 
-  /// Lines may wait in memory until here.
+  /// Writes the lines that are still in memory.
   func finish() throws {
     guard fflush(file) == 0 else { throw Self.failure(path) }
   }

@@ -5,8 +5,8 @@ import RunFolder
 import Shell
 import Wire
 
-/// Writes a run's curves into a folder as they are told: `DIR/RUN/events.out.tfevents.…`. What cannot be written is said once and
-/// costs the run nothing.
+/// Writes a run's curves to a folder as its events arrive: `DIR/RUN/events.out.tfevents.…`. A failed write is reported once and does not
+/// affect the run.
 final class BoardWriter {
   private let path: String
   private var handle: FileHandle?
@@ -15,7 +15,7 @@ final class BoardWriter {
   init(_ folder: String, run: String) throws {
     let folder = folder + "/" + run
     try Durable.makeFolder(folder)
-    // Names are unique: a resume writes another file, which TensorBoard joins with the ones before.
+    // Names are unique: a resumed run writes another file, which TensorBoard merges with the earlier ones.
     let now = Int(Date().timeIntervalSince1970)
     path = "\(folder)/events.out.tfevents.\(now).\(ProcessInfo.processInfo.hostName).\(getpid())"
     guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
@@ -24,7 +24,7 @@ final class BoardWriter {
   }
 
   func note(_ event: RunEvent) {
-    // What is told later happened when it happened.
+    // An event that is read later still has the time at which it happened.
     let now = event.time ?? Date().timeIntervalSince1970
     let records = TensorBoard.records(of: event, at: now)
     guard !records.isEmpty else { return }

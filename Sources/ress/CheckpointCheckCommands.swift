@@ -69,10 +69,10 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
   let path = word.hasPrefix("/") ? word : FileManager.default.currentDirectoryPath + "/" + word
   let (manifest, damaged) = try CheckpointCheck.damagedFiles(path)
   guard !damaged.isEmpty else {
-    Terminal.print("\(word) is whole; nothing is to be repaired")
+    Terminal.print("\(word) is whole; there is nothing to repair")
     return .done
   }
-  // `model.h5` is written with the first shard.
+  // The worker that writes the first shard writes `model.h5` too.
   let shards = Set(
     damaged.map { name in
       name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
@@ -83,7 +83,7 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
   Terminal.print(
     try client.change(
       manifest.runIdentifier, .repair(step: manifest.step, generation: manifest.generation, shards: shards)))
-  // The workers say in their logs why one could not.
+  // If a worker could not write a shard, its log contains the reason.
   for _ in 0..<100 {
     usleep(100_000)
     if try CheckpointCheck.damagedFiles(path).1.isEmpty {
@@ -92,6 +92,7 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
     }
   }
   let left = try CheckpointCheck.damagedFiles(path).1
-  Terminal.complain("\(left.joined(separator: ", ")) could not be written again within 10 s; the workers' logs say why")
+  Terminal.complain(
+    "\(left.joined(separator: ", ")) could not be written again within 10 s; the workers' logs contain the reason")
   return .failed
 }

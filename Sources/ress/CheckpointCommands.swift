@@ -11,7 +11,7 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
   let folder = arguments.words.first ?? "checkpoints"
   guard FileManager.default.fileExists(atPath: folder) else {
     throw FolderError.missing(
-      path: folder, hint: "a run's checkpoints are in checkpoints/RUN, unless checkpoint.directory says else")
+      path: folder, hint: "a run's checkpoints are in checkpoints/RUN, unless checkpoint.directory is set")
   }
   // A run's folder, or the folder of all runs.
   let names = ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).sorted()
@@ -25,7 +25,7 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   if rows.isEmpty {
-    Terminal.print("\(folder) holds no checkpoints")
+    Terminal.print("\(folder) contains no checkpoints")
     return .done
   }
   var table = TextTable([
@@ -33,11 +33,11 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
   ])
   for row in rows { table.add(row.cells) }
   Terminal.print(table.text)
-  Terminal.print("\nFiles are verified by: ress checkpoint show CHECKPOINT")
+  Terminal.print("\nTo verify the files: ress checkpoint show CHECKPOINT")
   return .done
 }
 
-/// A folder that looks like a checkpoint, and what its manifest says or why it says nothing.
+/// A folder that looks like a checkpoint, with its manifest or the error of reading it.
 private struct CheckpointRow {
   let path: String
   let step: Int

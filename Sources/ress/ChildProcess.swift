@@ -1,6 +1,6 @@
-// Processes that `ress train` starts and that must not outlive it. Three things see to that: on every way out of the
-// command they are told to end; each reads a pipe whose other end only this process holds, which the kernel closes even
-// after kill -9; and a worker whose coordinator is silent ends by itself.
+// Processes that `ress train` starts and that must not outlive it. Three mechanisms ensure this: the command ends them on every way
+// out; each reads a pipe whose other end only this process holds, and which the kernel closes even after kill -9; and a worker whose
+// coordinator is silent ends by itself.
 
 @preconcurrency import Glibc
 import Transport
@@ -23,10 +23,10 @@ final class ChildProcess {
   private let leash: Int32
   private(set) var ending: Ending?
 
-  /// What tells it to end in order.
+  /// The signal that asks it to end in order.
   private let endSignal: Int32
 
-  /// Starts this same program with other words, or another one. Output and errors are appended to the file at `log`.
+  /// Starts this program with other arguments, or another program. Output and errors are appended to the file at `log`.
   init(
     name: String, program: String = "/proc/self/exe", words: [String], log: String,
     environment: [String: String] = [:], endSignal: Int32 = SIGTERM
@@ -58,7 +58,7 @@ final class ChildProcess {
     defer { for variable in variables.prefix(environment.count) { free(variable) } }
     var inherited = environ
     while let variable = inherited.pointee {
-      // This process may be a rank of something; its children are not.
+      // This process may be an MPI rank; its children must not be.
       if !MPIPlugin.rankVariables.contains(where: { strncmp(variable, $0 + "=", $0.utf8.count + 1) == 0 }) {
         variables.append(variable)
       }
@@ -75,7 +75,7 @@ final class ChildProcess {
     leash = pipe[1]
   }
 
-  /// Only the kernel knows more: whether the child has ended, without waiting for it.
+  /// Asks the kernel whether the child has ended, without waiting for it.
   func poll() -> Ending? {
     if ending == nil {
       var status: Int32 = 0
@@ -84,7 +84,7 @@ final class ChildProcess {
     return ending
   }
 
-  /// Tells children to end, gives them `seconds` to do it, and then ends them.
+  /// Asks children to end, waits for at most `seconds`, and then kills them.
   static func end(_ children: [ChildProcess], within seconds: Double) {
     for child in children where child.poll() == nil { Glibc.kill(child.identifier, child.endSignal) }
     var waited = 0.0
@@ -95,7 +95,7 @@ final class ChildProcess {
     for child in children { child.kill() }
   }
 
-  /// SIGKILL, and waits until it is gone.
+  /// Sends SIGKILL and waits until the process has ended.
   func kill() {
     guard poll() == nil else { return }
     Glibc.kill(identifier, SIGKILL)
@@ -126,8 +126,8 @@ extension ChildProcess.Ending: CustomStringConvertible {
 
 /// The child's side of the pipe.
 enum Leash {
-  /// Ends this process at once when standard input closes: whoever started it is gone. A checkpoint that is half
-  /// written then has no manifest, and does not count.
+  /// Ends this process at once when standard input closes, because its parent has ended. A checkpoint that is half written then has
+  /// no manifest and does not count.
   static func follow() {
     var thread = pthread_t()
     let status = pthread_create(

@@ -1,4 +1,4 @@
-// `ress clinic`: a run's router and attention, from what it wrote down.
+// `ress clinic`: the health of a run's router and attention, from router.jsonl.
 
 import Configuration
 import Coordination
@@ -19,12 +19,12 @@ func clinic(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   let decoder = JSONDecoder()
-  // A crash may leave half a line at the end.
+  // A crash can leave an incomplete line at the end.
   let looks = text.split(separator: "\n").compactMap { try? decoder.decode(RouterRecord.self, from: Data($0.utf8)) }
   guard !looks.isEmpty else {
-    throw FolderError.missing(path: "a look in \(path)", hint: "the first comes with the run's first step")
+    throw FolderError.missing(path: "a measurement in \(path)", hint: "the run's first step writes the first one")
   }
-  // How many keys it keeps, if there is a checkpoint that tells.
+  // The value of model.keys, if there is a checkpoint to read it from.
   let keys = CheckpointFolder.steps(folder).last.flatMap {
     try? CheckpointFolder.readManifest(CheckpointFolder.finished(folder, step: $0)).configuration.model.keys
   }

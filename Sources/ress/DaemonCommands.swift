@@ -1,4 +1,4 @@
-// `ress coordinator` and `ress worker`: processes that serve until they are told to end.
+// `ress coordinator` and `ress worker`: processes that run until a signal ends them.
 
 import CLinux
 import Configuration
@@ -24,7 +24,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   if let path = arguments.text("--http-token") {
     guard let word = try? String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines),
       !word.isEmpty
-    else { throw UsageError("--http-token: \(path) holds no word", command: "coordinator") }
+    else { throw UsageError("--http-token: \(path) is empty", command: "coordinator") }
     options.httpToken = word
   }
   options.graph = { question throws(GraphError) in try GraphChild.compute(question) }
@@ -34,25 +34,26 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   options.turned = ServiceManager.turned
   options.fail = { reason in
     Log.write("ends: \(reason)")
-    // Other threads are at work, so nothing is tidied up under their hands.
+    // Other threads are still running, so this exits without running destructors.
     _exit(ExitCode.failed.rawValue)
   }
   let daemon: CoordinatorDaemon
   do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
     throw ProcessError(
       description: error.advised(
-        inUse: "give this one a store of its own with --store", foreign: "choose another file with --store"))
+        inUse: "choose another store for this coordinator with --store", foreign: "choose another file with --store"))
   }
   daemon.start()
-  Log.write("\(Version.program) coordinates at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
+  Log.write("\(Version.program) coordinator listens at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
   if let address = daemon.httpAddress {
-    Log.write("dashboard: \(address)/ (numbers for Prometheus: \(address)/metrics)")
+    Log.write("dashboard: \(address)/ (metrics for Prometheus: \(address)/metrics)")
   }
   if let keys = options.keys {
     Log.write(
-      "connections are encrypted; its key is \(try keys.key().publicKey), and \(keys.allowedPath) says who comes in")
+      "connections are encrypted; the coordinator's key is \(try keys.key().publicKey), the allowed keys are in \(keys.allowedPath)"
+    )
   }
-  ServiceManager.ready("coordinates at \(daemon.endpoint)")
+  ServiceManager.ready("listens at \(daemon.endpoint)")
   let signal = Interrupt.wait()
   Log.write("ends, on \(signal)")
   ServiceManager.ending("ends, on \(signal)")
@@ -62,17 +63,17 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
 
 func worker(_ arguments: Arguments) throws -> ExitCode {
   Interrupt.block()
-  // A log that nobody reads any more is no reason to stop computing.
+  // A closed log must not end the worker.
   signal(SIGPIPE, SIG_IGN)
-  // The demo's workers took 80 MB each instead of 170, for 1 or 2 % of their processor time.
+  // With it, the demo's workers used 80 MB each instead of 170, for 1 or 2 % of their processor time.
   ress_return_blocks_of(256 << 10)
-  // Only one of an MPI launch's processes has an input; the launcher ends the others.
+  // Only one process of an MPI launch has an input; the launcher ends the others.
   if arguments.has("--end-with-input") { Leash.follow() }
   let world = try RankStart.world()
   let host = ProcessInfo.processInfo.hostName
   let description = WorkerDescription(
     name: arguments.text("--name") ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
-    // 0: an equal share of the cores, which only a run can know.
+    // 0: an equal share of the cores, which is known when the worker has a run.
     threads: arguments.whole("--threads") ?? 0, fingerprint: Fingerprint.measure(), program: Version.program,
     incarnation: UInt64.random(in: 1...UInt64.max))
   var options = WorkerNetwork.Options(
@@ -83,7 +84,7 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
   options.door = try Doors.toward(options.coordinator, insecure: options.insecure)
   options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
   options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
-  // A launcher mixes what its ranks say.
+  // A launcher mixes the output of its ranks.
   let prefix = world.map { "rank \($0.place.rank): " } ?? ""
   let log: @Sendable (String) -> Void = { Log.write(prefix + $0) }
   options.log = log
@@ -94,11 +95,12 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
     log("ends, on \(signal)")
     ServiceManager.ending("ends, on \(signal)")
     RankStart.wasAsked.store(true, ordering: .releasing)
-    process.leave(reason: "it was told to end (\(signal))")
+    process.leave(reason: "it was ended by \(signal)")
     end(.done)
   }
-  // HDF5 tidies up at an orderly exit, while the threads that train and save may be inside them: files that are being read then
-  // look damaged, and memory is used that is gone. Nothing is left to be written: a save without its manifest does not count.
+  // At an orderly exit HDF5 runs destructors, while the threads that train and save may still use them: files that are being
+  // read would look damaged, and freed memory would be used. Nothing remains to be written, because a checkpoint without a manifest does
+  // not count.
   @Sendable func end(_ code: ExitCode) -> Never { _exit(RankStart.ending(process, code).rawValue) }
   let reason = process.run()
   log("ends: \(reason)")

@@ -56,13 +56,13 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
         + "\(Format.grouped(summary.trainTokens)) tokens to train on, \(Format.grouped(summary.validationTokens)) to validate"
     )
     if summary.resumedBytes > 0 {
-      Terminal.print("went on after \(Format.bytes(summary.resumedBytes)) that an earlier preparation had done")
+      Terminal.print("continued after \(Format.bytes(summary.resumedBytes)) that an earlier preparation had processed")
     }
   }
   return .done
 }
 
-/// How the command was told to read its files.
+/// The options for reading files.
 func sourceOptions(_ arguments: Arguments) -> SourceOptions {
   var options = SourceOptions()
   options.field = arguments.text("--field")
@@ -72,7 +72,7 @@ func sourceOptions(_ arguments: Arguments) -> SourceOptions {
   return options
 }
 
-/// The files that make a tokenizer which `path` names, as they may lie in a folder of sources.
+/// The files of the tokenizer at `path`, which may lie in a folder of sources.
 func tokenizerFiles(_ path: String) -> [String] {
   [path] + ["tokenizer.json", "vocab.json", "merges.txt"].map { path + "/" + $0 }
 }
@@ -84,20 +84,20 @@ private func report(_ summary: DatasetPreparation.Summary, of preparation: Datas
       + "(\(Format.grouped(summary.validationTokens))) to validate")
   if summary.withoutAnswer > 0 {
     Terminal.print(
-      "\(Format.grouped(summary.withoutAnswer)) of those to train on have an answer that stands nowhere in their text: "
-        + "they teach nothing")
+      "\(Format.grouped(summary.withoutAnswer)) of the examples to train on have an answer that does not occur in their text: "
+        + "they contribute no loss")
   }
   if let dataset = try? Dataset(path: preparation.output) { Terminal.print(modelHint(dataset)) }
   return .done
 }
 
-/// What a configuration must say for a model of the dataset.
+/// The values that a configuration needs for a model of the dataset.
 private func modelHint(_ dataset: Dataset) -> String {
   let classes = dataset.task.head == .span ? "" : ", classes: \(dataset.classCount)"
-  return "a model of it has head: \(dataset.task.head.rawValue)\(classes)"
+  return "a model of this dataset needs head: \(dataset.task.head.rawValue)\(classes)"
 }
 
-/// Sizes, labels and an example of a task's dataset.
+/// Prints sizes, labels and an example of a task's dataset.
 private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
   let splits = Split.allCases.map { ($0.rawValue, dataset.examples($0)!) }
   if asJSON {
@@ -143,13 +143,13 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
   }
   Terminal.print("\n" + table.text)
   let train = splits[0].1
-  Terminal.print("\nexamples by their tokens (train)\n" + LengthHistogram(train.lengths).text)
+  Terminal.print("\nexamples by number of tokens (train)\n" + LengthHistogram(train.lengths).text)
   guard train.count > 0 else { return }
   var tokens: [Int32] = [], bags: [Int32] = [], targets: [Int32] = []
   try train.read(train.count / 2, limit: 400, features: &tokens, bags: &bags, targets: &targets)
   let text = String(
     decoding: dataset.tokenizer.decode(tokens.filter { $0 < dataset.tokenizer.vocabulary }), as: UTF8.self)
-  Terminal.print("\nthe beginning of one from its middle")
+  Terminal.print("\nthe beginning of an example from the middle")
   if dataset.task != .graphs {
     Terminal.print(text.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   } else {
@@ -157,12 +157,12 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
   }
   if dataset.task.head == .span, targets[0] >= 0 {
     let answer = dataset.tokenizer.decode(tokens[Int(targets[0])...Int(targets[1])])
-    return Terminal.print("asked: tokens \(targets[0]) to \(targets[1]), “\(String(decoding: answer, as: UTF8.self))”")
+    return Terminal.print("target: tokens \(targets[0]) to \(targets[1]), “\(String(decoding: answer, as: UTF8.self))”")
   }
   let asked = targets.enumerated().filter { $0.element >= 0 }.prefix(12).map { place, target in
     dataset.labels.indices.contains(Int(target)) ? dataset.labels[Int(target)] : "\(target)"
   }
-  Terminal.print("asked: \(asked.joined(separator: ", "))")
+  Terminal.print("targets: \(asked.joined(separator: ", "))")
 }
 
 /// Sizes of a split of text, over all its shards.
@@ -207,7 +207,7 @@ func dataShow(_ arguments: Arguments) throws -> ExitCode {
         ] + rows))
     return .done
   }
-  let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, all there; " : ""
+  let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, complete; " : ""
   Terminal.print("\(corpus.path): \(shards)tokenizer \(corpus.tokenizer.summary), vocabulary \(corpus.vocabulary)")
   Terminal.print("made of \(first.sources.joined(separator: ", "))")
   Terminal.print("digest \(try corpus.identity().dataset ?? "")\n")
@@ -222,7 +222,7 @@ func dataShow(_ arguments: Arguments) throws -> ExitCode {
     ])
   }
   Terminal.print(table.text)
-  Terminal.print("\ndocuments by their tokens (train)\n" + LengthHistogram(splits[0].1.lengths).text)
+  Terminal.print("\ndocuments by number of tokens (train)\n" + LengthHistogram(splits[0].1.lengths).text)
   // From the middle: the beginning of many texts is a title page.
   let train = first.split(.train)
   let count = min(120, train.tokenCount)
@@ -230,14 +230,14 @@ func dataShow(_ arguments: Arguments) throws -> ExitCode {
   try train.read(from: (train.tokenCount - count) / 2, count: count, into: &tokens)
   let sample = String(decoding: corpus.tokenizer.decode(tokens), as: UTF8.self)
   Terminal.print(
-    "\n\(count) tokens from its middle\n"
+    "\n\(count) tokens from the middle\n"
       + sample.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   return .done
 }
 
 private func median(_ lengths: [Int]) -> Int { lengths.isEmpty ? 0 : lengths.sorted()[lengths.count / 2] }
 
-/// A line that counts while a long command works; nothing where nobody looks.
+/// A progress line for long commands, if `isShown`.
 struct ByteMeter {
   let isShown: Bool
   private var lastShare = -1
@@ -245,7 +245,7 @@ struct ByteMeter {
   init(isShown: Bool) { self.isShown = isShown }
 
   mutating func show(_ done: Int, of total: Int) {
-    // What a pipe will bring nobody knows: then each 16 MiB are shown.
+    // The size of a pipe's input is unknown: then every 16 MiB are shown.
     let isKnown = done <= total
     let share = isKnown ? done * 100 / max(1, total) : done >> 24
     guard isShown, share != lastShare else { return }

@@ -58,7 +58,7 @@ enum MachineProbe {
   /// Cores that this process may use: fewer than the machine's in a container or under taskset.
   static func cores() -> Int {
     let line = lines(of: "/proc/self/status").first { $0.hasPrefix("Cpus_allowed:") }
-    // A mask in hexadecimal, words parted by commas.
+    // A mask in hexadecimal, with words separated by commas.
     let allowed = line?.dropFirst("Cpus_allowed:".count).compactMap(\.hexDigitValue).reduce(0) {
       $0 + $1.nonzeroBitCount
     }
@@ -96,7 +96,7 @@ enum MachineProbe {
     return Int(clamping: limit.rlim_cur)
   }
 
-  /// A folder that does not exist yet is as writable as the one it would be made in.
+  /// A folder that does not exist yet is writable if it can be made.
   private static func folder(_ path: String) -> MachineFacts.Folder {
     let place = access(path, F_OK) == 0 ? path : "."
     var status = statvfs()
@@ -120,7 +120,7 @@ enum MachineProbe {
     }
   }
 
-  /// A small file's lines; none where it cannot be read.
+  /// The lines of a small file; empty if it cannot be read.
   private static func lines(of path: String) -> [String] {
     guard let file = fopen(path, "r") else { return [] }
     defer { fclose(file) }

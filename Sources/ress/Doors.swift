@@ -1,4 +1,4 @@
-// Which connections are encrypted: all that leave the machine, and every one where `RESS_KEYS` names a folder of keys.
+// Which connections are encrypted: all that leave the machine, and all connections if `RESS_KEYS` names a folder of keys.
 
 import Daemon
 import Foundation
@@ -6,7 +6,7 @@ import Shell
 import Transport
 
 enum Doors {
-  /// `none` asks for the clear.
+  /// `RESS_KEYS=none` turns encryption off.
   private static var named: String? {
     ProcessInfo.processInfo.environment["RESS_KEYS"].flatMap { $0.isEmpty ? nil : $0 }
   }
@@ -17,7 +17,7 @@ enum Doors {
     return .known(try folder.key(), server: try folder.server())
   }
 
-  /// The keys of a coordinator that listens at an address; nil in the clear.
+  /// The keys of a coordinator that listens at an address; nil without encryption.
   static func listening(_ address: String, insecure: Bool) -> KeyFolder? { keys(for: address, insecure) }
 
   private static func keys(for address: String, _ insecure: Bool) -> KeyFolder? {

@@ -1,5 +1,4 @@
-// A small cluster for a drill: a coordinator and workers as children of this process, every connection between them over a cable
-// that can be pulled.
+// A small cluster for a drill: a coordinator and workers as children of this process, with connections that can be cut.
 
 import CLinux
 import Daemon
@@ -9,7 +8,7 @@ import RunFolder
 import Shell
 
 final class DrillCluster {
-  /// Where its logs, its store and its run's folder are.
+  /// The folder of its logs, its store and its run.
   let folder: String
   let client: CoordinatorClient
   private let sockets: TemporaryFolder
@@ -17,11 +16,11 @@ final class DrillCluster {
   private let patience: String
   private let threads: Int
   private var coordinator: ChildProcess
-  /// In order of their start; the names of those that are gone are not given again.
+  /// In order of their start. The names of workers that have ended are not used again.
   private(set) var workers: [ChildProcess] = []
   private var started = 0
 
-  /// How long a process may take until it listens, and to end in order.
+  /// How long a process may take until it listens, or until it has ended in order.
   private static let startSeconds = 20.0
   private static let endSeconds = 5.0
 
@@ -62,7 +61,7 @@ final class DrillCluster {
         "--listen", "ipc://\(socket)", "--end-with-input",
       ], log: "\(folder)/\(name).log", environment: environment)
     workers.append(worker)
-    // Once it listens its socket moves aside, and a cable takes its place.
+    // When it listens, its socket is renamed and replaced by a relay.
     var waited = 0.0
     while access(socket, F_OK) != 0 {
       guard worker.poll() == nil, waited < Self.startSeconds else {
@@ -77,7 +76,7 @@ final class DrillCluster {
     try switchboard.relay(socket, to: socket + ".end", owner: worker.identifier)
   }
 
-  // MARK: What can happen to it
+  // MARK: Faults
 
   func kill(_ worker: ChildProcess) {
     worker.kill()
@@ -91,16 +90,16 @@ final class DrillCluster {
   func pull(_ worker: ChildProcess) { switchboard.pull(worker.identifier) }
   func mend(_ worker: ChildProcess) { switchboard.mend(worker.identifier) }
 
-  /// No file of a worker can grow beyond `bytes`; nil: as before.
+  /// Limits the files of a worker to `bytes`; nil removes the limit.
   func limitFiles(to bytes: Int?) throws(ProcessError) {
     for worker in workers where ress_limit_files(worker.identifier, bytes ?? -1) != 0 {
       throw ProcessError(description: "cannot limit files of \(worker.name): \(String(cString: strerror(errno)))")
     }
   }
 
-  /// Nobody is left afterwards.
+  /// Ends all processes.
   func end() {
-    // A stopped process hears nothing else.
+    // A stopped process receives no other signal.
     for worker in workers { Glibc.kill(worker.identifier, SIGCONT) }
     ChildProcess.end(workers, within: Self.endSeconds)
     ChildProcess.end([coordinator], within: Self.endSeconds)

@@ -1,4 +1,4 @@
-// `ress drill`: a copy of a user's run under every fault, held against the same copy in peace.
+// `ress drill`: trains a copy of a user's run under every fault, and compares it with the same copy undisturbed.
 
 import Checkpoint
 import Configuration
@@ -18,8 +18,8 @@ func drill(_ arguments: Arguments) throws -> ExitCode {
   say("drill of \(drill.request.configuration.run): \(drill.workers) workers, in \(drill.folder)")
   let peace = try drill.inPeace(atLeast: arguments.whole("--steps"))
   say(
-    "in peace: \(drill.steps) steps, \(Format.fixed(peace.stepSeconds * Double(drill.steps), 1)) s of them"
-      + "; each fault takes about as long, and a checkpoint's way back")
+    "undisturbed: \(drill.steps) steps, \(Format.fixed(peace.stepSeconds * Double(drill.steps), 1)) s of them"
+      + "; each fault takes about as long, plus the time to recover")
   var results: [DrillResult] = []
   for fault in faults where !Interrupt.isRequested {
     let result = try drill.result(of: fault, against: peace)
@@ -54,13 +54,13 @@ struct Drill {
   private let threads: Int
   private let patienceSeconds: Double
 
-  /// Shorter runs are over before a fault has come to them.
+  /// Shorter runs end before the fault is injected.
   private static let shortestSeconds = 6.0
 
   init(_ arguments: Arguments) throws {
     workers = arguments.whole("--workers") ?? 3
     patienceSeconds = arguments.real("--patience") ?? 3
-    // The rules between keys hold for the copy, so they are checked with its numbers.
+    // The rules between keys are checked with the values of the copy.
     let overrides =
       arguments.texts("--set").map(ConfigurationOverride.init(set:)) + [
         ConfigurationOverride(option: "--workers", path: "cluster.workers", value: String(workers)),
@@ -75,11 +75,11 @@ struct Drill {
       ?? "\(configuration.checkpoint.directory)/\(configuration.run)-drill"
     if let names = try? FileManager.default.contentsOfDirectory(atPath: folder), !names.isEmpty {
       throw ProcessError(
-        description: "\(folder) has files of an earlier drill; remove it, or name another folder with --out")
+        description: "\(folder) contains files of an earlier drill; remove it, or choose another folder with --out")
     }
   }
 
-  /// Runs the copy in peace: as many steps as were asked for, or enough that faults fall into the middle of it.
+  /// Trains the undisturbed copy: as many steps as requested, or enough that faults fall into the middle of it.
   mutating func inPeace(atLeast asked: Int?) throws -> DrillPeace {
     steps = asked ?? steps
     let first = try playInPeace()
@@ -95,9 +95,9 @@ struct Drill {
     let run = try play(nil, place, stepSeconds: 1, fileLimit: 0)
     guard run.state == .finished else {
       throw ProcessError(
-        description: "the copy does not even run in peace: \(run.gaveUp ?? run.reason); its logs are in \(place)")
+        description: "the undisturbed copy does not finish: \(run.gaveUp ?? run.reason); its logs are in \(place)")
     }
-    // The first steps of a process are slower.
+    // The first steps of a process are slower than later ones.
     let seconds = run.stepSeconds.sorted()[run.stepSeconds.count / 2]
     return DrillPeace(
       curve: run.curve, stepSeconds: max(seconds, 1e-4),
@@ -107,12 +107,12 @@ struct Drill {
   func result(of fault: DrillFault, against peace: DrillPeace) throws -> DrillResult {
     if fault == .flippedBit && workers < 3 {
       return DrillResult(
-        fault: fault.rawValue, verdict: .skipped("two workers cannot tell which of them is wrong; take --workers 3"))
+        fault: fault.rawValue, verdict: .skipped("two workers cannot tell which of them is wrong; use --workers 3"))
     }
     let place = folder + "/" + fault.rawValue
     let run = try play(fault, place, stepSeconds: peace.stepSeconds, fileLimit: Self.halfShard(of: peace.checkpoint))
     let problem = try Self.problem(of: run, fault, peace, CheckpointFolder.finished(place + "/drill", step: steps))
-    // What passed is not looked at again, and a model may be large.
+    // The files of a passed fault are not needed any more, and a model may be large.
     if problem == nil { try Durable.removeFolder(place + "/drill") }
     return DrillResult(
       fault: fault.rawValue, verdict: problem.map { .failed($0) } ?? .passed, noticedSeconds: run.noticedSeconds,
@@ -132,7 +132,7 @@ struct Drill {
     configuration.checkpoint.every = steps / 5
     configuration.checkpoint.keep = 0
     configuration.cluster.profileSteps = 0
-    // A drill pulls cables, and MPI has none that it could reach.
+    // A drill cuts connections, and it cannot cut those of MPI.
     configuration.cluster.exchange = .zeromq
     if fault == .flippedBit { configuration.cluster.audit = 1 }
 
@@ -148,40 +148,40 @@ struct Drill {
     return run
   }
 
-  /// Why the fault is not survived; nil where it is.
+  /// Why the run did not pass the fault; nil if it did.
   private static func problem(
     of run: DrillRun, _ fault: DrillFault, _ peace: DrillPeace, _ checkpoint: String
   ) throws -> String? {
     if let gaveUp = run.gaveUp { return gaveUp }
     guard run.state == .finished else { return "it ended as \(run.state.rawValue): \(run.reason)" }
-    guard run.isStruck else { return "the run was over before the fault came; take more --steps" }
+    guard run.isStruck else { return "the run ended before the fault was injected; use more --steps" }
     if let problem = firstDifference(run.curve, peace.curve) { return problem }
     let (differences, _) = try CheckpointCheck.differences(
       CheckpointReader(checkpoint), CheckpointReader(peace.checkpoint))
     if let first = differences.first {
-      return "\(differences.count) tensors of its last checkpoint differ, \(first.tensor) is one"
+      return "\(differences.count) tensors of its last checkpoint differ, such as \(first.tensor)"
     }
     if let evidence = fault.evidence(victim: run.victim) {
       return run.words.contains { $0.contains(evidence) }
-        ? nil : "it never said '\(evidence)…': the fault did not reach it, or was not noticed"
+        ? nil : "it did not report '\(evidence)…': the fault did not reach it, or was not noticed"
     }
-    // A generation may begin all the same, because experts move.
+    // A new generation is no failure, because experts may move.
     let lost = run.words.first { $0.contains("is lost") || $0.contains("did not come back") }
-    return lost.map { "workers should have trained on: \($0)" }
+    return lost.map { "workers should have kept training: \($0)" }
   }
 
   private static func firstDifference(_ curve: [RunEvent], _ peace: [RunEvent]) -> String? {
     for (mine, theirs) in zip(curve, peace) where mine != theirs {
       switch (mine, theirs) {
       case (.stepped(let a), .stepped(let b)) where a.step == b.step:
-        return "step \(a.step) has loss \(a.loss), and \(b.loss) in peace"
+        return "step \(a.step) has loss \(a.loss), but \(b.loss) undisturbed"
       case (.evaluated(let a), .evaluated(let b)):
-        return "the evaluation at step \(a.step) gave \(a.loss), and \(b.loss) at step \(b.step) in peace"
-      default: return "its curve has other records than in peace: \(mine) and \(theirs)"
+        return "the evaluation at step \(a.step) gave \(a.loss), but \(b.loss) at step \(b.step) undisturbed"
+      default: return "its curve has other records than the undisturbed one: \(mine) and \(theirs)"
       }
     }
     return curve.count == peace.count
-      ? nil : "its curve has \(curve.count) records, and \(peace.count) in peace"
+      ? nil : "its curve has \(curve.count) records, but \(peace.count) undisturbed"
   }
 
   private static func halfShard(of checkpoint: String) -> Int {

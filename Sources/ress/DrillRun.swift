@@ -1,4 +1,4 @@
-// One run of a drill: in peace, or with one fault done to it.
+// One run of a drill: undisturbed, or with one injected fault.
 
 import Configuration
 import Daemon
@@ -9,17 +9,17 @@ import Transport
 import Wire
 
 final class DrillRun {
-  /// Losses of steps and evaluations, without the times, which no two runs share.
+  /// Losses of steps and evaluations, without the times, which differ between runs.
   private(set) var curve: [RunEvent] = []
   private(set) var stepSeconds: [Double] = []
   private(set) var state = RunState.queued
   private(set) var reason = ""
-  /// What it said after the fault, up to its next new step; and everything.
+  /// Its messages after the fault, up to its next new step; and all its messages.
   private(set) var story: [String] = []
   private(set) var words: [String] = []
   private(set) var noticedSeconds: Double?
   private(set) var againSeconds: Double?
-  /// Why the drill stopped waiting for it.
+  /// Why the drill gave up waiting for it.
   private(set) var gaveUp: String?
   private(set) var isStruck = false
   /// Generations that began after the fault.
@@ -34,21 +34,21 @@ final class DrillRun {
   private let longestSilence: Duration
   private var struckAt = Instant(nanoseconds: 0)
   private var lastHeard = MonotonicClock.now
-  /// Whether events come that were asked for after the fault: those of an older answer may be older than it.
+  /// Whether the events that arrive were requested after the fault; events of an earlier request may be older than the fault.
   private var isNewPage = false
   private var mend: () throws -> Void = {}
   private var hasRoomAgain = false
   private var failure: (any Error)?
 
-  /// Without a coordinator for longer than this nobody follows a run.
+  /// If the coordinator is absent for longer than this, the drill gives up.
   private static let absence = Duration.seconds(60)
-  /// Silence of a run that is none of its steps' fault.
+  /// Silence of a run beyond the time of its steps.
   private static let silenceSeconds = 30.0
 
   /// - Parameters:
-  ///   - victim: the worker that it is done to.
-  ///   - stepSeconds: how long a step takes in peace.
-  ///   - fileLimit: bytes that no file can grow beyond on the disk that is full.
+  ///   - victim: the worker into which the fault is injected.
+  ///   - stepSeconds: how long a step of the undisturbed run takes.
+  ///   - fileLimit: the size limit of a file in the fault of the full disk, in bytes.
   init(
     _ fault: DrillFault?, _ configuration: RunConfiguration, _ cluster: DrillCluster, victim: String,
     stepSeconds: Double, fileLimit: Int
@@ -63,7 +63,7 @@ final class DrillRun {
     longestSilence = .nanoseconds(Int64(silence * 1e9))
   }
 
-  /// Submits the run, follows it to its end, and does the fault when its step has come.
+  /// Submits the run, follows it to its end, and injects the fault at its step.
   func play() throws {
     let run = try cluster.client.submit(RunRequest(configuration).submission).run.description
     try cluster.client.follow(run, absence: Self.absence) {
@@ -96,7 +96,7 @@ final class DrillRun {
     case .evaluated, .examined: curve.append(event.timeless)
     case .saved(let step, let path):
       if fault == .damagedCheckpoint, !isStruck, step >= strikeStep { strike { try self.damage(path) } }
-      // The checkpoint that had failed, or the next one, once there was room again.
+      // The checkpoint that had failed, or the next one, after there was space again.
       if hasRoomAgain, againSeconds == nil { againSeconds = secondsSinceFault }
     case .placed: if isStruck { newGenerations += 1 }
     case .state(let state, let reason):
@@ -120,7 +120,7 @@ final class DrillRun {
     story.append(sentence)
   }
 
-  /// A step after the fault, which shows that the run goes on where it cannot have been done before it.
+  /// A step after the fault shows that the run continues, if the step cannot have been done before the fault.
   private func stepped() {
     guard againSeconds == nil, isNewPage, fault == .killCoordinator || newGenerations > 0 else { return }
     againSeconds = secondsSinceFault
@@ -153,7 +153,7 @@ final class DrillRun {
         self.cluster.pull(victim)
         self.mend = { self.cluster.mend(victim) }
       case .diskFull: try self.cluster.limitFiles(to: self.fileLimit)
-      // It was told when to do it as it began.
+      // The worker got the step of its fault when it was started.
       case .flippedBit: break
       case .damagedCheckpoint: preconditionFailure("waits for a checkpoint")
       }
@@ -176,7 +176,7 @@ final class DrillRun {
     for _ in workers { try cluster.startWorker() }
   }
 
-  /// Flips a bit in the middle of the checkpoint's first shard; then nobody is left who has its state in memory.
+  /// Flips a bit in the middle of the checkpoint's first shard, and ends all workers, so that its state is in no memory.
   private func damage(_ path: String) throws {
     let names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
     guard let shard = names.first(where: { $0.hasPrefix("shard-") }),

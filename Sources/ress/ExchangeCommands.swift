@@ -39,12 +39,12 @@ func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
   } else {
     Terminal.print("\(result.path): \(Format.grouped(result.parameters)) parameters")
     if !result.unused.isEmpty {
-      Terminal.complain("not in this model, so left out: \(result.unused.joined(separator: ", "))")
+      Terminal.complain("tensors that this model does not have were left out: \(result.unused.joined(separator: ", "))")
     }
     switch result.proofDistance {
     case nil: Terminal.print("the file has no proof, so nothing was compared")
     case let distance?:
-      Terminal.print("its logits are those of the file's proof: largest difference \(distance) of the largest")
+      Terminal.print("its logits agree with the file's proof: largest difference \(distance) of the largest logit")
     }
   }
   return .done

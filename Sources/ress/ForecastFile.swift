@@ -1,5 +1,5 @@
-// What `ress plan` expected of a run, kept for whoever submits that run from this machine: `ress status` holds it against what came. A
-// file a configuration in the user's cache folder; losing it costs a line of `ress status`.
+// The prediction of `ress plan`, stored until the run is submitted from this machine: `ress status` compares it with the actual run. One file
+// for each configuration, in the user's cache folder; if it is lost, only that line of `ress status` is missing.
 
 import Configuration
 import Data
@@ -12,10 +12,10 @@ import Worker
 struct ForecastFile {
   let path: String
 
-  /// - Parameter vocabulary: nil where the dataset is not here.
+  /// - Parameter vocabulary: nil if this machine does not have the dataset.
   init(_ configuration: RunConfiguration, vocabulary: Int?) {
     var costs = configuration
-    // What a run is called and how long it goes on does not change what a step costs.
+    // The name and the length of a run do not change the cost of a step.
     (costs.run, costs.checkpoint, costs.data.path, costs.data.mixture) = ("", CheckpointConfiguration(), "", [])
     (costs.training.steps, costs.training.seed, costs.optimizer) = (1, 1, OptimizerConfiguration())
     costs.model.vocabulary = vocabulary ?? configuration.model.vocabulary
@@ -27,7 +27,7 @@ struct ForecastFile {
     path = "\(base)/ress/forecasts/\(SHA256.of(Array(what)).prefix(32)).json"
   }
 
-  /// What is expected of a run: as it was planned on this machine, else what can be counted. Nil where the vocabulary is unknown.
+  /// The prediction for a run: its plan on this machine, or else the numbers that can be counted. Nil if the vocabulary is unknown.
   static func forecast(of configuration: RunConfiguration) -> Forecast? {
     guard let vocabulary = try? Corpus.vocabulary(of: configuration) else { return nil }
     if let planned = ForecastFile(configuration, vocabulary: vocabulary).read() { return planned }

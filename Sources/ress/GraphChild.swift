@@ -1,5 +1,5 @@
-// Token graphs for the dashboard. The coordinator computes nothing itself, so it lets a child of this same program do it: with low
-// priority, for a limited time, and whatever happens to it happens to nobody else.
+// Token graphs for the dashboard. The coordinator computes nothing itself, so it starts this program as a child: with low priority and a
+// time limit, and a failure of the child affects no other process.
 
 import Daemon
 import Foundation
@@ -7,14 +7,14 @@ import Glibc
 
 enum GraphChild {
   static let limitSeconds = 120.0
-  /// Neighbours of a token that a page shows; more would be megabytes that nobody reads.
+  /// Neighbours of a token that a page shows; more would be megabytes of useless data.
   private static let strongest = 32
   private static let outputLimit = 32 << 20
 
   static func compute(_ question: GraphQuestion) throws(GraphError) -> [UInt8] {
     let process = Process(), output = Pipe(), errors = Pipe()
     process.executableURL = URL(filePath: "/proc/self/exe")
-    // A folder whose name begins with a dash is no option.
+    // A folder whose name begins with a dash must not be read as an option.
     let folder = question.checkpoint.hasPrefix("-") ? "./" + question.checkpoint : question.checkpoint
     process.arguments = [
       "graph", folder, "--split", question.split.rawValue, "--sample", "\(question.sample)",
@@ -27,7 +27,7 @@ enum GraphChild {
     let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
     DispatchQueue.global().asyncAfter(deadline: .now() + limitSeconds, execute: watchdog)
     defer { watchdog.cancel() }
-    // What it complains of fits into a pipe, so reading one after the other cannot block.
+    // The error output fits into a pipe, so reading the two outputs one after the other cannot block.
     var json: [UInt8] = []
     while json.count <= outputLimit {
       let part = output.fileHandleForReading.availableData
@@ -39,10 +39,10 @@ enum GraphChild {
     process.waitUntilExit()
     guard json.count <= outputLimit else { throw GraphError("the graph is too large to be shown") }
     guard process.terminationReason == .exit else {
-      throw GraphError("the graph was not computed within \(Int(limitSeconds)) seconds, or there was no memory for it")
+      throw GraphError("the graph was not computed within \(Int(limitSeconds)) seconds, or there was not enough memory")
     }
     guard process.terminationStatus == 0 else {
-      let line = complaint.split(separator: "\n").first.map { String($0) } ?? "it failed without a word"
+      let line = complaint.split(separator: "\n").first.map { String($0) } ?? "it failed without a message"
       throw GraphError(line.hasPrefix("ress: ") ? String(line.dropFirst(6)) : line)
     }
     return json

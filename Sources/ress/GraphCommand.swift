@@ -1,4 +1,4 @@
-// `ress graph`: what a model joins in a sample, for people and for the dashboard.
+// `ress graph`: the token graph of a sample, as text and for the dashboard.
 
 import Data
 import Foundation
@@ -30,7 +30,7 @@ func graph(_ arguments: Arguments) throws -> ExitCode {
 }
 
 extension SampleGraph {
-  /// Each token with the neighbours outside its window that weigh most.
+  /// Each token with the neighbours outside its window that have the largest weights.
   fileprivate func table(step: Int, strongest: Int) -> String {
     var table = TextTable([("token", .right), ("text", .left), ("in window", .right), ("farther neighbours", .left)])
     let graph = graphs[step - 1]
@@ -50,7 +50,7 @@ extension SampleGraph {
   private func shown(_ token: Int) -> String { "'" + tokens[token - graphs[0].firstVisible].text.escaped + "'" }
   private func percent(_ share: Double) -> String { Format.fixed(100 * share, 0) + " %" }
 
-  /// Places are those of `tokens`; `first` is the first one's in the sequence, and the segment's own begin at `own`.
+  /// Indices refer to `tokens`. `first` is the position of the first of them in the sequence; the segment's own tokens begin at `own`.
   fileprivate func json(checkpoint: String, step: Int, _ split: Split, strongest: Int?) throws -> String {
     struct Page: Encodable {
       let checkpoint: String
@@ -62,7 +62,7 @@ extension SampleGraph {
       let steps: [Step]
     }
     struct Step: Encodable {
-      /// A row a token of the segment's own: neighbours, and A to four digits.
+      /// One row for each token of the segment: neighbours, and A to four digits.
       let neighbours: [[Int]]
       let weights: [[Double]]
     }
@@ -84,14 +84,14 @@ extension SampleGraph {
 }
 
 extension [TokenGraph.Edge] {
-  /// The `count` that weigh most, the heaviest first; of equals the later token.
+  /// The `count` neighbours with the largest weights, in descending order; of equal weights the later token first.
   fileprivate func strongest(_ count: Int) -> [TokenGraph.Edge] {
     Array(sorted { ($0.weight, $0.token) > ($1.weight, $1.token) }.prefix(count))
   }
 }
 
 extension String {
-  /// On one line, whatever is in it.
+  /// The text on one line, with control characters escaped.
   fileprivate var escaped: String {
     unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7f ? $0.escaped(asASCII: true) : String($0) }.joined()
   }

@@ -1,4 +1,4 @@
-// Ctrl-C and SIGTERM, in the two forms that commands need: a question to ask in a loop, or something to wait for.
+// Ctrl-C and SIGTERM, in the two forms that commands need: a value to check in a loop, or an event to wait for.
 
 import Glibc
 import Synchronization
@@ -8,18 +8,18 @@ enum Interrupt {
   /// The first signal, 0 before it.
   private static let firstNumber = Atomic<Int32>(0)
 
-  /// Makes the process reachable for every signal. Call at the start, before any thread is started.
+  /// Unblocks every signal. Call at the start, before any thread is started.
   static func unblock() {
     var none = sigset_t()
     sigemptyset(&none)
     pthread_sigmask(SIG_SETMASK, &none, nil)
   }
 
-  // MARK: A question
+  // MARK: Checked in a loop
 
-  /// Call once, at the start of a command whose loop looks at `first`. The second signal ends the process at once.
+  /// Call once, at the start of a command whose loop checks `first`. The second signal ends the process at once.
   static func install() {
-    // A first use in the handler would initialise it there, with a lock that the interrupted thread might hold.
+    // Initialise it here: a first use in the handler would take a lock that the interrupted thread might hold.
     _ = firstNumber.load(ordering: .relaxed)
     for number in numbers {
       handle(number, ignoredBefore: [SIGHUP]) { number in
@@ -29,7 +29,7 @@ enum Interrupt {
     }
   }
 
-  /// The first signal that came; nil before it.
+  /// The first signal that arrived; nil before it.
   static var first: Int32? {
     let number = firstNumber.load(ordering: .relaxed)
     return number == 0 ? nil : number
@@ -40,24 +40,24 @@ enum Interrupt {
   /// `Interrupt (signal 2)`
   static func name(_ number: Int32) -> String { String(cString: strsignal(number)) + " (signal \(number))" }
 
-  /// - Parameter ignored: signals that stay ignored where the process was started so: SIGHUP by nohup, to outlive its terminal, and SIGINT
-  ///   by a script's `&`, to be ended by the script alone.
+  /// - Parameter ignored: signals that stay ignored if the process was started with them ignored: SIGHUP by nohup, to outlive its terminal,
+  ///   and SIGINT by a script's `&`, so that only the script ends the process.
   private static func handle(
     _ number: Int32, ignoredBefore ignored: [Int32], _ handler: @escaping @convention(c) (Int32) -> Void
   ) {
     let before = signal(number, handler)
-    // SIG_IGN is the number 1 in the place of a function.
+    // SIG_IGN is the number 1, cast to a function pointer.
     if ignored.contains(number), unsafeBitCast(before, to: Int.self) == 1 { signal(number, SIG_IGN) }
   }
 
-  // MARK: Something to wait for
+  // MARK: Waited for
 
-  /// USR1 too: mpirun hands it on to its ranks, while a TERM of its own ends them before they have left.
+  /// USR1 too: mpirun forwards it to its ranks, whereas on TERM it kills them before they have left in order.
   private static let awaited = numbers + [SIGUSR1]
 
-  /// Call once, before any thread is started: threads inherit the mask, and only `wait` then takes the signals. A library's thread that was
-  /// there before `main` (OpenBLAS has some) takes them too, so there is a handler: without one, sigwait was seen to lose them to such a
-  /// thread, which knows nothing but to end the process.
+  /// Call once, before any thread is started: threads inherit the mask, so only `wait` receives the signals. Threads that a library started
+  /// before `main` (OpenBLAS has some) receive them too, so there is a handler: without one, sigwait was seen to lose signals to such a
+  /// thread, where the default action ends the process.
   static func block() {
     sem_init(came, 0, 0)
     _ = taken.load(ordering: .relaxed)
@@ -71,7 +71,7 @@ enum Interrupt {
     pthread_sigmask(SIG_BLOCK, &set, nil)
   }
 
-  /// Waits for a signal and names it.
+  /// Waits for a signal and returns its name.
   static func wait() -> String {
     var set = signals
     pthread_sigmask(SIG_UNBLOCK, &set, nil)
@@ -80,7 +80,7 @@ enum Interrupt {
     return name(number)
   }
 
-  /// The last signal, and a count of those that nobody has waited for yet.
+  /// The last signal, and the number of signals that were not waited for yet.
   private static let taken = Atomic<Int32>(0)
   nonisolated(unsafe) private static let came = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
 

@@ -1,4 +1,4 @@
-// `ress keys`: who may speak with a coordinator.
+// `ress keys`: the keys that may connect to a coordinator.
 
 import Daemon
 import Foundation
@@ -11,7 +11,7 @@ func keysNew(_ arguments: Arguments) throws -> ExitCode {
   let pair = try folder.make(force: arguments.has("--force"))
   Terminal.print(
     """
-    made \(folder.path)/key, which stays here, and key.pub, which others may know:
+    made \(folder.path)/key, which is secret, and key.pub, which may be given to others:
       \(pair.publicKey)
     """)
   return .done
@@ -22,7 +22,7 @@ func keysShow(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-/// The key in an argument: itself, or the file that holds it.
+/// The key of an argument: the argument itself, or the content of the file that it names.
 private func key(_ word: String) throws -> PublicKey {
   if let key = PublicKey(typed: word) { return key }
   if let text = try? String(contentsOfFile: word, encoding: .utf8),
@@ -43,21 +43,22 @@ func keysAllow(_ arguments: Arguments) throws -> ExitCode {
     throw UsageError("--name must be one line of text", command: "keys allow")
   }
   try KeyFolder.standard.allow(AllowedKey(key: key, role: role, name: name))
-  Terminal.print("\(name) may come in, as '\(role.rawValue)'; a coordinator that runs knows it within a second")
+  Terminal.print(
+    "\(name) is allowed with the role '\(role.rawValue)'; a running coordinator accepts the key within a second")
   return .done
 }
 
 func keysTrust(_ arguments: Arguments) throws -> ExitCode {
   let folder = KeyFolder.standard
   try folder.trust(try key(arguments.words[0]))
-  Terminal.print("commands and workers with \(folder.path) speak with that coordinator alone")
+  Terminal.print("commands and workers that use \(folder.path) now trust only this coordinator")
   return .done
 }
 
 func keysRevoke(_ arguments: Arguments) throws -> ExitCode {
   for gone in try KeyFolder.standard.revoke(arguments.words[0]) {
     Terminal.print(
-      "\(gone.name) ('\(gone.role.rawValue)', \(gone.key)) may come in no more; its connections are cut within a second"
+      "\(gone.name) ('\(gone.role.rawValue)', \(gone.key)) is no longer allowed; its connections are closed within a second"
     )
   }
   return .done
@@ -74,7 +75,7 @@ func keysList(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   guard !keys.isEmpty else {
-    Terminal.print("\(folder.allowedPath) allows nobody but the coordinator's own key")
+    Terminal.print("\(folder.allowedPath) allows no key; the coordinator's own key is always allowed")
     return .done
   }
   var table = TextTable([("name", .left), ("role", .left), ("key", .left)])

@@ -1,4 +1,4 @@
-// What only the C libraries themselves can say: their versions, and whether a local socket works.
+// Facts that only the C libraries know: their versions, and whether a local socket works.
 
 import CHDF5
 import CZeroMQ
@@ -15,7 +15,7 @@ enum LibraryProbe {
     ]
   }
 
-  /// How the program was built, and what it runs on: `ress --version`.
+  /// How the program was built, and the libraries that it uses: `ress --version`.
   static var versionPage: String {
     #if arch(x86_64)
       let machine = "x86_64"
@@ -54,7 +54,7 @@ enum LibraryProbe {
     return H5get_libversion(&major, &minor, &release) >= 0 ? "\(major).\(minor).\(release)" : "unknown"
   }
 
-  /// Sends one message over an ipc address in the folder; why that failed, or nil.
+  /// Sends one message over an ipc address in the folder. Returns why that failed, or nil.
   static func ipcFailure(folder: String) -> String? {
     let path = "\(folder)/ress-doctor-\(getpid()).sock"
     defer { unlink(path) }

@@ -4,20 +4,20 @@ import Configuration
 import Glibc
 import Shell
 
-/// Starts the workers of a run, notices those that end, and starts them again: the run takes them in. Over MPI they are the ranks of one
-/// launch, which starts and ends as one child.
+/// Starts the workers of a run, detects those that have ended, and starts them again; the run takes them in. Over MPI they are the ranks of
+/// one launch, which starts and ends as one child.
 final class LocalWorkers {
   private var children: [ChildProcess] = []
   private var lastEnding = ""
   private var restartsLeft = LocalWorkers.restartLimit
   private let start: (String) throws(ProcessError) -> ChildProcess
 
-  /// How long a worker may take to end in order before it is ended: it says goodbye within a second.
+  /// How long a worker may take to end in order before it is killed. Its goodbye takes less than a second.
   private static let endSeconds = 5.0
-  /// Workers that keep ending have a reason that starting them again does not cure.
+  /// Workers that keep ending have a reason that a restart does not remove.
   private static let restartLimit = 5
 
-  /// Worker N listens below `sockets` and appends what it says to `logs`/worker-N.log.
+  /// Worker N listens below `sockets` and appends its output to `logs`/worker-N.log.
   init(
     count: Int, threads: Int, coordinator: String, sockets: String, logs: String, exchange: Exchange
   ) throws(ProcessError) {
@@ -49,8 +49,8 @@ final class LocalWorkers {
     for (place, child) in children.enumerated().reversed() {
       guard let ending = child.poll() else { continue }
       lastEnding = "\(child.name) (pid \(child.identifier)) \(ending)"
-      // Nobody else sends this signal unasked.
-      if ending == .signalled(SIGKILL) { lastEnding += ", as the kernel does where memory runs out" }
+      // Usually only the kernel sends this signal without a request.
+      if ending == .signalled(SIGKILL) { lastEnding += ", which the kernel sends when memory runs out" }
       lastEnding += "; its log is \(child.log)"
       var sentence = lastEnding
       children.remove(at: place)

@@ -1,4 +1,4 @@
-// Lines with their time, for the processes that run unwatched.
+// Lines with their time, for processes without a terminal.
 
 import Glibc
 
@@ -16,7 +16,7 @@ enum Log {
   static func write(_ text: String) { Terminal.complain(line(text), by: nil) }
 }
 
-/// A file that lines are appended to, from any thread; each line is one write.
+/// A file to which any thread can append lines; each line is one write.
 final class LogFile: Sendable {
   private let descriptor: Int32
 

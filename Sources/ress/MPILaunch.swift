@@ -1,20 +1,20 @@
-// `mpirun` with the workers of a run on this machine as its ranks.
+// Starts `mpirun` with the workers of a run on this machine as its ranks.
 
 import Foundation
 import Glibc
 import Transport
 
 struct MPILaunch {
-  /// What messages and logs call it.
+  /// Its name in messages and logs.
   static let name = "mpirun"
-  /// The words of another launcher, for sites whose `mpirun` is none: "mpiexec.hydra", or "mpirun --mca btl tcp,self".
+  /// The command line of another launcher, or of `mpirun` with options: "mpiexec.hydra", "mpirun --mca btl tcp,self".
   static let variable = "RESS_MPIRUN"
 
   private let program: String
   private let options: [String]
   private let ress: String
 
-  /// Looks for all that a launch needs, before anything is started.
+  /// Checks for everything that a launch needs, before anything is started.
   init() throws(ProcessError) {
     let words = ProcessInfo.processInfo.environment[Self.variable]?.split(separator: " ").map(String.init) ?? []
     program = words.first ?? Self.name
@@ -30,25 +30,25 @@ struct MPILaunch {
     guard Self.isOnPath(program) else {
       throw ProcessError(
         description:
-          "cluster.exchange is mpi, and there is no \(program) on the PATH to start workers with; install one (on Debian: openmpi-bin), "
+          "cluster.exchange is mpi, but there is no \(program) on the PATH to start workers with; install one (on Debian: openmpi-bin), "
           + "or name it in \(Self.variable)")
     }
   }
 
-  /// Starts a rank with each of these words for `ress`.
+  /// Starts one rank for each of these argument lists of `ress`.
   func start(ranks: [[String]], log: String) throws(ProcessError) -> ChildProcess {
     var words = options
     for (rank, own) in ranks.enumerated() {
       words += (rank == 0 ? [] : [":"]) + ["-n", "1", ress] + own
-      // A launcher's input is its first rank's. When this process is gone that rank ends, and the launcher ends the others.
+      // The launcher passes its input to its first rank. When this process ends, that rank ends, and the launcher ends the others.
       if rank == 0 { words.append("--end-with-input") }
     }
     return try ChildProcess(
       name: Self.name, program: program, words: words, log: log, environment: Self.environment, endSignal: SIGUSR1)
   }
 
-  /// What Open MPI would otherwise refuse or do: to start as root, to start more ranks than cores, to bind each rank to one core. As
-  /// variables, which other launchers do not mind, and in the names of its versions 4 and 5.
+  /// Lets Open MPI start as root and with more ranks than cores, and keeps it from binding each rank to one core. These are variables,
+  /// which other launchers ignore, under the names of versions 4 and 5.
   private static let environment = [
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

@@ -1,4 +1,4 @@
-// `ress generate` and `ress evaluate`: what one does with a trained model.
+// `ress generate` and `ress evaluate`: the commands for a trained model.
 
 import Data
 import Foundation
@@ -29,19 +29,19 @@ func generate(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-/// Bytes one by one to text that a terminal can show: a character is written when its last byte has come.
+/// Turns single bytes into text that a terminal can show: a character is written when its last byte has arrived.
 struct CharacterWriter {
   private var waiting: [UInt8] = []
 
   mutating func text(after byte: UInt8) -> String {
-    // A byte that begins a character ends the one before it, whole or not.
+    // A byte that begins a character ends the previous one, complete or not.
     let ended = byte & 0xC0 != 0x80 ? rest() : ""
     waiting.append(byte)
     let needed = byte < 0x80 ? 1 : waiting[0] >= 0xF0 ? 4 : waiting[0] >= 0xE0 ? 3 : waiting[0] >= 0xC0 ? 2 : 1
     return ended + (waiting.count >= needed ? rest() : "")
   }
 
-  /// What waits for more bytes, as it is.
+  /// The bytes of an incomplete character, as they are.
   mutating func rest() -> String {
     defer { waiting = [] }
     return String(decoding: waiting, as: UTF8.self)

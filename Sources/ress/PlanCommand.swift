@@ -1,4 +1,4 @@
-// `ress plan`: what a run would need of each worker, how long a step takes, and whether a coordinator's workers would do.
+// `ress plan`: what a run needs of each worker, how long a step takes, and whether the run can be placed on a coordinator's workers.
 
 import Configuration
 import Daemon
@@ -20,7 +20,7 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   let hosts = arguments.whole("--hosts") ?? PlanHosts.count(configuration)
   guard hosts <= configuration.cluster.workers else {
     throw UsageError(
-      "--hosts \(hosts): \(configuration.cluster.workers) workers cannot be spread over so many machines",
+      "--hosts \(hosts): \(configuration.cluster.workers) workers cannot be spread over that many machines",
       command: "plan")
   }
   let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
@@ -62,10 +62,10 @@ private func rehearse(_ needs: RunNeeds, _ arguments: Arguments, hosts: Int) thr
 }
 
 enum PlanHosts {
-  /// Nobody waits longer for a plan.
+  /// The longest time for a plan.
   static let patienceSeconds = 120.0
 
-  /// This machine for all workers where it has a core for each thread of theirs; else one for each.
+  /// This machine for all workers, if it has a core for each of their threads; otherwise one machine for each.
   static func count(_ configuration: RunConfiguration) -> Int {
     let cluster = configuration.cluster
     return cluster.workers * max(1, cluster.threads) <= MachineProbe.cores() ? 1 : cluster.workers
@@ -81,10 +81,10 @@ extension RunNeeds {
   }
 }
 
-/// What `ress plan` prints.
+/// The output of `ress plan`.
 struct PlanView {
   let needs: RunNeeds
-  /// Nil where nothing was tried, and why.
+  /// Nil if no steps were run; `untried` is the reason.
   let step: StepRehearsal.Result?
   let untried: String
 
@@ -111,12 +111,12 @@ struct PlanView {
       """
   }
 
-  /// A limit that is set to what a worker needs while all are there would make the first loss the second one, too.
+  /// A memory limit at the need of a worker while all workers are present would make the first loss cause the next one.
   private var afterLoss: String {
     guard needs.workers > 1 else { return "" }
     let bytes = Format.bytes(max(needs.memoryAfterLossBytes, needs.memoryBytes))
     let left = needs.afterLoss.map { "\($0.workers) worker\($0.workers == 1 ? "" : "s") left" }
-    return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set a limit no lower than this"
+    return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set no memory limit below this"
   }
 
   private var link: String {
@@ -124,7 +124,7 @@ struct PlanView {
   }
 
   private var time: String {
-    guard let step else { return "not tried: \(untried)" }
+    guard let step else { return "not measured: \(untried)" }
     let steps = configuration.training.steps
     let exchange =
       needs.workers > 1
@@ -151,7 +151,7 @@ struct PlanView {
   }
 }
 
-/// Whether a coordinator could place the run, now or when others are done.
+/// Whether a coordinator can place the run, now or when other runs have ended.
 struct RunPlacement {
   let sentence: String
   let isPossible: Bool
@@ -168,12 +168,12 @@ struct RunPlacement {
     isPossible = largest >= minimum
     if !isPossible {
       sentence =
-        "it cannot be placed: it needs at least \(minimum) workers of equal arithmetic, and \(largest) of \(status.workers.count) are"
-        + "; start more with: ress worker"
+        "it cannot be placed: it needs at least \(minimum) workers with the same numerics fingerprint, and "
+        + "\(largest) of \(status.workers.count) have it; start more with: ress worker"
     } else if free < minimum {
       sentence = "it would wait: \(free) of \(largest) workers are free, and it needs at least \(minimum)"
     } else if !ahead.isEmpty {
-      sentence = "it would wait behind \(ahead.map(\.name).joined(separator: ", "))"
+      sentence = "it would wait for \(ahead.map(\.name).joined(separator: ", "))"
     } else {
       sentence = "it can be placed now, on \(min(free, configuration.cluster.workers)) workers"
     }

@@ -1,6 +1,5 @@
-// What can be known of a run before anything waits for it: whether its data are there and its model is one for them, whether there is
-// enough to validate on, and whether the model fits into this machine. An error that a user can make is told where they make it, and not
-// after the queue.
+// Checks of a run before it is queued: whether its data exist and fit the model, whether there is enough validation data, and whether the
+// model fits into this machine. A user's mistake is reported at the submission, not after waiting in the queue.
 
 import Configuration
 import Data
@@ -11,19 +10,20 @@ import Transport
 import Worker
 
 enum Preflight {
-  /// Of a run whose workers may be elsewhere: data that are not on this machine may be on theirs.
+  /// Checks a run whose workers may be on other machines: data that are not on this machine may be on theirs.
   static func look(at configuration: RunConfiguration, whereWorkersAre address: String) throws -> [String] {
     let paths = configuration.data.mixture.isEmpty ? [configuration.data.path] : configuration.data.mixture.map(\.path)
     // A Unix socket is on the same machine; a port may be forwarded from another.
     if !address.hasPrefix("ipc://"), let missing = paths.first(where: { !FileManager.default.fileExists(atPath: $0) }) {
-      Terminal.complain("\(missing) is not on this machine, so nobody has looked at the data; the workers will")
+      Terminal.complain(
+        "\(missing) is not on this machine, so the data are not checked here; the workers will check them")
       return []
     }
     return try look(at: configuration)
   }
 
-  /// Reads the header, the tokenizer and the task of the run's data. Returns what the user should know all the same.
-  /// - Throws: what a worker would fail with: data that are missing, damaged, too short, or not for this model.
+  /// Reads the header, the tokenizer and the task of the run's data. Returns remarks for the user about data that are accepted.
+  /// - Throws: the error with which a worker would fail: data that are missing, damaged, too short, or do not fit the model.
   static func look(at configuration: RunConfiguration) throws -> [String] {
     let corpus = try Corpus(configuration.data)
     let source = try TaskSource(corpus, configuration)
@@ -38,11 +38,11 @@ enum Preflight {
     guard count < asked else { return [] }
     return [
       "evaluations read \(count) sequence\(count == 1 ? "" : "s") and not training.evaluate_sequences (\(asked)): the validation split of "
-        + "\(corpus.path) holds no more"
+        + "\(corpus.path) has no more"
     ]
   }
 
-  /// Of a run whose workers are all on this machine.
+  /// Checks a run whose workers are all on this machine.
   static func weigh(_ configuration: RunConfiguration) throws {
     guard let available = AvailableMemory.byteCount else { return }
     let needs = RunNeeds(

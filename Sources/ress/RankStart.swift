@@ -1,5 +1,5 @@
-// How a worker begins and ends that was started by an MPI launcher: it loads the plug-in and enters the world, and on its way out it either
-// leaves with all others or ends on the spot, for whoever waits in MPI for a rank that is gone waits for ever.
+// The start and the end of a worker that was started by an MPI launcher. It loads the plug-in and joins the world. At its end it either
+// leaves together with all other ranks or exits at once, because an MPI call that waits for a dead rank never returns.
 
 import Foundation
 import Glibc
@@ -9,10 +9,10 @@ import Transport
 import Worker
 
 enum RankStart {
-  /// The worker was told to end, which a launcher tells all ranks.
+  /// The worker was asked to end; a launcher asks all its ranks.
   static let wasAsked = Atomic<Bool>(false)
 
-  /// The plug-in that this program would load.
+  /// The path of the plug-in.
   static var pluginPath: String {
     let program = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
     return MPIPlugin.path(
@@ -20,7 +20,8 @@ enum RankStart {
       programFolder: URL(filePath: program).deletingLastPathComponent().path)
   }
 
-  /// The world of this process; nil where no MPI launcher started it, or nothing here speaks MPI: a cluster may start everything with PMIx.
+  /// The world of this process; nil if no MPI launcher started it or the plug-in is missing, because a cluster may start every program with
+  /// PMIx.
   static func world() throws -> MPIWorld? {
     let environment = ProcessInfo.processInfo.environment
     guard MPIPlugin.isRank(environment: environment) else { return nil }
@@ -36,9 +37,9 @@ enum RankStart {
     return world
   }
 
-  /// What the process may end with in order; otherwise it ends here.
+  /// Returns if the process may exit in order; otherwise ends it here.
   static func ending(_ process: WorkerProcess, _ code: ExitCode) -> ExitCode {
-    // The world is broken: an orderly exit would ask MPI's library for things that it cannot do any more.
+    // The world is broken: an orderly exit would call functions of MPI that no longer work.
     if !process.hasLeftWorld { _exit(ExitCode.failed.rawValue) }
     return code
   }

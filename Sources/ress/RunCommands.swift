@@ -1,4 +1,4 @@
-// `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: what one asks a coordinator about runs.
+// `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: requests to a coordinator about runs.
 
 import Daemon
 import Shell
@@ -57,7 +57,7 @@ func status(_ arguments: Arguments) throws -> ExitCode {
   guard let run = status.run(name) else {
     let known = status.runs.map(\.name).joined(separator: ", ")
     throw ClientError.refused(
-      "no run '\(name)'; " + (known.isEmpty ? "no run was submitted" : "the coordinator knows \(known)"))
+      "no run '\(name)'; " + (known.isEmpty ? "the coordinator has no runs" : "the coordinator has \(known)"))
   }
   status.runs = [run]
   show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.run(run)])
@@ -80,7 +80,7 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
     Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds))
   }
   if arguments.has("--follow") {
-    // A coordinator may be gone for long; the run goes on without it, and so does this command.
+    // The run continues while the coordinator is absent, even for a long time, so this command keeps waiting.
     try Doors.client(arguments).follow(run, absence: .seconds(600)) { event in
       tell(event)
       return false

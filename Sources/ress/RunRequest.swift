@@ -1,4 +1,4 @@
-// What `ress train` was asked for, checked before anything starts.
+// A submission of `ress train` or `ress submit`, checked before anything starts.
 
 import Configuration
 import Foundation
@@ -8,11 +8,11 @@ import Wire
 struct RunRequest {
   var configuration: RunConfiguration
   var resume: Submission.Resume
-  /// Whether the dataset may be another one than the checkpoint's.
+  /// Whether the dataset may differ from the checkpoint's.
   var acceptsOtherData: Bool
-  /// What was noticed in the data, for the run's story.
+  /// Remarks about the data, for the run's story.
   var notes: [String] = []
-  /// One submission, one key: said twice, it is one run.
+  /// A submission that is sent twice with the same key makes one run.
   private let key: String
 
   /// A run from its beginning.
@@ -25,7 +25,7 @@ struct RunRequest {
 
   init(_ arguments: Arguments) throws(ConfigurationError) {
     var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
-    // After --set, because an option of its own is the plainer word.
+    // After --set, because an option of its own takes precedence.
     for (option, path) in [("--workers", "cluster.workers"), ("--threads", "cluster.threads")] {
       if let value = arguments.text(option) {
         overrides.append(ConfigurationOverride(option: option, path: path, value: value))
@@ -46,7 +46,7 @@ struct RunRequest {
       }
   }
 
-  /// Enough for a mean, and a trace that a browser opens at once.
+  /// Enough for a mean, and few enough that a browser opens the trace quickly.
   private static let profiledSteps = 20
 
   var submission: Submission {
@@ -66,7 +66,7 @@ struct RunRequest {
     return asked > 0 ? asked : max(1, cores / configuration.cluster.workers)
   }
 
-  /// The same with paths that mean the same in every folder: a coordinator and its workers were started elsewhere.
+  /// The same with absolute paths, because the coordinator and its workers were started in other folders.
   var anywhere: RunRequest {
     var request = self
     if !configuration.data.path.isEmpty {

@@ -1,5 +1,5 @@
-// What a daemon tells the service manager that started it (Type=notify in cluster/systemd): that it serves, that it still turns, and that it
-// ends. Without a service manager, which is known by NOTIFY_SOCKET, all of it does nothing.
+// Notifications of a daemon to the service manager that started it (Type=notify in cluster/systemd): it is ready, its loop is running, it
+// is ending. Without a service manager (no NOTIFY_SOCKET) these functions do nothing.
 
 import CSystemd
 import Glibc
@@ -12,8 +12,8 @@ enum ServiceManager {
 
   static func ending(_ reason: String) { tell("STOPPING=1\nSTATUS=\(line(reason))") }
 
-  /// Called by the loop that the daemon's work depends on. It tells the watchdog that the loop turns, at most twice as often as the
-  /// watchdog needs; a loop that stands still for WatchdogSec ends the process, and Restart= starts another one.
+  /// Called by the daemon's main loop. It notifies the watchdog that the loop is running, at most twice as often as the watchdog needs. If
+  /// the loop is blocked for WatchdogSec, the service manager ends the process, and Restart= starts another one.
   static func turned() {
     guard interval > 0 else { return }
     let now = MonotonicClock.now.nanoseconds, last = lastTold.load(ordering: .relaxed)
@@ -23,7 +23,7 @@ enum ServiceManager {
     tell("WATCHDOG=1")
   }
 
-  /// Nanoseconds between two signs of life; 0: nobody waits for them.
+  /// Nanoseconds between two notifications; 0: there is no watchdog.
   private static let interval: Int64 = {
     var microseconds: UInt64 = 0
     guard sd_watchdog_enabled(0, &microseconds) > 0 else { return 0 }

@@ -1,5 +1,5 @@
-// `ress submit --on slurm`: a run as one Slurm job. The job's script is in the program (Slurm/job.sh); what it needs lies in the run's folder, which
-// all nodes see.
+// `ress submit --on slurm`: a run as one Slurm job. The job's script is built into the program (Slurm/job.sh); its files are in the run's
+// folder, which all nodes share.
 
 import Configuration
 import Daemon
@@ -39,14 +39,14 @@ enum SlurmSubmission {
     if configuration.cluster.exchange == .mpi, access(plugin, R_OK) != 0 { throw MPIError.missing(path: plugin) }
     try check(options, ProcessInfo.processInfo.environment)
     try Durable.makeFolder(folder)
-    // Of two that submit at once one is first.
+    // Of two submissions at the same time, the second one waits.
     let lock = try SubmissionLock(folder)
     defer { lock.release() }
     if let (job, state) = try jobAtWork(folder) {
       throw SlurmError.atWork(run: configuration.run, job: job, state: state)
     }
     if let reason = RunPreparation.complaint(request.submission) { throw SlurmError.cannotBegin(reason) }
-    // Job numbers may come again.
+    // Job numbers may be used again.
     try? FileManager.default.removeItem(atPath: folder + "/slurm-begun")
     let script = folder + "/slurm-job.sh", file = folder + "/slurm.yaml"
     try Durable.write(PackageResources.job_sh, to: script)
@@ -63,7 +63,7 @@ enum SlurmSubmission {
         "--cpus-per-task=\(max(1, configuration.cluster.threads))", "--output=\(folder)/slurm-%j.log", "--export=ALL",
       ] + options.map { $0.hasPrefix("-") ? $0 : "--" + $0 } + [script], environment: environment)
     guard code == 0 else {
-      // `env` says 127 where there is no such program.
+      // `env` ends with 127 if there is no such program.
       throw code == 127 ? SlurmError.noSlurm("it is not on the PATH") : .refused(code: code, complaint)
     }
     // JOB or JOB;CLUSTER
@@ -83,13 +83,13 @@ enum SlurmSubmission {
     }
   }
 
-  /// Options that make something else of the job than one run.
+  /// Refuses options with which the job would not be one run.
   private static func check(_ options: [String], _ environment: [String: String]) throws {
     for option in options {
       let bare = option.drop { $0 == "-" }
       let name = bare.prefix { $0 != "=" && $0 != " " }
       let isShort = option.hasPrefix("-") && !option.hasPrefix("--")
-      // Long options may be cut short.
+      // Long options may be abbreviated.
       func means(_ long: String) -> Bool { !isShort && name.count > 1 && long.hasPrefix(name) }
       if means("array") || isShort && name.hasPrefix("a") {
         throw SlurmError.option(
@@ -99,7 +99,7 @@ enum SlurmSubmission {
         throw SlurmError.option(option, reason: "the job has a script of its own, and this command only submits it")
       }
       if means("export") {
-        throw SlurmError.option(option, reason: "the job needs the environment that this command gives it")
+        throw SlurmError.option(option, reason: "the job needs the environment that this command sets")
       }
     }
     if let array = environment["SBATCH_ARRAY_INX"], !array.isEmpty {
@@ -116,7 +116,7 @@ enum SlurmSubmission {
     }
   }
 
-  /// A job of the run that has not ended, and its state. Files in the run's folder say which jobs there were; Slurm says how they are.
+  /// A job of the run that has not ended, and its state. Files in the run's folder name the jobs; Slurm reports their states.
   private static func jobAtWork(_ folder: String) throws -> (job: String, state: String)? {
     var jobs: [String] = []
     for name in [jobName, "slurm-attempt"] {
@@ -129,9 +129,9 @@ enum SlurmSubmission {
       if code == 127 { throw SlurmError.noSlurm("squeue is not on the PATH") }
       guard code == 0 else {
         if complaint.contains("Invalid job id") { continue }
-        throw SlurmError.noSlurm("squeue does not say whether job \(job) of this run has ended: \(complaint)")
+        throw SlurmError.noSlurm("squeue does not report whether job \(job) of this run has ended: \(complaint)")
       }
-      // One that is about to end is waited for by the job that follows it.
+      // The next job waits for a job that is about to end.
       if let state = said.split(separator: "\n").first.map(String.init), state != "COMPLETING" { return (job, state) }
     }
     return nil
@@ -169,7 +169,7 @@ private struct SubmissionLock {
       throw FolderError.system(action: "create", path: path, reason: String(cString: strerror(errno)))
     }
     while flock(descriptor, LOCK_EX) != 0 {
-      // A file system without locks: two that submit at once are told apart by the jobs themselves.
+      // A file system without locks: of two submissions at the same time, the second job ends itself.
       guard errno == EINTR else { break }
     }
   }

@@ -1,13 +1,13 @@
-// Cables that can be pulled without being root: every connection between the processes of a drill goes through sockets of this
-// process, which knows by the kernel's word (SO_PEERCRED) who is at the other end. A pulled cable closes nothing; bytes simply stop
-// arriving, as when a switch dies.
+// Connections that can be cut without root rights: every connection between the processes of a drill goes through sockets of this
+// process, which knows the process at the other end from the kernel (SO_PEERCRED). Cutting closes no connection; bytes stop arriving,
+// as when a network switch dies.
 
 import CLinux
 import Foundation
 import Glibc
 import Synchronization
 
-/// Relays between Unix sockets: a thread for each direction, so that one reader that stands still keeps nobody else waiting.
+/// Relays between Unix sockets: one thread for each direction, so that a reader that is stopped blocks no other connection.
 final class Switchboard: Sendable {
   private struct State {
     var pulled: Set<pid_t> = []
@@ -17,7 +17,7 @@ final class Switchboard: Sendable {
 
   private let state = Mutex(State())
 
-  /// Listens at `path` and connects whoever comes with `target`, a socket of process `owner` (nil: of whoever is there then).
+  /// Listens at `path` and connects each client with `target`, a socket of process `owner` (nil: of the process that then listens there).
   func relay(_ path: String, to target: String, owner: pid_t? = nil) throws(ProcessError) {
     let listener = Self.makeSocket()
     guard Self.with(path, { bind(listener, $0, $1) }) == 0, listen(listener, 64) == 0 else {
@@ -36,16 +36,16 @@ final class Switchboard: Sendable {
     }
   }
 
-  /// From now on nothing reaches the process and nothing comes from it.
+  /// From now on no data reach or leave the process.
   func pull(_ process: pid_t) { state.withLock { _ = $0.pulled.insert(process) } }
 
-  /// What waited arrives.
+  /// Data flow again, and delayed data arrive.
   func mend(_ process: pid_t) { state.withLock { _ = $0.pulled.remove(process) } }
 
   func close() {
     state.withLock { state in
       state.isClosed = true
-      // Their threads wake up, and close them.
+      // Their threads wake up and close them.
       for descriptor in state.descriptors { shutdown(descriptor, Int32(SHUT_RDWR)) }
     }
   }
@@ -53,7 +53,7 @@ final class Switchboard: Sendable {
   private func connect(_ near: Int32, to target: String, _ owner: pid_t?) {
     let far = Self.makeSocket()
     guard Self.with(target, { Glibc.connect(far, $0, $1) }) == 0 else {
-      // Nobody is there, which whoever came learns at once, as on a real network.
+      // Nothing listens there: close the client's connection at once, as on a real network.
       Glibc.close(near)
       Glibc.close(far)
       return
@@ -70,7 +70,7 @@ final class Switchboard: Sendable {
     }
   }
 
-  /// Moves bytes until one side ends, and ends the other.
+  /// Copies bytes until one side closes its connection, then closes the other.
   private func carry(from source: Int32, to target: Int32, _ ends: Set<pid_t>) {
     var buffer = [UInt8](repeating: 0, count: 1 << 16)
     while true {

@@ -1,5 +1,5 @@
-// A folder of this process's own for sockets, whose paths have at most 107 bytes: below TMPDIR, unless that is too long (Slurm's often is) or
-// cannot be written.
+// A private folder for the sockets of this process, whose paths have at most 107 bytes: below TMPDIR, unless that path is too long (Slurm's
+// often is) or not writable.
 
 import Glibc
 
@@ -31,12 +31,12 @@ struct TemporaryFolder {
     )
   }
 
-  /// TMPDIR, which an empty value leaves at its standard.
+  /// TMPDIR, or /tmp if it is not set or empty.
   static var standard: String {
     getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/tmp"
   }
 
-  /// Where it may be, the first choice first.
+  /// The possible parents, in order of preference.
   private static var parents: [String] {
     var parents = [standard]
     for other in [getenv("XDG_RUNTIME_DIR").map { String(cString: $0) } ?? "", "/tmp", "/dev/shm"]
@@ -46,7 +46,7 @@ struct TemporaryFolder {
     return parents
   }
 
-  /// Removes the folder and what is in it; there are no folders in it.
+  /// Removes the folder and the files in it. It contains no folders.
   func remove() {
     if let stream = opendir(path) {
       while let entry = readdir(stream) {

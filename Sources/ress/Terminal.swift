@@ -1,20 +1,20 @@
-// Standard output and standard error, written whole and at once: a redrawn line must not wait in a buffer, and a
-// reader that went away (`ress … | head`) is no reason for a stack trace.
+// Standard output and standard error, written completely and unbuffered: a redrawn line must not wait in a buffer, and a reader that
+// closed the pipe (`ress … | head`) must not cause a crash.
 
 import Glibc
 import Shell
 import Synchronization
 
 enum Terminal {
-  /// The error of the first write to standard output that failed; 0: none did. A reader that went away is no error.
+  /// The error number of the first failed write to standard output, or 0. A reader that closed the pipe is not an error.
   private static let failure = Atomic<Int32>(0)
 
   static func print(_ line: String) { write(line + "\n") }
 
-  /// Text as it is, to standard output.
+  /// Writes text to standard output, as it is.
   static func write(_ text: String) { write(text, to: STDOUT_FILENO) }
 
-  /// An error for a person, to standard error.
+  /// Writes an error message to standard error.
   static func complain(_ message: String, by program: String? = "ress") {
     let text = (program.map { $0 + ": " } ?? "") + message
     write((columns(of: STDERR_FILENO).map { Wrapping.wrapped(text, columns: $0) } ?? text) + "\n", to: STDERR_FILENO)
@@ -22,17 +22,17 @@ enum Terminal {
 
   static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
-  /// The width of the terminal; 80 where it does not say.
+  /// The width of the terminal, or 80 if it is unknown.
   static var columns: Int { columns(of: STDOUT_FILENO) ?? 80 }
 
-  /// Nil where the descriptor is no terminal, or one that does not say how wide it is.
+  /// Nil if the descriptor is not a terminal, or one of unknown width.
   private static func columns(of descriptor: Int32) -> Int? {
     var size = winsize()
     guard ioctl(descriptor, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return nil }
     return Int(size.ws_col)
   }
 
-  /// Bytes as they are, to standard output.
+  /// Writes bytes to standard output, as they are.
   static func write(bytes: [UInt8]) { write(bytes, to: STDOUT_FILENO) }
 
   private static func write(_ text: String, to descriptor: Int32) { write(Array(text.utf8), to: descriptor) }
@@ -48,7 +48,7 @@ enum Terminal {
       switch count < 0 ? errno : EIO {
       case EINTR: continue
       case EAGAIN:
-        // A pipe that its reader made non-blocking is full.
+        // The pipe is full, and its reader has made it non-blocking.
         var full = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         _ = poll(&full, 1, -1)
       default:
@@ -62,11 +62,11 @@ enum Terminal {
     guard error != EPIPE, failure.compareExchange(expected: 0, desired: error, ordering: .relaxed).exchanged else {
       return
     }
-    complain("the output cannot be written, and is incomplete: \(String(cString: strerror(error)))")
+    complain("the output cannot be written completely: \(String(cString: strerror(error)))")
   }
 
-  /// For the end of a command: 1 in place of 0 where its output did not arrive whole. Some file systems (NFS, quotas) say so only when
-  /// the file is closed.
+  /// The exit code at the end of a command: 1 instead of 0 if its output was not written completely. Some file systems (NFS, quotas) report
+  /// this only when the file is closed.
   static func exitCode(_ code: Int32) -> Int32 {
     if close(STDOUT_FILENO) != 0, errno != EBADF { note(errno) }
     return code == 0 && failure.load(ordering: .relaxed) != 0 ? 1 : code

@@ -13,7 +13,7 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   if access(output, F_OK) == 0, !arguments.has("--force") {
     throw UsageError("\(output) exists; --force replaces it", command: "data tokenizer train")
   }
-  // A folder's name ends in /; its files are checked where they are written.
+  // The name of a folder ends in /; its files are checked when they are written.
   if !output.hasSuffix("/"), let problem = OutputPlace.problem(output) {
     throw UsageError("\(output) cannot be written: \(problem)", command: "data tokenizer train")
   }
@@ -37,7 +37,7 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   let pieces = training.pieceCount
   let table = try training.learn { if $0 % 64 == 0 { show("\($0) tokens") } }
   show("")
-  // With a vocabulary.json beside it where it is a folder's name.
+  // If it names a folder, vocab.json is written too.
   if output.hasSuffix("/") {
     try Durable.makeFolder(output)
     let (vocabulary, merges) = try TokenizerFile.gpt2(table)
@@ -47,10 +47,10 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
     try Durable.write(Array(TokenizerFile.json(table).utf8), to: output)
   }
   Terminal.print(
-    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) different pieces"
+    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) distinct pieces"
   )
   if table.vocabulary < training.vocabulary {
-    Terminal.print("the text holds no more pairs that occur \(training.leastCount) times")
+    Terminal.print("the text contains no more pairs that occur \(training.leastCount) times")
   }
   return .done
 }
@@ -104,7 +104,8 @@ func tokenizerDecode(_ arguments: Arguments) throws -> ExitCode {
     let word = String(decoding: word, as: UTF8.self)
     guard let token = Int32(word), (0..<Int32(table.vocabulary)).contains(token) else {
       throw UsageError(
-        "word \(number + 1), '\(word)', is no token of 0 to \(table.vocabulary - 1)", command: "data tokenizer decode")
+        "word \(number + 1), '\(word)', is not a token number from 0 to \(table.vocabulary - 1)",
+        command: "data tokenizer decode")
     }
     tokens.append(token)
   }
@@ -112,7 +113,7 @@ func tokenizerDecode(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-/// Of a file, or of standard input (`-`).
+/// The bytes of a file, or of standard input (`-`).
 private func allBytes(of path: String) throws -> [UInt8] {
   guard path != "-" else { return Array(FileHandle.standardInput.readDataToEndOfFile()) }
   guard let data = FileManager.default.contents(atPath: path) else {

@@ -1,5 +1,5 @@
-// `ress train`: a run on this machine, with a coordinator inside and workers as children, or one that is handed to a
-// coordinator elsewhere. Both are watched in the same way.
+// `ress train`: a run on this machine, with a coordinator in this process and workers as children, or a run that is submitted to a
+// coordinator elsewhere. Both are followed in the same way.
 
 import Configuration
 import Daemon
@@ -13,7 +13,7 @@ import Transport
 import Wire
 
 func train(_ arguments: Arguments) throws -> ExitCode {
-  // A reader that goes away (`ress train … | head`) is no reason to stop training.
+  // A reader that closes the pipe (`ress train … | head`) must not end the training.
   signal(SIGPIPE, SIG_IGN)
   var request = try RunRequest(arguments)
   let view = RunWatch.view(of: request, json: arguments.has("--json"))
@@ -31,20 +31,20 @@ func train(_ arguments: Arguments) throws -> ExitCode {
 }
 
 enum LocalRun {
-  /// As long as nothing else in this program waits.
+  /// Longer than any other wait in this program.
   private static let patienceSeconds = 1e6
 
   static func train(_ request: RunRequest, view: RunView, board: BoardWriter? = nil) throws -> ExitCode {
     let configuration = request.configuration
     try Durable.makeFolder(request.folder)
-    // Sockets have short paths, and a name that nobody else has.
+    // The paths of sockets must be short and unique.
     let sockets = try TemporaryFolder(name: "ress-train")
     defer { sockets.remove() }
 
     let log = try LogFile(request.folder + "/coordinator.log")
     var options = CoordinatorDaemon.Options(listen: "ipc://\(sockets.path)/coordinator", program: Version.program)
     options.patienceSeconds = configuration.cluster.patienceSeconds
-    // In the run's folder, so that a run keeps its identifier and story over resumes.
+    // In the run's folder, so that a run keeps its identifier and story when it is resumed.
     options.store = request.folder + "/coordinator.db"
     options.pausesUnfinished = true
     options.log = log.write
@@ -66,9 +66,9 @@ enum LocalRun {
       count: configuration.cluster.workers, threads: request.threadsPerWorker(cores: MachineProbe.cores()),
       coordinator: daemon.endpoint, sockets: sockets.path, logs: request.folder,
       exchange: configuration.cluster.exchange)
-    // Before the coordinator ends, which would otherwise miss their goodbyes.
+    // Before the coordinator ends, so that it receives their goodbyes.
     defer { workers.end() }
-    // A coordinator in this very process is not given up for its silence: it waits for a disk, and the run goes on.
+    // A coordinator in this process is never given up because of its silence: it waits for a disk, and the run continues.
     let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: LocalRun.patienceSeconds)
     client.givesUp = { brokenStore.withLock { $0 } }
     return try RunWatch.follow(request, client, view: view, board: board, workers: workers)
@@ -76,7 +76,7 @@ enum LocalRun {
 }
 
 enum RunWatch {
-  /// Submits the run and shows it until it has ended. The first signal saves the run and ends it, so that it can be resumed.
+  /// Submits the run and follows it until it has ended. The first signal saves the run and ends it, so that it can be resumed.
   static func follow(
     _ request: RunRequest, _ client: CoordinatorClient, view: RunView, board: BoardWriter? = nil,
     workers: LocalWorkers? = nil
@@ -90,7 +90,7 @@ enum RunWatch {
     try client.follow(run.description, after: after) {
       if let signal = Interrupt.first, !isEnding {
         isEnding = true
-        show(.said("\(Interrupt.name(signal)): the run saves and ends; a second signal ends it at once"))
+        show(.said("\(Interrupt.name(signal)): saving the run before it ends; a second signal ends it at once"))
       }
       for sentence in workers?.newlyEnded(restarting: verdict.hasWorkers) ?? [] { show(.said(sentence)) }
       if let workers, workers.isGone { return .abandon(reason: workers.epitaph) }
@@ -107,7 +107,7 @@ enum RunWatch {
     return verdict.exitCode ?? .failed
   }
 
-  /// What the workers took down of their steps' time, where this machine sees the run's folder.
+  /// Prints the workers' profiles of their steps, if this machine can read the run's folder.
   private static func showProfiles(_ request: RunRequest, _ show: (RunEvent) -> Void) {
     guard request.configuration.cluster.profileSteps > 0 else { return }
     let folder = request.folder + "/profile"
@@ -119,7 +119,7 @@ enum RunWatch {
     if !names.isEmpty { show(.said("traces for chrome://tracing or ui.perfetto.dev: \(folder)/*.json")) }
   }
 
-  /// The view that suits where standard output goes.
+  /// The view for the kind of standard output: a terminal, a pipe, or JSON.
   static func view(of request: RunRequest, json: Bool) -> RunView {
     let style: RunView.Style =
       json ? .json : Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)

@@ -1,4 +1,4 @@
-// The command line: words to a command, the command to its function, and its end to an exit code.
+// The command line: parses the words, calls the function of the command, and turns its result into an exit code.
 
 import CLinux
 import Configuration
@@ -17,7 +17,7 @@ func main(_ words: [String]) -> ExitCode {
     Terminal.complain(error.description)
     return .wrongUse
   } catch let error as ConfigurationError {
-    // Each line begins with its own place, which editors and terminals can follow.
+    // Each line begins with its source location, which editors and terminals can open.
     for problem in error.problems { Terminal.complain(problem.description, by: nil) }
     return .wrongUse
   } catch {
@@ -80,8 +80,8 @@ func run(_ arguments: Arguments) throws -> ExitCode {
 
 // Every connection takes a descriptor, and so does every file.
 _ = ress_raise_descriptors()
-// Whoever started this process may have blocked signals, and threads and children inherit that: Ctrl-C must work.
+// The parent process may have blocked signals, and threads and children inherit that: Ctrl-C must work.
 Interrupt.unblock()
-// A file that may not grow further (ulimit -f) is an error of the write, which says so, and not a death.
+// A file that may not grow further (ulimit -f) makes the write fail with an error instead of killing the process.
 signal(SIGXFSZ, SIG_IGN)
 exit(Terminal.exitCode(main(Array(CommandLine.arguments.dropFirst())).rawValue))

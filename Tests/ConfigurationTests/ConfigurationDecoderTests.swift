@@ -74,7 +74,7 @@ import Testing
   @Test func `a key like no other lists the known ones`() {
     #expect(
       problems(minimal + "  bananas: 3\n") == [
-        "c.yaml:3:3: unknown key 'bananas' in 'data'; known here: path, mixture, sequence_length, documents"
+        "c.yaml:3:3: unknown key 'bananas' in 'data'; known keys: path, mixture, sequence_length, documents"
       ])
   }
 
@@ -88,19 +88,19 @@ import Testing
     ("width: \"64\"", "expected a whole number, found the quoted text '64'"),
     ("width: [64]", "expected a whole number from 1 to 65536, found a list"),
     ("width: {a: 1}", "expected a whole number from 1 to 65536, found keys and values"),
-    ("width: 0", "'width' is 0, and must be a whole number from 1 to 65536"),
-    ("width: -4", "'width' is -4, and must be a whole number from 1 to 65536"),
-    ("width: 99999999999999999999", "'width' is 99999999999999999999, and must be a whole number from 1 to 65536"),
+    ("width: 0", "'width' is 0, but must be a whole number from 1 to 65536"),
+    ("width: -4", "'width' is -4, but must be a whole number from 1 to 65536"),
+    ("width: 99999999999999999999", "'width' is 99999999999999999999, but must be a whole number from 1 to 65536"),
     ("shared_expert: yes", "expected true or false, found 'yes'"),
     ("smooth_weight: small", "expected a number, found 'small'"),
     ("smooth_weight: nan", "expected a number, found 'nan'"),
     ("smooth_weight: .inf", "expected a number, found '.inf'"),
-    ("smooth_weight: 1e999", "'smooth_weight' is 1e999, and must be a number of at least 0"),
-    ("smooth_weight: -1", "'smooth_weight' is -1, and must be a number of at least 0"),
-    ("keys: 0", "'keys' is 0, and must be a whole number from 1 to 1048576, or null"),
-    ("window: 0", "'window' is 0, and must be a whole number from 1 to 1048576"),
-    ("segment: 0", "'segment' is 0, and must be a whole number from 1 to 1048576"),
-    ("steps: 0", "'steps' is 0, and must be a whole number from 1 to 256"),
+    ("smooth_weight: 1e999", "'smooth_weight' is 1e999, but must be a number of at least 0"),
+    ("smooth_weight: -1", "'smooth_weight' is -1, but must be a number of at least 0"),
+    ("keys: 0", "'keys' is 0, but must be a whole number from 1 to 1048576, or null"),
+    ("window: 0", "'window' is 0, but must be a whole number from 1 to 1048576"),
+    ("segment: 0", "'segment' is 0, but must be a whole number from 1 to 1048576"),
+    ("steps: 0", "'steps' is 0, but must be a whole number from 1 to 256"),
   ])
   func `a wrong value says what was expected and what was found`(line: String, message: String) {
     let reported = problems(minimal + "model:\n  \(line)\n")
@@ -112,10 +112,10 @@ import Testing
   @Test func `bounds that are not part of a range are refused, and those that are taken`() throws {
     #expect(
       problems(minimal + "optimizer: {beta1: 1}") == [
-        "c.yaml:3:20: 'beta1' is 1, and must be a number of at least 0 and below 1"
+        "c.yaml:3:20: 'beta1' is 1, but must be a number of at least 0 and below 1"
       ])
     #expect(
-      problems(minimal + "optimizer: {epsilon: 0}") == ["c.yaml:3:22: 'epsilon' is 0, and must be a number above 0"])
+      problems(minimal + "optimizer: {epsilon: 0}") == ["c.yaml:3:22: 'epsilon' is 0, but must be a number above 0"])
     #expect(try decode(minimal + "optimizer: {beta1: 0, final_fraction: 1}").optimizer.finalFraction == 1)
   }
 
@@ -129,11 +129,11 @@ import Testing
   @Test func `a key given twice names both lines`() {
     #expect(
       problems(minimal + "model:\n  width: 64\n  heads: 4\n  width: 32\n") == [
-        "c.yaml:6:3: duplicate key 'width' in 'model'; it is on line 4 already"
+        "c.yaml:6:3: duplicate key 'width' in 'model'; it is already on line 4"
       ])
     #expect(
       problems(minimal + "data:\n  path: b\n") == [
-        "c.yaml:3:1: duplicate key 'data' in the file; it is on line 1 already"
+        "c.yaml:3:1: duplicate key 'data' in the file; it is already on line 1"
       ])
   }
 
@@ -209,7 +209,7 @@ import Testing
     #expect(problems("data:\n  mixture: a.h5\n")[0].hasPrefix("c.yaml:2:12: expected datasets with weights"))
     #expect(
       problems("data:\n  path: x\n  mixture: {a.h5: 1}\n") == [
-        "c.yaml:3:12: 'path' and 'mixture' both name what to read; leave one of them out"
+        "c.yaml:3:12: 'path' and 'mixture' are both given; leave one of them out"
       ])
   }
 

@@ -25,7 +25,7 @@ import Testing
     ("modl.width=64", "unknown key 'modl.width'; did you mean 'model.width'?"),
     ("model.width=abc", "expected a whole number, found 'abc'"),
     ("model.width=", "expected a whole number, found nothing"),
-    ("model.width=0", "'width' is 0, and must be a whole number from 1 to 65536"),
+    ("model.width=0", "'width' is 0, but must be a whole number from 1 to 65536"),
     ("model.width", "expected KEY=VALUE, such as model.width=64"),
     ("model={}", "unknown key 'model'"),
   ])

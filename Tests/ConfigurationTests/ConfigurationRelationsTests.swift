@@ -7,7 +7,7 @@ import Testing
   @Test func `the width is a multiple of the heads, and a hint names the next one`() {
     #expect(
       problems(minimal + "model:\n  width: 65\n  heads: 4\n") == [
-        "c.yaml:5:10: the width must be a multiple of the heads, and 65 is not one of 4; take a width of 68"
+        "c.yaml:5:10: the width must be a multiple of the heads, but 65 is not one of 4; use a width of 68"
       ])
   }
 
@@ -21,7 +21,7 @@ import Testing
   @Test func `a batch is whole units`() {
     #expect(
       problems(minimal + "training: {batch_sequences: 7, unit_sequences: 2}\n") == [
-        "c.yaml:3:48: batch_sequences must be a multiple of unit_sequences, and 7 is not one of 2; take a batch of 8"
+        "c.yaml:3:48: batch_sequences must be a multiple of unit_sequences, but 7 is not one of 2; use a batch of 8"
       ])
   }
 
@@ -57,6 +57,6 @@ import Testing
   @Test func `a mixture of more datasets than a round has places is refused`() {
     let parts = (0..<1025).map { "p\($0).h5: 1" }.joined(separator: ", ")
     let found = problems("data: {mixture: {\(parts)}}\n")
-    #expect(found.contains { $0.contains("a mixture of 1025 datasets; 1024 is the most") }, "\(found)")
+    #expect(found.contains { $0.contains("a mixture of 1025 datasets, but 1024 is the maximum") }, "\(found)")
   }
 }

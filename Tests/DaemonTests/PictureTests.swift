@@ -92,7 +92,7 @@ import Wire
     #expect(picture.curve.buckets.map(\.first) == [1, 2, 3, 4] && picture.curve.buckets.last?.loss?.mean == 7)
     #expect(picture.evaluations.map(\.record.step) == [2] && picture.checkpoints.map(\.path) == ["c/3"])
     #expect(picture.cuts == 1 && picture.modelPath == "c/3" && picture.step == 4)
-    #expect(picture.story.map(\.text) == ["run r begins", "on request", "goes on after step 3, from c/3"])
+    #expect(picture.story.map(\.text) == ["run r begins", "on request", "continues after step 3, from c/3"])
     #expect(picture.story.map(\.step) == [0, 6, 3])
   }
 

@@ -221,7 +221,8 @@ import Wire
     #expect(try keys.allowed() == [AllowedKey(key: server.publicKey, role: .admin, name: "again")])
     #expect(complaint { _ = try keys.revoke("nobody") } == "no key is allowed as 'nobody'; allowed are again")
     try "# list\n\(server.publicKey) king arthur\n".write(toFile: keys.allowedPath, atomically: true, encoding: .utf8)
-    #expect(complaint { _ = try keys.allowed() }.hasSuffix("allowed:2: 'king' is none of worker, read, submit, admin"))
+    #expect(
+      complaint { _ = try keys.allowed() }.hasSuffix("allowed:2: 'king' is not one of worker, read, submit, admin"))
   }
 }
 

@@ -153,7 +153,7 @@ import Testing
     try expect(["train", "run.yaml", "--set", "run=never", "--resume"], code: 1, "nothing to resume")
     try expect(
       ["train", "run.yaml", "--resume", "--set", "model.width=16"], code: 1, "cannot be resumed",
-      "model.width was 32 and is 16 now")
+      "model.width was 32 and is now 16")
     try expect(["data", "prepare", "text.txt", "--out", "text.h5"], code: 2, "text.h5 exists", "--force")
     try expect(["data", "prepare", "nothing.txt", "--out", "text.h5", "--force"], code: 1, "nothing.txt")
     _ = FileManager.default.createFile(atPath: place.path + "/empty.txt", contents: Data())

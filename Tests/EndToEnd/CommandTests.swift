@@ -277,10 +277,10 @@ import Testing
     let prepared = try place.run([
       "data", "prepare", "rows.jsonl", "--task", "classify", "--validation", "0.2", "--out", "rows.h5",
     ])
-    #expect(prepared.code == 0 && prepared.output.contains("a model of it has head: classify, classes: 3"))
+    #expect(prepared.code == 0 && prepared.output.contains("a model of this dataset needs head: classify, classes: 3"))
     let shown = try place.run(["data", "show", "rows.h5"])
     #expect(
-      shown.code == 0 && shown.output.contains("classes: ") && shown.output.contains("asked: "), "\(shown.output)")
+      shown.code == 0 && shown.output.contains("classes: ") && shown.output.contains("targets: "), "\(shown.output)")
     let small = try place.run(["train", "run.yaml", "--set", "data.path=rows.h5", "--set", "model.head=classify"])
     #expect(
       small.code == 1 && small.errors.contains("rows.h5 has 3 classes, and model.classes is 2"), "\(small.errors)")
@@ -310,7 +310,7 @@ import Testing
     #expect(try place.run(prepare + ["pairs", "--shards", "3"]).code == 0)
     #expect(try place.run(prepare + ["whole.h5"]).code == 0)
     let shown = try place.run(["data", "show", "pairs"])
-    #expect(shown.code == 0 && shown.output.contains("pairs: 3 shards, all there; "), "\(shown.output)")
+    #expect(shown.code == 0 && shown.output.contains("pairs: 3 shards, complete; "), "\(shown.output)")
 
     let data = [
       "--set", "data.mixture={pairs: 1, whole.h5: 2}", "--set", "training.steps=40",

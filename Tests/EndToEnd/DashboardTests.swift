@@ -136,7 +136,7 @@ final class `The dashboard in a browser` {
     // reason once.
     let named = try browse("/#/run/first").page
     #expect(named.contains("all 40 steps are done") && named.contains("Generation 1"))
-    #expect(try browse("/#/run/nobody").page.contains("knows no run called nobody"))
+    #expect(try browse("/#/run/nobody").page.contains("has no run called nobody"))
     #expect(try browse("/#/elsewhere").page.contains("There is no page #/elsewhere here"))
     let failed = try browse("/#/run/odd").page
     #expect(failed.contains(#"class="banner failed""#) && failed.contains("ress logs odd"), "\(failed)")
@@ -166,6 +166,6 @@ final class `The dashboard in a browser` {
     let run = try #require(cluster.firstMatch(of: /"id":"([0-9a-f]{12})"/)).1
     let refused = try await ask("/api/runs/\(run)/graph?sample=100000")
     #expect(refused.code == 422 && refused.body.contains("its validation split has sequences 0 to "), "\(refused)")
-    #expect(try browse("/#/run/00000000000a").page.contains("knows no such run"))
+    #expect(try browse("/#/run/00000000000a").page.contains("has no such run"))
   }
 }

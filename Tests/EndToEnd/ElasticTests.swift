@@ -370,7 +370,7 @@ final class TestCluster {
     cluster.signal("b", SIGTERM)
     #expect(cluster.workers["b"]!.exitCode(within: 20) == 0, "\(cluster.logs)")
     let story = try expectSameEnd(cluster, "left")
-    #expect(story.contains("left: it was told to end (Terminated (signal 15))"), "\(story)")
+    #expect(story.contains("left: it was ended by Terminated (signal 15)"), "\(story)")
   }
 
   @Test func `a repeated submission is one run, and workers whose coordinator does not return end themselves`() throws {

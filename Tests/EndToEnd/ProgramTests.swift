@@ -73,7 +73,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
       let full = try end(words, output: try #require(FileHandle(forWritingAtPath: "/dev/full")))
       #expect(full.code == 1, "\(words)")
       #expect(
-        full.errors == "ress: the output cannot be written, and is incomplete: No space left on device\n",
+        full.errors == "ress: the output cannot be written completely: No space left on device\n",
         "\(words): \(full.errors)")
     }
     let pipe = Pipe()

@@ -44,7 +44,7 @@ import Testing
   @Test(arguments: [
     (["tarin"], "Unknown command 'tarin'; did you mean 'train'?\nTry 'ress help'."),
     (["banana"], "Unknown command 'banana'\nTry 'ress help'."),
-    (["--json", "train"], "Options come after the command, and '--json' comes first\nTry 'ress help'."),
+    (["--json", "train"], "Options come after the command, but '--json' comes first\nTry 'ress help'."),
     (["data"], "'data' needs one of: prepare, show, tokenizer\nTry 'ress data --help'."),
     (["data", "prepar"], "Unknown command 'data prepar'; did you mean 'prepare'?\nTry 'ress data --help'."),
     (["train"], "CONFIG is missing: A run's configuration, such as configs/demo.yaml.\nTry 'ress train --help'."),
@@ -56,35 +56,35 @@ import Testing
     (["train", "a", "-j"], "Unknown option '-j' of 'train'\nTry 'ress train --help'."),
     (
       ["coordinator", "--store", ""],
-      "--store needs a value, and is empty: --store FILE\nTry 'ress coordinator --help'."
+      "--store needs a value, but it is empty: --store FILE\nTry 'ress coordinator --help'."
     ),
     (
       ["runs", "--coordinator="],
-      "--coordinator needs a value, and is empty: --coordinator ADDRESS\nTry 'ress runs --help'."
+      "--coordinator needs a value, but it is empty: --coordinator ADDRESS\nTry 'ress runs --help'."
     ),
     (["train", "a", "--workers"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
     (["train", "a", "--workers", "--json"], "--workers needs a value: --workers N\nTry 'ress train --help'."),
     (
       ["train", "a", "--workers", "two"],
-      "--workers must be a whole number from 1 to 4096, and is 'two'\nTry 'ress train --help'."
+      "--workers must be a whole number from 1 to 4096, not 'two'\nTry 'ress train --help'."
     ),
     (
       ["train", "a", "--workers", "-1"],
-      "--workers must be a whole number from 1 to 4096, and is '-1'\nTry 'ress train --help'."
+      "--workers must be a whole number from 1 to 4096, not '-1'\nTry 'ress train --help'."
     ),
     (["train", "a", "--json=yes"], "--json takes no value\nTry 'ress train --help'."),
     (["train", "a", "--resume="], "--resume= needs a value after the '='\nTry 'ress train --help'."),
     (
       ["generate", "c", "--top-p", "1.5"],
-      "--top-p must be a number from 0 to 1, and is '1.5'\nTry 'ress generate --help'."
+      "--top-p must be a number from 0 to 1, not '1.5'\nTry 'ress generate --help'."
     ),
     (
       ["generate", "c", "--top-p", "nan"],
-      "--top-p must be a number from 0 to 1, and is 'nan'\nTry 'ress generate --help'."
+      "--top-p must be a number from 0 to 1, not 'nan'\nTry 'ress generate --help'."
     ),
     (
       ["data", "prepare", "a", "--out", "b", "--split-by", "rang"],
-      "--split-by must be one of range, documents, and is 'rang'; did you mean 'range'?\nTry 'ress data prepare --help'."
+      "--split-by must be one of range, documents, not 'rang'; did you mean 'range'?\nTry 'ress data prepare --help'."
     ),
     (["data", "prepare", "a"], "--out D.h5 is missing: The dataset to write.\nTry 'ress data prepare --help'."),
   ])
@@ -98,7 +98,8 @@ import Testing
   }
 
   @Test func `no word at all lists the commands`() {
-    #expect(complaint([])?.hasPrefix("No command is given; there is: train, coordinator, worker, submit,") == true)
+    #expect(
+      complaint([])?.hasPrefix("No command is given; the commands are: train, coordinator, worker, submit,") == true)
   }
 
   @Test(arguments: [["--version"], ["version"]])
@@ -161,7 +162,7 @@ import Testing
   @Test func `the overview names every command and the exit codes`() throws {
     let page = try help(["help"])
     for command in CommandTable.all { #expect(page.contains("\n  \(command.name) ")) }
-    #expect(page.contains("0 done, 1 failed, 2 wrong use, 3 a run cannot be placed"))
+    #expect(page.contains("0 done, 1 failed, 2 wrong use, 3 the run cannot be placed"))
     #expect(try help(["--help"]) == page)
   }
 

@@ -37,7 +37,7 @@ private func healthy() -> MachineFacts {
     facts.processorFlags = []
     facts.availableMemoryBytes = 100 << 20
     #expect(DoctorReport(facts).isUsable)
-    #expect(DoctorReport(facts).text.hasSuffix("Runs work here; 2 things could be better."))
+    #expect(DoctorReport(facts).text.hasSuffix("Runs work on this machine; 2 findings could be improved."))
 
     facts.ipcFailure = "bind failed"
     facts.checkpoints.isWritable = false

@@ -6,7 +6,7 @@ import Testing
 @Suite struct `The sheet of a drill` {
   private let results = [
     DrillResult(fault: "kill-worker", verdict: .passed, noticedSeconds: 0.61, againSeconds: 0.7, story: ["b is lost"]),
-    DrillResult(fault: "cut-worker", verdict: .failed("step 3 has loss 2.0, and 1.0 in peace"), story: ["placing"]),
+    DrillResult(fault: "cut-worker", verdict: .failed("step 3 has loss 2.0, but 1.0 undisturbed"), story: ["placing"]),
     DrillResult(fault: "flipped-bit", verdict: .skipped("two workers cannot tell")),
   ]
 
@@ -24,7 +24,7 @@ import Testing
   }
 
   @Test func `details say why it failed before what the run said`() {
-    #expect(results[1].details == "  failed: step 3 has loss 2.0, and 1.0 in peace\n  placing")
+    #expect(results[1].details == "  failed: step 3 has loss 2.0, but 1.0 undisturbed\n  placing")
     #expect(results[0].details == "  b is lost")
   }
 

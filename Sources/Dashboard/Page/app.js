@@ -1,5 +1,4 @@
-// The dashboard: which view is shown, and when the coordinator is asked. It is asked once a second while somebody looks, and not at all
-// while the page is hidden.
+// The dashboard: chooses the view and polls the coordinator, once a second while the page is visible, and not at all while it is hidden.
 
 import { ask, fill, make, NeedsWord, hasWord, say, setWord } from "./page.js";
 import { ClusterView } from "./cluster.js";
@@ -15,24 +14,24 @@ let timer = null;
 let isAsking = false;
 let failures = 0;
 
-// MARK: Where we are
+// MARK: The address
 
-/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. In the place of ID may be a run's name. */
+/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. A run's name may replace ID. */
 function wanted() {
   const found = location.hash.match(/^#\/run\/([^/]{1,300})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
   if (!found) return { isHome: /^(#\/?)?$/.test(location.hash) };
   let run = found[1];
-  try { run = decodeURIComponent(run); } catch { /* As it was typed. */ }
+  try { run = decodeURIComponent(run); } catch { /* Keep it as typed. */ }
   return { run, graph: found[2] && found.slice(2) };
 }
 
 function viewOf(place) {
   if (place.isHome) return new ClusterView();
-  if (place.run === undefined) return new LostView(`There is no page ${location.hash} here.`);
+  if (place.run === undefined) return new LostView(`There is no page ${location.hash}.`);
   return /^[0-9a-f]{12}$/.test(place.run) ? new RunView(place.run, place.graph) : new LostView(`Looking for a run called ${place.run}.`, place.run);
 }
 
-/** Says what is not there; of a run's name, finds the newest run of that name first. */
+/** Shows that a page or run does not exist; for a run's name, first looks for the newest run of that name. */
 class LostView {
   constructor(sentence, name) {
     this.name = name;
@@ -46,7 +45,7 @@ class LostView {
     const run = this.name && value.runs.filter((run) => run.name === this.name).pop();
     if (run) return location.replace(location.hash.replace(/^#\/run\/[^/]+/, `#/run/${run.id}`));
     this.title = this.name ? "no such run" : "no such page";
-    if (this.name) say(this.sentence, `This coordinator knows no run called ${this.name}.`);
+    if (this.name) say(this.sentence, `This coordinator has no run called ${this.name}.`);
   }
 }
 
@@ -67,7 +66,7 @@ function nameView() {
     !(view instanceof ClusterView) && make("li", {}, make("span", { "aria-current": "page" }, title || "run")));
 }
 
-// MARK: Asking
+// MARK: Polling
 
 async function look() {
   clearTimeout(timer);
@@ -90,7 +89,7 @@ async function look() {
     if (!(error instanceof TypeError)) console.error(error);
   }
   isAsking = false;
-  // A coordinator that is gone is asked less and less often.
+  // A coordinator that does not answer is polled less and less often.
   const pause = asked === view ? Math.min(15, secondsBetweenLooks * 2 ** Math.min(failures, 4)) : 0;
   timer = setTimeout(look, 1000 * pause);
 }
@@ -106,7 +105,7 @@ document.addEventListener("visibilitychange", () => {
 });
 addEventListener("hashchange", show);
 
-// MARK: The word
+// MARK: The bearer token
 
 function askForWord() {
   const isWrong = hasWord();
@@ -119,11 +118,11 @@ function askForWord() {
       setWord(input.value.trim());
       show();
     } },
-    make("h1", {}, "This coordinator wants a word"),
-    make("p", { id: "word-hint" }, isWrong ? "That was not it. " : "",
-      "It is in the file that ", make("code", {}, "ress coordinator --http-token"), " names. It is kept until this tab closes."),
-    make("label", { for: "word" }, "Word"),
-    make("div.row", {}, input, make("button.primary", { type: "submit" }, "Look")));
+    make("h1", {}, "This coordinator requires a token"),
+    make("p", { id: "word-hint" }, isWrong ? "The token was wrong. " : "",
+      "The token is in the file that ", make("code", {}, "ress coordinator --http-token"), " names. It is kept until this tab closes."),
+    make("label", { for: "word" }, "Token"),
+    make("div.row", {}, input, make("button.primary", { type: "submit" }, "Continue")));
   main.replaceChildren(form);
   input.focus();
 }

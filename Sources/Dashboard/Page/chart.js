@@ -1,13 +1,13 @@
-// A curve with its band, as SVG that is drawn again when its width or its numbers change. A cursor goes along it with the pointer or with
-// the arrow keys, and says what is there.
+// A curve with a band, as SVG, which is drawn again when its width or its numbers change. A cursor follows the pointer or the arrow keys
+// and shows the values at its position.
 
 import { make, number, say, whole } from "./page.js";
 
-/** Steps that would lie closer than this, in pixels, are drawn as one with their spread: a line through all of them would be a hedge. */
+/** Steps that are closer than this, in pixels, are drawn as one point with their spread; a line through all of them would be unreadable. */
 const closest = 3;
 const margin = { left: 52, right: 14, top: 10, bottom: 26 };
 
-/** 1, 2 or 5 times a power of ten, and `least` at least: about `count` ticks from `low` to `high`. */
+/** About `count` ticks from `low` to `high`, at multiples of 1, 2 or 5 times a power of ten, at least `least`. */
 export function ticks(low, high, count, least = 0) {
   const raw = (high - low) / Math.max(1, count);
   if (!(raw > 0)) return [low];
@@ -18,7 +18,7 @@ export function ticks(low, high, count, least = 0) {
   return result;
 }
 
-/** Powers of ten, with 2 and 5 between them where there is room. */
+/** Powers of ten, with 2 and 5 times them if there is room. */
 function logTicks(low, high, room) {
   const factors = Math.log10(high / low) * 3 <= room ? [1, 2, 5] : [1];
   const result = [];
@@ -29,7 +29,7 @@ function logTicks(low, high, room) {
 }
 
 export class Chart {
-  /** - name: for screen readers; unit(value): a value in words; tick(value, gap): a value at the axis, whose ticks lie `gap` apart. */
+  /** - name: for screen readers; unit(value): a value with its unit; tick(value, gap): a value at the axis, whose ticks are `gap` apart. */
   constructor({ name, unit, tick, fromZero = false }) {
     Object.assign(this, { name, unit, tick, fromZero });
     this.isLog = false;
@@ -106,13 +106,13 @@ export class Chart {
       parts.push(make("line.mark", { x1: x, x2: x, y1: margin.top, y2: bottom }, make("title", {}, mark.text)));
     }
     for (const gap of gaps) {
-      // Half a step around, and wide enough to be seen.
+      // Half a step on each side, and wide enough to be visible.
       const x = this.x(gap.first - 0.5), end = Math.min(right, Math.max(this.x(gap.last + 0.5), x + 3));
       parts.push(make("rect.gap", { x: x.toFixed(1), width: Math.max(0, end - x).toFixed(1), y: margin.top, height: this.inner.height }, make("title", {}, gap.text)));
     }
     parts.push(make("line.base", { x1: margin.left, x2: right, y1: bottom, y2: bottom }));
     const drawn = this.drawn = this.join(points);
-    // A line does not go on across steps that were not applied.
+    // A line is interrupted at steps that were not applied.
     const isCut = (place) => place === 0 || gaps.some((gap) => gap.first > drawn[place - 1].last && gap.last < drawn[place].first);
     const middle = (point) => this.x((point.first + point.last) / 2).toFixed(1);
     if (drawn.length > 1) {
@@ -134,7 +134,7 @@ export class Chart {
     this.move(this.cursor);
   }
 
-  /** Neighbours that lie too close become one. */
+  /** Merges neighbours that are too close. */
   join(points) {
     const joined = [];
     for (const point of points) {
@@ -150,9 +150,9 @@ export class Chart {
     return joined;
   }
 
-  // MARK: The cursor: a step that is looked at, or null for the newest
+  // MARK: The cursor: a chosen step, or null for the newest
 
-  /** Where the cursor is among the points that are drawn. */
+  /** The index of the cursor among the drawn points. */
   get place() {
     const place = this.cursor === null ? -1 : this.drawn.findIndex((point) => point.last >= this.cursor);
     return place < 0 ? this.drawn.length - 1 : place;

@@ -11,11 +11,11 @@ export function progress(run) {
   return make("progress", { max: "1", value: share.toFixed(4), "aria-label": `${run.name}: ${whole(run.step)} of ${whole(run.steps)} steps` });
 }
 
-/** Seconds until the last step, at the present pace; null where that means nothing. */
+/** Seconds until the last step, at the present pace; null if they cannot be estimated. */
 export const secondsLeft = (run) =>
   run.state === "running" && number(run.secondsPerStep) !== null ? (run.steps - run.step) * run.secondsPerStep : null;
 
-/** A curve without axes, for a glance. */
+/** A small curve without axes. */
 function spark(values, label) {
   const points = values.filter((value) => number(value) !== null);
   if (points.length < 2) return null;
@@ -29,15 +29,15 @@ export function fact(name, value, hint) {
   return make("div.fact", {}, make("dt", {}, name), make("dd", { title: hint }, value));
 }
 
-/** The facts that a run's card and its page both have, in the same words. */
+/** The facts that a run's card and its page share. */
 export const facts = {
-  loss: (run, digits) => fact("Loss", run.skipped ? make("span.bad", {}, "skipped") : fixed(run.loss, digits), run.skipped ? `The newest step was not applied: ${run.skipped}` : "Of the newest step, nats a target"),
-  validation: (run, digits) => fact("Validation", fixed(run.validation, digits), "Of the newest evaluation, nats a target"),
-  speed: (run) => fact("Tokens/s", compact(run.tokensPerSecond), "Over the last steps"),
+  loss: (run, digits) => fact("Loss", run.skipped ? make("span.bad", {}, "skipped") : fixed(run.loss, digits), run.skipped ? `The newest step was not applied: ${run.skipped}` : "Loss of the newest step, nats a target"),
+  validation: (run, digits) => fact("Validation", fixed(run.validation, digits), "Loss of the newest evaluation, nats a target"),
+  speed: (run) => fact("Tokens/s", compact(run.tokensPerSecond), "Mean of the last steps"),
   goodput: (run, digits) => fact("Goodput", percent(run.goodput, digits), "Share of the workers' time that went into steps that count"),
-  /** A worker that says nothing any more is stopped, or cannot be reached, and does not count as one at work. */
+  /** A silent worker is stopped or cannot be reached, and does not count as a worker of the run. */
   workers: (run) => fact("Workers", run.heard < run.workers.length ? make("span.bad", {}, `${run.heard} / ${run.wantedWorkers}`) : `${run.heard} / ${run.wantedWorkers}`,
-    run.heard < run.workers.length ? `Heard, and may have; ${plural(run.workers.length - run.heard, "worker")} of it is silent` : "That it has, and may have"),
+    run.heard < run.workers.length ? `Present and requested; silent: ${plural(run.workers.length - run.heard, "worker")}` : "Present and requested"),
 };
 
 function runCard(run) {
@@ -69,25 +69,25 @@ export class ClusterView {
     const busy = value.workers.filter((worker) => worker.run && !worker.isSilent).length;
     fill(this.tiles,
       fact("Running", whole(active.length)), fact("Waiting", whole(value.runs.filter((run) => run.state === "queued" || run.state === "placing").length)),
-      fact("Workers at work", `${whole(busy)} / ${whole(value.workers.length)}`),
+      fact("Busy workers", `${whole(busy)} / ${whole(value.workers.length)}`),
       fact("Tokens a second", compact(active.reduce((sum, run) => sum + (number(run.tokensPerSecond) ?? 0), 0))));
 
-    // Those at work first, then the newest.
+    // Active runs first, then the newest.
     const order = value.runs.map((run, place) => [atWork(run) ? 0 : 1, -place, run]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
     fill(this.runs, value.runs.length
       ? make("ul.cards", {}, order.map(([, , run]) => runCard(run)))
-      : make("p.card.empty", {}, "No run yet. Hand one over with ", make("code", {}, "ress submit configs/my.yaml"), "."));
+      : make("p.card.empty", {}, "No run yet. Submit one with ", make("code", {}, "ress submit configs/my.yaml"), "."));
 
     const here = value.workers.map((worker) => [
       worker.name, `${worker.host} · ${worker.process}`, worker.run ?? "free", worker.threads || "shared",
       worker.isSilent ? make("span.bad", {}, `silent for ${duration(worker.silentSeconds)}`) : "now", worker.waiting ?? ""]);
-    // The newest first.
+    // The newest one first.
     const gone = value.gone.slice().reverse().map((worker) => [
       make("span.gone", {}, worker.name), `${worker.host} · ${worker.process}`, worker.run ?? "free", "–",
       make("span.bad", {}, `gone for ${duration(worker.secondsAgo)}`), worker.reason]);
     fill(this.workers, section("Workers", here.length || gone.length
-      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Heard", "Note"], here.concat(gone), { numeric: [3, 4] })
-      : make("p.empty", {}, "No worker is here. Start one on each machine with ",
+      ? table("Workers", ["Worker", "Host", "Run", "Threads", "Last message", "Note"], here.concat(gone), { numeric: [3, 4] })
+      : make("p.empty", {}, "No worker is connected. Start one on each machine with ",
           make("code", {}, "ress worker --coordinator ADDRESS"), ".")));
     if (value.workers.length) this.workers.querySelector("h2").title = plural(value.workers.length, "worker");
   }

@@ -1,8 +1,8 @@
-// How tokens were shared among the experts, by step of recurrence: a table whose cells are coloured, so that it reads without colours too.
+// The distribution of tokens over the experts, by step of recurrence: a table with coloured cells, which can also be read without colours.
 
 import { fill, fixed, make, percent, plural, say, shade, table, whole } from "./page.js";
 
-/** How many equally loaded experts would be as uneven: e to the entropy of the shares. */
+/** The number of equally loaded experts with the same entropy of the shares: e to that entropy. */
 function effective(loads) {
   const total = loads.reduce((sum, load) => sum + load, 0);
   if (!total) return null;
@@ -28,15 +28,15 @@ export class ExpertPanel {
       this.grid.replaceChildren();
       say(this.readout, "");
       fill(this.figures);
-      return say(this.note, newest ? "This model has no routed experts." : "Loads come with the first step.");
+      return say(this.note, newest ? "This model has no routed experts." : "Loads are shown from the first step on.");
     }
     this.isByStep = rows === router?.loads;
     this.rows = rows;
-    // Blocks of their own have experts of their own, numbered through.
+    // Separate blocks have separate experts, numbered consecutively.
     this.hasBlocks = this.isByStep && router.bias.length > 1;
     say(this.note, this.isByStep
-      ? `Tokens at step ${whole(router.step)}, beside a fair share: 1.0 is balance. Arrow keys read a cell.`
-      : `Tokens at step ${whole(newest.step)} over all steps of recurrence, beside a fair share: 1.0 is balance. training.clinic_every shows them one by one.`);
+      ? `Tokens at step ${whole(router.step)}, relative to an even share (1.0). Select a cell with the arrow keys.`
+      : `Tokens at step ${whole(newest.step)} over all steps of recurrence, relative to an even share (1.0). With training.clinic_every each step is shown.`);
     this.draw();
     this.explain(router);
   }
@@ -49,7 +49,7 @@ export class ExpertPanel {
       loads.forEach((load, expert) => {
         const cell = this.cells[t][expert], ratio = fair > 0 ? load / fair : 0;
         say(cell, ratio.toFixed(1));
-        // Twice a fair share and more is as deep as it gets.
+        // The deepest colour is for twice an even share and more.
         cell.style.setProperty("--load", Math.min(1, ratio / 2).toFixed(3));
         shade(cell, ratio / 2);
         cell.setAttribute("aria-label", this.words(t, expert, load, ratio));
@@ -60,7 +60,7 @@ export class ExpertPanel {
 
   words(t, expert, load, ratio) {
     const place = this.places.get(this.hasBlocks ? t * this.rows[0].length + expert : expert);
-    return `${this.isByStep ? `recurrence ${t + 1}, ` : ""}expert ${expert}${place ? ` on ${place}` : ""}: ${plural(load, "token")}, ${ratio.toFixed(2)} × a fair share`;
+    return `${this.isByStep ? `recurrence ${t + 1}, ` : ""}expert ${expert}${place ? ` on ${place}` : ""}: ${plural(load, "token")}, ${ratio.toFixed(2)} × an even share`;
   }
 
   build(shape) {
@@ -71,7 +71,7 @@ export class ExpertPanel {
       tabindex: t === 0 && expert === 0 ? "0" : "-1",
       onfocus: () => this.go(t, expert, false), onpointerenter: () => this.go(t, expert, false) })));
     this.grid.replaceChildren(make("table.heat", { onkeydown: (event) => this.key(event), class: count > 24 ? "heat many" : "heat" },
-      make("caption.hidden", {}, "Load of each expert, by step of recurrence, in fair shares"),
+      make("caption.hidden", {}, "Load of each expert, by step of recurrence, relative to an even share"),
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, this.isByStep ? "t" : ""),
         this.rows[0].map((_, expert) => make("th", { scope: "col" }, count > 24 && expert % 8 ? "" : `${expert}`)))),
       make("tbody", {}, this.cells.map((row, t) => make("tr", {}, make("th", { scope: "row" }, this.isByStep ? `${t + 1}` : "all"), row)))));
@@ -97,7 +97,7 @@ export class ExpertPanel {
     say(this.readout, this.cells[this.at[0]][this.at[1]].getAttribute("aria-label"));
   }
 
-  /** The router's own figures. */
+  /** The measurements of the router. */
   explain(router) {
     if (!this.isByStep) return fill(this.figures);
     const most = Math.log(router.loads[0].length);
@@ -108,9 +108,9 @@ export class ExpertPanel {
       router.loads.map((loads, t) => [`${t + 1}`, `${fixed(router.entropy[t], 2)} of ${fixed(most, 2)}`, `${fixed(effective(loads), 1)} of ${loads.length}`,
         ...(hasCut ? [percent(router.truncation[t], 1)] : []),
         bias(t).length ? `${fixed(Math.min(...bias(t)), 3)} … ${fixed(Math.max(...bias(t)), 3)}` : "–"]), { numeric: [1, 2, 3, 4] }),
-      make("details", {}, make("summary", {}, "What these mean"),
-        make("p.note", {}, "Entropy: how undecided the router is, in nats; at the most it chooses blindly, at 0 it is sure. Experts in effect: how many equally loaded experts would be as uneven; 1 is a collapse."
-          + (hasCut ? " Attention cut: of all queries and heads, the share whose sparsemax wanted more tokens than model.keys lets it have." : "")
-          + " Bias: what the balancer adds to an expert's score.")));
+      make("details", {}, make("summary", {}, "Meaning of the columns"),
+        make("p.note", {}, "Entropy: the uncertainty of the router, in nats; at 0 it is certain. Experts in effect: the number of equally loaded experts with the same entropy of loads; 1 is a collapse."
+          + (hasCut ? " Attention cut: of all queries and heads, the share whose sparsemax would keep more tokens than model.keys allows." : "")
+          + " Bias: the balancer's addition to the score of an expert.")));
   }
 }

@@ -1,4 +1,4 @@
-// The token graph of a sample (SOES): whom each token sees, how much it weighs, and how that changes from one step of recurrence to the next.
+// The token graph of a sample (SOES): the neighbours of each token, their weights, and how they change between steps of recurrence.
 
 import { ask, fill, fixed, make, percent, say, shade, table, whole } from "./page.js";
 
@@ -17,7 +17,7 @@ export class GraphPanel {
     this.form = make("form.row", { onsubmit: (event) => { event.preventDefault(); this.begin(); } },
       make("label", { for: "graph-split" }, "Split", this.split), make("label", { for: "graph-sample" }, "Sample", this.sample),
       make("label", { for: "graph-segment" }, "Segment", this.segment), this.button);
-    this.note = make("p.note", { role: "status" }, "The graph that the newest checkpoint's model chooses in a sequence of the run's data; it takes some seconds.");
+    this.note = make("p.note", { role: "status" }, "The token graph of a sequence of the run's data, computed by the newest checkpoint's model in a few seconds.");
     this.stage = make("div.stage", { hidden: true });
     this.element = make("div", {}, this.form, this.note, this.stage);
     this.build();
@@ -33,13 +33,13 @@ export class GraphPanel {
   }
 
   show(isDrawn, run) {
-    const reason = !isDrawn ? "This coordinator draws no graphs." : run.checkpoint === undefined ? "The graph is that of a checkpoint's model, and this run has none yet." : null;
+    const reason = !isDrawn ? "This coordinator computes no graphs." : run.checkpoint === undefined ? "A graph needs a checkpoint's model, and this run has no checkpoint yet." : null;
     this.button.disabled = reason !== null;
     if (reason) say(this.note, reason);
-    else if (!this.graph && !this.asking && this.note.textContent.startsWith("The graph is that")) say(this.note, "Choose a sample of the run's data.");
+    else if (!this.graph && !this.asking && this.note.textContent.startsWith("A graph needs")) say(this.note, "Choose a sample of the run's data.");
   }
 
-  // MARK: Asking
+  // MARK: Requesting
 
   async begin() {
     const turn = ++this.asking;
@@ -58,11 +58,11 @@ export class GraphPanel {
           say(this.note, value?.error ?? `no answer (${status})`);
           break;
         }
-        say(this.note, `Being computed, ${Math.round((Date.now() - began) / 1000)} s …`);
+        say(this.note, `Computing, ${Math.round((Date.now() - began) / 1000)} s …`);
         await new Promise((done) => setTimeout(done, 1000 * retry));
       }
     } catch (error) {
-      say(this.note, "No answer from the coordinator.");
+      say(this.note, "The coordinator does not answer.");
     }
     this.button.disabled = false;
   }
@@ -77,14 +77,14 @@ export class GraphPanel {
     this.canvas = make("canvas.matrix", { role: "img", onclick: (event) => this.pick(event) });
     this.list = make("div");
     this.stage.append(make("div.slider", {}, this.stepName, this.slider), this.summary, this.text,
-      make("div.pair", {}, this.list, make("figure", {}, this.canvas, make("figcaption.note", {}, "Rows: tokens of the segment. Columns: what they see, the oldest first. Stronger colours weigh more; a tap chooses a row."))));
+      make("div.pair", {}, this.list, make("figure", {}, this.canvas, make("figcaption.note", {}, "Rows: tokens of the segment. Columns: the tokens that they see, the oldest first. Stronger colours mean larger weights; tap a row to select it."))));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.graph && !this.isClosed && this.draw());
   }
 
   take(graph) {
     this.graph = graph;
     this.stage.hidden = false;
-    say(this.note, `Model of step ${whole(graph.step)}, ${graph.split} sample ${whole(graph.sample)} of ${whole(graph.samples)}, segment ${graph.segment} of ${graph.segments}. Choose a token with a tap or the arrow keys.`);
+    say(this.note, `Model of step ${whole(graph.step)}, ${graph.split} sample ${whole(graph.sample)} of ${whole(graph.samples)}, segment ${graph.segment} of ${graph.segments}. Select a token with a tap or the arrow keys.`);
     this.sample.max = graph.samples - 1;
     this.segment.max = graph.segments - 1;
     this.slider.max = graph.steps.length;
@@ -94,7 +94,7 @@ export class GraphPanel {
       const isOwn = place >= graph.own;
       return make(isOwn ? "span.token" : "span.token.earlier", { id: `token-${place}`, role: isOwn ? "option" : undefined, "aria-selected": isOwn ? "false" : undefined, "data-place": place }, visible(text));
     });
-    // Cells and nodes are whole words each: they need room between them.
+    // Cells and nodes are whole words: they need space between them.
     this.text.classList.toggle("apart", graph.texts.some((text) => text.length > 24) || graph.windowBefore + graph.windowAfter === 0);
     this.text.replaceChildren(...this.tokens.flatMap((token, place) => (graph.texts[place].includes("\n") ? [token, make("br")] : [token])));
     this.chosen = graph.own + Math.floor((graph.texts.length - graph.own) * 0.75);
@@ -142,7 +142,7 @@ export class GraphPanel {
     const best = [...rows[t]].sort((a, b) => b[1] - a[1]).slice(0, listed);
     const name = (place) => `${visible(graph.texts[place])} `;
     fill(this.list, make("h3", {}, "Token ", make("q", {}, visible(graph.texts[this.chosen])), ` (${whole(graph.first + this.chosen)}) sees`),
-      table("Neighbours that weigh most", ["Token", "Back", ...graph.steps.map((_, n) => `t = ${n + 1}`)], best.map(([place]) => [
+      table("Neighbours with the largest weights", ["Token", "Back", ...graph.steps.map((_, n) => `t = ${n + 1}`)], best.map(([place]) => [
         make("span.name", {}, name(place)), this.chosen - place === 0 ? "itself" : whole(this.chosen - place),
         ...rows.map((row, n) => make(n === t ? "strong" : "span", {}, row.has(place) ? percent(row.get(place), 1) : "·"))]), { numeric: graph.steps.map((_, n) => n + 2).concat([1]) }));
   }
@@ -159,7 +159,7 @@ export class GraphPanel {
     for (let x = 0; x < columns; x++) put(x, this.chosen - graph.own, mark, 0.35);
     neighbours.forEach((row, y) => row.forEach((x, n) => put(x, y, y === this.chosen - graph.own ? mark : paint, Math.min(1, 0.12 + Math.sqrt(weights[y][n])))));
     context.putImageData(image, 0, 0);
-    this.canvas.setAttribute("aria-label", `The graph at step of recurrence ${t + 1}: ${height} tokens see ${fixed(neighbours.reduce((sum, row) => sum + row.length, 0) / height, 1)} tokens each on average. The table beside it lists those of the chosen one.`);
+    this.canvas.setAttribute("aria-label", `The graph at step of recurrence ${t + 1}: ${height} tokens see ${fixed(neighbours.reduce((sum, row) => sum + row.length, 0) / height, 1)} tokens each on average. The table beside it lists the neighbours of the selected token.`);
   }
 
   // MARK: Choosing
@@ -180,7 +180,7 @@ export class GraphPanel {
     this.tokens[this.chosen].scrollIntoView({ block: "nearest" });
   }
 
-  /** The token above or below the chosen one, where the text is broken into lines. */
+  /** The token above or below the selected one, in the lines of the text. */
   line(direction) {
     const here = this.tokens[this.chosen].getBoundingClientRect();
     let best = this.chosen, distance = Infinity;
@@ -205,7 +205,7 @@ export class GraphPanel {
   }
 }
 
-/** Spaces and breaks that can be seen. */
+/** Makes spaces and line breaks visible. */
 function visible(text) {
   return text.replaceAll("\n", "⏎").replaceAll("\t", "⇥").replaceAll(" ", "·") || "∅";
 }

@@ -1,6 +1,6 @@
-// What every view needs: elements, numbers in words, and the coordinator's answers.
+// Helpers of all views: elements, numbers as text, and the coordinator's answers.
 
-// MARK: Elements. Texts only ever become text nodes, so that a run's name can never be markup.
+// MARK: Elements. Texts always become text nodes, so that a run's name can never be markup.
 
 const svgSpace = "http://www.w3.org/2000/svg";
 const svgNames = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "polyline", "title"]);
@@ -19,7 +19,7 @@ export function make(kind, properties = {}, ...children) {
   return element;
 }
 
-/** Makes an element's children like these by changing what differs alone: focus, scroll places and selections stay. */
+/** Makes an element's children equal to these by changing only the differences, so that focus, scroll positions and selections stay. */
 export function fill(element, ...children) {
   morphChildren(element, make("div", {}, ...children));
 }
@@ -37,13 +37,13 @@ function morphChildren(old, next) {
 }
 
 function morph(old, next) {
-  // What a person opened or closed stays so.
+  // Details that the user opened or closed stay so.
   for (const { name } of [...old.attributes]) if (!next.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   for (const { name, value } of next.attributes) if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   morphChildren(old, next);
 }
 
-/** Sets a text where it is another one. */
+/** Sets a text if it has changed. */
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -64,9 +64,9 @@ export function section(title, ...children) {
   return make("section.card", { "aria-labelledby": id }, make("h2", { id }, title), ...children);
 }
 
-// MARK: Numbers in words
+// MARK: Numbers as text
 
-/** Null for what is not finite (the coordinator writes "nan"). */
+/** Null for values that are not finite (the coordinator writes "nan"). */
 export const number = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
 export const whole = (value) => (number(value) === null ? "–" : Math.round(value).toLocaleString("en"));
@@ -75,7 +75,7 @@ export function fixed(value, digits) {
   return number(value) === null ? "–" : value.toFixed(digits).replace("-", "−");
 }
 
-/** 950, 12.3k, 4.56M; short: 12k where that is all there is to say. */
+/** 950, 12.3k, 4.56M; short: 12k, without digits after the point if they are 0. */
 export function compact(value, isShort = false) {
   if (number(value) === null) return "–";
   for (const [limit, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
@@ -88,7 +88,7 @@ export function compact(value, isShort = false) {
   return isShort ? String(Number(value.toPrecision(3))) : value.toPrecision(3);
 }
 
-/** A value at an axis whose ticks lie `gap` apart, with as many digits as tell them from each other. */
+/** A value at an axis whose ticks are `gap` apart, with as many digits as are needed to distinguish them. */
 export function axis(value, gap) {
   if (number(value) === null) return "–";
   if (Math.abs(value) >= 1e5) return compact(value, true);
@@ -118,7 +118,7 @@ export function countdown(seconds) {
   return (s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor((s % 3600) / 60))}` : `${Math.floor(s / 60)}`) + `:${two(s % 60)}`;
 }
 
-/** How deep an element's ground is coloured, 0 … 1, for the colour of what is written on it. */
+/** The depth of an element's background colour, 0 … 1, which decides the colour of its text. */
 export function shade(element, depth) {
   element.classList.toggle("half", depth > 0.57);
   element.classList.toggle("deep", depth > 0.77);
@@ -152,7 +152,7 @@ export function setWord(word) {
 
 export const hasWord = () => sessionStorage.getItem(wordName) !== null;
 
-/** {status, tag, retry, value}; value is null where nothing is new (304). */
+/** {status, tag, retry, value}; value is null if nothing is new (304). */
 export async function ask(path, tag) {
   const headers = {};
   const word = sessionStorage.getItem(wordName);

@@ -1,4 +1,4 @@
-// One run: what it learns, how fast, where its time goes, and what happened to it.
+// One run: its curves and speed, where its time goes, and its events.
 
 import { badge, fact, facts, progress, secondsLeft } from "./cluster.js";
 import { Chart } from "./chart.js";
@@ -12,16 +12,16 @@ const causes = {
 };
 const shown = { story: 60, generations: 12, checkpoints: 12 };
 
-/** What a run at rest says above everything else, and what its user can do. */
+/** The banner of a run that is not running, and what the user can do. */
 const endings = {
   failed: ["Failed", (run) => ["The whole story: ", make("code", {}, `ress logs ${run.name}`)]],
-  cancelled: ["Cancelled", (run) => ["To go on from its newest checkpoint: ", make("code", {}, `ress resume ${run.name}`)]],
-  paused: ["Paused", (run) => ["To go on: ", make("code", {}, `ress resume ${run.name}`)]],
+  cancelled: ["Cancelled", (run) => ["To continue from its newest checkpoint: ", make("code", {}, `ress resume ${run.name}`)]],
+  paused: ["Paused", (run) => ["To continue: ", make("code", {}, `ress resume ${run.name}`)]],
 };
 
 const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
 
-/** What the coordinator sent so far of a run, put together. */
+/** The data of a run that the coordinator has sent so far, merged. */
 export class Picture {
   constructor() {
     this.event = 0;
@@ -72,7 +72,7 @@ export class RunView {
         this.lossBox = make("div.wide", {}, lossCard), this.speedBox = make("div.low", {}, section("Throughput", this.speed.element)),
         this.normBox = make("div.low", {}, section("Gradient norm", this.norm.element)),
         section("Where the time went", this.time), section("Experts", this.experts.element),
-        make("div.wide", {}, section("What the model joins", this.graph.element)),
+        make("div.wide", {}, section("Tokens that the model links", this.graph.element)),
         section("What happened", this.story),
         make("div.stack", {}, section("Generations", this.generations), section("Checkpoints", this.checkpoints))));
   }
@@ -88,7 +88,7 @@ export class RunView {
     if (!run) {
       this.title = "no such run";
       this.board.hidden = true;
-      return fill(this.head, make("p.card.empty", {}, "This coordinator knows no such run. ", make("a", { href: "#/" }, "All runs"), "."));
+      return fill(this.head, make("p.card.empty", {}, "This coordinator has no such run. ", make("a", { href: "#/" }, "All runs"), "."));
     }
     this.board.hidden = false;
     this.title = run.name;
@@ -103,7 +103,7 @@ export class RunView {
       this.tell(run);
     }
     this.drawHead(run);
-    // One empty chart says that nothing was computed yet; a run that has ended without a step needs none.
+    // One empty chart shows that nothing was computed yet; a run that ended without a step needs no chart.
     const isEmpty = !this.picture.points.length;
     this.speedBox.hidden = this.normBox.hidden = isEmpty;
     this.lossBox.hidden = isEmpty && run.state in endings;
@@ -121,10 +121,10 @@ export class RunView {
       banner,
       make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)} steps`)),
       make("dl.tiles", {},
-        facts.loss(run, 4), facts.validation(run, 4), facts.speed(run), fact("A step", duration(run.secondsPerStep), "Over the last steps"),
+        facts.loss(run, 4), facts.validation(run, 4), facts.speed(run), fact("A step", duration(run.secondsPerStep), "Mean of the last steps"),
         fact("Left", left === null ? "–" : countdown(left), "At the present pace"), facts.goodput(run, 1),
-        facts.workers(run), fact("Generation", run.memberships || "–", "How often its workers changed, from 1"),
-        fact("Gradient", newest ? fixed(newest.gradientNorm, 2) : "–", "Norm of the newest step's, before clipping"),
+        facts.workers(run), fact("Generation", run.memberships || "–", "Number of memberships so far"),
+        fact("Gradient", newest ? fixed(newest.gradientNorm, 2) : "–", "Gradient norm of the newest step, before clipping"),
         fact("Saved at", run.checkpoint ? whole(run.checkpoint) : "–", "Step of the newest checkpoint")));
   }
 
@@ -146,7 +146,7 @@ export class RunView {
 
   drawTime(run) {
     const total = run.causes.reduce((sum, part) => sum + part.seconds, 0);
-    if (!total) return fill(this.time, make("p.empty", {}, "Time counts from the first step on."));
+    if (!total) return fill(this.time, make("p.empty", {}, "Time is counted from the first step on."));
     const parts = run.causes.filter((part) => part.seconds > 0);
     let before = 0;
     const bar = make("svg.shares", { viewBox: "0 0 1000 28", preserveAspectRatio: "none", role: "img", "aria-label": parts.map((part) => `${causes[part.cause] ?? part.cause} ${percent(part.seconds / total, 1)}`).join(", ") },
@@ -177,6 +177,6 @@ export class RunView {
     const checkpoints = picture.checkpoints.slice(-shown.checkpoints).reverse();
     fill(this.checkpoints, checkpoints.length
       ? table("Checkpoints", ["Step", "Folder"], checkpoints.map((line) => [whole(line.step), make("code", {}, line.path)]), {})
-      : make("p.empty", {}, "None yet; checkpoint.every says how often."));
+      : make("p.empty", {}, "None yet; checkpoint.every sets how often they are written."));
   }
 }

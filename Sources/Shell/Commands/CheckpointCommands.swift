@@ -4,7 +4,7 @@ extension CommandDescription {
   package static let checkpointList = CommandDescription(
     "checkpoint list", summary: "list the checkpoints of runs",
     discussion:
-      "Lists complete checkpoints, oldest first, with step, size, loss and time. What was interrupted is not listed.",
+      "Lists complete checkpoints, oldest first, with step, size, loss and time. Incomplete checkpoints are not listed.",
     arguments: [
       ArgumentDescription("FOLDER", .optional, "A run's folder, or the folder of all runs. Default: checkpoints.")
     ],
@@ -15,48 +15,50 @@ extension CommandDescription {
     ])
 
   package static let checkpointShow = CommandDescription(
-    "checkpoint show", summary: "say what a checkpoint holds, and verify it",
+    "checkpoint show", summary: "show what a checkpoint contains, and verify it",
     discussion: """
-      Prints a checkpoint's run, step, loss, files and tensors, after checking every file against its SHA-256. Ends with code 1 where something
-      is damaged. Any HDF5 tool reads the tensors too: h5ls -r CHECKPOINT/model.h5.
+      Checks every file of a checkpoint against its SHA-256, then prints the run, step, loss, files and tensors. Ends with code 1 if anything
+      is damaged. Any HDF5 tool can read the tensors too: h5ls -r CHECKPOINT/model.h5.
       """,
     arguments: [
-      ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder, whose newest checkpoint is taken.")
+      ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder (then its newest checkpoint).")
     ],
     options: [OptionDescription("--tensors", "List every tensor with its shape."), .json],
     examples: [
-      CommandExample("ress checkpoint show checkpoints/demo", "The newest of a run."),
-      CommandExample("ress checkpoint show checkpoints/demo/step-00000200 --tensors", "A certain one, in full."),
+      CommandExample("ress checkpoint show checkpoints/demo", "The newest checkpoint of a run."),
+      CommandExample(
+        "ress checkpoint show checkpoints/demo/step-00000200 --tensors", "A specific checkpoint, with all tensors."),
     ])
 
   package static let checkpointVerify = CommandDescription(
     "checkpoint verify", summary: "check every file and every tensor of checkpoints",
     discussion: """
-      Reads each checkpoint whole: every file against its SHA-256, every tensor against its CRC-32C. Says which file and which tensors are
-      damaged. Ends with code 1 where anything is. Without ress: sha256sum -c SHA256SUMS in the checkpoint's folder.
+      Checks every file of each checkpoint against its SHA-256 and every tensor against its CRC-32C, and prints which files and tensors are
+      damaged. Ends with code 1 if anything is damaged. Without ress: sha256sum -c SHA256SUMS in the checkpoint's folder.
       """,
     arguments: [
-      ArgumentDescription("CHECKPOINT", .oneOrMore, "Checkpoints' folders, or runs' folders: then all that they hold.")
+      ArgumentDescription(
+        "CHECKPOINT", .oneOrMore, "Folders of checkpoints, or folders of runs (then all their checkpoints).")
     ],
     options: [.json],
     examples: [
-      CommandExample("ress checkpoint verify checkpoints/demo", "All of a run."),
-      CommandExample("ress checkpoint verify checkpoints/demo/step-00000200 --json", "One, for a program."),
+      CommandExample("ress checkpoint verify checkpoints/demo", "All checkpoints of a run."),
+      CommandExample("ress checkpoint verify checkpoints/demo/step-00000200 --json", "One checkpoint, as JSON."),
     ])
 
   package static let checkpointDiff = CommandDescription(
     "checkpoint diff", summary: "compare two checkpoints, number by number",
     discussion: """
-      Compares configuration and tensors, moments too. Two checkpoints of one step of one run are equal to the bit, whatever workers wrote
-      them. Ends with code 1 where they differ.
+      Compares the configurations and tensors of two checkpoints, including AdamW's moments. Two checkpoints of the same step of the same run
+      are equal to the bit, whatever workers wrote them. Ends with code 1 if they differ.
       """,
     arguments: [
-      ArgumentDescription("A", "A checkpoint's folder, or a run's, whose newest checkpoint is taken."),
-      ArgumentDescription("B", "The other one."),
+      ArgumentDescription("A", "A checkpoint's folder, or a run's folder (then its newest checkpoint)."),
+      ArgumentDescription("B", "The checkpoint to compare with."),
     ],
     options: [.json],
     examples: [
-      CommandExample("ress checkpoint diff checkpoints/demo checkpoints/demo-2", "The newest of two runs."),
+      CommandExample("ress checkpoint diff checkpoints/demo checkpoints/demo-2", "The newest checkpoints of two runs."),
       CommandExample(
         "ress checkpoint diff checkpoints/a/step-00000100 checkpoints/a/step-00000200", "How far did each tensor move?"),
     ])
@@ -64,57 +66,61 @@ extension CommandDescription {
   package static let checkpointExport = CommandDescription(
     "checkpoint export", summary: "write a model for other programs",
     discussion: """
-      Writes the model's parameters into a safetensors file, by their names in docs/model.md with dots for slashes. Its metadata tells the
-      configuration, and two tensors more prove the model: tokens, and the logits that the model gives them. Benchmarks/pytorch/load_safetensors.py
-      loads such a file into PyTorch and compares.
+      Writes the model's parameters into a safetensors file, under their names in docs/model.md with dots for slashes. The metadata contains
+      the configuration. Two additional tensors are a proof of the model: sample tokens, and the logits that the model computes for them.
+      Benchmarks/pytorch/load_safetensors.py loads such a file into PyTorch and compares the logits.
       """,
     arguments: [
-      ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder, whose newest checkpoint is taken.")
+      ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder (then its newest checkpoint).")
     ],
     options: [
       OptionDescription("--out", .text("FILE"), isRequired: true, "The file to write."),
       OptionDescription("--format", .choice(["safetensors"]), standard: "safetensors", "The file's format."),
-      OptionDescription("--proof", .whole("N", 0...1_048_576), standard: "256", "Tokens of the proof; 0: no proof."),
+      OptionDescription(
+        "--proof", .whole("N", 0...1_048_576), standard: "256", "Number of tokens in the proof; 0: no proof."),
       .json,
     ],
     examples: [
-      CommandExample("ress checkpoint export checkpoints/demo --out demo.safetensors", "The newest of a run."),
       CommandExample(
-        "ress checkpoint export checkpoints/demo/step-00000200 --out demo.safetensors --proof 0", "A certain one, bare."
+        "ress checkpoint export checkpoints/demo --out demo.safetensors", "The newest checkpoint of a run."),
+      CommandExample(
+        "ress checkpoint export checkpoints/demo/step-00000200 --out demo.safetensors --proof 0",
+        "A specific checkpoint, without proof tensors."
       ),
     ])
 
   package static let checkpointImport = CommandDescription(
-    "checkpoint import", summary: "take a model from another program",
+    "checkpoint import", summary: "make a checkpoint from a safetensors file",
     discussion: """
-      Reads a safetensors file (F32, F64, F16 or BF16) into a checkpoint of step 0, from which `ress train --resume` or `ress submit --resume`
-      trains and which can be measured and sampled. Where the file tells no configuration, --config names one. Where it has a proof, the
-      model's logits must agree with it to 1e-4 of the largest, or nothing is kept; a copy in F16 or BF16 needs a larger --tolerance. The file
-      does not say where the run's folder is written: that is below `checkpoints`, --directory, or the directory of --config.
+      Reads a safetensors file (F32, F64, F16 or BF16) into a checkpoint of step 0, which can be evaluated and sampled, and from which
+      `ress train --resume` or `ress submit --resume` trains. If the file contains no configuration, --config must name one. If it contains a
+      proof, the model's logits must agree with it to 1e-4 of the largest, or nothing is written; a copy in F16 or BF16 needs a larger
+      --tolerance. The run's folder is written below `checkpoints`, --directory, or the directory of --config.
       """,
     arguments: [ArgumentDescription("FILE", "A safetensors file.")],
     options: [
-      OptionDescription("--config", .text("CONFIG"), "A run's configuration, instead of the one that the file tells."),
-      OptionDescription("--run", .text("NAME"), "The run's name, instead of the configuration's."),
+      OptionDescription("--config", .text("CONFIG"), "A run's configuration, instead of the one in the file."),
+      OptionDescription("--run", .text("NAME"), "The run's name, instead of the one in the configuration."),
       OptionDescription(
         "--directory", .text("FOLDER"), standard: "checkpoints, or checkpoint.directory of --config",
-        "Where the run's folder is written."),
+        "The folder in which the run's folder is written."),
       OptionDescription(
         "--tolerance", .real("SHARE", 0...1), standard: "0.0001",
-        "What logits may differ from the proof's, as a share of the largest."),
+        "Largest accepted difference from the proof's logits, as a share of the largest logit."),
       .json,
     ],
     examples: [
-      CommandExample("ress checkpoint import demo.safetensors --run demo-2", "What `export` wrote."),
-      CommandExample("ress checkpoint import theirs.safetensors --config configs/demo.yaml", "Of another program."),
+      CommandExample("ress checkpoint import demo.safetensors --run demo-2", "A file that `export` wrote."),
+      CommandExample(
+        "ress checkpoint import theirs.safetensors --config configs/demo.yaml", "A file of another program."),
     ])
 
   package static let checkpointRepair = CommandDescription(
-    "checkpoint repair", summary: "write damaged files of a checkpoint again, from workers' memory",
+    "checkpoint repair", summary: "restore damaged files of a checkpoint from workers' memory",
     discussion: """
-      Finds the damaged shards of a checkpoint and asks the coordinator's workers to write them again from the copies of the state that they
-      hold (cluster.mirror_every); a file is put in place only if it has the SHA-256 of the manifest. Workers hold the last two copies, so this
-      helps while the run goes on near that step. Later, an older checkpoint, resumed, computes it again.
+      Finds the damaged shards of a checkpoint and asks the coordinator's workers to write them again from their copies of the state
+      (cluster.mirror_every). A file is replaced only if the new one has the SHA-256 of the manifest. Workers hold the last two copies, so this
+      works only while the run is near that step. Later, resume from an older checkpoint, which computes the same bits again.
       """,
     arguments: [ArgumentDescription("CHECKPOINT", "A checkpoint's folder.")],
     options: [
@@ -122,9 +128,9 @@ extension CommandDescription {
         "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress, "The coordinator of the run.")
     ],
     examples: [
-      CommandExample("ress checkpoint repair checkpoints/demo/step-00000200", "While the run goes on."),
+      CommandExample("ress checkpoint repair checkpoints/demo/step-00000200", "While the run is running."),
       CommandExample(
         "ress checkpoint repair checkpoints/demo/step-00000200 --coordinator tcp://10.0.0.1:7077",
-        "At a coordinator elsewhere."),
+        "With a coordinator elsewhere."),
     ])
 }

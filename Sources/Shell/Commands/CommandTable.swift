@@ -11,7 +11,7 @@ package enum CommandTable {
     .configShow, .configReference, .doctor, .completion, .man,
   ]
 
-  /// Where a coordinator listens and everybody looks for it, unless told otherwise.
+  /// The default address of a coordinator, for the coordinator itself and for its clients.
   package static let standardAddress = "tcp://127.0.0.1:7077"
 
   /// A coordinator's store, in the folder it was started in.
@@ -23,13 +23,13 @@ extension OptionDescription {
   static let json = OptionDescription("--json", "Print JSON, one object a line, for other programs.")
 
   static let tensorboard = OptionDescription(
-    "--tensorboard", .text("DIR"), "Write the curves there too, as TensorBoard reads them.")
+    "--tensorboard", .text("DIR"), "Also write the curves to this folder as TensorBoard event files.")
 
   static let set = OptionDescription(
     "--set", .text("KEY=VALUE"), repeats: true,
     "Replace a key of the configuration, such as model.width=64 (docs/configuration.md lists them).")
 
-  /// How a run is asked for, whether one watches it or not: `RunRequest` reads these.
+  /// The options of a submission, shared by `train` and `submit`: `RunRequest` reads them.
   static let run: [OptionDescription] = [
     OptionDescription(
       "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG",
@@ -37,40 +37,41 @@ extension OptionDescription {
     .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"),
     OptionDescription(
       "--resume", .optionalText("CHECKPOINT"),
-      "Go on from the run's newest checkpoint that verifies, or from the one named."),
+      "Continue from the run's newest checkpoint that verifies, or from the given one."),
     OptionDescription(
       "--other-data",
-      "With --resume: the dataset may be another one than the checkpoint was trained on; its tokenizer must be the same."
+      "With --resume: accept another dataset than the one the checkpoint was trained on; the tokenizer must be the same."
     ),
     OptionDescription(
       "--key", .text("KEY"), standard: "a random one",
-      "Names this submission: said twice, by a script that was not sure, it is one run."),
+      "Identifies this submission: if it is sent twice with the same key, it makes one run."),
     .set, .profile,
   ]
 
   private static let profile = OptionDescription(
-    "--profile", "Show where the time of some steps goes, by part of the model, and write traces to RUN/profile.")
+    "--profile", "Measure some steps by part of the model, print the times, and write traces to RUN/profile.")
 
   static let insecure = OptionDescription(
-    "--insecure", "Listen in the clear where other machines can connect; only where the network is trusted.")
+    "--insecure", "Listen without encryption at an address that other machines can reach. Only for trusted networks.")
 
   static let field = OptionDescription(
-    "--field", .text("NAME"), standard: "text", "The field of a row that is the text.")
+    "--field", .text("NAME"), standard: "text", "The field of a row that contains the text.")
 
   static let sourceFormat = OptionDescription(
     "--format", .choice(["auto", "text", "rows"]), standard: "auto",
-    "What files hold: as their first lines say, plain text all, or rows (one JSON object a line) all.")
+    "Format of the files: detected from the first line of each, plain text, or rows (one JSON object a line).")
 
   static let skipBadRows = OptionDescription(
-    "--skip-bad-rows", "Leave out rows that cannot be used and count them; else the first one ends the command.")
+    "--skip-bad-rows", "Leave out rows that cannot be used, and count them; by default the first one ends the command.")
 
   static let memory = OptionDescription(
     "--memory", .whole("MIB", 1...65_536), standard: "128",
-    "Memory that unpacking a file may take; zstd --long and xz -9 files may need more.")
+    "Memory that decompression of a file may use; files of zstd --long and xz -9 may need more.")
 
   static func threads(standard: String) -> OptionDescription {
     OptionDescription(
-      "--threads", .whole("N", 1...4_096), standard: standard, "Threads a worker computes with; never changes a number."
+      "--threads", .whole("N", 1...4_096), standard: standard,
+      "Compute threads of each worker; does not change results."
     )
   }
 

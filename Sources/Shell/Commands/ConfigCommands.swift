@@ -2,17 +2,17 @@
 
 extension CommandDescription {
   package static let configShow = CommandDescription(
-    "config show", summary: "check a configuration and print it whole",
+    "config show", summary: "check a configuration and print all of it",
     discussion: """
-      Reads a configuration as `ress train` would, and prints it with every default filled in and every key explained. The output is a
-      configuration itself.
+      Reads a configuration as `ress train` does, and prints it with all defaults filled in and every key explained. The output is itself a
+      valid configuration.
       """,
     arguments: [ArgumentDescription("CONFIG", "A run's configuration.")],
     options: [.set],
     examples: [
-      CommandExample("ress config show configs/demo.yaml", "Every key, with its value and what it means."),
+      CommandExample("ress config show configs/demo.yaml", "Every key with its value and meaning."),
       CommandExample(
-        "ress config show configs/demo.yaml --set model.width=64 > my.yaml", "Begin a configuration of your own."),
+        "ress config show configs/demo.yaml --set model.width=64 > my.yaml", "Start a configuration of your own."),
     ])
 
   package static let configReference = CommandDescription(
@@ -27,21 +27,22 @@ extension CommandDescription {
   package static let doctor = CommandDescription(
     "doctor", summary: "check this machine",
     discussion: """
-      Prints library versions, the processor and its speed, memory, disk and sockets, and what to do about what would stop or slow a run. Ends with code 1
-      where a run could not work.
+      Prints library versions, the processor and its speed, memory, disk and sockets, with a remedy for everything that would stop or slow a
+      run. Ends with code 1 if runs cannot work on this machine.
       """,
     options: [.json],
     examples: [
-      CommandExample("ress doctor", "The table, and what to do."),
-      CommandExample("ress doctor --json", "The same for a program."),
+      CommandExample("ress doctor", "The table, with remedies."),
+      CommandExample("ress doctor --json", "The same as JSON."),
     ])
 
   package static let completion = CommandDescription(
     "completion", summary: "print completion for the shell",
     discussion:
-      "Completes commands, options and their choices in bash, and in zsh behind `autoload -U bashcompinit && bashcompinit`.",
+      "Completes commands, options and their choices in bash, and in zsh after `autoload -U bashcompinit && bashcompinit`.",
     examples: [
-      CommandExample("ress completion > ~/.local/share/bash-completion/completions/ress", "For every shell to come."),
+      CommandExample(
+        "ress completion > ~/.local/share/bash-completion/completions/ress", "Install it for all new shells."),
       CommandExample("ress completion | less", "Read it."),
     ])
 
@@ -49,6 +50,6 @@ extension CommandDescription {
     "man", summary: "print the manual page", discussion: "ress(1) for man, with all commands and options.",
     examples: [
       CommandExample("ress man | man -l -", "Read it."),
-      CommandExample("ress man > /usr/local/share/man/man1/ress.1", "For man ress."),
+      CommandExample("ress man > /usr/local/share/man/man1/ress.1", "Install it for `man ress`."),
     ])
 }

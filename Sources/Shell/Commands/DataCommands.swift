@@ -2,13 +2,13 @@
 
 extension CommandDescription {
   package static let dataPrepare = CommandDescription(
-    "data prepare", summary: "make a dataset of text",
+    "data prepare", summary: "make a dataset from text",
     discussion: """
-      Reads text files, rows (JSON, one object a line), pipes, or folders of files, packed by gzip, zstd, xz, bzip2 or lz4 or not, and writes one
-      HDF5 file with a training and a validation split. A text file is one document, and so is a row. A file whose first line is a JSON object
-      holds rows, whatever its name. What is neither text nor rows is refused; links are followed; what is left out is said. A token is a byte
-      unless a tokenizer is named, which then is in the dataset too. What was cut short goes on where it was; the file appears only when it is
-      complete.
+      Reads text files, rows (JSON, one object a line), pipes, or folders of files, uncompressed or compressed with gzip, zstd, xz, bzip2 or lz4,
+      and writes one HDF5 file with a training and a validation split. A text file is one document, and so is a row. A file whose first line is
+      a JSON object contains rows, whatever its name. Files that are neither text nor rows are refused. Links are followed, and skipped files are
+      reported. A token is a byte unless a tokenizer is given, which is then stored in the dataset. An interrupted preparation continues where
+      it stopped; the output file appears only when it is complete.
       """,
     arguments: [
       ArgumentDescription("FILE", .oneOrMore, "Files of text or rows, or folders of them; - is standard input.")
@@ -16,58 +16,61 @@ extension CommandDescription {
     options: [
       OptionDescription(
         "--task", .choice(["lm", "classify", "multiple_choice", "span", "tag", "tables", "graphs"]), standard: "lm",
-        "What a model shall learn of it; all but `lm` need rows (docs/tasks.md)."),
+        "The task of the dataset; all but `lm` need rows (docs/tasks.md)."),
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
       OptionDescription(
         "--tokenizer", .text("TOKENIZER"), standard: "byte",
         "A tokenizer.json, or a folder with one or with vocab.json and merges.txt."),
       .field, .sourceFormat, .skipBadRows, .memory,
       OptionDescription(
-        "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text kept for evaluation."),
+        "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text that is kept for validation."),
       OptionDescription(
         "--split-by", .choice(["range", "documents"]), standard: "range",
-        "Keep the last part of the text, or the last whole documents."),
+        "What is kept for validation: the last part of the text, or the last whole documents."),
       OptionDescription(
-        "--validation-file", .text("FILE"), repeats: true, "Evaluate on this file instead of a share of the others."),
+        "--validation-file", .text("FILE"), repeats: true,
+        "Use this file for validation instead of a share of the others."),
       OptionDescription(
         "--context-bytes", .whole("N", 0...1 << 30), standard: "0",
-        "Of `span`: put paragraphs of other rows around each text until it has N bytes."),
+        "For `span`: surround each text with paragraphs of other rows until it has N bytes."),
       OptionDescription(
-        "--nodes", .whole("N", 1...65_536), standard: "32", "Of `graphs`: nodes of an example at most, by distance."),
+        "--nodes", .whole("N", 1...65_536), standard: "32",
+        "For `graphs`: nodes of an example, the nearest by distance."),
       OptionDescription(
-        "--validation-split", .text("NAME"), standard: "valid", "Of `graphs`: the split whose nodes validate."),
+        "--validation-split", .text("NAME"), standard: "valid",
+        "For `graphs`: the split whose nodes are for validation."),
       OptionDescription(
-        "--shards", .whole("N", 2...99_999), "Of text: make a folder of that name with N files instead of one file."),
+        "--shards", .whole("N", 2...99_999), "For text: make a folder with N files instead of one file."),
       .threads(standard: "all cores"),
-      OptionDescription("--force", "Replace D.h5 where it exists."),
+      OptionDescription("--force", "Replace D.h5 if it exists."),
       .json,
     ],
     examples: [
       CommandExample("ress data prepare books/ --out data/books.h5", "All files below books/, as bytes."),
       CommandExample(
-        "ress data prepare a.txt b.txt --out data/ab.h5 --validation 0.1", "Two documents, a tenth kept for evaluation."
+        "ress data prepare a.txt b.txt --out data/ab.h5 --validation 0.1", "Two documents, a tenth kept for validation."
       ),
       CommandExample(
         "ress data prepare wiki.train.jsonl.gz --validation-file wiki.valid.jsonl.gz --tokenizer data/wiki.json --out data/wiki.h5",
-        "Byte pairs, and a validation set of its own."),
+        "Byte pairs, and a separate validation set."),
       CommandExample(
-        "ress data prepare - --out data/a.h5 < a.jsonl.gz", "Standard input, or a pipe, packed or not."
+        "ress data prepare - --out data/a.h5 < a.jsonl.gz", "Standard input or a pipe, compressed or not."
       ),
       CommandExample(
         "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",
-        "Questions, and where in 8,000 bytes of text their answers are."),
+        "Questions whose answers are spans in texts of 8,000 bytes."),
     ])
 
   package static let dataShow = CommandDescription(
-    "data show", summary: "say what a dataset holds",
+    "data show", summary: "show what a dataset contains",
     discussion:
-      "Prints a dataset's tokenizer, vocabulary, sources, the size of its splits, how long its documents are, and a piece of its text.",
+      "Prints the tokenizer, vocabulary and sources of a dataset, the sizes of its splits, the lengths of its documents, and a sample of its text.",
     arguments: [
       ArgumentDescription("D.h5", "A dataset that `ress data prepare` wrote: a file, or a folder of shards.")
     ],
     options: [.json],
     examples: [
       CommandExample("ress data show data/demo.h5", "The splits and their sizes."),
-      CommandExample("ress data show data/demo.h5 --json", "The same for a program."),
+      CommandExample("ress data show data/demo.h5 --json", "The same as JSON."),
     ])
 }

@@ -2,15 +2,17 @@
 
 extension CommandDescription {
   package static let drill = CommandDescription(
-    "drill", summary: "see a copy of your run survive kills, cuts and a full disk",
+    "drill", summary: "test a copy of your run against kills, cut connections and a full disk",
     discussion: """
-      Runs a short copy of the run that CONFIG describes once in peace, then once under each fault, with a coordinator and workers of its own on
-      this machine, and prints a sheet. A fault passes where the run noticed it, ended by itself, and has the undisturbed run's losses and
-      weights, bit for bit. Your run, its checkpoints and its coordinator are not touched. Ends with code 1 where a fault failed; the logs then stay.
+      Trains a short copy of the run that CONFIG describes, once undisturbed and then once under each fault, with a coordinator and workers of
+      its own on this machine, and prints a table. A fault passes if the run reported it, finished without help, and has the losses and weights
+      of the undisturbed run, bit for bit. Your run, its checkpoints and its coordinator are not touched. Ends with code 1 if a fault did not
+      pass; the logs are then kept.
 
-      kill-worker, kill-coordinator, kill-all: SIGKILL. stop-worker: SIGSTOP beyond the patience. cut-worker: nothing reaches it, nothing
-      comes from it, no connection closes. disk-full: no file can grow beyond half a shard, until a checkpoint has failed. damaged-checkpoint: a bit of the newest
-      checkpoint flips, and all workers die. flipped-bit: a worker computes one bit wrongly, under cluster.audit 1.
+      kill-worker, kill-coordinator, kill-all: SIGKILL. stop-worker: SIGSTOP for longer than the patience. cut-worker: no data reach or leave
+      the worker, but no connection is closed. disk-full: no file can grow beyond half a shard until a checkpoint has failed.
+      damaged-checkpoint: a bit of the newest checkpoint is flipped, and all workers are killed. flipped-bit: a worker computes one bit wrongly,
+      with cluster.audit 1.
       """,
     arguments: [ArgumentDescription("CONFIG", "The run's configuration.")],
     options: [
@@ -19,15 +21,15 @@ extension CommandDescription {
         "--threads", .whole("N", 1...4_096), standard: "an equal share of the cores", "Threads of each worker."),
       OptionDescription(
         "--steps", .whole("N", 20...1_000_000), standard: "40, or more where steps are short",
-        "Steps of the copy; the fault comes at a third of them."),
+        "Steps of the copy; the fault is injected after a third of them."),
       OptionDescription(
         "--faults", .text("A,B"), standard: "all",
-        "Which faults, of: " + DrillFault.allCases.map(\.rawValue).joined(separator: ", ") + "."),
+        "The faults to inject, of: " + DrillFault.allCases.map(\.rawValue).joined(separator: ", ") + "."),
       OptionDescription(
         "--patience", .real("SECONDS", 0.5...3_600), standard: "3", "The copy's cluster.patience_seconds."),
       OptionDescription(
-        "--out", .text("FOLDER"), standard: "DIRECTORY/RUN-drill of CONFIG, removed when all has passed",
-        "Keep logs, stores and checkpoints of every fault in this folder."),
+        "--out", .text("FOLDER"), standard: "DIRECTORY/RUN-drill of CONFIG, removed if all faults pass",
+        "Keep the logs, stores and checkpoints of every fault in this folder."),
       .set, .json,
     ],
     examples: [
