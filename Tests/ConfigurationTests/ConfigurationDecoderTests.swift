@@ -143,9 +143,9 @@ import Testing
   }
 
   @Test(arguments: [
-    ("a/b", "use letters, digits"), ("../x", "begins with '.'"), (".hidden", "begins with '.'"),
+    ("a/b", "use only letters, digits"), ("../x", "begins with '.'"), (".hidden", "begins with '.'"),
     ("-x", "begins with '-'"),
-    ("\"\"", "is empty"), ("my run", "use letters, digits"), ("naïve", "use letters, digits"),
+    ("\"\"", "is empty"), ("my run", "use only letters, digits"), ("naïve", "use only letters, digits"),
     (String(repeating: "a", count: 101), "longer than 100"),
   ])
   func `a run's name must be safe as a folder`(name: String, reason: String) {

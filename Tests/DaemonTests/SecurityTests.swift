@@ -193,10 +193,10 @@ import Wire
       return complaint { _ = try client(daemon, alice).submit(asked) }
     }
     #expect(submit("a", data: root + "/d.h5", checkpoints: root + "/c") == "no error")
-    let outside = "lets runs read and write below"
+    let outside = "but runs of this coordinator may read and write only below"
     #expect(
       submit("b", data: "/etc/passwd", checkpoints: root).contains(
-        "data.path is /etc/passwd, and this coordinator \(outside)"))
+        "data.path is /etc/passwd, \(outside)"))
     #expect(submit("c", data: root + "/d.h5", checkpoints: root + "/../x").contains(outside))
     #expect(submit("d", data: root + "/way-out/passwd", checkpoints: root).contains(outside))
     #expect(submit("e", data: root + "-beside/d.h5", checkpoints: root).contains(outside))
