@@ -8,7 +8,7 @@ packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqli
   liblz4-dev libmicrohttpd-dev libsystemd-dev
   pkg-config)
 [ "${1:-}" = --demo ] && packages+=(bible-kjv)
-[ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev mpich libmpich-dev chromium prometheus qemu-user iproute2 nftables hdf5-tools)
+[ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev mpich libmpich-dev chromium prometheus qemu-user libc6-dev-arm64-cross libgcc-12-dev-arm64-cross iproute2 nftables hdf5-tools)
 [ "${1:-}" = --paper ] && packages+=(python3 librsvg2-bin)
 
 if ! command -v swift >/dev/null; then

@@ -156,6 +156,25 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     #expect(here.count == 4 && here.dropFirst() == there.dropFirst(), "\(here) here, \(there) on \(processor)")
   }
 
+  /// Every kernel, at sizes around its vectors and blocks, in both precisions.
+  @Test(
+    .enabled(
+      if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-aarch64")
+        && FileManager.default.fileExists(atPath: "/usr/aarch64-linux-gnu/lib/libc.a"),
+      "qemu-aarch64 (package qemu-user) or libc6-dev-arm64-cross is not here"))
+  func `the kernels compute the same bits on arm64`() throws {
+    let script = (#filePath as NSString).deletingLastPathComponent + "/../KernelBits/run.sh"
+    let bits = Process()
+    let output = Pipe()
+    bits.executableURL = URL(filePath: "/bin/bash")
+    bits.arguments = [script]
+    (bits.standardOutput, bits.standardError) = (output, output)
+    try bits.run()
+    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    bits.waitUntilExit()
+    #expect(bits.terminationStatus == 0 && text.contains("have the same bits on arm64"), "\(text)")
+  }
+
   /// ress-bench counts every call of malloc and related functions in its process.
   @Test(arguments: ["1", "2"], ["bench-small", "dense-small"])
   func `a steady training step does not call the allocator`(threads: String, shape: String) throws {

@@ -1,5 +1,6 @@
 // The basis of the model: random numbers, threads, memory, fixed tiles.
 
+import Foundation
 import Kernels
 import Synchronization
 import Testing
@@ -86,6 +87,19 @@ import Testing
       BLAS.transposeMultiply(aT, b, into: c, scale: 2)
       expect(adding: 0)
     }
+  }
+
+  @Test func `exp, log, cosine and sine are the C library's, within two units in the last place`() {
+    for step in -2000...2000 {
+      let x = Double(step) * 0.3401
+      #expect(abs(SameEverywhere.exp(x) / Foundation.exp(x) - 1) < 5e-16)
+      let y = Foundation.exp(x / 3)
+      #expect(abs(SameEverywhere.log(y) - Foundation.log(y)) <= 5e-16 * max(1, abs(x)))
+      let turns = Double(step) / 4000
+      #expect(abs(SameEverywhere.cosine(turns: turns) - Foundation.cos(2 * .pi * turns)) < 5e-16)
+      #expect(abs(SameEverywhere.sine(turns: turns) - Foundation.sin(2 * .pi * turns)) < 5e-16)
+    }
+    #expect(abs(SameEverywhere.pow(10_000, -0.5) - 0.01) < 1e-17)
   }
 
   @Test func `the fingerprint is the same each time, and names what determines the bits`() {

@@ -1,8 +1,9 @@
-// Products by our kernel and by OpenBLAS, between which the shape decides: compared with their definition at edge
-// sizes; and the promise that the bits of a row do not depend on other rows.
+// Matrix products: compared with their definition at edge sizes, to the bit, and with OpenBLAS's; and the promise that
+// the bits of a row do not depend on other rows.
 
 import CKernels
 import Kernels
+import OpenBLAS
 import Testing
 
 @Suite struct ProductTests {
@@ -61,6 +62,34 @@ import Testing
           expect(c, before, depth: k, adding: adding, "map") { Double(a.row($0)[$2]) * Double(w.row($1)[$2]) }
         }
       }
+    }
+  }
+
+  @Test func `every element is one chain of fused multiply-adds over k, which begins with the old value`() {
+    for (m, n, k) in [(1, 1, 1), (5, 33, 300), (13, 40, 257), (50, 70, 520)] {
+      let (keepA, a) = filled(m, k, seed: 1)
+      let (keepB, b) = filled(n, k, seed: 2)
+      let (keepC, c) = filled(m, n, seed: 3)
+      withExtendedLifetime((keepA, keepB, keepC)) {
+        let expected = (0..<m).flatMap { i in
+          (0..<n).map { j in (0..<k).reduce(c.row(i)[j]) { $0.addingProduct(a.row(i)[$1], b.row(j)[$1]) }.bitPattern }
+        }
+        BLAS.multiplyTransposed(a, b, into: c, adding: true)
+        #expect((0..<m * n).allSatisfy { c.pointer[$0].bitPattern == expected[$0] }, "\(m) × \(n) × \(k)")
+      }
+    }
+  }
+
+  @Test func `a product is OpenBLAS's, within the error of its sums`() {
+    OpenBLAS.useOneThread()
+    let (keepA, a) = filled(37, 211, seed: 1)
+    let (keepB, b) = filled(53, 211, seed: 2)
+    let (keepC, c) = filled(37, 53, seed: 3)
+    let (keepD, d) = filled(37, 53, seed: 4)
+    withExtendedLifetime((keepA, keepB, keepC, keepD)) {
+      BLAS.multiplyTransposed(a, b, into: c)
+      OpenBLAS.multiplyTransposed(a, b, into: d)
+      #expect((0..<c.count).allSatisfy { abs(c.pointer[$0] - d.pointer[$0]) < 1e-4 })
     }
   }
 
