@@ -15,7 +15,7 @@ extension Coordinator {
 
   /// One worker's word. When all have spoken, those that differ are put aside, or the run ends where all do.
   mutating func workerReads(
-    _ id: RunID, _ place: Int, _ data: DataIdentity, at now: Instant, _ actions: inout [Action]
+    _ id: RunID, _ place: Int, _ data: DataIdentity, _ turn: inout Turn
   ) {
     guard let index = index(of: id), runs[index].record.phase == .loading,
       runs[index].record.roster.indices.contains(place)
@@ -40,14 +40,14 @@ extension Coordinator {
         "\(path) is \(found.difference(from: known)!) than the run was trained on (\(found.spoken), and not \(known.spoken))"
           + (known.tokenizer == nil || found.tokenizer == known.tokenizer
             ? "; if that is meant: --resume with --other-data" : "; the model's tokens mean other texts"),
-        &actions)
+        &turn)
     }
     let agreed = known.completed(by: reads[most]!)
     let wrong = roster.indices.filter { reads[$0]!.difference(from: agreed) != nil }
     runs[index].record.data = agreed
     guard !wrong.isEmpty else { return }
     for place in wrong {
-      if let member = member(runs[index], place) { members[member.peer]!.aside[id] = now + .seconds(1_000_000_000) }
+      if let member = member(runs[index], place) { members[member.peer]!.aside[id] = turn.now + .seconds(1_000_000_000) }
     }
     let named = wrong.map { place in
       "worker \(roster[place].worker.spoken) finds \(reads[place]!.difference(from: agreed)!) at \(path) "
@@ -57,6 +57,6 @@ extension Coordinator {
       id,
       named.joined(separator: ", ")
         + " than the run reads (\(agreed.spoken)), and is put aside until it is started anew",
-      at: now, &actions)
+      &turn)
   }
 }

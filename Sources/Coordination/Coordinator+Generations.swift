@@ -24,35 +24,35 @@ extension Coordinator {
   // MARK: placing
 
   /// Gives the run its workers, or says what it waits for.
-  mutating func place(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  mutating func place(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     let run = runs[index]
     let state = run.record.startsFromMemory ? usefulState(run) : nil
     let cluster = run.record.configuration.cluster
-    let free = candidates(run, at: now)
-    let pool = pool(run, of: free, home: state == nil ? nil : home(run), at: now)
-    let waited = run.record.wasPlaced || run.since + run.patience < now
+    let free = candidates(run, at: turn.now)
+    let pool = pool(run, of: free, home: state == nil ? nil : home(run), at: turn.now)
+    let waited = run.record.wasPlaced || run.since + run.patience < turn.now
     let needed = waited ? cluster.minimumWorkers : cluster.workers
     guard pool.workers.count >= needed else {
-      makeRoom(for: run, missing: cluster.minimumWorkers - pool.workers.count, at: now, &actions)
+      makeRoom(for: run, missing: cluster.minimumWorkers - pool.workers.count, &turn)
       let names = free.map(\.description.name).joined(separator: ", ")
       let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
       let state: RunState = run.record.wasPlaced || run.record.state != .queued ? .placing : .queued
       let workers = "\(needed) worker\(needed == 1 ? "" : "s")"
       return change(
         id, to: state,
-        pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &actions
+        pool.lack.map { "waits for \(workers) of one MPI world; \($0)" } ?? "waits for \(workers); \(present)", &turn
       )
     }
     // Only now: whoever was cut off for a while has had the time to come back and say what it holds.
     if run.record.startsFromMemory && state == nil {
-      let since = run.reunionSince ?? now
+      let since = run.reunionSince ?? turn.now
       runs[index].reunionSince = since
-      if run.awaitsReunion, since + min(run.patience, Coordinator.reunionWithin) > now, isIncomplete(run) {
+      if run.awaitsReunion, since + min(run.patience, Coordinator.reunionWithin) > turn.now, isIncomplete(run) {
         return change(
-          id, to: .placing, "waits for the workers that were silent, which may still hold its newest state", &actions)
+          id, to: .placing, "waits for the workers that were silent, which may still hold its newest state", &turn)
       }
-      return prepare(id, again: true, &actions)
+      return prepare(id, again: true, &turn)
     }
     // One fingerprint: workers whose arithmetic differs in a bit would make the curve depend on the cluster.
     let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)
@@ -63,9 +63,9 @@ extension Coordinator {
       let reason =
         "\(needed) workers with equal arithmetic are needed: \(first.description.spoken) computes as "
         + "\(first.description.fingerprint), \(other.description.spoken) as \(other.description.fingerprint)"
-      return change(id, to: .placing, reason, &actions)
+      return change(id, to: .placing, reason, &turn)
     }
-    assign(index, workers: Array(group.prefix(cluster.workers)), state, at: now, &actions)
+    assign(index, workers: Array(group.prefix(cluster.workers)), state, &turn)
   }
 
   /// Whether a worker of the run's last generation is still away, and no other process has taken its name.
@@ -108,7 +108,7 @@ extension Coordinator {
 
   private mutating func assign(
     _ index: Int, workers: [Member], _ state: (generation: Generation, step: Int, holders: [WorkerID])?,
-    at now: Instant, _ actions: inout [Action]
+    _ turn: inout Turn
   ) {
     let record = runs[index].record
     let configuration = record.configuration
@@ -145,24 +145,24 @@ extension Coordinator {
     runs[index].busy = []
     runs[index].slowSince = [:]
     runs[index].said = []
-    enter(.loading, index, at: now)
+    enter(.loading, index, at: turn.now)
     let id = record.id
     let from =
       state.map { "step \($0.step) in the workers' memory" }
       ?? (firstStep > 0 ? "the checkpoint of step \(firstStep)" : "the seed")
     change(
-      id, to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &actions)
-    tell(id, .placed(generation: generation.number, roster: roster), &actions)
+      id, to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &turn)
+    tell(id, .placed(generation: generation.number, roster: roster), &turn)
     for (place, member) in (workers + helpers).enumerated() {
       members[member.peer]!.run = id
       members[member.peer]!.strayedAt = nil
-      members[member.peer]!.progressAt = now
-      actions.append(.send(member.peer, .assigned(assignment(runs[index], place))))
+      members[member.peer]!.progressAt = turn.now
+      turn.add(.send(member.peer, .assigned(assignment(runs[index], place))))
     }
     // Workers of the generation before that have neither a place nor a part of the state.
     let kept = Set((workers + helpers).map(\.peer))
     for peer in members.keys.sorted() where members[peer]!.run == id && !kept.contains(peer) {
-      release(peer, members[peer]!.heartbeat.generation, "the run goes on with others", &actions)
+      release(peer, members[peer]!.heartbeat.generation, "the run goes on with others", &turn)
     }
   }
 
@@ -195,7 +195,7 @@ extension Coordinator {
     return assignment
   }
 
-  mutating func workerReady(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
+  mutating func workerReady(_ id: RunID, _ place: Int, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.phase == .loading else { return }
     runs[index].record.generation!.ready.insert(place)
     let generation = runs[index].record.generation!
@@ -205,51 +205,50 @@ extension Coordinator {
       runs[index].record.distrustsMemory = true
       return recover(
         id, "steps \(runs[index].record.step + 1) to \(generation.firstStep) died unrecorded with their worker",
-        at: now,
-        &actions)
+        &turn)
     }
     runs[index].record.distrustsMemory = false
     // It was to stop behind its first step already, as those have told who knew of it.
     if case .pause(let reason)? = runs[index].record.wish,
       runs[index].record.leftOutInARow(generation.firstStep) > runs[index].record.configuration.training.skipAtMost
     {
-      return rest(id, reason, &actions)
+      return rest(id, reason, &turn)
     }
-    let seconds = (now - runs[index].since).inSeconds
+    let seconds = (turn.now - runs[index].since).inSeconds
     runs[index].changeSeconds = seconds
     if let fault = runs[index].faultAt {
-      runs[index].record.goodput.fault += (now - fault).inSeconds
+      runs[index].record.goodput.fault += (turn.now - fault).inSeconds
       runs[index].faultAt = nil
     } else {
       runs[index].record.goodput.start += seconds
     }
     let from = generation.firstStep > 0 ? "goes on from step \(generation.firstStep)" : "begins"
     let count = generation.roster.count
-    enter(.training, index, at: now)
-    runs[index].lastStepAt = now
+    enter(.training, index, at: turn.now)
+    runs[index].lastStepAt = turn.now
     runs[index].record.wasPlaced = true
-    change(id, to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &actions)
+    change(id, to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &turn)
     for place in generation.roster.indices {
       guard let member = member(runs[index], place) else { continue }
-      members[member.peer]!.progressAt = now
-      actions.append(.send(member.peer, begin(runs[index])))
+      members[member.peer]!.progressAt = turn.now
+      turn.add(.send(member.peer, begin(runs[index])))
     }
     for place in generation.helpers.indices.map({ $0 + count }) {
       guard let member = member(runs[index], place) else { continue }
-      release(member.peer, generation.number, "its part is done", &actions)
+      release(member.peer, generation.number, "its part is done", &turn)
     }
   }
 
   /// A worker looks for the coordinator's token in the run's folder and does not find it: whatever it saved would be lost. At first this
   /// says that the cluster is not set up for the run; later the run goes on without that worker.
   mutating func folderUnseen(
-    _ id: RunID, _ member: Member, _ reason: String, at now: Instant, _ actions: inout [Action]
+    _ id: RunID, _ member: Member, _ reason: String, _ turn: inout Turn
   ) {
     guard let index = index(of: id) else { return }
     let sentence = "worker \(member.description.spoken): \(reason)"
-    guard runs[index].record.wasPlaced else { return end(id, .failed, sentence, &actions) }
-    members[member.peer]!.aside[id] = now + runs[index].patience * 20
-    recover(id, sentence, at: now, &actions)
+    guard runs[index].record.wasPlaced else { return end(id, .failed, sentence, &turn) }
+    members[member.peer]!.aside[id] = turn.now + runs[index].patience * 20
+    recover(id, sentence, &turn)
   }
 
   func begin(_ run: Run) -> Reply {
@@ -261,13 +260,13 @@ extension Coordinator {
   // MARK: changing
 
   /// A free worker that a run may have makes it grow, when nobody else waits for one.
-  mutating func grow(at now: Instant, _ actions: inout [Action]) {
+  mutating func grow(_ turn: inout Turn) {
     for run in runs where run.record.phase == .training && run.record.wish == nil {
       let count = run.record.roster.count
-      guard count < run.record.configuration.cluster.workers, run.growsAtOnce || run.since + Coordinator.growAfter < now
+      guard count < run.record.configuration.cluster.workers, run.growsAtOnce || run.since + Coordinator.growAfter < turn.now
       else { continue }
       let fingerprint = run.record.roster[0].worker.fingerprint
-      let free = candidates(run, at: now).filter {
+      let free = candidates(run, at: turn.now).filter {
         $0.run == nil && $0.description.fingerprint == fingerprint && isReachable($0.description, from: run)
       }
       guard !free.isEmpty, let index = index(of: run.id) else { continue }
@@ -278,9 +277,9 @@ extension Coordinator {
   }
 
   /// A run of higher priority takes the workers of the lowest ones that work, as many as it needs.
-  private mutating func makeRoom(for run: Run, missing: Int, at now: Instant, _ actions: inout [Action]) {
+  private mutating func makeRoom(for run: Run, missing: Int, _ turn: inout Turn) {
     var missing = missing
-    guard missing > 0, run.since + min(Coordinator.graceBeforeGivingWay, run.patience / 2) <= now else { return }
+    guard missing > 0, run.since + min(Coordinator.graceBeforeGivingWay, run.patience / 2) <= turn.now else { return }
     let lower = runs.filter { $0.record.phase.hasWorkers && $0.record.priority < run.record.priority }
       .sorted { ($0.record.priority, $1.record.place) < ($1.record.priority, $0.record.place) }
     for other in lower where missing > 0 {
@@ -298,24 +297,24 @@ extension Coordinator {
       reason: run.record.wish?.reason ?? "")
   }
 
-  mutating func beginHalt(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  mutating func beginHalt(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     // Who is done soon is left alone.
     guard runs[index].record.generation!.finished.isEmpty else {
       if runs[index].record.wish?.isFarewell == false { runs[index].record.wish = nil }
       return
     }
-    enter(.halting, index, at: now)
-    tell(id, .said("changes at the end of a step: \(runs[index].record.wish!.reason)"), &actions)
+    enter(.halting, index, at: turn.now)
+    tell(id, .said("changes at the end of a step: \(runs[index].record.wish!.reason)"), &turn)
     for place in runs[index].record.roster.indices {
-      if let member = member(runs[index], place) { actions.append(.send(member.peer, halt(runs[index]))) }
+      if let member = member(runs[index], place) { turn.add(.send(member.peer, halt(runs[index]))) }
     }
-    endHalt(id, at: now, &actions)
+    endHalt(id, &turn)
   }
 
   /// A worker has stopped at a boundary: because it was asked to, or by itself behind too many steps that were not applied, which the
   /// coordinator may hear of later.
-  mutating func workerHalted(_ id: RunID, _ place: Int, step: Int, at now: Instant, _ actions: inout [Action]) {
+  mutating func workerHalted(_ id: RunID, _ place: Int, step: Int, _ turn: inout Turn) {
     guard let index = index(of: id), [.training, .halting].contains(runs[index].record.phase) else { return }
     runs[index].record.generation!.halted[place] = step
     let generation = runs[index].record.generation!
@@ -323,33 +322,33 @@ extension Coordinator {
       // Steps are reported before halts, so the reason is known; should it not be, the run must not stand there for ever.
       runs[index].record.wish = .pause(reason: "the workers stopped by themselves after step \(step)")
     }
-    endHalt(id, at: now, &actions)
+    endHalt(id, &turn)
   }
 
-  private mutating func endHalt(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  private mutating func endHalt(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.phase == .halting,
       runs[index].record.generation!.halted.count == runs[index].record.roster.count
     else { return }
     if runs[index].record.wish?.isFarewell == true {
-      enter(.saving, index, at: now)
-      restIfSaved(id, at: now, &actions)
+      enter(.saving, index, at: turn.now)
+      restIfSaved(id, &turn)
     } else {
       runs[index].record.startsFromMemory = true
       runs[index].record.wish = nil
-      enter(.waiting, index, at: now)
+      enter(.waiting, index, at: turn.now)
     }
   }
 
   /// The end of a pause: everything is on disk.
-  mutating func restIfSaved(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  mutating func restIfSaved(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.phase == .saving, runs[index].record.commits.isEmpty,
       runs[index].record.saves.isEmpty
     else { return }
     switch runs[index].record.wish {
-    case .pause(let reason)?: rest(id, reason, &actions)
+    case .pause(let reason)?: rest(id, reason, &turn)
     case .giveWay(let reason)?:
-      end(id, .paused, reason, &actions)
-      enqueue(id, reason, at: now, &actions)
+      end(id, .paused, reason, &turn)
+      enqueue(id, reason, &turn)
     case .renew?, nil: preconditionFailure("a run that saves for nothing")
     }
   }
@@ -357,19 +356,19 @@ extension Coordinator {
   // MARK: recovering
 
   /// A worker that the generation counts on is gone.
-  mutating func missing(_ id: RunID, _ place: Int, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+  mutating func missing(_ id: RunID, _ place: Int, _ reason: String, _ turn: inout Turn) {
     guard let index = index(of: id), let generation = runs[index].record.generation else { return }
     switch runs[index].record.phase {
-    case .collecting: collected(id, place, at: now, &actions)
+    case .collecting: collected(id, place, &turn)
     case .training where place >= generation.roster.count: break
     case .training where generation.finished.count == generation.roster.count: break
-    case .loading, .training, .halting: recover(id, reason, at: now, &actions)
+    case .loading, .training, .halting: recover(id, reason, &turn)
     case .idle, .preparing, .waiting, .saving: break
     }
   }
 
   /// Ends the generation at once, to begin another one from what is left.
-  mutating func recover(_ id: RunID, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+  mutating func recover(_ id: RunID, _ reason: String, _ turn: inout Turn) {
     guard let index = index(of: id), let generation = runs[index].record.generation else { return }
     // Since the last step that was heard of, nothing useful was done.
     runs[index].faultAt = runs[index].faultAt ?? runs[index].lastStepAt ?? runs[index].since
@@ -379,53 +378,53 @@ extension Coordinator {
       return end(
         id, .failed,
         "\(Coordinator.fruitlessLimit) generations in a row did not get a step done; the last one: \(reason)",
-        &actions)
+        &turn)
     }
     let waiting = runs[index].record.roster.indices.compactMap { member(runs[index], $0) }
       .compactMap { other in other.heartbeat.waiting.map { "\(other.description.name) waits for \($0)" } }
     let ledger = waiting.isEmpty ? "" : "; " + waiting.joined(separator: ", ")
-    change(id, to: .placing, reason + ledger, &actions)
-    enter(.collecting, index, at: now)
+    change(id, to: .placing, reason + ledger, &turn)
+    enter(.collecting, index, at: turn.now)
     var awaited: Set<Int> = []
     for place in generation.peers.indices {
       guard let member = member(runs[index], place) else { continue }
       awaited.insert(place)
-      actions.append(.send(member.peer, .stop(generation: generation.number, reason: reason)))
+      turn.add(.send(member.peer, .stop(generation: generation.number, reason: reason)))
     }
     runs[index].record.generation!.awaited = awaited
     // Those that have let it go already.
     for place in awaited.sorted() {
       if let member = member(runs[index], place), member.heartbeat.generation != generation.number {
-        collected(id, place, at: now, &actions)
+        collected(id, place, &turn)
       }
     }
-    if awaited.isEmpty { replace(id, at: now, &actions) }
+    if awaited.isEmpty { replace(id, &turn) }
   }
 
   /// One more has stopped and said what it holds, or will not.
-  mutating func collected(_ id: RunID, _ place: Int, at now: Instant, _ actions: inout [Action]) {
+  mutating func collected(_ id: RunID, _ place: Int, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.phase == .collecting,
       runs[index].record.generation!.awaited.remove(place) != nil,
       runs[index].record.generation!.awaited.isEmpty
     else { return }
-    replace(id, at: now, &actions)
+    replace(id, &turn)
   }
 
   /// From memory, if that is not older than the newest checkpoint; else from disk. Where all workers fell silent at once, the line to
   /// the coordinator is at fault rather than each of them, so they are heard before anything on the disk is given up.
-  private mutating func replace(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  private mutating func replace(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     let mayReturn = runs[index].lostToSilence && !members.values.contains { $0.run == id }
     for peer in members.keys.sorted() where members[peer]!.run == id { members[peer]!.run = nil }
-    enter(.waiting, index, at: now)
+    enter(.waiting, index, at: turn.now)
     runs[index].awaitsReunion = mayReturn
     runs[index].reunionSince = nil
     runs[index].record.startsFromMemory = mayReturn || usefulState(runs[index]) != nil
-    if !runs[index].record.startsFromMemory { prepare(id, again: true, &actions) }
+    if !runs[index].record.startsFromMemory { prepare(id, again: true, &turn) }
   }
 
   /// Two workers computed one unit to different results. Where a third agrees with one of them, the other is put aside.
-  mutating func disagreed(_ id: RunID, _ disagreement: Disagreement, at now: Instant, _ actions: inout [Action]) {
+  mutating func disagreed(_ id: RunID, _ disagreement: Disagreement, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.phase == .training || runs[index].record.phase == .halting
     else {
       return
@@ -440,17 +439,17 @@ extension Coordinator {
       return rest(
         id,
         "two workers computed a unit with different results, and one of them is wrong (\(what)); "
-          + "`ress doctor` on both machines may tell which", &actions)
+          + "`ress doctor` on both machines may tell which", &turn)
     }
     let wrong = disagreement.voters.filter { voter in
       !majority.contains { $0.0 == voter } && roster.indices.contains(voter)
     }
     for place in wrong {
       if let member = member(runs[index], place) {
-        members[member.peer]!.aside[id] = now + .seconds(1_000_000_000)
+        members[member.peer]!.aside[id] = turn.now + .seconds(1_000_000_000)
       }
     }
     let spoken = wrong.map { roster[$0].worker.spoken }.joined(separator: ", ")
-    recover(id, "worker \(spoken) computed wrongly and is put aside: \(what)", at: now, &actions)
+    recover(id, "worker \(spoken) computed wrongly and is put aside: \(what)", &turn)
   }
 }

@@ -17,7 +17,7 @@ extension Coordinator {
   /// Bytes a second between hosts that are assumed before any were measured: a tenth of a gigabit.
   private static let assumedBandwidth = 12.5e6
 
-  mutating func keepLedger(_ id: RunID, at now: Instant, _ actions: inout [Action]) {
+  mutating func keepLedger(_ id: RunID, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     let run = runs[index]
     switch run.record.phase {
@@ -25,17 +25,17 @@ extension Coordinator {
     case .idle, .preparing, .waiting, .saving: return
     }
     let workers = run.record.roster.indices.compactMap { place in member(run, place).map { (place, $0) } }
-    nameLate(index, workers, at: now, &actions)
+    nameLate(index, workers, &turn)
     for (place, worker) in workers where !run.record.generation!.finished.contains(place) {
-      if let since = worker.strayedAt, since + run.patience < now, run.record.generation!.halted[place] == nil {
+      if let since = worker.strayedAt, since + run.patience < turn.now, run.record.generation!.halted[place] == nil {
         return missing(
           id, place,
-          "worker \(worker.description.spoken) has not worked for the run for \((now - since).spoken), though it is heard",
-          at: now, &actions)
+          "worker \(worker.description.spoken) has not worked for the run for \((turn.now - since).spoken), though it is heard",
+          &turn)
       }
       // Its heart beats, and nothing moves: a dead file system, say. One that is silent has its own rule.
-      let isHeard = worker.lastHeard + run.patience / 4 > now
-      let still = now - max(worker.progressAt, run.since)
+      let isHeard = worker.lastHeard + run.patience / 4 > turn.now
+      let still = turn.now - max(worker.progressAt, run.since)
       let isWorking =
         worker.heartbeat.waiting == nil && worker.heartbeat.generation == run.record.generation!.number
         && run.record.generation!.halted[place] == nil
@@ -44,23 +44,22 @@ extension Coordinator {
       if worker.heartbeat.waiting != nil, worker.heartbeat.waitingFor.isEmpty,
         worker.heartbeat.waitingSeconds > 20 * run.patience.inSeconds
       {
-        members[worker.peer]!.aside[id] = now + run.patience * 20
+        members[worker.peer]!.aside[id] = turn.now + run.patience * 20
         return missing(
-          id, place, "worker \(worker.description.spoken) waits for \(worker.heartbeat.waiting!) in vain", at: now,
-          &actions)
+          id, place, "worker \(worker.description.spoken) waits for \(worker.heartbeat.waiting!) in vain", &turn)
       }
       if isWorking && isHeard && still > run.patience {
-        members[worker.peer]!.aside[id] = now + run.patience * 20
+        members[worker.peer]!.aside[id] = turn.now + run.patience * 20
         let waiting = workers.filter { $0.1.heartbeat.waitingFor.contains(place) }.map(\.1.description.name)
         let others = waiting.isEmpty ? "" : ", and \(waiting.joined(separator: ", ")) wait for it"
         // It may never answer, so nobody waits for what it holds.
         members[worker.peer]!.run = nil
-        actions.append(
+        turn.add(
           .send(worker.peer, .stop(generation: run.record.generation!.number, reason: "it made no progress")))
         return missing(
           id, place,
           "worker \(worker.description.spoken) has done nothing for \(still.spoken) in step \(worker.heartbeat.step + 1), though it is heard\(others)",
-          at: now, &actions)
+          &turn)
       }
     }
     // All wait for each other: a message was lost, which should not happen, and must not hang.
@@ -76,30 +75,30 @@ extension Coordinator {
       return
     }
     // Workers that were paused together with their machine say so too, once, before they go on.
-    let since = runs[index].deadlockedSince ?? now
+    let since = runs[index].deadlockedSince ?? turn.now
     runs[index].deadlockedSince = since
-    if since + Coordinator.deadlockedFor < now {
+    if since + Coordinator.deadlockedFor < turn.now {
       runs[index].deadlockedSince = nil
-      recover(id, "every worker waits for another", at: now, &actions)
+      recover(id, "every worker waits for another", &turn)
     }
   }
 
   /// A line about each silence and each wait, once, at half the patience.
   private mutating func nameLate(
-    _ index: Int, _ workers: [(Int, Member)], at now: Instant, _ actions: inout [Action]
+    _ index: Int, _ workers: [(Int, Member)], _ turn: inout Turn
   ) {
     let half = runs[index].patience.inSeconds / 2
     let id = runs[index].id
     func say(_ key: String, _ sentence: String) {
-      if runs[index].said.insert(key).inserted { tell(id, .said(sentence), &actions) }
+      if runs[index].said.insert(key).inserted { tell(id, .said(sentence), &turn) }
     }
     for (place, worker) in workers {
       let name = worker.description.name
-      let silence = (now - worker.lastHeard).inSeconds
+      let silence = (turn.now - worker.lastHeard).inSeconds
       if silence > half {
         say(
           "silent \(place) \(worker.heartbeat.step)",
-          "step \(worker.heartbeat.step + 1): worker \(worker.description.spoken) has been silent for \((now - worker.lastHeard).spoken)"
+          "step \(worker.heartbeat.step + 1): worker \(worker.description.spoken) has been silent for \((turn.now - worker.lastHeard).spoken)"
         )
       }
       if let waiting = worker.heartbeat.waiting, worker.heartbeat.waitingSeconds > half {
@@ -112,7 +111,7 @@ extension Coordinator {
   }
 
   /// Takes a step's times and loads into account.
-  mutating func weigh(_ id: RunID, _ record: StepRecord, at now: Instant, _ actions: inout [Action]) {
+  mutating func weigh(_ id: RunID, _ record: StepRecord, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     let fade = 0.9
     func faded(_ old: [Double], _ new: [Double]) -> [Double] {
@@ -127,13 +126,13 @@ extension Coordinator {
       let mean = sent.reduce(0, +) / Double(sent.count)
       runs[index].record.sentBytes = runs[index].record.sentBytes.map { fade * $0 + (1 - fade) * mean } ?? mean
     }
-    keepPromise(index, record, &actions)
+    keepPromise(index, record, &turn)
     guard runs[index].record.phase == .training, runs[index].record.wish == nil else { return }
-    letSlowGo(index, at: now, &actions)
-    moveExperts(index, &actions)
+    letSlowGo(index, &turn)
+    moveExperts(index, &turn)
   }
 
-  private mutating func letSlowGo(_ index: Int, at now: Instant, _ actions: inout [Action]) {
+  private mutating func letSlowGo(_ index: Int, _ turn: inout Turn) {
     let run = runs[index]
     guard run.busy.count > 1, run.busy.count == run.record.roster.count, run.generationSteps > 3 else { return }
     for place in run.busy.indices {
@@ -143,26 +142,26 @@ extension Coordinator {
         runs[index].slowSince[place] = nil
         continue
       }
-      let since = runs[index].slowSince[place] ?? now
+      let since = runs[index].slowSince[place] ?? turn.now
       runs[index].slowSince[place] = since
       let factor = Double(Int(10 * run.busy[place] / median)) / 10
       let worker = run.record.roster[place].worker
       let sentence = "worker \(worker.spoken) computes \(factor) times as long as the others"
-      if runs[index].said.insert("slow \(place)").inserted { tell(run.id, .said(sentence), &actions) }
+      if runs[index].said.insert("slow \(place)").inserted { tell(run.id, .said(sentence), &turn) }
       let spare = members.values.contains {
         $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[run.id] == nil
           && isReachable($0.description, from: run)
       }
-      guard since + run.patience < now,
+      guard since + run.patience < turn.now,
         spare || run.busy.count > run.record.configuration.cluster.minimumWorkers, let member = member(run, place)
       else { continue }
-      members[member.peer]!.aside[run.id] = now + run.patience * 20
+      members[member.peer]!.aside[run.id] = turn.now + run.patience * 20
       runs[index].record.wish = .renew(reason: sentence + " and is put aside")
       return
     }
   }
 
-  private mutating func moveExperts(_ index: Int, _ actions: inout [Action]) {
+  private mutating func moveExperts(_ index: Int, _ turn: inout Turn) {
     let run = runs[index]
     let record = run.record
     let model = record.configuration.model
@@ -198,7 +197,7 @@ extension Coordinator {
   }
 
   /// Says how a move of experts turned out.
-  private mutating func keepPromise(_ index: Int, _ record: StepRecord, _ actions: inout [Action]) {
+  private mutating func keepPromise(_ index: Int, _ record: StepRecord, _ turn: inout Turn) {
     // The first steps of a generation warm up, and those of the old one do not count.
     guard var promise = runs[index].record.generation?.promise, runs[index].record.phase == .training,
       runs[index].record.wish == nil, runs[index].generationSteps > 5, promise.steps < PlacementPromise.measuredSteps
@@ -217,6 +216,6 @@ extension Coordinator {
       .said(
         "since experts moved, a step takes \(milliseconds(actual)); "
           + "\(milliseconds(promise.stepSecondsExpected)) were expected, \(milliseconds(promise.stepSecondsBefore)) it took before"
-      ), &actions)
+      ), &turn)
   }
 }

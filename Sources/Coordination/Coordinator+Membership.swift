@@ -12,30 +12,29 @@ extension Coordinator {
   private static let reconnectAfterSleep = Duration.seconds(4)
 
   mutating func join(
-    _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, at now: Instant,
-    _ actions: inout [Action]
+    _ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, _ turn: inout Turn
   ) {
     if let place = description.mpi, brokenWorlds.contains(place.world) {
-      return actions.append(.send(peer, .refused(reason: Coordinator.brokenWorld)))
+      return turn.add(.send(peer, .refused(reason: Coordinator.brokenWorld)))
     }
-    if let reason = objection(to: description, peer) { return actions.append(.send(peer, .refused(reason: reason))) }
+    if let reason = objection(to: description, peer) { return turn.add(.send(peer, .refused(reason: reason))) }
     if members[peer] == nil {
       if let old = members.values.first(where: { $0.description.name == description.name }) {
         // One name, one process: the newer one is right, the older one is a ghost or is about to learn it.
-        lose(old, "another process took its name", mayReturn: false, at: now, &actions)
+        lose(old, "another process took its name", mayReturn: false, &turn)
       }
       counters.worker += 1
       gone.removeAll { $0.description.name == description.name }
       members[peer] = Member(
-        id: WorkerID(counters.worker), peer: peer, description: description, joinedAt: now, lastHeard: now,
-        progressAt: now)
+        id: WorkerID(counters.worker), peer: peer, description: description, joinedAt: turn.now, lastHeard: turn.now,
+        progressAt: turn.now)
       let threads =
         switch description.threads {
         case 0: "its share of the cores"
         case 1: "1 thread"
         default: "\(description.threads) threads"
         }
-      actions.append(.log("worker \(description.spoken) joined: \(threads), \(description.fingerprint)"))
+      turn.add(.log("worker \(description.spoken) joined: \(threads), \(description.fingerprint)"))
       for run in runs where run.record.phase.hasWorkers && run.record.generation!.peers.contains(description) {
         members[peer]!.run = run.id
       }
@@ -44,7 +43,7 @@ extension Coordinator {
     members[peer]!.heartbeat = heartbeat
     let (generation, noted) = standing(peer)
     let keep = generation == heartbeat.generation ? generation : 0
-    actions.append(
+    turn.add(
       .send(
         peer,
         .welcome(
@@ -56,10 +55,10 @@ extension Coordinator {
         run.record.generation!.peers[place] != description, member(run, place) == nil
       else { continue }
       let gone = run.record.generation!.peers[place]
-      missing(run.id, place, "worker \(gone.spoken) was started anew", at: now, &actions)
-      loseWorld(of: gone, at: now, &actions)
+      missing(run.id, place, "worker \(gone.spoken) was started anew", &turn)
+      loseWorld(of: gone, &turn)
     }
-    synchronize(peer, at: now, &actions)
+    synchronize(peer, &turn)
   }
 
   /// Why a process may not be a worker here; nil where it may.
@@ -80,7 +79,7 @@ extension Coordinator {
   }
 
   /// Tells a worker that came back what it may not have heard.
-  private mutating func synchronize(_ peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+  private mutating func synchronize(_ peer: PeerID, _ turn: inout Turn) {
     guard let member = members[peer], let id = member.run, let index = index(of: id),
       let generation = runs[index].record.generation, let place = generation.peers.firstIndex(of: member.description)
     else { return }
@@ -90,36 +89,36 @@ extension Coordinator {
     case .loading:
       guard !isIn else { return }
       runs[index].record.generation!.ready.remove(place)
-      actions.append(.send(peer, .assigned(assignment(runs[index], place))))
+      turn.add(.send(peer, .assigned(assignment(runs[index], place))))
     case .training, .halting:
-      if isHelper { return release(peer, generation.number, "its part is done", &actions) }
+      if isHelper { return release(peer, generation.number, "its part is done", &turn) }
       guard isIn else {
         if !generation.finished.contains(place) && generation.halted[place] == nil {
-          missing(id, place, "worker \(member.description.spoken) came back without its generation", at: now, &actions)
+          missing(id, place, "worker \(member.description.spoken) came back without its generation", &turn)
         }
         return
       }
-      if !member.heartbeat.hasBegun { actions.append(.send(peer, begin(runs[index]))) }
-      if runs[index].record.phase == .halting { actions.append(.send(peer, halt(runs[index]))) }
+      if !member.heartbeat.hasBegun { turn.add(.send(peer, begin(runs[index]))) }
+      if runs[index].record.phase == .halting { turn.add(.send(peer, halt(runs[index]))) }
     case .collecting:
       if isIn {
-        actions.append(.send(peer, .stop(generation: generation.number, reason: runs[index].record.reason)))
+        turn.add(.send(peer, .stop(generation: generation.number, reason: runs[index].record.reason)))
       } else {
-        collected(id, place, at: now, &actions)
+        collected(id, place, &turn)
       }
     case .idle, .preparing, .waiting, .saving: break
     }
   }
 
   /// Takes in what a worker says of itself.
-  mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+  mutating func heard(_ heartbeat: Heartbeat, from peer: PeerID, _ turn: inout Turn) {
     guard var member = members[peer] else { return }
     // An assignment that arrived after its generation was over: nobody waits for this worker there.
     if heartbeat.generation != 0, heartbeat.generation != standing(peer).generation {
-      actions.append(.send(peer, .stop(generation: heartbeat.generation, reason: "the generation is over")))
+      turn.add(.send(peer, .stop(generation: heartbeat.generation, reason: "the generation is over")))
     }
     if heartbeat.progress != member.heartbeat.progress || heartbeat.generation != member.heartbeat.generation {
-      member.progressAt = now
+      member.progressAt = turn.now
     }
     member.heartbeat = heartbeat
     let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
@@ -127,7 +126,7 @@ extension Coordinator {
     let strays =
       run.map { $0.record.phase == .training || $0.record.phase == .halting } == true
       && heartbeat.generation != generation?.number
-    member.strayedAt = strays ? member.strayedAt ?? now : nil
+    member.strayedAt = strays ? member.strayedAt ?? turn.now : nil
     members[peer] = member
     // In whole MiB, so that a worker that fills up does not make the store write at every heartbeat.
     let mebibyte = 1 << 20
@@ -140,34 +139,34 @@ extension Coordinator {
     if let run, let generation, run.record.phase == .collecting, heartbeat.generation != generation.number,
       let place = generation.peers.firstIndex(of: member.description)
     {
-      collected(run.id, place, at: now, &actions)
+      collected(run.id, place, &turn)
     }
   }
 
-  mutating func tick(at now: Instant, _ actions: inout [Action]) {
+  mutating func tick(_ turn: inout Turn) {
     for member in members.values.sorted(by: { $0.id < $1.id }) {
-      if member.lastHeard + patience(of: member) < now {
-        let silence = (now - member.lastHeard).spoken
+      if member.lastHeard + patience(of: member) < turn.now {
+        let silence = (turn.now - member.lastHeard).spoken
         if let index = member.run.flatMap({ index(of: $0) }) { runs[index].lostToSilence = true }
-        lose(member, "nothing was heard of it for \(silence)", at: now, &actions)
-      } else if let closed = member.closedAt, closed + reconnectWithin(closed) < now {
+        lose(member, "nothing was heard of it for \(silence)", &turn)
+      } else if let closed = member.closedAt, closed + reconnectWithin(closed) < turn.now {
         if let index = member.run.flatMap({ index(of: $0) }) { runs[index].lostToSilence = false }
-        lose(member, "its connection was closed", at: now, &actions)
+        lose(member, "its connection was closed", &turn)
       }
     }
     for run in runs where run.record.phase.hasWorkers {
       // After a restart, or a hello that never came.
       for place in run.record.generation!.peers.indices where member(run, place) == nil {
-        guard run.since + patience < now else { continue }
+        guard run.since + patience < turn.now else { continue }
         let worker = run.record.generation!.peers[place]
         if let index = index(of: run.id) { runs[index].lostToSilence = true }
-        missing(run.id, place, "worker \(worker.spoken) did not come back", at: now, &actions)
-        loseWorld(of: worker, at: now, &actions)
+        missing(run.id, place, "worker \(worker.spoken) did not come back", &turn)
+        loseWorld(of: worker, &turn)
       }
     }
     for run in runs {
-      keepLedger(run.id, at: now, &actions)
-      commitNext(run.id, at: now, &actions)
+      keepLedger(run.id, &turn)
+      commitNext(run.id, &turn)
     }
   }
 
@@ -185,29 +184,28 @@ extension Coordinator {
   /// A worker that may not return is told why instead of to say hello: two processes of one name would otherwise take it
   /// from each other for ever.
   mutating func lose(
-    _ member: Member, _ reason: String, mayReturn: Bool = true, at now: Instant, _ actions: inout [Action]
+    _ member: Member, _ reason: String, mayReturn: Bool = true, _ turn: inout Turn
   ) {
-    actions.append(.log("worker \(member.description.spoken) is lost: \(reason)"))
+    turn.add(.log("worker \(member.description.spoken) is lost: \(reason)"))
     // A rank cannot come back: its world is over.
     let isAlone = member.description.mpi == nil
     let told = mayReturn && isAlone ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)"
-    actions.append(.send(member.peer, .refused(reason: told)))
+    turn.add(.send(member.peer, .refused(reason: told)))
     let run = member.run.flatMap { index(of: $0) }.map { runs[$0] }
     members[member.peer] = nil
-    gone.append(Gone(description: member.description, run: run?.record.name, reason: reason, at: now))
+    gone.append(Gone(description: member.description, run: run?.record.name, reason: reason, at: turn.now))
     if gone.count > Coordinator.goneLimit { gone.removeFirst() }
-    defer { loseWorld(of: member.description, at: now, &actions) }
+    defer { loseWorld(of: member.description, &turn) }
     guard let run, let place = run.record.generation?.peers.firstIndex(of: member.description) else { return }
     missing(
-      run.id, place, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", at: now,
-      &actions)
+      run.id, place, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", &turn)
   }
 
   /// Lets a worker go that its run needs no more.
-  mutating func release(_ peer: PeerID, _ generation: UInt32, _ reason: String, _ actions: inout [Action]) {
+  mutating func release(_ peer: PeerID, _ generation: UInt32, _ reason: String, _ turn: inout Turn) {
     members[peer]!.run = nil
     members[peer]!.strayedAt = nil
-    actions.append(.send(peer, .stop(generation: generation, reason: reason)))
+    turn.add(.send(peer, .stop(generation: generation, reason: reason)))
   }
 }
 

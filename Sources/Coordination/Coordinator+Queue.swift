@@ -10,13 +10,13 @@ extension Coordinator {
     find(run)?.record.submission.owner
   }
 
-  mutating func submit(_ submission: Submission, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+  mutating func submit(_ submission: Submission, from peer: PeerID, _ turn: inout Turn) {
     let name = submission.configuration.run
     // A command has checked it, but not every program that can reach the socket is our command.
     do throws(ConfigurationError) {
       try submission.configuration.check()
     } catch {
-      return actions.append(
+      return turn.add(
         .send(
           peer,
           .refused(reason: "the run cannot be accepted: " + error.problems.map(\.description).joined(separator: "; "))
@@ -31,26 +31,26 @@ extension Coordinator {
         let reason =
           "the key '\(key)' belongs to the submission of run \(same.record.name) (\(same.id)), which has another "
           + (same.record.name == name ? "configuration" : "name") + "; another run needs another --key"
-        return actions.append(.send(peer, .refused(reason: reason)))
+        return turn.add(.send(peer, .refused(reason: reason)))
       }
       // Said twice, because the first answer did not arrive.
-      return actions.append(.send(peer, .submitted(run: same.id, name: same.record.name, after: 0)))
+      return turn.add(.send(peer, .submitted(run: same.id, name: same.record.name, after: 0)))
     }
     if let other = runs.first(where: { $0.id.description == name && $0.record.name != name }) {
       let reason = "'\(name)' is the identifier of run \(other.record.name); choose another name with --set run=NAME"
-      return actions.append(.send(peer, .refused(reason: reason)))
+      return turn.add(.send(peer, .refused(reason: reason)))
     }
     if let same = runs.last(where: { $0.record.name == name }) {
       if !same.record.state.isAtRest {
         let reason = "run \(name) is \(same.record.state.rawValue) already; follow or cancel it, or choose another name"
-        return actions.append(.send(peer, .refused(reason: reason)))
+        return turn.add(.send(peer, .refused(reason: reason)))
       }
       if submission.resume == .newest, let index = index(of: same.id) {
         // The same run goes on, under its name, identifier and curve.
         submitAgain(index, submission)
-        actions.append(.log("run \(name) (\(same.id)) was submitted again"))
-        actions.append(.send(peer, .submitted(run: same.id, name: name, after: same.record.eventCount)))
-        return enqueue(same.id, "submitted again", at: now, &actions)
+        turn.add(.log("run \(name) (\(same.id)) was submitted again"))
+        turn.add(.send(peer, .submitted(run: same.id, name: name, after: same.record.eventCount)))
+        return enqueue(same.id, "submitted again", &turn)
       }
     }
     var id: RunID
@@ -60,13 +60,13 @@ extension Coordinator {
       x = (x ^ (x >> 29)) &* 0xBF58_476D_1CE4_E5B9
       id = RunID((x ^ (x >> 32)) | 1)
     } while index(of: id) != nil || runs.contains { $0.record.name == id.description }
-    runs.append(Run(record: RunRecord(id: id, submission: submission, place: 0), since: now))
+    runs.append(Run(record: RunRecord(id: id, submission: submission, place: 0), since: turn.now))
     if runs.count > Coordinator.endedRunLimit, let old = runs.firstIndex(where: \.record.state.isEnd) {
       runs.remove(at: old)
     }
-    actions.append(.log("run \(name) (\(id)) was submitted"))
-    actions.append(.send(peer, .submitted(run: id, name: name, after: 0)))
-    enqueue(id, "submitted", at: now, &actions)
+    turn.add(.log("run \(name) (\(id)) was submitted"))
+    turn.add(.send(peer, .submitted(run: id, name: name, after: 0)))
+    enqueue(id, "submitted", &turn)
   }
 
   private mutating func submitAgain(_ index: Int, _ submission: Submission) {
@@ -92,7 +92,7 @@ extension Coordinator {
   }
 
   /// To the end of the queue.
-  mutating func enqueue(_ id: RunID, _ reason: String, at now: Instant, _ actions: inout [Action]) {
+  mutating func enqueue(_ id: RunID, _ reason: String, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     counters.place += 1
     runs[index].record.place = counters.place
@@ -102,24 +102,24 @@ extension Coordinator {
     runs[index].record.firstGeneration = counters.generation + 1
     runs[index].record.generations = []
     runs[index].faultAt = nil
-    enter(.idle, index, at: now)
-    change(id, to: .queued, reason, &actions)
+    enter(.idle, index, at: turn.now)
+    change(id, to: .queued, reason, &turn)
   }
 
   mutating func change(
-    _ name: String, _ change: RunChange, from peer: PeerID, at now: Instant, _ actions: inout [Action]
+    _ name: String, _ change: RunChange, from peer: PeerID, _ turn: inout Turn
   ) {
-    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &actions) }
+    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &turn) }
     let record = run.record
-    func refuse(_ reason: String) { actions.append(.send(peer, .refused(reason: reason))) }
+    func refuse(_ reason: String) { turn.add(.send(peer, .refused(reason: reason))) }
     func accept(_ sentence: String) {
-      actions.append(.send(peer, .accepted(run: run.id, name: record.name, sentence)))
+      turn.add(.send(peer, .accepted(run: run.id, name: record.name, sentence)))
     }
     switch change {
     case .cancel:
       if record.state.isEnd { return refuse("run \(record.name) has ended: \(record.reason)") }
       accept("run \(record.name) is cancelled")
-      end(run.id, .cancelled, "cancelled on request", &actions)
+      end(run.id, .cancelled, "cancelled on request", &turn)
     case .pause:
       if record.state.isAtRest { return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)") }
       if record.phase.hasWorkers {
@@ -127,12 +127,12 @@ extension Coordinator {
         runs[index].record.wish = .pause(reason: "paused on request")
       } else {
         accept("run \(record.name) is paused")
-        rest(run.id, "paused on request", &actions)
+        rest(run.id, "paused on request", &turn)
       }
     case .abandon(let reason):
       if record.state.isAtRest { return refuse("run \(record.name) is \(record.state.rawValue): \(record.reason)") }
       accept("run \(record.name) is paused")
-      rest(run.id, reason, &actions)
+      rest(run.id, reason, &turn)
     case .resume:
       if record.state == .finished {
         return refuse(
@@ -151,7 +151,7 @@ extension Coordinator {
       }
       accept("run \(record.name) waits for its turn")
       runs[index].record.forgiveLeftOut()
-      enqueue(run.id, "resumed on request", at: now, &actions)
+      enqueue(run.id, "resumed on request", &turn)
     case .scale(let workers):
       let units = record.configuration.training.batchSequences / record.configuration.training.unitSequences
       guard (1...units).contains(workers) else {
@@ -164,21 +164,21 @@ extension Coordinator {
       runs[index].record.submission.configuration.cluster.minimumWorkers = minimum
       accept("run \(record.name) will have \(workers) workers as soon as they are here")
       runs[index].growsAtOnce = true
-      tell(run.id, .said("scaled to \(workers) workers on request"), &actions)
+      tell(run.id, .said("scaled to \(workers) workers on request"), &turn)
       if record.phase.hasWorkers && record.roster.count > workers && record.wish == nil {
         runs[index].record.wish = .renew(reason: "scaled to \(workers) workers")
       }
-    case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &actions)
+    case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &turn)
     }
   }
 
   /// Asks whoever still holds the shards of a damaged checkpoint to write them again.
   private func repair(
-    _ run: Run, _ step: Int, _ generation: UInt32, _ shards: [Int], _ peer: PeerID, _ actions: inout [Action]
+    _ run: Run, _ step: Int, _ generation: UInt32, _ shards: [Int], _ peer: PeerID, _ turn: inout Turn
   ) {
     func refuseRepair(_ reason: String) {
       let hint = "an older checkpoint, resumed, computes it again to the same bits"
-      actions.append(.send(peer, .refused(reason: "\(reason); \(hint)")))
+      turn.add(.send(peer, .refused(reason: "\(reason); \(hint)")))
     }
     var orders: [(PeerID, HeldShard)] = []
     for index in shards {
@@ -200,9 +200,9 @@ extension Coordinator {
         shard: shard, units: layout.roster.map(\.units), experts: layout.roster.map(\.experts),
         folder: run.record.folder)
       order.roots = roots.isEmpty ? nil : roots
-      actions.append(.send(holder, .rewrite(order)))
+      turn.add(.send(holder, .rewrite(order)))
     }
-    actions.append(
+    turn.add(
       .send(
         peer,
         .accepted(
@@ -211,56 +211,56 @@ extension Coordinator {
   }
 
   /// Gives workers to those whose turn it is.
-  mutating func schedule(at now: Instant, _ actions: inout [Action]) {
+  mutating func schedule(_ turn: inout Turn) {
     let waiting = runs.filter { !$0.record.state.isAtRest && !$0.record.phase.hasWorkers && $0.record.phase != .saving }
       .sorted { ($1.record.priority, $0.record.place) < ($0.record.priority, $1.record.place) }
     var blocker: String?
     for run in waiting {
       guard let index = index(of: run.id) else { continue }
       if let blocker {
-        if run.record.state == .queued { change(run.id, to: .queued, "waits behind run \(blocker)", &actions) }
+        if run.record.state == .queued { change(run.id, to: .queued, "waits behind run \(blocker)", &turn) }
         continue
       }
       switch run.record.phase {
-      case .idle: prepare(run.id, again: run.record.wasEverPrepared, &actions)
+      case .idle: prepare(run.id, again: run.record.wasEverPrepared, &turn)
       case .waiting:
         if case .pause(let reason)? = run.record.wish {
-          rest(run.id, reason, &actions)
+          rest(run.id, reason, &turn)
           continue
         }
         runs[index].record.wish = nil
-        place(run.id, at: now, &actions)
+        place(run.id, &turn)
       case .preparing, .loading, .training, .halting, .collecting, .saving: break
       }
       if runs[index].record.phase == .waiting || runs[index].record.phase == .preparing { blocker = run.record.name }
     }
-    if blocker == nil { grow(at: now, &actions) }
+    if blocker == nil { grow(&turn) }
     for run in runs where run.record.phase == .training && run.record.wish != nil {
-      beginHalt(run.id, at: now, &actions)
+      beginHalt(run.id, &turn)
     }
   }
 
-  mutating func prepare(_ id: RunID, again: Bool, _ actions: inout [Action]) {
+  mutating func prepare(_ id: RunID, again: Bool, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     runs[index].record.phase = .preparing
-    if !again { change(id, to: .placing, "the run's folder is being looked at", &actions) }
-    actions.append(.prepareRun(id, runs[index].record.submission, again: again))
+    if !again { change(id, to: .placing, "the run's folder is being looked at", &turn) }
+    turn.add(.prepareRun(id, runs[index].record.submission, again: again))
   }
 
   mutating func finishPreparing(
-    _ id: RunID, _ preparation: Event.Preparation, at now: Instant, _ actions: inout [Action]
+    _ id: RunID, _ preparation: Event.Preparation, _ turn: inout Turn
   ) {
     guard let index = index(of: id), runs[index].record.phase == .preparing else {
       // Cancelled or paused meanwhile: the folder was taken for nothing.
       if case .ready(let folder, _, _, _, _, _, _, _) = preparation,
         self.index(of: id).map({ runs[$0].record.state.isAtRest }) ?? true
       {
-        actions.append(.releaseFolder(id, folder: folder))
+        turn.add(.releaseFolder(id, folder: folder))
       }
       return
     }
     switch preparation {
-    case .refused(let reason): end(id, .failed, reason, &actions)
+    case .refused(let reason): end(id, .failed, reason, &turn)
     case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
       expectData(index, data)
       let steps = runs[index].record.configuration.training.steps
@@ -283,30 +283,30 @@ extension Coordinator {
       }
       // Another dataset gives another step.
       if let proof, runs[index].record.submission.acceptsOtherData != true { runs[index].marks[proof.step] = proof }
-      enter(.waiting, index, at: now)
-      for note in notes { tell(id, .said(note), &actions) }
+      enter(.waiting, index, at: turn.now)
+      for note in notes { tell(id, .said(note), &turn) }
       if isFirst || !runs[index].record.wasPlaced {
         tell(
           id, .began(name: runs[index].record.name, firstStep: firstStep, steps: steps, checkpoint: checkpoint),
-          &actions)
-        for note in runs[index].record.submission.notes ?? [] { tell(id, .said(note), &actions) }
+          &turn)
+        for note in runs[index].record.submission.notes ?? [] { tell(id, .said(note), &turn) }
       }
       if firstStep < runs[index].record.step {
         tell(
           id,
           .said(
             "steps \(firstStep + 1) to \(runs[index].record.step) are computed again, and compared with what was recorded"
-          ), &actions)
+          ), &turn)
       }
       if firstStep > steps {
         end(
           id, .finished,
           "the checkpoint is of step \(firstStep), and training.steps is \(steps), so nothing is left to do; raise training.steps to go on",
-          &actions)
+          &turn)
       } else if firstStep == steps, leftOut > 0 {
-        rest(id, Coordinator.unfinished(leftOut, of: steps), &actions)
+        rest(id, Coordinator.unfinished(leftOut, of: steps), &turn)
       } else if firstStep == steps {
-        end(id, .finished, "all \(steps) steps were done before; raise training.steps to go on", &actions)
+        end(id, .finished, "all \(steps) steps were done before; raise training.steps to go on", &turn)
       }
     }
   }
@@ -318,22 +318,22 @@ extension Coordinator {
   }
 
   /// Without workers until someone resumes it.
-  mutating func rest(_ id: RunID, _ reason: String, _ actions: inout [Action]) { end(id, .paused, reason, &actions) }
+  mutating func rest(_ id: RunID, _ reason: String, _ turn: inout Turn) { end(id, .paused, reason, &turn) }
 
   /// The run's last event, unless it is resumed. Its workers are told to stop and are free again.
-  mutating func end(_ id: RunID, _ state: RunState, _ reason: String, _ actions: inout [Action]) {
+  mutating func end(_ id: RunID, _ state: RunState, _ reason: String, _ turn: inout Turn) {
     guard let index = index(of: id), !runs[index].record.state.isEnd else { return }
     let generation = runs[index].record.generation?.number ?? 0
-    for peer in members.keys.sorted() where members[peer]!.run == id { release(peer, generation, reason, &actions) }
+    for peer in members.keys.sorted() where members[peer]!.run == id { release(peer, generation, reason, &turn) }
     runs[index].record.phase = .idle
     runs[index].record.generation = nil
     runs[index].record.generations = []
     runs[index].record.wish = nil
     runs[index].record.saves = [:]
     runs[index].faultAt = nil
-    change(id, to: state, reason, &actions)
+    change(id, to: state, reason, &turn)
     let folder = runs[index].record.folder
-    if state.isAtRest, !folder.isEmpty { actions.append(.releaseFolder(id, folder: folder)) }
+    if state.isAtRest, !folder.isEmpty { turn.add(.releaseFolder(id, folder: folder)) }
   }
 }
 

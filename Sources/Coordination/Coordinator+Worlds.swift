@@ -54,11 +54,11 @@ extension Coordinator {
   }
 
   /// Gives up the other ranks of the world that a worker was in; each is told, and ends.
-  mutating func loseWorld(of worker: WorkerDescription, at now: Instant, _ actions: inout [Action]) {
+  mutating func loseWorld(of worker: WorkerDescription, _ turn: inout Turn) {
     guard let world = worker.mpi?.world, brokenWorlds.insert(world).inserted else { return }
     for other in members.values.filter({ $0.description.mpi?.world == world }).sorted(by: { $0.id < $1.id }) {
       lose(
-        other, "its MPI world has lost worker \(worker.name)", mayReturn: false, at: now, &actions)
+        other, "its MPI world has lost worker \(worker.name)", mayReturn: false, &turn)
     }
   }
 }

@@ -184,8 +184,8 @@ package struct Coordinator: Sendable {
   /// What the store holds.
   private var stored: [RunID: RunRecord] = [:]
   private var storedCounters = Counters()
-  /// Of this turn.
-  var changes: [StoreChange] = []
+  /// When the last turn was.
+  private var lastTurn = Instant(nanoseconds: 0)
   /// Runs that have ended are kept for those who ask, up to this many.
   static let endedRunLimit = 100
   /// Steps that can be compared when they are computed again.
@@ -213,113 +213,111 @@ package struct Coordinator: Sendable {
   {
     if let stored { counters = try RecordCodec.decode(Counters.self, from: stored) }
     storedCounters = counters
-    let now = clock.now(at: now)
+    var turn = Turn(now: clock.now(at: now))
+    lastTurn = turn.now
     for bytes in records {
       let record = try RecordCodec.decode(RunRecord.self, from: bytes)
-      runs.append(Run(record: record, since: now))
+      runs.append(Run(record: record, since: turn.now))
       self.stored[record.id] = record
     }
-    var actions: [Action] = []
     for run in runs {
       if !run.record.folder.isEmpty && !run.record.state.isAtRest {
-        actions.append(.takeFolder(run.id, folder: run.record.folder))
+        turn.add(.takeFolder(run.id, folder: run.record.folder))
       }
       if !run.record.folder.isEmpty && !run.record.state.isEnd {
-        actions.append(.completeMetrics(run.id, folder: run.record.folder))
+        turn.add(.completeMetrics(run.id, folder: run.record.folder))
       }
-      commitNext(run.id, at: now, &actions)
-      if run.record.phase == .preparing { prepare(run.id, again: run.record.wasEverPrepared, &actions) }
+      commitNext(run.id, &turn)
+      if run.record.phase == .preparing { prepare(run.id, again: run.record.wasEverPrepared, &turn) }
     }
-    return actions
+    storeChanges(&turn)
+    return turn.ended()
   }
 
   /// Every run that has not ended waits for somebody to resume it.
   package mutating func pauseAll(_ reason: String) -> [Action] {
-    var actions: [Action] = []
-    for run in runs where !run.record.state.isAtRest { rest(run.id, reason, &actions) }
-    let changes = takeChanges()
-    return changes.isEmpty ? actions : [.store(changes)] + actions
+    var turn = Turn(now: lastTurn)
+    for run in runs where !run.record.state.isAtRest { rest(run.id, reason, &turn) }
+    storeChanges(&turn)
+    return turn.ended()
   }
 
   package mutating func step(_ event: Event, at now: Instant) -> [Action] {
-    var actions: [Action] = []
     let stoodStill = clock.turn(at: now)
-    let now = clock.time(at: now)
+    var turn = Turn(now: clock.time(at: now))
+    lastTurn = turn.now
     if stoodStill > .zero {
-      wokeAt = now
-      actions.append(
+      wokeAt = turn.now
+      turn.add(
         .log("the coordinator stood still for \(stoodStill.spoken), which does not count as silence of its workers"))
     }
     switch event {
-    case .received(let peer, let request): receive(request, from: peer, at: now, &actions)
-    case .tick: tick(at: now, &actions)
-    case .disconnected(let peer): members[peer]?.closedAt = now
+    case .received(let peer, let request): receive(request, from: peer, &turn)
+    case .tick: tick(&turn)
+    case .disconnected(let peer): members[peer]?.closedAt = turn.now
     case .forgotten(let peer): for index in runs.indices { runs[index].followers[peer] = nil }
-    case .prepared(let id, let preparation): finishPreparing(id, preparation, at: now, &actions)
-    case .committed(let id, let step, let path): committed(id, step: step, path: path, at: now, &actions)
+    case .prepared(let id, let preparation): finishPreparing(id, preparation, &turn)
+    case .committed(let id, let step, let path): committed(id, step: step, path: path, &turn)
     case .commitFailed(let id, let step, let reason, let isFinal):
-      commitFailed(id, step: step, reason, isFinal: isFinal, at: now, &actions)
-    case .noted(let id, let sentence): tell(id, .said(sentence), &actions)
+      commitFailed(id, step: step, reason, isFinal: isFinal, &turn)
+    case .noted(let id, let sentence): tell(id, .said(sentence), &turn)
     case .folderTaken(let id, let reason):
-      if let index = index(of: id), !runs[index].record.state.isAtRest { rest(id, reason, &actions) }
+      if let index = index(of: id), !runs[index].record.state.isAtRest { rest(id, reason, &turn) }
     }
-    schedule(at: now, &actions)
-    sendPages(&actions)
-    let changes = takeChanges()
-    return changes.isEmpty ? actions : [.store(changes)] + actions
+    schedule(&turn)
+    sendPages(&turn)
+    storeChanges(&turn)
+    return turn.ended()
   }
 
-  /// What the store does not know yet.
-  private mutating func takeChanges() -> [StoreChange] {
-    var taken = changes
-    changes = []
+  /// Adds to the turn what the store does not know yet.
+  private mutating func storeChanges(_ turn: inout Turn) {
     for run in runs where stored[run.id] != run.record {
       stored[run.id] = run.record
-      taken.append(.run(run.id, RecordCodec.encode(run.record)))
+      turn.store(.run(run.id, RecordCodec.encode(run.record)))
     }
     for id in stored.keys.sorted() where index(of: id) == nil {
       stored[id] = nil
-      taken.append(.forget(id))
+      turn.store(.forget(id))
     }
     if counters != storedCounters {
       storedCounters = counters
-      taken.append(.value(Coordinator.countersName, RecordCodec.encode(counters)))
+      turn.store(.value(Coordinator.countersName, RecordCodec.encode(counters)))
     }
-    return taken
   }
 
-  private mutating func receive(_ request: Request, from peer: PeerID, at now: Instant, _ actions: inout [Action]) {
+  private mutating func receive(_ request: Request, from peer: PeerID, _ turn: inout Turn) {
     if let problem = request.problem {
-      actions.append(.complain("a message of \(peer) was refused: \(problem)"))
-      return actions.append(.send(peer, .refused(reason: "the message cannot be meant: \(problem)")))
+      turn.add(.complain("a message of \(peer) was refused: \(problem)"))
+      return turn.add(.send(peer, .refused(reason: "the message cannot be meant: \(problem)")))
     }
-    members[peer]?.lastHeard = now
+    members[peer]?.lastHeard = turn.now
     members[peer]?.closedAt = nil
     switch request {
-    case .hello(let description, let heartbeat): join(description, heartbeat, peer, at: now, &actions)
+    case .hello(let description, let heartbeat): join(description, heartbeat, peer, &turn)
     case .heartbeat(let heartbeat):
-      guard members[peer] != nil else { return strangeWorker(peer, &actions) }
-      heard(heartbeat, from: peer, at: now, &actions)
+      guard members[peer] != nil else { return strangeWorker(peer, &turn) }
+      heard(heartbeat, from: peer, &turn)
       let (generation, noted) = standing(peer)
-      actions.append(.send(peer, .alive(generation: generation, noted: noted)))
+      turn.add(.send(peer, .alive(generation: generation, noted: noted)))
     case .report(let generation, let number, let report):
-      guard members[peer] != nil else { return strangeWorker(peer, &actions) }
-      take(report, number, generation, from: peer, at: now, &actions)
+      guard members[peer] != nil else { return strangeWorker(peer, &turn) }
+      take(report, number, generation, from: peer, &turn)
     case .goodbye(let reason):
       guard let member = members[peer] else { return }
-      lose(member, "left: \(reason)", at: now, &actions)
+      lose(member, "left: \(reason)", &turn)
 
-    case .submit(let submission): submit(submission, from: peer, at: now, &actions)
-    case .follow(let run, let after): follow(run, after: after, peer, &actions)
-    case .change(let run, let change): self.change(run, change, from: peer, at: now, &actions)
-    case .status: actions.append(.sendStatus(peer))
+    case .submit(let submission): submit(submission, from: peer, &turn)
+    case .follow(let run, let after): follow(run, after: after, peer, &turn)
+    case .change(let run, let change): self.change(run, change, from: peer, &turn)
+    case .status: turn.add(.sendStatus(peer))
     }
   }
 
   /// Runs `body` for the next report of a worker about the generation it works in; what was taken before, and what is about
   /// other generations, is too late to matter.
   private mutating func take(
-    _ report: Report, _ number: Int, _ generation: UInt32, from peer: PeerID, at now: Instant, _ actions: inout [Action]
+    _ report: Report, _ number: Int, _ generation: UInt32, from peer: PeerID, _ turn: inout Turn
   ) {
     guard let member = members[peer], let index = member.run.flatMap({ index(of: $0) }),
       let current = runs[index].record.generation, current.number == generation,
@@ -329,28 +327,28 @@ package struct Coordinator: Sendable {
     runs[index].record.generation!.noted[place] = number
     let id = runs[index].id
     switch report {
-    case .reads(let data): workerReads(id, place, data, at: now, &actions)
-    case .ready: workerReady(id, place, at: now, &actions)
-    case .stepDone(let record) where runs[index].record.phase == .loading: recordMissing(id, record, &actions)
-    case .stepDone(let record): stepDone(id, record, at: now, &actions)
-    case .evaluated(let record): evaluated(id, record, &actions)
-    case .examined(let record): examined(id, record, &actions)
-    case .saved(let step, let files): saved(id, place, step: step, files, at: now, &actions)
+    case .reads(let data): workerReads(id, place, data, &turn)
+    case .ready: workerReady(id, place, &turn)
+    case .stepDone(let record) where runs[index].record.phase == .loading: recordMissing(id, record, &turn)
+    case .stepDone(let record): stepDone(id, record, &turn)
+    case .evaluated(let record): evaluated(id, record, &turn)
+    case .examined(let record): examined(id, record, &turn)
+    case .saved(let step, let files): saved(id, place, step: step, files, &turn)
     case .saveFailed(let step, let reason):
       tell(
         id,
         .said(
           "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason); "
-            + "it tries again, and training goes on"), &actions)
+            + "it tries again, and training goes on"), &turn)
     case .halted(let step, let held):
       members[peer]!.heartbeat.held = held
-      workerHalted(id, place, step: step, at: now, &actions)
-    case .disagreed(let disagreement): disagreed(id, disagreement, at: now, &actions)
+      workerHalted(id, place, step: step, &turn)
+    case .disagreed(let disagreement): disagreed(id, disagreement, &turn)
     case .lacking(let reason):
-      recover(id, "worker \(member.description.spoken): \(reason)", at: now, &actions)
-    case .folderUnseen(let reason): folderUnseen(id, member, reason, at: now, &actions)
-    case .finished: workerFinished(id, place, &actions)
-    case .failed(let reason): end(id, .failed, "worker \(member.description.spoken): \(reason)", &actions)
+      recover(id, "worker \(member.description.spoken): \(reason)", &turn)
+    case .folderUnseen(let reason): folderUnseen(id, member, reason, &turn)
+    case .finished: workerFinished(id, place, &turn)
+    case .failed(let reason): end(id, .failed, "worker \(member.description.spoken): \(reason)", &turn)
     }
   }
 
@@ -364,8 +362,8 @@ package struct Coordinator: Sendable {
   }
 
   /// A worker that this coordinator does not know, or has given up: it must introduce itself again.
-  private func strangeWorker(_ peer: PeerID, _ actions: inout [Action]) {
-    actions.append(.send(peer, .refused(reason: Coordinator.unknownWorker)))
+  private func strangeWorker(_ peer: PeerID, _ turn: inout Turn) {
+    turn.add(.send(peer, .refused(reason: Coordinator.unknownWorker)))
   }
 
   /// What a worker is told that must say hello first.
@@ -421,49 +419,49 @@ package struct Coordinator: Sendable {
       })
   }
 
-  func refuseRun(_ name: String, _ peer: PeerID, _ actions: inout [Action]) {
+  func refuseRun(_ name: String, _ peer: PeerID, _ turn: inout Turn) {
     let known = runs.map(\.record.name)
     let hint = known.isEmpty ? "no run was submitted to this coordinator" : "it knows \(known.joined(separator: ", "))"
-    actions.append(.send(peer, .refused(reason: "no run '\(name)'; \(hint)")))
+    turn.add(.send(peer, .refused(reason: "no run '\(name)'; \(hint)")))
   }
 
   // MARK: a run's story
 
   /// Adds to a run's story.
-  mutating func tell(_ id: RunID, _ event: RunEvent, _ actions: inout [Action]) {
+  mutating func tell(_ id: RunID, _ event: RunEvent, _ turn: inout Turn) {
     guard let index = index(of: id) else { return }
     runs[index].record.eventCount += 1
-    changes.append(.event(id, number: runs[index].record.eventCount, RecordCodec.encode(event)))
+    turn.store(.event(id, number: runs[index].record.eventCount, RecordCodec.encode(event)))
     switch event {
-    case .stepped, .evaluated, .examined: actions.append(.record(id, event, folder: runs[index].record.folder))
+    case .stepped, .evaluated, .examined: turn.add(.record(id, event, folder: runs[index].record.folder))
     case .began, .state, .placed, .saved, .said: break
     }
   }
 
-  mutating func change(_ id: RunID, to state: RunState, _ reason: String, _ actions: inout [Action]) {
+  mutating func change(_ id: RunID, to state: RunState, _ reason: String, _ turn: inout Turn) {
     guard let index = index(of: id), runs[index].record.state != state || runs[index].record.reason != reason else {
       return
     }
     runs[index].record.state = state
     runs[index].record.reason = reason
-    actions.append(.log("run \(runs[index].record.name): \(state.rawValue): \(reason)"))
-    tell(id, .state(state, reason: reason), &actions)
+    turn.add(.log("run \(runs[index].record.name): \(state.rawValue): \(reason)"))
+    tell(id, .state(state, reason: reason), &turn)
   }
 
-  private mutating func follow(_ name: String, after: Int, _ peer: PeerID, _ actions: inout [Action]) {
-    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &actions) }
+  private mutating func follow(_ name: String, after: Int, _ peer: PeerID, _ turn: inout Turn) {
+    guard let run = find(name), let index = index(of: run.id) else { return refuseRun(name, peer, &turn) }
     runs[index].followers[peer] = min(max(0, after), run.record.eventCount)
   }
 
   /// Pages for those whose events have come. Who wants the next page asks for it, so nobody is sent more than it can take.
-  private mutating func sendPages(_ actions: inout [Action]) {
+  private mutating func sendPages(_ turn: inout Turn) {
     for index in runs.indices {
       let record = runs[index].record
       let ended = record.state.isEnd
       for (peer, after) in runs[index].followers.sorted(by: { $0.key < $1.key }) {
         guard after < record.eventCount || ended else { continue }
         runs[index].followers[peer] = nil
-        actions.append(.sendEvents(peer, record.id, after: after, count: record.eventCount, ended: ended))
+        turn.add(.sendEvents(peer, record.id, after: after, count: record.eventCount, ended: ended))
       }
     }
   }
