@@ -4,6 +4,7 @@
 import Wire
 
 struct Turn {
+  let settings: Settings
   /// The coordinator's own time (`SteadyClock`), which does not change within a turn.
   let now: Instant
   /// What the daemon is to do, in this order.
@@ -11,7 +12,10 @@ struct Turn {
   /// What the store must hold before the daemon does any of it.
   private(set) var changes: [StoreChange] = []
 
-  init(now: Instant) { self.now = now }
+  init(_ settings: Settings, now: Instant) {
+    self.settings = settings
+    self.now = now
+  }
 
   mutating func add(_ action: Action) { actions.append(action) }
 
@@ -25,4 +29,16 @@ struct Turn {
 
   /// All actions of the turn. What is stored comes first, so that whatever was answered is remembered.
   func ended() -> [Action] { changes.isEmpty ? actions : [.store(changes)] + actions }
+}
+
+/// What a coordinator was started with.
+struct Settings: Sendable {
+  /// Random, so that run identifiers of two coordinators differ.
+  let seed: UInt64
+  /// Silence after which a worker is lost; a run's own setting decides about the workers that work for it.
+  let patience: Duration
+  /// Name and version, written into checkpoints.
+  let program: String
+  /// Folders that runs may use; none: all.
+  let roots: [String]
 }
