@@ -22,7 +22,9 @@ extension Coordinator {
     var blocker: String?
     for id in runs.queue.map(\.id) {
       if let blocker {
-        if runs[id].state == .queued { runs[id].change(to: .queued, "waits behind run \(blocker)", &turn) }
+        if runs[id].state == .queued {
+          runs[id].change(to: .queued, "waits until run \(blocker) has its workers", &turn)
+        }
         continue
       }
       switch runs[id].phase {

@@ -77,7 +77,7 @@ extension Coordinator {
       accept("run \(run.name) is cancelled")
       runs[id].end(.cancelled, "cancelled on request", &members, &turn)
     case .pause where run.phase.hasWorkers:
-      accept("run \(run.name) will pause behind a checkpoint at the end of its step")
+      accept("run \(run.name) will save a checkpoint at the end of this step and pause")
       runs[id].phase.pending = .pause(reason: "paused on request")
     case .pause:
       accept("run \(run.name) is paused")

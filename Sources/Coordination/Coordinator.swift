@@ -129,7 +129,7 @@ package struct Coordinator: Sendable {
   private mutating func receive(_ request: Request, from peer: PeerID, _ turn: inout Turn) {
     if let problem = request.problem {
       turn.add(.complain("a message of \(peer) was refused: \(problem)"))
-      return turn.refuse("the message cannot be meant: \(problem)", to: peer)
+      return turn.refuse("invalid message: \(problem)", to: peer)
     }
     members[peer]?.lastHeard = turn.now
     members[peer]?.closedAt = nil

@@ -1,10 +1,12 @@
 // What happens to a run now. Each case has the data that are meaningful in it and no others, and names the phases that may follow.
 //
 //     idle → preparing → waiting → loading → training → halting → saving → idle
-//                ↑          ↑         ↓          ↓          ↓ ↘
-//                └──────────┴──── collecting ←───┴──────────┘  waiting
+//                           ↑                              │
+//                           └──────────────────────────────┘ the next generation
 //
-// Any phase ends in `idle` when the run ends or is paused without a checkpoint.
+//     loading, training, halting → collecting → waiting, or preparing where nothing whole is left in memory
+//
+// From any phase a run that ends, or is paused without a checkpoint, becomes idle.
 
 import Wire
 

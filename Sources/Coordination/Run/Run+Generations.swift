@@ -62,7 +62,7 @@ extension Run {
     // Workers of the generation before that are neither in the roster nor hold a part of the state.
     let kept = Set(peers.map(\.peer))
     for peer in members.peers(of: id) where !kept.contains(peer) {
-      members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with others", &turn)
+      members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with other workers", &turn)
     }
   }
 
@@ -87,7 +87,8 @@ extension Run {
     guard steps.step >= generation.firstStep else {
       distrustsMemory = true
       return recover(
-        "steps \(steps.step + 1) to \(generation.firstStep) died unrecorded with their worker", &members, &turn)
+        "steps \(steps.step + 1) to \(generation.firstStep) were lost with the only worker that could report them",
+        &members, &turn)
     }
     distrustsMemory = false
     // Workers that knew of unrecorded steps have reported that the run was to stop before this generation's first step.

@@ -39,7 +39,8 @@ extension Run {
       let worker = worker(place)
       putAside(worker, &members, turn)
       missing(
-        place, "worker \(worker.description.spoken) waits for \(worker.heartbeat.waiting!) in vain", &members, &turn)
+        place, "worker \(worker.description.spoken) has been waiting for \(worker.heartbeat.waiting!) without progress",
+        &members, &turn)
     case .stuck(let place):
       let worker = worker(place)
       putAside(worker, &members, turn)
@@ -114,8 +115,8 @@ extension Run {
     ledger.judge(promise)
     say(
       "since experts moved, a step takes \(Run.milliseconds(promise.seconds / Double(promise.steps))); "
-        + "\(Run.milliseconds(promise.stepSecondsExpected)) were expected, "
-        + "\(Run.milliseconds(promise.stepSecondsBefore)) it took before", &turn)
+        + "\(Run.milliseconds(promise.stepSecondsExpected)) were expected, and it "
+        + "took \(Run.milliseconds(promise.stepSecondsBefore)) before", &turn)
   }
 
   private static func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }

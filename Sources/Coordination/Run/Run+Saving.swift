@@ -14,7 +14,7 @@ extension Run {
       loss: steps.mark(of: step)?.loss, files: all, writer: turn.settings.program, created: "",
       generation: generation.number, data: data, leftOut: steps.leftOutInARow(step))
     if let old = checkpoints.enqueue(manifest) {
-      say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than they come", &turn)
+      say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than the run saves", &turn)
     }
     commitNext(&turn)
   }
