@@ -6,8 +6,8 @@ import Configuration
 
 package enum ExpertPlacement {
   /// - Parameters:
-  ///   - loads: rows of each expert a step; equal ones where nothing was measured.
-  ///   - owners: the worker that holds each expert now, nil where nobody that stays does.
+  ///   - loads: rows of each expert a step; all equal where nothing was measured.
+  ///   - owners: the worker that holds each expert now; nil where no worker that stays holds it.
   /// - Returns: the worker of each expert.
   package static func place(loads: [Double], owners: [Int?], workers: Int) -> [Int] {
     var totals = [Double](repeating: 0, count: workers)
@@ -55,13 +55,13 @@ package enum ExpertPlacement {
   }
 }
 
-/// What a new placement was expected to bring, held against what it brought.
+/// What a new placement was expected to bring, to be compared with what it brought.
 struct PlacementPromise: Codable, Equatable, Sendable {
   var stepSecondsBefore: Double
   var stepSecondsExpected: Double
   /// Steps measured since, and their seconds.
   var steps = 0
   var seconds = 0.0
-  /// As many are measured before it is said how it turned out.
+  /// So many steps are measured before the result is told.
   static let measuredSteps = 20
 }

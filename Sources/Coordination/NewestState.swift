@@ -4,6 +4,13 @@
 import Wire
 
 enum NewestState {
+  /// A whole state: the shards of `generation` at `step`, and the worker that holds each.
+  struct Whole: Equatable {
+    var generation: Generation
+    var step: Int
+    var holders: [WorkerID]
+  }
+
   private struct Key: Hashable {
     var generation: UInt32
     var step: Int
@@ -11,20 +18,20 @@ enum NewestState {
 
   /// The newest whole state among `held`, and who holds each shard; a shard's own worker comes before its mirror.
   /// - Parameter generations: the rosters of the run's generations.
-  static func find<Holder: Comparable>(
-    _ held: [(holder: Holder, shard: HeldShard)], generations: [Generation]
-  ) -> (generation: Generation, step: Int, holders: [Holder])? {
+  static func find(_ held: [(holder: WorkerID, shard: HeldShard)], generations: [Generation]) -> Whole? {
     let groups = Dictionary(grouping: held) { Key(generation: $0.shard.generation, step: $0.shard.step) }
     // The newest step; of equal steps, which are equal states, that of the newest generation.
     let newestFirst = groups.sorted { ($0.key.step, $0.key.generation) > ($1.key.step, $1.key.generation) }
     for (key, shards) in newestFirst {
       guard let generation = generations.first(where: { $0.number == key.generation }) else { continue }
-      var holders: [Holder] = []
+      var holders: [WorkerID] = []
       for index in generation.roster.indices {
         guard let holder = shards.filter({ $0.shard.index == index }).map(\.holder).min() else { break }
         holders.append(holder)
       }
-      if holders.count == generation.roster.count { return (generation, key.step, holders) }
+      if holders.count == generation.roster.count {
+        return Whole(generation: generation, step: key.step, holders: holders)
+      }
     }
     return nil
   }

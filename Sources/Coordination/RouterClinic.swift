@@ -1,6 +1,6 @@
-// The router's health, from what workers look at every `training.clinic_every` steps. A router that collapses sends nearly all tokens
-// to few experts, and the rest of the model is dead weight; nothing in the loss says so. The clinic does: once when a complaint begins,
-// once when it is over.
+// The router's health, from the statistics that workers take every `training.clinic_every` steps. A router that collapses sends nearly all
+// tokens to few experts, so that the rest of the model is not used; the loss does not show this. The clinic reports it: once when a
+// complaint begins, and once when it is over.
 
 import Wire
 
@@ -30,13 +30,13 @@ package struct RouterClinic: Equatable, Sendable {
 
   package init() {}
 
-  /// What stands at the last look.
+  /// The complaints that stand at the last look.
   package func sentences(keys: Int?) -> [String] {
     guard let last else { return [] }
     return standing.sorted().map { RouterClinic.sentence($0, last, keys: keys) }
   }
 
-  /// What there is to say after a look, complaints first.
+  /// Takes in a look. Returns what there is to report after it, new complaints first.
   package mutating func look(_ record: RouterRecord, keys: Int?) -> [String] {
     last = record
     let found = RouterClinic.complaints(record)
@@ -103,7 +103,7 @@ package struct RouterClinic: Equatable, Sendable {
     case .idle(let expert, let block):
       let place = block == 0 ? "" : " of block \(block)"
       return begin
-        + "expert \(expert)\(place) gets no token at all. Raise model.balancer_rate, or do with fewer experts"
+        + "expert \(expert)\(place) gets no token at all. Raise model.balancer_rate, or use fewer experts"
     case .truncation(let step):
       return begin
         + "at step \(step) of recurrence \(percent(record.truncation[step - 1])) of the queries would weigh more than the "

@@ -1,5 +1,5 @@
-// What a step costs a worker, as a model: arithmetic of its units, and of its experts' rows. Good enough to say whether a
-// move of experts pays; held against the clock afterwards.
+// What a step costs a worker, as a model: arithmetic of its units, and of its experts' rows. Good enough to decide whether a
+// move of experts pays; the ledger compares the prediction with the measured steps afterwards.
 
 import Configuration
 

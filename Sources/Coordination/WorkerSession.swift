@@ -1,5 +1,5 @@
-// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, reports that are said until
-// they were taken, and the certainty that a worker whose coordinator is gone works on, and does not wait for ever.
+// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and reports that are repeated until they
+// were taken. A worker whose coordinator is gone works on, looks for it, and ends when it was not found for `returnWithin`.
 
 import Wire
 
@@ -17,15 +17,16 @@ package struct WorkerSession: Sendable {
   }
 
   private enum State: Equatable {
-    /// Says hello until a coordinator answers.
+    /// Repeats its hello until a coordinator answers. → joined, ended
     case joining(since: Instant, saidHello: Instant?)
+    /// → joining, ended
     case joined
     case ended
   }
 
   private let description: WorkerDescription
   private let endpoint: String
-  /// How long to look for a first coordinator before giving up, and for one that was there and is gone.
+  /// How long to look for a first coordinator before giving up, and for one that answered before and is gone.
   private let joinWithin: Duration
   private let returnWithin: Duration
   private var state: State
@@ -36,10 +37,10 @@ package struct WorkerSession: Sendable {
   private var generation: UInt32 = 0
   private var hasBegun = false
   private var explained = false
-  /// Reports of the generation that were not noted yet, oldest first, and the number of the first.
+  /// Reports of the generation that the coordinator has not acknowledged yet, oldest first, and the number of the first.
   private var outbox: [Report] = []
   private var firstNumber = 1
-  /// All times in here are this clock's: what this process itself slept through is nobody's silence.
+  /// All times in here are this clock's: time in which this process itself did not run is not silence of the coordinator.
   private var clock = SteadyClock()
 
   package init(
@@ -59,9 +60,9 @@ package struct WorkerSession: Sendable {
   /// Several heartbeats fit into a patience, so that one lost packet costs nothing.
   private var heartbeatEvery: Duration { min(.milliseconds(250), patience / 8) }
 
-  /// Says something about the generation in hand; said again until it is noted.
+  /// Reports something about the present generation. The report is repeated until it is acknowledged.
   package mutating func report(_ report: Report, generation: UInt32) -> [Effect] {
-    // What an old generation still wanted to say interests nobody.
+    // Reports of an earlier generation are too late to matter.
     guard generation == self.generation, state != .ended else { return [] }
     outbox.append(report)
     guard state == .joined else { return [] }
@@ -80,7 +81,7 @@ package struct WorkerSession: Sendable {
       var effects: [Effect] = isNew ? [.log("joined the coordinator at \(endpoint) as worker \(worker)")] : []
       wasJoined = true
       guard generation != 0 else { return effects }
-      // An answer to a hello of before the generation says nothing of it, but somebody listens again.
+      // An answer to a hello that was sent before this generation contains nothing about it, but a coordinator is there again.
       if asked != generation || keep == generation {
         if asked == generation { note(noted) }
         for (index, report) in outbox.enumerated() {
@@ -94,7 +95,7 @@ package struct WorkerSession: Sendable {
       if generation == self.generation { note(noted) }
       return []
     case .assigned(let assignment):
-      // Said again, or late. From a halted generation the way leads straight into the next.
+      // An older one was repeated or arrived late. A generation that has halted is followed by the next without a stop.
       guard assignment.generation > generation else { return [] }
       generation = assignment.generation
       hasBegun = false
@@ -112,14 +113,14 @@ package struct WorkerSession: Sendable {
       return [letGo(reason)]
     case .rewrite(let order): return [.rewrite(order)]
     case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
-    // Its name is another process's, or what it says cannot be read: to say it again would change nothing.
+    // Its name belongs to another process, or its messages cannot be read: to repeat them would change nothing.
     case .refused(let reason): return end("the coordinator refused: \(reason)")
     case .submitted, .events, .accepted, .status:
-      return [.log("the coordinator sent a worker what only a command asks for")]
+      return [.log("the coordinator sent a worker a message that is for commands")]
     }
   }
 
-  /// Another coordinator process answers. It knows from its store what this worker works for.
+  /// Another coordinator process answers. It knows from its store which run this worker works for.
   package mutating func coordinatorRestarted(at now: Instant) -> [Effect] {
     let now = clock.now(at: now)
     lastHeard = now
@@ -127,12 +128,11 @@ package struct WorkerSession: Sendable {
     return rejoin("the coordinator was restarted", at: now)
   }
 
-  /// A message of the coordinator that cannot be read does not come again, so a worker that went on might wait for ever for
-  /// what it said.
+  /// A message of the coordinator that cannot be read is not sent again, so a worker that went on might wait for ever for its content.
   package mutating func unreadable(_ error: WireError) -> [Effect] {
     switch error {
     case .damagedPacket: [.log("\(error)")]
-    case .malformed, .wrongVersion: end("the coordinator at \(endpoint) sent what cannot be read: \(error)")
+    case .malformed, .wrongVersion: end("the coordinator at \(endpoint) sent a message that cannot be read: \(error)")
     }
   }
 
@@ -169,7 +169,7 @@ package struct WorkerSession: Sendable {
     }
   }
 
-  /// The state of this worker has changed in a way that the coordinator waits for.
+  /// The state of this worker has changed, and the coordinator waits for that: the next heartbeat is sent at once.
   package mutating func hurry(at now: Instant) { nextHeartbeat = clock.now(at: now) }
 
   package func nextTick(after now: Instant) -> Instant {
@@ -187,10 +187,10 @@ package struct WorkerSession: Sendable {
     firstNumber += done
   }
 
-  /// This process can be of no more use.
+  /// The process cannot go on.
   package mutating func giveUp(_ reason: String) -> [Effect] { end(reason) }
 
-  /// The generation goes on, if there is one: whether it may, the coordinator says in its welcome.
+  /// A generation in progress goes on; the coordinator's welcome tells whether it is still counted on.
   private mutating func rejoin(_ reason: String, at now: Instant) -> [Effect] {
     guard state != .ended else { return [] }
     if case .joining = state { return [] }

@@ -21,8 +21,12 @@ struct Cluster {
   var events: [RunID: [RunEvent]] = [:]
   /// Reports of each worker in its generation.
   private var reported: [PeerID: (generation: UInt32, count: Int)] = [:]
-  /// What workers say they hold.
+  /// What workers report that they hold.
   var held: [PeerID: [HeldShard]] = [:]
+  /// For scenarios: the names of runs, the workers, and what was done, in words.
+  var names: [RunID: String] = [:]
+  var descriptions: [PeerID: WorkerDescription] = [:]
+  var transcript: [String] = []
 
   static let client = PeerID("client")
 
@@ -30,6 +34,7 @@ struct Cluster {
 
   private mutating func run(_ actions: [Action]) {
     for action in actions {
+      write(action)
       switch action {
       case .store(let changes): for change in changes { keep(change) }
       case .send(let peer, let reply): sent[peer, default: []].append(reply)

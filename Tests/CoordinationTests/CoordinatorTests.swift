@@ -312,7 +312,7 @@ import Wire
     cluster.say(.change(run: "run", .pause), from: Cluster.client)
     submission.notes = [String](repeating: "x", count: 17)
     cluster.say(.submit(submission), from: Cluster.client)
-    #expect(cluster.refusals.last == "the message cannot be meant: notes is 17")
+    #expect(cluster.refusals.last == "invalid message: notes is 17")
   }
 
   @Test func `a worker that does not see the run's folder fails the run as it is placed`() {

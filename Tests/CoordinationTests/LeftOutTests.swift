@@ -110,4 +110,40 @@ import Wire
     cluster.step(.committed(run, step: 3, path: "/runs/run/step-00000003"))
     #expect(cluster.story(of: run).last!.0 == .paused, "\(cluster.story(of: run).last!)")
   }
+
+  /// The first worker reports steps and dies before it could report steps 2 to `last`; the second has computed them as well, and holds the
+  /// state after the last of them.
+  private func reporterDies(_ last: Int) -> (Cluster, run: RunID, survivor: PeerID, other: PeerID) {
+    var cluster = Cluster()
+    let (run, workers) = cluster.startRun(submission())
+    cluster.report(.stepDone(record(1)), from: workers[0])
+    let generation = cluster.assignment(workers[0])!.generation
+    let shards = (0..<2).map { HeldShard(run: run, generation: generation, index: $0, count: 2, step: last) }
+    cluster.held[workers[1]] = shards
+    // Heartbeats tell the coordinator what is held: a worker that it has not heard in this generation counts as having left it.
+    cluster.wait(.seconds(1), alive: workers)
+    cluster.say(.goodbye(reason: "it dies"), from: workers[0])
+    let other = cluster.join("other")
+    cluster.wait(.seconds(5), alive: [workers[1], other])
+    #expect(cluster.assignment(other)?.firstStep == last, "\(cluster.story(of: run))")
+    return (cluster, run, workers[1], other)
+  }
+
+  @Test func `steps not applied that only the other workers can report count too, and are told`() {
+    var (cluster, run, survivor, other) = reporterDies(3)
+    for step in 2...3 { cluster.report(.stepDone(leftOut(step)), from: survivor) }
+    for worker in [survivor, other] { cluster.report(.ready, from: worker) }
+    #expect(begun(cluster, survivor) == 2 && begun(cluster, other) == 2)
+    #expect(cluster.said(run).filter { $0.contains("was not applied") }.count == 2)
+    #expect(cluster.story(of: run).last!.0 == .running)
+  }
+
+  @Test func `a run that was to stop after steps that only the other workers can report pauses before its next step`() {
+    var (cluster, run, survivor, other) = reporterDies(4)
+    for step in 2...4 { cluster.report(.stepDone(leftOut(step)), from: survivor) }
+    for worker in [survivor, other] { cluster.report(.ready, from: worker) }
+    #expect(begun(cluster, other) == nil, "it went on")
+    #expect(cluster.story(of: run).last!.0 == .paused)
+    #expect(cluster.story(of: run).last!.1.hasPrefix("3 steps in a row could not be applied"))
+  }
 }

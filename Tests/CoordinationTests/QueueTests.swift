@@ -25,7 +25,7 @@ import Wire
     let third = cluster.submit(submission("third", workers: 1))!
     let spare = cluster.join("spare")
     #expect(cluster.assignment(spare) == nil, "a small run took the worker that a larger one waits for")
-    #expect(cluster.story(of: third).last! == (.queued, "waits behind run second"))
+    #expect(cluster.story(of: third).last! == (.queued, "waits until run second has its workers"))
     cluster.say(.change(run: "first", .cancel), from: Cluster.client)
     #expect((workers + [spare]).allSatisfy { cluster.assignment($0)?.configuration.run == "second" })
     cluster.say(.change(run: "second", .cancel), from: Cluster.client)

@@ -145,7 +145,7 @@ import Wire
       Issue.record("it goes on")
       return
     }
-    #expect(reason.hasPrefix("the coordinator at ipc:///c sent what cannot be read") && reason.contains("version 2"))
+    #expect(reason.hasPrefix("the coordinator at ipc:///c sent a message that cannot be read") && reason.contains("version 2"))
   }
 
   @Test func `of two processes with one name the newer stays, and the older one ends instead of taking it back`() {

@@ -1,0 +1,157 @@
+// Which workers a run gets. A pure function of the run, the workers and the time: a roster, or the sentence that tells what the run waits
+// for.
+//
+// A run gets workers with one fingerprint, because workers whose arithmetic differs in a bit would make the curve depend on the cluster.
+// A run whose data travel over MPI (`cluster.exchange`) gets workers of one world: MPI connects the ranks of one launch alone.
+
+import Configuration
+import Wire
+
+enum Placement {
+  /// These workers, in the order of the roster, and the state in the memory of workers that they begin from, if they do.
+  case workers([Member], from: NewestState.Whole?)
+  /// Too few workers; so many are missing to the minimum, which may be none where the run waits for its full number.
+  case tooFew(String, missing: Int)
+  /// Enough workers, whose arithmetic differs.
+  case unequal(String)
+  /// There are enough workers, and the run should begin from what workers hold, which is no longer whole.
+  case memoryIsGone
+
+  static func find(for run: Run, among members: Members, at now: Instant) -> Placement {
+    guard case .waiting(let origin, _, _) = run.phase else { preconditionFailure("\(run.name) does not wait") }
+    let isInMemory = if case .memory = origin { true } else { false }
+    let state = isInMemory ? usefulState(of: run, among: members) : nil
+    let cluster = run.configuration.cluster
+    let free = candidates(for: run, among: members, at: now)
+    let pool = pool(for: run, of: free, home: state == nil ? nil : home(of: run), among: members, at: now)
+    // Only a first placement waits for the full number, and only for a while.
+    let needed =
+      run.wasPlaced || run.since + run.patience < now ? cluster.minimumWorkers : cluster.workers
+    guard pool.workers.count >= needed else {
+      return .tooFew(
+        waitsFor(needed, free, pool.lack), missing: cluster.minimumWorkers - pool.workers.count)
+    }
+    // Only now: workers that were cut off for a while have had the time to come back and report what they hold.
+    if isInMemory && state == nil { return .memoryIsGone }
+    let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)
+    let fitting = groups.values.filter { $0.count >= needed }.min { ($1.count, $0[0].id) < ($0.count, $1[0].id) }
+    guard let fitting else { return .unequal(unequal(needed, pool.workers)) }
+    return .workers(Array(fitting.prefix(cluster.workers)), from: state)
+  }
+
+  private static func waitsFor(_ needed: Int, _ free: [Member], _ lack: String?) -> String {
+    let workers = "\(needed) worker\(needed == 1 ? "" : "s")"
+    if let lack { return "waits for \(workers) of one MPI world; \(lack)" }
+    let names = free.map(\.description.name).joined(separator: ", ")
+    let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
+    return "waits for \(workers); \(present)"
+  }
+
+  private static func unequal(_ needed: Int, _ workers: [Member]) -> String {
+    let first = workers[0].description
+    let other = workers.first { $0.description.fingerprint != first.fingerprint }!.description
+    return "\(needed) workers with equal arithmetic are needed: \(first.spoken) computes as "
+      + "\(first.fingerprint), \(other.spoken) as \(other.fingerprint)"
+  }
+
+  /// Workers that the run could have: those of its last generation first, in their order, then the others in the order they joined.
+  static func candidates(for run: Run, among members: Members, at now: Instant) -> [Member] {
+    let before = run.generations.last?.roster.map(\.worker) ?? []
+    func rank(_ member: Member) -> Int { before.firstIndex(of: member.description) ?? before.count }
+    return members.inOrder.filter { member in
+      (member.run == nil || member.run == run.id) && (member.aside[run.id].map { $0 < now } ?? true)
+        && member.closedAt == nil
+    }.sorted { (rank($0), $0.id) < (rank($1), $1.id) }
+  }
+
+  // MARK: the state in memory
+
+  /// What workers hold of the run's present submission, unless a checkpoint is newer or it was never recorded.
+  static func usefulState(of run: Run, among members: Members) -> NewestState.Whole? {
+    guard !run.distrustsMemory else { return nil }
+    let home = home(of: run)
+    let reachable = members.inOrder.filter {
+      ($0.run == nil || $0.run == run.id) && (home == nil || $0.description.mpi?.world == home)
+    }
+    let held = reachable.flatMap { member in
+      member.heartbeat.held.filter { $0.run == run.id && $0.generation >= run.firstGeneration }
+        .map { (holder: member.id, shard: $0) }
+    }
+    let state = NewestState.find(held, generations: run.generations)
+    return state.flatMap { $0.step >= run.checkpoints.newestStep ?? 0 ? $0 : nil }
+  }
+
+  // MARK: MPI worlds
+
+  /// The free workers that a run may have, and what else it waits for: for a run over MPI, those of one world.
+  private struct Pool {
+    var workers: [Member]
+    /// The rest of a sentence that begins "waits for 3 workers of one MPI world; "; nil where the run does not use MPI.
+    var lack: String?
+  }
+
+  /// - Parameter home: the world that holds the run's state in its memory.
+  private static func pool(
+    for run: Run, of free: [Member], home: UInt64?, among members: Members, at now: Instant
+  ) -> Pool {
+    let cluster = run.configuration.cluster
+    guard cluster.exchange == .mpi else { return Pool(workers: free) }
+    let ranks = free.filter { $0.description.mpi != nil && (home == nil || $0.description.mpi!.world == home) }
+    let worlds = Dictionary(grouping: ranks) { $0.description.mpi!.world }
+    guard let (world, workers) = worlds.min(by: { ($1.value.count, $0.value[0].id) < ($0.value.count, $1.value[0].id) })
+    else {
+      guard !free.isEmpty else { return Pool(workers: [], lack: "none is free") }
+      let count =
+        free.count == 1 ? "the one that is free is no rank" : "none of the \(free.count) that are free is a rank"
+      return Pool(workers: [], lack: "\(count): start workers with mpirun or srun --mpi=pmix (docs/mpi.md)")
+    }
+    // Ranks join one after the other, and a run that began with the first would stop for each of the others.
+    let joined = members.inOrder.filter { $0.description.mpi?.world == world }
+    let size = workers[0].description.mpi!.size
+    let last = joined.map(\.joinedAt).max()!
+    if joined.count < size, workers.count < cluster.workers, last + run.patience >= now {
+      return Pool(workers: [], lack: "so far \(joined.count) of the \(size) ranks of one joined")
+    }
+    let names = workers.map(\.description.name).joined(separator: ", ")
+    let others = worlds.count == 1 ? "" : " of the largest of \(worlds.count) worlds"
+    return Pool(workers: workers, lack: "\(workers.count)\(others) \(workers.count == 1 ? "is" : "are") free: \(names)")
+  }
+
+  /// Whether a worker could take part beside those that a run has.
+  static func isReachable(_ worker: WorkerDescription, for run: Run) -> Bool {
+    guard run.configuration.cluster.exchange == .mpi, let first = run.roster.first else { return true }
+    return worker.mpi != nil && worker.mpi?.world == first.worker.mpi?.world
+  }
+
+  /// The world whose workers made up a run's last generation, where its data travel over MPI.
+  private static func home(of run: Run) -> UInt64? {
+    guard run.configuration.cluster.exchange == .mpi else { return nil }
+    return run.generations.last?.roster.first?.worker.mpi?.world
+  }
+
+  // MARK: the roster
+
+  /// Units and experts of each worker.
+  static func roster(of workers: [WorkerDescription], for run: Run) -> [RosterEntry] {
+    let units = evenShares(of: run.configuration.training.unitCount, among: workers.count)
+    let experts = experts(of: workers, for: run)
+    return workers.indices.map { RosterEntry(worker: workers[$0], units: units[$0], experts: experts[$0]) }
+  }
+
+  /// The experts of each worker: where they were, as far as that is balanced.
+  private static func experts(of workers: [WorkerDescription], for run: Run) -> [[Int]] {
+    let model = run.configuration.model
+    guard let before = run.generations.last, model.expertCount > 0 else {
+      return ExpertPlacement.even(model, workers: workers.count)
+    }
+    var owners = [Int?](repeating: nil, count: model.expertCount)
+    for entry in before.roster {
+      guard let place = workers.firstIndex(of: entry.worker) else { continue }
+      for expert in entry.experts { owners[expert] = place }
+    }
+    let measured = run.ledger.expertLoads
+    let loads = measured.isEmpty ? Array(repeating: 1, count: model.expertCount) : measured
+    let placed = ExpertPlacement.place(loads: loads, owners: owners, workers: workers.count)
+    return workers.indices.map { worker in placed.indices.filter { placed[$0] == worker } }
+  }
+}

@@ -1,0 +1,237 @@
+// Generations: which workers a run has, from a step on. A generation is assigned, loads, trains, and ends in one of two ways.
+//
+//   halting     something is to change (a worker joined, a scale, a pause, a move of experts): all workers stop together at the end of
+//               a step, and the next generation takes the state from where it lies
+//   collecting  a worker was lost: the others stop at once and report what they hold; the newest whole state in their memory is where
+//               the next generation begins, or else the newest checkpoint that verifies (Run+Recovery.swift)
+//
+// In both cases the next steps have the bits that they would have had.
+
+import Configuration
+import Wire
+
+extension Run {
+  // MARK: loading
+
+  /// Gives the run its workers.
+  /// - Parameters:
+  ///   - workers: those of the roster, in its order.
+  ///   - state: what they are to begin from, where it is in the memory of workers.
+  mutating func assign(
+    _ number: UInt32, _ workers: [Member], from state: NewestState.Whole?, _ members: inout Members,
+    _ turn: inout Turn
+  ) {
+    guard case .waiting(let origin, let before, let pending) = phase else { return }
+    let roster = Placement.roster(of: workers.map(\.description), for: self)
+    // A worker that holds a part of the state and is not in the roster hands that part over and is then released.
+    let holders = state?.holders.map { id in members.inOrder.first { $0.id == id }! } ?? []
+    var helpers: [Member] = []
+    for holder in holders where !(workers + helpers).contains(where: { $0.id == holder.id }) { helpers.append(holder) }
+    let peers = workers + helpers
+    var start = StartState.fresh
+    var firstStep = 0
+    if let state {
+      firstStep = state.step
+      start = .memory(
+        MemoryState(
+          generation: state.generation.number, step: state.step, units: state.generation.roster.map(\.units),
+          experts: state.generation.roster.map(\.experts),
+          holders: holders.map { holder in peers.firstIndex { $0.id == holder.id }! }))
+    } else if case .disk(let found, let step) = origin {
+      (start, firstStep) = (found, step)
+    }
+    let generation = Generation(
+      number: number, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
+      noted: Array(repeating: 0, count: peers.count), promise: before?.promise)
+    memberships = (memberships ?? 0) + 1
+    // Three before this one: workers keep copies of a generation until the next one has its own.
+    generations = generations.suffix(3) + [generation]
+    checkpoints.forgetSaves()
+    ledger.beginGeneration()
+    enter(.loading(generation, from: start, then: pending), at: turn.now)
+    let from =
+      state.map { "step \($0.step) in the workers' memory" }
+      ?? (firstStep > 0 ? "the checkpoint of step \(firstStep)" : "the seed")
+    change(
+      to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &turn)
+    tell(.placed(generation: number, roster: roster), &turn)
+    for (place, member) in peers.enumerated() {
+      members.assign(member.peer, to: id, at: turn.now)
+      turn.send(.assigned(assignment(place, turn)!), to: member.peer)
+    }
+    // Workers of the generation before that are neither in the roster nor hold a part of the state.
+    let kept = Set(peers.map(\.peer))
+    for peer in members.peers(of: id) where !kept.contains(peer) {
+      members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with other workers", &turn)
+    }
+  }
+
+  /// What the worker at a place is told while the generation loads.
+  func assignment(_ place: Int, _ turn: Turn) -> Assignment? {
+    guard case .loading(let generation, let start, _) = phase else { return nil }
+    var assignment = Assignment(
+      run: id, generation: generation.number, configuration: configuration, roster: generation.roster,
+      helpers: generation.helpers, index: place, threads: configuration.cluster.threads, start: start,
+      firstStep: generation.firstStep, recorded: steps.step, noted: generation.noted[place], folder: folder,
+      data: data, token: token)
+    assignment.roots = turn.settings.roots.isEmpty ? nil : turn.settings.roots
+    return assignment
+  }
+
+  mutating func workerReady(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
+    guard case .loading(var generation, let start, let pending) = phase else { return }
+    generation.ready.insert(place)
+    phase = .loading(generation, from: start, then: pending)
+    guard generation.allReady else { return }
+    // A worker that knew of unrecorded steps has reported them before it was ready.
+    guard steps.step >= generation.firstStep else {
+      distrustsMemory = true
+      return recover(
+        "steps \(steps.step + 1) to \(generation.firstStep) were lost with the only worker that could report them",
+        &members, &turn)
+    }
+    distrustsMemory = false
+    // Workers that knew of unrecorded steps have reported that the run was to stop before this generation's first step.
+    let skipAtMost = configuration.training.skipAtMost
+    if case .pause(let reason)? = pending, steps.leftOutInARow(generation.firstStep) > skipAtMost {
+      return rest(reason, &members, &turn)
+    }
+    account.begin(after: (turn.now - since).inSeconds, at: turn.now)
+    enter(.training(generation, then: pending), at: turn.now)
+    wasPlaced = true
+    let from = generation.firstStep > 0 ? "goes on from step \(generation.firstStep)" : "begins"
+    let count = generation.roster.count
+    change(to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &turn)
+    for (_, member) in workers(in: members) {
+      members.progressed(member.peer, at: turn.now)
+      turn.send(begin(generation), to: member.peer)
+    }
+    for place in generation.helpers.indices.map({ $0 + count }) {
+      guard let member = worker(place, in: members) else { continue }
+      members.release(member.peer, generation.number, "its part is done", &turn)
+    }
+  }
+
+  private func begin(_ generation: Generation) -> Reply {
+    .begin(
+      generation: generation.number,
+      leftOut: steps.leftOutToCountFrom(generation.firstStep, atMost: configuration.training.skipAtMost))
+  }
+
+  /// A worker looked for the coordinator's token in the run's folder and did not find it: whatever it saved there would be lost. Before
+  /// the first step this means that the cluster is not set up for the run; later the run goes on without that worker.
+  mutating func folderUnseen(_ member: Member, _ reason: String, _ members: inout Members, _ turn: inout Turn) {
+    let sentence = "worker \(member.description.spoken): \(reason)"
+    guard wasPlaced else { return end(.failed, sentence, &members, &turn) }
+    putAside(member, &members, turn)
+    recover(sentence, &members, &turn)
+  }
+
+  /// The run does without a worker for a while.
+  func putAside(_ member: Member, _ members: inout Members, _ turn: Turn) {
+    members.putAside(member.peer, from: id, until: turn.now + patience * 20)
+  }
+
+  /// The run does without a worker for as long as that process lives: it computes or reads something else.
+  func putAsideForGood(_ member: Member, _ members: inout Members, _ turn: Turn) {
+    members.putAside(member.peer, from: id, until: turn.now + .seconds(1_000_000_000))
+  }
+
+  // MARK: halting
+
+  /// Asks the workers of a run that is training to stop at the end of a step, for the change that is pending.
+  mutating func beginHalt(_ members: inout Members, _ turn: inout Turn) {
+    guard case .training(let generation, let pending?) = phase else { return }
+    // A run that is about to finish is left alone.
+    guard generation.finished.isEmpty else {
+      if !pending.releasesWorkers { phase.pending = nil }
+      return
+    }
+    enter(.halting(generation, then: pending), at: turn.now)
+    say("changes at the end of a step: \(pending.reason)", &turn)
+    for (_, member) in workers(in: members) { turn.send(halt(generation, pending), to: member.peer) }
+    endHalt(turn)
+  }
+
+  private func halt(_ generation: Generation, _ pending: PendingChange) -> Reply {
+    .halt(generation: generation.number, saving: pending.releasesWorkers, reason: pending.reason)
+  }
+
+  /// A worker has stopped at the end of a step: because it was asked to, or by itself after too many steps that were not applied, which
+  /// the coordinator may be told later.
+  mutating func workerHalted(_ place: Int, step: Int, _ turn: inout Turn) {
+    guard phase.isTraining || phase.isHalting, var generation = phase.generation else { return }
+    generation.halted[place] = step
+    phase.generation = generation
+    if generation.allHalted, phase.pending == nil {
+      // Steps are reported before halts, so the reason is known; should it not be, the run must not stand still for ever.
+      phase.pending = .pause(reason: "the workers stopped by themselves after step \(step)")
+    }
+    endHalt(turn)
+  }
+
+  private mutating func endHalt(_ turn: Turn) {
+    guard case .halting(let generation, let pending) = phase, generation.allHalted else { return }
+    if pending.releasesWorkers {
+      enter(.saving(generation, then: pending), at: turn.now)
+    } else {
+      enter(.waiting(.memory(nil), after: generation, then: nil), at: turn.now)
+    }
+  }
+
+  // MARK: workers that come back
+
+  /// Tells a worker that came back what it may not have received.
+  mutating func synchronize(_ member: Member, _ members: inout Members, _ turn: inout Turn) {
+    guard var generation = phase.generation, let place = generation.place(of: member.description) else { return }
+    let isIn = member.heartbeat.generation == generation.number
+    switch phase {
+    case .loading:
+      guard !isIn else { return }
+      generation.ready.remove(place)
+      phase.generation = generation
+      turn.send(.assigned(assignment(place, turn)!), to: member.peer)
+    case .training, .halting:
+      if place >= generation.roster.count {
+        return members.release(member.peer, generation.number, "its part is done", &turn)
+      }
+      guard isIn else {
+        if !generation.finished.contains(place) && generation.halted[place] == nil {
+          missing(place, "worker \(member.description.spoken) came back without its generation", &members, &turn)
+        }
+        return
+      }
+      if !member.heartbeat.hasBegun { turn.send(begin(generation), to: member.peer) }
+      if case .halting(_, let pending) = phase { turn.send(halt(generation, pending), to: member.peer) }
+    case .collecting:
+      if isIn {
+        turn.send(.stop(generation: generation.number, reason: reason), to: member.peer)
+      } else {
+        collected(place, &members, &turn)
+      }
+    case .idle, .preparing, .waiting, .saving: break
+    }
+  }
+
+  /// Takes note of the number of a worker's report. Returns the worker's place, or nil where the report is not the next one of the
+  /// generation.
+  mutating func takeNumber(_ number: Int, of generationNumber: UInt32, from member: Member) -> Int? {
+    guard var generation = phase.generation, generation.number == generationNumber,
+      let place = generation.place(of: member.description), place < generation.noted.count,
+      number == generation.noted[place] + 1
+    else { return nil }
+    generation.noted[place] = number
+    phase.generation = generation
+    return place
+  }
+
+  /// A worker of the run has sent a heartbeat.
+  mutating func heard(_ member: Member, _ members: inout Members, _ turn: inout Turn) {
+    guard let generation = phase.generation else { return }
+    if generation.number == member.heartbeat.generation {
+      ledger.weigh(memory: member.heartbeat.memoryBytes)
+    } else if phase.isCollecting, let place = generation.place(of: member.description) {
+      collected(place, &members, &turn)
+    }
+  }
+}

@@ -1,0 +1,123 @@
+// What a run does about the findings of its ledger.
+
+import Configuration
+import Wire
+
+extension Run {
+  /// Looks at the workers: some findings are told, others end the generation.
+  mutating func keepLedger(_ members: inout Members, _ turn: inout Turn) {
+    guard phase.hasWorkers, let generation = phase.generation else { return }
+    let workers = workers(in: members)
+    let findings = ledger.inspect(workers, phase: phase, since: since, patience: patience, at: turn.now)
+    for finding in findings { act(on: finding, workers, generation, &members, &turn) }
+  }
+
+  private mutating func act(
+    on finding: Finding, _ workers: [(place: Int, member: Member)], _ generation: Generation,
+    _ members: inout Members, _ turn: inout Turn
+  ) {
+    func worker(_ place: Int) -> Member { workers.first { $0.place == place }!.member }
+    switch finding {
+    case .silent(let place, let step):
+      let worker = worker(place)
+      let silence = (turn.now - worker.lastHeard).spoken
+      say("step \(step + 1): worker \(worker.description.spoken) has been silent for \(silence)", &turn)
+    case .waits(let place, let step):
+      let worker = worker(place)
+      let seconds = Duration.nanoseconds(Int64(worker.heartbeat.waitingSeconds * 1e9)).spoken
+      say(
+        "step \(step + 1): worker \(worker.description.name) has waited \(seconds) for \(worker.heartbeat.waiting!)",
+        &turn)
+    case .slow: break
+    case .strayed(let place):
+      let worker = worker(place)
+      let time = (turn.now - worker.strayedAt!).spoken
+      missing(
+        place, "worker \(worker.description.spoken) has not worked for the run for \(time), though it is heard",
+        &members, &turn)
+    case .blocked(let place):
+      let worker = worker(place)
+      putAside(worker, &members, turn)
+      missing(
+        place, "worker \(worker.description.spoken) has been waiting for \(worker.heartbeat.waiting!) without progress",
+        &members, &turn)
+    case .stuck(let place):
+      let worker = worker(place)
+      putAside(worker, &members, turn)
+      let waiting = workers.filter { $0.member.heartbeat.waitingFor.contains(place) }.map(\.member.description.name)
+      let others = waiting.isEmpty ? "" : ", and \(waiting.joined(separator: ", ")) wait for it"
+      // It may never answer, so the run does not wait to be told what it holds.
+      members.release(worker.peer, generation.number, "it made no progress", &turn)
+      let still = Ledger.still(worker, since, turn.now).spoken
+      missing(
+        place,
+        "worker \(worker.description.spoken) has done nothing for \(still) in step \(worker.heartbeat.step + 1), though it is heard\(others)",
+        &members, &turn)
+    case .deadlock: recover("every worker waits for another", &members, &turn)
+    }
+  }
+
+  /// Takes a step's times and loads into account.
+  mutating func weigh(_ record: StepRecord, _ members: inout Members, _ turn: inout Turn) {
+    ledger.weigh(record)
+    measureMove(record, &turn)
+    guard case .training(let generation, nil) = phase else { return }
+    letSlowGo(generation, &members, &turn)
+    if phase.pending == nil { moveExperts(generation) }
+  }
+
+  /// Replaces a worker that has been much slower than the others for the patience, or does without it.
+  private mutating func letSlowGo(_ generation: Generation, _ members: inout Members, _ turn: inout Turn) {
+    let minimum = configuration.cluster.minimumWorkers
+    for slow in ledger.slowWorkers(of: generation.roster.count, at: turn.now) {
+      let worker = generation.roster[slow.place].worker
+      let sentence = "worker \(worker.spoken) computes \(slow.factor) times as long as the others"
+      if ledger.isNew(.slow(place: slow.place)) { say(sentence, &turn) }
+      let hasSpare = members.inOrder.contains {
+        $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[id] == nil
+          && Placement.isReachable($0.description, for: self)
+      }
+      guard slow.since + patience < turn.now, hasSpare || generation.roster.count > minimum,
+        let member = self.worker(slow.place, in: members)
+      else { continue }
+      putAside(member, &members, turn)
+      phase.pending = .renew(reason: sentence + " and is put aside")
+      return
+    }
+  }
+
+  private mutating func moveExperts(_ generation: Generation) {
+    guard
+      let move = ledger.worthwhileMove(
+        configuration, generation, step: steps.step, changeSeconds: account.changeSeconds)
+    else { return }
+    var generation = generation
+    generation.promise = move.promise
+    phase.generation = generation
+    phase.pending = .renew(
+      reason:
+        "\(move.count) expert\(move.count == 1 ? " moves" : "s move") (\(Int(move.bytes / 1e3)) kB): a step of "
+        + "\(Run.milliseconds(move.promise.stepSecondsBefore)) should take "
+        + "\(Run.milliseconds(move.promise.stepSecondsExpected))")
+  }
+
+  /// After a move of experts, measures some steps and tells how it turned out.
+  private mutating func measureMove(_ record: StepRecord, _ turn: inout Turn) {
+    // The first steps of a generation warm up, and those of the one before do not count.
+    guard case .training(var generation, nil) = phase, var promise = generation.promise, ledger.generationSteps > 5,
+      promise.steps < PlacementPromise.measuredSteps
+    else { return }
+    promise.steps += 1
+    promise.seconds += record.seconds
+    generation.promise = promise
+    phase.generation = generation
+    guard promise.steps == PlacementPromise.measuredSteps else { return }
+    ledger.judge(promise)
+    say(
+      "since experts moved, a step takes \(Run.milliseconds(promise.seconds / Double(promise.steps))); "
+        + "\(Run.milliseconds(promise.stepSecondsExpected)) were expected, and it "
+        + "took \(Run.milliseconds(promise.stepSecondsBefore)) before", &turn)
+  }
+
+  private static func milliseconds(_ seconds: Double) -> String { "\(Int(seconds * 1000 + 0.5)) ms" }
+}

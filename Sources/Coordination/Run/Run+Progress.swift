@@ -1,0 +1,96 @@
+// What a generation gets done: steps, evaluations, looks at the router, the end.
+
+import Wire
+
+extension Run {
+  mutating func stepDone(_ record: StepRecord, _ members: inout Members, _ turn: inout Turn) {
+    ledger.countStep()
+    account.heardStep(at: turn.now)
+    if record.step <= steps.step { account.addRepeated(record) }
+    switch steps.take(record) {
+    case .differs(let before):
+      return rest(
+        "step \(record.step) was computed again and differs: loss \(record.loss) where \(before.loss) was recorded; "
+          + "a worker computes wrongly, or what it began from was changed", &members, &turn)
+    case .differsFromProof(let proof):
+      return rest(
+        "step \(record.step), the first after its checkpoint, differs from what it gave when the checkpoint was written: loss "
+          + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one",
+        &members, &turn)
+    case .new:
+      fruitless = 0
+      addNew(record, &turn)
+    case .again: break
+    }
+    pauseIfLeftOut(record)
+    prove(&turn)
+    weigh(record, &members, &turn)
+  }
+
+  /// A step that was done before the generation began and was not recorded, because the worker that reports steps died. All workers that
+  /// computed it report it; the first report counts.
+  mutating func recordMissing(_ record: StepRecord, _ turn: inout Turn) {
+    guard record.step == steps.step + 1, steps.take(record) == .new else { return }
+    addNew(record, &turn)
+    pauseIfLeftOut(record)
+    prove(&turn)
+  }
+
+  private mutating func addNew(_ record: StepRecord, _ turn: inout Turn) {
+    account.add(record)
+    tell(.stepped(record), &turn)
+    if let reason = record.skipped { say("step \(record.step) was not applied: \(reason)", &turn) }
+  }
+
+  /// If the step was not applied, decides whether the run pauses. One bad sequence is no reason to stop; several such steps in a row mean
+  /// that the run does not recover. The workers count as well and stop at that step by themselves, so that where the run stops does not
+  /// depend on when its reports arrive; here the pause gets its reason. A run whose last step was not applied is not finished either.
+  private mutating func pauseIfLeftOut(_ record: StepRecord) {
+    guard let reason = record.skipped else { return }
+    steps.leaveOut(record.step, newestCheckpoint: checkpoints.newestStep)
+    let training = configuration.training
+    let count = steps.leftOutInARow(record.step)
+    let isTooMany = count > training.skipAtMost
+    guard isTooMany || record.step == training.steps else { return }
+    if case .pause? = phase.pending { return }
+    phase.pending = .pause(
+      reason: isTooMany
+        ? "\(count) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
+          + "optimizer.clip and submit it again with --resume"
+        : Run.unfinished(count, of: training.steps))
+  }
+
+  static func unfinished(_ count: Int, of steps: Int) -> String {
+    let what = count == 1 ? "the last of \(steps) steps was" : "the last \(count) of \(steps) steps were"
+    return what
+      + " not applied, so the run is not finished; raise training.steps, or lower optimizer.learning_rate and go on "
+      + "from an older checkpoint with --resume PATH"
+  }
+
+  mutating func evaluated(_ record: EvaluationRecord, _ turn: inout Turn) {
+    if steps.takeEvaluation(of: record.step) { tell(.evaluated(record), &turn) }
+  }
+
+  /// A look at the router. What is wrong with it is told in the run's story.
+  mutating func examined(_ record: RouterRecord, _ turn: inout Turn) {
+    guard steps.takeExamination(of: record.step) else { return }
+    tell(.examined(record), &turn)
+    for sentence in clinic.look(record, keys: configuration.model.keys) { say(sentence, &turn) }
+  }
+
+  mutating func workerFinished(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
+    guard var generation = phase.generation else { return }
+    generation.finished.insert(place)
+    phase.generation = generation
+    finishIfDone(&members, &turn)
+  }
+
+  /// A run is finished when its last checkpoint counts.
+  mutating func finishIfDone(_ members: inout Members, _ turn: inout Turn) {
+    let count = configuration.training.steps
+    guard !state.isAtRest, steps.step >= count, checkpoints.areSettled, generation?.allFinished == true,
+      checkpoints.newestStep == count
+    else { return }
+    end(.finished, "all \(count) steps are done", &members, &turn)
+  }
+}

@@ -1,0 +1,65 @@
+// How a checkpoint comes to count: workers report their files, the disk commits them, and the step after it proves it.
+
+import Configuration
+import Wire
+
+extension Run {
+  /// One worker's files of a checkpoint are on disk. When those of all workers are, the checkpoint is committed.
+  mutating func saved(_ place: Int, step: Int, _ files: [CheckpointManifest.File], _ turn: inout Turn) {
+    guard let generation = phase.generation,
+      let all = checkpoints.take(files, from: place, step: step, of: generation.roster.count)
+    else { return }
+    let manifest = CheckpointManifest(
+      run: name, runIdentifier: id.description, step: step, configuration: configuration,
+      loss: steps.mark(of: step)?.loss, files: all, writer: turn.settings.program, created: "",
+      generation: generation.number, data: data, leftOut: steps.leftOutInARow(step))
+    if let old = checkpoints.enqueue(manifest) {
+      say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than the run saves", &turn)
+    }
+    commitNext(&turn)
+  }
+
+  /// Hands the disk the oldest checkpoint that is due, one at a time.
+  mutating func commitNext(_ turn: inout Turn) {
+    if let manifest = checkpoints.next(at: turn.now) { turn.add(.commit(id, manifest, folder: folder)) }
+  }
+
+  mutating func committed(_ step: Int, path: String, _ members: inout Members, _ turn: inout Turn) {
+    guard checkpoints.committed(step) else { return commitNext(&turn) }
+    if let mark = steps.mark(of: step + 1) {
+      turn.add(.prove(checkpoint: path, mark))
+    } else {
+      checkpoints.awaitProof(of: path, step: step)
+    }
+    tell(.saved(step: step, path: path), &turn)
+    finishIfDone(&members, &turn)
+    commitNext(&turn)
+  }
+
+  /// Writes what the step after the newest checkpoint gave, once it is known: a resume from there can see that it found the same state.
+  mutating func prove(_ turn: inout Turn) {
+    if let (path, mark) = checkpoints.takeProof(steps) { turn.add(.prove(checkpoint: path, mark)) }
+  }
+
+  /// The workers' files are on disk, and the disk refused the commit. It is tried again until it succeeds, while training goes on: to stop
+  /// would throw away what the workers hold, which is newer than any checkpoint.
+  mutating func commitFailed(
+    _ step: Int, _ reason: String, isFinal: Bool, _ members: inout Members, _ turn: inout Turn
+  ) {
+    guard checkpoints.refused(step) else { return commitNext(&turn) }
+    let problem = "the checkpoint of step \(step) could not be written: \(reason)"
+    if isFinal {
+      checkpoints.giveUp(step)
+      let isLast = step == configuration.training.steps
+      if !state.isAtRest, isLast || phase.isSaving {
+        // Nothing newer will come: the run ends with what there is.
+        return rest(
+          problem + "; ress resume \(name) goes on from the newest checkpoint that there is", &members, &turn)
+      }
+      say(problem + "; training goes on", &turn)
+    } else if checkpoints.retry(step, reason, at: turn.now) {
+      say(problem + "; it is tried again, and training goes on", &turn)
+    }
+    commitNext(&turn)
+  }
+}

@@ -1,0 +1,138 @@
+// The steps that a run has recorded. A step that is computed again must have the bits that were recorded; it is then not recorded a
+// second time. Steps that were not applied are counted here as well: where a run stops depends on how many there are in a row, so the
+// count must be right wherever a generation begins.
+
+import Wire
+
+/// What a step came to, for comparison: equal steps have equal bits.
+package struct StepMark: Codable, Equatable, Sendable {
+  package var step: Int
+  package var loss: Double
+  package var gradientNorm: Double
+
+  package init(step: Int, loss: Double, gradientNorm: Double) {
+    self.step = step
+    self.loss = loss
+    self.gradientNorm = gradientNorm
+  }
+
+  init(_ record: StepRecord) {
+    self.init(step: record.step, loss: record.loss, gradientNorm: record.gradientNorm)
+  }
+
+  /// Compares bits, so that a NaN equals itself.
+  func agrees(with other: StepMark) -> Bool {
+    step == other.step && loss.bitPattern == other.loss.bitPattern
+      && gradientNorm.bitPattern == other.gradientNorm.bitPattern
+  }
+}
+
+struct StepLog: Equatable, Sendable {
+  enum Verdict: Equatable {
+    /// The next step of the curve.
+    case new
+    /// Recorded before, with the same bits.
+    case again
+    /// Recorded before, with other bits.
+    case differs(from: StepMark)
+    /// The first step after a checkpoint; it gave other bits when the checkpoint was written.
+    case differsFromProof(StepMark)
+  }
+
+  /// Steps that can be compared when they are computed again.
+  private static let markLimit = 10_000
+  /// Ranges of steps that were not applied: more between two checkpoints than any real run has.
+  private static let leftOutLimit = 1_000
+
+  private(set) var step = 0
+  private(set) var evaluatedStep = 0
+  /// The last look at the router; nil before the first.
+  private(set) var examinedStep: Int?
+  /// Steps that were not applied, in ascending order, from around the newest checkpoint on. Nil for none.
+  private(set) var leftOut: [ClosedRange<Int>]?
+  private var marks: [Int: StepMark] = [:]
+
+  init() {}
+
+  init(_ record: RunRecord) {
+    step = record.step
+    evaluatedStep = record.evaluatedStep
+    examinedStep = record.examinedStep
+    leftOut = record.leftOut
+  }
+
+  func mark(of step: Int) -> StepMark? { marks[step] }
+
+  mutating func take(_ record: StepRecord) -> Verdict {
+    let mark = StepMark(record)
+    let before = marks[record.step]
+    let isNew = record.step > step
+    if let before, !before.agrees(with: mark) { return isNew ? .differsFromProof(before) : .differs(from: before) }
+    if isNew { step = record.step }
+    marks[record.step] = mark
+    marks[record.step - StepLog.markLimit] = nil
+    return isNew ? .new : .again
+  }
+
+  /// What the step after a checkpoint gave when it was first computed.
+  mutating func expect(_ proof: StepMark) { marks[proof.step] = proof }
+
+  /// Returns whether this evaluation is to be recorded.
+  mutating func takeEvaluation(of step: Int) -> Bool {
+    guard step > evaluatedStep else { return false }
+    evaluatedStep = step
+    return true
+  }
+
+  /// Returns whether this look at the router is to be recorded.
+  mutating func takeExamination(of step: Int) -> Bool {
+    guard step > examinedStep ?? 0 else { return false }
+    examinedStep = step
+    return true
+  }
+
+  /// The curve begins after `step`.
+  mutating func begin(after step: Int) {
+    self.step = step
+    evaluatedStep = step
+    examinedStep = step
+    marks = [:]
+  }
+
+  /// The numbers of the recorded steps are no longer the run's own.
+  mutating func forget() {
+    step = 0
+    leftOut = nil
+  }
+
+  // MARK: steps that were not applied
+
+  /// How many steps in a row, up to and including `step`, were not applied.
+  func leftOutInARow(_ step: Int) -> Int {
+    leftOut?.last { $0.contains(step) }.map { step - $0.lowerBound + 1 } ?? 0
+  }
+
+  /// The same, as workers are to count on from. A run that stopped because of them and was resumed counts from 0.
+  func leftOutToCountFrom(_ step: Int, atMost limit: Int) -> Int {
+    let count = leftOutInARow(step)
+    return count > limit ? 0 : count
+  }
+
+  /// Records that these steps, the last of which is `step`, were not applied.
+  mutating func leaveOut(_ step: Int, count: Int = 1, newestCheckpoint: Int?) {
+    var ranges = leftOut ?? []
+    guard count > 0, !ranges.contains(where: { $0.contains(step) }) else { return }
+    if let last = ranges.last, last.upperBound + 1 == step {
+      ranges[ranges.count - 1] = last.lowerBound...step
+    } else {
+      ranges.append(step - count + 1...step)
+    }
+    // A generation that begins before the newest checkpoint begins from an older one, whose manifest has the count.
+    leftOut = ranges.filter { $0.upperBound >= newestCheckpoint ?? 0 }.suffix(StepLog.leftOutLimit)
+  }
+
+  /// The run has stopped because too many steps were not applied, and a user wants it to go on.
+  mutating func forgiveLeftOut(atMost limit: Int) {
+    if leftOutInARow(step) > limit { leftOut?.removeAll { $0.contains(step) } }
+  }
+}
