@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 program=$(readlink -f "${1:-.build/release/ress}")
 folder=${SYSTEMD_FOLDER:-/var/tmp/ress-systemd}
 base=$folder/base
-packages=systemd,systemd-sysv,dbus,libzmq5,libopenblas0-pthread,libhdf5-103-1,libyaml-0-2,libssl3,libsqlite3-0,zlib1g,libzstd1,libmicrohttpd12,libsystemd0
+packages=systemd,systemd-sysv,dbus,libzmq5,libhdf5-103-1,libyaml-0-2,libssl3,libsqlite3-0,zlib1g,libzstd1,libmicrohttpd12,libsystemd0
 
 [ -x "$program" ] || { echo "there is no program at $program; build it with: make build" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || { echo "this needs root: it boots a system in a container" >&2; exit 1; }

@@ -24,6 +24,10 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// Steps in a row, up to this one, that were not applied; nil for none, as in the manifests of older programs.
   package var leftOut: Int?
 
+  /// The numerics fingerprint of the workers that trained it (`Fingerprint` in Kernels); nil where an older program wrote it, and for
+  /// imported weights, which were not trained here.
+  package var numerics: String?
+
   package static let currentFormat = 2
 
   package struct File: Equatable, Sendable, Codable {
@@ -41,7 +45,8 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
 
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
-    writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil, leftOut: Int = 0
+    writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil, leftOut: Int = 0,
+    numerics: String? = nil
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -54,6 +59,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.leftOut = leftOut > 0 ? leftOut : nil
     self.generation = generation
     self.data = data
+    self.numerics = numerics
   }
 
   /// `step-00001200`, the folder of step 1200.

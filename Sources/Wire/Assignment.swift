@@ -79,6 +79,9 @@ package struct Assignment: Codable, Equatable, Sendable {
   /// Folders that the run may use (`ress coordinator --root`). Nil or an empty list permits all.
   package var roots: [String]?
 
+  /// Whether the checkpoint may have been trained with other numerics than the workers'; nil means no.
+  package var acceptsOtherNumerics: Bool?
+
   /// The name of the file that holds `token`.
   package static let tokenName = "folder-token"
 

@@ -105,6 +105,8 @@ package struct Submission: Codable, Equatable, Sendable {
   package var forecast: Forecast?
   /// Whether a resumed run may read another dataset than before; nil means no.
   package var acceptsOtherData: Bool?
+  /// Whether the checkpoint to resume from may have been trained with other numerics; nil means no.
+  package var acceptsOtherNumerics: Bool?
   /// Sentences about the data that the client adds to the run's events; nil for none.
   package var notes: [String]?
 

@@ -381,9 +381,21 @@ package final class RunJob {
     }
   }
 
+  /// Refuses a checkpoint after which this program would not compute the steps that the program before it computed, unless that is asked
+  /// for. Imported weights (step 0) have no such steps.
+  private func checkNumerics(_ manifest: CheckpointManifest, _ path: String) throws {
+    let mine = assignment.roster[assignment.index].worker.fingerprint
+    guard manifest.step > 0, manifest.numerics != mine, assignment.acceptsOtherNumerics != true else { return }
+    throw JobError.otherNumerics(
+      "\(path) was trained with \(manifest.numerics.map { "the numerics \($0)" } ?? "the numerics of an older program"), "
+        + "and this program computes by \(mine): later steps would differ in their last bits; if that is meant: --resume with "
+        + "--accept-numerics")
+  }
+
   /// Reads all dense parameters, this worker's experts, and the moments of the tensors that it updates.
   private func load(_ path: String) throws {
     let reader = try CheckpointReader(path, verified: true, Boundary(assignment.roots ?? []))
+    try checkNumerics(reader.manifest, path)
     try trainer.parameters.forEachTensor { entry, values in
       Progress.note()
       if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
@@ -402,6 +414,8 @@ package enum JobError: Error, CustomStringConvertible {
   case shardGone(step: Int, index: Int)
   /// The dataset at the configured path is not the one that the run reads.
   case otherData(String)
+  /// The checkpoint was trained by a program whose arithmetic is another.
+  case otherNumerics(String)
   case folderUnseen(folder: String, isAnother: Bool)
   case doesNotFit(String)
 
@@ -415,7 +429,7 @@ package enum JobError: Error, CustomStringConvertible {
         + (isAnother ? "holds something else" : "is not there")
         + "; checkpoint.directory must be on a file system that all machines of the run share"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is no longer in this worker's memory"
-    case .otherData(let what): what
+    case .otherData(let what), .otherNumerics(let what): what
     }
   }
 }

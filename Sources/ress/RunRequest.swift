@@ -10,6 +10,7 @@ struct RunRequest {
   var resume: Submission.Resume
   /// Whether the dataset may differ from the checkpoint's.
   var acceptsOtherData: Bool
+  var acceptsOtherNumerics: Bool
   /// Remarks about the data, for the run's story.
   var notes: [String] = []
   /// A submission that is sent twice with the same key makes one run.
@@ -20,6 +21,7 @@ struct RunRequest {
     self.configuration = configuration
     resume = .no
     acceptsOtherData = false
+    acceptsOtherNumerics = false
     key = String(UInt64.random(in: .min ... .max), radix: 16)
   }
 
@@ -38,6 +40,7 @@ struct RunRequest {
     key = arguments.text("--key") ?? String(UInt64.random(in: .min ... .max), radix: 16)
     configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
     acceptsOtherData = arguments.has("--other-data")
+    acceptsOtherNumerics = arguments.has("--accept-numerics")
     resume =
       switch arguments.text("--resume") {
       case nil: .no
@@ -53,6 +56,7 @@ struct RunRequest {
     var submission = Submission(
       configuration: configuration, resume: resume, key: key, forecast: ForecastFile.forecast(of: configuration))
     if acceptsOtherData { submission.acceptsOtherData = true }
+    if acceptsOtherNumerics { submission.acceptsOtherNumerics = true }
     submission.notes = notes.isEmpty ? nil : notes
     return submission
   }

@@ -56,6 +56,7 @@ enum SlurmSubmission {
       "RESS": try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"), "RESS_CONFIG": file,
       "RESS_RUN": folder, "RESS_EXCHANGE": configuration.cluster.exchange.rawValue, "RESS_RESUME": resume(request),
       "RESS_OTHER_DATA": request.acceptsOtherData ? "1" : "",
+      "RESS_ACCEPT_NUMERICS": request.acceptsOtherNumerics ? "1" : "",
     ]) { $1 }
     let (code, said, complaint) = try call(
       [

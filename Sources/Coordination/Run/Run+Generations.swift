@@ -75,6 +75,7 @@ extension Run {
       firstStep: generation.firstStep, recorded: steps.step, noted: generation.noted[place], folder: folder,
       data: data, token: token)
     assignment.roots = turn.settings.roots.isEmpty ? nil : turn.settings.roots
+    assignment.acceptsOtherNumerics = submission.acceptsOtherNumerics
     return assignment
   }
 

@@ -33,11 +33,16 @@ extension Run {
       if leftOut <= configuration.training.skipAtMost {
         steps.leaveOut(firstStep, count: leftOut, newestCheckpoint: checkpoints.newestStep)
       }
-      // Another dataset gives another step.
-      if let proof, submission.acceptsOtherData != true { steps.expect(proof) }
+      // Another dataset gives another step, and other numerics other last bits.
+      if let proof, submission.keepsNumbers { steps.expect(proof) }
       let start = checkpoint.map { StartState.checkpoint(path: $0) } ?? .fresh
       enter(.waiting(.disk(start, firstStep: firstStep), after: generation, then: pending), at: turn.now)
       for note in notes { say(note, &turn) }
+      if isFirst, checkpoint != nil, submission.acceptsOtherNumerics == true {
+        say(
+          "a checkpoint of other numerics is accepted, as --accept-numerics asks: later steps may differ in their last "
+            + "bits from those of the program that wrote it", &turn)
+      }
       let count = configuration.training.steps
       if isFirst || !wasPlaced {
         tell(.began(name: name, firstStep: firstStep, steps: count, checkpoint: checkpoint), &turn)
@@ -75,7 +80,7 @@ extension Run {
     steps.forgiveLeftOut(atMost: configuration.training.skipAtMost)
     guard wasEverPrepared else { return }
     let sameNumbers =
-      before.configuration.decidesSameNumbers(as: submission.configuration) && submission.acceptsOtherData != true
+      before.configuration.decidesSameNumbers(as: submission.configuration) && submission.keepsNumbers
     // Where it has no checkpoint of its own it begins from the one that it was first submitted to begin from.
     if submission.resume == .newest, case .checkpoint = before.resume, sameNumbers || checkpoints.unprovenStep == 0 {
       self.submission.resume = before.resume
@@ -86,6 +91,11 @@ extension Run {
       wasEverPrepared = false
     }
   }
+}
+
+extension Submission {
+  /// Whether steps after the checkpoint must give the numbers that they gave before.
+  fileprivate var keepsNumbers: Bool { acceptsOtherData != true && acceptsOtherNumerics != true }
 }
 
 extension RunConfiguration {

@@ -12,7 +12,8 @@ extension Run {
     let manifest = CheckpointManifest(
       run: name, runIdentifier: id.description, step: step, configuration: configuration,
       loss: steps.mark(of: step)?.loss, files: all, writer: turn.settings.program, created: "",
-      generation: generation.number, data: data, leftOut: steps.leftOutInARow(step))
+      generation: generation.number, data: data, leftOut: steps.leftOutInARow(step),
+      numerics: generation.roster.first?.worker.fingerprint)
     if let old = checkpoints.enqueue(manifest) {
       say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than the run saves", &turn)
     }

@@ -43,6 +43,10 @@ extension OptionDescription {
       "With --resume: accept another dataset than the one the checkpoint was trained on; the tokenizer must be the same."
     ),
     OptionDescription(
+      "--accept-numerics",
+      "With --resume: accept a checkpoint of a program whose arithmetic differs in the last bits; later steps then differ as well."
+    ),
+    OptionDescription(
       "--key", .text("KEY"), standard: "a random one",
       "Identifies this submission: if it is sent twice with the same key, it makes one run."),
     .set, .profile,

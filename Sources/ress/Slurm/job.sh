@@ -3,8 +3,9 @@
 # in each task. The run continues without tasks that die. A job that ends early is requeued and continues from its checkpoint.
 #
 # `ress submit` sets RESS (the program), RESS_CONFIG (the run, every key spelled out), RESS_RUN (its folder), RESS_EXCHANGE (zeromq or mpi),
-# RESS_RESUME (the value of --resume: empty, `newest` or a path) and RESS_OTHER_DATA (not empty with --other-data). RESS_NETWORK=10.1.0.0/16, if set
-# at the submission, is the network for messages; without it, each node uses its first address.
+# RESS_RESUME (the value of --resume: empty, `newest` or a path), RESS_OTHER_DATA (not empty with --other-data) and RESS_ACCEPT_NUMERICS
+# (not empty with --accept-numerics). RESS_NETWORK=10.1.0.0/16, if set at the submission, is the network for messages; without it, each
+# node uses its first address.
 #
 #SBATCH --requeue
 #SBATCH --no-kill
@@ -181,6 +182,7 @@ else
   esac
 fi
 [ -z "${RESS_OTHER_DATA:-}" ] || resume+=(--other-data)
+[ -z "${RESS_ACCEPT_NUMERICS:-}" ] || resume+=(--accept-numerics)
 ask submit "$RESS_CONFIG" ${resume[@]+"${resume[@]}"} --key "slurm-$SLURM_JOB_ID-$attempt" || again=-1
 # The run has started when its folder was checked: checkpoints that it does not continue from were moved aside by then.
 (
