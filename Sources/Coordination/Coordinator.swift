@@ -177,7 +177,7 @@ package struct Coordinator: Sendable {
     switch report {
     case .reads(let data): runs[id].workerReads(place, data, &members, &turn)
     case .ready: runs[id].workerReady(place, &members, &turn)
-    case .stepDone(let record) where runs[id].phase.isLoading: runs[id].recordMissing(record, &turn)
+    case .stepDone(let record) where runs[id].phase.isLoading: runs[id].recordMissing(record, &members, &turn)
     case .stepDone(let record): runs[id].stepDone(record, &members, &turn)
     case .evaluated(let record): runs[id].evaluated(record, &turn)
     case .examined(let record): runs[id].examined(record, &turn)

@@ -27,7 +27,7 @@ import Wire
     #expect(workers.allSatisfy { cluster.stops($0).count == 1 })
   }
 
-  @Test func `a run that lacks workers says how many it waits for and who is free`() {
+  @Test func `a run that lacks workers reports how many it waits for and which are free`() {
     var cluster = Cluster()
     cluster.submit()
     #expect(cluster.story.last!.1 == "waits for 2 workers; none is free")
@@ -148,7 +148,8 @@ import Wire
     #expect(cluster.story.last!.0 == .placing && cluster.records.count == 1 && cluster.commits.isEmpty)
   }
 
-  @Test func `whoever follows hears the story from any event on, also after the end, and waits where there is none`() {
+  @Test
+  func `a follower receives the story from any event on, also after the end, and waits where there is no new event`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     cluster.say(.follow(run: "run", after: cluster.events[run]!.count), from: Cluster.client)
@@ -211,7 +212,7 @@ import Wire
     #expect(cluster.story(of: run).last!.0 == .finished)
   }
 
-  @Test func `a worker that cannot write its part says so, and the checkpoint counts when it could`() {
+  @Test func `a worker that cannot write its part reports that, and the checkpoint counts when it has written it`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(Cluster.submission(steps: 20))
     for step in 1...4 { cluster.report(.stepDone(record(step)), from: workers[0]) }
@@ -276,14 +277,14 @@ import Wire
     #expect(cluster.story.last! == (.failed, "already holds checkpoints"))
   }
 
-  @Test func `a resume past the last step is finished at once and says how to go on`() {
+  @Test func `a resume past the last step is finished at once and the reason tells how to go on`() {
     var cluster = Cluster()
     _ = [cluster.join("w0"), cluster.join("w1")]
     cluster.submit(Cluster.submission(steps: 10), firstStep: 10)
     #expect(cluster.story.last! == (.finished, "all 10 steps were done before; raise training.steps to go on"))
   }
 
-  @Test func `a resume with fewer steps than are done says at which step the checkpoint is`() {
+  @Test func `a resume with fewer steps than are done reports the step of the checkpoint`() {
     var cluster = Cluster()
     cluster.submit(Cluster.submission(steps: 40), firstStep: 60)
     #expect(
@@ -293,7 +294,8 @@ import Wire
       ))
   }
 
-  @Test func `a run whose workers are gone for good, as their starter says, is paused with the reason`() {
+  @Test
+  func `a run whose workers will not come back, as the command that started them reports, is paused with the reason`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()
     cluster.say(.change(run: "run", .abandon(reason: "all workers have ended")), from: Cluster.client)
@@ -303,7 +305,7 @@ import Wire
     #expect(cluster.refusals.last == "run run is paused: all workers have ended")
   }
 
-  @Test func `what the submitter noticed in the data stands in the story behind its beginning, once`() {
+  @Test func `what the submitting command noticed in the data is in the story after its beginning, once`() {
     var cluster = Cluster()
     var submission = Cluster.submission()
     submission.notes = ["the validation split is empty"]
@@ -371,7 +373,7 @@ import Wire
     #expect(cluster.sent[PeerID("stranger")] == [.refused(reason: Coordinator.unknownWorker)])
   }
 
-  @Test func `a configuration that no file would pass is refused, whoever sends it`() {
+  @Test func `a configuration that would not pass as a file is refused, whichever client sends it`() {
     var cluster = Cluster()
     let flaws: [(String, (inout RunConfiguration) -> Void)] = [
       ("cluster.workers: 'workers' is 0", { $0.cluster.workers = 0 }), ("'workers' is -1", { $0.cluster.workers = -1 }),

@@ -94,7 +94,7 @@ import Wire
       cluster.report(.stepDone(record(6)), from: workers[0])
       #expect(cluster.story(of: run).last!.0 == state)
     }
-    // A checkpoint of an older program says nothing, and neither does one that was imported of its dataset.
+    // A checkpoint of an older program names no data, and one that was imported names no dataset.
     let (old, oldRun, _) = start([wrong, wrong], checkpoint: DataIdentity(dataset: nil, tokenizer: right.tokenizer))
     #expect(old.story(of: oldRun).last!.0 == .running)
   }

@@ -1,4 +1,4 @@
-// Whoever can reach the coordinator's socket can say anything to it. Well-formed messages with wild contents, from members and from
+// Any process that can reach the coordinator's socket can send anything to it. Well-formed messages with wild contents, from members and from
 // strangers, at any moment of a run, must never stop it: afterwards it answers, and its store is one that a new coordinator takes.
 
 import Configuration

@@ -18,7 +18,7 @@ import Wire
     return record
   }
 
-  /// What the workers do by themselves behind the step.
+  /// The workers save and stop after the step by themselves.
   private func stop(_ cluster: inout Cluster, _ workers: [PeerID], after step: Int) {
     for worker in workers.reversed() {
       cluster.report(.saved(step: step, files: []), from: worker)

@@ -18,7 +18,7 @@ import Wire
     return status.runs.last { $0.name == name }!
   }
 
-  @Test func `runs wait for each other in the order they came, and nobody overtakes one that waits`() {
+  @Test func `runs wait in the order in which they were submitted, and no run overtakes one that waits`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun(submission("first"))
     cluster.submit(submission("second", workers: 3))
@@ -42,7 +42,7 @@ import Wire
     #expect(others.allSatisfy { cluster.assignment($0)?.configuration.run == "second" })
   }
 
-  @Test func `a run of higher priority comes first, and takes the workers of a lower one behind a checkpoint`() {
+  @Test func `a run of higher priority comes first, and takes the workers of a lower one after a checkpoint`() {
     var cluster = Cluster()
     let (low, workers) = cluster.startRun(submission("low"))
     let high = cluster.submit(submission("high", priority: 5))!
@@ -102,7 +102,7 @@ import Wire
       let run = cluster.submit()!
       cluster.say(.change(run: "run", change), from: Cluster.client)
       cluster.say(.change(run: "run", .resume), from: Cluster.client)
-      // Not "the newest checkpoint": there is none, and its folder is known to be its own.
+      // Not "the newest checkpoint": it has no checkpoint, and its folder is known to be its own.
       #expect(cluster.preparations.last!.again && cluster.preparations.last!.1.resume == .no)
       cluster.prepare(run, "run")
       let workers = [cluster.join("w0"), cluster.join("w1")]

@@ -18,7 +18,8 @@ import Wire
     return (cluster, run, workers)
   }
 
-  @Test func `a step that is no number is told and left out, and several in a row pause the run behind a checkpoint`() {
+  @Test
+  func `a step that is not finite is reported and left out, and several in a row pause the run after a checkpoint`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     func say(_ step: Int, _ reason: String?) {
@@ -55,7 +56,7 @@ import Wire
 
   @Test
   func
-    `a coordinator that was stopped for a minute loses nobody, and a worker that is silent afterwards is still lost`()
+    `a coordinator that was stopped for a minute loses no worker, and one that is silent afterwards is still lost`()
   {
     var (cluster, run, workers) = mirrored()
     cluster.now = cluster.now + .seconds(60)
@@ -85,11 +86,11 @@ import Wire
       cluster.say(.hello(Cluster.worker("w\(index)"), heartbeat), from: worker)
       cluster.wait(.seconds(1), alive: Array(workers[0...index]))
     }
-    #expect(cluster.preparations.count == preparations, "nobody looked at the disk")
+    #expect(cluster.preparations.count == preparations, "the disk was looked at")
     #expect(cluster.assignment(workers[0])?.firstStep == 5 && cluster.assignment(workers[1])?.firstStep == 5)
   }
 
-  @Test func `a closed connection is a loss within a second, and one that comes back is none`() {
+  @Test func `a worker whose connection is closed is lost within a second, unless it connects again`() {
     var (cluster, _, workers) = mirrored()
     cluster.step(.disconnected(workers[1]))
     cluster.wait(.milliseconds(500), alive: workers)
@@ -188,7 +189,7 @@ import Wire
       cluster.step(.tick)
       if cluster.story(of: run).last!.0 != .running { break }
     }
-    let reason = cluster.story(of: run).first { $0.1.contains("has done nothing") }?.1 ?? "nobody was named"
+    let reason = cluster.story(of: run).first { $0.1.contains("has done nothing") }?.1 ?? "no worker was named"
     #expect(
       reason.hasPrefix("worker w1 (host-w1, process 102) has done nothing for 10")
         && reason.contains("and w0 wait for it"))
@@ -197,7 +198,10 @@ import Wire
     #expect(cluster.assignment(workers[0])?.roster.map(\.worker.name) == ["w0"], "the stuck one was taken again")
   }
 
-  @Test func `a run in which every worker waits for another begins again from memory, and a line says who for whom`() {
+  @Test
+  func
+    `a run in which every worker waits for another begins again from memory, and a line tells which waits for which`()
+  {
     var (cluster, run, workers) = mirrored()
     for tick in 1...50 {
       for (index, worker) in workers.enumerated() {
@@ -278,7 +282,7 @@ import Wire
     var cluster = Cluster()
     let workers = [cluster.join("w0"), cluster.join("w1")]
     let run = cluster.submit()!
-    // Assigned, and nobody heard of it.
+    // The workers were assigned, and did not receive it.
     cluster.sent = [:]
     cluster.restartCoordinator()
     for (index, worker) in workers.enumerated() {
@@ -325,6 +329,30 @@ import Wire
           folder: "/f", checkpoint: "/c", firstStep: 4, proof: StepMark(step: 5, loss: 3, gradientNorm: 1), notes: [])))
     for worker in workers { cluster.report(.ready, from: worker) }
     cluster.report(.stepDone(record(5, loss: 2)), from: workers[0])
+    #expect(cluster.story(of: run).last!.0 == .paused)
+    #expect(cluster.story(of: run).last!.1.contains("loss 2.0 instead of 3.0"))
+  }
+
+  @Test func `a first step that only another worker can report is compared with the proof as well`() {
+    var cluster = Cluster()
+    let workers = [cluster.join("w0"), cluster.join("w1")]
+    cluster.say(.submit(Cluster.submission()), from: Cluster.client)
+    let run = cluster.preparations[0].0
+    let proof = StepMark(step: 5, loss: 3, gradientNorm: 1)
+    cluster.step(
+      .prepared(run, .ready(folder: "/f", checkpoint: "/c", firstStep: 4, proof: proof, notes: [])))
+    for worker in workers { cluster.report(.ready, from: worker) }
+    // The first worker dies before it could report step 5, whose state the second one holds.
+    let generation = cluster.assignment(workers[0])!.generation
+    cluster.held[workers[1]] = (0..<2).map {
+      HeldShard(run: run, generation: generation, index: $0, count: 2, step: 5)
+    }
+    cluster.wait(.seconds(1), alive: workers)
+    cluster.say(.goodbye(reason: "it dies"), from: workers[0])
+    let other = cluster.join("other")
+    cluster.wait(.seconds(1), alive: [workers[1], other])
+    #expect(cluster.assignment(other)?.firstStep == 5)
+    cluster.report(.stepDone(record(5, loss: 2)), from: workers[1])
     #expect(cluster.story(of: run).last!.0 == .paused)
     #expect(cluster.story(of: run).last!.1.contains("loss 2.0 instead of 3.0"))
   }

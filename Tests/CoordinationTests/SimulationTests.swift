@@ -181,7 +181,7 @@ private struct Story {
   var counters: [UInt8]?
   var events: [RunID: [RunEvent]] = [:]
   var problem: String?
-  /// Steps that cannot be applied, whoever computes them; and those behind which a run must therefore stop.
+  /// Steps that cannot be applied, on any worker; and those after which a run must therefore stop.
   let leftOut: Range<Int>
   let stops: Set<Int>
   /// What the manifests of checkpoints say of that.
@@ -286,7 +286,7 @@ private struct Story {
 
   // MARK: trouble
 
-  /// What would not happen if nobody's clock had stood still.
+  /// What would not happen if no clock had stood still.
   var calmProblem: String? {
     for run in order {
       for event in events[run]! {
@@ -300,7 +300,7 @@ private struct Story {
     return nil
   }
 
-  /// The coordinator's process is stopped for a while, or the whole machine is. Returns for how long time ran on for nobody.
+  /// The coordinator's process is stopped for a while, or the whole machine is. Returns for how long every clock stood still.
   mutating func stopClock() -> Duration {
     let duration = Duration.milliseconds(1500 + draw.below(20_000))
     if draw.chance(500) {
@@ -580,7 +580,7 @@ private struct Story {
     finishStep(&process, peer)
   }
 
-  /// Whether the state that the assignment names is there. Who should hold it and does not says so.
+  /// Whether the state that the assignment names is there. A worker that should hold it and does not reports that.
   mutating func load(_ assignment: Assignment, _ process: inout Process, _ peer: PeerID) -> Bool {
     guard case .memory(let state) = assignment.start else {
       if case .fresh = assignment.start {
@@ -646,7 +646,7 @@ private struct Story {
     if assignment.index == 0 { say(.stepDone(stepRecord(next)), &process, peer) }
     process.leftOut = leftOut.contains(next) ? process.leftOut + 1 : 0
     let hasDiverged = process.leftOut > Story.skipAtMost
-    if hasDiverged && !stops.contains(next) { problem = "\(peer) stops by itself behind step \(next)" }
+    if hasDiverged && !stops.contains(next) { problem = "\(peer) stops by itself after step \(next)" }
     let isLast = next == Story.steps
     let isHalt = (!halts.isEmpty && !isLast) || hasDiverged
     if copies { copy(&process) }
@@ -804,7 +804,7 @@ private struct Story {
         if record.step != (last ?? 0) + 1 { problem = "step \(record.step) was recorded after \(last ?? 0)" }
         if stops.contains(record.step - 1) {
           reached.insert("left out")
-          if !paused.contains(id) { problem = "the run did not stop behind step \(record.step - 1)" }
+          if !paused.contains(id) { problem = "the run did not stop after step \(record.step - 1)" }
         }
         paused.remove(id)
       case .said(let sentence): if sentence.contains("are computed again") { reached.insert("replay") }

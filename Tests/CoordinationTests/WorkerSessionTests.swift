@@ -37,7 +37,7 @@ import Wire
 
   private let hello = WorkerSession.Effect.send(.hello(Cluster.worker("w"), Heartbeat()))
 
-  @Test mutating func `it says hello every second until it is welcomed, then sends heartbeats`() {
+  @Test mutating func `a worker sends its hello every second until it is welcomed, then heartbeats`() {
     let hello = self.hello
     let hellos = run(.milliseconds(2500)).count { $0 == hello }
     #expect(hellos == 3)
@@ -85,7 +85,7 @@ import Wire
     for step in 1...3 { _ = session.report(.stepDone(record(step)), generation: 4) }
     _ = session.receive(.alive(generation: 4, noted: 1), at: now)
     #expect(session.coordinatorRestarted(at: now) == [.log("the coordinator was restarted")])
-    #expect(session.report(.finished, generation: 4).isEmpty, "nobody knows yet who listens")
+    #expect(session.report(.finished, generation: 4).isEmpty, "it does not know yet whether a coordinator is there")
     let effects = session.receive(welcome(asked: 4, keep: 4, noted: 2), at: now)
     #expect(
       effects.dropFirst() == [
@@ -103,7 +103,7 @@ import Wire
     _ = session.report(.ready, generation: 4)
     #expect(
       session.receive(welcome(asked: 3), at: now).dropFirst() == [.send(.report(generation: 4, number: 1, .ready))],
-      "an answer to an older hello says nothing of the generation, but somebody listens again")
+      "an answer to an older hello contains nothing about the generation, but a coordinator is there again")
     let effects = session.receive(welcome(asked: 4), at: now)
     #expect(effects.last == .stop(generation: 4, reason: "the coordinator has given this generation up"))
   }
@@ -145,7 +145,9 @@ import Wire
       Issue.record("it goes on")
       return
     }
-    #expect(reason.hasPrefix("the coordinator at ipc:///c sent a message that cannot be read") && reason.contains("version 2"))
+    #expect(
+      reason.hasPrefix("the coordinator at ipc:///c sent a message that cannot be read") && reason.contains("version 2")
+    )
   }
 
   @Test func `of two processes with one name the newer stays, and the older one ends instead of taking it back`() {

@@ -29,7 +29,7 @@ import Wire
     (cluster.sent[peer] ?? []).compactMap { if case .refused(let reason) = $0 { reason } else { nil } }
   }
 
-  @Test func `workers that are no ranks do not get a run over MPI, and it says what to do`() {
+  @Test func `workers that are not MPI ranks do not get a run over MPI, and the reason tells what to do`() {
     var cluster = Cluster()
     cluster.submit(Self.submission())
     #expect(cluster.story.last!.1 == "waits for 2 workers of one MPI world; none is free")

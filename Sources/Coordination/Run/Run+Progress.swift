@@ -12,11 +12,7 @@ extension Run {
       return rest(
         "step \(record.step) was computed again and differs: loss \(record.loss) where \(before.loss) was recorded; "
           + "a worker computes wrongly, or what it began from was changed", &members, &turn)
-    case .differsFromProof(let proof):
-      return rest(
-        "step \(record.step), the first after its checkpoint, differs from what it gave when the checkpoint was written: loss "
-          + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one",
-        &members, &turn)
+    case .differsFromProof(let proof): return rest(Run.differing(record, from: proof), &members, &turn)
     case .new:
       fruitless = 0
       addNew(record, &turn)
@@ -29,11 +25,19 @@ extension Run {
 
   /// A step that was done before the generation began and was not recorded, because the worker that reports steps died. All workers that
   /// computed it report it; the first report counts.
-  mutating func recordMissing(_ record: StepRecord, _ turn: inout Turn) {
-    guard record.step == steps.step + 1, steps.take(record) == .new else { return }
+  mutating func recordMissing(_ record: StepRecord, _ members: inout Members, _ turn: inout Turn) {
+    guard record.step == steps.step + 1 else { return }
+    if case .differsFromProof(let proof) = steps.take(record) {
+      return rest(Run.differing(record, from: proof), &members, &turn)
+    }
     addNew(record, &turn)
     pauseIfLeftOut(record)
     prove(&turn)
+  }
+
+  private static func differing(_ record: StepRecord, from proof: StepMark) -> String {
+    "step \(record.step), the first after its checkpoint, differs from what it gave when the checkpoint was written: loss "
+      + "\(record.loss) instead of \(proof.loss); the configuration, the data or the machine is another one"
   }
 
   private mutating func addNew(_ record: StepRecord, _ turn: inout Turn) {
