@@ -18,10 +18,28 @@ let kernelSettings: [CSetting] =
   [.unsafeFlags(["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"])]
   + (doublePrecision ? [.define("RESS_DOUBLE")] : [])
 
+/// Where the sources of a target lie: the folders show the layers.
+let layers: [String: [String]] = [
+  "Base": ["Configuration", "Wire", "RunFolder"],
+  "Numbers": ["CKernels", "Kernels", "OpenBLAS", "Model", "Data", "Training", "Checkpoint", "HDF5"],
+  "Control": ["Coordination", "Transport", "RunStore", "Daemon"],
+  "Face": ["Shell", "HTTP", "Dashboard", "ress"],
+]
+
+func sources(_ name: String) -> String {
+  let layer = layers.first { $0.value.contains(name) }?.key
+  return layer.map { "Sources/\($0)/\(name)" } ?? "Sources/\(name)"
+}
+
+func library(_ name: String, pkgConfig: String? = nil, apt packages: String...) -> Target {
+  .systemLibrary(
+    name: name, path: "Sources/C/\(name)", pkgConfig: pkgConfig, providers: packages.isEmpty ? nil : [.apt(packages)])
+}
+
 /// A target names every module whose types it stores, not only those it calls: after a change of a struct in `Configuration` an
 /// incremental build was seen to leave a target that reached it through another one with the old layout, and it crashed.
 func module(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: swiftSettings)
+  .target(name: name, dependencies: dependencies, path: sources(name), swiftSettings: swiftSettings)
 }
 
 func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
@@ -32,9 +50,9 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 let support = Target.target(name: "TestSupport", path: "Tests/Support", swiftSettings: swiftSettings)
 
 let numbers: [Target] = [
-  .systemLibrary(name: "COpenBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
-  .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-  .target(name: "CKernels", cSettings: kernelSettings),
+  library("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
+  library("CYAML", pkgConfig: "yaml-0.1", apt: "libyaml-dev"),
+  .target(name: "CKernels", path: sources("CKernels"), cSettings: kernelSettings),
   module("Configuration", ["CYAML"]),
   module("Kernels", ["CKernels"]),
   // The reference that our products are tested and timed against; the program does not use it.
@@ -46,21 +64,21 @@ let numbers: [Target] = [
 
 let system: [Target] = [
   // No pkg-config name: Debian's libzmq.pc carries Kerberos include flags that SwiftPM refuses with a warning.
-  .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
-  .systemLibrary(name: "CHDF5", pkgConfig: "hdf5", providers: [.apt(["libhdf5-dev"])]),
-  .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
-  .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
-  .systemLibrary(name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
-  .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-  .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+  library("CZeroMQ", apt: "libzmq3-dev"),
+  library("CHDF5", pkgConfig: "hdf5", apt: "libhdf5-dev"),
+  library("CCrypto", pkgConfig: "libcrypto", apt: "libssl-dev"),
+  library("CSQLite", pkgConfig: "sqlite3", apt: "libsqlite3-dev"),
+  library("CMicrohttpd", pkgConfig: "libmicrohttpd", apt: "libmicrohttpd-dev"),
+  library("CZlib", pkgConfig: "zlib", apt: "zlib1g-dev"),
+  library("CZstd", pkgConfig: "libzstd", apt: "libzstd-dev"),
   // No pkg-config name: Debian's libbz2-dev has no file for it.
-  .systemLibrary(name: "CBZip2", providers: [.apt(["libbz2-dev"])]),
-  .systemLibrary(name: "CLZMA", pkgConfig: "liblzma", providers: [.apt(["liblzma-dev"])]),
-  .systemLibrary(name: "CLZ4", pkgConfig: "liblz4", providers: [.apt(["liblz4-dev"])]),
-  .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
-  .systemLibrary(name: "CLinux"),
+  library("CBZip2", apt: "libbz2-dev"),
+  library("CLZMA", pkgConfig: "liblzma", apt: "liblzma-dev"),
+  library("CLZ4", pkgConfig: "liblz4", apt: "liblz4-dev"),
+  library("CSystemd", pkgConfig: "libsystemd", apt: "libsystemd-dev"),
+  library("CLinux"),
   // The table of functions of the plug-in that scripts/mpi.sh builds: no MPI library is needed here.
-  .systemLibrary(name: "CMPI"),
+  library("CMPI"),
   module("HDF5", ["CHDF5"]),
   module(
     "Data",
@@ -74,7 +92,7 @@ let system: [Target] = [
   module("Transport", ["CZeroMQ", "CMPI", "CLinux", "Wire", "Configuration"]),
   module("HTTP", ["CMicrohttpd", "Configuration"]),
   .target(
-    name: "Dashboard",
+    name: "Dashboard", path: sources("Dashboard"),
     resources: [
       "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
       "graph.js",
@@ -94,7 +112,7 @@ let system: [Target] = [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "RunStore", "Checkpoint", "Coordination", "Daemon",
       "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
     ],
-    resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
+    path: sources("ress"), resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
   .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
   .executableTarget(

@@ -23,7 +23,7 @@ fi
 cp -rL README.md LICENSE docs configs cluster "$folder/"
 # The MPI plug-in must be built on the machine that has the MPI (docs/mpi.md).
 mkdir -p "$folder/share/mpi"
-cp Sources/CMPI/ress_mpi.c Sources/CMPI/ress_mpi.h "$folder/share/mpi/"
+cp Sources/C/CMPI/ress_mpi.c Sources/C/CMPI/ress_mpi.h "$folder/share/mpi/"
 # The Debian packages of the libraries that the program links to directly.
 cache=$(ldconfig -p)
 readelf -d "$folder/bin/ress" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | while read -r library; do

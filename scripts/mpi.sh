@@ -12,6 +12,6 @@ if ! command -v "$compiler" >/dev/null; then
 fi
 # -Wno-stringop-overflow: GCC warns about MPI_STATUSES_IGNORE of MPICH's header.
 # The file is written under another name first, because a running worker has the old file open.
-"$compiler" -std=c11 -O2 -Wall -Wno-stringop-overflow -fPIC -fvisibility=hidden -shared -o "$folder/libress-mpi.so.new" Sources/CMPI/ress_mpi.c
+"$compiler" -std=c11 -O2 -Wall -Wno-stringop-overflow -fPIC -fvisibility=hidden -shared -o "$folder/libress-mpi.so.new" Sources/C/CMPI/ress_mpi.c
 mv "$folder/libress-mpi.so.new" "$folder/libress-mpi.so"
 echo "Built $folder/libress-mpi.so"

@@ -24,7 +24,7 @@ NEVER = float("-inf")
 
 @dataclass
 class ModelConfiguration:
-    """Sizes and loss weights, with the names of Sources/Configuration/RunConfiguration.swift in snake case.
+    """Sizes and loss weights, with the names of Sources/Base/Configuration/RunConfiguration.swift in snake case.
 
     Every part that was added to the first form of the model is off by default; RECIPE has the program's defaults.
     """

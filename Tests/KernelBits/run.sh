@@ -9,8 +9,8 @@ clang=${1:-$(dirname "$(readlink -f "$(command -v swift)")")/clang}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 # As Package.swift has them.
-flags=(-O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -I ../../Sources/CKernels/include bits.c)
-for file in ../../Sources/CKernels/*.c; do
+flags=(-O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -I ../../Sources/Numbers/CKernels/include bits.c)
+for file in ../../Sources/Numbers/CKernels/*.c; do
   # The thread team calls Swift.
   [ "$(basename "$file")" = team.c ] || flags+=("$file")
 done

@@ -1,5 +1,5 @@
 // A Swift closure that other threads may call while its owner waits, without a copy on the heap. `ress_lend` is
-// declared in Sources/Kernels/Team.swift, where it is called, because only Swift can name the type of a closure.
+// declared in Sources/Numbers/Kernels/Team.swift, where it is called, because only Swift can name the type of a closure.
 #pragma once
 #include <stdint.h>
 
