@@ -5,6 +5,7 @@
 // few and small (the numbers of training travel in `DataMessage`), and because captured messages and store records
 // can be read with any tool.
 
+import Configuration
 import Foundation
 
 /// Records of the coordinator's store: the same JSON as messages, without the envelope that holds the version.
@@ -17,7 +18,7 @@ package enum RecordCodec {
 
   package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: [UInt8]) throws(WireError) -> Value {
     do { return try ControlCodec.decoder.decode(type, from: Data(bytes)) } catch let error as DecodingError {
-      throw .malformed(ControlCodec.describe(error))
+      throw .malformed(error.sentence)
     } catch {
       throw .malformed("\(error)")
     }
@@ -75,18 +76,9 @@ package enum ControlCodec {
     do {
       return try decoder.decode(Envelope<Message>.self, from: data).message
     } catch let error as DecodingError {
-      throw .malformed(describe(error))
+      throw .malformed(error.sentence)
     } catch {
       throw .malformed("\(error)")
-    }
-  }
-
-  fileprivate static func describe(_ error: DecodingError) -> String {
-    switch error {
-    case .keyNotFound(let key, _): "no field '\(key.stringValue)'"
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
-      context.codingPath.map(\.stringValue).joined(separator: ".") + ": " + context.debugDescription
-    @unknown default: "\(error)"
     }
   }
 }

@@ -1,6 +1,7 @@
 // Reads and writes files of byte-pair tokenizers: Hugging Face's `tokenizer.json`, and GPT-2's `vocab.json` with
 // `merges.txt`. A file with an option that would make this program's tokens differ from the original's is refused.
 
+import Configuration
 import Foundation
 
 package enum TokenizerFile {
@@ -25,7 +26,7 @@ package enum TokenizerFile {
     func refuse(_ problem: String) -> TokenizerError { .file(path: path, problem: problem) }
     let file: File
     do { file = try JSONDecoder().decode(File.self, from: text) } catch let error as DecodingError {
-      throw refuse("it is not a tokenizer.json of byte pairs: \(describe(error))")
+      throw refuse("it is not a tokenizer.json of byte pairs: \(error.sentence)")
     } catch { throw refuse("it is not a tokenizer.json of byte pairs: \(error)") }
     guard file.model.type ?? "BPE" == "BPE" else { throw refuse("a model of type \(file.model.type!); ress reads BPE") }
     if let normalizer = file.normalizer?.firstOfAll {
@@ -178,15 +179,6 @@ package enum TokenizerFile {
       throw .file(path: path, problem: "cannot be read")
     }
     return data
-  }
-
-  private static func describe(_ error: DecodingError) -> String {
-    switch error {
-    case .keyNotFound(let key, _): "no field '\(key.stringValue)'"
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .dataCorrupted(let context):
-      context.codingPath.map(\.stringValue).joined(separator: ".") + ": " + context.debugDescription
-    @unknown default: "\(error)"
-    }
   }
 
   // MARK: Writing
