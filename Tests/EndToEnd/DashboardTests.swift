@@ -137,7 +137,7 @@ final class `The dashboard in a browser` {
     let named = try browse("/#/run/first").page
     #expect(named.contains("all 40 steps are done") && named.contains("Generation 1"))
     #expect(try browse("/#/run/nobody").page.contains("has no run called nobody"))
-    #expect(try browse("/#/elsewhere").page.contains("There is no page #/elsewhere here"))
+    #expect(try browse("/#/elsewhere").page.contains("There is no page #/elsewhere."))
     let failed = try browse("/#/run/odd").page
     #expect(failed.contains(#"class="banner failed""#) && failed.contains("ress logs odd"), "\(failed)")
     #expect(failed.matches(of: #/class="(?:wide|low)" hidden=""/#).count == 3)

@@ -72,7 +72,7 @@ import Worker
     let first = try OneProcessCluster(c, workers: before, threads: 1, folder: folder).run()
     let manifest = CheckpointManifest(
       run: c.run, runIdentifier: "1", step: 7, configuration: c, loss: nil, files: first.files[7]!, writer: "test",
-      created: "", generation: 1)
+      created: "", generation: 1, numerics: OneProcessCluster.numerics)
     let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
     let second = try OneProcessCluster(
       c, workers: after, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 7
@@ -82,6 +82,34 @@ import Worker
     let one = try tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c)
     let other = try tensors(scratch.path + "/second", step: 20, second.files[20]!, c)
     #expect(one == other)
+  }
+
+  @Test(arguments: [nil, "ress-0/1"])
+  func `a checkpoint of other numerics is refused by name, and accepted where that is asked for`(numerics: String?)
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateSequences) = (4, 0)
+    let folder = scratch.path + "/first"
+    c.checkpoint.every = 2
+    let first = try OneProcessCluster(c, workers: 1, threads: 1, folder: folder).run()
+    let manifest = CheckpointManifest(
+      run: c.run, runIdentifier: "1", step: 2, configuration: c, loss: nil, files: first.files[2]!, writer: "test",
+      created: "", generation: 1, numerics: numerics)
+    let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
+    func resume(_ accepts: Bool) throws -> OneProcessCluster.Outcome {
+      try OneProcessCluster(
+        c, workers: 2, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 2,
+        acceptsOtherNumerics: accepts
+      ).run()
+    }
+    let refusal = try #require(throws: JobError.self) { _ = try resume(false) }
+    #expect("\(refusal)".contains(numerics ?? "the numerics of an older program"), "\(refusal)")
+    #expect(
+      "\(refusal)".contains(OneProcessCluster.numerics) && "\(refusal)".contains("--resume with --accept-numerics"))
+    let accepted = try resume(true)
+    #expect(accepted.errors == [] && accepted.steps == Array(first.steps[2...]))
   }
 
   /// Switches that change the table of parameters or the number of experts.

@@ -70,10 +70,12 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
 final class OneProcessCluster: @unchecked Sendable {
   private(set) var channels: [HubChannel] = []
   private let assignments: [Assignment]
+  /// The fingerprint of all its workers.
+  static let numerics = "ress-test/1"
 
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
-    firstStep: Int = 0
+    firstStep: Int = 0, acceptsOtherNumerics: Bool = false
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
@@ -82,15 +84,18 @@ final class OneProcessCluster: @unchecked Sendable {
     let roster = (0..<workers).map { index in
       RosterEntry(
         worker: WorkerDescription(
-          name: "w\(index)", host: "here", process: index, dataAddress: "hub", threads: threads, fingerprint: "",
+          name: "w\(index)", host: "here", process: index, dataAddress: "hub", threads: threads,
+          fingerprint: Self.numerics,
           program: ""),
         units: units[index], experts: experts[index])
     }
     assignments = (0..<workers).map { index in
-      Assignment(
+      var assignment = Assignment(
         run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
         start: checkpoint.map { .checkpoint(path: $0) } ?? .fresh, firstStep: firstStep,
         folder: folder)
+      if acceptsOtherNumerics { assignment.acceptsOtherNumerics = true }
+      return assignment
     }
     channels = (0..<workers).map { HubChannel($0, self) }
   }

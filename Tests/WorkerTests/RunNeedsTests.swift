@@ -96,7 +96,7 @@ import Worker
     let checkpoint = try CheckpointFolder.commit(
       CheckpointManifest(
         run: c.run, runIdentifier: "1", step: 5, configuration: c, loss: nil, files: try #require(first.files[5]),
-        writer: "test", created: "", generation: 1), folder: folder)
+        writer: "test", created: "", generation: 1, numerics: OneProcessCluster.numerics), folder: folder)
     for (leftOut, steps) in [(0, 6...9), (2, 6...7), (3, 6...6)] {
       let next = try OneProcessCluster(
         c, workers: workers, threads: 1, folder: scratch.path + "/next-\(leftOut)", checkpoint: checkpoint, firstStep: 5

@@ -58,7 +58,7 @@ package enum TokenizerFile {
     let path = folder + "/vocab.json", merges = folder + "/merges.txt"
     let vocabulary: [String: Int32]
     do { vocabulary = try JSONDecoder().decode([String: Int32].self, from: try contents(path)) } catch {
-      let reason = (error as? DecodingError).map { describe($0) } ?? "\(error)"
+      let reason = (error as? DecodingError).map(\.sentence) ?? "\(error)"
       throw .file(path: path, problem: "it is not a JSON object of tokens and numbers: \(reason)")
     }
     if fileExists(folder + "/added_tokens.json") {
