@@ -43,7 +43,7 @@ class Paper:
     # ---- what is to be done
 
     def prepare(self):
-        wanted = self.options.only or [name for name, e in EXPERIMENTS.items() if e.quick or not self.options.quick]
+        wanted = self.options.only or [name for name, e in EXPERIMENTS.items() if e.quick_steps or not self.options.quick]
         for name in wanted:
             try:
                 self.found[name] = getattr(self.sets, name)()
@@ -58,15 +58,18 @@ class Paper:
     def plan(self, experiment):
         name, config = experiment.name, Path(experiment.config)
         text = config.read_text()
-        ordered, longest = "ordered: false" not in text, int(text.split("sequence_length:")[1].split()[0])
+        small = experiment.quick_settings if self.options.quick else ()
+        own = dict(setting.split("=") for setting in small)
+        ordered = "ordered: false" not in text
+        longest = int(own.get("data.sequence_length") or text.split("sequence_length:")[1].split()[0])
         shown = json.loads(subprocess.run(
             [self.ress, "data", "show", self.data / f"{self.found[name].train}.h5", "--json"], check=True, capture_output=True,
             text=True).stdout)
         train = shown["train"]
         length = train["tokens"] // train["examples"] if "examples" in train else longest
-        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints"]
+        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints", *small]
         if self.options.quick or self.options.steps:
-            steps = self.options.steps or experiment.quick_steps
+            steps = self.options.steps or experiment.quick_steps or 250
             settings += [f"training.steps={steps}", f"optimizer.warmup_steps={max(1, steps // 10)}"]
         variants = Variants(self.ress, config, shown["vocabulary"], length, longest, ordered, settings)
         self.variants[name] = [v for v in experiment.variants(self.options.quick) if not self.options.variants or v in self.options.variants]
