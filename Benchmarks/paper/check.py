@@ -112,7 +112,7 @@ class Chases(unittest.TestCase):
             hops = draw.choice([1, 2, 3, 4])
             row = made.chase(draw, hops)
             steps = {row["words"][place + 1]: row["words"][place + 2] for place, word in enumerate(row["words"]) if word == made.STEP}
-            self.assertEqual(len(steps), 8)
+            self.assertEqual(len(steps), 5)
             asked = row["words"].index(made.ASK) + 1
             for place, (word, answer) in enumerate(zip(row["words"], row["tags"])):
                 if place < asked or place % 2 == asked % 2:
@@ -122,7 +122,7 @@ class Chases(unittest.TestCase):
                 for _ in range(hops):
                     word = steps[word]
                 self.assertEqual(made.NODES[answer], word)
-            self.assertEqual(sorted(answer for answer in row["tags"] if answer is not None), list(range(8)))
+            self.assertEqual(len({answer for answer in row["tags"] if answer is not None}), 5)
 
 
 class Paths(unittest.TestCase):

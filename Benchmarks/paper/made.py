@@ -49,13 +49,13 @@ def far(draw, back, segment=16):
     return words.asked_at_end(row, value)
 
 
-def chase(draw, hops, nodes=8):
+def chase(draw, hops, nodes=5, named=8):
     """A table of steps from node to node, whose rows are in any order; asked is where a number of steps leads from each node.
 
-    One lookup answers one hop, and each further hop takes the answer of the one before it. The steps are one cycle through all nodes, so that
-    no node is likelier than another, and fewer hops than nodes never lead back.
+    One lookup answers one hop, and each further hop takes the answer of the one before it. The steps are one cycle through some of the `named`
+    nodes, so that none is likelier than another, and fewer hops than nodes never lead back.
     """
-    cycle = draw.sample(range(nodes), nodes)
+    cycle = draw.sample(range(named), nodes)
     steps = list(zip(cycle, [*cycle[1:], cycle[0]]))
     draw.shuffle(steps)
     row = [words.START, *(word for a, b in steps for word in (STEP, NODES[a], NODES[b])), ASK]

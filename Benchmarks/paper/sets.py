@@ -143,9 +143,9 @@ class Sets:
 
     def recall(self):
         # The shortest rows fit one segment: what is learned of them is then needed across segments.
-        lengths = (32, 64, 128, 256, 1024) if self.quick else (32, 64, 128, 256, 512, 1024, 2048)
+        lengths, pairs = ((32, 64, 128, 256, 1024), 3) if self.quick else ((32, 64, 128, 256, 512, 1024, 2048), 4)
         return self.drawn(
-            "recall", lambda draw, length: made.recall(draw, length), [32, 64, 128], {f"{length}": length for length in lengths[1:]}, "--task", "tag",
+            "recall", lambda draw, length: made.recall(draw, length, pairs, queries=pairs), [32, 64, 128], {f"{length}": length for length in lengths[1:]}, "--task", "tag",
             "--tokenizer", self.word_tokenizer())
 
     def far(self):
