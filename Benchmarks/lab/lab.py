@@ -36,28 +36,30 @@ PLACES = [(0, "0–255"), (1, "256–511"), (3, "768–1,023"), (7, "1,792–2,0
 class Task:
     """What designs train on: a configuration, a dataset and the places where they are measured. The first place decides."""
 
-    def __init__(self, name, title, config, quick, steps, lower, choose):
+    def __init__(self, name, title, config, quick, steps, lower, places):
         self.name, self.title, self.config, self.quick, self.steps = name, title, config, quick, steps
-        self.lower, self.choose = lower, choose
+        self.lower, self.places = lower, places
 
-    def prepare(self, ress, source):
-        sets = Sets(ress, source, "paper/data-quick" if self.quick else "paper/data", self.quick)
-        data = getattr(sets, "bible" if self.name == "kjv" else self.name)()
-        self.folder, self.train = sets.folder, data.train
-        self.places = self.choose(data)
+    def prepare(self, ress):
+        sets = Sets(ress, None, self.folder, self.quick)
+        self.train = getattr(sets, "bible" if self.name == "kjv" else self.name)().train
         return self
+
+    @property
+    def folder(self):
+        return Path("paper/data-quick" if self.quick else "paper/data")
 
 
 TASKS = {
     "kjv": Task(
         "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 300, True,
-        lambda data: [Measured("validation", "bible", ("--sequences", "512"))]),
-    "recall": Task(
-        "recall", "Keyed recall among words that mean nothing (MQAR), trained with 64 and 128 words", "configs/paper/recall.yaml", True, 400, False,
-        lambda data: [place for place in data.measured if place.label in ("128", "256", "1024")]),
+        [Measured("validation", "bible", ("--sequences", "512"))]),
     "chase": Task(
-        "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 500, False,
-        lambda data: [place for place in data.measured if place.label in ("2 hops", "3 hops", "4 hops")]),
+        "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,
+        [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3)]),
+    "recall": Task(
+        "recall", "Keyed recall among words that mean nothing (MQAR), trained with 32 to 128 words", "configs/paper/recall.yaml", True, 500, False,
+        [Measured(length, f"recall-{length}") for length in ("64", "128", "256")]),
 }
 BY_POSITION = Measured("by position", "bible", ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "64"))
 
@@ -66,22 +68,30 @@ class Laboratory:
     def __init__(self, options):
         self.options, self.out = options, Path(options.out)
         self.ress = os.path.abspath(options.ress)
-        self.results, self.costs, self.own = {}, {}, {}
+        # The cluster is of the first task, so that two laboratories with different tasks can run side by side.
+        self.cluster = self.out / options.tasks[0]
+        self.results, self.costs, self.own = {name: {} for name in TASKS}, {}, {}
         self.lock = threading.Lock()
-        path = self.out / "results.json"
-        if path.exists():
-            self.results, self.costs = json.loads(path.read_text())
+        for name in TASKS:
+            self.load(name)
 
-    def save(self):
-        path = self.out / "results.json"
-        path.with_suffix(".tmp").write_text(json.dumps([self.results, self.costs]))
+    def load(self, name):
+        path = self.out / f"{name}.json"
+        if path.exists():
+            self.results[name], costs = json.loads(path.read_text())
+            self.costs.update(costs)
+
+    def save(self, name):
+        path = self.out / f"{name}.json"
+        costs = {title: cost for title, cost in self.costs.items() if title.split()[0] == name}
+        path.with_suffix(".tmp").write_text(json.dumps([self.results[name], costs]))
         path.with_suffix(".tmp").rename(path)
 
     # ---- what is to be done
 
     def plan(self):
         for name in self.options.tasks:
-            task = TASKS[name].prepare(self.ress, self.options.data)
+            task = TASKS[name].prepare(self.ress)
             shown = json.loads(subprocess.run(
                 [self.ress, "data", "show", task.folder / f"{task.train}.h5", "--json"], check=True, capture_output=True, text=True).stdout)
             text = Path(task.config).read_text()
@@ -91,7 +101,7 @@ class Laboratory:
             # The baseline sees a sequence whole, also where a longer one is measured.
             whole = LENGTH if name == "kjv" else longest
             base = [
-                f"data.path={task.folder / task.train}.h5", f"checkpoint.directory={self.out}/checkpoints", f"training.steps={task.steps}",
+                f"data.path={task.folder / task.train}.h5", f"checkpoint.directory={self.cluster}/checkpoints", f"training.steps={task.steps}",
                 f"optimizer.warmup_steps={task.steps // 10}"]
             variants = Variants(self.ress, task.config, shown["vocabulary"], length, longest, True, base)
             for design in self.designs(name):
@@ -121,7 +131,7 @@ class Laboratory:
     def go(self):
         self.plan()
         jobs = self.jobs()
-        with Cluster(self.ress, self.out, self.options.cores) as cluster, ThreadPoolExecutor(self.options.cores) as pool:
+        with Cluster(self.ress, self.cluster, self.options.cores) as cluster, ThreadPoolExecutor(self.options.cores) as pool:
             work = [pool.submit(self.one, cluster, *job) for job in jobs]
             try:
                 for future in work:
@@ -133,16 +143,16 @@ class Laboratory:
     def one(self, cluster, seed, name, design):
         run, task = self.run(seed, name, design), TASKS[name]
         places = [*task.places, *([BY_POSITION] if design.positions and name == "kjv" else [])]
-        if all(key(run, place) in self.results for place in places):
+        if all(key(run, place) in self.results[name] for place in places):
             return
         cluster.train([run])
         with tempfile.TemporaryDirectory(prefix="ress-lab-") as scratch:
             for place in places:
-                found = evaluate(self.ress, self.out / "checkpoints", task.folder, run, place, (), scratch)
+                found = evaluate(self.ress, self.cluster / "checkpoints", task.folder, run, place, (), scratch)
                 value = found["loss"] if task.lower else 100 * found["accuracy"]
                 with self.lock:
-                    self.results[key(run, place)] = {"value": value, "parts": found["parts"]}
-                    self.save()
+                    self.results[name][key(run, place)] = {"value": value, "parts": found["parts"]}
+                    self.save(name)
         self.report()
 
     # ---- the table
@@ -150,7 +160,7 @@ class Laboratory:
     def values(self, name, design, place):
         found = []
         for seed in range(1, design.seeds + 1):
-            result = self.results.get(key(Run(f"lab-{name}", design.name, seed, "", ()), place))
+            result = self.results[name].get(key(Run(f"lab-{name}", design.name, seed, "", ()), place))
             if result:
                 found.append(result["value"])
         return found
@@ -193,12 +203,14 @@ class Laboratory:
         with self.lock:
             lines = [(HERE / "head.md").read_text()]
             for name in TASKS:
+                if name not in self.options.tasks:
+                    self.load(name)
                 lines += self.section(name)
             (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
 
     def section(self, name):
         task = TASKS[name]
-        designs = [design for design in self.designs(name) if any(self.values(name, design, place) for place in getattr(task, "places", []))]
+        designs = [design for design in self.designs(name) if any(self.values(name, design, place) for place in task.places)]
         if not designs:
             return []
         unit = "nats a byte, less is better" if task.lower else "accuracy in %, more is better"
@@ -224,7 +236,7 @@ class Laboratory:
         lines = [f"Loss by position in sequences of {LENGTH:,} bytes; training had 256. Means of the seeds.", "",
                  "| design | seeds | " + " | ".join(label for _, label in PLACES) + " |", "|---|---:|" + "---:|" * len(PLACES)]
         for design in designs:
-            found = [self.results.get(key(Run("lab-kjv", design.name, seed, "", ()), BY_POSITION)) for seed in range(1, design.seeds + 1)]
+            found = [self.results["kjv"].get(key(Run("lab-kjv", design.name, seed, "", ()), BY_POSITION)) for seed in range(1, design.seeds + 1)]
             parts = [result["parts"] for result in found if result]
             if parts:
                 cells = [f"{statistics.fmean(part[place] for part in parts):.3f}" for place, _ in PLACES]
@@ -239,7 +251,6 @@ class Laboratory:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default=None, help="the folder of the published sets; none is needed so far")
     parser.add_argument("--out", default="paper/lab", help="where runs and numbers go")
     parser.add_argument("--tasks", nargs="*", default=["kjv"], choices=list(TASKS))
     parser.add_argument("--seeds", type=int, default=3, help="at most so many of each design")

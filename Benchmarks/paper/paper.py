@@ -182,18 +182,21 @@ class Paper:
 
     def table(self, name):
         places = self.found[name].measured
-        lines = ["| model | parameters | MFLOP a token | seconds a run | rate | " + " | ".join(place.label for place in places) + " |",
-                 "|---|---:|---:|---:|---:|" + "---:|" * len(places)]
+        times = self.options.times
+        lines = ["| model | parameters | MFLOP a token | " + ("seconds a run | " if times else "") + "rate | "
+                 + " | ".join(place.label for place in places) + " |",
+                 "|---|---:|---:|---:|" + ("---:|" if times else "") + "---:|" * len(places)]
         for variant in self.variants[name]:
             cost = self.costs[name, variant]
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, variant, place))) for place in places]
             lines.append(
-                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} | {self.seconds(name, variant):.0f} "
-                f"| {self.rates[name, variant]:.4g} | " + " | ".join(cells) + " |")
+                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} "
+                + (f"| {self.seconds(name, variant):.0f} " if times else "")
+                + f"| {self.rates[name, variant]:.4g} | " + " | ".join(cells) + " |")
         for steps in EXPERIMENTS[name].recurrences:
             more = ("--recurrence", str(steps))
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, OURS, place, more))) for place in places]
-            lines.append(f"| {OURS}, K = {steps} at the test | | | | | " + " | ".join(cells) + " |")
+            lines.append(f"| {OURS}, K = {steps} at the test | | | " + ("| " if times else "") + "| " + " | ".join(cells) + " |")
         return lines
 
     def verdicts(self, name):
@@ -245,12 +248,18 @@ class Paper:
         chosen = ("Rates were swept for each variant (half, once and twice the configuration's), with a seed of their own, by the loss on validation data."
                   if self.options.sweep else
                   "Rates were not swept: the configuration's for all, half of it for the plain dense model.")
+        if self.options.quick:
+            chosen += (" Sizes and steps of the quick tasks were chosen by runs of ReSSFormer alone, so that it learns them in the time; the dense "
+                       "models had no such choice.")
         text = [
             "# ReSSFormer's claims, reproduced small", "",
             f"Made by `make paper{'-quick' if self.options.quick else ''}` ({scale}) with {version}: {len(self.runs)} runs, "
-            f"{len(self.seeds)} seeds each, {seconds / 60:.0f} minutes on {self.options.cores} cores. Mean ± standard deviation over the seeds.", "",
+            f"{len(self.seeds)} seeds each" + (f", {seconds / 60:.0f} minutes on {self.options.cores} cores" if self.options.times else "")
+            + ". Mean ± standard deviation over the seeds.", "",
             chosen + " What is reported is measured on a test split that no choice was made on, on all its examples.",
-            "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example; “seconds a run” are of training steps on one core.", "",
+            "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example. "
+            + ("“Seconds a run” are of training steps on one core." if self.options.times else
+               "Times are left out: the machine was busy with other work, on which losses do not depend."), "",
             "“Ahead” and “behind” are said where two tests agree: Welch's t over the seeds has p < .05, and the interval that holds 95 % of the mean "
             "differences when examples are drawn anew (a paired bootstrap) leaves out 0. Nothing is corrected for the number of comparisons: of "
             "twenty without a difference one has p < .05. These models are some hundred thousand parameters; the paper's are larger, and what "
@@ -285,6 +294,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 5, quick 3")
     parser.add_argument("--steps", type=int, default=None, help="training steps, in place of each experiment's own")
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=None, help="choose rates first; not when quick")
+    parser.add_argument("--times", action=argparse.BooleanOptionalAction, default=True, help="whether the report has times; not from a busy machine")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="workers, each on one core")
     parser.add_argument("--ress", default=".build/release/ress")
     options = parser.parse_args()
