@@ -3,7 +3,7 @@
 
     nice python3 Benchmarks/lab/lab.py --ress .build/release/ress
 
-Runs go by seeds, so that an interrupted laboratory has whole comparisons of the first; started again, it goes on where it was. --report writes
+What decides most is trained first, so that an interrupted laboratory has whole comparisons; started again, it goes on where it was. --report writes
 the table of what is there and trains nothing.
 """
 
@@ -120,8 +120,8 @@ class Laboratory:
     def jobs(self):
         jobs = [(seed, name, design) for name in self.options.tasks for design in self.designs(name)
                 for seed in range(1, self.options.seeds + 1) if seed <= design.seeds]
-        # By seeds, and in each by designs in the order of designs.py.
-        return sorted(jobs, key=lambda job: job[0])
+        # Two seeds of the designs that decide something, then one of the others, then the third seeds.
+        return sorted(jobs, key=lambda job: (job[0] > 2, job[2].seeds == 1, job[0]))
 
     def run(self, seed, name, design):
         return Run(f"lab-{name}", design.name, seed, TASKS[name].config, self.own[name, design.name])

@@ -52,7 +52,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "segments of 16 words between (trained with few)", ablations=("no memory", "one step", "separate blocks"),
         quick=("no memory", "one step")),
     Experiment(
-        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 250, 10,
+        "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
         "paragraphs (trained with few)", ablations=ALL, quick=("no memory", "no graph")),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added",
