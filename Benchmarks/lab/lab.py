@@ -52,7 +52,7 @@ class Task:
 
 TASKS = {
     "kjv": Task(
-        "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 300, True,
+        "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 200, True,
         [Measured("validation", "bible", ("--sequences", "512"))]),
     "chase": Task(
         "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,

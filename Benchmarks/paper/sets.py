@@ -149,7 +149,7 @@ class Sets:
             "--tokenizer", self.word_tokenizer())
 
     def far(self):
-        backs = (1, 2, 4, 8) if self.quick else (1, 2, 4, 8, 16)
+        backs = (1, 2, 4, 8, 16, 30)
         trained = [1, 2] if self.quick else [1, 2, 3, 4]
         return self.drawn(
             "far", lambda draw, back: made.far(draw, back), trained, {f"{back} back": back for back in backs}, "--task", "tag", "--tokenizer",
