@@ -53,7 +53,7 @@ class Task:
 TASKS = {
     "kjv": Task(
         "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 200, True,
-        [Measured("validation", "bible", ("--sequences", "512"))]),
+        [Measured("validation", "bible", ("--sequences", "256"))]),
     "chase": Task(
         "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,
         [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3)]),
@@ -61,7 +61,7 @@ TASKS = {
         "recall", "Keyed recall among words that mean nothing (MQAR), trained with 32 to 128 words", "configs/paper/recall.yaml", True, 500, False,
         [Measured(length, f"recall-{length}") for length in ("64", "128", "256")]),
 }
-BY_POSITION = Measured("by position", "bible", ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "64"))
+BY_POSITION = Measured("by position", "bible", ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "16"))
 
 
 class Laboratory:

@@ -18,6 +18,7 @@ class Experiment:
     ablations: tuple = ()
     recurrences: tuple = ()  # other K at evaluation, of the models with one block
     quick: tuple = ()  # what `make paper-quick` compares with, beside the dense twin
+    quick_seeds: int | None = None  # at most so many
     quick_settings: tuple = ()  # of a smaller model, where the full one takes minutes a run
 
     @property
@@ -53,7 +54,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         quick=("no memory", "one step")),
     Experiment(
         "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
-        "paragraphs (trained with few)", ablations=ALL, quick=("no memory", "no graph")),
+        "paragraphs (trained with few)", ablations=ALL, quick=("no memory", "no graph"), quick_seeds=2),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added",
         None, 10, "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph")),

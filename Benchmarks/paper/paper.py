@@ -109,7 +109,7 @@ class Paper:
         if self.options.sweep:
             self.sweep()
         self.runs = [self.run(name, variant, seed, self.rates[name, variant])
-                     for name in self.found for variant in self.variants[name] for seed in self.seeds]
+                     for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name)]
         print(f"{len(self.runs)} runs on {self.options.cores} workers")
         self.train(self.runs)
         print("measuring")
@@ -118,6 +118,10 @@ class Paper:
             for place in self.found[run.experiment].measured:
                 jobs += [(run, place, more) for more in self.more_steps(run)]
         self.results = self.measured(jobs)
+
+    def seeds_of(self, name):
+        most = EXPERIMENTS[name].quick_seeds if self.options.quick else None
+        return self.seeds[:most]
 
     def more_steps(self, run):
         """Options of an evaluation beside the plain one: other numbers of steps, where one block is shared."""
@@ -242,6 +246,10 @@ class Paper:
                 lines.append(f"| {name} | {other} | " + " | ".join(cells) + " |")
         return lines
 
+    def told_seeds(self):
+        fewer = {name: len(self.seeds_of(name)) for name in self.found if len(self.seeds_of(name)) < len(self.seeds)}
+        return f"{len(self.seeds)} seeds each" + "".join(f", {count} of {name}" for name, count in fewer.items())
+
     def report(self, seconds):
         scale = "quick: minutes, so that every model is far from trained out" if self.options.quick else "full"
         version = subprocess.run([self.ress, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
@@ -254,7 +262,7 @@ class Paper:
         text = [
             "# ReSSFormer's claims, reproduced small", "",
             f"Made by `make paper{'-quick' if self.options.quick else ''}` ({scale}) with {version}: {len(self.runs)} runs, "
-            f"{len(self.seeds)} seeds each" + (f", {seconds / 60:.0f} minutes on {self.options.cores} cores" if self.options.times else "")
+            f"{self.told_seeds()}" + (f", {seconds / 60:.0f} minutes on {self.options.cores} cores" if self.options.times else "")
             + ". Mean ± standard deviation over the seeds.", "",
             chosen + " What is reported is measured on a test split that no choice was made on, on all its examples.",
             "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example. "
