@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import draw
@@ -87,6 +88,8 @@ class Paper:
     # ---- training
 
     def train(self, runs):
+        if self.options.report:
+            return
         with Cluster(self.ress, self.out, self.options.cores) as cluster:
             # By seeds: an interrupted evening has whole comparisons of the first. A run that is done is known by its key.
             cluster.train(sorted(runs, key=lambda run: run.seed))
@@ -110,6 +113,10 @@ class Paper:
             self.sweep()
         self.runs = [self.run(name, variant, seed, self.rates[name, variant])
                      for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name)]
+        if self.options.report:
+            self.results = self.load("results.json")
+            self.leave_out()
+            return
         print(f"{len(self.runs)} runs on {self.options.cores} workers")
         self.train(self.runs)
         print("measuring")
@@ -118,6 +125,23 @@ class Paper:
             for place in self.found[run.experiment].measured:
                 jobs += [(run, place, more) for more in self.more_steps(run)]
         self.results = self.measured(jobs)
+
+    def leave_out(self):
+        """Leaves out of the report the places that were not measured for all runs of an experiment, and tells which."""
+        for name, data in list(self.found.items()):
+            runs = [run for run in self.runs if run.experiment == name]
+            missing = [place for place in data.measured if any(
+                key(run, place, more) not in self.results for run in runs for more in self.more_steps(run))]
+            kept = tuple(place for place in data.measured if place not in missing)
+            if not missing:
+                continue
+            labels = ", ".join(place.label for place in missing)
+            print(f"not measured: {name}, {labels}")
+            if kept:
+                self.found[name] = replace(data, measured=kept, notes=(*data.notes, f"Not measured: {labels}."))
+            else:
+                del self.found[name]
+        self.runs = [run for run in self.runs if run.experiment in self.found]
 
     def seeds_of(self, name):
         most = EXPERIMENTS[name].quick_seeds if self.options.quick else None
@@ -302,6 +326,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 5, quick 3")
     parser.add_argument("--steps", type=int, default=None, help="training steps, in place of each experiment's own")
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=None, help="choose rates first; not when quick")
+    parser.add_argument("--report", action="store_true", help="train and measure nothing; write the report of what OUT/results.json has")
     parser.add_argument("--times", action=argparse.BooleanOptionalAction, default=True, help="whether the report has times; not from a busy machine")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="workers, each on one core")
     parser.add_argument("--ress", default=".build/release/ress")
