@@ -281,14 +281,14 @@ class Paper:
                   if self.options.sweep else
                   "Rates were not swept: the configuration's for all, half of it for the plain dense model.")
         if self.options.quick:
-            chosen += (" Sizes and steps of the quick tasks were chosen by runs of ReSSFormer alone, so that it learns them in the time; the dense "
-                       "models had no such choice.")
+            chosen += (" Sizes and steps of the quick tasks were chosen by runs of ReSSFormer alone, one seed each, whose test figures were seen, so that "
+                       "it learns them in the time; the dense models had no such choice.")
         text = [
             "# ReSSFormer's claims, reproduced small", "",
             f"Made by `make paper{'-quick' if self.options.quick else ''}` ({scale}) with {version}: {len(self.runs)} runs, "
             f"{self.told_seeds()}" + (f", {seconds / 60:.0f} minutes on {self.options.cores} cores" if self.options.times else "")
             + ". Mean ± standard deviation over the seeds.", "",
-            chosen + " What is reported is measured on a test split that no choice was made on, on all its examples.",
+            chosen + " What is reported is measured on a test split that no rate or variant was chosen on, on all its examples.",
             "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example. "
             + ("“Seconds a run” are of training steps on one core." if self.options.times else
                "Times are left out: the machine was busy with other work, on which losses do not depend."), "",
