@@ -106,6 +106,25 @@ class Lists(unittest.TestCase):
             self.assertLessEqual(len(row["words"]), 160)
 
 
+class Chases(unittest.TestCase):
+    def test_steps_of_the_table_lead_to_the_answers(self):
+        for draw in draws():
+            hops = draw.choice([1, 2, 3, 4])
+            row = made.chase(draw, hops)
+            steps = {row["words"][place + 1]: row["words"][place + 2] for place, word in enumerate(row["words"]) if word == made.STEP}
+            self.assertEqual(len(steps), 5)
+            asked = row["words"].index(made.ASK) + 1
+            for place, (word, answer) in enumerate(zip(row["words"], row["tags"])):
+                if place < asked or place % 2 == asked % 2:
+                    self.assertIsNone(answer)
+                    continue
+                self.assertEqual(row["words"][place - 1], made.DIGITS[hops])
+                for _ in range(hops):
+                    word = steps[word]
+                self.assertEqual(made.NODES[answer], word)
+            self.assertEqual(len({answer for answer in row["tags"] if answer is not None}), 5)
+
+
 class Paths(unittest.TestCase):
     def test_the_answers_are_whether_a_search_of_the_words_finds_a_way(self):
         answers = Counter()
@@ -142,21 +161,25 @@ class Paths(unittest.TestCase):
 
 
 class Texts(unittest.TestCase):
-    def test_a_needle_says_the_code_that_is_asked_for(self):
+    def test_each_question_for_a_needle_is_answered_by_its_sentence(self):
         for draw in draws():
             row = texts.needle(draw, PARAGRAPHS, draw.randint(0, 15))
             text = " ".join(row["words"])
-            name = re.search(r"What is the code of (\w+) \?$", text)[1]
-            code = re.search(rf"The code of {name} is (\w+) \.", text)[1]
-            self.assertEqual(texts.NUMBERS[row["tags"][-1]], code)
+            asked = re.findall(r"What is the code of (\w+) \?", text)
+            codes = [re.search(rf"The code of {name} is (\w+) \.", text)[1] for name in asked]
+            self.assertEqual([texts.NUMBERS[tag] for tag in row["tags"] if tag is not None], codes)
+            self.assertEqual(len(set(asked)), 4)
             self.assertEqual(text.count("The code of"), 4)
+            self.assertEqual([word for word, tag in zip(row["words"], row["tags"]) if tag is not None], ["?"] * 4)
 
     def test_two_hops_go_by_the_friend(self):
         for draw in draws():
             text = " ".join((row := texts.needle(draw, PARAGRAPHS, draw.randint(0, 15), hops=2))["words"])
-            friend = re.search(r"friend of (\w+) \?$", text)[1]
-            owner = re.search(rf"The friend of {friend} is (\w+) \.", text)[1]
-            self.assertEqual(texts.NUMBERS[row["tags"][-1]], re.search(rf"The code of {owner} is (\w+) \.", text)[1])
+            friends = re.findall(r"friend of (\w+) \?", text)
+            owners = [re.search(rf"The friend of {friend} is (\w+) \.", text)[1] for friend in friends]
+            codes = [re.search(rf"The code of {owner} is (\w+) \.", text)[1] for owner in owners]
+            self.assertEqual([texts.NUMBERS[tag] for tag in row["tags"] if tag is not None], codes)
+            self.assertEqual(len(friends), 4)
 
     def test_a_story_ends_with_people_and_things_where_they_went(self):
         kinds = Counter()

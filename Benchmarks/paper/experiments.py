@@ -11,13 +11,15 @@ class Experiment:
     figure: str  # length, noise, structure or language
     title: str
     claim: str
-    quick_steps: int
+    quick_steps: int | None = None  # None: `make paper-quick` leaves the experiment out
     chance: float | None = None  # percent; None: the measure is bits a byte
     axis: str | None = None  # None: bars
     controls: tuple = (TWIN, WIDER, BLIND, PLAIN, MIXTURE)
     ablations: tuple = ()
     recurrences: tuple = ()  # other K at evaluation, of the models with one block
-    quick: bool = True  # whether `make paper-quick` has it
+    quick: tuple = ()  # what `make paper-quick` compares with, beside the dense twin
+    quick_seeds: int | None = None  # at most so many
+    quick_settings: tuple = ()  # of a smaller model, where the full one takes minutes a run
 
     @property
     def config(self):
@@ -32,46 +34,57 @@ class Experiment:
         return "bits a byte, lower is better" if self.lower else "accuracy, %"
 
     def variants(self, quick):
-        return (OURS, TWIN, PLAIN, *self.ablations[:1]) if quick else (OURS, *self.controls, *self.ablations)
+        return (OURS, TWIN, *self.quick) if quick else (OURS, *self.controls, *self.ablations)
 
 
 ALL = tuple(ABLATIONS)
+# A language model of a third of the size, which minutes can train.
+SMALL = (
+    "data.sequence_length=256", "model.width=96", "model.segment=64", "model.memory_slots=8", "model.cache=64", "model.window=8",
+    "model.structure_rank=8", "model.graph_degree=8", "model.keys=8", "model.expert_width=88", "model.shared_width=184")
+
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
-        "accuracy holds at lengths beyond the trained ones", 500, 100 / 8, "words (trained with the first two lengths)", ablations=("no memory", "no graph", "all keys", "one step")),
+        "accuracy holds at lengths beyond the trained ones", 500, 100 / 8, "words (trained with 32 to 128)",
+        ablations=("no memory", "no graph", "all keys", "one step"), quick=("no memory",)),
     Experiment(
-        "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 200, 100 / 8,
-        "segments of 16 words between", ablations=("no memory", "one step", "separate blocks")),
+        "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 300, 100 / 8,
+        "segments of 16 words between (trained with few)", ablations=("no memory", "one step", "separate blocks"),
+        quick=("no memory", "one step")),
     Experiment(
         "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
-        "paragraphs (trained with few)", ablations=ALL),
+        "paragraphs (trained with few)", ablations=ALL, quick=("no memory", "no graph"), quick_seeds=2),
     Experiment(
-        "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added", 250, 10,
-        "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph"), quick=False),
+        "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added",
+        None, 10, "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph")),
     Experiment(
-        "stories", "noise", "Noise: where a thing is that people carry, among paragraphs", "accuracy holds as paragraphs are added", 250,
-        100 / 8, "paragraphs (trained with 0 to 2)", ablations=("one step", "no memory"), quick=False),
+        "stories", "noise", "Noise: where a thing is that people carry, among paragraphs", "accuracy holds as paragraphs are added",
+        None, 100 / 8, "paragraphs (trained with 0 to 2)", ablations=("one step", "no memory")),
     Experiment(
-        "supporting", "noise", "HotpotQA: the paragraph that a question takes", "what matters is found among distractors", 150, 12.5,
-        controls=(TWIN, PLAIN), quick=False),
+        "supporting", "noise", "HotpotQA: the paragraph that a question takes", "what matters is found among distractors", None, 12.5,
+        controls=(TWIN, PLAIN)),
     Experiment(
-        "listops", "structure", "Nested lists of operations (ListOps)", "steps of recurrence compute nested structure", 400, 10,
+        "chase", "structure", "Where steps of a table lead", "steps of recurrence follow steps of a table", 600, 100 / 8,
+        "(trained with 1 to 3 hops)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 4, 6),
+        quick=("one step", "no graph")),
+    Experiment(
+        "listops", "structure", "Nested lists of operations (ListOps)", "steps of recurrence compute nested structure", None, 10,
         "(trained with 1 to 5)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 6, 8)),
     Experiment(
-        "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", 250, 50, "(trained with 8 to 16 nodes)",
-        ablations=("one step", "no graph", "separate blocks"), recurrences=(2, 6, 8), quick=False),
+        "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", None, 50, "(trained with 8 to 16 nodes)",
+        ablations=("one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
     Experiment(
         "cora", "structure", "The topic of a paper in a citation graph (Cora)", "structure is found without positions", 100, 100 / 7,
-        controls=(TWIN, PLAIN), ablations=("no graph", "one step", "sparsemax")),
+        controls=(TWIN, PLAIN), ablations=("no graph", "one step", "sparsemax"), quick=("no graph",)),
     Experiment(
-        "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions", 250,
-        50, controls=(TWIN, PLAIN), ablations=("no graph", "one step"), quick=False),
+        "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions",
+        None, 50, controls=(TWIN, PLAIN), ablations=("no graph", "one step")),
     Experiment(
-        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", 80, axis="", ablations=ALL),
+        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="", ablations=ALL),
     Experiment(
-        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", 80, axis="", controls=(TWIN, PLAIN), quick=False),
+        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", None, axis="", controls=(TWIN, PLAIN)),
     Experiment(
-        "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 80, axis="", controls=(TWIN, PLAIN),
-        quick=False),
+        "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 200, axis="", controls=(TWIN, PLAIN),
+        quick=(PLAIN,), quick_settings=SMALL),
 )}

@@ -1,4 +1,4 @@
-"""Tasks in made-up languages, which need no data: keyed recall, a pair n segments back, nested lists, paths in graphs.
+"""Tasks in made-up languages, which need no data: keyed recall, a pair n segments back, tables of steps, nested lists, paths in graphs.
 
 Each generator is a function of a `random.Random` and sizes, and gives a row of the task `tag` (docs/tasks.md): words, and a class at the
 words that are asked about. A row may hold fields more, which `ress data prepare` does not read.
@@ -47,6 +47,23 @@ def far(draw, back, segment=16):
     row = [words.START] + [draw.choice(FILLER) for _ in range(length - 2)] + [ASK]
     row[place : place + 2] = [KEYS[0], VALUES[value]]
     return words.asked_at_end(row, value)
+
+
+def chase(draw, hops, nodes=5, named=8):
+    """A table of steps from node to node, whose rows are in any order; asked is where a number of steps leads from each node.
+
+    One lookup answers one hop, and each further hop takes the answer of the one before it. The steps are one cycle through some of the `named`
+    nodes, so that none is likelier than another, and fewer hops than nodes never lead back.
+    """
+    cycle = draw.sample(range(named), nodes)
+    steps = list(zip(cycle, [*cycle[1:], cycle[0]]))
+    draw.shuffle(steps)
+    row = [words.START, *(word for a, b in steps for word in (STEP, NODES[a], NODES[b])), ASK]
+    tags = [None] * len(row)
+    for place in draw.sample(range(nodes), nodes):
+        row += [DIGITS[hops], NODES[cycle[place]]]
+        tags += [None, cycle[(place + hops) % nodes]]
+    return {"words": row, "tags": tags}
 
 
 def listops(draw, depth, longest=100):

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import draw
@@ -43,7 +44,7 @@ class Paper:
     # ---- what is to be done
 
     def prepare(self):
-        wanted = self.options.only or [name for name, e in EXPERIMENTS.items() if e.quick or not self.options.quick]
+        wanted = self.options.only or [name for name, e in EXPERIMENTS.items() if e.quick_steps or not self.options.quick]
         for name in wanted:
             try:
                 self.found[name] = getattr(self.sets, name)()
@@ -58,15 +59,18 @@ class Paper:
     def plan(self, experiment):
         name, config = experiment.name, Path(experiment.config)
         text = config.read_text()
-        ordered, longest = "ordered: false" not in text, int(text.split("sequence_length:")[1].split()[0])
+        small = experiment.quick_settings if self.options.quick else ()
+        own = dict(setting.split("=") for setting in small)
+        ordered = "ordered: false" not in text
+        longest = int(own.get("data.sequence_length") or text.split("sequence_length:")[1].split()[0])
         shown = json.loads(subprocess.run(
             [self.ress, "data", "show", self.data / f"{self.found[name].train}.h5", "--json"], check=True, capture_output=True,
             text=True).stdout)
         train = shown["train"]
         length = train["tokens"] // train["examples"] if "examples" in train else longest
-        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints"]
+        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints", *small]
         if self.options.quick or self.options.steps:
-            steps = self.options.steps or experiment.quick_steps
+            steps = self.options.steps or experiment.quick_steps or 250
             settings += [f"training.steps={steps}", f"optimizer.warmup_steps={max(1, steps // 10)}"]
         variants = Variants(self.ress, config, shown["vocabulary"], length, longest, ordered, settings)
         self.variants[name] = [v for v in experiment.variants(self.options.quick) if not self.options.variants or v in self.options.variants]
@@ -84,6 +88,8 @@ class Paper:
     # ---- training
 
     def train(self, runs):
+        if self.options.report:
+            return
         with Cluster(self.ress, self.out, self.options.cores) as cluster:
             # By seeds: an interrupted evening has whole comparisons of the first. A run that is done is known by its key.
             cluster.train(sorted(runs, key=lambda run: run.seed))
@@ -106,7 +112,11 @@ class Paper:
         if self.options.sweep:
             self.sweep()
         self.runs = [self.run(name, variant, seed, self.rates[name, variant])
-                     for name in self.found for variant in self.variants[name] for seed in self.seeds]
+                     for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name)]
+        if self.options.report:
+            self.results = self.load("results.json")
+            self.leave_out()
+            return
         print(f"{len(self.runs)} runs on {self.options.cores} workers")
         self.train(self.runs)
         print("measuring")
@@ -115,6 +125,27 @@ class Paper:
             for place in self.found[run.experiment].measured:
                 jobs += [(run, place, more) for more in self.more_steps(run)]
         self.results = self.measured(jobs)
+
+    def leave_out(self):
+        """Leaves out of the report the places that were not measured for all runs of an experiment, and tells which."""
+        for name, data in list(self.found.items()):
+            runs = [run for run in self.runs if run.experiment == name]
+            missing = [place for place in data.measured if any(
+                key(run, place, more) not in self.results for run in runs for more in self.more_steps(run))]
+            kept = tuple(place for place in data.measured if place not in missing)
+            if not missing:
+                continue
+            labels = ", ".join(place.label for place in missing)
+            print(f"not measured: {name}, {labels}")
+            if kept:
+                self.found[name] = replace(data, measured=kept, notes=(*data.notes, f"Not measured: {labels}."))
+            else:
+                del self.found[name]
+        self.runs = [run for run in self.runs if run.experiment in self.found]
+
+    def seeds_of(self, name):
+        most = EXPERIMENTS[name].quick_seeds if self.options.quick else None
+        return self.seeds[:most]
 
     def more_steps(self, run):
         """Options of an evaluation beside the plain one: other numbers of steps, where one block is shared."""
@@ -179,18 +210,21 @@ class Paper:
 
     def table(self, name):
         places = self.found[name].measured
-        lines = ["| model | parameters | MFLOP a token | seconds a run | rate | " + " | ".join(place.label for place in places) + " |",
-                 "|---|---:|---:|---:|---:|" + "---:|" * len(places)]
+        times = self.options.times
+        lines = ["| model | parameters | MFLOP a token | " + ("seconds a run | " if times else "") + "rate | "
+                 + " | ".join(place.label for place in places) + " |",
+                 "|---|---:|---:|---:|" + ("---:|" if times else "") + "---:|" * len(places)]
         for variant in self.variants[name]:
             cost = self.costs[name, variant]
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, variant, place))) for place in places]
             lines.append(
-                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} | {self.seconds(name, variant):.0f} "
-                f"| {self.rates[name, variant]:.4g} | " + " | ".join(cells) + " |")
+                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} "
+                + (f"| {self.seconds(name, variant):.0f} " if times else "")
+                + f"| {self.rates[name, variant]:.4g} | " + " | ".join(cells) + " |")
         for steps in EXPERIMENTS[name].recurrences:
             more = ("--recurrence", str(steps))
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, OURS, place, more))) for place in places]
-            lines.append(f"| {OURS}, K = {steps} at the test | | | | | " + " | ".join(cells) + " |")
+            lines.append(f"| {OURS}, K = {steps} at the test | | | " + ("| " if times else "") + "| " + " | ".join(cells) + " |")
         return lines
 
     def verdicts(self, name):
@@ -236,18 +270,28 @@ class Paper:
                 lines.append(f"| {name} | {other} | " + " | ".join(cells) + " |")
         return lines
 
+    def told_seeds(self):
+        fewer = {name: len(self.seeds_of(name)) for name in self.found if len(self.seeds_of(name)) < len(self.seeds)}
+        return f"{len(self.seeds)} seeds each" + "".join(f", {count} of {name}" for name, count in fewer.items())
+
     def report(self, seconds):
         scale = "quick: minutes, so that every model is far from trained out" if self.options.quick else "full"
         version = subprocess.run([self.ress, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
         chosen = ("Rates were swept for each variant (half, once and twice the configuration's), with a seed of their own, by the loss on validation data."
                   if self.options.sweep else
                   "Rates were not swept: the configuration's for all, half of it for the plain dense model.")
+        if self.options.quick:
+            chosen += (" Sizes and steps of the quick tasks were chosen by runs of ReSSFormer alone, one seed each, whose test figures were seen, so that "
+                       "it learns them in the time; the dense models had no such choice.")
         text = [
             "# ReSSFormer's claims, reproduced small", "",
             f"Made by `make paper{'-quick' if self.options.quick else ''}` ({scale}) with {version}: {len(self.runs)} runs, "
-            f"{len(self.seeds)} seeds each, {seconds / 60:.0f} minutes on {self.options.cores} cores. Mean ± standard deviation over the seeds.", "",
-            chosen + " What is reported is measured on a test split that no choice was made on, on all its examples.",
-            "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example; “seconds a run” are of training steps on one core.", "",
+            f"{self.told_seeds()}" + (f", {seconds / 60:.0f} minutes on {self.options.cores} cores" if self.options.times else "")
+            + ". Mean ± standard deviation over the seeds.", "",
+            chosen + " What is reported is measured on a test split that no rate or variant was chosen on, on all its examples.",
+            "FLOPs and parameters are those that `ress plan` counts, at the mean length of a training example. "
+            + ("“Seconds a run” are of training steps on one core." if self.options.times else
+               "Times are left out: the machine was busy with other work, on which losses do not depend."), "",
             "“Ahead” and “behind” are said where two tests agree: Welch's t over the seeds has p < .05, and the interval that holds 95 % of the mean "
             "differences when examples are drawn anew (a paired bootstrap) leaves out 0. Nothing is corrected for the number of comparisons: of "
             "twenty without a difference one has p < .05. These models are some hundred thousand parameters; the paper's are larger, and what "
@@ -282,6 +326,8 @@ def main():
     parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 5, quick 3")
     parser.add_argument("--steps", type=int, default=None, help="training steps, in place of each experiment's own")
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=None, help="choose rates first; not when quick")
+    parser.add_argument("--report", action="store_true", help="train and measure nothing; write the report of what OUT/results.json has")
+    parser.add_argument("--times", action=argparse.BooleanOptionalAction, default=True, help="whether the report has times; not from a busy machine")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="workers, each on one core")
     parser.add_argument("--ress", default=".build/release/ress")
     options = parser.parse_args()

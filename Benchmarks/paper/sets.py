@@ -142,27 +142,28 @@ class Sets:
     # ---- one function an experiment
 
     def recall(self):
-        lengths = (32, 64, 128, 256) if self.quick else (64, 128, 256, 512, 1024, 2048)
+        # The shortest rows fit one segment: what is learned of them is then needed across segments.
+        lengths, pairs = ((32, 64, 128, 256, 1024), 3) if self.quick else ((32, 64, 128, 256, 512, 1024, 2048), 4)
         return self.drawn(
-            "recall", lambda draw, length: made.recall(draw, length), list(lengths[:2]), {f"{length}": length for length in lengths}, "--task", "tag",
+            "recall", lambda draw, length: made.recall(draw, length, pairs, queries=pairs), [32, 64, 128], {f"{length}": length for length in lengths[1:]}, "--task", "tag",
             "--tokenizer", self.word_tokenizer())
 
     def far(self):
-        backs = (1, 2, 4, 8) if self.quick else (1, 2, 4, 8, 16)
+        backs = (1, 2, 4, 8, 16, 30)
         trained = [1, 2] if self.quick else [1, 2, 3, 4]
         return self.drawn(
             "far", lambda draw, back: made.far(draw, back), trained, {f"{back} back": back for back in backs}, "--task", "tag", "--tokenizer",
             self.word_tokenizer())
 
     def among(self, name, make):
-        """Facts among 0 to 15 paragraphs, trained with up to two; where it is to be quick, with one, and to seven."""
+        """Facts among 0 to 15 paragraphs, trained with up to two; where it is to be quick, trained with up to one and measured to seven."""
         found = {split: self.paragraphs(split) for split in ("train", "valid")}
 
         def row(draw, setting):
             split, count = setting
             return make(draw, found[split], count)
 
-        counts = (0, 3, 7) if self.quick else (0, 1, 3, 7, 15)
+        counts = (0, 1, 3, 7) if self.quick else (0, 1, 3, 7, 15)
         # The texts of tests are other texts than those of training.
         return self.drawn(
             name, row, [("train", count) for count in ((0, 1) if self.quick else (0, 1, 2))], {f"{count} paragraphs": ("valid", count) for count in counts}, "--task",
@@ -198,6 +199,11 @@ class Sets:
             "listops", lambda draw, depth: made.listops(draw, depth, 60 if depth <= 5 else 160), [1, 2, 3, 4, 5],
             {f"depth {depth}": depth for depth in ((3, 5, 6, 8) if self.quick else (1, 3, 5, 6, 7, 8))}, "--task", "tag", "--tokenizer",
             self.word_tokenizer())
+
+    def chase(self):
+        return self.drawn(
+            "chase", lambda draw, hops: made.chase(draw, hops), [1, 2, 3], {f"{hops} hops": hops for hops in (1, 2, 3, 4)}, "--task", "tag",
+            "--tokenizer", self.word_tokenizer())
 
     def reach(self):
         sizes = (16, 32) if self.quick else (16, 24, 32, 64)
@@ -263,6 +269,8 @@ class Sets:
     def language(self, name, train, valid, test):
         """`valid` and `test` are texts that are apart from `train` and from each other."""
         files = []
+        if self.quick:
+            test = test[:100_000]
         for kind, text in (("valid", valid), ("test", test)):
             path = self.folder / f"{name}.{kind}.txt"
             path.write_text(text, encoding="utf-8")
@@ -272,10 +280,14 @@ class Sets:
         if not (self.folder / f"{name}.h5").exists():
             self.prepare(name, source, files[0])
         if not (self.folder / f"{name}-test.h5").exists():
-            self.prepare(f"{name}-test", files[1], files[1])
+            # Its training split is never read; a file cannot be in both.
+            self.prepare(f"{name}-test", files[0], files[1])
+        # Up to four times the trained length.
+        length = 256 if self.quick else 512
         parts = [
-            Measured(f"bytes {512 * part}–{512 * part + 512}", f"{name}-test", ("--length", "2048", "--parts", "4"), part) for part in range(4)]
-        return Data(name, (Measured("512 bytes", f"{name}-test", trained=True), *parts))
+            Measured(f"bytes {length * part:,}–{length * (part + 1):,}", f"{name}-test", ("--length", str(4 * length), "--parts", "4"), part)
+            for part in range(4)]
+        return Data(name, (Measured(f"{length} bytes", f"{name}-test", trained=True), *parts))
 
     def shakespeare(self):
         def text(name):

@@ -1,7 +1,7 @@
 """Facts among real paragraphs: keyed needles, of one hop and of two, and stories in the way of bAbI.
 
-What is asked stands among paragraphs that say nothing of it. Rows are of the task `tag`: a class at the last word alone, so that every
-model reads its answer at the same place. Paragraphs come from HotpotQA and NarrativeQA.
+What is asked stands among paragraphs that say nothing of it. Rows are of the task `tag`: a class at the last word of each question, so that
+every model reads its answers at the same places. Paragraphs come from HotpotQA and NarrativeQA.
 """
 
 import words
@@ -35,19 +35,23 @@ def among(draw, sentences, paragraphs, count):
 
 
 def needle(draw, paragraphs, count, hops=1, needles=4):
-    """Codes of several people; the question names one of them, or, with two hops, a friend of one."""
+    """Codes of several people, and at the end a question for each; it names the person, or, with two hops, a friend."""
     people = draw.sample(PEOPLE, 2 * needles)
     owners, friends = people[:needles], people[needles:]
     codes = [draw.randrange(10) for _ in owners]
     sentences = [f"The code of {name} is {NUMBERS[code]} ." for name, code in zip(owners, codes)]
-    asked = draw.randrange(needles)
     if hops == 2:
         sentences += [f"The friend of {friend} is {owner} ." for friend, owner in zip(friends, owners)]
-        question = f"What is the code of the friend of {friends[asked]} ?"
+        questions = [f"What is the code of the friend of {friend} ?" for friend in friends]
     else:
-        question = f"What is the code of {owners[asked]} ?"
+        questions = [f"What is the code of {owner} ?" for owner in owners]
     draw.shuffle(sentences)
-    return words.asked_at_end(among(draw, sentences, paragraphs, count) + question.split(), codes[asked])
+    row = among(draw, sentences, paragraphs, count)
+    tags = [None] * len(row)
+    for asked in draw.sample(range(needles), needles):
+        row += questions[asked].split()
+        tags += [None] * (len(row) - len(tags) - 1) + [codes[asked]]
+    return {"words": row, "tags": tags}
 
 
 def story(draw, paragraphs, count, facts=1, events=6):

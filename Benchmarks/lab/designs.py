@@ -1,0 +1,71 @@
+"""The designs that the laboratory compares: ReSSFormer with one thing changed, by keys of a configuration.
+
+Each design has the FLOPs a token of the default, as `ress plan --count-only` counts them: where a change alters them, the width of a network that
+every token passes (`fit`) makes up for it. Parameters are what follows from that; the table states them.
+"""
+
+from dataclasses import dataclass
+
+DENSE_LAYERS = (
+    "model.architecture=transformer", "model.segment={length}", "model.shared_expert=false", "model.experts=1", "model.active_experts=1")
+NO_GRAPH = ("model.graph_degree=null", "model.structure_bias=false")
+NO_CACHE = ("model.cache=0",)
+
+
+@dataclass(frozen=True)
+class Design:
+    name: str
+    part: str  # R2MU, memory, ASAM, SOES, or what the design is compared for
+    settings: tuple = ()
+    fit: str = "model.shared_width"  # the key whose value makes the FLOPs equal
+    seeds: int = 1  # the designs that decide something have two or three
+    against: str = "default"  # the design it is compared with
+    tasks: tuple = ("kjv",)
+    positions: bool = False  # whether the loss by position beyond the trained length is measured
+
+
+BOTH = ("kjv", "recall")
+ALL = ("kjv", "recall", "chase")
+
+DESIGNS = (
+    Design("default", "", seeds=3, tasks=ALL, positions=True),
+    Design("dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 3, tasks=ALL, positions=True),
+    Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
+    Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
+    Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
+    Design("all keys kept", "ASAM", ("model.keys=null",), tasks=ALL, seeds=2),
+    Design("dense attention: all neighbours and keys, no weights", "ASAM", (*NO_GRAPH, "model.keys=null"), tasks=ALL, seeds=2),
+    Design("one dense network for the experts", "ASAM", ("model.feed_forward=dense",), tasks=ALL, seeds=2),
+    Design("sparsemax", "ASAM", ("model.activation=sparsemax",), tasks=BOTH, seeds=2),
+    Design("entmax15", "ASAM", ("model.activation=entmax15",), tasks=BOTH, seeds=2),
+    Design("graph chooses, weighs nothing", "SOES", ("model.structure_bias=false",), tasks=ALL, seeds=2),
+    # Shared against separate blocks of equal parameters: the shared block has more experts to choose from.
+    Design("shared block, 16 experts, 2 reached", "R2MU", ("model.experts=16", "model.active_experts=2", "model.shared_each_step=true"), tasks=ALL, seeds=2),
+    Design("separate blocks, 4 experts each, 2 reached", "R2MU", (
+        "model.separate_blocks=true", "model.experts=4", "model.active_experts=2"), against="shared block, 16 experts, 2 reached", tasks=ALL, seeds=2),
+    Design("one shared expert for all steps, 12 experts", "R2MU", ("model.shared_each_step=false", "model.experts=12"), tasks=BOTH),
+    Design("K = 2", "R2MU", ("model.steps=2",)),
+    Design("K = 4", "R2MU", ("model.steps=4",)),
+    # The graph, weighing edges in other ways.
+    Design("graph weighs all visible tokens", "SOES", ("model.graph_degree=null",)),
+    Design("window alone, no chosen neighbours", "SOES", ("model.graph_degree=0",)),
+    Design("graph alone, window 1", "SOES", ("model.window=1", "model.graph_degree=15")),
+    Design("structure rank 24", "SOES", ("model.structure_rank=24",)),
+    Design("no penalty on change of the graph", "SOES", ("model.smooth_weight=0",)),
+    Design("graph of 24 neighbours", "SOES", ("model.graph_degree=24",)),
+    # The memory, where it has more to do, or more room.
+    Design("32 slots", "memory", ("model.memory_slots=32",)),
+    Design("no cache", "memory", NO_CACHE, positions=True, seeds=2),
+    Design("no cache, no memory", "memory", (*NO_CACHE, "model.memory_slots=0"), against="no cache", positions=True, seeds=2),
+    Design("segments of 32, cache 32", "memory", ("model.segment=32", "model.cache=32")),
+    Design("gradients of the memory cut at every segment", "memory", ("training.bptt_segments=1",)),
+    # Keys and experts in other numbers.
+    Design("4 keys", "ASAM", ("model.keys=4",)),
+    Design("1 expert reached, three times as wide", "ASAM", ("model.active_experts=1", "model.expert_width=264", "model.experts=3")),
+    Design("6 of 16 experts reached, half as wide", "ASAM", ("model.active_experts=6", "model.expert_width=44", "model.experts=16")),
+    Design("no expert that every token reaches", "ASAM", ("model.shared_expert=false",), "model.expert_width"),
+    Design("dense mixture: separate blocks, dense attention, no memory", "baseline", (
+        *NO_GRAPH, "model.keys=null", "model.memory_slots=0", "model.separate_blocks=true", "model.experts=4", "model.segment={length}", "model.cache=0")),
+    Design("fixed scale of the scores", "ASAM", ("model.score_scale=fixed",)),
+    Design("sparsemax, fixed scale", "ASAM", ("model.activation=sparsemax", "model.score_scale=fixed")),
+)
