@@ -248,7 +248,7 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
         + "allowed; nothing was written"
         + (type == "F32" || type == "F64"
           ? ""
-          : ". Its numbers are \(type), which rounds them: if that is intended, use --tolerance \(ModelExchange.roundedUp(distance))")
+          : ". Its numbers are \(type), which rounds them: if that is intended, use --tolerance \(ModelFile.roundedUp(distance))")
     case .noGraph(let path):
       "\(path) is a dense transformer, in which every token sees all before it; only model.architecture: ressformer has a graph"
     case .noSample(let path, let split, let sample, let count):

@@ -248,7 +248,7 @@ import Wire
   @Test func `graphs are computed one at a time, kept, bounded, and an error is told once`() throws {
     let gate = DispatchSemaphore(value: 0)
     let asked = Mutex<[Int]>([])
-    let desk = GraphDesk { question throws(GraphError) in
+    let desk = GraphQueue { question throws(GraphError) in
       asked.withLock { $0.append(question.sample) }
       gate.wait()
       if question.sample == 1 { throw GraphError("sample 1 is not in d.h5") }
@@ -265,7 +265,7 @@ import Wire
       }
       return answer
     }
-    for sample in 0..<GraphDesk.waitingLimit {
+    for sample in 0..<GraphQueue.waitingLimit {
       let first = desk.answer(question(sample))
       #expect(first.code == 202 && first.retryAfter == 1)
       // Asking again is not asking twice.
@@ -273,7 +273,7 @@ import Wire
     }
     let late = desk.answer(question(99))
     #expect(late.code == 503 && late.retryAfter != nil)
-    for _ in 0..<GraphDesk.waitingLimit { gate.signal() }
+    for _ in 0..<GraphQueue.waitingLimit { gate.signal() }
     #expect(answer(0).body == Array("graph 0".utf8))
     #expect(answer(1).code == 422)
     #expect(answer(2).code == 200 && answer(3).code == 200 && answer(0).code == 200)
@@ -283,7 +283,7 @@ import Wire
     #expect(String(decoding: answer(1).body, as: UTF8.self).contains("sample 1 is not in d.h5"))
     #expect(asked.withLock { $0 } == [0, 1, 2, 3, 1])
     // Those that were not looked at for longest are forgotten.
-    for sample in 10..<10 + GraphDesk.keptLimit {
+    for sample in 10..<10 + GraphQueue.keptLimit {
       gate.signal()
       #expect(answer(sample).code == 200)
     }

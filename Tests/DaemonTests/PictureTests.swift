@@ -13,8 +13,8 @@ import Wire
       learningRate: 0.1, tokens: tokens, seconds: seconds, loads: [1, 2], skipped: skipped)
   }
 
-  private func picture(_ events: [RunEvent]) -> RunPicture {
-    events.enumerated().reduce(into: RunPicture()) { $0.take($1.element, number: $1.offset + 1, time: nil) }
+  private func picture(_ events: [RunEvent]) -> RunHistory {
+    events.enumerated().reduce(into: RunHistory()) { $0.take($1.element, number: $1.offset + 1, time: nil) }
   }
 
   @Test func `a band holds the smallest, the weighed mean and the largest, and nothing that is no number`() throws {
@@ -107,7 +107,7 @@ import Wire
     }
     let picture = picture(many + [.examined(look)])
     #expect(picture.evaluations.count <= 1000 && picture.evaluations.last?.record.step == 5000)
-    #expect(picture.story.count <= RunPicture.storyLimit && picture.story.last?.text == "5000")
+    #expect(picture.story.count <= RunHistory.storyLimit && picture.story.last?.text == "5000")
     #expect(picture.generations.count <= 100 && picture.generations.last?.number == 5000)
     #expect(picture.checkpoints.count <= 100 && picture.modelPath == "5000" && picture.router == look)
   }

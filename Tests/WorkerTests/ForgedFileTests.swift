@@ -81,8 +81,8 @@ import Worker
   private func forge(_ name: String, _ body: (hid_t) -> Void) -> String {
     let path = scratch.path + "/\(name).h5"
     do {
-      Turn.begin()
-      defer { Turn.end() }
+      HDF5Lock.begin()
+      defer { HDF5Lock.end() }
       let access = H5Pcreate(ress_h5_file_access())
       H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110)
       let file = H5Fcreate(path, ress_h5_truncate(), 0, access)
@@ -169,8 +169,8 @@ import Worker
     // A file without a checksum on every structure was not written by ress.
     let old = scratch.path + "/old.h5"
     do {
-      Turn.begin()
-      defer { Turn.end() }
+      HDF5Lock.begin()
+      defer { HDF5Lock.end() }
       H5Fclose(H5Fcreate(old, ress_h5_truncate(), 0, 0))
     }
     #expect(complaint { _ = try HDF5File.open(old) }.contains("not an HDF5 file of version 1.10 or later"))
@@ -381,7 +381,7 @@ import Worker
       // The file has two tensors of a model's many, so it can never be imported.
       #expect(
         complaint {
-          _ = try ModelExchange.read(path, configuration: nil, run: "forged", program: "test")
+          _ = try ModelFile.read(path, configuration: nil, run: "forged", program: "test")
         } != "no error", "RESS_SEED=\(seed) RESS_FUZZ=1")
     }
     print("safetensors: seeds \(FuzzPlan.seeds), resident \(before) MiB before, \(FuzzPlan.residentMiB) MiB after")

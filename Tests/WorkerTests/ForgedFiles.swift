@@ -77,8 +77,8 @@ enum Forgery {
   static func dataset(
     at path: String, outside: String, attributes: [(String, Int?)], lists: [String], _ numbers: inout SeededNumbers
   ) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     ress_h5_quiet()
     unlink(path)
     let access = H5Pcreate(ress_h5_file_access())
@@ -202,8 +202,8 @@ enum Forgery {
   /// The target of links in forged files: a dataset and a plain file that contain only `secret`.
   static func makeOutside(_ path: String) throws {
     try Data([UInt8](repeating: UInt8(secret), count: 64)).write(to: URL(filePath: path + ".raw"))
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     ress_h5_quiet()
     let file = H5Fcreate(path, ress_h5_truncate(), 0, 0)
     let space = H5Screate_simple(1, [64], nil)

@@ -56,7 +56,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let port: ControlPort
   private let gatekeeper: Gatekeeper?
   private let http: HTTPServer?
-  private let window: Window
+  private let dashboard: DashboardState
   private var nextLookOut = MonotonicClock.now
   private let allowList: AllowList?
   private let roots: AllowedRoots
@@ -105,11 +105,11 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     port = try ControlPort(
       listen: options.listen, insecure: options.insecure, door: door, incarnation: generator.next() | 1, context)
     endpoint = port.endpoint
-    let window = Window(
+    let dashboard = DashboardState(
       program: options.program, store: options.store == ":memory:" ? nil : options.store, graph: options.graph)
-    self.window = window
+    self.dashboard = dashboard
     http = try options.http.map { place throws(HTTPError) in
-      try HTTPServer(place, token: options.httpToken, open: Window.open) { window.page($0) }
+      try HTTPServer(place, token: options.httpToken, open: DashboardState.open) { dashboard.page($0) }
     }
     coordinator = Coordinator(
       seed: generator.next(), patience: .nanoseconds(Int64(options.patienceSeconds * 1e9)), program: options.program,
@@ -125,7 +125,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   package func start() {
-    if http != nil { window.show(coordinator.status(at: MonotonicClock.now)) }
+    if http != nil { dashboard.show(coordinator.status(at: MonotonicClock.now)) }
     let thread = Thread { [self] in
       loop()
       ended.signal()
@@ -256,10 +256,10 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       for action in actions { run(action, at: steady) }
       answer(at: now, steady: steady)
       for (run, folder) in metrics.due(at: steady) { mend(run, folder) }
-      if http != nil, !changes.isEmpty { window.take(changes) }
+      if http != nil, !changes.isEmpty { dashboard.take(changes) }
       if http != nil, nextLookOut <= now {
         nextLookOut = now + .milliseconds(500)
-        window.show(coordinator.status(at: now))
+        dashboard.show(coordinator.status(at: now))
       }
     }
     farewell()
@@ -339,7 +339,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       onDisk { [locks] in
         do throws(FolderError) {
           return try locks.during(folder) {
-            RunPreparation.commit(id, unsigned, folder: folder, boundary, log: log)
+            RunFolderWork.commit(id, unsigned, folder: folder, boundary, log: log)
           }
         } catch {
           return .commitFailed(id, step: unsigned.step, reason: "\(error)")
@@ -347,7 +347,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       }
     case .completeMetrics(let id, let folder): mend(id, folder)
     case .prove(let checkpoint, let mark):
-      disk.async { RunPreparation.prove(checkpoint, mark, boundary, log: log) }
+      disk.async { RunFolderWork.prove(checkpoint, mark, boundary, log: log) }
     case .record(let id, let event, let folder):
       guard metrics.appends(id) else { return }
       disk.async { [self] in
@@ -388,7 +388,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     disk.async { [self] in
       do throws(FolderError) {
         let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) { () throws(FolderError) in
-          try RunPreparation.prepare(id, submission, again: again, boundary)
+          try RunFolderWork.prepare(id, submission, again: again, boundary)
         }
         if let note { tell(.noted(id, note)) }
         tell(.prepared(id, preparation))

@@ -59,7 +59,7 @@ final class FolderLocks: Sendable {
   }
 
   static func folder(of submission: Submission) -> String {
-    RunPreparation.absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
+    RunFolderWork.absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
   }
 
   /// Prepares a run's folder while holding its lock, which is kept if the run is ready. A folder that does not exist yet is locked after it

@@ -78,7 +78,7 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
       name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
     }
   ).sorted()
-  let client = try Doors.client(arguments)
+  let client = try ConnectionSecurity.client(arguments)
   Terminal.print("damaged: " + damaged.joined(separator: ", "))
   Terminal.print(
     try client.change(

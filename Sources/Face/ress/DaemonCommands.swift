@@ -18,7 +18,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   let listen = arguments.text("--listen") ?? CommandTable.standardAddress
   var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
   options.insecure = arguments.has("--insecure")
-  options.keys = Doors.listening(listen, insecure: options.insecure)
+  options.keys = ConnectionSecurity.listening(listen, insecure: options.insecure)
   options.roots = arguments.texts("--root")
   options.http = arguments.text("--http")
   if let path = arguments.text("--http-token") {
@@ -81,7 +81,7 @@ func worker(_ arguments: Arguments) throws -> ExitCode {
     listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
   options.world = world
   options.insecure = arguments.has("--insecure")
-  options.door = try Doors.toward(options.coordinator, insecure: options.insecure)
+  options.door = try ConnectionSecurity.toward(options.coordinator, insecure: options.insecure)
   options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
   options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
   // A launcher mixes the output of its ranks.

@@ -7,7 +7,7 @@ import Worker
 
 func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
   guard let path = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
-  let export = try ModelExchange.write(
+  let export = try ModelFile.write(
     arguments.words[0], to: path, proofTokens: arguments.whole("--proof") ?? 256)
   for sentence in export.skipped { Terminal.complain(sentence) }
   if arguments.has("--json") {
@@ -25,10 +25,10 @@ func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
 
 func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
   let configuration = try arguments.text("--config").map { try ConfigurationDecoder.decode(file: $0, overrides: []) }
-  let result = try ModelExchange.read(
+  let result = try ModelFile.read(
     arguments.words[0], configuration: configuration, run: arguments.text("--run"),
     directory: arguments.text("--directory"),
-    tolerance: arguments.real("--tolerance") ?? ModelExchange.standardTolerance, program: Version.program)
+    tolerance: arguments.real("--tolerance") ?? ModelFile.standardTolerance, program: Version.program)
   if arguments.has("--json") {
     Terminal.print(
       JSONText.object([

@@ -27,7 +27,7 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   let view = try rehearse(needs, arguments, hosts: hosts)
   try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
   let placement = try arguments.text("--coordinator").map {
-    try RunPlacement(configuration, Doors.client($0).status())
+    try RunPlacement(configuration, ConnectionSecurity.client($0).status())
   }
   if arguments.has("--json") {
     Terminal.print(JSONText.object(view.json + (placement?.json ?? [])))

@@ -26,7 +26,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
   request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
   for note in request.notes { Terminal.complain(note) }
-  let (run, name, _) = try Doors.client(arguments).submit(request.submission)
+  let (run, name, _) = try ConnectionSecurity.client(arguments).submit(request.submission)
   if arguments.has("--json") {
     Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
   } else {
@@ -43,13 +43,13 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
 }
 
 func runs(_ arguments: Arguments) throws -> ExitCode {
-  let status = try Doors.client(arguments).status()
+  let status = try ConnectionSecurity.client(arguments).status()
   show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.runs(status)])
   return .done
 }
 
 func status(_ arguments: Arguments) throws -> ExitCode {
-  var status = try Doors.client(arguments).status()
+  var status = try ConnectionSecurity.client(arguments).status()
   guard let name = arguments.words.first else {
     show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
     return .done
@@ -81,13 +81,13 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
   }
   if arguments.has("--follow") {
     // The run continues while the coordinator is absent, even for a long time, so this command keeps waiting.
-    try Doors.client(arguments).follow(run, absence: .seconds(600)) { event in
+    try ConnectionSecurity.client(arguments).follow(run, absence: .seconds(600)) { event in
       tell(event)
       return false
     }
     return verdict.exitCode ?? .failed
   }
-  try Doors.client(arguments).story(run, event: tell)
+  try ConnectionSecurity.client(arguments).story(run, event: tell)
   return .done
 }
 
@@ -101,6 +101,6 @@ func scale(_ arguments: Arguments) throws -> ExitCode {
 }
 
 private func change(_ arguments: Arguments, _ change: RunChange) throws -> ExitCode {
-  Terminal.print(try Doors.client(arguments).change(arguments.words[0], change))
+  Terminal.print(try ConnectionSecurity.client(arguments).change(arguments.words[0], change))
   return .done
 }

@@ -45,7 +45,7 @@ enum SlurmSubmission {
     if let (job, state) = try jobAtWork(folder) {
       throw SlurmError.atWork(run: configuration.run, job: job, state: state)
     }
-    if let reason = RunPreparation.complaint(request.submission) { throw SlurmError.cannotBegin(reason) }
+    if let reason = RunFolderWork.complaint(request.submission) { throw SlurmError.cannotBegin(reason) }
     // Job numbers may be used again.
     try? FileManager.default.removeItem(atPath: folder + "/slurm-begun")
     let script = folder + "/slurm-job.sh", file = folder + "/slurm.yaml"

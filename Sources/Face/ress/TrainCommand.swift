@@ -22,7 +22,7 @@ func train(_ arguments: Arguments) throws -> ExitCode {
   if let address = arguments.text("--coordinator") {
     request = request.anywhere
     request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
-    let client = try Doors.client(address)
+    let client = try ConnectionSecurity.client(address)
     return try RunWatch.follow(request, client, view: view, board: board)
   }
   request.notes = try Preflight.look(at: request.configuration)

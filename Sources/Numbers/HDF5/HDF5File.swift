@@ -1,6 +1,6 @@
 // The part of HDF5 that ress uses: files with groups, datasets of numbers, attributes, and external links.
 //
-// Every call holds the lock in Turn.swift, because Debian's HDF5 is not thread-safe. Files are written in the
+// Every call holds the lock in HDF5Lock.swift, because Debian's HDF5 is not thread-safe. Files are written in the
 // format of library version 1.10, so that Debian's h5ls and h5dump can read them. Equal contents give equal bytes,
 // because no time stamps are written; the SHA-256 of a rewritten checkpoint file is therefore the same.
 
@@ -23,7 +23,7 @@ package enum HDF5Error: Error, Equatable, CustomStringConvertible {
   /// The reason of the last failed call in this turn, if HDF5 has one.
   static func lastReason(_ otherwise: String) -> String {
     let reason = stackedReason
-    return !reason.isEmpty ? reason : Turn.reason.isEmpty ? otherwise : Turn.reason
+    return !reason.isEmpty ? reason : HDF5Lock.reason.isEmpty ? otherwise : HDF5Lock.reason
   }
 
   /// The innermost message on HDF5's error stack. Every further HDF5 call clears it.
@@ -47,12 +47,12 @@ struct Handle: ~Copyable {
   }
 
   deinit {
-    Turn.begin()
+    HDF5Lock.begin()
     // Closing clears the error stack, so the reason of the failed call that led here is saved first.
     let reason = HDF5Error.stackedReason
-    if !reason.isEmpty { Turn.reason = reason }
+    if !reason.isEmpty { HDF5Lock.reason = reason }
     _ = close(id)
-    Turn.end()
+    HDF5Lock.end()
   }
 }
 
@@ -73,8 +73,8 @@ package final class HDF5File {
   package static func create(
     _ path: String, isNew: Bool = false, spoken: String? = nil
   ) throws(HDF5Error) -> HDF5File {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     ress_h5_quiet()
     // Time stamps are switched off, so that equal contents give equal bytes.
     guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
@@ -98,8 +98,8 @@ package final class HDF5File {
   ) throws(HDF5Error) -> HDF5File {
     let name = spoken ?? path
     let plain = try PlainFile(path, followsLinks: followsLinks, isAllowed: isAllowed, spoken: name)
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     ress_h5_quiet()
     guard let file = Handle(H5Fopen(plain.place, ress_h5_read_only(), 0), H5Fclose) else {
       throw .cannotOpen(path: name, reason: HDF5Error.lastReason("it is not an HDF5 file"))
@@ -113,15 +113,15 @@ package final class HDF5File {
 
   /// Writes HDF5's buffers to the file.
   package func flush() throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard H5Fflush(file.id, H5F_SCOPE_GLOBAL) >= 0 else { throw fail("/", "it cannot be flushed") }
   }
 
   /// Whether the file itself contains an object of that name.
   package func contains(_ name: String) -> Bool {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     var prefix = ""
     for part in name.split(separator: "/") {
       prefix += "/" + part
@@ -153,8 +153,8 @@ package final class HDF5File {
   /// - Returns: the offset of the values in the file, in bytes.
   package func reserve(_ name: String, shape: [Int], crc32c: UInt32) throws(HDF5Error) -> Int {
     let dataset = try create(name, shape, crc32c, takesPlace: true)
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard let place = Int(exactly: H5Dget_offset(dataset.id)) else { throw fail(name, "it has no place in the file") }
     return place
   }
@@ -178,8 +178,8 @@ package final class HDF5File {
   private func create(
     _ name: String, _ shape: [Int], _ crc32c: UInt32, takesPlace: Bool
   ) throws(HDF5Error) -> Handle {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try createParents(name)
     var sum = crc32c
     guard let properties = Handle(H5Pcreate(ress_h5_dataset_create()), H5Pclose),
@@ -202,8 +202,8 @@ package final class HDF5File {
   private func write(
     _ dataset: borrowing Handle, _ name: String, _ shape: [Int], rows: Range<Int>, _ values: UnsafePointer<Float>
   ) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     var start = [hsize_t](repeating: 0, count: shape.count), size = shape.map { hsize_t($0) }
     if !shape.isEmpty { (start[0], size[0]) = (hsize_t(rows.lowerBound), hsize_t(rows.count)) }
     guard let memory = Handle(H5Screate_simple(Int32(shape.count), size, nil), H5Sclose),
@@ -215,8 +215,8 @@ package final class HDF5File {
 
   /// The CRC-32C that was stored with a dataset.
   package func crc32c(of name: String) throws(HDF5Error) -> UInt32 {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     let dataset = try openDataset(name)
     guard let attribute = Handle(H5Aopen(dataset.id, HDF5File.sumName, 0), H5Aclose) else {
       throw fail(name, "it has no CRC-32C")
@@ -226,15 +226,15 @@ package final class HDF5File {
 
   /// The dimensions of a dataset.
   package func shape(of name: String) throws(HDF5Error) -> [Int] {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     return try checkedExtent(try openDataset(name), name).shape
   }
 
   /// Reads a whole float32 dataset into a buffer of exactly its size.
   package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     let dataset = try openDataset(name)
     let extent = try checkedExtent(dataset, name)
     guard let type = Handle(H5Dget_type(dataset.id), H5Tclose), H5Tequal(type.id, ress_h5_float32_file()) > 0 else {
@@ -252,8 +252,8 @@ package final class HDF5File {
   /// Creates a link to an object of another file, whose name is relative to this file, so that the folder can be
   /// moved.
   package func link(_ name: String, to object: String, in other: String) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try createParents(name)
     guard H5Lcreate_external(other, object, file.id, name, 0, 0) >= 0 else {
       throw fail(name, "the link cannot be written")
@@ -263,8 +263,8 @@ package final class HDF5File {
   /// The file and object that an external link refers to; nil where `name` is not an external link. HDF5 never
   /// follows such a link itself (`openDataset`): the caller decides which files to open.
   package func linkTarget(of name: String) throws(HDF5Error) -> (file: String, object: String)? {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     var prefix = ""
     for part in name.split(separator: "/").dropLast() {
       prefix += "/" + part
@@ -297,8 +297,8 @@ package final class HDF5File {
 
   /// Writes a new text attribute of the root group, with a fixed length.
   package func setAttribute(_ name: String, _ text: String) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     let bytes = Array(text.utf8)
     guard let type = Handle(ress_h5_string(bytes.count), H5Tclose), let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
       let attribute = Handle(H5Acreate2(file.id, name, type.id, space.id, 0, 0), H5Aclose),
@@ -308,8 +308,8 @@ package final class HDF5File {
 
   /// Writes a new integer attribute of the root group (64 bits).
   package func setAttribute(_ name: String, _ number: Int) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     var value = Int64(number)
     guard let space = Handle(H5Screate(H5S_SCALAR), H5Sclose),
       let attribute = Handle(H5Acreate2(file.id, name, ress_h5_int64_file(), space.id, 0, 0), H5Aclose),
@@ -319,8 +319,8 @@ package final class HDF5File {
 
   /// Reads a text attribute of the root group, up to its first zero byte.
   package func text(_ name: String) throws(HDF5Error) -> String {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose),
       let type = Handle(H5Aget_type(attribute.id), H5Tclose),
       H5Tget_class(type.id) == H5T_STRING, H5Tis_variable_str(type.id) == 0
@@ -340,8 +340,8 @@ package final class HDF5File {
 
   /// Reads an integer attribute of the root group.
   package func number(_ name: String) throws(HDF5Error) -> Int {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard let attribute = Handle(H5Aopen(file.id, name, 0), H5Aclose) else {
       throw fail(name, "there is no such number attribute")
     }
@@ -359,8 +359,8 @@ package final class HDF5File {
   package func createList(_ name: String, _ width: IntegerWidth, chunk: Int = HDF5List.chunk) throws(HDF5Error)
     -> HDF5List
   {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     let type =
       switch width {
       case .bits8: ress_h5_uint8_file()
@@ -380,8 +380,8 @@ package final class HDF5File {
 
   /// Opens a list for reading.
   package func openList(_ name: String) throws(HDF5Error) -> HDF5List {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     let dataset = try openDataset(name)
     let extent = try checkedExtent(dataset, name)
     guard extent.shape.count == 1 else {
@@ -416,20 +416,20 @@ package final class HDF5List {
 
   /// Appends values; they are stored in the list's own width.
   package func append(_ values: [Int32]) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try append(values.count) { writeSelected($0, $1, ress_h5_int32(), values) }
   }
 
   package func append(_ values: [UInt64]) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try append(values.count) { writeSelected($0, $1, ress_h5_uint64(), values) }
   }
 
   private func append(_ added: Int, _ write: (hid_t, hid_t) -> herr_t) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard added > 0 else { return }
     guard H5Dset_extent(dataset.id, [hsize_t(count + added)]) >= 0,
       let space = Handle(H5Dget_space(dataset.id), H5Sclose),
@@ -441,28 +441,32 @@ package final class HDF5List {
 
   /// Fills the buffer with the values from index `start` on.
   package func read(from start: Int, into values: inout [Int32]) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try select(start, values.count) { dataset, memory, space in
       values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_int32(), memory, space, 0, $0.baseAddress) }
     }
   }
 
   package func read(from start: Int, into values: inout [UInt64]) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     try select(start, values.count) { dataset, memory, space in
       values.withUnsafeMutableBufferPointer { H5Dread(dataset, ress_h5_uint64(), memory, space, 0, $0.baseAddress) }
     }
   }
 
   private func select(_ start: Int, _ length: Int, _ read: (hid_t, hid_t, hid_t) -> herr_t) throws(HDF5Error) {
-    Turn.begin()
-    defer { Turn.end() }
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
     guard length > 0 else { return }
     // Compared by subtraction, because in a damaged file `start + length` might overflow.
     guard start >= 0, start <= count, length <= count - start else {
-      throw .object(path: file.path, name: name, reason: "numbers \(start) to \(start.addingReportingOverflow(length).partialValue) of a list of \(count) were asked for")
+      throw .object(
+        path: file.path, name: name,
+        reason:
+          "numbers \(start) to \(start.addingReportingOverflow(length).partialValue) of a list of \(count) were asked for"
+      )
     }
     guard let memory = Handle(H5Screate_simple(1, [hsize_t(length)], nil), H5Sclose),
       let space = Handle(H5Dget_space(dataset.id), H5Sclose),

@@ -14,7 +14,7 @@ import Model
 import RunFolder
 import Training
 
-package enum ModelExchange {
+package enum ModelFile {
   /// Keys of the file's metadata.
   private static let configurationKey = "ress_configuration", runKey = "ress_run", stepKey = "ress_step"
   private static let tokenizerKey = "ress_tokenizer"

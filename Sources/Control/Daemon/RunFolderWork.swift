@@ -7,7 +7,7 @@ import Foundation
 import RunFolder
 import Wire
 
-package enum RunPreparation {
+package enum RunFolderWork {
   /// Why a run cannot start as it was submitted; nil if it can. Changes nothing and reads only manifests.
   package static func complaint(_ submission: Submission) -> String? {
     do throws(FolderError) {

@@ -15,11 +15,11 @@ import Wire
   import Glibc
 #endif
 
-final class Window: @unchecked Sendable {
+final class DashboardState: @unchecked Sendable {
   private struct View {
     var status = ClusterStatus(runs: [], workers: [])
     var latest: [RunID: PrometheusPage.Latest] = [:]
-    var pictures: [RunID: RunPicture] = [:]
+    var pictures: [RunID: RunHistory] = [:]
     /// Runs whose stories are being read from the store.
     var reading: Set<RunID> = []
     /// Runs whose newest records were already looked up in the store.
@@ -28,7 +28,7 @@ final class Window: @unchecked Sendable {
 
   private let program: String
   private let storePath: String?
-  private let desk: GraphDesk?
+  private let desk: GraphQueue?
   private let view = Mutex(View())
   private let queue = DispatchQueue(label: "ress.window", qos: .utility)
   /// Used on the queue only.
@@ -37,10 +37,10 @@ final class Window: @unchecked Sendable {
   /// - Parameters:
   ///   - store: the store with older stories; nil: there are none.
   ///   - graph: computes token graphs; nil: there are no graphs.
-  init(program: String, store: String?, graph: GraphDesk.Source?) {
+  init(program: String, store: String?, graph: GraphQueue.Source?) {
     self.program = program
     storePath = store
-    desk = graph.map { GraphDesk($0) }
+    desk = graph.map { GraphQueue($0) }
   }
 
   // MARK: From the coordinator's thread
@@ -90,7 +90,7 @@ final class Window: @unchecked Sendable {
       if time != nil { view.latest[run, default: .init()].note(event) }
       // Events must be added in order and without gaps. If some are missing, they are read from the store, with all that arrive meanwhile.
       let known = view.pictures[run]?.event ?? 0
-      if number == known + 1 { view.pictures[run, default: RunPicture()].take(event, number: number, time: time) }
+      if number == known + 1 { view.pictures[run, default: RunHistory()].take(event, number: number, time: time) }
       return number > known + 1 && view.pictures[run] != nil
     }
     if misses { read(run) }
@@ -137,7 +137,7 @@ final class Window: @unchecked Sendable {
     view.withLock { view in
       view.reading.remove(run)
       // Nothing was found; do not look it up again twice a second.
-      if view.pictures[run] == nil { view.pictures[run] = RunPicture() }
+      if view.pictures[run] == nil { view.pictures[run] = RunHistory() }
     }
   }
 
@@ -192,7 +192,7 @@ final class Window: @unchecked Sendable {
         let since = try request.whole("since", in: 0...Int.max, else: 0)
         var answer = HTTPAnswer.json(
           RunPage(
-            run, picture ?? RunPicture(), since: since, shape: request.query["shape"],
+            run, picture ?? RunHistory(), since: since, shape: request.query["shape"],
             isReading: isReading || (picture == nil && storePath != nil)))
         if let picture, !isReading { answer.tag = "\"\(id)-\(picture.event)\"" }
         return answer

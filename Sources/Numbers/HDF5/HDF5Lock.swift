@@ -1,11 +1,11 @@
 // The lock for HDF5. Debian's HDF5 is built without thread safety: two threads inside it at the same time corrupt
-// its tables. Every call is enclosed in `Turn.begin` and `Turn.end`.
+// its tables. Every call is enclosed in `HDF5Lock.begin` and `HDF5Lock.end`.
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
-package enum Turn {
+package enum HDF5Lock {
   private nonisolated(unsafe) static let mutex: UnsafeMutablePointer<pthread_mutex_t> = {
     let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     var attributes = pthread_mutexattr_t()

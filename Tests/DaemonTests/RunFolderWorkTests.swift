@@ -8,7 +8,7 @@ import RunFolder
 import Testing
 import Wire
 
-@Suite final class RunPreparationTests {
+@Suite final class RunFolderWorkTests {
   private let place = NSTemporaryDirectory() + "ress-preparation-" + UUID().uuidString
   private var folder: String { place + "/run" }
   private let id = RunID(7)
@@ -23,7 +23,7 @@ import Wire
   }
 
   private func prepare(_ resume: Submission.Resume, again: Bool = false) -> Event.Preparation {
-    do { return try RunPreparation.prepare(id, submission(resume), again: again) } catch {
+    do { return try RunFolderWork.prepare(id, submission(resume), again: again) } catch {
       return .refused(reason: "an error that passes: \(error)")
     }
   }
@@ -47,7 +47,7 @@ import Wire
 
   @Test func `a run that never began cannot be resumed, and one that was prepared begins at its first step`() throws {
     #expect(refusal(prepare(.newest))?.hasPrefix("there is nothing to resume") == true)
-    #expect(RunPreparation.complaint(submission(.newest))?.hasPrefix("there is nothing to resume") == true)
+    #expect(RunFolderWork.complaint(submission(.newest))?.hasPrefix("there is nothing to resume") == true)
     #expect(!FileManager.default.fileExists(atPath: folder), "a refusal leaves nothing behind")
     #expect(begins(prepare(.no), at: 0))
     #expect(begins(prepare(.no, again: true), at: 0))
@@ -60,11 +60,11 @@ import Wire
     try commit(4, run: id)
     #expect(begins(prepare(.no, again: true), at: 4))
     #expect(refusal(prepare(.no))?.contains("already holds checkpoints (up to step 4)") == true)
-    #expect(RunPreparation.complaint(submission(.no))?.contains("already holds checkpoints") == true)
+    #expect(RunFolderWork.complaint(submission(.no))?.contains("already holds checkpoints") == true)
     try commit(6, run: RunID(8))
     #expect(refusal(prepare(.no, again: true))?.contains("belongs to another run of this name (000000000008)") == true)
     #expect(begins(prepare(.newest), at: 6) && begins(prepare(.newest, again: true), at: 6))
-    #expect(RunPreparation.complaint(submission(.newest)) == nil)
+    #expect(RunFolderWork.complaint(submission(.newest)) == nil)
   }
 
   @Test func `the steps in a row that were not applied come back with the checkpoint`() throws {

@@ -3,7 +3,7 @@
 
 import Wire
 
-package struct RunPicture: Equatable, Sendable {
+package struct RunHistory: Equatable, Sendable {
   /// An event other than a step, as a sentence.
   package struct Entry: Equatable, Sendable {
     package var event: Int

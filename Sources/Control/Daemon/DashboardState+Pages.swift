@@ -78,7 +78,7 @@ struct ClusterPage: Encodable {
     let secondsAgo: Double
   }
 
-  init(_ status: ClusterStatus, _ pictures: [RunID: RunPicture], program: String, time: Double, drawsGraphs: Bool) {
+  init(_ status: ClusterStatus, _ pictures: [RunID: RunHistory], program: String, time: Double, drawsGraphs: Bool) {
     self.program = program
     self.time = time
     self.drawsGraphs = drawsGraphs
@@ -178,7 +178,7 @@ struct RunPage: Encodable {
     let path: String
   }
 
-  init(_ run: ClusterStatus.Run, _ picture: RunPicture, since: Int, shape known: String?, isReading: Bool) {
+  init(_ run: ClusterStatus.Run, _ picture: RunHistory, since: Int, shape known: String?, isReading: Bool) {
     id = run.id.description
     event = picture.event
     shape = "\(picture.curve.width).\(picture.cuts)"

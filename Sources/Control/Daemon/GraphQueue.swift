@@ -30,7 +30,7 @@ package struct GraphError: Error, Equatable, CustomStringConvertible {
   package init(_ description: String) { self.description = description }
 }
 
-package final class GraphDesk: Sendable {
+package final class GraphQueue: Sendable {
   /// Computes a graph, as JSON; takes seconds.
   package typealias Source = @Sendable (GraphQuestion) throws(GraphError) -> [UInt8]
 

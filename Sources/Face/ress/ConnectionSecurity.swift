@@ -5,7 +5,7 @@ import Foundation
 import Shell
 import Transport
 
-enum Doors {
+enum ConnectionSecurity {
   /// `RESS_KEYS=none` turns encryption off.
   private static var named: String? {
     ProcessInfo.processInfo.environment["RESS_KEYS"].flatMap { $0.isEmpty ? nil : $0 }
