@@ -26,7 +26,7 @@ demo: ## train on real text with two workers; TEXT=folder brings your own
 paper: ## the paper's experiments in some hours; DATA=folder of the sets (Benchmarks/paper/README.md)
 	@scripts/paper.sh '$(DATA)'
 
-paper-quick: ## the same in a quarter of an hour
+paper-quick: ## the same, smaller, within the hour
 	@scripts/paper.sh '$(DATA)' --quick
 
 dist: ## make dist/ress-VERSION-MACHINE.tar.gz, for a bare Debian 12
