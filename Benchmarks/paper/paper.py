@@ -320,7 +320,7 @@ def main():
     parser.add_argument("--data", help="the folder of the published sets (Benchmarks/paper/README.md)")
     parser.add_argument("--out", default=None, help="where runs and report go; paper/full or paper/quick")
     parser.add_argument("--datasets", default=None, help="where datasets are made; paper/data or paper/data-quick")
-    parser.add_argument("--quick", action="store_true", help="a quarter of an hour instead of hours")
+    parser.add_argument("--quick", action="store_true", help="smaller: within the hour instead of hours")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--variants", nargs="*", help="these variants alone, ReSSFormer among them")
     parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 5, quick 3")
