@@ -156,6 +156,7 @@ import Testing
         && split.sequenceCount(length: 96) == 0)
     var buffer: [Int32] = []
     try split.read(sequence: 18, length: 5, into: &buffer)
-    #expect(message { try split.read(sequence: 19, length: 5, into: &buffer) }.contains("numbers 95 to 101 of a list of 96"))
+    #expect(
+      message { try split.read(sequence: 19, length: 5, into: &buffer) }.contains("numbers 95 to 101 of a list of 96"))
   }
 }

@@ -107,7 +107,8 @@ enum LocalMPI {
     try expectSame("killed", running.output)
     #expect(
       running.output.contains("mpirun (pid") && running.output.contains("it is started again"), "\(running.output)")
-    #expect(running.output.contains(/steps \d+ to \d+ are computed again/), "\(running.output)")
+    // Whether steps are computed again depends on how far the newest checkpoint was behind when the rank died.
+    #expect(running.output.contains(/load from the checkpoint of step \d+/), "\(running.output)")
   }
 
   @Test(.enabled(if: LocalMPI.hasMPICH, "a second MPI is tried too: apt-get install mpich libmpich-dev"))

@@ -27,7 +27,7 @@ import Wire
     var bytes = [UInt8](repeating: 0, count: 128)
     bytes.removeLast(bytes.count - max(0, read(descriptor, &bytes, bytes.count)))
     let pages = String(decoding: bytes, as: UTF8.self).split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-    return pages * sysconf(Int32(_SC_PAGESIZE)) >> 20
+    return (pages * sysconf(Int32(_SC_PAGESIZE))) >> 20
   }
 
   /// Runs the loop until `done`. The deadline only ends a test that would hang.
