@@ -27,6 +27,25 @@ import Testing
         generation: 1), folder: folder)
   }
 
+  @Test func `a folder into which an ending worker still writes is removed`() throws {
+    for round in 0..<20 {
+      let aside = "\(folder)/step-\(round).tmp"
+      try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
+      let ended = DispatchSemaphore(value: 0)
+      Thread.detachNewThread {
+        for file in 0..<500 {
+          let descriptor = open("\(aside)/shard-\(file)", O_CREAT | O_WRONLY, 0o600)
+          if descriptor >= 0 { close(descriptor) }
+          rename("\(aside)/shard-\(file)", "\(aside)/whole-\(file)")
+        }
+        ended.signal()
+      }
+      try Durable.removeFolder(aside)
+      ended.wait()
+      #expect(access(aside, F_OK) != 0, "round \(round)")
+    }
+  }
+
   @Test func `the newest checkpoints and every n-th step are kept, the others are removed`() throws {
     for step in stride(from: 10, through: 100, by: 10) { try save(step: step) }
     #expect(try CheckpointFolder.retain(folder, newest: 0, every: 0).isEmpty)

@@ -49,7 +49,7 @@ extension FolderError {
   /// Whether the cause is temporary: the process or machine lacks a resource that other processes will release.
   package var isPassing: Bool {
     guard case .system(_, _, _, let code) = self else { return false }
-    return [EMFILE, ENFILE, ENOMEM, EAGAIN, EINTR, ESTALE].contains(code)
+    return [EMFILE, ENFILE, ENOMEM, EAGAIN, EINTR, ESTALE, ENOTEMPTY].contains(code)
   }
 }
 

@@ -10,6 +10,9 @@ import Foundation
 enum FolderTree {
   /// Deepest folder that is removed; the program's own folders are much less deep.
   private static let depthLimit = 64
+  /// Listings of one folder. A worker that is ending may still write into the folder of a checkpoint that is removed, so
+  /// that the folder has new entries after the listed ones were removed.
+  private static let listingLimit = 1_000
 
   /// Removes what `path` names, which need not be a folder. Returns 0, or -1 with errno set.
   static func remove(_ path: String) -> Int32 {
@@ -36,6 +39,19 @@ enum FolderTree {
       return -1
     }
     defer { closedir(entries) }
+    for _ in 0..<listingLimit {
+      for name in list(entries) where remove(name, in: inner, depth: depth + 1) != 0 {
+        // Its writer has renamed or removed it meanwhile.
+        if errno != ENOENT { return -1 }
+      }
+      if unlinkat(folder, name, AT_REMOVEDIR) == 0 { return 0 }
+      guard errno == ENOTEMPTY || errno == EEXIST else { return -1 }
+    }
+    return -1
+  }
+
+  private static func list(_ entries: OpaquePointer) -> [String] {
+    rewinddir(entries)
     var names: [String] = []
     while let entry = readdir(entries) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
@@ -43,7 +59,6 @@ enum FolderTree {
       }
       if name != "." && name != ".." { names.append(name) }
     }
-    for name in names { if remove(name, in: inner, depth: depth + 1) != 0 { return -1 } }
-    return unlinkat(folder, name, AT_REMOVEDIR)
+    return names
   }
 }
