@@ -10,7 +10,7 @@ import RunFolder
 /// of their width on disk.
 final class DigestedList {
   private let list: HDF5List
-  private let sum = RunningSHA256()
+  private let sum = SHA256.Running()
 
   init(_ list: HDF5List) { self.list = list }
 
@@ -42,7 +42,7 @@ enum DatasetDigest {
 
   /// For a file without a digest: reads a limited number of pieces of each list, evenly spread, and its end.
   static func sample(_ file: HDF5File, _ head: [String]) throws(HDF5Error) -> String {
-    let sum = RunningSHA256()
+    let sum = SHA256.Running()
     func add(_ text: String) { Array(text.utf8).withUnsafeBytes { sum.add($0) } }
     add(head.joined(separator: "\n"))
     for split in Split.allCases {
