@@ -2,8 +2,8 @@
 //
 // Order of operations. For each query: scores of the neighbours in the order of their indices, then of the slots;
 // selection of the k largest with a fixed rule for ties; weights; and the weighted sum of values in the order of
-// selection. Only `dot` and `dot4` may reorder their sums, and they do it in the same way for every call of one
-// length, so a row's bits do not depend on other rows or on threads.
+// selection. `dot` and `dot4` sum over lanes, in the same way for every call of one length, so a row's bits do not
+// depend on other rows or on threads.
 #include "kernels.h"
 
 // Whether position x is preferred to y among the k largest: larger scores first; of equal ones tokens before slots,
@@ -50,8 +50,7 @@ INLINE void put_first(const real *restrict z, int32_t tokens, int32_t kept, int3
 // needed. Otherwise `truncated` is incremented.
 INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen,
                          real *threshold, int64_t *truncated) {
-  real largest = z[0];
-  for (int32_t p = 1; p < count; p++) largest = z[p] > largest ? z[p] : largest;
+  real largest = row_max(count, z);
   int32_t candidates = 0;
   for (int32_t p = 0; p < count; p++)
     if (z[p] > largest - 1) chosen[candidates++] = p;

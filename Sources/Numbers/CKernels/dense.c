@@ -1,5 +1,5 @@
 // The attention of the baseline transformer: softmax over all visible keys, and rotary positions. The matrix
-// products around them are done with BLAS.
+// products around them are in gemm.c.
 #include "kernels.h"
 
 // Number of tokens that a row sees.
@@ -26,9 +26,7 @@ KERNEL void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, 
     real *restrict x_S = x + t * shape->stride;
     int64_t count = visible_of(t, width, shape->visible, shape->growth);
     real scale = decayed(shape, t, count, x_S);
-    real largest = x_S[0];
-    for (int64_t j = 1; j < count; j++) largest = x_S[j] > largest ? x_S[j] : largest;
-    real sum = exp_row(count, scale, largest, x_S), inverse = 1 / sum;
+    real largest = row_max(count, x_S), sum = exp_row(count, scale, largest, x_S), inverse = 1 / sum;
     for (int64_t j = 0; j < count; j++) x_S[j] *= inverse;
     for (int64_t j = count; j < width; j++) x_S[j] = 0;
     logsums[t * shape->logsum_stride] = REAL_LOG(sum) + scale * largest;

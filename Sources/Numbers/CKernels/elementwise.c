@@ -166,12 +166,6 @@ KERNEL void ress_swiglu_backward(int64_t rows, int64_t width, const real *gate_u
   }
 }
 
-INLINE real row_max(int64_t count, const real *restrict x) {
-  real largest = x[0];
-  for (int64_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
-  return largest;
-}
-
 KERNEL void ress_softmax_rows(int64_t rows, int64_t width, int64_t stride, real scale, real *x) {
   for (int64_t t = 0; t < rows; t++) {
     real *restrict x_D = x + t * stride;

@@ -132,6 +132,12 @@ INLINE void axpy(ptrdiff_t count, real a, const real *restrict x, real *restrict
   for (ptrdiff_t i = 0; i < count; i++) y[i] = madd(a, x[i], y[i]);
 }
 
+INLINE real row_max(ptrdiff_t count, const real *restrict x) {
+  real largest = x[0];
+  for (ptrdiff_t i = 1; i < count; i++) largest = x[i] > largest ? x[i] : largest;
+  return largest;
+}
+
 // x becomes exp(scale · (x − largest)); returns the sum.
 INLINE real exp_row(ptrdiff_t count, real scale, real largest, real *restrict x) {
   for (ptrdiff_t i = 0; i < count; i++) x[i] = REAL_EXP(scale * (x[i] - largest));

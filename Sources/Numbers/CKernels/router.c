@@ -42,8 +42,7 @@ KERNEL void ress_router_forward(int64_t rows, int64_t experts, int64_t active, i
     } else {
       softmax_of_chosen(active, top_e, logits_E, weights_e);
     }
-    real largest = logits_E[0], sum = 0;
-    for (int64_t j = 1; j < experts; j++) largest = logits_E[j] > largest ? logits_E[j] : largest;
+    real largest = row_max(experts, logits_E), sum = 0;
     for (int64_t j = 0; j < experts; j++) sum += probabilities_E[j] = REAL_EXP(logits_E[j] - largest);
     for (int64_t j = 0; j < experts; j++) probabilities_E[j] /= sum;
     logsums[t] = REAL_LOG(sum) + largest;

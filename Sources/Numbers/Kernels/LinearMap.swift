@@ -3,7 +3,7 @@
 
 import CKernels
 
-/// A weight (out, in), and its packed copy where this processor's kernel uses one.
+/// A weight (out, in), and its packed copy where it has enough rows for one.
 package struct LinearMap {
   package let weight: Matrix
   fileprivate(set) package var packed: RealPointer?
@@ -16,7 +16,7 @@ package struct LinearMap {
   /// Number of values of the packed weight; 0 where it is not packed.
   fileprivate var packedCount: Int {
     let panel = Int(ress_gemm_panel())
-    return panel == 0 || weight.rows < panel / 2 ? 0 : (weight.rows + panel - 1) / panel * panel * weight.columns
+    return weight.rows < panel / 2 ? 0 : (weight.rows + panel - 1) / panel * panel * weight.columns
   }
 }
 

@@ -73,7 +73,7 @@ package final class Team: @unchecked Sendable {
 /// released while they sleep.
 ///
 /// Starting a region: the caller writes the number of tasks and the closure, and then increments `region`; a thread
-/// that sees the new number takes tasks from `nextTask` until there are none left, and then decrements `working`.
+/// that sees the new number takes tasks from `nextTask` until all are taken, and then decrements `working`.
 /// The caller takes tasks as well, and waits until `working` is 0.
 private final class Bench: @unchecked Sendable {
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>

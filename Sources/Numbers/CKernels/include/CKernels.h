@@ -1,5 +1,5 @@
 // The numeric loops that C vectorises better than Swift. Every function works on a range of rows chosen by its
-// caller, allocates nothing and calls no BLAS. Threads may call a function in parallel on ranges that do not
+// caller, allocates nothing and calls no library for products. Threads may call a function in parallel on ranges that do not
 // overlap, or for different heads.
 //
 // Legend: T rows of the segment, D width, H heads, C head width, N neighbours kept per row (window + degree), M
