@@ -127,7 +127,7 @@ let system: [Target] = [
   tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
   tests("Training", ["Training", "Model", "Kernels", "Configuration"]),
   tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration", "TestSupport"]),
-  tests("Wire", ["Wire", "CKernels", "Configuration"]),
+  tests("Wire", ["Wire", "CKernels", "Configuration", "TestSupport"]),
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),
   tests("Transport", ["Transport", "Wire", "Configuration", "TestSupport"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),

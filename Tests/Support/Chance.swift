@@ -19,6 +19,9 @@ package struct Chance: RandomNumberGenerator, Sendable {
     state = stream.utf8.reduce(Self.seed) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
   }
 
+  /// The numbers of one given seed, for tests that go through a range of seeds and report the one that failed.
+  package init(seed: UInt64) { state = seed }
+
   package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state

@@ -6,6 +6,7 @@
 
 import Configuration
 import Foundation
+import TestSupport
 import Testing
 import Transport
 import Wire
@@ -258,22 +259,11 @@ import Wire
     #expect(restarts == 1)
   }
 
-  private struct SplitMix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-      state &+= 0x9E37_79B9_7F4A_7C15
-      var z = state
-      z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-      return z ^ (z >> 31)
-    }
-  }
-
   @Test func `frames of nonsense, and frames that are almost valid, do not affect other clients`() throws {
     let words = ProcessInfo.processInfo.environment
     let count = words["RESS_FUZZ"].flatMap { Int($0) } ?? 5000
     let seed = words["RESS_SEED"].flatMap { UInt64($0) } ?? 1
-    var random = SplitMix(state: seed)
+    var random = Chance(seed: seed)
     let context = try SocketContext()
     // Without the rate limit, since packets over it are not even parsed.
     let rate = RateLimit.Rate(packetsPerSecond: 1e9, bytesPerSecond: 1e12, burstSeconds: 1)

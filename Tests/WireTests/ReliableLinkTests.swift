@@ -2,6 +2,7 @@
 // What is delivered must be each message once and in order, and everything must arrive when the network works
 // again. A failing seed reproduces its failure.
 
+import TestSupport
 import Testing
 import Wire
 
@@ -13,7 +14,7 @@ private struct Network {
     var packet: ReliableLink<Int>.Packet
   }
 
-  var random: SplitMix
+  var random: Chance
   var now = Instant(nanoseconds: 0)
   var a: ReliableLink<Int>
   var b: ReliableLink<Int>
@@ -27,7 +28,7 @@ private struct Network {
   var cutUntil = Instant(nanoseconds: 0)
 
   init(seed: UInt64) {
-    random = SplitMix(state: seed)
+    random = Chance(seed: seed)
     a = ReliableLink(incarnation: 11)
     b = ReliableLink(incarnation: 22)
     loss = random.below(400)
@@ -81,16 +82,8 @@ private struct Network {
   }
 }
 
-private struct SplitMix {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-  mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
+extension Chance {
+  fileprivate mutating func below(_ limit: Int) -> Int { Int(next() % UInt64(limit)) }
 }
 
 @Suite struct ReliableLinkTests {

@@ -13,6 +13,7 @@ import HDF5
 import Kernels
 import Model
 import RunFolder
+import TestSupport
 import Testing
 import Worker
 
@@ -65,7 +66,7 @@ import Worker
     try Forgery.makeOutside(outside)
     let before = FuzzPlan.residentMiB
     for seed in FuzzPlan.seeds {
-      var numbers = SeededNumbers(seed: seed)
+      var numbers = Chance(seed: seed)
       Forgery.dataset(at: path, outside: outside, attributes: Self.attributes, lists: Self.lists, &numbers)
       if numbers.chance(0.5) {
         let bytes = Array(FileManager.default.contents(atPath: path) ?? Data())
@@ -247,7 +248,7 @@ import Worker
   }
 
   /// Replaces one number or text somewhere in a tree of JSON.
-  private func changed(_ value: Any, _ numbers: inout SeededNumbers) -> Any {
+  private func changed(_ value: Any, _ numbers: inout Chance) -> Any {
     if var tree = value as? [String: Any], let key = tree.keys.sorted().randomElement(using: &numbers) {
       tree[key] = changed(tree[key]!, &numbers)
       return tree
@@ -271,7 +272,7 @@ import Worker
     var refused = 0
     let path = scratch.path + "/forged"
     for seed in FuzzPlan.seeds {
-      var numbers = SeededNumbers(seed: seed)
+      var numbers = Chance(seed: seed)
       try? FileManager.default.removeItem(atPath: path)
       try FileManager.default.copyItem(atPath: whole, toPath: path)
       // An attacker would update the checksums; a bad disk does not.
@@ -356,7 +357,7 @@ import Worker
     let header = try #require(try JSONSerialization.jsonObject(with: Data(whole[8..<8 + length])) as? [String: Any])
     let before = FuzzPlan.residentMiB
     for seed in FuzzPlan.seeds {
-      var numbers = SeededNumbers(seed: seed)
+      var numbers = Chance(seed: seed)
       var bytes = whole
       if numbers.chance(0.6) {
         var forged = changed(header, &numbers)

@@ -4,26 +4,14 @@
 import CHDF5
 import Foundation
 import HDF5
+import TestSupport
 import Worker
 
 #if canImport(Glibc)
   import Glibc
 #endif
 
-/// SplitMix64.
-struct SeededNumbers: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-
+extension Chance {
   mutating func chance(_ share: Double) -> Bool { Double.random(in: 0..<1, using: &self) < share }
   mutating func pick<Value>(_ values: [Value]) -> Value { values[Int.random(in: 0..<values.count, using: &self)] }
 }
@@ -45,7 +33,7 @@ enum FuzzPlan {
 
 enum Forgery {
   /// Bytes of which some are changed, inserted or removed.
-  static func mutated(_ bytes: [UInt8], _ numbers: inout SeededNumbers) -> [UInt8] {
+  static func mutated(_ bytes: [UInt8], _ numbers: inout Chance) -> [UInt8] {
     var bytes = bytes
     for _ in 0..<Int.random(in: 1...4, using: &numbers) where !bytes.isEmpty {
       // Most of a file's structures are at its beginning.
@@ -75,7 +63,7 @@ enum Forgery {
   /// An HDF5 file in which each object may be wrong in any way that HDF5 can write.
   /// - Parameter outside: another file for links to point to; its content is `secret`.
   static func dataset(
-    at path: String, outside: String, attributes: [(String, Int?)], lists: [String], _ numbers: inout SeededNumbers
+    at path: String, outside: String, attributes: [(String, Int?)], lists: [String], _ numbers: inout Chance
   ) {
     HDF5Lock.begin()
     defer { HDF5Lock.end() }
@@ -115,7 +103,7 @@ enum Forgery {
     }
   }
 
-  static func wrongAttribute(_ file: hid_t, _ name: String, _ numbers: inout SeededNumbers) {
+  static func wrongAttribute(_ file: hid_t, _ name: String, _ numbers: inout Chance) {
     let size = numbers.pick([1, 8, 9, 1000, 60_000])
     let text = ress_h5_string(size)
     let types: [hid_t] = [
@@ -140,7 +128,7 @@ enum Forgery {
     H5Tclose(text)
   }
 
-  private static func rightList(_ file: hid_t, _ name: String, _ numbers: inout SeededNumbers) {
+  private static func rightList(_ file: hid_t, _ name: String, _ numbers: inout Chance) {
     let properties = H5Pcreate(ress_h5_dataset_create())
     H5Pset_chunk(properties, 1, [16])
     H5Pset_fletcher32(properties)
@@ -159,7 +147,7 @@ enum Forgery {
     H5Pclose(properties)
   }
 
-  static func wrongList(_ file: hid_t, _ name: String, _ outside: String, _ numbers: inout SeededNumbers) {
+  static func wrongList(_ file: hid_t, _ name: String, _ outside: String, _ numbers: inout Chance) {
     let kind = Int.random(in: 0..<8, using: &numbers)
     if kind == 0 {
       H5Lcreate_external(outside, "/secret", file, name, 0, 0)
