@@ -173,7 +173,7 @@ package struct ReliableLink<Message> {
   package var isIdle: Bool { unacknowledged.isEmpty && acknowledgeAt == nil }
   package var unacknowledgedCount: Int { unacknowledged.count }
 
-  /// Accepts a message and returns the packets to send now, which are none while the window is full.
+  /// Accepts a message and returns the packets to send now; an empty list while the window is full.
   package mutating func send(_ message: Message, at now: Instant) -> [Packet] {
     lastSent += 1
     unacknowledged.append(Unacknowledged(sequence: lastSent, message: message))

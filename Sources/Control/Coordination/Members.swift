@@ -106,7 +106,7 @@ struct Members: Sendable {
     byPeer[peer]!.progressAt = now
   }
 
-  /// A worker that came back works for its run as before.
+  /// A worker that lost its connection and joined again continues to work for its run.
   mutating func assignAgain(_ peer: PeerID, to run: RunID) { byPeer[peer]!.run = run }
 
   mutating func progressed(_ peer: PeerID, at now: Instant) { byPeer[peer]!.progressAt = now }

@@ -35,7 +35,7 @@ final class DashboardState: @unchecked Sendable {
   private var reader: StoryReader?
 
   /// - Parameters:
-  ///   - store: the store with older stories; nil: there are none.
+  ///   - store: the store that holds the events of before the start; nil where the store is in memory.
   ///   - graph: computes token graphs; nil: there are no graphs.
   init(program: String, store: String?, graph: GraphQueue.Source?) {
     self.program = program

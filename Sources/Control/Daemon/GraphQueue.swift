@@ -52,7 +52,7 @@ package final class GraphQueue: Sendable {
 
   package init(_ source: @escaping Source) { self.source = source }
 
-  /// Returns at once: the graph, the reason why there is none, or that it is being computed.
+  /// Does not block: returns the graph, or why it could not be computed, or that the computation is under way.
   package func answer(_ question: GraphQuestion) -> HTTPAnswer {
     let (answer, isNew) = state.withLock { state -> (HTTPAnswer, Bool) in
       if let place = state.done.firstIndex(where: { $0.question == question }) {

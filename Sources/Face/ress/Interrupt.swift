@@ -56,7 +56,7 @@ enum Interrupt {
   private static let awaited = numbers + [SIGUSR1]
 
   /// Call once, before any thread is started: threads inherit the mask, so only `wait` receives the signals. Threads that a library started
-  /// before `main` (OpenBLAS has some) receive them too, so there is a handler: without one, sigwait was seen to lose signals to such a
+  /// before `main` receive them too, so there is a handler: without one, sigwait was seen to lose signals to such a
   /// thread, where the default action ends the process.
   static func block() {
     sem_init(came, 0, 0)

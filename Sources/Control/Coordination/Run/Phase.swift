@@ -11,7 +11,7 @@
 import Wire
 
 enum Phase: Equatable, Sendable {
-  /// Nobody works for the run: it rests, has ended, or is in the queue. → preparing
+  /// No worker is assigned to the run: it is paused, has ended, or is in the queue. → preparing
   case idle
   /// The disk is looking at the run's folder. `after` is the generation before, which `status` still shows. → waiting, idle
   case preparing(after: Generation?, then: PendingChange?)

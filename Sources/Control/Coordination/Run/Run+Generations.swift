@@ -182,7 +182,7 @@ extension Run {
 
   // MARK: workers that come back
 
-  /// Tells a worker that came back what it may not have received.
+  /// Sends a worker that joined again the messages that it may not have received.
   mutating func synchronize(_ member: Member, _ members: inout Members, _ turn: inout Turn) {
     guard var generation = phase.generation, let place = generation.place(of: member.description) else { return }
     let isIn = member.heartbeat.generation == generation.number
