@@ -1,14 +1,19 @@
 // The checkpoint writer: writes large blocks of memory to known offsets of a file that HDF5 has laid out before,
 // and computes the SHA-256 of the whole file in the same pass.
 //
-// HDF5 creates the file with empty datasets and tells at which offset each one's numbers belong. The numbers are
-// then written with pwrite, without HDF5. Meanwhile a second thread computes the SHA-256 of the file in the order
-// of its bytes, from the memory that the blocks come from, so that nothing is read back from the disk except HDF5's
-// small structures between the blocks. The kernel is asked to start writing every 32 MiB, so that the final fsync
-// has little left to do.
+// HDF5 creates the file with empty datasets and tells at which offset each one's numbers belong. The file is then
+// written again from its first byte to its last, in pieces of 4 MiB: a piece is put together from the blocks and,
+// between them, from HDF5's small structures, which are read back. One thread writes the piece while another adds
+// it to the SHA-256, so the time is that of the slower of the two.
 //
-// It replaced writing through HDF5 and reading the file again for the sum. Measurements with 600 MB are in
-// Benchmarks/README.md, "A checkpoint's time".
+// Pieces are written with O_DIRECT where the file system offers it: they go from memory to the disk without the
+// kernel's page cache. That saves a copy, and on a node whose memory is in use it saves finding 600 MB of pages,
+// which took most of a checkpoint's time, and leaves the dataset's pages in the cache. O_DIRECT wants offsets,
+// lengths and addresses in multiples of the disk's block (at most 4096 bytes), hence the pieces. Elsewhere pieces are
+// written through the page cache, and the kernel is asked to start writing each one, so that the final fsync has
+// little left to do.
+//
+// Measurements with 700 MB are in Benchmarks/README.md, "A checkpoint's time".
 
 import CLinux
 import Foundation
@@ -30,10 +35,8 @@ package enum FilledFile {
     }
   }
 
-  /// Bytes per write, and bytes after which the kernel is asked to begin writing to disk.
-  private static let writtenAtOnce = 4 << 20, flushedAtOnce = 32 << 20
-  /// Below this size a second thread costs more than it saves.
-  private static let threadedFrom = 8 << 20
+  /// Bytes of a piece, and the multiple that offsets, lengths and addresses of direct writes must have.
+  private static let pieceBytes = 4 << 20, alignment = 4096
 
   /// Writes the blocks, which must not overlap, and flushes the file to disk. Returns its SHA-256 and length.
   package static func fill(_ path: String, _ blocks: [Block]) throws(FolderError) -> (digest: String, byteCount: Int) {
@@ -51,89 +54,92 @@ package enum FilledFile {
       }
       end = block.place + block.bytes.count
     }
-    let hash = Hash(descriptor, size, blocks)
-    if end > threadedFrom { hash.start() } else { hash.run() }
-    defer { hash.wait() }
-    var flushed = 0
-    for block in blocks {
-      var done = 0
-      while done < block.bytes.count {
-        let count = min(writtenAtOnce, block.bytes.count - done)
-        let written = pwrite(descriptor, block.bytes.baseAddress! + done, count, off_t(block.place + done))
-        if written < 0 && errno == EINTR { continue }
-        guard written > 0 else { throw Durable.fail("write", path) }
-        done += written
-        let ready = block.place + done
-        if ready - flushed >= flushedAtOnce {
-          ress_begin_writeback(descriptor, flushed, ready - flushed)
-          flushed = ready
-        }
+    let output = Output(path, descriptor)
+    let sum = PieceSum(pieces: size > 2 * pieceBytes ? 3 : 1, pieceBytes: pieceBytes, alignment: alignment)
+    defer { sum.finish() }
+    var next = 0
+    for start in stride(from: 0, to: size, by: pieceBytes) {
+      let piece = UnsafeMutableRawBufferPointer(rebasing: sum.free()[..<min(pieceBytes, size - start)])
+      while next < blocks.count && blocks[next].place + blocks[next].bytes.count <= start { next += 1 }
+      try assemble(piece, at: start, blocks[next...], descriptor, path)
+      sum.add(piece.count)
+      if next < blocks.count && blocks[next].place < start + piece.count {
+        try output.write(UnsafeRawBufferPointer(piece), at: start)
       }
     }
     while fsync(descriptor) != 0 { if errno != EINTR { throw Durable.fail("flush to disk", path) } }
-    hash.wait()
-    guard let digest = hash.digest else {
-      throw .system(action: "read", path: path, reason: "the file's structures could not be read back")
-    }
-    return (digest, size)
+    sum.finish()
+    return (sum.digest, size)
   }
 
-  /// Computes the SHA-256 of the final file in the order of its bytes: blocks from memory, and what lies between
-  /// them from the file.
-  private final class Hash: @unchecked Sendable {
-    private let descriptor: Int32
-    private let size: Int
-    private let blocks: [Block]
-    private let ended = DispatchSemaphore(value: 0)
-    /// Nil until the end, and where the file cannot be read.
-    private(set) var digest: String?
-
-    init(_ descriptor: Int32, _ size: Int, _ blocks: [Block]) {
-      (self.descriptor, self.size, self.blocks) = (descriptor, size, blocks)
-    }
-
-    /// Starts a thread, which runs at the caller's priority.
-    func start() {
-      let thread = Thread { [self] in run() }
-      thread.name = "ress-checkpoint-sum"
-      thread.start()
-    }
-
-    func run() {
-      digest = sum()
-      ended.signal()
-    }
-
-    /// Blocks until the sum is computed. It may be called more than once.
-    func wait() {
-      ended.wait()
-      ended.signal()
-    }
-
-    private func sum() -> String? {
-      let sum = SHA256.Running()
-      var place = 0
-      for block in blocks {
-        guard add(place..<block.place, sum) else { return nil }
-        sum.add(block.bytes)
-        place = block.place + block.bytes.count
+  /// Fills `piece` with the final bytes of the file from `start` on. `blocks` are those that end after `start`.
+  private static func assemble(
+    _ piece: UnsafeMutableRawBufferPointer, at start: Int, _ blocks: ArraySlice<Block>, _ descriptor: Int32,
+    _ path: String
+  ) throws(FolderError) {
+    let end = start + piece.count
+    var place = start
+    for block in blocks {
+      guard block.place < end else { break }
+      try read(piece, at: start, place..<max(place, block.place), descriptor, path)
+      let from = max(start, block.place), to = min(end, block.place + block.bytes.count)
+      if from < to {
+        UnsafeMutableRawBufferPointer(rebasing: piece[from - start..<to - start])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: block.bytes[from - block.place..<to - block.place]))
       }
-      return add(place..<size, sum) ? sum.digest() : nil
+      place = to
+    }
+    try read(piece, at: start, place..<end, descriptor, path)
+  }
+
+  /// Reads bytes that the file holds already into the piece that begins at `start`.
+  private static func read(
+    _ piece: UnsafeMutableRawBufferPointer, at start: Int, _ range: Range<Int>, _ descriptor: Int32, _ path: String
+  ) throws(FolderError) {
+    var place = range.lowerBound
+    while place < range.upperBound {
+      let got = pread(descriptor, piece.baseAddress! + place - start, range.upperBound - place, off_t(place))
+      if got < 0 && errno == EINTR { continue }
+      guard got > 0 else {
+        throw .system(action: "read", path: path, reason: "the file's structures could not be read back")
+      }
+      place += got
+    }
+  }
+
+  /// The file as it is written: directly where that is possible, otherwise through the page cache.
+  private final class Output {
+    private let path: String
+    private let cached: Int32
+    /// Opened with O_DIRECT; -1 where the file system does not offer it.
+    private var direct: Int32
+
+    init(_ path: String, _ cached: Int32) {
+      (self.path, self.cached) = (path, cached)
+      direct = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | ress_direct_flag())
     }
 
-    /// Adds bytes that the file holds already.
-    private func add(_ range: Range<Int>, _ sum: SHA256.Running) -> Bool {
-      var buffer = [UInt8](repeating: 0, count: min(1 << 20, range.count))
-      var place = range.lowerBound
-      while place < range.upperBound {
-        let count = min(buffer.count, range.upperBound - place)
-        let got = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, count, off_t(place)) }
-        if got < 0 && errno == EINTR { continue }
-        guard got > 0 else { return false }
-        buffer.withUnsafeBytes { sum.add(UnsafeRawBufferPointer(rebasing: $0[..<got])) }
-        place += got
+    deinit { if direct >= 0 { close(direct) } }
+
+    func write(_ piece: UnsafeRawBufferPointer, at start: Int) throws(FolderError) {
+      var done = 0
+      while done < piece.count {
+        // The file's end is rarely a multiple of the disk's block, so it goes through the page cache. So does what
+        // follows a direct write that was cut short at an odd place.
+        let isDirect = direct >= 0 && done % alignment == 0 && piece.count - done >= alignment
+        let count = isDirect ? (piece.count - done) / alignment * alignment : piece.count - done
+        let written = pwrite(isDirect ? direct : cached, piece.baseAddress! + done, count, off_t(start + done))
+        if written < 0 && errno == EINTR { continue }
+        if written < 0 && isDirect && errno == EINVAL {
+          // A file system can refuse direct writes only when they are made.
+          close(direct)
+          direct = -1
+          continue
+        }
+        guard written > 0 else { throw Durable.fail("write", path) }
+        if !isDirect { ress_begin_writeback(cached, start + done, written) }
+        done += written
       }
-      return true
     }
   }
 }

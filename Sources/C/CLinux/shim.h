@@ -72,6 +72,16 @@ static inline void ress_begin_writeback(int file, long place, long count) {
   errno = error;
 }
 
+/// The flag of `open` for writing without the page cache. It is a function because Swift does not see glibc's
+/// extensions, and a shim because the number differs between processors.
+static inline int ress_direct_flag(void) {
+#if defined(O_DIRECT)
+  return O_DIRECT;
+#else
+  return __O_DIRECT;
+#endif
+}
+
 /// Lowers the priority of this thread, and of threads that it starts, by `nice`.
 static inline void ress_yield_to_others(int nice) { syscall(SYS_setpriority, 0 /* PRIO_PROCESS */, 0L, (long)nice); }
 

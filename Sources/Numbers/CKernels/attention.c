@@ -61,11 +61,35 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
   return michelot(z, chosen, kept, threshold);
 }
 
+// Up to how many positions `take_best` ranks all of them.
+enum { RANKED = 512 };
+
 // Selects the first `kept` of all positions in the order of preference, sorted.
+//
+// A position's place is the number of positions preferred to it. Counting them compares every pair, but in vectors
+// and without a branch, which is several times faster than looking for one position after the other.
 INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
   int32_t size = count < kept ? count : kept;
-  for (int32_t p = 0; p < count; p++) chosen[p] = p;
-  put_first(z, tokens, size, count, chosen);
+  if (count > RANKED) {
+    for (int32_t p = 0; p < count; p++) chosen[p] = p;
+    put_first(z, tokens, size, count, chosen);
+    return size;
+  }
+  real scores[RANKED];
+  int32_t preference[RANKED];
+  int32_t padded = (count + LANES - 1) / LANES * LANES;
+  for (int32_t p = 0; p < padded; p++) {
+    scores[p] = p < count ? z[p] : -(real)INFINITY;
+    preference[p] = p < tokens ? count + p : count - p;
+  }
+  // Scores that are not finite can share a place, so every place gets a position first.
+  for (int32_t s = 0; s < size; s++) chosen[s] = s;
+  for (int32_t p = 0; p < count; p++) {
+    int32_t place = 0;
+    for (int32_t q = 0; q < padded; q++)
+      place += (scores[q] > scores[p]) | ((scores[q] == scores[p]) & (preference[q] > preference[p]));
+    if (place < size) chosen[place] = p;
+  }
   return size;
 }
 

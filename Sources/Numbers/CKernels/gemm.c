@@ -1,100 +1,181 @@
-// Matrix products, whose order of operations is part of their definition, so that every processor computes the same bits: an element of
-// the result is one chain of fused multiply-adds over k, in ascending order. The chain begins with the element's old value (`adding`) or
-// with 0; `scale` multiplies its end. The bits of a row therefore depend on the row's values alone: not on the number of rows of a call,
-// nor on the row's index, nor on the processor's vectors.
+// Matrix products, whose order of operations is part of their definition, so that every processor computes the same
+// bits: an element of the result is one chain of fused multiply-adds over k, in ascending order. The chain begins with
+// the element's old value (`adding`) or with 0; `scale` multiplies its end. The bits of a row therefore depend on the
+// row's values alone: not on the number of rows of a call, nor on the row's index, nor on the processor's vectors.
 //
-// While k runs through a block of BLOCK values, one tile of the result stays in registers: 12 × 32 with AVX-512 (32 registers of 16
-// floats), 6 × 16 with AVX2 (16 registers of 8), 12 × 8 with NEON (32 registers of 4). On x86-64 without FMA the compiler calls the C
-// library's fma for every product, which is slow and right. Between two blocks the tile lies in memory, as it was: the chain goes on.
+// While k runs through a block of BLOCK values, one tile of the result stays in registers: 12 × 32 with AVX-512 (32
+// registers of 16 floats), 6 × 16 with AVX2 (16 registers of 8), 12 × 8 with NEON (32 registers of 4). On x86-64 without
+// FMA the compiler calls the C library's fma for every product, which is slow and right. Between two blocks the tile
+// lies in memory, as it was: the chain goes on.
 //
-// The kernels read the right factor in panels, which are as wide as a tile. A weight is packed into panels once a step. Another factor is
-// read where it lies, or copied into a buffer of the thread, a block at a time.
+// What limits a product is how its factors reach the first cache, so they are arranged for the tiles:
+// - The right factor is read in panels, which are as wide as a tile. A weight is packed into panels once a step
+//   (`ress_gemm_packed`). Another factor is copied, a block of k and up to COLUMNS columns at a time, into a buffer of
+//   the thread that fits into the second cache.
+// - A left factor that is transposed (the gradient of a weight: one factor has a row a token) is copied as well, HEIGHT
+//   rows at a time, in tiles. Otherwise each step of k would touch a page of its own.
+// - While a tile is computed, the next tile of the result and a share of the next panel are prefetched. Without that a
+//   weight of 150 MB, which no cache holds, is read at the speed of one miss after the other.
 #include "kernels.h"
+#include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define UNROLL _Pragma("clang loop unroll(full)")
-// Values of k for which a tile stays in registers. A block of a panel fits into the first cache: 32 KiB with AVX-512.
-enum { BLOCK = 256, WIDEST_PANEL = 32 };
+// Values of k for which a tile stays in registers: a block of a panel fits into the first cache (32 KiB with AVX-512).
+// HEIGHT is a multiple of every kernel's rows, COLUMNS of every kernel's panel.
+enum { BLOCK = 256, HEIGHT = 192, COLUMNS = 768 };
+
+// A part of a product: `rows` of the result, at most a panel wide, and one block of k.
+typedef struct {
+  int64_t rows, depth, columns;
+  // Element (i, p) of the left factor is at a[i * a_row + p * a_step]; or, if a_row is 0, it is packed in tiles.
+  const real *a;
+  int64_t a_row, a_step;
+  // Row p of the panel is at b + p * b_step.
+  const real *b;
+  int64_t b_step;
+  real *c;
+  int64_t c_row;
+  int adding;
+  real scale;
+  // Where the panel lies that is read next; prefetched.
+  const real *ahead;
+} part;
 
 // ROWS × 2 vectors of the result; the loops over them are unrolled, so that `sums` lives in registers.
 #define DEFINE_GEMM(NAME, TARGET, BYTES, ROWS)                                                                         \
   typedef real NAME##_vector __attribute__((vector_size(BYTES), aligned(sizeof(real))));                               \
-  enum { NAME##_lanes = BYTES / sizeof(real), NAME##_panel = 2 * NAME##_lanes };                                       \
-  INLINE TARGET void NAME##_tile(int rows, int64_t k, const real *a, int64_t a_row, int64_t a_step, const real *b,     \
-                                 int64_t b_step, real *c, int64_t c_row, int adding, real scale, int64_t columns) {                \
+  enum { NAME##_lanes = BYTES / sizeof(real), NAME##_panel = 2 * NAME##_lanes, NAME##_rows = ROWS };                   \
+                                                                                                                       \
+  /* One tile, a panel wide. Of the panel ahead it prefetches `stride` values with each step of k. */                  \
+  INLINE TARGET void NAME##_tile(int rows, int64_t depth, const real *a, int64_t a_row, int64_t a_step, const real *b, \
+                                 int64_t b_step, real *c, int64_t c_row, int adding, real scale, const real *ahead,    \
+                                 int64_t stride) {                                                                     \
     NAME##_vector sums[ROWS][2];                                                                                       \
-    if (adding && columns == NAME##_panel) {                                                                           \
-      UNROLL for (int i = 0; i < rows; i++) {                                                                          \
-        sums[i][0] = *(const NAME##_vector *)(c + i * c_row);                                                          \
-        sums[i][1] = *(const NAME##_vector *)(c + i * c_row + NAME##_lanes);                                           \
-      }                                                                                                                \
-    } else {                                                                                                           \
-      UNROLL for (int i = 0; i < rows; i++) {                                                                          \
-        sums[i][0] = sums[i][1] = (NAME##_vector){0};                                                                  \
-        __builtin_prefetch(c + i * c_row, 1);                                                                          \
-      }                                                                                                                \
-      for (int i = 0; adding && i < rows; i++) {                                                                       \
-        real row[NAME##_panel] = {0};                                                                                  \
-        memcpy(row, c + i * c_row, (size_t)columns * sizeof(real));                                                    \
-        memcpy(sums[i], row, sizeof row);                                                                              \
-      }                                                                                                                \
+    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
+      sums[i][0] = adding ? *(const NAME##_vector *)(c + i * c_row) : (NAME##_vector){0};                              \
+      sums[i][1] = adding ? *(const NAME##_vector *)(c + i * c_row + NAME##_lanes) : (NAME##_vector){0};               \
     }                                                                                                                  \
-    for (int64_t p = 0; p < k; p++, a += a_step, b += b_step) {                                                        \
+    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
+      __builtin_prefetch(c + (rows + i) * c_row, 1);                                                                   \
+      __builtin_prefetch(c + (rows + i) * c_row + NAME##_lanes, 1);                                                    \
+    }                                                                                                                  \
+    for (int64_t p = 0; p < depth; p++, a += a_step, b += b_step, ahead += stride) {                                   \
       NAME##_vector b0 = *(const NAME##_vector *)b, b1 = *(const NAME##_vector *)(b + NAME##_lanes);                   \
+      __builtin_prefetch(ahead);                                                                                       \
       UNROLL for (int i = 0; i < rows; i++) {                                                                          \
-        NAME##_vector x = a[i * a_row] - (NAME##_vector){0};                                                           \
-        sums[i][0] = __builtin_elementwise_fma(x, b0, sums[i][0]);                                                     \
-        sums[i][1] = __builtin_elementwise_fma(x, b1, sums[i][1]);                                                     \
+        NAME##_vector y = a[i * a_row] - (NAME##_vector){0};                                                           \
+        sums[i][0] = __builtin_elementwise_fma(y, b0, sums[i][0]);                                                     \
+        sums[i][1] = __builtin_elementwise_fma(y, b1, sums[i][1]);                                                     \
       }                                                                                                                \
     }                                                                                                                  \
-    if (scale != 1) UNROLL for (int i = 0; i < rows; i++) sums[i][0] *= scale, sums[i][1] *= scale;                     \
-    if (columns == NAME##_panel) {                                                                                     \
-      UNROLL for (int i = 0; i < rows; i++) {                                                                          \
-        *(NAME##_vector *)(c + i * c_row) = sums[i][0];                                                                \
-        *(NAME##_vector *)(c + i * c_row + NAME##_lanes) = sums[i][1];                                                 \
-      }                                                                                                                \
-      return;                                                                                                          \
+    if (scale != 1) UNROLL for (int i = 0; i < rows; i++) sums[i][0] *= scale, sums[i][1] *= scale;                    \
+    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
+      *(NAME##_vector *)(c + i * c_row) = sums[i][0];                                                                  \
+      *(NAME##_vector *)(c + i * c_row + NAME##_lanes) = sums[i][1];                                                   \
     }                                                                                                                  \
-    for (int i = 0; i < rows; i++) memcpy(c + i * c_row, sums[i], (size_t)columns * sizeof(real));                     \
   }                                                                                                                    \
-  TARGET static void NAME(int64_t m, int64_t k, const real *a, int64_t a_row, int64_t a_step, const real *b,           \
-                          int64_t b_step, real *c, int64_t c_row, int adding, real scale, int64_t columns) {                       \
+                                                                                                                       \
+  /* Rows of the part from `row` on. The last panel of c may be narrow: then the tile is computed in `edge`. */        \
+  INLINE TARGET void NAME##_some(const part *x, int rows, int64_t row, const real *a, int64_t a_row, int64_t a_step,   \
+                                 const real *ahead, int64_t stride) {                                                  \
+    real edge[ROWS * NAME##_panel], *c = x->c + row * x->c_row;                                                        \
+    const int whole = x->columns == NAME##_panel;                                                                      \
+    const size_t bytes = (size_t)x->columns * sizeof(real);                                                            \
+    for (int i = 0; !whole && x->adding && i < rows; i++) memcpy(edge + i * NAME##_panel, c + i * x->c_row, bytes);    \
+    NAME##_tile(rows, x->depth, a, a_row, a_step, x->b, x->b_step, whole ? c : edge, whole ? x->c_row : NAME##_panel,  \
+                x->adding, x->scale, ahead, stride);                                                                   \
+    for (int i = 0; !whole && i < rows; i++) memcpy(c + i * x->c_row, edge + i * NAME##_panel, bytes);                 \
+  }                                                                                                                    \
+                                                                                                                       \
+  TARGET static void NAME(const part *x) {                                                                             \
+    const int64_t tiles = (x->rows + ROWS - 1) / ROWS, stride = (NAME##_panel + tiles - 1) / tiles;                    \
+    const real *ahead = x->ahead;                                                                                      \
     int64_t i = 0;                                                                                                     \
-    for (; i + ROWS <= m; i += ROWS)                                                                                   \
-      NAME##_tile(ROWS, k, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, adding, scale, columns);            \
-    for (; i + 4 <= m; i += 4)                                                                                         \
-      NAME##_tile(4, k, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, adding, scale, columns);               \
-    for (; i < m; i++)                                                                                                 \
-      NAME##_tile(1, k, a + i * a_row, a_row, a_step, b, b_step, c + i * c_row, c_row, adding, scale, columns);               \
+    for (; i + ROWS <= x->rows; i += ROWS, ahead += stride * x->depth) {                                               \
+      if (x->a_row) NAME##_some(x, ROWS, i, x->a + i * x->a_row, x->a_row, x->a_step, ahead, stride);                  \
+      else NAME##_some(x, ROWS, i, x->a + i * x->depth, 1, ROWS, ahead, stride);                                       \
+    }                                                                                                                  \
+    const int64_t a_row = x->a_row ? x->a_row : 1, a_step = x->a_row ? x->a_step : ROWS;                               \
+    const real *a = x->a + i * (x->a_row ? x->a_row : x->depth);                                                       \
+    for (; i + 4 <= x->rows; i += 4, a += 4 * a_row) NAME##_some(x, 4, i, a, a_row, a_step, ahead, stride);            \
+    for (; i < x->rows; i++, a += a_row) NAME##_some(x, 1, i, a, a_row, a_step, ahead, stride);                        \
+  }                                                                                                                    \
+                                                                                                                       \
+  /* Copies a left factor that is transposed, element (i, p) at a[i + p * a_step], in tiles of ROWS. */                \
+  TARGET static void NAME##_pack(int64_t rows, int64_t depth, const real *a, int64_t a_step, real *to) {               \
+    int64_t i = 0;                                                                                                     \
+    for (; i + ROWS <= rows; i += ROWS, to += ROWS * depth)                                                            \
+      for (int64_t p = 0; p < depth; p++) memcpy(to + p * ROWS, a + i + p * a_step, ROWS * sizeof(real));              \
+    for (int64_t p = 0; p < depth; p++)                                                                                \
+      for (int64_t r = i; r < rows; r++) to[p * ROWS + r - i] = a[r + p * a_step];                                     \
+  }                                                                                                                    \
+                                                                                                                       \
+  /* Copies rows of the right factor into panels, with zeros after the last column. */                                 \
+  TARGET static void NAME##_copy(int64_t columns, int64_t depth, const real *b, int64_t b_row, real *to) {             \
+    for (int64_t p = 0; p < depth; p++, b += b_row, to += NAME##_panel) {                                              \
+      int64_t j = 0;                                                                                                   \
+      for (; j + NAME##_panel <= columns; j += NAME##_panel) {                                                         \
+        memcpy(to + j * depth, b + j, NAME##_panel * sizeof(real));                                                    \
+        __builtin_prefetch(b + j + 6 * b_row);                                                                         \
+        __builtin_prefetch(b + j + 6 * b_row + NAME##_lanes);                                                          \
+      }                                                                                                                \
+      for (int64_t i = 0; j < columns && i < NAME##_panel; i++) to[j * depth + i] = i < columns - j ? b[j + i] : 0;    \
+    }                                                                                                                  \
   }
 
-// Rows of c, at most a panel wide, and one block of k.
-typedef void gemm_kernel(int64_t, int64_t, const real *, int64_t, int64_t, const real *, int64_t, real *, int64_t, int,
-                         real, int64_t);
+typedef struct {
+  void (*multiply)(const part *);
+  void (*pack)(int64_t, int64_t, const real *, int64_t, real *);
+  void (*copy)(int64_t, int64_t, const real *, int64_t, real *);
+  int64_t panel, rows;
+} kernel;
+#define KERNEL_OF(NAME) (kernel){NAME, NAME##_pack, NAME##_copy, NAME##_panel, NAME##_rows}
 
 #if defined(__x86_64__)
 DEFINE_GEMM(gemm_512, __attribute__((target("avx512f"))), 64, 12)
 DEFINE_GEMM(gemm_256, __attribute__((target("avx2,fma"))), 32, 6)
 DEFINE_GEMM(gemm_128, , 16, 4)
-static gemm_kernel *chosen;
-static int64_t panel;
-
-__attribute__((constructor)) static void choose(void) {
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx512f")) chosen = gemm_512, panel = gemm_512_panel;
-  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) chosen = gemm_256, panel = gemm_256_panel;
-  else chosen = gemm_128, panel = gemm_128_panel;
-}
 #else
 DEFINE_GEMM(gemm_128, , 16, 12)
-#define chosen gemm_128
-#define panel gemm_128_panel
 #endif
 
-int64_t ress_gemm_panel(void) { return panel; }
+static kernel chosen;
+static pthread_key_t buffers_key;
+
+__attribute__((constructor)) static void choose(void) {
+  pthread_key_create(&buffers_key, free);
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) chosen = KERNEL_OF(gemm_512);
+  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) chosen = KERNEL_OF(gemm_256);
+  else chosen = KERNEL_OF(gemm_128);
+#else
+  chosen = KERNEL_OF(gemm_128);
+#endif
+}
+
+// The buffers of a thread, allocated at its first product that needs them and freed when it ends. They are not
+// thread-local arrays, because those would lie in every thread's stack.
+typedef struct {
+  real right[COLUMNS * BLOCK], left[HEIGHT * BLOCK];
+} buffers;
+static _Thread_local buffers *buffers_here;
+
+static buffers *buffers_of_thread(void) {
+  if (!buffers_here) {
+    if (!(buffers_here = aligned_alloc(64, sizeof(buffers)))) abort();
+    pthread_setspecific(buffers_key, buffers_here);
+  }
+  return buffers_here;
+}
+
+int64_t ress_gemm_panel(void) { return chosen.panel; }
 
 void ress_gemm_pack_transposed(int64_t n, int64_t k, const real *b, int64_t b_row, int64_t panel_begin, int64_t panel_end,
                                real *packed) {
+  const int64_t panel = chosen.panel;
   for (int64_t q = panel_begin; q < panel_end; q++) {
     real *out = packed + q * panel * k;
     int64_t first = q * panel, columns = n - first < panel ? n - first : panel;
@@ -107,40 +188,64 @@ void ress_gemm_pack_transposed(int64_t n, int64_t k, const real *b, int64_t b_ro
 
 void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, const real *packed, real *c,
                       int64_t c_row, int adding) {
-  for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
-    int64_t depth = k - p < BLOCK ? k - p : BLOCK;
-    for (int64_t j = 0; j < n; j += panel)
-      chosen(m, depth, a + p, a_row, 1, packed + j * k + p * panel, panel, c + j, c_row, adding || p > 0, 1,
-             n - j < panel ? n - j : panel);
-  }
+  const int64_t panel = chosen.panel;
+  part x = {.rows = m, .a_row = a_row, .a_step = 1, .b_step = panel, .c_row = c_row, .scale = 1};
+  // k runs inside: the result's columns stay in the cache, and the packed weight is read from its first value to its last.
+  for (int64_t j = 0; j < n; j += panel)
+    for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
+      x.depth = k - p < BLOCK ? k - p : BLOCK;
+      x.columns = n - j < panel ? n - j : panel;
+      x.a = a + p, x.b = packed + j * k + p * panel, x.c = c + j;
+      x.adding = adding || p > 0;
+      x.ahead = x.b + x.depth * panel;
+      chosen.multiply(&x);
+    }
 }
 
-// A block of a panel, with zeros after the last column.
-static _Thread_local real scratch[BLOCK * WIDEST_PANEL];
+// Copies `columns` columns and `depth` rows of b into panels.
+static void copy_right(int64_t columns, int64_t depth, const real *b, int64_t b_row, int64_t b_step, real *to) {
+  const int64_t panel = chosen.panel;
+  if (b_step == 1) {
+    chosen.copy(columns, depth, b, b_row, to);
+    return;
+  }
+  // b is transposed. Eight of its rows are read side by side, so that their lines stay in the cache while k runs.
+  for (int64_t j = 0; j < columns; j += panel, to += panel * depth)
+    for (int64_t l = 0; l < panel; l += 8)
+      for (int64_t p = 0; p < depth; p++)
+        for (int64_t i = l; i < l + 8; i++) to[p * panel + i] = j + i < columns ? b[(j + i) * b_step + p * b_row] : 0;
+}
 
 void ress_gemm(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, int64_t a_step, const real *b,
                int64_t b_row, int64_t b_step, real *c, int64_t c_row, int adding, real scale) {
-  for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
-    int64_t depth = k - p < BLOCK ? k - p : BLOCK;
-    for (int64_t j = 0; j < n; j += panel) {
-      int64_t columns = n - j < panel ? n - j : panel, step = b_row;
-      const real *block = b + p * b_row + j * b_step;
-      if (b_step != 1) {
-        // b is transposed. Eight of its rows are read side by side, so that their lines stay in the cache while k runs.
-        for (int64_t l = 0; l < panel; l += 8)
-          for (int64_t q = 0; q < depth; q++)
-            for (int64_t i = l; i < l + 8; i++) scratch[q * panel + i] = i < columns ? block[i * b_step + q * b_row] : 0;
-        block = scratch, step = panel;
-      } else if (columns < panel || (m >= 48 && b_row > panel)) {
-        // The last panel may reach beyond b; and many rows pay for a copy that lies side by side.
-        for (int64_t q = 0; q < depth; q++) {
-          memcpy(scratch + q * panel, block + q * b_row, (size_t)columns * sizeof(real));
-          for (int64_t i = columns; i < panel; i++) scratch[q * panel + i] = 0;
+  const int64_t panel = chosen.panel;
+  // Few rows do not pay for a copy of the right factor, nor for one of the left.
+  const int in_place = b_step == 1 && n % panel == 0 && (m < 48 || b_row == panel);
+  const int packs = a_row == 1 && a_step != 1 && m >= 24;
+  buffers *own = in_place && !packs ? NULL : buffers_of_thread();
+  part x = {.a_row = packs ? 0 : a_row, .a_step = a_step, .b_step = in_place ? b_row : panel, .c_row = c_row};
+  // Where all rows use a panel one after the other, it is copied alone and stays in the first cache; but a long right
+  // factor is read row by row, because its rows lie in many pages.
+  const int64_t width = m > HEIGHT || packs || k > 16 * BLOCK ? COLUMNS : panel;
+  for (int64_t first = 0; first < n; first += width)
+    for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
+      const int64_t columns = n - first < width ? n - first : width;
+      const real *right = b + p * b_row + first * b_step;
+      x.depth = k - p < BLOCK ? k - p : BLOCK;
+      x.adding = adding || p > 0;
+      x.scale = p + x.depth == k ? scale : 1;
+      if (!in_place) copy_right(columns, x.depth, right, b_row, b_step, own->right);
+      for (int64_t i = 0; i < m; i += HEIGHT) {
+        x.rows = m - i < HEIGHT ? m - i : HEIGHT;
+        x.a = packs ? own->left : a + i * a_row + p * a_step;
+        if (packs) chosen.pack(x.rows, x.depth, a + i + p * a_step, a_step, own->left);
+        for (int64_t j = 0; j < columns; j += panel) {
+          x.columns = columns - j < panel ? columns - j : panel;
+          x.b = in_place ? right + j : own->right + j * x.depth;
+          x.ahead = in_place ? x.b : x.b + panel * x.depth;
+          x.c = c + i * c_row + first + j;
+          chosen.multiply(&x);
         }
-        block = scratch, step = panel;
       }
-      chosen(m, depth, a + p * a_step, a_row, a_step, block, step, c + j, c_row, adding || p > 0,
-             p + depth == k ? scale : 1, columns);
     }
-  }
 }
