@@ -25,7 +25,7 @@ class Design:
 
 
 BOTH = ("kjv", "recall")
-ALL = ("kjv", "recall", "chase")
+ALL = ("kjv", "kjv-long", "recall", "chase")
 
 DESIGNS = (
     Design("default", "", seeds=3, tasks=ALL, positions=True),
@@ -33,16 +33,19 @@ DESIGNS = (
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
-    Design("all keys kept", "ASAM", ("model.keys=null",), tasks=ALL, seeds=2),
-    Design("dense attention: all neighbours and keys, no weights", "ASAM", (*NO_GRAPH, "model.keys=null"), tasks=ALL, seeds=2),
-    Design("one dense network for the experts", "ASAM", ("model.feed_forward=dense",), tasks=ALL, seeds=2),
+    Design("all keys kept", "ASAM", ("model.keys=null",), tasks=ALL, seeds=3),
+    Design("dense attention: all neighbours and keys, no weights", "ASAM", (*NO_GRAPH, "model.keys=null"), tasks=ALL, seeds=3),
+    Design("one dense network for the experts", "ASAM", ("model.feed_forward=dense",), tasks=ALL, seeds=3),
     Design("sparsemax", "ASAM", ("model.activation=sparsemax",), tasks=BOTH, seeds=2),
     Design("entmax15", "ASAM", ("model.activation=entmax15",), tasks=BOTH, seeds=2),
-    Design("graph chooses, weighs nothing", "SOES", ("model.structure_bias=false",), tasks=ALL, seeds=2),
+    Design("graph chooses, weighs nothing", "SOES", ("model.structure_bias=false",), tasks=ALL, seeds=3),
     # Shared against separate blocks of equal parameters: the shared block has more experts to choose from.
-    Design("shared block, 16 experts, 2 reached", "R2MU", ("model.experts=16", "model.active_experts=2", "model.shared_each_step=true"), tasks=ALL, seeds=2),
+    Design("shared block, 16 experts, 2 reached", "R2MU", ("model.experts=16", "model.active_experts=2", "model.shared_each_step=true"), tasks=ALL, seeds=3),
     Design("separate blocks, 4 experts each, 2 reached", "R2MU", (
-        "model.separate_blocks=true", "model.experts=4", "model.active_experts=2"), against="shared block, 16 experts, 2 reached", tasks=ALL, seeds=2),
+        "model.separate_blocks=true", "model.experts=4", "model.active_experts=2"), against="shared block, 16 experts, 2 reached", tasks=ALL, seeds=3),
+    Design("separate blocks, 4 experts each, 2 reached, graph weighs nothing", "R2MU", (
+        "model.separate_blocks=true", "model.experts=4", "model.active_experts=2", "model.structure_bias=false"),
+        against="shared block, 16 experts, 2 reached", tasks=("kjv", "kjv-long"), seeds=3),
     Design("one shared expert for all steps, 12 experts", "R2MU", ("model.shared_each_step=false", "model.experts=12"), tasks=BOTH),
     Design("K = 2", "R2MU", ("model.steps=2",)),
     Design("K = 4", "R2MU", ("model.steps=4",)),

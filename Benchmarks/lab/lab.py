@@ -42,8 +42,12 @@ class Task:
 
     def prepare(self, ress):
         sets = Sets(ress, None, self.folder, self.quick)
-        self.train = getattr(sets, "bible" if self.name == "kjv" else self.name)().train
+        self.train = getattr(sets, "bible" if self.is_text else self.name)().train
         return self
+
+    @property
+    def is_text(self):
+        return self.name.startswith("kjv")
 
     @property
     def folder(self):
@@ -53,6 +57,9 @@ class Task:
 TASKS = {
     "kjv": Task(
         "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 200, True,
+        [Measured("validation", "bible", ("--sequences", "256"))]),
+    "kjv-long": Task(
+        "kjv-long", "The same language model, trained for longer", "Benchmarks/lab/kjv.yaml", False, 600, True,
         [Measured("validation", "bible", ("--sequences", "256"))]),
     "chase": Task(
         "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,
@@ -99,7 +106,7 @@ class Laboratory:
             train = shown["train"]
             length = train["tokens"] // train["examples"] if "examples" in train else longest
             # The baseline sees a sequence whole, also where a longer one is measured.
-            whole = LENGTH if name == "kjv" else longest
+            whole = LENGTH if task.is_text else longest
             base = [
                 f"data.path={task.folder / task.train}.h5", f"checkpoint.directory={self.cluster}/checkpoints", f"training.steps={task.steps}",
                 f"optimizer.warmup_steps={task.steps // 10}"]
@@ -120,8 +127,8 @@ class Laboratory:
     def jobs(self):
         jobs = [(seed, name, design) for name in self.options.tasks for design in self.designs(name)
                 for seed in range(1, self.options.seeds + 1) if seed <= design.seeds]
-        # Two seeds of the designs that decide something, then one of the others, then the third seeds.
-        return sorted(jobs, key=lambda job: (job[0] > 2, job[2].seeds == 1, job[0]))
+        # Task by task two seeds of the designs that decide something and one of the others, then the third seeds.
+        return sorted(jobs, key=lambda job: (job[0] > 2, self.options.tasks.index(job[1]), job[2].seeds == 1, job[0]))
 
     def run(self, seed, name, design):
         return Run(f"lab-{name}", design.name, seed, TASKS[name].config, self.own[name, design.name])
@@ -142,7 +149,7 @@ class Laboratory:
 
     def one(self, cluster, seed, name, design):
         run, task = self.run(seed, name, design), TASKS[name]
-        places = [*task.places, *([BY_POSITION] if design.positions and name == "kjv" else [])]
+        places = [*task.places, *([BY_POSITION] if design.positions and task.is_text else [])]
         if all(key(run, place) in self.results[name] for place in places):
             return
         cluster.train([run])
@@ -228,15 +235,15 @@ class Laboratory:
             lines.append(f"| {design.part} | {title} | {parameters:,} | {operations / 1e6:.3f} | {len(self.values(name, design, task.places[0]))} | "
                          + " | ".join(cells) + " |")
         lines.append("")
-        if name == "kjv":
-            lines += self.positions(designs)
+        if task.is_text:
+            lines += self.positions(name, designs)
         return lines
 
-    def positions(self, designs):
+    def positions(self, name, designs):
         lines = [f"Loss by position in sequences of {LENGTH:,} bytes; training had 256. Means of the seeds.", "",
                  "| design | seeds | " + " | ".join(label for _, label in PLACES) + " |", "|---|---:|" + "---:|" * len(PLACES)]
         for design in designs:
-            found = [self.results["kjv"].get(key(Run("lab-kjv", design.name, seed, "", ()), BY_POSITION)) for seed in range(1, design.seeds + 1)]
+            found = [self.results[name].get(key(Run(f"lab-{name}", design.name, seed, "", ()), BY_POSITION)) for seed in range(1, design.seeds + 1)]
             parts = [result["parts"] for result in found if result]
             if parts:
                 cells = [f"{statistics.fmean(part[place] for part in parts):.3f}" for place, _ in PLACES]
