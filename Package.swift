@@ -1,6 +1,6 @@
 // swift-tools-version: 6.2
 // ress: one executable that is coordinator, worker and command line. ARCHITECTURE.md explains the targets;
-// arrows between them point down only, and numbers and control meet in `Worker` alone.
+// arrows between them point down only, and numbers and control meet in the folder `Worker` alone.
 //
 // RESS_DOUBLE=1 builds the numeric half in double precision, so that the gradient tests can compare
 // against central differences to nine digits instead of three.

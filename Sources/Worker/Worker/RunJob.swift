@@ -107,11 +107,11 @@ package final class RunJob {
         }))
     let link = NetworkLink(network, assignment)
     self.link = link
-    let held = HeldModel(
+    let model = HeldModel(
       configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: assignment.start != .fresh)
-    let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(held, link)) : Exchanges(alone: held)
+    let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
     trainer = try Trainer(
-      configuration, held, exchanges, source: source, memoryLimit: memory,
+      configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
     switch assignment.start {
     case .fresh: break
