@@ -18,39 +18,52 @@ import Worker
     HeldShard(run: RunID(1), generation: 3, index: 0, count: 2, step: step)
   }
 
-  @Test func `two pieces are under way at most, and the receipt of the last one completes the copy`() throws {
+  /// The next piece and its receiver, as values that an expectation can compare.
+  private func next(_ sender: inout MirrorSender) -> (subject: DataSubject?, message: DataMessage?, peer: Int?) {
+    let next = sender.next()
+    return (next?.message.header.subject, next?.message, next?.peer)
+  }
+
+  /// Handles the receipt of a message by the mirror, or by worker `from`.
+  private func receive(_ message: DataMessage?, _ sender: inout MirrorSender, from: Int = 1) -> HeldShard? {
+    guard let message else { return nil }
+    return sender.received(MirrorSender.receipt(for: message, from: from).header)
+  }
+
+  @Test func `two pieces are under way at most, and the receipt of the last one completes the copy`() {
     var sender = MirrorSender()
-    #expect(sender.next() == nil)
+    let nothing = next(&sender)
+    #expect(nothing.message == nil)
     let count = 2 * Self.size + 5
     sender.start(key(4), ShardMemory(count: count), count: count, to: 1)
-    let first = try #require(sender.next()), second = try #require(sender.next())
-    #expect(first.message.header.subject == .copy(step: 4, piece: 0, count: 3) && first.peer == 1)
-    #expect(second.message.header.subject == .copy(step: 4, piece: 1, count: 3))
-    #expect(sender.next() == nil, "two pieces are under way")
+    let first = next(&sender), second = next(&sender), tooEarly = next(&sender)
+    #expect(first.subject == .copy(step: 4, piece: 0, count: 3) && first.peer == 1)
+    #expect(second.subject == .copy(step: 4, piece: 1, count: 3))
+    #expect(tooEarly.message == nil, "two pieces are under way")
     // Receipts of another worker, and of another copy.
-    #expect(sender.received(MirrorSender.receipt(for: first.message, from: 2).header) == nil && sender.next() == nil)
-    let other = DataHeader(phase: .mirrored, sender: 1, .copy(step: 5, piece: 0, count: 3))
-    #expect(sender.received(other) == nil && sender.next() == nil)
-    #expect(sender.received(MirrorSender.receipt(for: first.message, from: 1).header) == nil)
-    let third = try #require(sender.next())
-    #expect(third.message.header.subject == .copy(step: 4, piece: 2, count: 3))
-    #expect(third.message.payload.bytes.count == 20)
-    #expect(sender.next() == nil)
-    #expect(sender.received(MirrorSender.receipt(for: second.message, from: 1).header) == nil)
-    #expect(sender.received(MirrorSender.receipt(for: third.message, from: 1).header) == key(4))
-    #expect(sender.received(MirrorSender.receipt(for: third.message, from: 1).header) == nil, "it was received before")
+    let ofAnother = receive(first.message, &sender, from: 2)
+    let ofAnotherStep = sender.received(DataHeader(phase: .mirrored, sender: 1, .copy(step: 5, piece: 0, count: 3)))
+    let stillTooEarly = next(&sender)
+    #expect(ofAnother == nil && ofAnotherStep == nil && stillTooEarly.message == nil)
+    let one = receive(first.message, &sender), third = next(&sender), end = next(&sender)
+    #expect(one == nil && third.subject == .copy(step: 4, piece: 2, count: 3) && end.message == nil)
+    #expect(third.message?.payload.bytes.count == 20)
+    let two = receive(second.message, &sender), all = receive(third.message, &sender)
+    let again = receive(third.message, &sender)
+    #expect(two == nil && all == key(4) && again == nil)
   }
 
   @Test func `copies are sent one after the other, and none after the generation`() {
     var sender = MirrorSender()
     for step in [4, 8] { sender.start(key(step), ShardMemory(count: 3), count: 3, to: 1) }
-    let first = sender.next()
-    #expect(first?.message.header.subject == .copy(step: 4, piece: 0, count: 1) && sender.next() == nil)
-    #expect(sender.received(MirrorSender.receipt(for: first!.message, from: 1).header) == key(4))
-    #expect(sender.next()?.message.header.subject == .copy(step: 8, piece: 0, count: 1))
+    let first = next(&sender), tooEarly = next(&sender)
+    #expect(first.subject == .copy(step: 4, piece: 0, count: 1) && tooEarly.message == nil)
+    let received = receive(first.message, &sender), second = next(&sender)
+    #expect(received == key(4) && second.subject == .copy(step: 8, piece: 0, count: 1))
     sender.start(key(12), ShardMemory(count: 3), count: 3, to: 1)
     sender.clear()
-    #expect(sender.next() == nil)
+    let nothing = next(&sender)
+    #expect(nothing.message == nil)
   }
 }
 
