@@ -107,7 +107,8 @@ let system: [Target] = [
   module(
     "Worker",
     [
-      "Exchange", "Trained", "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire", "Model",
+      "Exchange", "Trained", "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire",
+      "Model",
       "Kernels", "Configuration", "CLinux",
     ]),
   module("Shell", ["Wire", "Configuration"]),

@@ -143,11 +143,19 @@ import Worker
   @Test func `a newer save replaces one that waits for its next attempt`() {
     let saver = CheckpointSaver(firstRetry: .seconds(1_000))
     let failed = Mutex(0), saved = Mutex(0)
-    saver.save { () throws(CheckpointError) in throw Self.failure } done: { _ in failed.withLock { $0 += 1 } }
+    saver.save { () throws(CheckpointError) in
+      throw Self.failure
+    } done: { _ in
+      failed.withLock { $0 += 1 }
+    }
     #expect(waitUntil { failed.withLock { $0 } == 1 })
     // Without `insisting`, a save that waits does not hold the caller up.
     saver.finish(insisting: false) { _ in false }
-    saver.save { [] } done: { _ in saved.withLock { $0 += 1 } }
+    saver.save {
+      []
+    } done: { _ in
+      saved.withLock { $0 += 1 }
+    }
     saver.finish(insisting: true) { _ in false }
     #expect(failed.withLock { $0 } == 1 && saved.withLock { $0 } == 1)
   }
@@ -155,7 +163,11 @@ import Worker
   @Test func `a closed saver gives up what waits`() {
     let saver = CheckpointSaver(firstRetry: .seconds(1_000))
     let failed = Mutex(0)
-    saver.save { () throws(CheckpointError) in throw Self.failure } done: { _ in failed.withLock { $0 += 1 } }
+    saver.save { () throws(CheckpointError) in
+      throw Self.failure
+    } done: { _ in
+      failed.withLock { $0 += 1 }
+    }
     #expect(waitUntil { failed.withLock { $0 } == 1 })
     saver.close()
     saver.finish(insisting: true) { _ in false }
