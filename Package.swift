@@ -1,6 +1,6 @@
 // swift-tools-version: 6.2
 // ress: one executable that is coordinator, worker and command line. ARCHITECTURE.md explains the targets;
-// arrows between them point down only, and numbers and control meet in `Worker` alone.
+// arrows between them point down only, and numbers and control meet in the folder `Worker` alone.
 //
 // RESS_DOUBLE=1 builds the numeric half in double precision, so that the gradient tests can compare
 // against central differences to nine digits instead of three.
@@ -23,6 +23,7 @@ let layers: [String: [String]] = [
   "Base": ["Configuration", "Wire", "RunFolder"],
   "Numbers": ["CKernels", "Kernels", "OpenBLAS", "Model", "Data", "Training", "Checkpoint", "HDF5"],
   "Control": ["Coordination", "Transport", "RunStore", "Daemon"],
+  "Worker": ["Exchange", "Trained", "Worker"],
   "Face": ["Shell", "HTTP", "Dashboard", "ress"],
 ]
 
@@ -99,18 +100,23 @@ let system: [Target] = [
     ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
   module(
     "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
+  module("Exchange", ["Training", "Wire", "Model", "Kernels", "Configuration"]),
+  module(
+    "Trained",
+    ["Exchange", "Training", "Checkpoint", "RunFolder", "Data", "Wire", "Model", "Kernels", "Configuration"]),
   module(
     "Worker",
     [
-      "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire", "Model", "Kernels",
-      "Configuration", "CLinux",
+      "Exchange", "Trained", "Training", "Checkpoint", "RunFolder", "Data", "Transport", "Coordination", "Wire",
+      "Model",
+      "Kernels", "Configuration", "CLinux",
     ]),
   module("Shell", ["Wire", "Configuration"]),
   .executableTarget(
     name: "ress",
     dependencies: [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "RunStore", "Checkpoint", "Coordination", "Daemon",
-      "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
+      "Trained", "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
     ],
     path: sources("ress"), resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
@@ -121,7 +127,7 @@ let system: [Target] = [
   // Measures what workers tell each other, over ZeroMQ and MPI; Benchmarks/exchange.py.
   .executableTarget(
     name: "ress-exchange",
-    dependencies: ["Worker", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
+    dependencies: ["Worker", "Exchange", "Training", "Model", "Kernels", "Transport", "Wire", "Configuration"],
     path: "Benchmarks/Exchange", exclude: ["README.md"], swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
@@ -136,8 +142,8 @@ let system: [Target] = [
   tests(
     "Worker",
     [
-      "Training", "Kernels", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5", "Wire", "Model",
-      "Configuration", "TestSupport",
+      "Training", "Kernels", "Exchange", "Trained", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5",
+      "Wire", "Model", "Configuration", "TestSupport",
     ]),
   tests("Shell", ["Shell", "Wire", "Configuration"]),
   .testTarget(

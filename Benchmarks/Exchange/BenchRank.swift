@@ -2,6 +2,7 @@
 // sums.
 
 import Configuration
+import Exchange
 import Foundation
 import Kernels
 import Model
@@ -119,7 +120,8 @@ final class AllToAll: Exchanging {
       // Copied into a new payload, as `PeerExchange` does.
       let payload = values.withUnsafeBufferPointer { Payload(copying: $0.baseAddress!, count: $0.count) }
       payload.words[0] = first
-      var header = DataHeader(phase: .dispatchForward, sender: index)
+      var header = DataHeader(
+        phase: .dispatchForward, sender: index, .site(unit: 0, sequence: 0, segment: 0, recurrence: 0))
       header.round = number
       link.send(DataMessage(header: header, payload: payload), to: peer)
     }
@@ -150,6 +152,7 @@ final class AllReduce: Exchanging {
   private let exchange: PeerExchange
   private let parameters: ParameterBuffer
   private let gradient: PooledBuffer
+  private var norms: [Double]
   private let index: Int
   private let count: Int
   private var number = 0
@@ -157,7 +160,8 @@ final class AllReduce: Exchanging {
   init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
     (self.index, self.count) = (index, count)
     // A model of many equal tensors, so that the owners' shares are equal: blocks of a dense transformer.
-    var model = RunConfiguration().model
+    var configuration = RunConfiguration()
+    var model = configuration.model
     model.architecture = .transformer
     model.feedForward = .dense
     model.separateBlocks = true
@@ -178,11 +182,11 @@ final class AllReduce: Exchanging {
     let plan = WorkPlan(
       index: index, units: (0..<count).map { $0..<$0 + 1 },
       expertOwners: chosen.experts.indices.map { $0 % count }, layout: chosen)
-    parameters = ParameterBuffer(chosen, experts: plan.myExperts)
-    let experts = LocalExperts(model, parameters: parameters, owned: plan.myExperts, team: Team(laneCount: 1))
-    exchange = PeerExchange(
-      plan: plan, link: link, experts: experts, expertGradients: ExpertGradients(experts, layout: chosen),
-      sizes: Sizes(model, vocabulary: 64), norms: 1)
+    configuration.model = model
+    let held = HeldModel(configuration, vocabulary: 64, plan: plan, threads: 1)
+    parameters = held.parameters
+    exchange = PeerExchange(held, link)
+    norms = Array(repeating: 0, count: Optimizer.chunkCount(chosen))
     gradient = BufferPool().take(chosen.denseCount)
     gradient.pointer.update(repeating: 1, count: chosen.denseCount)
   }
@@ -197,7 +201,8 @@ final class AllReduce: Exchanging {
 
   func agree(isOver: Bool) throws -> Bool {
     // `gather` adds over the ranks, and only the first rank contributes.
-    try exchange.gather([index == 0 && isOver ? 1 : 0], StepNote())[0] > 0
+    norms[0] = index == 0 && isOver ? 1 : 0
+    return try exchange.gather(norms, StepNote())[0] > 0
   }
 }
 

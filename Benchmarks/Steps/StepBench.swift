@@ -62,11 +62,9 @@ enum StepBench {
 
   static func makeTrainer(_ shape: Shape, threads: Int) throws -> Trainer {
     let configuration = shape.configuration
-    let layout = ParameterLayout(configuration.model, vocabulary: shape.vocabulary)
     return try Trainer(
-      configuration, vocabulary: shape.vocabulary, plan: .alone(configuration, layout: layout),
-      source: RandomTokens(length: configuration.data.sequenceLength, vocabulary: shape.vocabulary), threads: threads,
-      memoryLimit: .max)
+      alone: configuration, vocabulary: shape.vocabulary,
+      source: RandomTokens(length: configuration.data.sequenceLength, vocabulary: shape.vocabulary), threads: threads)
   }
 
   /// Seconds of each step after the warm-up: a given number of steps, or as many as take a given time and at least

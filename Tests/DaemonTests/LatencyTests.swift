@@ -62,7 +62,10 @@ import Worker
       memset(payload.bytes.baseAddress!, Int32(round & 255), payload.bytes.count)
       let begun = MonotonicClock.now
       workers[0].send(
-        DataMessage(header: DataHeader(phase: .dispatchForward, sender: 1 - peer), payload: payload), to: peer)
+        DataMessage(
+          header: DataHeader(
+            phase: .dispatchForward, sender: 1 - peer, .site(unit: 0, sequence: 0, segment: 0, recurrence: 0)),
+          payload: payload), to: peer)
       guard let back = Self.receive(workers[0]) else {
         Issue.record("round \(round) did not come back")
         return

@@ -67,8 +67,7 @@ private final class NeedleSource: SequenceSource {
     let layout = ParameterLayout(c.model, vocabulary: NeedleSource.vocabulary)
     #expect(layout.totalCount < 70_000)
     let trainer = try Trainer(
-      c, vocabulary: NeedleSource.vocabulary, plan: .alone(c, layout: layout),
-      source: NeedleSource(seed: 1, sequenceCount: 100_000), threads: 1, memoryLimit: .max)
+      alone: c, vocabulary: NeedleSource.vocabulary, source: NeedleSource(seed: 1, sequenceCount: 100_000), threads: 1)
     // Sequences that training never sees. Sixteen equally likely values cost ln 16 = 2.77 nats for a model without
     // memory.
     let unseen = NeedleSource(seed: 2, sequenceCount: 64)

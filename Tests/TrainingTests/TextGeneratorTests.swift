@@ -14,7 +14,7 @@ import Training
     let c = trainer.configuration
     let decoder = Decoder(
       Sizes(c.model, vocabulary: 11), weights: Weights(trainer.parameters, c.model), team: trainer.team,
-      exchange: trainer.experts)
+      exchange: trainer.held.experts)
     return TextGenerator(decoder, options)
   }
 

@@ -42,9 +42,7 @@ import Training
   static func trainer(
     _ c: RunConfiguration = configuration, threads: Int = 1, source: ListSource = source()
   ) throws -> Trainer {
-    let layout = ParameterLayout(c.model, vocabulary: 11)
-    return try Trainer(
-      c, vocabulary: 11, plan: .alone(c, layout: layout), source: source, threads: threads, memoryLimit: .max)
+    try Trainer(alone: c, vocabulary: 11, source: source, threads: threads)
   }
 
   static func bits(_ parameters: ParameterBuffer) -> [Real] {

@@ -90,8 +90,7 @@ import Training
     configuration.training.batchSequences = golden.tokens.count
     let layout = ParameterLayout(configuration.model, vocabulary: sizes.vocabulary)
     let trainer = try Trainer(
-      configuration, vocabulary: sizes.vocabulary, plan: .alone(configuration, layout: layout),
-      source: ListSource(golden.tokens), threads: 1, memoryLimit: .max)
+      alone: configuration, vocabulary: sizes.vocabulary, source: ListSource(golden.tokens), threads: 1)
     trainer.parameters.forEachTensor { entry, values in
       for index in 0..<entry.count { values[index] = Real(golden.parameters[entry.name]!.values[index]) }
     }

@@ -314,17 +314,17 @@ import Wire
         seen: random.next() % 9)
       let request: Request =
         number % 3 == 0 ? .follow(run: "r", after: Int(truncatingIfNeeded: random.next())) : .status
-      var piece = DataHeader(phase: .mirror, sender: Int(random.next() % 3))
-      (piece.round, piece.unit) = (random.next(), UInt32(truncatingIfNeeded: random.next()))
-      piece.sequence = UInt32(truncatingIfNeeded: random.next())
+      let (step, part, parts) = (random.next() >> 32, random.next() >> 32, random.next() >> 32)
+      let piece = DataHeader(
+        phase: .mirror, sender: Int(random.next() % 3), .copy(step: Int(step), piece: Int(part), count: Int(parts)))
       let message = DataMessage(header: piece, payload: Payload(byteCount: Int(random.next() % 64)))
       let frames: [Frame] = [.bytes(changed(header.encoded())), .bytes(changed(ControlCodec.encode(request)))]
-      let parts: [Frame] = [
+      let frame: [Frame] = [
         .bytes(changed(header.encoded())), .bytes(changed(message.encodedHeader())),
         .payload(message.payload, message.payload.bytes.indices),
       ]
       while !toPort.send(frames) { listen(MonotonicClock.now) }
-      while !toData.send(parts) { listen(MonotonicClock.now) }
+      while !toData.send(frame) { listen(MonotonicClock.now) }
       said += 2
       if number % 256 == 0 { listen(MonotonicClock.now) }
     }

@@ -123,12 +123,9 @@ import Wire
   }
 
   private func data(_ count: Int) -> DataMessage {
-    var header = DataHeader(phase: .combineBackward, sender: 513)
+    var header = DataHeader(
+      phase: .combineBackward, sender: 513, .site(unit: 1, sequence: 2, segment: 3, recurrence: 4))
     header.round = .max
-    header.unit = 1
-    header.sequence = 2
-    header.segment = 3
-    header.recurrence = 4
     header.rows = 5
     header.columns = 6
     let payload = Payload(byteCount: count)
@@ -179,10 +176,37 @@ import Wire
     #expect(throws: WireError.self) { try assembly.take(try arrived(pieces[0])) }
     #expect(try assembly.take(try arrived(pieces[0])) == nil)
     var other = pieces[1]
-    other.header.unit += 1
+    other.header.subject = .site(unit: 2, sequence: 2, segment: 3, recurrence: 4)
     #expect(throws: WireError.self) { try assembly.take(try arrived(other)) }
     #expect(throws: WireError.self) {
       try DataMessage(header: pieces[0].encodedHeader(), payload: try arrived(pieces[0]).payload)
+    }
+  }
+
+  /// The largest number of each field, with the phases whose messages have that subject.
+  private static let subjects: [(DataSubject, [DataPhase])] = {
+    let most = Int(UInt32.max)
+    return [
+      (.step, [.norms, .parameters]), (.unit(most), [.unitFinished]),
+      (
+        .site(unit: most, sequence: 1, segment: most - 1, recurrence: Int(UInt16.max)),
+        [.dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward]
+      ),
+      (.node(level: 3, index: most), [.gradient]), (.tensor(number: most, kind: 2, piece: 5), [.state]),
+      (.copy(step: most, piece: 6, count: 7), [.mirror, .mirrored]),
+    ]
+  }()
+
+  @Test func `every phase has one kind of subject, which arrives as it was sent`() throws {
+    #expect(Set(Self.subjects.flatMap(\.1)).count == DataPhase.allCases.count)
+    for (subject, phases) in Self.subjects {
+      for phase in phases {
+        let payload = Payload(byteCount: 4)
+        payload.words[0] = 9
+        let message = DataMessage(header: DataHeader(phase: phase, sender: 2, subject), payload: payload)
+        let arrived = try DataMessage(header: message.encodedHeader(), payload: payload)
+        #expect(arrived.header == message.header && arrived.header.subject == subject)
+      }
     }
   }
 

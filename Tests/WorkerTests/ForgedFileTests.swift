@@ -15,6 +15,7 @@ import Model
 import RunFolder
 import TestSupport
 import Testing
+import Trained
 import Worker
 
 @Suite(.serialized) struct ForgedFileTests {

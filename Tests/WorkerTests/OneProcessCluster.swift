@@ -4,6 +4,7 @@
 import Checkpoint
 import Configuration
 import Data
+import Exchange
 import Foundation
 import Kernels
 import RunFolder

@@ -6,6 +6,7 @@ import Model
 import RunFolder
 import Testing
 import Wire
+import Trained
 import Worker
 
 @Suite struct `Needs of a run` {

@@ -51,6 +51,40 @@ import Worker
     #expect(taken == store.held.count && taken < 10)
   }
 
+  @Test func `the third copy is kept until the step after the newest copy is done, for own copies and for a peer's`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    store.expect(3, [1: 5])
+    let values = Payload(byteCount: 20)
+    func copy(_ step: Int) {
+      store.keep(key(step, index: 0), ShardMemory(count: 5))
+      #expect(store.accept(key(step), piece: 0, of: 1, values))
+    }
+    func steps(_ index: Int) -> [Int] { store.held.filter { $0.index == index }.map(\.step) }
+    // A copy of the generation before is kept until there are two of this one.
+    store.keep(key(2, index: 0, generation: 2), ShardMemory(count: 5))
+    copy(4)
+    store.stepDone(3)
+    #expect(steps(0) == [2, 4] && steps(1) == [4])
+    copy(8)
+    #expect(steps(0) == [2, 4, 8])
+    store.stepDone(3)
+    #expect(steps(0) == [4, 8] && steps(1) == [4, 8])
+    copy(12)
+    #expect(steps(0) == [4, 8, 12] && steps(1) == [4, 8, 12], "the step after the copy is not done")
+    store.stepDone(3)
+    #expect(steps(0) == [8, 12] && steps(1) == [8, 12])
+  }
+
+  @Test func `without mirrors, the copies of earlier generations go with the first checkpoint`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    store.keep(key(4, index: 0, generation: 2), ShardMemory(count: 5))
+    store.keep(key(6, index: 0), ShardMemory(count: 5))
+    store.checkpointed(in: 3)
+    #expect(store.held == [key(6, index: 0)])
+  }
+
   @Test func `the memory of a dropped copy is reused for the next one`() {
     let store = ShardStore()
     store.begin(RunID(1))

@@ -1,11 +1,7 @@
 // The messages between workers (the data plane): rows of tokens to experts and back, sums of gradients, updated
 // parameters, and pieces of a worker's state. A message is a header of fixed size, which tells the receiver where
-// in the run's arithmetic the numbers belong, and a block of numbers.
-//
-// The same header serves all phases; a phase that does not need a field leaves it 0, and some phases store
-// something else in it (a node of the tree of gradients in `unit` and `sequence`, a piece's number in `segment`).
-// The code that sends and receives a phase documents its use: PeerExchange, StateTransfer and MirrorSender in
-// target Worker.
+// in the run's arithmetic the numbers belong (`DataSubject`), and a block of numbers. PeerExchange, StateTransfer and
+// MirrorSender send and receive them.
 //
 // A message of more than `DataPiece.largest` bytes travels in several pieces, which `DataAssembly` puts together.
 // Header and numbers have a CRC-32C each, because TCP's 16-bit checksum misses about one damaged packet in 65,536.
@@ -45,23 +41,25 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
   }
 }
 
-/// Where a message's numbers belong. A phase leaves the fields that it does not use 0.
+/// Where a message's numbers belong.
 package struct DataHeader: Equatable, Sendable {
   package var phase: DataPhase
   /// Roster index of the worker that sends.
   package var sender: UInt16
-  /// Number of the exchange round; all workers of a generation count the same rounds.
+  /// Number of the exchange round; all workers of a generation count the same rounds. 0 in messages that belong to
+  /// no round: states, copies and their receipts.
   package var round: UInt64 = 0
-  package var unit: UInt32 = 0
-  package var sequence: UInt32 = 0
-  package var segment: UInt32 = 0
-  package var recurrence: UInt16 = 0
+  package var subject: DataSubject
+  /// Rows of a matrix, or values of a piece.
   package var rows: UInt32 = 0
   package var columns: UInt32 = 0
 
-  package init(phase: DataPhase, sender: Int) {
+  /// - Precondition: the subject is one of the phase's.
+  package init(phase: DataPhase, sender: Int, _ subject: DataSubject) {
+    precondition(DataSubject(phase, subject.words) == subject, "\(subject) in a message with \(phase.description)")
     self.phase = phase
     self.sender = UInt16(sender)
+    self.subject = subject
   }
 
   /// Bytes of an encoded header.
@@ -129,10 +127,11 @@ package struct DataPiece: Sendable {
     writer.write(header.phase.rawValue)
     writer.write(header.sender)
     writer.write(header.round)
-    writer.write(header.unit)
-    writer.write(header.sequence)
-    writer.write(header.segment)
-    writer.write(header.recurrence)
+    let words = header.subject.words
+    writer.write(words.first)
+    writer.write(words.second)
+    writer.write(words.third)
+    writer.write(words.fourth)
     writer.write(header.rows)
     writer.write(header.columns)
     writer.write(UInt64(place))
@@ -153,12 +152,14 @@ package struct DataPiece: Sendable {
     let sender = reader.read(UInt16.self)!
     guard crc32c(of: bytes.dropLast(4)) == ByteReader.last32(bytes) else { throw .malformed("a data header's CRC-32C") }
     guard let phase = DataPhase(rawValue: phaseNumber) else { throw .malformed("data phase \(phaseNumber)") }
-    var header = DataHeader(phase: phase, sender: Int(sender))
-    header.round = reader.read(UInt64.self)!
-    header.unit = reader.read(UInt32.self)!
-    header.sequence = reader.read(UInt32.self)!
-    header.segment = reader.read(UInt32.self)!
-    header.recurrence = reader.read(UInt16.self)!
+    let round = reader.read(UInt64.self)!
+    var words = DataSubject.Words()
+    words.first = reader.read(UInt32.self)!
+    words.second = reader.read(UInt32.self)!
+    words.third = reader.read(UInt32.self)!
+    words.fourth = reader.read(UInt16.self)!
+    var header = DataHeader(phase: phase, sender: Int(sender), DataSubject(phase, words))
+    header.round = round
     header.rows = reader.read(UInt32.self)!
     header.columns = reader.read(UInt32.self)!
     let place = reader.read(UInt64.self)!

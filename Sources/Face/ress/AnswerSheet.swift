@@ -3,7 +3,7 @@
 import Foundation
 import RunFolder
 import Shell
-import Worker
+import Trained
 
 /// Opens its file at once, so that a path that cannot be written is reported before the evaluation.
 struct AnswerSheet: ~Copyable {

@@ -3,7 +3,7 @@
 import Checkpoint
 import Configuration
 import Shell
-import Worker
+import Trained
 
 func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
   guard let path = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }

@@ -6,8 +6,8 @@ import Data
 import Foundation
 import RunFolder
 import Shell
+import Trained
 import Wire
-import Worker
 
 struct ForecastFile {
   let path: String

@@ -5,7 +5,7 @@ import Foundation
 import Kernels
 import Model
 import Shell
-import Worker
+import Trained
 
 func graph(_ arguments: Arguments) throws -> ExitCode {
   let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)

@@ -3,8 +3,8 @@
 import Data
 import Foundation
 import Shell
+import Trained
 import Training
-import Worker
 
 func generate(_ arguments: Arguments) throws -> ExitCode {
   let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)

@@ -6,8 +6,8 @@ import Data
 import Foundation
 import Model
 import Shell
+import Trained
 import Wire
-import Worker
 
 func plan(_ arguments: Arguments) throws -> ExitCode {
   var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))

@@ -5,9 +5,9 @@ import Configuration
 import Data
 import Foundation
 import Shell
+import Trained
 import Training
 import Transport
-import Worker
 
 enum Preflight {
   /// Checks a run whose workers may be on other machines: data that are not on this machine may be on theirs.

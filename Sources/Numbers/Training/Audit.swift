@@ -7,6 +7,7 @@
 // any worker.
 
 import CKernels
+import Configuration
 import Kernels
 import Model
 
@@ -45,6 +46,76 @@ package struct Audit: Equatable, Sendable {
     let low = numbers.withUnsafeBytes { ress_crc32c(0, $0.baseAddress, $0.count) }
     let high = ress_crc32c(0, gradient, count * MemoryLayout<Real>.stride)
     return UInt64(high) << 32 | UInt64(low)
+  }
+}
+
+extension Audit {
+  /// The units that two workers computed with different results, with the two workers and their hashes.
+  /// - Parameter notes: those of the step, by roster index.
+  package func disagreements(_ notes: [StepNote], in plan: WorkPlan) -> [(unit: Int, voters: [Int], hashes: [UInt64])] {
+    units.enumerated().compactMap { place, unit in
+      let voters = (0...1).map { Audit.auditor(of: unit, opinion: $0, in: plan) }
+      let hashes = [notes[voters[0]].owned[place], notes[voters[1]].audited[place]]
+      return hashes[0] == hashes[1] ? nil : (unit, voters, hashes)
+    }
+  }
+}
+
+/// One worker's part in the audits of a run.
+struct Auditor {
+  private let plan: WorkPlan
+  private let share: Double
+  private let seed: UInt64
+  private let batch: StepBatch
+  private let rounds: Rounds
+
+  init(_ configuration: RunConfiguration, _ plan: WorkPlan, _ batch: StepBatch, _ rounds: Rounds) {
+    self.plan = plan
+    self.batch = batch
+    self.rounds = rounds
+    share = configuration.cluster.audit
+    seed = configuration.training.seed
+  }
+
+  /// Draws the audit of a step, and computes the units that this worker is to compute for others. Their hashes go
+  /// into the note.
+  func begin(_ step: Int, _ note: inout StepNote) throws -> Audit {
+    let audit = Audit(
+      share: share, seed: seed, step: step, unitCount: plan.unitCount, workerCount: plan.workerCount)
+    note.owned = Array(repeating: 0, count: audit.units.count)
+    note.audited = note.owned
+    if !audit.units.isEmpty { note.audited = try hashes(of: audit.units, step: step, opinion: 1) }
+    return audit
+  }
+
+  /// Throws where two results of a unit differ, together with a third result where there is a third worker.
+  func compare(_ audit: Audit, step: Int) throws {
+    guard var found = audit.disagreements(rounds.exchange.notes, in: plan).first else { return }
+    if plan.workerCount > 2 {
+      // All workers see the difference in the notes, so all come to this additional round.
+      var third = StepNote()
+      third.owned = [0]
+      third.audited = try hashes(of: [found.unit], step: step, opinion: 2)
+      let notes = try rounds.gather(third)
+      found.voters.append(Audit.auditor(of: found.unit, opinion: 2, in: plan))
+      found.hashes.append(notes[found.voters[2]].audited[0])
+    }
+    throw AuditFailure(step: step, unit: found.unit, voters: found.voters, hashes: found.hashes)
+  }
+
+  /// Computes the units for which this worker gives that opinion. Returns their hashes, and 0 for the other units.
+  private func hashes(of units: [Int], step: Int, opinion: Int) throws -> [UInt64] {
+    try rounds.begin(.audit, step: step, unitCount: units.count)
+    var hashes = [UInt64](repeating: 0, count: units.count)
+    for (place, unit) in units.enumerated()
+    where Audit.auditor(of: unit, opinion: opinion, in: plan) == plan.index {
+      let gradient = try batch.train(unit, as: place)
+      hashes[place] = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+      batch.recycle(gradient)
+      try rounds.exchange.finish(unit: place, batch.report)
+    }
+    _ = try rounds.exchange.reports()
+    return hashes
   }
 }
 

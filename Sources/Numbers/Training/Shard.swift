@@ -31,6 +31,8 @@ package struct ShardLayout: Equatable, Sendable {
   }
 
   package private(set) var pieces: [Piece] = []
+  /// Values of a message that carries a part of a shard (4 MiB).
+  package static let messageSize = 1 << 20
   package var count: Int { pieces.last.map { $0.offset + $0.count } ?? 0 }
 
   /// The shard of the worker that the plan is for.

@@ -30,6 +30,13 @@ package struct WorkPlan: Equatable, Sendable {
       expertOwners: Array(repeating: 0, count: configuration.model.expertCount), layout: layout)
   }
 
+  /// The roster index of the worker that holds each expert, from the experts of each worker.
+  package static func owners(of held: [[Int]], experts: Int) -> [Int] {
+    var owners = Array(repeating: 0, count: experts)
+    for (index, mine) in held.enumerated() { for expert in mine { owners[expert] = index } }
+    return owners
+  }
+
   package var unitCount: Int { units.last?.upperBound ?? 0 }
   package var myUnits: Range<Int> { units[index] }
   package var myExperts: [Int] { expertOwners.indices.filter { expertOwners[$0] == index } }

@@ -58,7 +58,7 @@ package struct RunNeeds {
     let model = configuration.model
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
-    let owners = RunJob.owners(experts, experts: layout.experts.count)
+    let owners = WorkPlan.owners(of: experts, experts: layout.experts.count)
     return (0..<workers).map { WorkPlan(index: $0, units: units, expertOwners: owners, layout: layout) }
   }
 
@@ -126,7 +126,7 @@ package struct RunNeeds {
   package var clusterBytes: Int {
     guard workers > 1 else { return 0 }
     // Gradients and parameters, one received and one sent of each; pieces of copies, two in each direction.
-    let messages = 4 * mostDense * real + 4 * min(largestShard, MirrorSender.pieceSize) * real
+    let messages = 4 * mostDense * real + 4 * min(largestShard, ShardLayout.messageSize) * real
     let state = real * (layout.denseCount + mostExperts * layout.expertCount + largestShard * 2 / 3)
     return messages + state
   }

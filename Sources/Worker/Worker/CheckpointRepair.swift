@@ -22,7 +22,7 @@ enum CheckpointRepair {
     let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
     let plan = WorkPlan(
       index: key.index, units: order.units,
-      expertOwners: RunJob.owners(order.experts, experts: layout.experts.count), layout: layout)
+      expertOwners: WorkPlan.owners(of: order.experts, experts: layout.experts.count), layout: layout)
     guard let shard = store.shard(key, ShardLayout(layout, plan)) else {
       throw JobError.shardGone(step: key.step, index: key.index)
     }

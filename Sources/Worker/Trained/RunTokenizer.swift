@@ -6,11 +6,11 @@ import Data
 import Foundation
 import RunFolder
 
-enum RunTokenizer {
+package enum RunTokenizer {
   private static let name = "tokenizer.json"
 
   /// Writes the tokenizer's file. A tokenizer of bytes needs none.
-  static func keep(
+  package static func keep(
     _ tokenizer: Tokenizer, in folder: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
     guard case .bytePairs = tokenizer else { return }
@@ -39,7 +39,7 @@ enum RunTokenizer {
 
   /// Throws where the dataset's tokenizer is not the one that the run's model was trained with. It also works for
   /// checkpoints of older programs, whose manifests have no digest.
-  static func check(_ tokenizer: Tokenizer, in folder: String, _ dataset: String) throws {
+  package static func check(_ tokenizer: Tokenizer, in folder: String, _ dataset: String) throws {
     let path = folder + "/" + name
     guard FileManager.default.fileExists(atPath: path) else { return }
     let own = Tokenizer.bytePairs(try TokenizerFile.read(path))

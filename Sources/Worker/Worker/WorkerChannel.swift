@@ -1,6 +1,7 @@
 // What a training job needs of the network, as a protocol: it sends reports and messages to peers, and receives
 // events. The worker process implements it with `WorkerNetwork`; tests connect several jobs inside one process.
 
+import Exchange
 import Training
 import Wire
 
@@ -35,7 +36,7 @@ package final class NetworkLink: PeerLink {
   /// The stop after a step that the coordinator asked for while this worker waited.
   private(set) var haltWish = HaltWish.none
   /// Seconds spent waiting for messages since the job began.
-  private(set) var waitedSeconds = 0.0
+  package private(set) var waitedSeconds = 0.0
   /// Messages that arrived before this worker began.
   private var early: [DataMessage] = []
   /// A wait that is longer than this is shown in the heartbeats.

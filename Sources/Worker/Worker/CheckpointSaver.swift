@@ -17,8 +17,8 @@ import Kernels
 import Training
 import Wire
 
-final class CheckpointSaver: @unchecked Sendable {
-  typealias Files = [CheckpointManifest.File]
+package final class CheckpointSaver: @unchecked Sendable {
+  package typealias Files = [CheckpointManifest.File]
 
   /// One checkpoint's files to write, and how often that has failed.
   private struct Work {
@@ -48,7 +48,7 @@ final class CheckpointSaver: @unchecked Sendable {
   private static let nice: Int32 = 10
 
   /// - Parameter firstRetry: time until the first repeated attempt; it doubles with each failure, up to 30 s.
-  init(firstRetry: Duration = .seconds(1)) { self.firstRetry = firstRetry }
+  package init(firstRetry: Duration = .seconds(1)) { self.firstRetry = firstRetry }
 
   private func locked<Result>(_ body: () -> Result) -> Result {
     condition.lock()
@@ -91,7 +91,7 @@ final class CheckpointSaver: @unchecked Sendable {
   ///   - write: writes the files; called on the writing thread, and again after each error.
   ///   - done: called on the writing thread with the files, and with each error that differs from the error before
   ///     it.
-  func save(
+  package func save(
     _ write: @escaping () throws(CheckpointError) -> Files,
     done: @escaping @Sendable (Result<Files, CheckpointError>) -> Void
   ) {
@@ -154,7 +154,7 @@ final class CheckpointSaver: @unchecked Sendable {
   }
 
   /// Repeats nothing from now on. A file that is being written is completed.
-  func close() {
+  package func close() {
     locked {
       isClosed = true
       giveUpWaiting()
@@ -167,7 +167,7 @@ final class CheckpointSaver: @unchecked Sendable {
   /// attempt is due; nil where nothing failed. With it the caller can tell a disk that reports errors from one that
   /// hangs.
   /// - Parameter insisting: whether to wait for saves that have failed; otherwise returns when only those are left.
-  func finish(insisting: Bool, abandoned: (ContinuousClock.Instant?) -> Bool) {
+  package func finish(insisting: Bool, abandoned: (ContinuousClock.Instant?) -> Bool) {
     condition.lock()
     defer { condition.unlock() }
     while underWay > 0 && !abandoned(waiting != nil ? .now : failedAt) {

@@ -10,6 +10,7 @@
 
 import Configuration
 import Data
+import Exchange
 import Foundation
 import Kernels
 import Model
@@ -109,17 +110,9 @@ package struct StepRehearsal {
     let plans = RunNeeds.plans(c, needs.layout, workers: workers)
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
-      try Trainer(
-        c, vocabulary: needs.vocabulary, plan: plan, source: source(c),
-        threads: needs.threads, memoryLimit: .max,
-        exchanges: workers == 1
-          ? nil
-          : { experts, gradients, _ in
-            let exchange = PeerExchange(
-              plan: plan, link: links[plan.index], experts: experts, expertGradients: gradients,
-              sizes: Sizes(c.model, vocabulary: needs.vocabulary), norms: Optimizer.chunkCount(needs.layout))
-            return (exchange, exchange)
-          })
+      let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads)
+      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges(PeerExchange(held, links[plan.index]))
+      return try Trainer(c, held, exchanges, source: source(c), memoryLimit: .max)
     }
     // The first steps allocate memory and fill caches.
     let warm = try train(trainers, steps: 0..<2)
@@ -166,10 +159,15 @@ package struct StepRehearsal {
   }
 }
 
+private struct RehearsalError: Error, CustomStringConvertible {
+  var description: String { "a worker of the rehearsal sent nothing for 60 s" }
+}
+
 /// Peers inside one process: a message is passed in memory.
 private final class RehearsalLink: PeerLink, @unchecked Sendable {
   private let index: Int
   private let mailboxes: [Mailbox<DataMessage>]
+  var waitedSeconds: Double { 0 }
 
   private init(_ index: Int, _ mailboxes: [Mailbox<DataMessage>]) {
     self.index = index
@@ -186,7 +184,7 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     // A trainer that failed sends nothing more; without a limit the others would wait for it forever.
     guard let message = mailboxes[index].take(timeout: .seconds(60)) else {
-      throw Stopped(reason: "a worker of the rehearsal sent nothing for 60 s")
+      throw RehearsalError()
     }
     return message
   }

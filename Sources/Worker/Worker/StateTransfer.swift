@@ -2,10 +2,8 @@
 //
 // Every holder of a shard knows the new roster, so it can compute which worker needs which tensors and sends them
 // without being asked. Receivers compute the same and wait until they have everything.
-//
-// Fields of a `state` message: `unit` is the tensor's number in the layout, `sequence` what it is (parameter, first
-// or second moment), `segment` the number of the piece of 4 MiB, `rows` the values in the piece.
 
+import Exchange
 import Kernels
 import Model
 import Training
@@ -21,14 +19,14 @@ struct StateTransfer {
   private let shards: [ShardLayout]
 
   /// Values of a message (4 MiB).
-  private static let pieceSize = 1 << 20
+  private static let pieceSize = ShardLayout.messageSize
 
   init(_ assignment: Assignment, _ state: MemoryState, _ layout: ParameterLayout, _ plan: WorkPlan) {
     self.assignment = assignment
     self.state = state
     self.layout = layout
     self.plan = plan
-    let owners = RunJob.owners(state.experts, experts: layout.experts.count)
+    let owners = WorkPlan.owners(of: state.experts, experts: layout.experts.count)
     shards = state.units.indices.map { index in
       ShardLayout(layout, WorkPlan(index: index, units: state.units, expertOwners: owners, layout: layout))
     }
@@ -50,10 +48,9 @@ struct StateTransfer {
           for receiver in receivers where receiver != assignment.index {
             let values = payload ?? Payload(copying: shard.values(number) + start, count: count)
             payload = values
-            var header = DataHeader(phase: .state, sender: assignment.index)
-            header.unit = UInt32(piece.tensor)
-            header.sequence = UInt32(piece.kind.rawValue)
-            header.segment = UInt32(start / StateTransfer.pieceSize)
+            var header = DataHeader(
+              phase: .state, sender: assignment.index,
+              .tensor(number: piece.tensor, kind: piece.kind.rawValue, piece: start / StateTransfer.pieceSize))
             header.rows = UInt32(count)
             channel.send(DataMessage(header: header, payload: values), to: receiver)
           }
@@ -75,18 +72,17 @@ struct StateTransfer {
     while missing.contains(where: { $0.value > 0 }) {
       let message = try link.receive(awaited: missing.filter { $0.value > 0 }.keys.sorted(), in: .state)
       // A peer that has everything may already have begun its first step; its messages are kept.
-      guard message.header.phase == .state else {
+      guard case .tensor(let tensor, let kind, let number) = message.header.subject else {
         link.accept(early: message)
         continue
       }
       let header = message.header
-      let start = Int(header.segment) * StateTransfer.pieceSize
-      guard let (piece, holder) = pieces[3 * Int(header.unit) + Int(header.sequence)], holder == Int(header.sender),
+      let start = number * StateTransfer.pieceSize
+      guard let (piece, holder) = pieces[3 * tensor + kind], holder == Int(header.sender),
         start + message.payload.bytes.count / 4 <= piece.count
       else {
         throw ExchangeError.unexpectedMessage(
-          phase: header.phase.description, sender: Int(header.sender), detail: "tensor \(header.unit) is not needed"
-        )
+          phase: header.phase.description, sender: Int(header.sender), detail: "tensor \(tensor) is not needed")
       }
       withExtendedLifetime(message) {
         (trainer.place(of: piece)! + start).update(

@@ -6,6 +6,7 @@
 // This class performs the effects that it returns.
 
 import Coordination
+import Exchange
 import Foundation
 import Kernels
 import Synchronization
@@ -263,11 +264,11 @@ package final class WorkerNetwork: @unchecked Sendable {
     let header = message.header
     switch header.phase {
     case .mirror:
-      guard let current, let step = Int(exactly: header.round) else { return }
+      guard let current, case .copy(let step, let piece, let count) = header.subject else { return }
       let sender = Int(header.sender)
       let key = HeldShard(
         run: current.run, generation: current.generation, index: sender, count: current.roster.count, step: step)
-      guard store.accept(key, piece: Int(header.unit), of: Int(header.sequence), message.payload) else {
+      guard store.accept(key, piece: piece, of: count, message.payload) else {
         return complain(
           "a piece of a copy of worker \(sender) of the roster was refused: it is not the expected piece", at: now)
       }

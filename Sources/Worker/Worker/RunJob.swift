@@ -13,10 +13,12 @@
 import Checkpoint
 import Configuration
 import Data
+import Exchange
 import Foundation
 import Kernels
 import Model
 import RunFolder
+import Trained
 import Training
 import Wire
 
@@ -105,22 +107,12 @@ package final class RunJob {
         }))
     let link = NetworkLink(network, assignment)
     self.link = link
-    var exchange: PeerExchange?
+    let model = HeldModel(
+      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: assignment.start != .fresh)
+    let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
     trainer = try Trainer(
-      configuration, vocabulary: vocabulary, plan: plan, source: source, threads: threads, memoryLimit: memory,
-      isLoaded: assignment.start != .fresh,
-      exchanges: plan.workerCount == 1
-        ? nil
-        : { experts, gradients, _ in
-          let peers = PeerExchange(
-            plan: plan, link: link, experts: experts, expertGradients: gradients,
-            sizes: Sizes(configuration.model, vocabulary: vocabulary), norms: Optimizer.chunkCount(layout))
-          exchange = peers
-          return (peers, peers)
-        })
-    if let exchange { trainer.sentBytes = { exchange.sentBytes } }
-    trainer.waitedSeconds = { link.waitedSeconds }
-    trainer.flipsBitInStep = RunJob.bitFlip(of: assignment)
+      configuration, model, exchanges, source: source, memoryLimit: memory,
+      flipsBitInStep: RunJob.bitFlip(of: assignment))
     switch assignment.start {
     case .fresh: break
     case .checkpoint(let path): try load(path)
@@ -168,14 +160,8 @@ package final class RunJob {
   private static func plan(_ assignment: Assignment, _ layout: ParameterLayout) -> WorkPlan {
     WorkPlan(
       index: assignment.index, units: assignment.roster.map(\.units),
-      expertOwners: owners(assignment.roster.map(\.experts), experts: layout.experts.count), layout: layout)
-  }
-
-  /// The roster index of the worker that holds each expert.
-  static func owners(_ held: [[Int]], experts: Int) -> [Int] {
-    var owners = Array(repeating: 0, count: experts)
-    for (index, mine) in held.enumerated() { for expert in mine { owners[expert] = index } }
-    return owners
+      expertOwners: WorkPlan.owners(of: assignment.roster.map(\.experts), experts: layout.experts.count),
+      layout: layout)
   }
 
   /// For drills and tests: with `RESS_FLIP_BIT=WORKER@STEP` in the environment, that worker computes one bit of

@@ -1,0 +1,96 @@
+// Exchanges rows of experts and gradients with the other workers of a generation: the implementation of
+// `ExpertExchange` (Model) and `GradientExchange` (Training) over messages between peers.
+//
+// The work is divided into rounds; a training step, an evaluation and an audit are one round each. All workers
+// count the same rounds, and every message carries its round's number. Within a round there is no barrier. A worker
+// computes its own units, and whenever it has to wait it serves the others (`serve`): it puts their rows through
+// its experts and returns the results, and it records their reports and sums. The round ends for a worker when it
+// has the reports of all units. Messages of the next round wait (`RoundInbox`).
+//
+// The order in which requests arrive depends on chance but does not affect any number: activations are stored by
+// site, gradients by unit, and sums are formed in the order of the units' tree (`UnitTree`).
+//
+// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift.
+
+import Kernels
+import Model
+import Training
+import Wire
+
+/// The exchange of one worker with all others of its generation. Only the training thread uses it.
+package final class PeerExchange {
+  let held: HeldModel
+  let peers: [Int]
+  let pool = BufferPool()
+  private let link: any PeerLink
+  private var inbox: RoundInbox
+  var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
+  /// The report of each unit of the round, nil until it arrives.
+  var reported: [UnitReport?] = []
+  /// The tree of gradient sums of the dense parameters that this worker owns (updates).
+  var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
+  /// Sums of squares of gradients by worker.
+  var squares: [Int: [Double]] = [:]
+  /// Updated parameters by sender. A peer that has all norms sends them while this worker may still wait for other
+  /// norms.
+  var updates: [Int: Payload] = [:]
+  /// The rows that this worker waits for.
+  var expected: ExpectedRows?
+  /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
+  package internal(set) var notes: [StepNote]
+  package private(set) var sentBytes = 0
+  /// Number of sums of squares that each worker sends.
+  let normCount: Int
+
+  var plan: WorkPlan { held.plan }
+  var width: Int { held.sizes.width }
+  package var waitedSeconds: Double { link.waitedSeconds }
+
+  package init(_ held: HeldModel, _ link: any PeerLink) {
+    self.held = held
+    self.link = link
+    inbox = RoundInbox(link)
+    normCount = Optimizer.chunkCount(held.layout)
+    notes = Array(repeating: StepNote(), count: held.plan.workerCount)
+    peers = (0..<held.plan.workerCount).filter { $0 != held.plan.index }
+  }
+
+  package func begin(_ round: Round) throws {
+    self.round = round
+    inbox.round = UInt64(round.number)
+    reported = Array(repeating: nil, count: round.unitCount)
+    for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
+    denseTree.begin(unitCount: round.unitCount)
+    squares = [:]
+    updates = [:]
+  }
+
+  func send(_ phase: DataPhase, _ subject: DataSubject, rows: Int, _ payload: Payload, to peer: Int) throws {
+    var header = DataHeader(phase: phase, sender: plan.index, subject)
+    header.round = UInt64(round.number)
+    header.rows = UInt32(rows)
+    header.columns = UInt32(width)
+    if round.purpose == .training { sentBytes += DataHeader.byteCount + payload.bytes.count }
+    try link.send(DataMessage(header: header, payload: payload), to: peer)
+  }
+
+  /// Receives one message of this round and processes it.
+  func serve(awaited: [Int], in phase: DataPhase) throws {
+    let message = try held.team.measure(.waiting) { try inbox.next(awaited: awaited, in: phase) }
+    // The calls below read the payload through pointers, which do not keep it alive.
+    defer { withExtendedLifetime(message) {} }
+    let header = message.header
+    let sender = Int(header.sender)
+    guard sender != plan.index, sender < plan.workerCount else { throw header.refusal("no such sender") }
+    switch (header.phase, header.subject) {
+    case (.dispatchForward, .site), (.dispatchEvaluation, .site), (.dispatchBackward, .site):
+      try answer(message, from: sender)
+    case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
+    case (.unitFinished, .unit(let unit)): try take(report: message, of: unit, from: sender)
+    case (.gradient, .node(let level, let index)): try take(sum: message, UnitNode(level: level, index: index))
+    case (.norms, _): try take(norms: message, from: sender)
+    case (.parameters, _): try take(parameters: message, from: sender)
+    default: throw header.refusal("it is not part of a step")
+    }
+  }
+}

@@ -1,0 +1,146 @@
+// What one worker's exchange does with messages that do not fit, one message at a time: every one is refused with its
+// sender and its phase, and messages of the next round wait for it.
+
+import Configuration
+import Exchange
+import Kernels
+import Model
+import Testing
+import Training
+import Wire
+
+@Suite struct PeerExchangeTests {
+  /// Worker 0 of two. It has the units 0 and 1 of four, and the even experts of four.
+  private final class Setup {
+    let link = ListLink()
+    let exchange: PeerExchange
+    let held: HeldModel
+    var plan: WorkPlan { held.plan }
+
+    init() {
+      var c = RunConfiguration()
+      c.model.width = 16
+      c.model.heads = 2
+      c.model.steps = 2
+      c.model.segment = 16
+      c.model.memorySlots = 3
+      c.model.cache = 8
+      c.model.window = 3
+      c.model.structureRank = 4
+      c.model.graphDegree = 3
+      c.model.keys = 4
+      c.model.recencyTaps = 2
+      c.model.experts = 4
+      c.model.expertWidth = 8
+      c.training.batchSequences = 4
+      let layout = ParameterLayout(c.model, vocabulary: 11)
+      let plan = WorkPlan(index: 0, units: [0..<2, 2..<4], expertOwners: [0, 1, 0, 1], layout: layout)
+      held = HeldModel(c, vocabulary: 11, plan: plan, threads: 1)
+      exchange = PeerExchange(held, link)
+    }
+
+    func begin(_ purpose: Round.Purpose = .training, number: Int = 1) throws {
+      try exchange.begin(Round(number: number, step: 0, purpose: purpose, unitCount: 4))
+      held.expertGradients.begin(unitCount: 4)
+    }
+
+    /// The error of the next wait when that message arrives first.
+    func refusal(_ message: DataMessage) -> String {
+      link.arriving = [message]
+      do {
+        _ = try exchange.reports()
+        return "accepted"
+      } catch let error as ExchangeError {
+        return error.description
+      } catch {
+        return "asked for another message"
+      }
+    }
+  }
+
+  /// Hands out messages in order, and keeps those that are sent.
+  private final class ListLink: PeerLink {
+    struct Empty: Error {}
+    var arriving: [DataMessage] = []
+    var sent: [DataMessage] = []
+    var waitedSeconds: Double { 0 }
+    func send(_ message: DataMessage, to worker: Int) { sent.append(message) }
+    func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+      guard !arriving.isEmpty else { throw Empty() }
+      return arriving.removeFirst()
+    }
+  }
+
+  private func message(
+    _ phase: DataPhase, _ subject: DataSubject, sender: Int = 1, round: UInt64 = 1, rows: Int = 0, bytes: Int = 0
+  ) -> DataMessage {
+    let payload = Payload(byteCount: bytes)
+    payload.bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    var header = DataHeader(phase: phase, sender: sender, subject)
+    (header.round, header.rows) = (round, UInt32(rows))
+    return DataMessage(header: header, payload: payload)
+  }
+
+  private let site = DataSubject.site(unit: 2, sequence: 0, segment: 0, recurrence: 0)
+
+  @Test func `messages that do not fit the round are refused with their phase and the reason`() throws {
+    let setup = Setup()
+    try setup.begin()
+    let counts = 4 * 4, row = 4 * 16
+    func expect(_ message: DataMessage, _ reason: String, line: Int = #line) {
+      let text = setup.refusal(message)
+      #expect(text.contains(reason) && text.contains(message.header.phase.description), "line \(line): \(text)")
+    }
+    expect(message(.norms, .step, sender: 0), "no such sender")
+    expect(message(.norms, .step, sender: 2), "no such sender")
+    expect(message(.norms, .step, round: 0), "it belongs to round 0, this is round 1")
+    expect(message(.state, .tensor(number: 0, kind: 0, piece: 0)), "it is not part of a step")
+    expect(message(.mirror, .copy(step: 1, piece: 0, count: 1)), "it is not part of a step")
+    expect(message(.combineForward, site), "these rows were not requested")
+    expect(message(.dispatchForward, site, rows: 1, bytes: counts), "wrong length")
+    expect(message(.norms, .step, bytes: 8), "wrong length")
+    expect(message(.parameters, .step, bytes: 8), "wrong length")
+    expect(message(.gradient, .node(level: 0, index: 2), bytes: 4), "wrong length")
+    expect(
+      message(.gradient, .node(level: 9, index: 0), bytes: 4 * setup.plan.myDense.count), "a sum that is not expected")
+    expect(message(.unitFinished, .unit(0), bytes: 8), "a report of unit 0")
+    expect(message(.unitFinished, .unit(7), bytes: 8), "a report of unit 7")
+    expect(message(.unitFinished, .unit(2), bytes: 8), "a report of unit 2 with 1 numbers")
+    for (expert, reason) in [(1, "rows for experts of another worker"), (0, "that this worker has not computed")] {
+      let rows = message(.dispatchBackward, site, rows: 1, bytes: counts + row)
+      rows.payload.words[expert] = 1
+      expect(rows, reason)
+    }
+    let many = message(.dispatchForward, site, rows: 1, bytes: counts + row)
+    many.payload.words[0] = 2
+    expect(many, "rows for experts of another worker")
+  }
+
+  @Test func `a sum may arrive once, and so may norms`() throws {
+    let setup = Setup()
+    try setup.begin()
+    let sum = message(.gradient, .node(level: 1, index: 1), bytes: 4 * setup.plan.myDense.count)
+    #expect(setup.refusal(sum) == "asked for another message")
+    #expect(setup.refusal(sum).contains("a sum that is not expected"))
+    let count = Optimizer.chunkCount(setup.held.layout) + StepNote().encoded.count
+    let norms = message(.norms, .step, bytes: 8 * count)
+    #expect(setup.refusal(norms) == "asked for another message")
+    #expect(setup.refusal(norms).contains("a second message of norms"))
+  }
+
+  @Test func `rows of a peer are answered at once, and messages of the next round wait until it begins`() throws {
+    let setup = Setup()
+    try setup.begin()
+    let early = message(.dispatchForward, site, round: 2, rows: 1, bytes: 4 * 4 + 4 * 16)
+    early.payload.words[0] = 1
+    let rows = message(.dispatchForward, site, rows: 1, bytes: 4 * 4 + 4 * 16)
+    rows.payload.words[2] = 1
+    setup.link.arriving = [early, rows]
+    #expect(throws: ListLink.Empty.self) { try setup.exchange.reports() }
+    #expect(setup.link.sent.map(\.header.phase) == [.combineForward])
+    #expect(setup.link.sent[0].header.round == 1 && setup.link.sent[0].payload.bytes.count == 4 * 16)
+    try setup.begin(number: 2)
+    #expect(throws: ListLink.Empty.self) { try setup.exchange.reports() }
+    #expect(setup.link.sent.map(\.header.round) == [1, 2])
+  }
+}
