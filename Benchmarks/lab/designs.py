@@ -46,6 +46,11 @@ DESIGNS = (
     Design("separate blocks, 4 experts each, 2 reached, graph weighs nothing", "R2MU", (
         "model.separate_blocks=true", "model.experts=4", "model.active_experts=2", "model.structure_bias=false"),
         against="shared block, 16 experts, 2 reached", tasks=("kjv", "kjv-long"), seeds=3),
+    Design("separate blocks, 2 experts each, 1 reached", "R2MU", (
+        "model.separate_blocks=true", "model.experts=2", "model.active_experts=1"), tasks=("kjv", "kjv-long"), seeds=2),
+    Design("separate blocks, 4 experts each, 2 reached, no memory", "R2MU", (
+        "model.separate_blocks=true", "model.experts=4", "model.active_experts=2", "model.memory_slots=0"),
+        against="separate blocks, 4 experts each, 2 reached", tasks=("kjv", "kjv-long"), seeds=2),
     Design("one shared expert for all steps, 12 experts", "R2MU", ("model.shared_each_step=false", "model.experts=12"), tasks=BOTH),
     Design("K = 2", "R2MU", ("model.steps=2",)),
     Design("K = 4", "R2MU", ("model.steps=4",)),

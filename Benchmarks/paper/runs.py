@@ -63,6 +63,16 @@ class Cluster:
             [str(word) for word in (self.ress, *words, "--coordinator", self.address)], check=True, capture_output=True,
             text=True).stdout
 
+    def listed(self):
+        """The runs. A busy coordinator may not answer in time; then it is asked again."""
+        for attempt in range(5):
+            try:
+                return self.call("runs", "--json")
+            except subprocess.CalledProcessError as error:
+                last = error.stderr
+                time.sleep(1 + attempt)
+        raise SystemExit(f"the coordinator does not list its runs:\n{last}")
+
     def submit(self, run):
         words = ["submit", run.config, "--key", run.name, "--json"]
         for setting in [*run.settings, f"run={run.name}", f"training.seed={run.seed}"]:
@@ -82,7 +92,7 @@ class Cluster:
             for process in self.processes:
                 if process.poll() is not None:
                     raise SystemExit(f"a process of the cluster ended; see {self.folder}/*.log")
-            for line in self.call("runs", "--json").splitlines():
+            for line in self.listed().splitlines():
                 row = json.loads(line)
                 if row["run"] not in waiting or row["state"] not in ("finished", "failed", "cancelled", "paused"):
                     continue

@@ -1,1 +1,1 @@
-../../Sources/ress/Slurm/job.sh
+../../Sources/Face/ress/Slurm/job.sh
