@@ -46,7 +46,7 @@ struct Cluster {
       case .log(let line), .complain(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
-      case .prepareRun(let run, let submission, let again): preparations.append((run, submission, again))
+      case .prepareRun(let run, let submission, let again, _): preparations.append((run, submission, again))
       case .completeMetrics, .takeFolder, .releaseFolder: break
       case .record(_, let event, _): records.append(event)
       }
@@ -156,8 +156,7 @@ struct Cluster {
     step(
       .prepared(
         run,
-        .ready(
-          folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: []))
+        .ready(.init(folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: [])))
     )
   }
 

@@ -748,16 +748,15 @@ private struct Story {
         let sendings = link.send(.reply(reply), at: now)
         links[peer] = link
         for sending in sendings { carry(sending, peer, toCoordinator: false) }
-      case .prepareRun(let run, _, _):
+      case .prepareRun(let run, _, _, _):
         let newest = committed[run]?.max()
         disk.append(
           (
             now + .milliseconds(draw.below(300)), coordinatorBirths,
             .prepared(
               run,
-              .ready(
-                folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
-                leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0))
+              .ready(.init(folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
+                leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0)))
           ))
       case .commit(let run, let manifest, _): commit(run, manifest)
       case .log(let line), .complain(let line): tell("coordinator: \(line)")

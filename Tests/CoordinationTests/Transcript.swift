@@ -44,7 +44,7 @@ extension Cluster {
         if let event = try? RecordCodec.decode(RunEvent.self, from: bytes) { write(event, of: id) }
       }
     case .send(let peer, let reply): write(reply, to: String(peer.description.trimmingPrefix("peer-")))
-    case .prepareRun(let id, let submission, _):
+    case .prepareRun(let id, let submission, _, _):
       names[id] = submission.configuration.run
       transcript.append("disk: look at the folder of \(submission.configuration.run)")
     case .commit(_, let manifest, _): transcript.append("disk: commit step \(manifest.step) of \(manifest.run)")
@@ -72,6 +72,7 @@ extension Cluster {
       let from =
         switch assignment.start {
         case .fresh: "the seed"
+        case .weights(let source): source.path
         case .checkpoint(let path): path
         case .memory: "memory"
         }

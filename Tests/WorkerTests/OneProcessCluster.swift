@@ -76,7 +76,7 @@ final class OneProcessCluster: @unchecked Sendable {
 
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
-    firstStep: Int = 0, acceptsOtherNumerics: Bool = false
+    firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
@@ -93,7 +93,7 @@ final class OneProcessCluster: @unchecked Sendable {
     assignments = (0..<workers).map { index in
       var assignment = Assignment(
         run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
-        start: checkpoint.map { .checkpoint(path: $0) } ?? .fresh, firstStep: firstStep,
+        start: checkpoint.map { .checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh, firstStep: firstStep,
         folder: folder)
       if acceptsOtherNumerics { assignment.acceptsOtherNumerics = true }
       return assignment

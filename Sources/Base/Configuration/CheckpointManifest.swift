@@ -28,6 +28,9 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// imported weights, which were not trained here.
   package var numerics: String?
 
+  /// The checkpoint whose weights the run began with; nil for weights that were drawn from the seed.
+  package var from: WeightSource?
+
   package static let currentFormat = 2
 
   package struct File: Equatable, Sendable, Codable {
@@ -46,7 +49,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
     writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil, leftOut: Int = 0,
-    numerics: String? = nil
+    numerics: String? = nil, from: WeightSource? = nil
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -60,6 +63,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.generation = generation
     self.data = data
     self.numerics = numerics
+    self.from = from
   }
 
   /// `step-00001200`, the folder of step 1200.

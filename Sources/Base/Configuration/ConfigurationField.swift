@@ -15,6 +15,8 @@ package struct ConfigurationField: Sendable {
     case text(Path<String>)
     /// Paths with weights: keys and values, also in one line.
     case weights(Path<[WeightedPath]>)
+    /// A list of names, also in one line.
+    case names(Path<[String]>)
     /// A text that is also a folder's name.
     case name(Path<String>)
     case choice(
@@ -55,6 +57,7 @@ package struct ConfigurationField: Sendable {
     case .flag: "true or false"
     case .text: "text"
     case .weights: "datasets with weights, such as {a.h5: 3, b.h5: 1}"
+    case .names: "a list of names, such as [embed, experts]"
     case .name: "a name of letters, digits, '.', '_' and '-'"
     case .choice(let names, _, _): "one of " + names.joined(separator: ", ")
     }

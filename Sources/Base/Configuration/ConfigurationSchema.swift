@@ -24,6 +24,9 @@ package enum ConfigurationSchema {
   static let model = ConfigurationSection(
     name: "model", documentation: "ReSSFormer's sizes, with the letters of docs/model.md.",
     fields: [
+      ConfigurationField(
+        "from", .text(\.model.from),
+        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); none: weights from the seed."),
       .choice("architecture", \.model.architecture, "The paper's model, or the dense baseline."),
       .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
       ConfigurationField(
@@ -138,6 +141,9 @@ package enum ConfigurationSchema {
         "recompute", \.training.recompute,
         "Whether the backward computes forwards again to save memory; does not change results."),
       ConfigurationField(
+        "freeze", .names(\.training.freeze),
+        "Parts of the model that keep their weights: names of tensors, or beginnings of names, such as embed or experts."),
+      ConfigurationField(
         "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
         "Steps in a row that may be left out because a loss or gradient is not finite; after one more the run pauses."
       ),
@@ -226,6 +232,18 @@ package enum ConfigurationSchema {
       for field in section.fields where section.path(of: field) == path { return (section, field) }
     }
     return nil
+  }
+
+  /// `configuration` with the value that a key has in `other`.
+  package static func replacing(
+    _ path: String, in configuration: RunConfiguration, by other: RunConfiguration
+  ) -> RunConfiguration {
+    var mixed = configuration
+    guard let field = find(path)?.field else { preconditionFailure("there is no key '\(path)'") }
+    do throws(FieldComplaint) { try field.set(field.text(in: other), isPlain: true, in: &mixed) } catch {
+      preconditionFailure("\(path) cannot be read back: \(error.message)")
+    }
+    return mixed
   }
 
   static let paths: [String] = sections.flatMap { section in section.fields.map(section.path(of:)) }

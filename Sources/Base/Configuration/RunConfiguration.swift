@@ -19,6 +19,8 @@ package struct RunConfiguration: Equatable, Sendable, Codable {
 
 /// ReSSFormer's sizes, with the letters of docs/model.md.
 package struct ModelConfiguration: Equatable, Sendable, Codable {
+  /// A warm start: the checkpoint, or the folder of the run, whose weights the run begins with; empty: all weights are drawn from the seed.
+  package var from = ""
   package var architecture = Architecture.ressformer
   /// The output of the model, and with it the tokens that a token may see: `lm` is causal, the others are bidirectional.
   package var head = Head.lm
@@ -168,6 +170,8 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var bpttSegments: Int? = nil
   /// Whether the backward computes a segment's forward again; never changes a number.
   package var recompute = Recompute.auto
+  /// Parts of the model whose weights do not change: names of tensors, or beginnings of names (`ParameterLayout`).
+  package var freeze: [String] = []
   /// Steps in a row that may be left out, because a loss or the gradient is not finite, before the run pauses.
   package var skipAtMost = 2
   /// Steps between evaluations on the validation split; 0: only at the end.

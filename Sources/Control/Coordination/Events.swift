@@ -20,13 +20,43 @@ package enum Event: Equatable, Sendable {
   case folderTaken(RunID, reason: String)
 
   package enum Preparation: Equatable, Sendable {
-    /// `notes` are sentences for the run's story, such as that a checkpoint was skipped. `proof` is what the step after the checkpoint gave
-    /// when it was first computed. `data` is what the checkpoint was trained on. The last `leftOut` steps before the checkpoint were not
-    /// applied. `token` was written into a file of the folder.
-    case ready(
-      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String], data: DataIdentity? = nil,
-      leftOut: Int = 0, token: String? = nil)
+    case ready(Beginning)
     case refused(reason: String)
+  }
+
+  /// Where a run begins or continues, according to its folder.
+  package struct Beginning: Equatable, Sendable {
+    package var folder: String
+    /// The run's checkpoint to continue from; nil: it begins at step 0.
+    package var checkpoint: String?
+    package var firstStep: Int
+    /// What the step after the checkpoint gave when it was first computed.
+    package var proof: StepMark?
+    /// Sentences for the run's story, such as that a checkpoint was skipped.
+    package var notes: [String]
+    /// What the checkpoint was trained on.
+    package var data: DataIdentity?
+    /// The last `leftOut` steps before the checkpoint were not applied.
+    package var leftOut: Int
+    /// The content of a file that was written into the folder.
+    package var token: String?
+    /// The checkpoint of another run whose weights the run begins or began with; nil: those of the seed.
+    package var from: WeightSource?
+
+    package init(
+      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String],
+      data: DataIdentity? = nil, leftOut: Int = 0, token: String? = nil, from: WeightSource? = nil
+    ) {
+      self.folder = folder
+      self.checkpoint = checkpoint
+      self.firstStep = firstStep
+      self.proof = proof
+      self.notes = notes
+      self.data = data
+      self.leftOut = leftOut
+      self.token = token
+      self.from = from
+    }
   }
 }
 
@@ -39,8 +69,9 @@ package enum Action: Equatable, Sendable {
   /// What `status` returns at the moment of sending.
   case sendStatus(PeerID)
   /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
-  /// the folder is the run's own already, and recorded steps stay.
-  case prepareRun(RunID, Submission, again: Bool)
+  /// the folder is the run's own already, and recorded steps stay. `from` is the checkpoint whose weights the run began with, if that
+  /// is known already.
+  case prepareRun(RunID, Submission, again: Bool, from: WeightSource?)
   /// All files of a checkpoint are on disk: write its manifest and make it count.
   case commit(RunID, CheckpointManifest, folder: String)
   /// Write what the step after a checkpoint gave beside it.

@@ -49,6 +49,7 @@ struct RunRecord: Codable, Equatable, Sendable {
   var checkpointBytes: Int?
   var data: DataIdentity?
   var leftOut: [ClosedRange<Int>]?
+  var from: WeightSource?
 
   /// A run that was submitted a moment ago.
   init(id: RunID, submission: Submission) {
@@ -95,6 +96,7 @@ extension Run {
     record.memoryBytes = ledger.memoryBytes
     record.goodput = account.goodput
     record.data = data
+    record.from = from
     return record
   }
 }

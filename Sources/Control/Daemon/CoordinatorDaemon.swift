@@ -334,7 +334,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     case .releaseFolder(let id, let folder):
       for (run, folder) in metrics.due(at: now, ending: id) { mend(run, folder) }
       disk.async { [locks] in locks.release(folder) }
-    case .prepareRun(let id, let submission, let again): prepare(id, submission, again: again)
+    case .prepareRun(let id, let submission, let again, let from): prepare(id, submission, again: again, from: from)
     case .commit(let id, let unsigned, let folder):
       onDisk { [locks] in
         do throws(FolderError) {
@@ -384,11 +384,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   /// Checks a run's folder while holding its lock, which is kept if the run is ready. A failure that may pass is retried for a while.
-  private func prepare(_ id: RunID, _ submission: Submission, again: Bool, attempts: Int = 30) {
+  private func prepare(
+    _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource?, attempts: Int = 30
+  ) {
     disk.async { [self] in
       do throws(FolderError) {
         let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) { () throws(FolderError) in
-          try RunFolderWork.prepare(id, submission, again: again, boundary)
+          try RunFolderWork.prepare(id, submission, again: again, from: from, boundary)
         }
         if let note { tell(.noted(id, note)) }
         tell(.prepared(id, preparation))
@@ -397,7 +399,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
           return tell(.prepared(id, .refused(reason: "\(error)")))
         }
         DispatchQueue.global().asyncAfter(deadline: .now() + 1) { [self] in
-          prepare(id, submission, again: again, attempts: attempts - 1)
+          prepare(id, submission, again: again, from: from, attempts: attempts - 1)
         }
       }
     }

@@ -79,6 +79,15 @@ extension CheckpointManifest {
       ("loss", loss.map { .real($0) } ?? .raw("null")),
       ("bytes", .whole(byteCount)), ("shards", .whole(shardCount)), ("writer", .text(writer)),
       ("created", .text(created)),
+      (
+        "from",
+        .raw(
+          from.map {
+            JSONText.object([
+              ("path", .text($0.path)), ("run", .text($0.run)), ("step", .whole($0.step)), ("sha256", .text($0.sha256)),
+            ])
+          } ?? "null")
+      ),
     ])
   }
 }
@@ -89,7 +98,7 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
   for sentence in reader.skipped { Terminal.complain(sentence) }
   let manifest = reader.manifest
   let embedding = try reader.shape(of: "model/embed/weight")
-  let layout = ParameterLayout(manifest.configuration.model, vocabulary: embedding[0])
+  let layout = ParameterLayout(manifest.configuration, vocabulary: embedding[0])
   if arguments.has("--json") {
     Terminal.print(manifest.json(path: reader.path))
     return .done
@@ -100,6 +109,7 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
       run         \(manifest.run) (\(manifest.runIdentifier)), step \(manifest.step) of \(manifest.configuration.training.steps)
       loss        \(manifest.loss.map { Format.fixed($0, 6) } ?? "not recorded")
       parameters  \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(embedding[0])
+      began with  \(manifest.from?.spoken ?? "weights from the seed")
       dataset     \(manifest.configuration.data.names)
       written     \(manifest.created) by \(manifest.writer)
       verified    all \(manifest.files.count) files, \(Format.bytes(manifest.byteCount))

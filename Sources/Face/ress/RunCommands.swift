@@ -9,6 +9,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   var request = try RunRequest(arguments).anywhere
   if arguments.text("--on") == "slurm" {
     request.notes = try Preflight.look(at: request.configuration)
+    request.notes += try Preflight.lookAtSource(of: request, isHere: true)
     for note in request.notes { Terminal.complain(note) }
     let job = try SlurmSubmission.submit(request, options: arguments.texts("--sbatch"))
     Terminal.print(
@@ -25,6 +26,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   }
   let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
   request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+  request.notes += try Preflight.lookAtSource(of: request, isHere: false)
   for note in request.notes { Terminal.complain(note) }
   let (run, name, _) = try ConnectionSecurity.client(arguments).submit(request.submission)
   if arguments.has("--json") {

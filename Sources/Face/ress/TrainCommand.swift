@@ -22,10 +22,12 @@ func train(_ arguments: Arguments) throws -> ExitCode {
   if let address = arguments.text("--coordinator") {
     request = request.anywhere
     request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+    request.notes += try Preflight.lookAtSource(of: request, isHere: false)
     let client = try ConnectionSecurity.client(address)
     return try RunWatch.follow(request, client, view: view, board: board)
   }
   request.notes = try Preflight.look(at: request.configuration)
+  request.notes += try Preflight.lookAtSource(of: request, isHere: true)
   try Preflight.weigh(request.configuration)
   return try LocalRun.train(request, view: view, board: board)
 }

@@ -70,7 +70,7 @@ package final class RunJob {
       throw JobError.otherData(
         "\(corpus.path) is \(difference) than the run reads: \(identity.spoken), and not \(known.spoken)")
     }
-    if assignment.start != .fresh { try RunTokenizer.check(corpus.tokenizer, in: assignment.folder, corpus.path) }
+    if !assignment.start.isBeginning { try RunTokenizer.check(corpus.tokenizer, in: assignment.folder, corpus.path) }
     let data = try TaskSource(corpus, configuration)
     task = data.task
     let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
@@ -88,7 +88,8 @@ package final class RunJob {
           + "(\(configuration.data.sequenceLength)): the rest of each is not read")
     }
 
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    if let complaint = FrozenParts.complaint(configuration) { throw JobError.freeze(complaint) }
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
     let plan = RunJob.plan(assignment, layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
@@ -108,13 +109,15 @@ package final class RunJob {
     let link = NetworkLink(network, assignment)
     self.link = link
     let model = HeldModel(
-      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: assignment.start != .fresh)
+      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: !assignment.start.isBeginning)
     let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
     switch assignment.start {
     case .fresh: break
+    case .weights(let source):
+      try WarmStart(source, for: configuration, corpus, boundary).load(into: trainer.parameters)
     case .checkpoint(let path): try load(path)
     case .memory(let state):
       let transfer = StateTransfer(assignment, state, layout, plan)
@@ -135,7 +138,7 @@ package final class RunJob {
     let configuration = assignment.configuration
     let vocabulary = try Corpus.vocabulary(
       of: configuration, isAllowed: Boundary(assignment.roots ?? []).question)
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }
 
@@ -402,6 +405,10 @@ package enum JobError: Error, CustomStringConvertible {
   case otherData(String)
   /// The checkpoint was trained by a program whose arithmetic is another.
   case otherNumerics(String)
+  /// The checkpoint of a warm start has changed.
+  case otherWeights(String)
+  /// `training.freeze` does not fit the model.
+  case freeze(String)
   case folderUnseen(folder: String, isAnother: Bool)
   case doesNotFit(String)
 
@@ -415,7 +422,7 @@ package enum JobError: Error, CustomStringConvertible {
         + (isAnother ? "holds something else" : "is not there")
         + "; checkpoint.directory must be on a file system that all machines of the run share"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is no longer in this worker's memory"
-    case .otherData(let what), .otherNumerics(let what): what
+    case .otherData(let what), .otherNumerics(let what), .otherWeights(let what), .freeze(let what): what
     }
   }
 }

@@ -13,7 +13,7 @@ extension Run {
       run: name, runIdentifier: id.description, step: step, configuration: configuration,
       loss: steps.mark(of: step)?.loss, files: all, writer: turn.settings.program, created: "",
       generation: generation.number, data: data, leftOut: steps.leftOutInARow(step),
-      numerics: generation.roster.first?.worker.fingerprint)
+      numerics: generation.roster.first?.worker.fingerprint, from: from)
     if let old = checkpoints.enqueue(manifest) {
       say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than the run saves", &turn)
     }

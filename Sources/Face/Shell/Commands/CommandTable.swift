@@ -39,6 +39,9 @@ extension OptionDescription {
       "--resume", .optionalText("CHECKPOINT"),
       "Continue from the run's newest checkpoint that verifies, or from the given one."),
     OptionDescription(
+      "--from", .text("CHECKPOINT"), standard: "model.from of CONFIG",
+      "Begin a new run with the weights of this checkpoint, or of the newest one of a run's folder (fine-tuning)."),
+    OptionDescription(
       "--other-data",
       "With --resume: accept another dataset than the one the checkpoint was trained on; the tokenizer must be the same."
     ),
