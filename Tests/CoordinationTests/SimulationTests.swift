@@ -521,7 +521,7 @@ private struct Story {
       (process.unsaved, process.afterSave) = (nil, nil)
       process.step = assignment.firstStep
       process.readyAt = now + .milliseconds(draw.below(600))
-    case .begin(let generation, let leftOut):
+    case .begin(let generation, let leftOut, _):
       process.leftOut = leftOut
       if process.assignment?.generation != generation { problem = "\(peer) was told to begin generation \(generation)" }
       process.hasBegun = true

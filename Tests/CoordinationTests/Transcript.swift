@@ -82,7 +82,7 @@ extension Cluster {
       transcript.append(
         "→ \(name): generation \(assignment.generation) of \(assignment.configuration.run), \(place), "
           + "after step \(assignment.firstStep) from \(from)")
-    case .begin(let generation, _): transcript.append("→ \(name): begin generation \(generation)")
+    case .begin(let generation, _, _): transcript.append("→ \(name): begin generation \(generation)")
     case .halt(_, let saving, _):
       transcript.append("→ \(name): stop at the end of the step\(saving ? ", with a checkpoint" : "")")
     case .stop(let generation, let reason): transcript.append("→ \(name): stop generation \(generation): \(reason)")

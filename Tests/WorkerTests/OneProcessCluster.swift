@@ -114,7 +114,9 @@ final class OneProcessCluster: @unchecked Sendable {
   }
 
   /// Runs all jobs to their end, and `meanwhile` in parallel.
-  func run(leftOut: Int = 0, meanwhile: () -> Void = {}) throws -> Outcome {
+  func run(
+    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), meanwhile: () -> Void = {}
+  ) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
@@ -126,7 +128,7 @@ final class OneProcessCluster: @unchecked Sendable {
       group.enter()
       let thread = Thread {
         do {
-          let ending = try job.run(leftOut: leftOut)
+          let ending = try job.run(leftOut: leftOut, evaluations)
           endings.withLock { $0.append(ending) }
         } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }

@@ -31,6 +31,11 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// The checkpoint whose weights the run began with; nil for weights that were drawn from the seed.
   package var from: WeightSource?
 
+  /// The loss of the evaluation after its step, in nats; nil where nothing was evaluated after it, and in manifests of older programs.
+  package var validationLoss: Double?
+  /// The best evaluation up to its step; nil before the first, and in manifests of older programs.
+  package var evaluations: EvaluationStanding?
+
   package static let currentFormat = 2
 
   package struct File: Equatable, Sendable, Codable {

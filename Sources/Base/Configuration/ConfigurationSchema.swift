@@ -154,6 +154,9 @@ package enum ConfigurationSchema {
         "evaluate_sequences", .whole(\.training.evaluateSequences, 0...1_048_576),
         "Sequences an evaluation reads; 0 turns evaluation off."),
       ConfigurationField(
+        "stop_after", .whole(\.training.stopAfter, 0...1_000_000_000),
+        "Evaluations in a row without a smaller loss, after which the run ends as finished; 0: it does all steps."),
+      ConfigurationField(
         "clinic_every", .whole(\.training.clinicEvery, 0...1_000_000_000),
         "Steps between measurements of router and attention (`ress clinic`); 0: none. Does not change results."),
     ])
@@ -193,6 +196,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "keep_every", .whole(\.checkpoint.keepEvery, 0...1_000_000_000),
         "Checkpoints at multiples of this number of steps are always kept; 0: none."),
+      ConfigurationField(
+        "keep_best", .whole(\.checkpoint.keepBest, 0...1_000_000),
+        "Number of checkpoints with the smallest validation losses to keep as well; a new smallest loss saves one, and RUN/best is a link to it. 0: none."
+      ),
     ])
 
   static let cluster = ConfigurationSection(

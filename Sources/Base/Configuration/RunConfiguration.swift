@@ -178,6 +178,8 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var evaluateEvery = 100
   /// Sequences an evaluation reads; 0 turns evaluation off.
   package var evaluateSequences = 16
+  /// Evaluations without a smaller loss than before, after which the run ends; 0: it never ends early.
+  package var stopAfter = 0
   /// Steps between measurements of the router, by step of recurrence; 0: none. Never changes a number.
   package var clinicEvery = 10
 
@@ -220,6 +222,9 @@ package struct CheckpointConfiguration: Equatable, Sendable, Codable {
   package var keep = 0
   /// Checkpoints of every so many steps are kept in any case; 0: none.
   package var keepEvery = 0
+  /// Number of checkpoints with the smallest validation losses that are kept in any case, and whether an evaluation with the smallest loss so
+  /// far writes one; 0: neither.
+  package var keepBest = 0
 
   package init() {}
 }

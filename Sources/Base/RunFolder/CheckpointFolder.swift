@@ -269,7 +269,13 @@ package enum CheckpointFolder {
   ) throws(FolderError) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   ) {
-    let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    var trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    // The link to the best checkpoint is followed here, because it may lead elsewhere a moment later.
+    if (trimmed as NSString).lastPathComponent == bestName,
+      let target = try? FileManager.default.destinationOfSymbolicLink(atPath: trimmed), !target.contains("/")
+    {
+      trimmed = (trimmed as NSString).deletingLastPathComponent + "/" + target
+    }
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
       return (trimmed, files ? try verify(trimmed, boundary) : try readManifest(trimmed, boundary), [])
     }

@@ -42,10 +42,13 @@ package enum Event: Equatable, Sendable {
     package var token: String?
     /// The checkpoint of another run whose weights the run begins or began with; nil: those of the seed.
     package var from: WeightSource?
+    /// The best evaluation up to the checkpoint.
+    package var evaluations: EvaluationStanding?
 
     package init(
       folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String],
-      data: DataIdentity? = nil, leftOut: Int = 0, token: String? = nil, from: WeightSource? = nil
+      data: DataIdentity? = nil, leftOut: Int = 0, token: String? = nil, from: WeightSource? = nil,
+      evaluations: EvaluationStanding? = nil
     ) {
       self.folder = folder
       self.checkpoint = checkpoint
@@ -56,6 +59,7 @@ package enum Event: Equatable, Sendable {
       self.leftOut = leftOut
       self.token = token
       self.from = from
+      self.evaluations = evaluations
     }
   }
 }

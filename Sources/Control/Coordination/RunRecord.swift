@@ -50,6 +50,7 @@ struct RunRecord: Codable, Equatable, Sendable {
   var data: DataIdentity?
   var leftOut: [ClosedRange<Int>]?
   var from: WeightSource?
+  var evaluations: [StepLog.Evaluation]?
 
   /// A run that was submitted a moment ago.
   init(id: RunID, submission: Submission) {
@@ -78,6 +79,7 @@ extension Run {
     record.evaluatedStep = steps.evaluatedStep
     record.examinedStep = steps.examinedStep
     record.leftOut = steps.leftOut
+    record.evaluations = steps.evaluations
     record.checkpointStep = checkpoints.newestStep
     record.checkpointBytes = checkpoints.byteCount
     record.saves = checkpoints.saves

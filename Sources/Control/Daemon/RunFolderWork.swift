@@ -152,6 +152,7 @@ package enum RunFolderWork {
       notes.append("the run continues from an older checkpoint, so a newer one was set aside: \(name)")
     }
     try cutRecords(folder, after: checkpoint.manifest.step)
+    if submission.configuration.checkpoint.keepBest > 0 { try CheckpointFolder.linkBest(folder, boundary) }
     return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
   }
 
@@ -187,7 +188,7 @@ package enum RunFolderWork {
     return .ready(
       Event.Beginning(
         folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data,
-        leftOut: manifest.leftOut ?? 0, token: token, from: manifest.from))
+        leftOut: manifest.leftOut ?? 0, token: token, from: manifest.from, evaluations: manifest.evaluations))
   }
 
   /// The newest state on disk of a run that continues: its own newest checkpoint, or else the checkpoint that it was started from.
@@ -247,8 +248,10 @@ package enum RunFolderWork {
       let checkpoint = manifest.configuration.checkpoint
       do throws(FolderError) {
         try CheckpointFolder.removeUnfinished(folder, before: manifest.generation)
-        for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery, boundary)
-        {
+        if checkpoint.keepBest > 0 { try CheckpointFolder.linkBest(folder, boundary) }
+        let removed = try CheckpointFolder.retain(
+          folder, newest: checkpoint.keep, every: checkpoint.keepEvery, best: checkpoint.keepBest, boundary)
+        for name in removed {
           log("run \(manifest.run): removed checkpoint \(name), according to checkpoint.keep")
         }
       } catch {

@@ -183,14 +183,18 @@ package final class RunJob {
   package var heartbeat: Heartbeat { link.heartbeat }
 
   /// Runs the steps that are left, or those up to the step after which all workers agree to stop.
-  /// - Parameter leftOut: number of steps in a row before the first that were not applied (`StepResult.skipped`).
-  ///   The run ends with a checkpoint when more than `training.skip_at_most` were not applied, or when the last
-  ///   step was not. All workers have the same number, so they all stop after the same step without asking the
-  ///   coordinator.
-  package func run(leftOut: Int = 0) throws -> Ending {
+  ///
+  /// All workers have the same numbers, so they all stop after the same step without asking the coordinator.
+  /// - Parameters:
+  ///   - leftOut: number of steps in a row before the first that were not applied (`StepResult.skipped`). The run
+  ///     stops with a checkpoint when more than `training.skip_at_most` were not applied, or when the last step was
+  ///     not.
+  ///   - evaluations: the best evaluation before the first step. The run ends with a checkpoint after
+  ///     `training.stop_after` evaluations without a better one.
+  package func run(leftOut: Int = 0, _ evaluations: EvaluationStanding = EvaluationStanding()) throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
-    var leftOut = leftOut
+    var leftOut = leftOut, evaluations = evaluations
     link.hasBegun = true
     if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
@@ -203,19 +207,26 @@ package final class RunJob {
       report(result, seconds: begun.duration(to: .now))
       let clinicEvery = configuration.training.clinicEvery
       if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }
-      let isLast = done == steps
+      var isLast = done == steps
       leftOut = result.skipped == nil ? 0 : leftOut + 1
       let hasDiverged = leftOut > configuration.training.skipAtMost || (isLast && leftOut > 0)
       let every = configuration.training.evaluateEvery
-      if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
+      var isBest = false
+      if let validation, isLast || (every > 0 && done % every == 0),
+        let loss = try evaluate(validation, after: done)
+      {
+        isBest = evaluations.take(step: done, loss: loss)
+        if !hasDiverged, evaluations.ends(after: configuration.training.stopAfter) { isLast = true }
+      }
       let saveEvery = configuration.checkpoint.every
       let saves =
-        isLast || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
+        isLast || (isBest && configuration.checkpoint.keepBest > 0) || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
       let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
       if saves || copies { try copy(done, mirrors: copies, saves: saves) }
       if hasDiverged || (result.halt != .none && !isLast) {
         return try halt(after: done, isLast: isLast, saving: hasDiverged || result.halt == .haltSaving)
       }
+      if isLast { break }
     }
     try finishSaving(insisting: true)
     network.report(.finished, generation: assignment.generation)
@@ -261,15 +272,17 @@ package final class RunJob {
     if assignment.index == 0 { network.report(.examined(record), generation: assignment.generation) }
   }
 
-  private func evaluate(_ validation: any SequenceSource, after step: Int) throws {
+  /// Evaluates, records and reports. Returns the loss in nats; nil where there is nothing to evaluate.
+  private func evaluate(_ validation: any SequenceSource, after step: Int) throws -> Double? {
     let questions = assignment.configuration.training.evaluateSequences
-    guard let sums = try trainer.evaluate(validation, step: step, questions: questions) else { return }
+    guard let sums = try trainer.evaluate(validation, step: step, questions: questions) else { return nil }
     let record = EvaluationRecord(
       step: step, loss: Losses(sums, assignment.configuration.model).task,
       sequences: min(questions, validation.questionCount),
       metrics: TaskMetrics.of(task, sums).map { .init(name: $0.name, value: $0.value) }, time: RunJob.clock)
     history.note(.evaluation(record), of: assignment.run)
     if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
+    return record.loss
   }
 
   /// Stops after `step`, and leaves the state in memory for the next generation.

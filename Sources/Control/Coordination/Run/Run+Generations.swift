@@ -123,7 +123,8 @@ extension Run {
   private func begin(_ generation: Generation) -> Reply {
     .begin(
       generation: generation.number,
-      leftOut: steps.leftOutToCountFrom(generation.firstStep, atMost: configuration.training.skipAtMost))
+      leftOut: steps.leftOutToCountFrom(generation.firstStep, atMost: configuration.training.skipAtMost),
+      evaluations: steps.standing(at: generation.firstStep))
   }
 
   /// A worker looked for the coordinator's token in the run's folder and did not find it: whatever it saved there would be lost. Before

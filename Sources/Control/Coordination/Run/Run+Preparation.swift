@@ -41,6 +41,7 @@ extension Run {
     if leftOut <= configuration.training.skipAtMost {
       steps.leaveOut(firstStep, count: leftOut, newestCheckpoint: checkpoints.newestStep)
     }
+    steps.stand(at: firstStep, beginning.evaluations)
     // Another dataset gives another step, and other numerics other last bits.
     if let proof = beginning.proof, submission.keepsNumbers { steps.expect(proof) }
     let start =
@@ -74,6 +75,8 @@ extension Run {
         .finished,
         "the checkpoint is of step \(firstStep), and training.steps is \(count), so nothing is left to do; raise training.steps to go on",
         &members, &turn)
+    } else if let reason = earlyEnd(at: firstStep) {
+      end(.finished, reason + "; raise training.stop_after to go on", &members, &turn)
     } else if firstStep == count, leftOut > 0 {
       rest(Run.unfinished(leftOut, of: count), &members, &turn)
     } else if firstStep == count {
@@ -117,6 +120,7 @@ extension RunConfiguration {
     mine.checkpoint = theirs.checkpoint
     mine.training.evaluateEvery = theirs.training.evaluateEvery
     mine.training.evaluateSequences = theirs.training.evaluateSequences
+    mine.training.stopAfter = theirs.training.stopAfter
     mine.training.clinicEvery = theirs.training.clinicEvery
     mine.training.recompute = theirs.training.recompute
     theirs.run = mine.run
