@@ -14,6 +14,8 @@ struct Cluster {
   var commits: [(RunID, CheckpointManifest, String)] = []
   var preparations: [(RunID, Submission, again: Bool)] = []
   var records: [RunEvent] = []
+  /// Commands of `cluster.on_end` that were to be run.
+  var endings: [Ending] = []
   var proofs: [(String, StepMark)] = []
   /// What the store holds.
   var stored: [RunID: [UInt8]] = [:]
@@ -47,6 +49,7 @@ struct Cluster {
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
       case .prepareRun(let run, let submission, let again, _): preparations.append((run, submission, again))
+      case .runCommand(_, let ending): endings.append(ending)
       case .completeMetrics, .takeFolder, .releaseFolder: break
       case .record(_, let event, _): records.append(event)
       }

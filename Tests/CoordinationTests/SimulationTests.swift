@@ -740,7 +740,7 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .takeFolder,
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .runCommand, .takeFolder,
         .releaseFolder:
         break
       case .send(let peer, let reply):

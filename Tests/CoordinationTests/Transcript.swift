@@ -51,6 +51,7 @@ extension Cluster {
     case .prove(let checkpoint, let mark):
       transcript.append("disk: write what step \(mark.step) gave beside \(checkpoint)")
     case .log(let line), .complain(let line): transcript.append(line)
+    case .runCommand(_, let ending): transcript.append("run \(ending.command), because the run is \(ending.state)")
     case .sendEvents, .sendStatus, .completeMetrics, .takeFolder, .releaseFolder, .record: break
     }
   }

@@ -28,6 +28,9 @@ extension ConfigurationField {
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
       guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' contains a NUL character") }
       configuration[keyPath: path] = text
+    case .textOrNull(let path):
+      guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' contains a NUL character") }
+      configuration[keyPath: path] = isPlain && Self.isNull(text) ? "" : text
     case .weights(let path):
       // The text of an option is YAML on one line.
       let node: YAMLNode?
@@ -66,6 +69,8 @@ extension ConfigurationField {
     case .real(let path, _): String(configuration[keyPath: path])
     case .flag(let path): String(configuration[keyPath: path])
     case .text(let path), .name(let path): Self.quotedWhereNeeded(configuration[keyPath: path])
+    case .textOrNull(let path):
+      configuration[keyPath: path].isEmpty ? "null" : Self.quotedWhereNeeded(configuration[keyPath: path])
     case .weights(let path):
       "{"
         + configuration[keyPath: path].map { Self.quotedWhereNeeded($0.path) + ": \($0.weight)" }.joined(

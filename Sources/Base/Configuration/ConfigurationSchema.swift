@@ -25,8 +25,8 @@ package enum ConfigurationSchema {
     name: "model", documentation: "ReSSFormer's sizes, with the letters of docs/model.md.",
     fields: [
       ConfigurationField(
-        "from", .text(\.model.from),
-        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); none: weights from the seed."),
+        "from", .textOrNull(\.model.from),
+        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); null: weights from the seed."),
       .choice("architecture", \.model.architecture, "The paper's model, or the dense baseline."),
       .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
       ConfigurationField(
@@ -231,6 +231,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "patience_seconds", .real(\.cluster.patienceSeconds, .between(0.1, 3_600)),
         "Seconds of silence after which a worker or coordinator counts as lost."),
+      ConfigurationField(
+        "on_end", .textOrNull(\.cluster.onEnd),
+        "A shell command for the end of the run, with RUN, STATE, REASON and FOLDER in its environment; other coordinators than that of `ress train` need --allow-commands."
+      ),
     ])
 
   /// The section and field that a dotted path names.

@@ -248,6 +248,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
+  /// A command of the shell that the coordinator runs when the run comes to rest, if its administrator allows that; empty: none.
+  package var onEnd = ""
 
   package init() {}
 }

@@ -85,9 +85,29 @@ package enum Action: Equatable, Sendable {
   /// Lock the run's folder, so that no other coordinator writes there until it is released.
   case takeFolder(RunID, folder: String)
   case releaseFolder(RunID, folder: String)
+  /// Run the command of `cluster.on_end`, because the run has come to rest.
+  case runCommand(RunID, Ending)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
   /// A line about something refused. A hostile peer can cause any number of them, so the daemon limits how many it prints.
   case complain(String)
+}
+
+/// How a run came to rest, for the command of `cluster.on_end`.
+package struct Ending: Equatable, Sendable {
+  package var command: String
+  package var name: String
+  package var state: RunState
+  package var reason: String
+  /// Empty where the run never had one.
+  package var folder: String
+
+  package init(command: String, name: String, state: RunState, reason: String, folder: String) {
+    self.command = command
+    self.name = name
+    self.state = state
+    self.reason = reason
+    self.folder = folder
+  }
 }

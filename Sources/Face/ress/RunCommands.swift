@@ -75,7 +75,7 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
     ? .json : arguments.has("--follow") && Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)
   var view = RunView(style, run: run)
   var verdict = RunVerdict()
-  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: run) }
+  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: run, nil) }
   func tell(_ event: RunEvent) {
     verdict.note(event)
     board?.note(event)

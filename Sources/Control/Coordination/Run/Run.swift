@@ -190,7 +190,15 @@ struct Run: Equatable, Sendable {
     generations = []
     checkpoints.forgetSaves()
     account.forgetFault()
+    let isNews = self.state != state
     change(to: state, reason, &turn)
+    if isNews, state.isAtRest, !configuration.cluster.onEnd.isEmpty {
+      turn.add(
+        .runCommand(
+          id,
+          Ending(
+            command: configuration.cluster.onEnd, name: name, state: state, reason: reason, folder: folder)))
+    }
     if state.isAtRest, !folder.isEmpty { turn.add(.releaseFolder(id, folder: folder)) }
   }
 }
