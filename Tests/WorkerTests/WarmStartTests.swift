@@ -95,7 +95,7 @@ import Worker
     let (path, c) = try base()
     var from = try source(path)
     from.sha256 = String(repeating: "0", count: 64)
-    let error = try #require(throws: JobError.self) {
+    let error = try #require(throws: ChangedSource.self) {
       _ = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/x", from: from).run()
     }
     #expect("\(error)".contains("is not the checkpoint that the run began with"))

@@ -1,6 +1,7 @@
 // A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and reports that are repeated until they
 // were taken. A worker whose coordinator is gone works on, looks for it, and ends when it was not found for `returnWithin`.
 
+import Configuration
 import Wire
 
 package struct WorkerSession: Sendable {

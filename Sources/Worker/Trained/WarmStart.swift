@@ -8,6 +8,18 @@ import Foundation
 import Model
 import RunFolder
 
+/// A checkpoint that is not the one with which the run began.
+package struct ChangedSource: Error, Equatable, CustomStringConvertible {
+  package let path: String
+  /// SHA-256 of the manifests.
+  package let found, expected: String
+
+  package var description: String {
+    "\(path) is not the checkpoint that the run began with: the SHA-256 of its manifest is \(found), and the coordinator "
+      + "read \(expected)"
+  }
+}
+
 package struct WarmStart {
   private let reader: CheckpointReader
   private let transfer: WeightTransfer
@@ -32,12 +44,12 @@ package struct WarmStart {
   }
 
   /// Opens the checkpoint that the coordinator has found, which must not have changed since.
-  init(_ source: WeightSource, for configuration: RunConfiguration, _ corpus: Corpus, _ boundary: Boundary) throws {
+  package init(_ source: WeightSource, for configuration: RunConfiguration, _ corpus: Corpus, _ boundary: Boundary)
+    throws
+  {
     let digest = try CheckpointFolder.digest(source.path, boundary)
     guard digest == source.sha256 else {
-      throw JobError.otherWeights(
-        "\(source.path) is not the checkpoint that the run began with: the SHA-256 of its manifest is \(digest), and "
-          + "the coordinator read \(source.sha256)")
+      throw ChangedSource(path: source.path, found: digest, expected: source.sha256)
     }
     try self.init(source.path, for: configuration, corpus, verified: true, boundary)
   }
@@ -47,7 +59,7 @@ package struct WarmStart {
 
   /// Reads the weights that `parameters` holds. The others keep their values, which must have been drawn from the
   /// seed.
-  func load(into parameters: ParameterBuffer) throws {
+  package func load(into parameters: ParameterBuffer) throws {
     try parameters.forEachTensor { entry, values in
       guard entry.count > 0, transfer.takes(entry.name) else { return }
       try reader.read("model/" + entry.name, shape: entry.shape, into: values)

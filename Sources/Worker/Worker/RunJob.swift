@@ -74,7 +74,10 @@ package final class RunJob {
     let data = try TaskSource(corpus, configuration)
     task = data.task
     let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
-    if assignment.index == 0 { try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder, boundary) }
+    if assignment.index == 0 {
+      try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder, boundary)
+      try RunTask.keep(corpus, in: assignment.folder, boundary)
+    }
     let source = try data.sequences(.train)
     guard source.sequenceCount > 0 else { throw data.tooSmall(.train) }
     let held = try data.sequences(.validation)
@@ -418,8 +421,6 @@ package enum JobError: Error, CustomStringConvertible {
   case otherData(String)
   /// The checkpoint was trained by a program whose arithmetic is another.
   case otherNumerics(String)
-  /// The checkpoint of a warm start has changed.
-  case otherWeights(String)
   /// `training.freeze` does not fit the model.
   case freeze(String)
   case folderUnseen(folder: String, isAnother: Bool)
@@ -435,7 +436,7 @@ package enum JobError: Error, CustomStringConvertible {
         + (isAnother ? "holds something else" : "is not there")
         + "; checkpoint.directory must be on a file system that all machines of the run share"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is no longer in this worker's memory"
-    case .otherData(let what), .otherNumerics(let what), .otherWeights(let what), .freeze(let what): what
+    case .otherData(let what), .otherNumerics(let what), .freeze(let what): what
     }
   }
 }

@@ -5,6 +5,7 @@
 // The decisions of the worker's side of the protocol are in `WorkerSession` (target Coordination), a pure value.
 // This class performs the effects that it returns.
 
+import Configuration
 import Coordination
 import Exchange
 import Foundation

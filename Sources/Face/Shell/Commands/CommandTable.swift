@@ -5,7 +5,7 @@ package enum CommandTable {
     .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .clinic, .cancel, .pause, .resume, .scale,
     .plan,
     .drill,
-    .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
+    .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate, .predict,
     .evaluate, .graph, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .checkpointExport, .checkpointImport, .keysNew, .keysShow, .keysAllow, .keysTrust, .keysRevoke, .keysList,
     .configShow, .configReference, .doctor, .completion, .man,
