@@ -24,7 +24,9 @@ do {
   case "context": try ContextBench.run(arguments)
   case "generate": try GenerationBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
-  default: arguments.fail("unknown command '\(arguments.command)'; use step, profile, losses, context, generate or allocations")
+  default:
+    arguments.fail(
+      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate or allocations")
   }
 } catch {
   arguments.fail("\(error)")

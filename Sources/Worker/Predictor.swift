@@ -130,7 +130,8 @@ package final class Predictor {
   /// The logits of an example, row after row.
   private func logits(of example: Query.Example) throws -> [Real] {
     let count = min(length, example.tokenCount)
-    let features = Array(example.bags.isEmpty ? example.features.prefix(count) : example.features.prefix(Int(example.bags[count])))
+    let features = Array(
+      example.bags.isEmpty ? example.features.prefix(count) : example.features.prefix(Int(example.bags[count])))
     let bags = example.bags.isEmpty ? [] : Array(example.bags.prefix(count + 1))
     try check(features)
     let (rows, columns) = (sizes.logitRows(count), sizes.logitColumns)

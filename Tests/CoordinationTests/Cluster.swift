@@ -159,7 +159,10 @@ struct Cluster {
     step(
       .prepared(
         run,
-        .ready(.init(folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: [])))
+        .ready(
+          .init(
+            folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: []
+          )))
     )
   }
 

@@ -27,7 +27,8 @@ import Wire
   }
 
   private func begun(_ cluster: Cluster, _ worker: PeerID) -> Int? {
-    cluster.sent[worker]?.reversed().lazy.compactMap { if case .begin(_, let count, _) = $0 { count } else { nil } }.first
+    cluster.sent[worker]?.reversed().lazy.compactMap { if case .begin(_, let count, _) = $0 { count } else { nil } }
+      .first
   }
 
   @Test func `workers that stop by themselves after too many such steps make the run pause with the reason`() {

@@ -325,7 +325,10 @@ import Wire
     cluster.step(
       .prepared(
         run,
-        .ready(.init(folder: "/f", checkpoint: "/c", firstStep: 4, proof: StepMark(step: 5, loss: 3, gradientNorm: 1), notes: []))))
+        .ready(
+          .init(
+            folder: "/f", checkpoint: "/c", firstStep: 4, proof: StepMark(step: 5, loss: 3, gradientNorm: 1), notes: [])
+        )))
     for worker in workers { cluster.report(.ready, from: worker) }
     cluster.report(.stepDone(record(5, loss: 2)), from: workers[0])
     #expect(cluster.story(of: run).last!.0 == .paused)

@@ -740,7 +740,8 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .runCommand, .takeFolder,
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .runCommand,
+        .takeFolder,
         .releaseFolder:
         break
       case .send(let peer, let reply):
@@ -755,8 +756,10 @@ private struct Story {
             now + .milliseconds(draw.below(300)), coordinatorBirths,
             .prepared(
               run,
-              .ready(.init(folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
-                leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0)))
+              .ready(
+                .init(
+                  folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
+                  leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0)))
           ))
       case .commit(let run, let manifest, _): commit(run, manifest)
       case .log(let line), .complain(let line): tell("coordinator: \(line)")

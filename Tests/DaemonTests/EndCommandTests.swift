@@ -41,14 +41,16 @@ import Wire
   }
 
   @Test func `a command that fails is told with its code and its output, and one without a folder has none`() {
-    #expect(run(ending("echo why; exit 3")) == ["cluster.on_end ended with code 3; its output is in \(folder)/on-end.log"])
+    #expect(
+      run(ending("echo why; exit 3")) == ["cluster.on_end ended with code 3; its output is in \(folder)/on-end.log"])
     #expect(output == "why\n")
     #expect(run(ending("exit 4", folder: "")) == ["cluster.on_end ended with code 4"])
   }
 
   @Test func `a command and its children are ended after the limit, also when they ignore the first signal`() throws {
     let marker = folder + "/child"
-    let sentences = run(ending("sh -c 'echo $$ > \(marker); exec sleep 10000' & trap '' TERM; wait; sleep 10000"), limitSeconds: 1)
+    let sentences = run(
+      ending("sh -c 'echo $$ > \(marker); exec sleep 10000' & trap '' TERM; wait; sleep 10000"), limitSeconds: 1)
     #expect(sentences.count == 1 && sentences[0].hasPrefix("cluster.on_end was ended after 1 s"), "\(sentences)")
     let child = try #require(Int32(try String(contentsOfFile: marker, encoding: .utf8).filter(\.isNumber)))
     #expect(waitUntil { kill(child, 0) != 0 })

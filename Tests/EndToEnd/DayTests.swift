@@ -11,10 +11,14 @@ import Testing
     }
   }
 
-  @Test func `a run is fine-tuned from another's best checkpoint, with frozen parts and a word at the end, and then asked`() throws {
+  @Test
+  func `a run is fine-tuned from another's best checkpoint, with frozen parts and a word at the end, and then asked`()
+    throws
+  {
     let place = try Workplace()
     let short = ["--set", "training.steps=6", "--set", "training.evaluate_every=2", "--set", "checkpoint.every=0"]
-    let base = try place.run(["train", "run.yaml", "--set", "checkpoint.keep_best=1", "--set", "checkpoint.keep=1"] + short)
+    let base = try place.run(
+      ["train", "run.yaml", "--set", "checkpoint.keep_best=1", "--set", "checkpoint.keep=1"] + short)
     #expect(base.code == 0, "\(base.output)\(base.errors)")
     let best = try FileManager.default.destinationOfSymbolicLink(atPath: place.path + "/checkpoints/first/best")
 
@@ -25,9 +29,12 @@ import Testing
       ]
     let tuned = try place.run(tune)
     #expect(tuned.code == 0, "\(tuned.output)\(tuned.errors)")
-    #expect(tuned.output.contains("it begins with the weights of ") && tuned.output.contains("/checkpoints/first/\(best) (run first"))
+    #expect(
+      tuned.output.contains("it begins with the weights of ")
+        && tuned.output.contains("/checkpoints/first/\(best) (run first"))
     // Two processes of one command end in order: the command's child was waited for.
-    #expect(try String(contentsOfFile: place.path + "/told.txt", encoding: .utf8) == "tuned finished: all 6 steps are done")
+    #expect(
+      try String(contentsOfFile: place.path + "/told.txt", encoding: .utf8) == "tuned finished: all 6 steps are done")
     let manifest = try lines(try place.run(["checkpoint", "show", "checkpoints/tuned", "--json"]).output)[0]
     let from = try #require(manifest["from"] as? [String: Any])
     #expect(from["run"] as? String == "first" && (from["sha256"] as? String)?.count == 64)

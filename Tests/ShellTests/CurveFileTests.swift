@@ -98,7 +98,8 @@ import Wire
     let value = fields(fields(summary)[0].bytes)
     let data = fields(fields(value.first { $0.field == 9 }!.bytes)[0].bytes)
     return (
-      String(decoding: value.first { $0.field == 1 }!.bytes, as: UTF8.self), String(decoding: data[0].bytes, as: UTF8.self),
+      String(decoding: value.first { $0.field == 1 }!.bytes, as: UTF8.self),
+      String(decoding: data[0].bytes, as: UTF8.self),
       data[1].bytes, value.first { $0.field == 8 }?.bytes
     )
   }

@@ -20,7 +20,8 @@ import Worker
     return c
   }
 
-  @Test func `all workers of any cluster end after the same step, with a checkpoint, and the best evaluation has one too`()
+  @Test
+  func `all workers of any cluster end after the same step, with a checkpoint, and the best evaluation has one too`()
     throws
   {
     let c = try configuration()

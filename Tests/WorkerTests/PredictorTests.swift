@@ -51,7 +51,9 @@ import Worker
     return answers
   }
 
-  private func best(_ probabilities: [Double]) -> Int { probabilities.indices.max { probabilities[$0] < probabilities[$1] }! }
+  private func best(_ probabilities: [Double]) -> Int {
+    probabilities.indices.max { probabilities[$0] < probabilities[$1] }!
+  }
 
   /// Which questions an evaluation counts as answered rightly.
   private func judged(_ path: String) throws -> (right: [Int], losses: [Double]) {
@@ -69,7 +71,9 @@ import Worker
     return (0..<count).map { words[($0 * 5 + seed * 3 + seed / 2) % words.count] }.joined(separator: " ")
   }
 
-  @Test func `a class for a text is that of an evaluation, with the same loss, and has a name without the dataset`() throws {
+  @Test func `a class for a text is that of an evaluation, with the same loss, and has a name without the dataset`()
+    throws
+  {
     let names = ["calm", "rough", "fog"]
     let rows = (0..<12).map { #"{"text": "\#(words(3 + $0 % 4, $0))", "label": "\#(names[$0 % 3])"}"# }
     let path = try train(.classify, rows)
@@ -155,7 +159,9 @@ import Worker
     #expect("\(error)".contains("task tag needs 'tag'"))
   }
 
-  @Test func `texts are the same alone and among others, in the order of their prompts, and end before a stop string`() throws {
+  @Test func `texts are the same alone and among others, in the order of their prompts, and end before a stop string`()
+    throws
+  {
     let path = try train(.lm, [])
     func request(_ number: Int) -> TextRequest {
       var options = SamplingOptions()

@@ -117,7 +117,8 @@ import Worker
     }
     #expect(wide.reason == "model.width is 16 there and 32 here, model.experts is 4 there and 8 here")
     let taps = try #require(throws: WeightMismatch.self) { _ = try start { $0.model.head = .tag } }
-    #expect(taps.reason.hasPrefix("model.head is lm there and tag here; ") && taps.reason.hasSuffix("two_sided_taps: false"))
+    #expect(
+      taps.reason.hasPrefix("model.head is lm there and tag here; ") && taps.reason.hasSuffix("two_sided_taps: false"))
     let vocabulary = try #require(throws: WeightMismatch.self) { _ = try start { $0.model.vocabulary = 300 } }
     #expect(vocabulary.reason == "model.vocabulary is 257 there and 300 here")
   }
@@ -136,7 +137,8 @@ import Worker
     #expect("\(error)".contains("SHA-256 12ab"))
   }
 
-  @Test func `frozen parts keep their weights to the bit, have no moments, and leave the norm of the gradient to the others`()
+  @Test
+  func `frozen parts keep their weights to the bit, have no moments, and leave the norm of the gradient to the others`()
     throws
   {
     let (path, next) = try base()

@@ -26,7 +26,8 @@ package enum ConfigurationSchema {
     fields: [
       ConfigurationField(
         "from", .textOrNull(\.model.from),
-        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); null: weights from the seed."),
+        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); null: weights from the seed."
+      ),
       .choice("architecture", \.model.architecture, "The paper's model, or the dense baseline."),
       .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
       ConfigurationField(
@@ -142,7 +143,8 @@ package enum ConfigurationSchema {
         "Whether the backward computes forwards again to save memory; does not change results."),
       ConfigurationField(
         "freeze", .names(\.training.freeze),
-        "Parts of the model that keep their weights: names of tensors, or beginnings of names, such as embed or experts."),
+        "Parts of the model that keep their weights: names of tensors, or beginnings of names, such as embed or experts."
+      ),
       ConfigurationField(
         "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
         "Steps in a row that may be left out because a loss or gradient is not finite; after one more the run pauses."

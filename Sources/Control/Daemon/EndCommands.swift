@@ -123,7 +123,8 @@ package final class EndCommands: Sendable {
   private func openOutput(_ folder: String) -> Int32? {
     guard !folder.isEmpty else { return nil }
     return try? boundary.within(folder) { (pinned) throws(FolderError) in
-      let file = open(pinned.path + "/" + Self.outputName, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o644)
+      let file = open(
+        pinned.path + "/" + Self.outputName, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o644)
       guard file >= 0 else {
         throw FolderError.system(action: "write", path: folder, reason: String(cString: strerror(errno)))
       }

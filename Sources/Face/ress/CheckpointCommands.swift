@@ -29,7 +29,8 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   var table = TextTable([
-    ("checkpoint", .left), ("step", .right), ("loss", .right), ("validation", .right), ("size", .right), ("shards", .right), ("written", .left),
+    ("checkpoint", .left), ("step", .right), ("loss", .right), ("validation", .right), ("size", .right),
+    ("shards", .right), ("written", .left),
   ])
   for row in rows { table.add(row.cells) }
   Terminal.print(table.text)

@@ -71,7 +71,8 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
   for sentence in model.skipped { Terminal.complain(sentence) }
   let paths = arguments.texts("--data")
   guard paths.count < 2 || arguments.text("--answers") == nil else {
-    throw UsageError("--answers writes the answers of one dataset, and --data is given several times", command: "evaluate")
+    throw UsageError(
+      "--answers writes the answers of one dataset, and --data is given several times", command: "evaluate")
   }
   // All are opened first, so that a wrong path is reported before a long evaluation.
   let corpora = try paths.isEmpty ? [Corpus(model.manifest.configuration.data)] : paths.map { try Corpus(path: $0) }

@@ -17,7 +17,9 @@ func train(_ arguments: Arguments) throws -> ExitCode {
   signal(SIGPIPE, SIG_IGN)
   var request = try RunRequest(arguments)
   let view = RunWatch.view(of: request, json: arguments.has("--json"))
-  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: request.configuration.run, request.configuration) }
+  let board = try arguments.text("--tensorboard").map {
+    try BoardWriter($0, run: request.configuration.run, request.configuration)
+  }
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
     request = request.anywhere

@@ -223,7 +223,8 @@ package final class RunJob {
       }
       let saveEvery = configuration.checkpoint.every
       let saves =
-        isLast || (isBest && configuration.checkpoint.keepBest > 0) || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
+        isLast || (isBest && configuration.checkpoint.keepBest > 0) || hasDiverged
+        || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
       let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
       if saves || copies { try copy(done, mirrors: copies, saves: saves) }
       if hasDiverged || (result.halt != .none && !isLast) {

@@ -90,7 +90,8 @@ extension Run {
     guard let best = standing.bestStep, let loss = standing.bestLoss else {
       return "\(count) had no finite loss, and training.stop_after is \(limit)"
     }
-    return "\(count) had no smaller loss than that of step \(best) (\(Run.rounded(loss))), and training.stop_after is \(limit)"
+    return
+      "\(count) had no smaller loss than that of step \(best) (\(Run.rounded(loss))), and training.stop_after is \(limit)"
   }
 
   /// Four digits after the point.

@@ -23,7 +23,8 @@ extension OptionDescription {
   static let json = OptionDescription("--json", "Print JSON, one object a line, for other programs.")
 
   static let tensorboard = OptionDescription(
-    "--tensorboard", .text("DIR"), "Also write the curves, and the configuration where it is known, to this folder as TensorBoard event files.")
+    "--tensorboard", .text("DIR"),
+    "Also write the curves, and the configuration where it is known, to this folder as TensorBoard event files.")
 
   static let set = OptionDescription(
     "--set", .text("KEY=VALUE"), repeats: true,

@@ -3,7 +3,8 @@
 extension CommandDescription {
   private static let checkpointArgument = ArgumentDescription(
     "CHECKPOINT",
-    "A checkpoint's folder, or a run's folder (then its newest checkpoint); RUN/best is the best one (checkpoint.keep_best).")
+    "A checkpoint's folder, or a run's folder (then its newest checkpoint); RUN/best is the best one (checkpoint.keep_best)."
+  )
 
   private static let recurrence = OptionDescription(
     "--recurrence", .whole("K", 1...256), standard: "as trained",
@@ -68,7 +69,9 @@ extension CommandDescription {
       The names of labels come from the run's folder or from its dataset. Of an example longer than data.sequence_length the rest is not read,
       as in training, and its answer has cut: true.
       """,
-    arguments: [checkpointArgument, ArgumentDescription("ROWS", "The file of rows, packed or not; - is standard input.")],
+    arguments: [
+      checkpointArgument, ArgumentDescription("ROWS", "The file of rows, packed or not; - is standard input."),
+    ],
     options: [
       OptionDescription("--out", .text("FILE"), standard: "standard output", "The file for the answers."),
       .field,
