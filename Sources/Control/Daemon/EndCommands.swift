@@ -99,6 +99,7 @@ package final class EndCommands: Sendable {
     let output = openOutput(job.ending.folder)
     defer { if let output { close(output) } }
     let place = output == nil ? "" : "; its output is in \(job.ending.folder)/\(Self.outputName)"
+    let begun = ContinuousClock.now
     let words = ["timeout", "--kill-after=5", String(limitSeconds), "sh", "-c", job.ending.command]
     switch Self.spawn(words, Self.environment(job.ending), output) {
     case .failure(let error): return "cluster.on_end could not be run: \(error.reason)"
@@ -106,9 +107,10 @@ package final class EndCommands: Sendable {
       var status: Int32 = 0
       while waitpid(child, &status, 0) < 0 && errno == EINTR {}
       let signal = status & 0x7F, code = (status >> 8) & 0xFF
-      // 137: the command did not end on SIGTERM, and timeout killed it.
       if signal == 0, code == 0 { return nil }
-      if signal == 0, code == 124 || code == 137 {
+      // 124: the command has ended on SIGTERM. Otherwise timeout kills the group, and with it itself.
+      let isLate = begun.duration(to: .now) >= .seconds(limitSeconds)
+      if (signal == 0 && code == 124) || (signal == SIGKILL && isLate) {
         return "cluster.on_end was ended after \(limitSeconds) s\(place)"
       }
       return signal == 0

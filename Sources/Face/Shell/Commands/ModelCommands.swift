@@ -99,7 +99,7 @@ extension CommandDescription {
     arguments: [checkpointArgument],
     options: [
       OptionDescription(
-        "--data", .text("D.h5"), repeats: true, standard: "the run's dataset",
+        "--data", .text("D.h5"), standard: "the run's dataset", repeats: true,
         "A dataset to evaluate on; may be given several times."),
       OptionDescription(
         "--sequences", .whole("N", 1...1_000_000_000), standard: "the whole split", "Sequences to read, evenly spaced."),
