@@ -6,6 +6,7 @@ import Data
 import Foundation
 import RunFolder
 import TestSupport
+import Trained
 import Testing
 import Training
 import Wire

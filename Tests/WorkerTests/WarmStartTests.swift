@@ -7,6 +7,7 @@ import Foundation
 import Model
 import RunFolder
 import TestSupport
+import Trained
 import Testing
 import Wire
 import Worker

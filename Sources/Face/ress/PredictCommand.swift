@@ -3,7 +3,7 @@
 import Data
 import Foundation
 import Shell
-import Worker
+import Trained
 
 func predict(_ arguments: Arguments) throws -> ExitCode {
   let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)

@@ -2,7 +2,7 @@
 
 import Data
 import Shell
-import Worker
+import Trained
 
 struct PromptFile {
   let request: TextRequest

@@ -14,7 +14,7 @@ package struct RunTask: Codable, Equatable, Sendable {
   private static let name = "task.json"
 
   /// Writes the task's file; language models need none.
-  static func keep(_ corpus: Corpus, in folder: String, _ boundary: Boundary = .none) throws {
+  package static func keep(_ corpus: Corpus, in folder: String, _ boundary: Boundary = .none) throws {
     guard corpus.task != .lm else { return }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys]
