@@ -21,11 +21,13 @@ import Worker
   ) throws -> String {
     var c = try smallRun(scratch)
     if task != .lm {
-      let path = scratch.path + "/rows.jsonl"
-      try rows.joined(separator: "\n").write(toFile: path, atomically: true, encoding: .utf8)
+      let path = scratch.path + "/rows.jsonl", held = scratch.path + "/held.jsonl"
+      for file in [path, held] {
+        try rows.joined(separator: "\n").write(toFile: file, atomically: true, encoding: .utf8)
+      }
       c.data.path = scratch.path + "/rows.h5"
       var preparation = DatasetPreparation(sources: [path], output: c.data.path)
-      (preparation.task, preparation.validationSources) = (task, [path])
+      (preparation.task, preparation.validationSources) = (task, [held])
       _ = try preparation.run()
       c.model.head = task.head
       c.model.classes = max(2, try Corpus(path: c.data.path).classCount)
