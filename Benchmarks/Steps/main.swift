@@ -4,6 +4,7 @@
 //   ress-bench profile --shape bench-small --threads 1               time of each part of a step
 //   ress-bench losses --shape tiny --steps 3                         the losses of some steps, to compare processors
 //   ress-bench context --threads 2                                   time and memory per token as the context grows
+//   ress-bench generate --shape bench-small --texts 1,16             tokens a second of texts written at the same time
 //   ress-bench allocations                                           calls of malloc in a steady step
 //
 // Benchmarks/compare.py runs `step` and the PyTorch programs alternately. Times are for people to read; no test
@@ -21,8 +22,11 @@ do {
   case "profile": try StepBench.profile(arguments)
   case "losses": try StepBench.losses(arguments)
   case "context": try ContextBench.run(arguments)
+  case "generate": try GenerationBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
-  default: arguments.fail("unknown command '\(arguments.command)'; use step, profile, losses, context or allocations")
+  default:
+    arguments.fail(
+      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate or allocations")
   }
 } catch {
   arguments.fail("\(error)")

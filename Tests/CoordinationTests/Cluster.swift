@@ -14,6 +14,8 @@ struct Cluster {
   var commits: [(RunID, CheckpointManifest, String)] = []
   var preparations: [(RunID, Submission, again: Bool)] = []
   var records: [RunEvent] = []
+  /// Commands of `cluster.on_end` that were to be run.
+  var endings: [Ending] = []
   var proofs: [(String, StepMark)] = []
   /// What the store holds.
   var stored: [RunID: [UInt8]] = [:]
@@ -46,7 +48,8 @@ struct Cluster {
       case .log(let line), .complain(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))
-      case .prepareRun(let run, let submission, let again): preparations.append((run, submission, again))
+      case .prepareRun(let run, let submission, let again, _): preparations.append((run, submission, again))
+      case .runCommand(_, let ending): endings.append(ending)
       case .completeMetrics, .takeFolder, .releaseFolder: break
       case .record(_, let event, _): records.append(event)
       }
@@ -157,7 +160,9 @@ struct Cluster {
       .prepared(
         run,
         .ready(
-          folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: []))
+          .init(
+            folder: "/runs/" + name, checkpoint: firstStep > 0 ? "/c" : nil, firstStep: firstStep, proof: nil, notes: []
+          )))
     )
   }
 

@@ -336,7 +336,7 @@ import Wire
     let run = cluster.preparations[0].0
     cluster.step(
       .prepared(
-        run, .ready(folder: "/f", checkpoint: nil, firstStep: 0, proof: nil, notes: [], token: "abc")))
+        run, .ready(.init(folder: "/f", checkpoint: nil, firstStep: 0, proof: nil, notes: [], token: "abc"))))
     cluster.wait(.seconds(2), alive: [first])
     #expect(cluster.assignment(first)?.token == "abc")
     cluster.report(.ready, from: first)

@@ -25,9 +25,10 @@ import Wire
       .prepared(
         run,
         .ready(
-          folder: "/runs/run", checkpoint: checkpoint == nil ? nil : "/c", firstStep: checkpoint == nil ? 0 : 5,
-          proof: proof,
-          notes: [], data: checkpoint)))
+          .init(
+            folder: "/runs/run", checkpoint: checkpoint == nil ? nil : "/c", firstStep: checkpoint == nil ? 0 : 5,
+            proof: proof,
+            notes: [], data: checkpoint))))
     for (worker, data) in zip(workers, found) { cluster.report(.reads(data), from: worker) }
     for worker in workers { cluster.report(.ready, from: worker) }
     return (cluster, run, workers)

@@ -27,7 +27,8 @@ import Wire
   }
 
   private func begun(_ cluster: Cluster, _ worker: PeerID) -> Int? {
-    cluster.sent[worker]?.reversed().lazy.compactMap { if case .begin(_, let count) = $0 { count } else { nil } }.first
+    cluster.sent[worker]?.reversed().lazy.compactMap { if case .begin(_, let count, _) = $0 { count } else { nil } }
+      .first
   }
 
   @Test func `workers that stop by themselves after too many such steps make the run pause with the reason`() {
@@ -64,7 +65,7 @@ import Wire
     for worker in workers { _ = cluster.join(String(worker.description.dropFirst("peer-".count))) }
     cluster.say(.change(run: "run", .resume), from: Cluster.client)
     cluster.step(
-      .prepared(run, .ready(folder: "/f", checkpoint: "/c", firstStep: 3, proof: nil, notes: [], leftOut: 2)))
+      .prepared(run, .ready(.init(folder: "/f", checkpoint: "/c", firstStep: 3, proof: nil, notes: [], leftOut: 2))))
     for worker in workers { cluster.report(.ready, from: worker) }
     #expect(begun(cluster, workers[0]) == 2)
     cluster.report(.stepDone(leftOut(4)), from: workers[0])
@@ -74,7 +75,7 @@ import Wire
 
     cluster.say(.change(run: "run", .resume), from: Cluster.client)
     cluster.step(
-      .prepared(run, .ready(folder: "/f", checkpoint: "/c", firstStep: 4, proof: nil, notes: [], leftOut: 3)))
+      .prepared(run, .ready(.init(folder: "/f", checkpoint: "/c", firstStep: 4, proof: nil, notes: [], leftOut: 3))))
     for worker in workers { cluster.report(.ready, from: worker) }
     #expect(begun(cluster, workers[0]) == 0)
     for step in 5...6 { cluster.report(.stepDone(leftOut(step)), from: workers[0]) }
@@ -93,7 +94,7 @@ import Wire
     #expect(cluster.story.last!.0 == .paused && cluster.story.last!.1.hasPrefix(reason), "\(cluster.story.last!)")
     cluster.say(.change(run: "run", .resume), from: Cluster.client)
     cluster.step(
-      .prepared(run, .ready(folder: "/f", checkpoint: "/c", firstStep: 4, proof: nil, notes: [], leftOut: 3)))
+      .prepared(run, .ready(.init(folder: "/f", checkpoint: "/c", firstStep: 4, proof: nil, notes: [], leftOut: 3))))
     #expect(cluster.story.last!.0 == .paused && cluster.story.last!.1.hasPrefix(reason), "\(cluster.story.last!)")
   }
 

@@ -326,7 +326,9 @@ import Wire
       .prepared(
         run,
         .ready(
-          folder: "/f", checkpoint: "/c", firstStep: 4, proof: StepMark(step: 5, loss: 3, gradientNorm: 1), notes: [])))
+          .init(
+            folder: "/f", checkpoint: "/c", firstStep: 4, proof: StepMark(step: 5, loss: 3, gradientNorm: 1), notes: [])
+        )))
     for worker in workers { cluster.report(.ready, from: worker) }
     cluster.report(.stepDone(record(5, loss: 2)), from: workers[0])
     #expect(cluster.story(of: run).last!.0 == .paused)
@@ -340,7 +342,7 @@ import Wire
     let run = cluster.preparations[0].0
     let proof = StepMark(step: 5, loss: 3, gradientNorm: 1)
     cluster.step(
-      .prepared(run, .ready(folder: "/f", checkpoint: "/c", firstStep: 4, proof: proof, notes: [])))
+      .prepared(run, .ready(.init(folder: "/f", checkpoint: "/c", firstStep: 4, proof: proof, notes: []))))
     for worker in workers { cluster.report(.ready, from: worker) }
     // The first worker dies before it could report step 5, whose state the second one holds.
     let generation = cluster.assignment(workers[0])!.generation

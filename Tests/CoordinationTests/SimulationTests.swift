@@ -521,7 +521,7 @@ private struct Story {
       (process.unsaved, process.afterSave) = (nil, nil)
       process.step = assignment.firstStep
       process.readyAt = now + .milliseconds(draw.below(600))
-    case .begin(let generation, let leftOut):
+    case .begin(let generation, let leftOut, _):
       process.leftOut = leftOut
       if process.assignment?.generation != generation { problem = "\(peer) was told to begin generation \(generation)" }
       process.hasBegun = true
@@ -740,7 +740,8 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .takeFolder,
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .runCommand,
+        .takeFolder,
         .releaseFolder:
         break
       case .send(let peer, let reply):
@@ -748,7 +749,7 @@ private struct Story {
         let sendings = link.send(.reply(reply), at: now)
         links[peer] = link
         for sending in sendings { carry(sending, peer, toCoordinator: false) }
-      case .prepareRun(let run, _, _):
+      case .prepareRun(let run, _, _, _):
         let newest = committed[run]?.max()
         disk.append(
           (
@@ -756,8 +757,9 @@ private struct Story {
             .prepared(
               run,
               .ready(
-                folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
-                leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0))
+                .init(
+                  folder: "/f", checkpoint: newest.map { "/f/\($0)" }, firstStep: newest ?? 0, proof: nil, notes: [],
+                  leftOut: newest.flatMap { leftOutOf[run]?[$0] } ?? 0)))
           ))
       case .commit(let run, let manifest, _): commit(run, manifest)
       case .log(let line), .complain(let line): tell("coordinator: \(line)")

@@ -44,13 +44,14 @@ extension Cluster {
         if let event = try? RecordCodec.decode(RunEvent.self, from: bytes) { write(event, of: id) }
       }
     case .send(let peer, let reply): write(reply, to: String(peer.description.trimmingPrefix("peer-")))
-    case .prepareRun(let id, let submission, _):
+    case .prepareRun(let id, let submission, _, _):
       names[id] = submission.configuration.run
       transcript.append("disk: look at the folder of \(submission.configuration.run)")
     case .commit(_, let manifest, _): transcript.append("disk: commit step \(manifest.step) of \(manifest.run)")
     case .prove(let checkpoint, let mark):
       transcript.append("disk: write what step \(mark.step) gave beside \(checkpoint)")
     case .log(let line), .complain(let line): transcript.append(line)
+    case .runCommand(_, let ending): transcript.append("run \(ending.command), because the run is \(ending.state)")
     case .sendEvents, .sendStatus, .completeMetrics, .takeFolder, .releaseFolder, .record: break
     }
   }
@@ -72,6 +73,7 @@ extension Cluster {
       let from =
         switch assignment.start {
         case .fresh: "the seed"
+        case .weights(let source): source.path
         case .checkpoint(let path): path
         case .memory: "memory"
         }
@@ -81,7 +83,7 @@ extension Cluster {
       transcript.append(
         "→ \(name): generation \(assignment.generation) of \(assignment.configuration.run), \(place), "
           + "after step \(assignment.firstStep) from \(from)")
-    case .begin(let generation, _): transcript.append("→ \(name): begin generation \(generation)")
+    case .begin(let generation, _, _): transcript.append("→ \(name): begin generation \(generation)")
     case .halt(_, let saving, _):
       transcript.append("→ \(name): stop at the end of the step\(saving ? ", with a checkpoint" : "")")
     case .stop(let generation, let reason): transcript.append("→ \(name): stop generation \(generation): \(reason)")

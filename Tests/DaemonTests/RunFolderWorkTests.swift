@@ -29,7 +29,7 @@ import Wire
   }
 
   private func begins(_ preparation: Event.Preparation, at step: Int) -> Bool {
-    if case .ready(_, _, step, _, _, _, _, .some) = preparation { true } else { false }
+    if case .ready(let beginning) = preparation { beginning.firstStep == step && beginning.token != nil } else { false }
   }
 
   private func refusal(_ preparation: Event.Preparation) -> String? {
@@ -69,7 +69,7 @@ import Wire
 
   @Test func `the steps in a row that were not applied come back with the checkpoint`() throws {
     try commit(5, run: id, leftOut: 2)
-    guard case .ready(_, _, 5, _, _, _, 2, _) = prepare(.newest) else {
+    guard case .ready(let beginning) = prepare(.newest), beginning.firstStep == 5, beginning.leftOut == 2 else {
       Issue.record("\(prepare(.newest))")
       return
     }
@@ -80,7 +80,7 @@ import Wire
   @Test func `each beginning writes a token of its own, and a run that goes on keeps the one that workers know`() throws
   {
     func token(_ preparation: Event.Preparation) -> String? {
-      if case .ready(_, _, _, _, _, _, _, let token) = preparation { token } else { nil }
+      if case .ready(let beginning) = preparation { beginning.token } else { nil }
     }
     let path = folder + "/folder-token"
     let first = try #require(token(prepare(.no)))
@@ -90,5 +90,66 @@ import Wire
     try FileManager.default.removeItem(atPath: folder)
     let other = try #require(token(prepare(.no, again: true)))
     #expect(try String(contentsOfFile: path, encoding: .utf8) == other)
+  }
+
+  @Test func `a run begins again with the same weights of another run, and is refused when these are gone`() throws {
+    let base = folder + "-base"
+    defer { try? FileManager.default.removeItem(atPath: base) }
+    func commitBase(_ step: Int) throws {
+      let manifest = CheckpointManifest(
+        run: "base", runIdentifier: "b", step: step, configuration: RunConfiguration(), loss: nil, files: [],
+        writer: "test", created: "")
+      try FileManager.default.createDirectory(
+        atPath: CheckpointFolder.unfinished(base, step: step, generation: 0), withIntermediateDirectories: true)
+      _ = try CheckpointFolder.commit(manifest, folder: base)
+    }
+    var asked = submission(.no)
+    asked.configuration.model.from = base
+    func prepare(_ again: Bool, _ from: WeightSource?, _ boundary: Boundary = .none) throws -> Event.Preparation {
+      try RunFolderWork.prepare(id, asked, again: again, from: from, boundary)
+    }
+    #expect(refusal(try prepare(false, nil))?.contains(base) == true, "the source is missing")
+    try commitBase(3)
+    guard case .ready(let first) = try prepare(false, nil), let from = first.from else {
+      Issue.record("it does not begin with the weights")
+      return
+    }
+    #expect(first.checkpoint == nil && first.firstStep == 0)
+    #expect(from.path == base + "/step-00000003" && from.run == "base" && from.step == 3)
+    #expect(from.sha256 == (try CheckpointFolder.digest(from.path)))
+    // A newer checkpoint of the source is not the one that the run began with.
+    try commitBase(4)
+    guard case .ready(let second) = try prepare(true, from) else {
+      Issue.record("it does not begin again")
+      return
+    }
+    #expect(second.from == from)
+    try FileManager.default.removeItem(atPath: from.path)
+    #expect(refusal(try prepare(true, from))?.contains("begins again at step 0") == true)
+    // The run's own checkpoint counts from now on.
+    try commit(5, run: id)
+    guard case .ready(let third) = try prepare(true, from) else {
+      Issue.record("it does not continue")
+      return
+    }
+    #expect(third.firstStep == 5 && third.checkpoint != nil)
+  }
+
+  @Test func `a source outside of the coordinator's roots is refused`() throws {
+    let base = folder + "-elsewhere"
+    try FileManager.default.createDirectory(
+      atPath: CheckpointFolder.unfinished(base, step: 3, generation: 0), withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: base) }
+    _ = try CheckpointFolder.commit(
+      CheckpointManifest(
+        run: "base", runIdentifier: "b", step: 3, configuration: RunConfiguration(), loss: nil, files: [],
+        writer: "test", created: ""), folder: base)
+    var asked = submission(.no)
+    asked.configuration.model.from = base
+    let root = (folder as NSString).deletingLastPathComponent + "/root"
+    try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+    asked.configuration.checkpoint.directory = root
+    let preparation = try RunFolderWork.prepare(id, asked, again: false, Boundary([root]))
+    #expect(refusal(preparation)?.contains(base) == true, "\(preparation)")
   }
 }

@@ -15,16 +15,40 @@ import Testing
   init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-  private func save(step: Int) throws {
+  private func save(step: Int, validation: Double? = nil) throws {
     let aside = CheckpointFolder.unfinished(folder, step: step, generation: 1)
     try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true)
     try "weights at \(step)".write(toFile: aside + "/model.h5", atomically: false, encoding: .utf8)
     let (digest, byteCount) = try SHA256.ofFile(aside + "/model.h5")
-    _ = try CheckpointFolder.commit(
-      CheckpointManifest(
-        run: "r", runIdentifier: "1", step: step, configuration: RunConfiguration(), loss: 1,
-        files: [.init(name: "model.h5", byteCount: byteCount, sha256: digest)], writer: "test", created: "now",
-        generation: 1), folder: folder)
+    var manifest = CheckpointManifest(
+      run: "r", runIdentifier: "1", step: step, configuration: RunConfiguration(), loss: 1,
+      files: [.init(name: "model.h5", byteCount: byteCount, sha256: digest)], writer: "test", created: "now",
+      generation: 1)
+    manifest.validationLoss = validation
+    _ = try CheckpointFolder.commit(manifest, folder: folder)
+  }
+
+  @Test func `the checkpoints with the smallest validation losses are kept, and a link names the best`() throws {
+    let losses: [Double?] = [5, 2, nil, 3, 2, .nan, 4]
+    for (index, loss) in losses.enumerated() {
+      try save(step: 10 * (index + 1), validation: loss)
+      try CheckpointFolder.linkBest(folder)
+      _ = try CheckpointFolder.retain(folder, newest: 1, every: 0, best: 2)
+    }
+    #expect(CheckpointFolder.steps(folder) == [20, 50, 70])
+    let best = try CheckpointFolder.resolve(folder + "/best")
+    #expect(best.path == folder + "/step-00000020" && best.manifest.validationLoss == 2)
+    #expect(try CheckpointFolder.resolve(folder + "/best/").path == best.path)
+    // Newest first, whatever is linked.
+    #expect(try CheckpointFolder.newest(folder)?.manifest.step == 70)
+    // The run continues from an older step: what is set aside is not the best any more.
+    _ = try CheckpointFolder.setAside(folder, after: 0)
+    try CheckpointFolder.linkBest(folder)
+    #expect(throws: (any Error).self) { try FileManager.default.destinationOfSymbolicLink(atPath: folder + "/best") }
+    try "mine".write(toFile: folder + "/best", atomically: false, encoding: .utf8)
+    try save(step: 80, validation: 1)
+    #expect(throws: FolderError.self) { try CheckpointFolder.linkBest(folder) }
+    #expect(try String(contentsOfFile: folder + "/best", encoding: .utf8) == "mine")
   }
 
   @Test func `a folder into which an ending worker still writes is removed`() throws {

@@ -1,5 +1,6 @@
 // Curves in files that other programs read: TensorBoard's events, and tables.
 
+import Configuration
 import Shell
 import Testing
 import Wire
@@ -89,6 +90,49 @@ import Wire
         "experts/largest_load": 1.5,
       ])
     #expect(Double(bitPattern: bits(fields(found[0])[0].bytes)) == 12.5)
+  }
+
+  /// The plug-in, its content and the tensor of an event that has one.
+  private func plugin(_ event: [UInt8]) -> (tag: String, name: String, content: [UInt8], tensor: [UInt8]?) {
+    let summary = fields(event).first { $0.field == 5 }!.bytes
+    let value = fields(fields(summary)[0].bytes)
+    let data = fields(fields(value.first { $0.field == 9 }!.bytes)[0].bytes)
+    return (
+      String(decoding: value.first { $0.field == 1 }!.bytes, as: UTF8.self),
+      String(decoding: data[0].bytes, as: UTF8.self),
+      data[1].bytes, value.first { $0.field == 8 }?.bytes
+    )
+  }
+
+  @Test func `the configuration is a text and hyperparameters, each key with its type`() throws {
+    var configuration = RunConfiguration()
+    configuration.optimizer.learningRate = 0.25
+    configuration.model.memorySlots = 0
+    let found = records(TensorBoard.records(of: configuration, at: 3)).map { plugin($0) }
+    #expect(found.map(\.tag) == ["configuration/text_summary", "_hparams_/experiment", "_hparams_/session_start_info"])
+    #expect(found.map(\.name) == ["text", "hparams", "hparams"])
+    let text = fields(try #require(found[0].tensor)).first { $0.field == 8 }!.bytes
+    #expect(String(decoding: text, as: UTF8.self).contains("      learning_rate: 0.25"))
+    let start = fields(found[2].content)[0]
+    #expect(start.field == 3)
+    var values: [String: (field: Int, bytes: [UInt8])] = [:]
+    for (field, entry) in fields(start.bytes) where field == 1 {
+      let pair = fields(entry)
+      values[String(decoding: pair[0].bytes, as: UTF8.self)] = fields(pair[1].bytes)[0]
+    }
+    #expect(values["optimizer.learning_rate"].map { Double(bitPattern: bits($0.bytes)) } == 0.25)
+    #expect(values["model.memory_slots"]?.field == 2, "a number, also where it is 0")
+    #expect(values["model.structure_bias"]?.field == 4 && values["model.head"]?.field == 3)
+    #expect(values["model.sequence"] == nil && values["cluster.workers"] == nil)
+    // The experiment lists the same keys, and the curves to compare.
+    let experiment = fields(fields(found[1].content)[0].bytes)
+    #expect(experiment.count { $0.field == 4 } == values.count && experiment.count { $0.field == 5 } == 2)
+  }
+
+  @Test func `a run's end is told to the hyperparameters' page, and a pause is not`() {
+    #expect(TensorBoard.records(of: .paused, at: 1).isEmpty)
+    let end = plugin(records(TensorBoard.records(of: RunState.failed, at: 1))[0])
+    #expect(end.tag == "_hparams_/session_end_info" && fields(fields(end.content)[0].bytes)[0].bytes.first == 2)
   }
 
   @Test func `an evaluation's metrics are curves of their own, and words are none`() {

@@ -37,6 +37,15 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
         == "run demo finished after step 60: nothing is left to do\n")
   }
 
+  @Test func `a run that ended early has finished after the step of its last checkpoint`() {
+    var view = RunView(.lines(every: 0), run: "demo")
+    _ = view.text(for: began("demo", 100), at: 0)
+    _ = view.text(for: stepped(2), at: 1)
+    _ = view.text(for: .saved(step: 4, path: "checkpoints/demo/step-00000004"), at: 2)
+    let text = view.text(for: .state(.finished, reason: "enough"), at: 3)
+    #expect(text.hasPrefix("run demo finished after step 4: enough\n"), "\(text)")
+  }
+
   @Test func `a header says who holds which experts and units`() {
     var view = RunView(.terminal(columns: 80), run: "early")
     #expect(view.text(for: began("demo", 100), at: 0) == "run demo: 100 steps\n")

@@ -51,11 +51,56 @@ import Training
   @Test func `a seed always gives the same text, another seed another, past the end of a segment`() throws {
     func text(seed: UInt64) throws -> [Int32] {
       var tokens: [Int32] = []
-      try generator { $0.seed = seed }.generate(prompt: [1, 2, 3], count: 50) { tokens.append($0) }
+      try generator { $0.seed = seed }.generate(prompt: [1, 2, 3], count: 50) {
+        tokens.append($0)
+        return true
+      }
       return tokens
     }
     #expect(try text(seed: 1) == text(seed: 1))
     #expect(try text(seed: 1) != text(seed: 2))
     #expect(try text(seed: 1).count == 50)
+  }
+
+  @Test func `top-k excludes all but the likeliest tokens`() {
+    let drawn = draw(
+      generator {
+        ($0.topK, $0.topP, $0.temperature) = (2, 1, 1)
+      }, [1, 3, 2, 0], times: 500)
+    #expect(Set(drawn) == [1, 2])
+  }
+
+  @Test func `a text ends where its reader says so`() throws {
+    var tokens: [Int32] = []
+    try generator().generate(prompt: [1], count: 50) {
+      tokens.append($0)
+      return tokens.count < 7
+    }
+    #expect(tokens.count == 7)
+  }
+
+  @Test func `a text ends before the first stop string, however its bytes arrive`() {
+    func text(_ pieces: [String], _ stops: [String]) -> (text: String, stop: String?) {
+      var strings = StopStrings(stops)
+      var bytes: [UInt8] = []
+      for piece in pieces {
+        let (more, stop) = strings.take(piece.utf8)
+        bytes += more
+        if let stop { return (String(decoding: bytes, as: UTF8.self), stop) }
+      }
+      return (String(decoding: bytes + strings.rest(), as: UTF8.self), nil)
+    }
+    for pieces in [["one two END three"], ["one two E", "ND thr", "ee"], "one two END three".map { "\($0)" }] {
+      #expect(text(pieces, ["END", "three"]) == ("one two ", "END"))
+      #expect(text(pieces, ["two E", "END"]) == ("one ", "two E"))
+      #expect(text(pieces, ["ENDE"]) == ("one two END three", nil))
+    }
+    #expect(text(["a\n", "\nb"], ["\n\n"]) == ("a", "\n\n"))
+    #expect(text(["aab"], ["ab", "aab"]) == ("", "aab"))
+    #expect(text(["text"], []) == ("text", nil) && text(["text"], [""]) == ("text", nil))
+    // Held back only as long as it may be a stop string.
+    var strings = StopStrings(["stop"])
+    #expect(strings.take("a st".utf8).text == Array("a ".utf8))
+    #expect(strings.take("ep".utf8).text == Array("step".utf8) && strings.rest() == [])
   }
 }

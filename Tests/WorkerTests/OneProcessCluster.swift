@@ -76,7 +76,7 @@ final class OneProcessCluster: @unchecked Sendable {
 
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
-    firstStep: Int = 0, acceptsOtherNumerics: Bool = false
+    firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
@@ -93,7 +93,7 @@ final class OneProcessCluster: @unchecked Sendable {
     assignments = (0..<workers).map { index in
       var assignment = Assignment(
         run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
-        start: checkpoint.map { .checkpoint(path: $0) } ?? .fresh, firstStep: firstStep,
+        start: checkpoint.map { .checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh, firstStep: firstStep,
         folder: folder)
       if acceptsOtherNumerics { assignment.acceptsOtherNumerics = true }
       return assignment
@@ -114,7 +114,9 @@ final class OneProcessCluster: @unchecked Sendable {
   }
 
   /// Runs all jobs to their end, and `meanwhile` in parallel.
-  func run(leftOut: Int = 0, meanwhile: () -> Void = {}) throws -> Outcome {
+  func run(
+    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), meanwhile: () -> Void = {}
+  ) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
@@ -126,7 +128,7 @@ final class OneProcessCluster: @unchecked Sendable {
       group.enter()
       let thread = Thread {
         do {
-          let ending = try job.run(leftOut: leftOut)
+          let ending = try job.run(leftOut: leftOut, evaluations)
           endings.withLock { $0.append(ending) }
         } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }

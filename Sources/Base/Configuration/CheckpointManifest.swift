@@ -28,6 +28,14 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// imported weights, which were not trained here.
   package var numerics: String?
 
+  /// The checkpoint whose weights the run began with; nil for weights that were drawn from the seed.
+  package var from: WeightSource?
+
+  /// The loss of the evaluation after its step, in nats; nil where nothing was evaluated after it, and in manifests of older programs.
+  package var validationLoss: Double?
+  /// The best evaluation up to its step; nil before the first, and in manifests of older programs.
+  package var evaluations: EvaluationStanding?
+
   package static let currentFormat = 2
 
   package struct File: Equatable, Sendable, Codable {
@@ -46,7 +54,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   package init(
     run: String, runIdentifier: String, step: Int, configuration: RunConfiguration, loss: Double?, files: [File],
     writer: String, created: String, generation: UInt32 = 0, data: DataIdentity? = nil, leftOut: Int = 0,
-    numerics: String? = nil
+    numerics: String? = nil, from: WeightSource? = nil
   ) {
     self.run = run
     self.runIdentifier = runIdentifier
@@ -60,6 +68,7 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
     self.generation = generation
     self.data = data
     self.numerics = numerics
+    self.from = from
   }
 
   /// `step-00001200`, the folder of step 1200.

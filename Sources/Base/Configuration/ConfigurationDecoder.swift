@@ -99,9 +99,7 @@ struct Decoding {
     switch node.value {
     case .scalar(let text, let isPlain):
       set(field, of: section, to: text, isPlain: isPlain, from: place(node.mark))
-    case .sequence:
-      refuse(section.path(of: field), place(node.mark), "expected \(field.expectation), found a list")
-    case .mapping:
+    case .sequence, .mapping:
       do throws(FieldComplaint) {
         try field.set(node, in: &configuration)
         sources[section.path(of: field)] = place(node.mark)

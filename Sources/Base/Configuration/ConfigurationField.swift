@@ -13,8 +13,12 @@ package struct ConfigurationField: Sendable {
     case real(Path<Double>, RealRange)
     case flag(Path<Bool>)
     case text(Path<String>)
+    /// Text or `null`, which is the empty text.
+    case textOrNull(Path<String>)
     /// Paths with weights: keys and values, also in one line.
     case weights(Path<[WeightedPath]>)
+    /// A list of names, also in one line.
+    case names(Path<[String]>)
     /// A text that is also a folder's name.
     case name(Path<String>)
     case choice(
@@ -54,7 +58,9 @@ package struct ConfigurationField: Sendable {
     case .real(_, let range): "a number \(range)"
     case .flag: "true or false"
     case .text: "text"
+    case .textOrNull: "text, or null"
     case .weights: "datasets with weights, such as {a.h5: 3, b.h5: 1}"
+    case .names: "a list of names, such as [embed, experts]"
     case .name: "a name of letters, digits, '.', '_' and '-'"
     case .choice(let names, _, _): "one of " + names.joined(separator: ", ")
     }

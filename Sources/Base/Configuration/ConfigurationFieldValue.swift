@@ -28,6 +28,9 @@ extension ConfigurationField {
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
       guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' contains a NUL character") }
       configuration[keyPath: path] = text
+    case .textOrNull(let path):
+      guard !text.utf8.contains(0) else { throw FieldComplaint(message: "'\(name)' contains a NUL character") }
+      configuration[keyPath: path] = isPlain && Self.isNull(text) ? "" : text
     case .weights(let path):
       // The text of an option is YAML on one line.
       let node: YAMLNode?
@@ -35,6 +38,13 @@ extension ConfigurationField {
         throw wrongType(expectation, text, isPlain)
       }
       configuration[keyPath: path] = try weights(node)
+    case .names(let path):
+      let node: YAMLNode?
+      do throws(ConfigurationError) { node = try YAMLDocument.parse(Array(text.utf8), name: name) } catch {
+        throw wrongType(expectation, text, isPlain)
+      }
+      guard isPlain, case .sequence(let entries) = node?.value else { throw wrongType(expectation, text, isPlain) }
+      configuration[keyPath: path] = try names(entries)
     case .name(let path):
       guard !(isPlain && Self.isNull(text)) else { throw wrongType(expectation, text, isPlain) }
       if let flaw = Self.flaw(ofName: text) {
@@ -59,21 +69,40 @@ extension ConfigurationField {
     case .real(let path, _): String(configuration[keyPath: path])
     case .flag(let path): String(configuration[keyPath: path])
     case .text(let path), .name(let path): Self.quotedWhereNeeded(configuration[keyPath: path])
+    case .textOrNull(let path):
+      configuration[keyPath: path].isEmpty ? "null" : Self.quotedWhereNeeded(configuration[keyPath: path])
     case .weights(let path):
       "{"
         + configuration[keyPath: path].map { Self.quotedWhereNeeded($0.path) + ": \($0.weight)" }.joined(
           separator: ", ")
         + "}"
+    case .names(let path): "[" + configuration[keyPath: path].joined(separator: ", ") + "]"
     case .choice(_, let get, _): get(configuration)
     }
   }
 
-  /// Sets keys and values in the configuration, if the field accepts them.
+  /// Sets keys and values, or a list, in the configuration, if the field accepts them.
   func set(_ node: YAMLNode, in configuration: inout RunConfiguration) throws(FieldComplaint) {
-    guard case .weights(let path) = kind else {
+    switch (kind, node.value) {
+    case (.weights(let path), .mapping): configuration[keyPath: path] = try weights(node)
+    case (.names(let path), .sequence(let entries)): configuration[keyPath: path] = try names(entries)
+    case (_, .sequence): throw FieldComplaint(message: "expected \(expectation), found a list")
+    case (_, .mapping), (_, .scalar):
       throw FieldComplaint(message: "expected \(expectation), found keys and values")
     }
-    configuration[keyPath: path] = try weights(node)
+  }
+
+  /// Names of tensors, so that a list of them reads back as it was written.
+  private func names(_ nodes: [YAMLNode]) throws(FieldComplaint) -> [String] {
+    var names: [String] = []
+    for node in nodes {
+      guard case .scalar(let text, true) = node.value, !text.isEmpty,
+        text.utf8.allSatisfy({ "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_/".utf8.contains($0) })
+      else { throw FieldComplaint(message: "expected \(expectation)") }
+      guard !names.contains(text) else { throw FieldComplaint(message: "'\(Self.shortened(text))' is named twice") }
+      names.append(text)
+    }
+    return names
   }
 
   private func weights(_ node: YAMLNode?) throws(FieldComplaint) -> [WeightedPath] {

@@ -39,6 +39,8 @@ package enum ConfigurationReference {
         units in a step.
       - Exactly one of `data.path` and `data.mixture` is given. Each part of a mixture has a file or a
         folder of shards, and a weight above 0.
+      - `training.stop_after` needs `evaluate_every` and `evaluate_sequences`, and `checkpoint.keep_best`
+        needs `evaluate_sequences`.
       - `cluster.workers` is at most the number of units.
 
       """

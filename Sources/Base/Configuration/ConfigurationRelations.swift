@@ -55,6 +55,15 @@ extension Decoding {
       ["cluster.minimum_workers", "cluster.workers"],
       "minimum_workers is \(configuration.cluster.minimumWorkers), but workers is only \(configuration.cluster.workers)"
         + "; lower minimum_workers or raise workers")
+    let evaluates = training.evaluateSequences > 0
+    check(
+      training.stopAfter == 0 || evaluates && training.evaluateEvery > 0,
+      ["training.stop_after", "training.evaluate_every", "training.evaluate_sequences"],
+      "stop_after counts evaluations, but there are none during the run; set evaluate_every and evaluate_sequences")
+    check(
+      configuration.checkpoint.keepBest == 0 || evaluates,
+      ["checkpoint.keep_best", "training.evaluate_sequences"],
+      "keep_best compares validation losses, but nothing is evaluated; set evaluate_sequences")
     check(
       !configuration.data.path.isEmpty || !configuration.data.mixture.isEmpty, ["data.path"],
       "no dataset is given; set 'path' under 'data' to a file that `ress data prepare` wrote")

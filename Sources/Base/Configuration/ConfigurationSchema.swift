@@ -24,6 +24,10 @@ package enum ConfigurationSchema {
   static let model = ConfigurationSection(
     name: "model", documentation: "ReSSFormer's sizes, with the letters of docs/model.md.",
     fields: [
+      ConfigurationField(
+        "from", .textOrNull(\.model.from),
+        "A checkpoint, or a run's folder, whose weights the run begins with (fine-tuning); null: weights from the seed."
+      ),
       .choice("architecture", \.model.architecture, "The paper's model, or the dense baseline."),
       .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
       ConfigurationField(
@@ -138,6 +142,10 @@ package enum ConfigurationSchema {
         "recompute", \.training.recompute,
         "Whether the backward computes forwards again to save memory; does not change results."),
       ConfigurationField(
+        "freeze", .names(\.training.freeze),
+        "Parts of the model that keep their weights: names of tensors, or beginnings of names, such as embed or experts."
+      ),
+      ConfigurationField(
         "skip_at_most", .whole(\.training.skipAtMost, 0...1_000_000_000),
         "Steps in a row that may be left out because a loss or gradient is not finite; after one more the run pauses."
       ),
@@ -147,6 +155,9 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "evaluate_sequences", .whole(\.training.evaluateSequences, 0...1_048_576),
         "Sequences an evaluation reads; 0 turns evaluation off."),
+      ConfigurationField(
+        "stop_after", .whole(\.training.stopAfter, 0...1_000_000_000),
+        "Evaluations in a row without a smaller loss, after which the run ends as finished; 0: it does all steps."),
       ConfigurationField(
         "clinic_every", .whole(\.training.clinicEvery, 0...1_000_000_000),
         "Steps between measurements of router and attention (`ress clinic`); 0: none. Does not change results."),
@@ -187,6 +198,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "keep_every", .whole(\.checkpoint.keepEvery, 0...1_000_000_000),
         "Checkpoints at multiples of this number of steps are always kept; 0: none."),
+      ConfigurationField(
+        "keep_best", .whole(\.checkpoint.keepBest, 0...1_000_000),
+        "Number of checkpoints with the smallest validation losses to keep as well; a new smallest loss saves one, and RUN/best is a link to it. 0: none."
+      ),
     ])
 
   static let cluster = ConfigurationSection(
@@ -218,6 +233,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "patience_seconds", .real(\.cluster.patienceSeconds, .between(0.1, 3_600)),
         "Seconds of silence after which a worker or coordinator counts as lost."),
+      ConfigurationField(
+        "on_end", .textOrNull(\.cluster.onEnd),
+        "A shell command for the end of the run, with RUN, STATE, REASON and FOLDER in its environment; other coordinators than that of `ress train` need --allow-commands."
+      ),
     ])
 
   /// The section and field that a dotted path names.
@@ -226,6 +245,18 @@ package enum ConfigurationSchema {
       for field in section.fields where section.path(of: field) == path { return (section, field) }
     }
     return nil
+  }
+
+  /// `configuration` with the value that a key has in `other`.
+  package static func replacing(
+    _ path: String, in configuration: RunConfiguration, by other: RunConfiguration
+  ) -> RunConfiguration {
+    var mixed = configuration
+    guard let field = find(path)?.field else { preconditionFailure("there is no key '\(path)'") }
+    do throws(FieldComplaint) { try field.set(field.text(in: other), isPlain: true, in: &mixed) } catch {
+      preconditionFailure("\(path) cannot be read back: \(error.message)")
+    }
+    return mixed
   }
 
   static let paths: [String] = sections.flatMap { section in section.fields.map(section.path(of:)) }

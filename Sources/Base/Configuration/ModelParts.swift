@@ -2,6 +2,13 @@
 // model with most of them off.
 
 extension ModelConfiguration {
+  /// Whether equal weights mean the same in both models. Where a run's first weights came from does not matter to the weights it has now.
+  package func hasSameMeaning(as other: ModelConfiguration) -> Bool {
+    var other = other
+    other.from = from
+    return self == other
+  }
+
   package var isTransformer: Bool { architecture == .transformer }
 
   /// Whether a token sees only itself and earlier ones.

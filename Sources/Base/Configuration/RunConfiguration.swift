@@ -19,6 +19,8 @@ package struct RunConfiguration: Equatable, Sendable, Codable {
 
 /// ReSSFormer's sizes, with the letters of docs/model.md.
 package struct ModelConfiguration: Equatable, Sendable, Codable {
+  /// A warm start: the checkpoint, or the folder of the run, whose weights the run begins with; empty: all weights are drawn from the seed.
+  package var from = ""
   package var architecture = Architecture.ressformer
   /// The output of the model, and with it the tokens that a token may see: `lm` is causal, the others are bidirectional.
   package var head = Head.lm
@@ -168,12 +170,16 @@ package struct TrainingConfiguration: Equatable, Sendable, Codable {
   package var bpttSegments: Int? = nil
   /// Whether the backward computes a segment's forward again; never changes a number.
   package var recompute = Recompute.auto
+  /// Parts of the model whose weights do not change: names of tensors, or beginnings of names (`ParameterLayout`).
+  package var freeze: [String] = []
   /// Steps in a row that may be left out, because a loss or the gradient is not finite, before the run pauses.
   package var skipAtMost = 2
   /// Steps between evaluations on the validation split; 0: only at the end.
   package var evaluateEvery = 100
   /// Sequences an evaluation reads; 0 turns evaluation off.
   package var evaluateSequences = 16
+  /// Evaluations without a smaller loss than before, after which the run ends; 0: it never ends early.
+  package var stopAfter = 0
   /// Steps between measurements of the router, by step of recurrence; 0: none. Never changes a number.
   package var clinicEvery = 10
 
@@ -216,6 +222,9 @@ package struct CheckpointConfiguration: Equatable, Sendable, Codable {
   package var keep = 0
   /// Checkpoints of every so many steps are kept in any case; 0: none.
   package var keepEvery = 0
+  /// Number of checkpoints with the smallest validation losses that are kept in any case, and whether an evaluation with the smallest loss so
+  /// far writes one; 0: neither.
+  package var keepBest = 0
 
   package init() {}
 }
@@ -239,6 +248,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
+  /// A command of the shell that the coordinator runs when the run comes to rest, if its administrator allows that; empty: none.
+  package var onEnd = ""
 
   package init() {}
 }

@@ -213,6 +213,15 @@ package enum CheckpointFolder {
     return manifest
   }
 
+  /// The SHA-256 of a checkpoint's manifest, in hexadecimal. It identifies the checkpoint, because the manifest has
+  /// the digests of all other files.
+  package static func digest(_ path: String, _ boundary: Boundary = .none) throws(FolderError) -> String {
+    guard let manifest = try contents(path + "/" + manifestName, boundary) else {
+      throw .missing(path: path + "/" + manifestName, hint: "`ress checkpoint list` shows what there is")
+    }
+    return SHA256.of(Array(manifest))
+  }
+
   /// The contents of a file; nil where it does not exist or cannot be read. Throws where it is outside of the
   /// boundary, or where it cannot be read for a temporary reason (`isPassing`).
   private static func contents(_ path: String, _ boundary: Boundary) throws(FolderError) -> Data? {
@@ -260,7 +269,13 @@ package enum CheckpointFolder {
   ) throws(FolderError) -> (
     path: String, manifest: CheckpointManifest, skipped: [String]
   ) {
-    let trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    var trimmed = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    // The link to the best checkpoint is followed here, because it may lead elsewhere a moment later.
+    if (trimmed as NSString).lastPathComponent == bestName,
+      let target = try? FileManager.default.destinationOfSymbolicLink(atPath: trimmed), !target.contains("/")
+    {
+      trimmed = (trimmed as NSString).deletingLastPathComponent + "/" + target
+    }
     if FileManager.default.fileExists(atPath: trimmed + "/" + manifestName) || steps(trimmed).isEmpty {
       return (trimmed, files ? try verify(trimmed, boundary) : try readManifest(trimmed, boundary), [])
     }

@@ -24,10 +24,21 @@ package struct RosterEntry: Codable, Equatable, Sendable {
 package enum StartState: Codable, Equatable, Sendable {
   /// A new run: parameters are drawn from the run's seed.
   case fresh
+  /// A new run: weights come from a checkpoint of another run, which the coordinator has verified; what that one
+  /// lacks is drawn from the seed.
+  case weights(WeightSource)
   /// A checkpoint's folder, whose files the coordinator has verified.
   case checkpoint(path: String)
   /// Shards in the memory of workers, which send them to their new owners before training begins.
   case memory(MemoryState)
+
+  /// Whether no step was done: moments are zero, and parameters are drawn from the seed at first.
+  package var isBeginning: Bool {
+    switch self {
+    case .fresh, .weights: true
+    case .checkpoint, .memory: false
+    }
+  }
 }
 
 /// A whole state of a run in the memory of workers: the shards of `generation` after `step` optimizer steps.

@@ -69,7 +69,7 @@ package enum Reply: Codable, Equatable, Sendable {
   /// All members are ready; training begins. The last `leftOut` steps before the generation's first were not
   /// applied. Each worker stops by itself after `training.skip_at_most` such steps in a row, and continues counting
   /// from this number.
-  case begin(generation: UInt32, leftOut: Int)
+  case begin(generation: UInt32, leftOut: Int, evaluations: EvaluationStanding? = nil)
   /// Stop after the current step, all members after the same one; with `saving`, write a checkpoint there first.
   case halt(generation: UInt32, saving: Bool, reason: String)
   /// Stop immediately, within a step.

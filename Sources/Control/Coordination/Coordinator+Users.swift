@@ -104,7 +104,8 @@ extension Coordinator {
       return run.state.isAtRest ? "run \(run.name) is \(run.state.rawValue): \(run.reason)" : nil
     case .resume:
       if run.state == .finished {
-        return "run \(run.name) is finished; raise training.steps and submit it with --resume to train it further"
+        return
+          "run \(run.name) is finished; raise training.steps, or training.stop_after where that ended it, and submit it with --resume to train it further"
       }
       guard run.state.isAtRest else { return "run \(run.name) is \(run.state.rawValue): \(run.reason)" }
       guard let newer = runs.owner(ofFolderOf: run), newer.id != run.id else { return nil }

@@ -85,8 +85,8 @@ package struct Coordinator: Sendable {
     case .tick: tick(&turn)
     case .disconnected(let peer): members[peer]?.closedAt = turn.now
     case .forgotten(let peer): for id in runs.ids { runs[id].followers[peer] = nil }
-    case .prepared(let id, .ready(let folder, _, _, _, _, _, _, _)) where !runs.contains(id):
-      turn.add(.releaseFolder(id, folder: folder))
+    case .prepared(let id, .ready(let beginning)) where !runs.contains(id):
+      turn.add(.releaseFolder(id, folder: beginning.folder))
     case .prepared(let id, _), .committed(let id, _, _), .commitFailed(let id, _, _, _), .noted(let id, _),
       .folderTaken(let id, _):
       if runs.contains(id) { finished(event, id, &turn) }

@@ -20,13 +20,47 @@ package enum Event: Equatable, Sendable {
   case folderTaken(RunID, reason: String)
 
   package enum Preparation: Equatable, Sendable {
-    /// `notes` are sentences for the run's story, such as that a checkpoint was skipped. `proof` is what the step after the checkpoint gave
-    /// when it was first computed. `data` is what the checkpoint was trained on. The last `leftOut` steps before the checkpoint were not
-    /// applied. `token` was written into a file of the folder.
-    case ready(
-      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String], data: DataIdentity? = nil,
-      leftOut: Int = 0, token: String? = nil)
+    case ready(Beginning)
     case refused(reason: String)
+  }
+
+  /// Where a run begins or continues, according to its folder.
+  package struct Beginning: Equatable, Sendable {
+    package var folder: String
+    /// The run's checkpoint to continue from; nil: it begins at step 0.
+    package var checkpoint: String?
+    package var firstStep: Int
+    /// What the step after the checkpoint gave when it was first computed.
+    package var proof: StepMark?
+    /// Sentences for the run's story, such as that a checkpoint was skipped.
+    package var notes: [String]
+    /// What the checkpoint was trained on.
+    package var data: DataIdentity?
+    /// The last `leftOut` steps before the checkpoint were not applied.
+    package var leftOut: Int
+    /// The content of a file that was written into the folder.
+    package var token: String?
+    /// The checkpoint of another run whose weights the run begins or began with; nil: those of the seed.
+    package var from: WeightSource?
+    /// The best evaluation up to the checkpoint.
+    package var evaluations: EvaluationStanding?
+
+    package init(
+      folder: String, checkpoint: String?, firstStep: Int, proof: StepMark?, notes: [String],
+      data: DataIdentity? = nil, leftOut: Int = 0, token: String? = nil, from: WeightSource? = nil,
+      evaluations: EvaluationStanding? = nil
+    ) {
+      self.folder = folder
+      self.checkpoint = checkpoint
+      self.firstStep = firstStep
+      self.proof = proof
+      self.notes = notes
+      self.data = data
+      self.leftOut = leftOut
+      self.token = token
+      self.from = from
+      self.evaluations = evaluations
+    }
   }
 }
 
@@ -39,8 +73,9 @@ package enum Action: Equatable, Sendable {
   /// What `status` returns at the moment of sending.
   case sendStatus(PeerID)
   /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
-  /// the folder is the run's own already, and recorded steps stay.
-  case prepareRun(RunID, Submission, again: Bool)
+  /// the folder is the run's own already, and recorded steps stay. `from` is the checkpoint whose weights the run began with, if that
+  /// is known already.
+  case prepareRun(RunID, Submission, again: Bool, from: WeightSource?)
   /// All files of a checkpoint are on disk: write its manifest and make it count.
   case commit(RunID, CheckpointManifest, folder: String)
   /// Write what the step after a checkpoint gave beside it.
@@ -50,9 +85,29 @@ package enum Action: Equatable, Sendable {
   /// Lock the run's folder, so that no other coordinator writes there until it is released.
   case takeFolder(RunID, folder: String)
   case releaseFolder(RunID, folder: String)
+  /// Run the command of `cluster.on_end`, because the run has come to rest.
+  case runCommand(RunID, Ending)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
   /// A line about something refused. A hostile peer can cause any number of them, so the daemon limits how many it prints.
   case complain(String)
+}
+
+/// How a run came to rest, for the command of `cluster.on_end`.
+package struct Ending: Equatable, Sendable {
+  package var command: String
+  package var name: String
+  package var state: RunState
+  package var reason: String
+  /// Empty where the run never had one.
+  package var folder: String
+
+  package init(command: String, name: String, state: RunState, reason: String, folder: String) {
+    self.command = command
+    self.name = name
+    self.state = state
+    self.reason = reason
+    self.folder = folder
+  }
 }

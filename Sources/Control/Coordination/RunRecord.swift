@@ -49,6 +49,8 @@ struct RunRecord: Codable, Equatable, Sendable {
   var checkpointBytes: Int?
   var data: DataIdentity?
   var leftOut: [ClosedRange<Int>]?
+  var from: WeightSource?
+  var evaluations: [StepLog.Evaluation]?
 
   /// A run that was submitted a moment ago.
   init(id: RunID, submission: Submission) {
@@ -77,6 +79,7 @@ extension Run {
     record.evaluatedStep = steps.evaluatedStep
     record.examinedStep = steps.examinedStep
     record.leftOut = steps.leftOut
+    record.evaluations = steps.evaluations
     record.checkpointStep = checkpoints.newestStep
     record.checkpointBytes = checkpoints.byteCount
     record.saves = checkpoints.saves
@@ -95,6 +98,7 @@ extension Run {
     record.memoryBytes = ledger.memoryBytes
     record.goodput = account.goodput
     record.data = data
+    record.from = from
     return record
   }
 }

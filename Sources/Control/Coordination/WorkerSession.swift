@@ -1,13 +1,14 @@
 // A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and reports that are repeated until they
 // were taken. A worker whose coordinator is gone works on, looks for it, and ends when it was not found for `returnWithin`.
 
+import Configuration
 import Wire
 
 package struct WorkerSession: Sendable {
   package enum Effect: Equatable, Sendable {
     case send(Request)
     case assigned(Assignment)
-    case begin(generation: UInt32, leftOut: Int)
+    case begin(generation: UInt32, leftOut: Int, evaluations: EvaluationStanding? = nil)
     case halt(generation: UInt32, saving: Bool, reason: String)
     case stop(generation: UInt32, reason: String)
     case rewrite(RewriteOrder)
@@ -102,10 +103,10 @@ package struct WorkerSession: Sendable {
       outbox = []
       firstNumber = assignment.noted + 1
       return [.assigned(assignment)]
-    case .begin(let begun, let leftOut):
+    case .begin(let begun, let leftOut, let evaluations):
       guard begun == generation, !hasBegun else { return [] }
       hasBegun = true
-      return [.begin(generation: begun, leftOut: leftOut)]
+      return [.begin(generation: begun, leftOut: leftOut, evaluations: evaluations)]
     case .halt(let halted, let saving, let reason):
       return halted == generation ? [.halt(generation: halted, saving: saving, reason: reason)] : []
     case .stop(let stopped, let reason):

@@ -19,6 +19,7 @@ struct AllowedRoots: Sendable {
     paths.append(("checkpoint.directory", configuration.checkpoint.directory))
     // The run's own folder may be a symbolic link out of it.
     paths.append(("the run's folder", configuration.checkpoint.directory + "/" + configuration.run))
+    if !configuration.model.from.isEmpty { paths.append(("model.from", configuration.model.from)) }
     if case .checkpoint(let path) = submission.resume { paths.append(("--resume", path)) }
     for (name, path) in paths where !contains(path) {
       return

@@ -27,6 +27,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     package var keys: KeyFolder?
     /// Folders below which runs may read and write; empty: all folders.
     package var roots: [String] = []
+    /// Whether the commands of `cluster.on_end` are run, with the rights of this process.
+    package var allowsCommands = false
     /// The address of the HTTP server, `HOST:PORT`, and the bearer token that clients must send; nil: no server.
     package var http: String?
     package var httpToken: String?
@@ -66,6 +68,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private let disk = DispatchQueue(label: "ress.coordinator.disk")
   private let fromDisk = Mutex<(events: [Event], metrics: [MetricsKeeper.Outcome])>(([], []))
   private let locks: FolderLocks
+  private var commands: EndCommands?
   private var metrics = MetricsKeeper()
   private var refusals = LineLimit()
   /// The clock of the sockets; the coordinator has a clock of its own.
@@ -119,7 +122,19 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     if options.pausesUnfinished {
       // Checkpoints whose files are all on disk are still committed.
       for action in coordinator.pauseAll("the process that ran it is gone") {
-        if case .store(let changes) = action { try store.commit(changes) } else { unfinished.append(action) }
+        switch action {
+        case .store(let changes): try store.commit(changes)
+        // The run ended with the process before this one, and the user is about to go on with it.
+        case .runCommand: break
+        default: unfinished.append(action)
+        }
+      }
+    }
+    if options.allowsCommands {
+      commands = EndCommands(boundary) { [unowned self] run, sentence in
+        self.options.log("run \(run): \(sentence)")
+        self.options.alarm?(sentence)
+        tell(.noted(run, sentence))
       }
     }
   }
@@ -134,8 +149,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     thread.start()
   }
 
-  /// Ends the loop and waits for it; disk work that has started is finished.
+  /// Ends the loop and waits for it; disk work and commands that have started are finished.
   package func stop() {
+    commands?.wait()
     stopping.store(true, ordering: .releasing)
     wake.signal()
     ended.wait()
@@ -159,6 +175,14 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     if case .submit(var submission) = request {
       if let complaint = roots.complaint(submission) {
         port.send(.refused(reason: complaint), to: peer, at: now)
+        return nil
+      }
+      if !submission.configuration.cluster.onEnd.isEmpty, !options.allowsCommands {
+        port.send(
+          .refused(
+            reason:
+              "cluster.on_end is a command, and this coordinator runs no commands of users; leave it out with --set cluster.on_end=null, or "
+              + "ask the administrator to start it with --allow-commands"), to: peer, at: now)
         return nil
       }
       submission.owner = user
@@ -334,7 +358,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     case .releaseFolder(let id, let folder):
       for (run, folder) in metrics.due(at: now, ending: id) { mend(run, folder) }
       disk.async { [locks] in locks.release(folder) }
-    case .prepareRun(let id, let submission, let again): prepare(id, submission, again: again)
+    case .prepareRun(let id, let submission, let again, let from): prepare(id, submission, again: again, from: from)
     case .commit(let id, let unsigned, let folder):
       onDisk { [locks] in
         do throws(FolderError) {
@@ -346,6 +370,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
         }
       }
     case .completeMetrics(let id, let folder): mend(id, folder)
+    // A run of the store may have been submitted to a coordinator that allowed commands.
+    case .runCommand(let id, let ending):
+      guard let commands else {
+        options.log("run \(ending.name): cluster.on_end is not run, because --allow-commands is not given")
+        return
+      }
+      commands.start(id, ending)
     case .prove(let checkpoint, let mark):
       disk.async { RunFolderWork.prove(checkpoint, mark, boundary, log: log) }
     case .record(let id, let event, let folder):
@@ -384,11 +415,13 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   /// Checks a run's folder while holding its lock, which is kept if the run is ready. A failure that may pass is retried for a while.
-  private func prepare(_ id: RunID, _ submission: Submission, again: Bool, attempts: Int = 30) {
+  private func prepare(
+    _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource?, attempts: Int = 30
+  ) {
     disk.async { [self] in
       do throws(FolderError) {
         let (preparation, note) = try locks.prepare(FolderLocks.folder(of: submission)) { () throws(FolderError) in
-          try RunFolderWork.prepare(id, submission, again: again, boundary)
+          try RunFolderWork.prepare(id, submission, again: again, from: from, boundary)
         }
         if let note { tell(.noted(id, note)) }
         tell(.prepared(id, preparation))
@@ -397,7 +430,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
           return tell(.prepared(id, .refused(reason: "\(error)")))
         }
         DispatchQueue.global().asyncAfter(deadline: .now() + 1) { [self] in
-          prepare(id, submission, again: again, attempts: attempts - 1)
+          prepare(id, submission, again: again, from: from, attempts: attempts - 1)
         }
       }
     }

@@ -27,8 +27,10 @@ package enum RunFolderWork {
   /// The start of a run.
   private enum Beginning {
     case refused(String)
-    /// A checkpoint, or the seed; and sentences for the log, such as why newer checkpoints were skipped.
-    case found((path: String, manifest: CheckpointManifest, skipped: [String])?, notes: [String])
+    /// A checkpoint of the run, the weights of another run, or the seed; and sentences for the log, such as why newer checkpoints were
+    /// skipped.
+    case found(
+      (path: String, manifest: CheckpointManifest, skipped: [String])?, from: WeightSource?, notes: [String])
   }
 
   private static func beginning(
@@ -65,25 +67,56 @@ package enum RunFolderWork {
     if let checkpoint, let reason = difference(checkpoint.manifest.configuration, submission.configuration) {
       return .refused("\(checkpoint.path) cannot be resumed: \(reason)")
     }
-    return .found(checkpoint, notes: notes)
+    guard checkpoint == nil, !submission.configuration.model.from.isEmpty else {
+      return .found(checkpoint, from: checkpoint?.manifest.from, notes: notes)
+    }
+    let path = absolute(submission.configuration.model.from)
+    let found = try CheckpointFolder.resolve(path, files: verifies, boundary)
+    return .found(nil, from: try source(found.path, found.manifest, boundary), notes: notes + found.skipped)
+  }
+
+  private static func source(
+    _ path: String, _ manifest: CheckpointManifest, _ boundary: Boundary
+  ) throws(FolderError) -> WeightSource {
+    WeightSource(
+      path: path, run: manifest.run, step: manifest.step, sha256: try CheckpointFolder.digest(path, boundary))
+  }
+
+  /// Verifies the checkpoint that a run began with, for a beginning that must have the same weights. Returns the error, or nil.
+  private static func change(of source: WeightSource, _ boundary: Boundary) throws(FolderError) -> String? {
+    let reason = "the run begins again at step 0, with the weights of \(source.spoken), but "
+    do throws(FolderError) {
+      _ = try CheckpointFolder.verify(source.path, boundary)
+      let digest = try CheckpointFolder.digest(source.path, boundary)
+      return digest == source.sha256
+        ? nil : reason + "there is now another checkpoint, whose SHA-256 is \(digest.prefix(12))…"
+    } catch {
+      guard !error.isPassing else { throw error }
+      return reason + "\(error)"
+    }
   }
 
   /// Prepares a run's folder before the run may start; with `again` the folder is the run's own, and its curve stays.
   /// Throws only errors that pass (no descriptor, no memory): the caller tries again. All others refuse the run.
-  /// - Parameter boundary: the folders in which the run's folder, its checkpoints and all their files must lie when they are opened.
+  /// - Parameters:
+  ///   - from: the checkpoint whose weights the run began with, if that is known; a run without checkpoints begins with the same again.
+  ///   - boundary: the folders in which the run's folder, its checkpoints and all their files must lie when they are opened.
   package static func prepare(
-    _ id: RunID, _ submission: Submission, again: Bool, _ boundary: Boundary = .none
+    _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource? = nil, _ boundary: Boundary = .none
   ) throws(FolderError) -> Event.Preparation {
     let name = folder(of: submission)
     do throws(FolderError) {
-      guard !boundary.roots.isEmpty else { return try prepare(id, submission, again: again, in: name, boundary) }
+      guard !boundary.roots.isEmpty else {
+        return try prepare(id, submission, again: again, from: from, in: name, boundary)
+      }
       return try boundary.within(name, makes: true) { (pinned) throws(FolderError) in
-        switch try prepare(id, submission, again: again, in: pinned.path, boundary) {
-        case .refused(let reason): .refused(reason: pinned.spoken(reason))
-        case .ready(_, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
-          .ready(
-            folder: name, checkpoint: checkpoint.map { pinned.spoken($0) }, firstStep: firstStep, proof: proof,
-            notes: notes.map { pinned.spoken($0) }, data: data, leftOut: leftOut, token: token)
+        switch try prepare(id, submission, again: again, from: from, in: pinned.path, boundary) {
+        case .refused(let reason): return .refused(reason: pinned.spoken(reason))
+        case .ready(var beginning):
+          beginning.folder = name
+          beginning.checkpoint = beginning.checkpoint.map { pinned.spoken($0) }
+          beginning.notes = beginning.notes.map { pinned.spoken($0) }
+          return .ready(beginning)
         }
       }
     } catch {
@@ -93,14 +126,15 @@ package enum RunFolderWork {
   }
 
   private static func prepare(
-    _ id: RunID, _ submission: Submission, again: Bool, in folder: String, _ boundary: Boundary
+    _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource?, in folder: String, _ boundary: Boundary
   ) throws(FolderError) -> Event.Preparation {
-    if again { return try prepareAgain(id, submission, folder, boundary) }
+    if again { return try prepareAgain(id, submission, from: from, folder, boundary) }
     let found: (path: String, manifest: CheckpointManifest, skipped: [String])?
+    let source: WeightSource?
     let beginning: [String]
     switch try Self.beginning(submission, folder, verifies: true, boundary) {
     case .refused(let reason): return .refused(reason: reason)
-    case .found(let checkpoint, let notes): (found, beginning) = (checkpoint, notes)
+    case .found(let checkpoint, let from, let notes): (found, source, beginning) = (checkpoint, from, notes)
     }
     if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
     var notes = try CheckpointFolder.removeUnfinished(folder).map { "removed \($0), a save that was never completed" }
@@ -108,7 +142,9 @@ package enum RunFolderWork {
     guard let checkpoint = found else {
       try cutRecords(folder, after: 0)
       return .ready(
-        folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder))
+        Event.Beginning(
+          folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes, token: try writeToken(folder),
+          from: source))
     }
     notes += checkpoint.skipped
     // Later checkpoints belong to a curve that this run leaves. They must not be its newest any more, but they are kept.
@@ -116,6 +152,7 @@ package enum RunFolderWork {
       notes.append("the run continues from an older checkpoint, so a newer one was set aside: \(name)")
     }
     try cutRecords(folder, after: checkpoint.manifest.step)
+    if submission.configuration.checkpoint.keepBest > 0 { try CheckpointFolder.linkBest(folder, boundary) }
     return ready(folder, checkpoint.path, checkpoint.manifest, notes, token: try writeToken(folder), boundary)
   }
 
@@ -149,13 +186,14 @@ package enum RunFolderWork {
       StepMark(step: $0.step, loss: $0.loss, gradientNorm: $0.gradientNorm)
     }
     return .ready(
-      folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data,
-      leftOut: manifest.leftOut ?? 0, token: token)
+      Event.Beginning(
+        folder: folder, checkpoint: path, firstStep: manifest.step, proof: proof, notes: notes, data: manifest.data,
+        leftOut: manifest.leftOut ?? 0, token: token, from: manifest.from, evaluations: manifest.evaluations))
   }
 
   /// The newest state on disk of a run that continues: its own newest checkpoint, or else the checkpoint that it was started from.
   private static func prepareAgain(
-    _ id: RunID, _ submission: Submission, _ folder: String, _ boundary: Boundary
+    _ id: RunID, _ submission: Submission, from: WeightSource?, _ folder: String, _ boundary: Boundary
   ) throws(FolderError) -> Event.Preparation {
     if boundary.roots.isEmpty { try Durable.makeFolder(folder) }
     let token = try keptToken(folder, boundary)
@@ -171,9 +209,12 @@ package enum RunFolderWork {
       return ready(folder, newest.path, newest.manifest, notes + newest.skipped, token: token, boundary)
     }
     guard case .checkpoint(let path) = submission.resume else {
+      if let from, let reason = try change(of: from, boundary) { return .refused(reason: reason) }
       let beginning = "the run holds no checkpoint yet, so it begins again at step 0"
       return .ready(
-        folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning], token: token)
+        Event.Beginning(
+          folder: folder, checkpoint: nil, firstStep: 0, proof: nil, notes: notes + [beginning], token: token,
+          from: from))
     }
     let first = try CheckpointFolder.resolve(absolute(path), boundary)
     return ready(folder, first.path, first.manifest, notes, token: token, boundary)
@@ -207,8 +248,10 @@ package enum RunFolderWork {
       let checkpoint = manifest.configuration.checkpoint
       do throws(FolderError) {
         try CheckpointFolder.removeUnfinished(folder, before: manifest.generation)
-        for name in try CheckpointFolder.retain(folder, newest: checkpoint.keep, every: checkpoint.keepEvery, boundary)
-        {
+        if checkpoint.keepBest > 0 { try CheckpointFolder.linkBest(folder, boundary) }
+        let removed = try CheckpointFolder.retain(
+          folder, newest: checkpoint.keep, every: checkpoint.keepEvery, best: checkpoint.keepBest, boundary)
+        for name in removed {
           log("run \(manifest.run): removed checkpoint \(name), according to checkpoint.keep")
         }
       } catch {
@@ -242,8 +285,10 @@ package enum RunFolderWork {
     func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
       x == y ? nil : "\(key) was \(x) and is now \(y)"
     }
-    if old.model != new.model {
-      let keys = ConfigurationEncoder.differences(old, new).filter { $0.key.hasPrefix("model.") }
+    if !old.model.hasSameMeaning(as: new.model) {
+      let keys = ConfigurationEncoder.differences(old, new).filter {
+        $0.key.hasPrefix("model.") && $0.key != "model.from"
+      }
       let shown = keys.prefix(3).map { "\($0.key) was \($0.a) and is now \($0.b)" }.joined(separator: ", ")
       let more = keys.count > 3 ? ", and \(keys.count - 3) more keys of 'model' differ" : ""
       return "\(shown)\(more); use the configuration it was trained with"
@@ -252,6 +297,10 @@ package enum RunFolderWork {
       ?? sentence("training.batch_sequences", old.training.batchSequences, new.training.batchSequences)
       ?? sentence("training.unit_sequences", old.training.unitSequences, new.training.unitSequences)
       ?? sentence("data.sequence_length", old.data.sequenceLength, new.data.sequenceLength)
+      ?? (old.training.freeze == new.training.freeze
+        ? nil
+        : "training.freeze was \(old.training.freeze) and is now \(new.training.freeze), and the parts that were frozen have no moments; "
+          + "begin a new run with its weights: --from")
   }
 
   static func absolute(_ path: String) -> String {

@@ -22,6 +22,8 @@ package struct RunView: Sendable {
   private var chart = LossChart()
   private var statusShown = false
   private var lastDrawn = -Double.infinity
+  /// The step of the last checkpoint.
+  private var savedStep = 0
 
   /// More redraws a second than an eye can follow are useless, and slow terminals (ssh) suffer from them.
   private static let secondsBetweenDraws = 0.1
@@ -94,7 +96,8 @@ package struct RunView: Sendable {
       smoothed.add(record.task)
       chart.add(training: record.task, step: step)
     case .evaluated(let record): chart.add(validation: record.loss, step: record.step)
-    case .state, .placed, .examined, .saved, .said: break
+    case .saved(let saved, _): savedStep = max(saved, savedStep)
+    case .state, .placed, .examined, .said: break
     }
   }
 
@@ -109,9 +112,9 @@ package struct RunView: Sendable {
     var text = statusShown ? "\n" : ""
     statusShown = false
     text += "run \(run) " + state.ending
-    // Steps that are computed again, after they were recorded, make no events. A run that was resumed with fewer steps than its
-    // checkpoint has finished at the checkpoint's step.
-    if step > 0 { text += " after step \(state == .finished ? max(step, stepCount) : step)" }
+    // Steps that are computed again, after they were recorded, make no events, but the last checkpoint makes one. A run that was resumed
+    // with fewer steps than its checkpoint has finished at the checkpoint's step.
+    if step > 0 { text += " after step \(state == .finished ? max(step, savedStep) : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     var columns = 80
     if case .terminal(let own) = style {

@@ -1,6 +1,7 @@
 // A run's curves for TensorBoard: an event file of TFRecords, each with an Event in the wire format of protocol buffers.
 // https://github.com/tensorflow/tensorboard, proto/event.proto and summary.proto; TFRecord: tensorflow/core/lib/io/record_writer.h.
 
+import Configuration
 import Wire
 
 package enum TensorBoard {
@@ -45,6 +46,110 @@ package enum TensorBoard {
     }
   }
 
+  // MARK: the run's configuration
+
+  /// The configuration as a text, and as hyperparameters for the HParams page, which compares runs.
+  package static func records(of configuration: RunConfiguration, at seconds: Double) -> [UInt8] {
+    var experiment = Message()
+    experiment.double(3, seconds)
+    for tag in ["loss/total", "validation/loss"] {
+      var name = Message(), metric = Message()
+      name.text(2, tag)
+      metric.message(1, name)
+      experiment.message(5, metric)
+    }
+    var start = Message()
+    for (key, value) in hyperparameters(configuration) {
+      var entry = Message()
+      entry.text(1, key)
+      entry.message(2, value)
+      start.message(1, entry)
+      var about = Message()
+      about.text(1, key)
+      about.whole(4, value.kind)
+      experiment.message(4, about)
+    }
+    start.text(4, configuration.run)
+    start.double(5, seconds)
+    return text("configuration", markdown(configuration), at: seconds)
+      + hparams("experiment", 2, experiment, at: seconds) + hparams("session_start_info", 3, start, at: seconds)
+  }
+
+  /// The end of the run, for the HParams page; nothing for a state in which it may go on.
+  package static func records(of state: RunState, at seconds: Double) -> [UInt8] {
+    var end = Message()
+    switch state {
+    case .finished: end.whole(1, 1)  // STATUS_SUCCESS
+    case .failed, .cancelled: end.whole(1, 2)  // STATUS_FAILURE
+    case .queued, .placing, .running, .paused: return []
+    }
+    end.double(2, seconds)
+    return hparams("session_end_info", 4, end, at: seconds)
+  }
+
+  /// Keys that decide the curve, with their values as `google.protobuf.Value`. A key whose value is null is left out, because each key
+  /// has one type in all runs.
+  private static func hyperparameters(_ configuration: RunConfiguration) -> [(key: String, value: Message)] {
+    let sections = ConfigurationSchema.sections.filter { ["model", "data", "training", "optimizer"].contains($0.name) }
+    return sections.flatMap { section in
+      section.fields.compactMap { field in
+        let text = field.text(in: configuration)
+        guard text != "null" else { return nil }
+        var value = Message()
+        if let number = Double(text) {
+          value.double(2, number)
+          value.kind = 3  // DATA_TYPE_FLOAT64
+        } else if let flag = Bool(text) {
+          value.whole(4, flag ? 1 : 0)
+          value.kind = 2  // DATA_TYPE_BOOL
+        } else {
+          value.text(3, text)
+          value.kind = 1  // DATA_TYPE_STRING
+        }
+        return (section.path(of: field), value)
+      }
+    }
+  }
+
+  /// TensorBoard shows Markdown; indented lines are shown as they are.
+  private static func markdown(_ configuration: RunConfiguration) -> String {
+    ConfigurationEncoder.yaml(configuration).split(separator: "\n", omittingEmptySubsequences: false)
+      .map { "    " + $0 }.joined(separator: "\n")
+  }
+
+  private static func text(_ tag: String, _ text: String, at seconds: Double) -> [UInt8] {
+    var size = Message(), shape = Message(), tensor = Message()
+    size.whole(1, 1)
+    shape.message(2, size)
+    tensor.whole(1, 7)  // DT_STRING
+    tensor.message(2, shape)
+    tensor.text(8, text)
+    return plugin("text", content: Message(), tag + "/text_summary", tensor, at: seconds)
+  }
+
+  /// - Parameter field: of HParamsPluginData.
+  private static func hparams(_ name: String, _ field: UInt64, _ part: Message, at seconds: Double) -> [UInt8] {
+    var content = Message()
+    content.message(field, part)
+    return plugin("hparams", content: content, "_hparams_/" + name, nil, at: seconds)
+  }
+
+  private static func plugin(
+    _ name: String, content: Message, _ tag: String, _ tensor: Message?, at seconds: Double
+  ) -> [UInt8] {
+    var data = Message(), metadata = Message(), value = Message(), summary = Message(), event = Message()
+    data.text(1, name)
+    data.message(2, content)
+    metadata.message(1, data)
+    value.text(1, tag)
+    if let tensor { value.message(8, tensor) }
+    value.message(9, metadata)
+    summary.message(1, value)
+    event.double(1, seconds)
+    event.message(5, summary)
+    return record(event.bytes)
+  }
+
   private static func summary(_ values: [(tag: String, value: Double)], step: Int, at seconds: Double) -> [UInt8] {
     var summary = Message()
     for (tag, number) in values {
@@ -76,6 +181,8 @@ package enum TensorBoard {
   /// The part of protocol buffers' wire format that events need.
   private struct Message {
     var bytes: [UInt8] = []
+    /// For a hyperparameter: its type in HParamInfo.
+    var kind = 0
 
     private mutating func varint(_ number: UInt64) {
       var rest = number

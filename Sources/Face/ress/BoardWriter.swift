@@ -1,5 +1,6 @@
 // Event files for TensorBoard, and `ress metrics`.
 
+import Configuration
 import Foundation
 import RunFolder
 import Shell
@@ -11,8 +12,11 @@ final class BoardWriter {
   private let path: String
   private var handle: FileHandle?
   private var hasBegun = false
+  private let configuration: RunConfiguration?
 
-  init(_ folder: String, run: String) throws {
+  /// - Parameter configuration: shown beside the curves; nil where it is not known.
+  init(_ folder: String, run: String, _ configuration: RunConfiguration?) throws {
+    self.configuration = configuration
     let folder = folder + "/" + run
     try Durable.makeFolder(folder)
     // Names are unique: a resumed run writes another file, which TensorBoard merges with the earlier ones.
@@ -26,6 +30,7 @@ final class BoardWriter {
   func note(_ event: RunEvent) {
     // An event that is read later still has the time at which it happened.
     let now = event.time ?? Date().timeIntervalSince1970
+    if case .state(let state, _) = event, hasBegun { put(TensorBoard.records(of: state, at: now)) }
     let records = TensorBoard.records(of: event, at: now)
     guard !records.isEmpty else { return }
     if !hasBegun {
@@ -33,11 +38,13 @@ final class BoardWriter {
       var first = 0
       if case .stepped(let record) = event { first = record.step }
       put(TensorBoard.beginning(step: first, at: now))
+      if let configuration { put(TensorBoard.records(of: configuration, at: now)) }
     }
     put(records)
   }
 
   private func put(_ bytes: [UInt8]) {
+    guard !bytes.isEmpty else { return }
     do { try handle?.write(contentsOf: Data(bytes)) } catch {
       Terminal.complain("\(path): \(error.localizedDescription); the curves are in the run's metrics.jsonl")
       handle = nil
@@ -55,7 +62,9 @@ func metrics(_ arguments: Arguments) throws -> ExitCode {
     Terminal.write(MetricsTable(text).csv)
     return .done
   }
-  let writer = try BoardWriter(board, run: (folder as NSString).lastPathComponent)
+  // A checkpoint's manifest has the configuration.
+  let configuration = try CheckpointFolder.newest(folder, files: false)?.manifest.configuration
+  let writer = try BoardWriter(board, run: (folder as NSString).lastPathComponent, configuration)
   for line in text.split(separator: "\n") {
     if let event = MetricsTable.event(line) { writer.note(event) }
   }

@@ -29,7 +29,8 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
     return .done
   }
   var table = TextTable([
-    ("checkpoint", .left), ("step", .right), ("loss", .right), ("size", .right), ("shards", .right), ("written", .left),
+    ("checkpoint", .left), ("step", .right), ("loss", .right), ("validation", .right), ("size", .right),
+    ("shards", .right), ("written", .left),
   ])
   for row in rows { table.add(row.cells) }
   Terminal.print(table.text)
@@ -53,10 +54,11 @@ private struct CheckpointRow {
     switch manifest {
     case .success(let manifest):
       [
-        path, String(step), manifest.loss.map { Format.fixed($0, 4) } ?? "", Format.bytes(manifest.byteCount),
+        path, String(step), manifest.loss.map { Format.fixed($0, 4) } ?? "",
+        manifest.validationLoss.map { Format.fixed($0, 4) } ?? "", Format.bytes(manifest.byteCount),
         String(manifest.shardCount), manifest.created,
       ]
-    case .failure(let error): [path, String(step), "", "", "", "not usable: \(error)"]
+    case .failure(let error): [path, String(step), "", "", "", "", "not usable: \(error)"]
     }
   }
 
@@ -77,8 +79,18 @@ extension CheckpointManifest {
     JSONText.object([
       ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)),
       ("loss", loss.map { .real($0) } ?? .raw("null")),
+      ("validation_loss", validationLoss.map { .real($0) } ?? .raw("null")),
       ("bytes", .whole(byteCount)), ("shards", .whole(shardCount)), ("writer", .text(writer)),
       ("created", .text(created)),
+      (
+        "from",
+        .raw(
+          from.map {
+            JSONText.object([
+              ("path", .text($0.path)), ("run", .text($0.run)), ("step", .whole($0.step)), ("sha256", .text($0.sha256)),
+            ])
+          } ?? "null")
+      ),
     ])
   }
 }
@@ -89,7 +101,7 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
   for sentence in reader.skipped { Terminal.complain(sentence) }
   let manifest = reader.manifest
   let embedding = try reader.shape(of: "model/embed/weight")
-  let layout = ParameterLayout(manifest.configuration.model, vocabulary: embedding[0])
+  let layout = ParameterLayout(manifest.configuration, vocabulary: embedding[0])
   if arguments.has("--json") {
     Terminal.print(manifest.json(path: reader.path))
     return .done
@@ -99,7 +111,9 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
     \(reader.path)
       run         \(manifest.run) (\(manifest.runIdentifier)), step \(manifest.step) of \(manifest.configuration.training.steps)
       loss        \(manifest.loss.map { Format.fixed($0, 6) } ?? "not recorded")
+      validation  \(manifest.validationLoss.map { Format.fixed($0, 6) } ?? "not evaluated")
       parameters  \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(embedding[0])
+      began with  \(manifest.from?.spoken ?? "weights from the seed")
       dataset     \(manifest.configuration.data.names)
       written     \(manifest.created) by \(manifest.writer)
       verified    all \(manifest.files.count) files, \(Format.bytes(manifest.byteCount))

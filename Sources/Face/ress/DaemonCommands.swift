@@ -20,6 +20,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   options.insecure = arguments.has("--insecure")
   options.keys = ConnectionSecurity.listening(listen, insecure: options.insecure)
   options.roots = arguments.texts("--root")
+  options.allowsCommands = arguments.has("--allow-commands")
   options.http = arguments.text("--http")
   if let path = arguments.text("--http-token") {
     guard let word = try? String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines),

@@ -131,6 +131,9 @@ struct Drill {
     configuration.checkpoint.directory = place
     configuration.checkpoint.every = steps / 5
     configuration.checkpoint.keep = 0
+    configuration.checkpoint.keepBest = 0
+    configuration.training.stopAfter = 0
+    configuration.cluster.onEnd = ""
     configuration.cluster.profileSteps = 0
     // A drill cuts connections, and it cannot cut those of MPI.
     configuration.cluster.exchange = .zeromq

@@ -12,18 +12,36 @@ func generate(_ arguments: Arguments) throws -> ExitCode {
   var options = SamplingOptions()
   options.temperature = arguments.real("--temperature") ?? options.temperature
   options.topP = arguments.real("--top-p") ?? options.topP
+  options.topK = arguments.whole("--top-k") ?? 0
   options.seed = UInt64(arguments.whole("--seed") ?? 1)
   let tokenizer = try model.tokenizer
   options.forbidden = tokenizer.specials
+  func request(_ prompt: String) -> TextRequest {
+    TextRequest(
+      prompt: [tokenizer.separator].compactMap { $0 } + tokenizer.encode(prompt),
+      count: arguments.whole("--tokens") ?? 400, options: options, stops: arguments.texts("--stop"))
+  }
+  let recurrence = arguments.whole("--recurrence")
+  if let path = arguments.text("--prompts") {
+    guard arguments.text("--prompt") == nil else {
+      throw UsageError("--prompt and --prompts are both given", command: "generate")
+    }
+    let prompts = try PromptFile.read(path, request)
+    let sheet = try LineSheet(arguments.text("--out"))
+    try model.write(prompts.map(\.request), recurrence: recurrence) { number, text in
+      try sheet.write(prompts[number].line(number, text))
+    }
+    try sheet.finish()
+    return .done
+  }
+  guard arguments.text("--out") == nil else {
+    throw UsageError("--out needs --prompts", command: "generate")
+  }
   let prompt = arguments.text("--prompt") ?? ""
   Terminal.write(prompt)
   var writer = CharacterWriter()
-  try model.generate(
-    prompt: [tokenizer.separator].compactMap { $0 } + tokenizer.encode(prompt),
-    count: arguments.whole("--tokens") ?? 400,
-    recurrence: arguments.whole("--recurrence"), options
-  ) { token in
-    for byte in tokenizer.decode([token]) { Terminal.write(writer.text(after: byte)) }
+  _ = try model.write(request(prompt), recurrence: recurrence) { bytes in
+    for byte in bytes { Terminal.write(writer.text(after: byte)) }
   }
   Terminal.write(writer.rest() + "\n")
   return .done
@@ -51,7 +69,18 @@ struct CharacterWriter {
 func evaluate(_ arguments: Arguments) throws -> ExitCode {
   let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
   for sentence in model.skipped { Terminal.complain(sentence) }
-  let corpus = try arguments.text("--data").map { try Corpus(path: $0) } ?? Corpus(model.manifest.configuration.data)
+  let paths = arguments.texts("--data")
+  guard paths.count < 2 || arguments.text("--answers") == nil else {
+    throw UsageError(
+      "--answers writes the answers of one dataset, and --data is given several times", command: "evaluate")
+  }
+  // All are opened first, so that a wrong path is reported before a long evaluation.
+  let corpora = try paths.isEmpty ? [Corpus(model.manifest.configuration.data)] : paths.map { try Corpus(path: $0) }
+  for corpus in corpora { try evaluate(model, corpus, arguments) }
+  return .done
+}
+
+private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ arguments: Arguments) throws {
   let isShown = Terminal.isTerminal && !arguments.has("--json")
   let parts = arguments.whole("--parts") ?? 0
   var sheet: AnswerSheet? = nil
@@ -90,5 +119,4 @@ func evaluate(_ arguments: Arguments) throws -> ExitCode {
       Terminal.print("  part \(part + 1) of \(parts): \(Format.fixed(loss, 4)) nats a token")
     }
   }
-  return .done
 }

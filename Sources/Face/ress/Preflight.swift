@@ -4,6 +4,7 @@
 import Configuration
 import Data
 import Foundation
+import Model
 import Shell
 import Trained
 import Training
@@ -27,6 +28,7 @@ enum Preflight {
   static func look(at configuration: RunConfiguration) throws -> [String] {
     let corpus = try Corpus(configuration.data)
     let source = try TaskSource(corpus, configuration)
+    if let complaint = FrozenParts.complaint(configuration) { throw ProcessError(description: complaint) }
     guard try source.sequences(.train).sequenceCount > 0 else { throw source.tooSmall(.train) }
     let asked = configuration.training.evaluateSequences
     guard asked > 0 else { return [] }
@@ -40,6 +42,18 @@ enum Preflight {
       "evaluations read \(count) sequence\(count == 1 ? "" : "s") and not training.evaluate_sequences (\(asked)): the validation split of "
         + "\(corpus.path) has no more"
     ]
+  }
+
+  /// Compares a new run with the checkpoint whose weights it begins with: sizes and tokenizer. Returns remarks for the user. A checkpoint
+  /// that is not on this machine may be on the workers'.
+  static func lookAtSource(of request: RunRequest, isHere: Bool) throws -> [String] {
+    let path = request.configuration.model.from
+    guard !path.isEmpty, request.resume == .no, isHere || FileManager.default.fileExists(atPath: path),
+      let corpus = try? Corpus(request.configuration.data)
+    else { return [] }
+    let start = try WarmStart(path, for: request.configuration, corpus)
+    return start.drawn.isEmpty
+      ? [] : ["\(start.drawn.joined(separator: ", ")) is drawn from the seed: \(path) has another head"]
   }
 
   /// Checks a run whose workers are all on this machine.

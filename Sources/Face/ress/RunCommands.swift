@@ -9,6 +9,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   var request = try RunRequest(arguments).anywhere
   if arguments.text("--on") == "slurm" {
     request.notes = try Preflight.look(at: request.configuration)
+    request.notes += try Preflight.lookAtSource(of: request, isHere: true)
     for note in request.notes { Terminal.complain(note) }
     let job = try SlurmSubmission.submit(request, options: arguments.texts("--sbatch"))
     Terminal.print(
@@ -25,6 +26,7 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   }
   let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
   request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+  request.notes += try Preflight.lookAtSource(of: request, isHere: false)
   for note in request.notes { Terminal.complain(note) }
   let (run, name, _) = try ConnectionSecurity.client(arguments).submit(request.submission)
   if arguments.has("--json") {
@@ -73,7 +75,7 @@ func logs(_ arguments: Arguments) throws -> ExitCode {
     ? .json : arguments.has("--follow") && Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)
   var view = RunView(style, run: run)
   var verdict = RunVerdict()
-  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: run) }
+  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: run, nil) }
   func tell(_ event: RunEvent) {
     verdict.note(event)
     board?.note(event)

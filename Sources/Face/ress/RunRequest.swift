@@ -28,7 +28,8 @@ struct RunRequest {
   init(_ arguments: Arguments) throws(ConfigurationError) {
     var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
     // After --set, because an option of its own takes precedence.
-    for (option, path) in [("--workers", "cluster.workers"), ("--threads", "cluster.threads")] {
+    let options = [("--workers", "cluster.workers"), ("--threads", "cluster.threads"), ("--from", "model.from")]
+    for (option, path) in options {
       if let value = arguments.text(option) {
         overrides.append(ConfigurationOverride(option: option, path: path, value: value))
       }
@@ -78,6 +79,9 @@ struct RunRequest {
     }
     for index in configuration.data.mixture.indices {
       request.configuration.data.mixture[index].path = Self.absolute(configuration.data.mixture[index].path)
+    }
+    if !configuration.model.from.isEmpty {
+      request.configuration.model.from = Self.absolute(configuration.model.from)
     }
     request.configuration.checkpoint.directory = Self.absolute(configuration.checkpoint.directory)
     if case .checkpoint(let path) = resume { request.resume = .checkpoint(path: Self.absolute(path)) }

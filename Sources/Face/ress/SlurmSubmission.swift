@@ -33,7 +33,7 @@ enum SlurmError: Error, CustomStringConvertible {
 enum SlurmSubmission {
   /// Submits the run and returns the job's number.
   static func submit(_ request: RunRequest, options: [String]) throws -> String {
-    let configuration = request.configuration
+    var configuration = request.configuration
     let folder = request.folder
     let plugin = RankStart.pluginPath
     if configuration.cluster.exchange == .mpi, access(plugin, R_OK) != 0 { throw MPIError.missing(path: plugin) }
@@ -46,6 +46,10 @@ enum SlurmSubmission {
       throw SlurmError.atWork(run: configuration.run, job: job, state: state)
     }
     if let reason = RunFolderWork.complaint(request.submission) { throw SlurmError.cannotBegin(reason) }
+    // A job that is requeued before its first checkpoint begins with the same weights, also when their run has newer ones by then.
+    if !configuration.model.from.isEmpty, request.resume == .no {
+      configuration.model.from = try CheckpointFolder.resolve(configuration.model.from, files: false).path
+    }
     // Job numbers may be used again.
     try? FileManager.default.removeItem(atPath: folder + "/slurm-begun")
     let script = folder + "/slurm-job.sh", file = folder + "/slurm.yaml"

@@ -17,15 +17,19 @@ func train(_ arguments: Arguments) throws -> ExitCode {
   signal(SIGPIPE, SIG_IGN)
   var request = try RunRequest(arguments)
   let view = RunWatch.view(of: request, json: arguments.has("--json"))
-  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: request.configuration.run) }
+  let board = try arguments.text("--tensorboard").map {
+    try BoardWriter($0, run: request.configuration.run, request.configuration)
+  }
   Interrupt.install()
   if let address = arguments.text("--coordinator") {
     request = request.anywhere
     request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+    request.notes += try Preflight.lookAtSource(of: request, isHere: false)
     let client = try ConnectionSecurity.client(address)
     return try RunWatch.follow(request, client, view: view, board: board)
   }
   request.notes = try Preflight.look(at: request.configuration)
+  request.notes += try Preflight.lookAtSource(of: request, isHere: true)
   try Preflight.weigh(request.configuration)
   return try LocalRun.train(request, view: view, board: board)
 }
@@ -47,6 +51,8 @@ enum LocalRun {
     // In the run's folder, so that a run keeps its identifier and story when it is resumed.
     options.store = request.folder + "/coordinator.db"
     options.pausesUnfinished = true
+    // The command is the user's own.
+    options.allowsCommands = true
     options.log = log.write
     options.alarm = { Terminal.complain($0) }
     let brokenStore = Mutex<String?>(nil)

@@ -62,6 +62,7 @@ func run(_ arguments: Arguments) throws -> ExitCode {
   case "data tokenizer encode": return try tokenizerEncode(arguments)
   case "data tokenizer decode": return try tokenizerDecode(arguments)
   case "generate": return try generate(arguments)
+  case "predict": return try predict(arguments)
   case "evaluate": return try evaluate(arguments)
   case "graph": return try graph(arguments)
   case "checkpoint list": return try checkpointList(arguments)

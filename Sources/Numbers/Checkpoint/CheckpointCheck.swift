@@ -101,7 +101,7 @@ extension CheckpointReader {
   /// Names and shapes of all tensors that a checkpoint of this configuration contains.
   package func tensors() throws(CheckpointError) -> [(name: String, shape: [Int])] {
     let vocabulary = try shape(of: "model/embed/weight").first ?? 0
-    let layout = ParameterLayout(manifest.configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(manifest.configuration, vocabulary: vocabulary)
     return (layout.dense + layout.experts.flatMap { $0 }).filter { $0.count > 0 }.flatMap { entry in
       [("model/" + entry.name, entry.shape)]
         + (entry.isTrained

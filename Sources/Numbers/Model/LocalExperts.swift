@@ -67,6 +67,18 @@ package final class LocalExperts: ExpertExchange {
     self.weights = weights
   }
 
+  /// The same experts for another team: the weights are shared, and everything that a call writes is its own. The
+  /// weights of `other` must be packed (`refresh`), and must not change while both are used.
+  package init(sharing other: LocalExperts, team: Team) {
+    (owned, width, expertWidth, blockCount) = (other.owned, other.width, other.expertWidth, other.blockCount)
+    (weights, packs) = (other.weights, other.packs)
+    self.team = team
+    scratch = Array(repeating: nil, count: team.laneCount)
+  }
+
+  /// Packs the weights for products, if they have changed since.
+  package func refresh() { packs.refresh(team) }
+
   /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece; one task per expert.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
     packs.refresh(team)

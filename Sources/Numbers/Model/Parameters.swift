@@ -25,8 +25,10 @@ package struct ParameterEntry: Equatable, Sendable {
   /// and slots.
   package let decays: Bool
   /// False for the router's bias, which is changed by the balancer and not by a gradient, and for parameters that
-  /// are fixed.
+  /// are fixed. Such parameters have no moments and no part in the gradient's norm.
   package let isTrained: Bool
+  /// Whether `training.freeze` fixes it.
+  package let isFrozen: Bool
   /// Number of its Philox stream, distinct from those of all other tensors.
   package let stream: UInt64
 
@@ -44,8 +46,15 @@ package struct ParameterLayout: Equatable, Sendable {
   package var expertCount: Int { experts.first?.last?.range.upperBound ?? 0 }
   /// Number of parameters of the whole model.
   package var totalCount: Int { denseCount + experts.count * expertCount }
+  private let frozen: FrozenParts
 
-  package init(_ model: ModelConfiguration, vocabulary: Int) {
+  /// The layout of a run, of which some parts may be frozen.
+  package init(_ configuration: RunConfiguration, vocabulary: Int) {
+    self.init(configuration.model, vocabulary: vocabulary, frozen: FrozenParts(configuration.training.freeze))
+  }
+
+  package init(_ model: ModelConfiguration, vocabulary: Int, frozen: FrozenParts = FrozenParts([])) {
+    self.frozen = frozen
     let d = model.width
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
     add("embed/weight", [vocabulary, d], .normal(deviation: model.embeddingStart), decays: true)
@@ -136,10 +145,11 @@ package struct ParameterLayout: Equatable, Sendable {
   private mutating func addExpert(_ index: Int, _ model: ModelConfiguration) {
     var block: [ParameterEntry] = []
     for (part, (name, shape, initial)) in ParameterLayout.network(model, width: model.expertWidth).enumerated() {
+      let name = ParameterLayout.expertName(index, name), isFrozen = frozen.contains(name)
       block.append(
         ParameterEntry(
-          name: ParameterLayout.expertName(index, name), shape: shape, offset: block.last?.range.upperBound ?? 0,
-          initial: initial, decays: true, isTrained: true, stream: 0x1_0000 + UInt64(index * 3 + part)))
+          name: name, shape: shape, offset: block.last?.range.upperBound ?? 0, initial: initial, decays: true,
+          isTrained: !isFrozen, isFrozen: isFrozen, stream: 0x1_0000 + UInt64(index * 3 + part)))
     }
     experts.append(block)
   }
@@ -157,10 +167,11 @@ package struct ParameterLayout: Equatable, Sendable {
   private mutating func add(
     _ name: String, _ shape: [Int], _ initial: ParameterEntry.Initial, decays: Bool = false, isTrained: Bool = true
   ) {
+    let isFrozen = frozen.contains(name)
     dense.append(
       ParameterEntry(
-        name: name, shape: shape, offset: denseCount, initial: initial, decays: decays, isTrained: isTrained,
-        stream: UInt64(dense.count)))
+        name: name, shape: shape, offset: denseCount, initial: initial, decays: decays,
+        isTrained: isTrained && !isFrozen, isFrozen: isFrozen, stream: UInt64(dense.count)))
   }
 
   /// `experts/0003/gate`

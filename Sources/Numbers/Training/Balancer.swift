@@ -9,11 +9,16 @@ struct Balancer {
   let weights: Weights
   let experts: Int
   let rate: Real
+  /// Whether `training.freeze` fixes the bias of each block.
+  let isFrozen: [Bool]
 
   init(_ configuration: ModelConfiguration, _ held: HeldModel) {
     weights = held.weights
     experts = held.sizes.experts
     rate = Real(configuration.balancerRate)
+    isFrozen = weights.blocks.indices.map { block in
+      held.layout.denseEntry(ParameterLayout.blockPrefix(block, configuration) + "router/bias")?.isFrozen ?? false
+    }
   }
 
   /// The bias of each expert, by block.
@@ -22,7 +27,7 @@ struct Balancer {
   /// router_bias_j += u · sign(mean load − load_j), for the experts of each block. It moves tokens from overloaded
   /// experts to idle ones.
   func apply(_ loads: [Int]) {
-    for (block, w) in weights.blocks.enumerated() {
+    for (block, w) in weights.blocks.enumerated() where !isFrozen[block] {
       let total = loads[block * experts..<(block + 1) * experts].reduce(0, +)
       for expert in 0..<experts {
         // (mean − load) · E, in integers, so that there is no rounding.

@@ -25,7 +25,7 @@ package final class HeldModel {
     let model = configuration.model
     sizes = Sizes(model, vocabulary: vocabulary)
     team = Team(laneCount: threads)
-    let layout = ParameterLayout(model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     parameters = ParameterBuffer(layout, experts: plan.myExperts)
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)

@@ -65,18 +65,19 @@ package final class Optimizer {
     let (arena, owned) = Arena.build { arena in
       var owned: [Owned] = []
       for (entry, chunks) in dense where entry.count > 0 && mine.contains(entry.offset) {
+        let moments = entry.momentCount
         owned.append(
           Owned(
-            entry: entry, values: parameters.dense + entry.offset, first: arena.reals(entry.count),
-            second: arena.reals(entry.count), expert: nil, gradientOffset: entry.offset - mine.lowerBound,
+            entry: entry, values: parameters.dense + entry.offset, first: arena.reals(moments),
+            second: arena.reals(moments), expert: nil, gradientOffset: entry.offset - mine.lowerBound,
             chunks: chunks))
       }
       for (expert, entries) in blocks.enumerated() where experts.contains(expert) {
         for (entry, chunks) in entries {
           owned.append(
             Owned(
-              entry: entry, values: parameters.experts[expert]! + entry.offset, first: arena.reals(entry.count),
-              second: arena.reals(entry.count), expert: expert, gradientOffset: entry.offset, chunks: chunks))
+              entry: entry, values: parameters.experts[expert]! + entry.offset, first: arena.reals(entry.momentCount),
+              second: arena.reals(entry.momentCount), expert: expert, gradientOffset: entry.offset, chunks: chunks))
         }
       }
       return owned
@@ -167,4 +168,9 @@ package final class Optimizer {
     }
     return result
   }
+}
+
+extension ParameterEntry {
+  /// Values of each of its moments: a tensor that is not trained has none.
+  fileprivate var momentCount: Int { isTrained ? count : 0 }
 }

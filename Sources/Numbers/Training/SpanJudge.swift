@@ -10,13 +10,12 @@ package struct SpanJudge: Judge {
   package let needsLogits = true
   private let examples: ExampleSplit
   private let tokenizer: Tokenizer
-  /// Longest answer in tokens.
   private let longest: Int
 
   package init(_ examples: ExampleSplit, _ tokenizer: Tokenizer) {
     self.examples = examples
     self.tokenizer = tokenizer
-    if case .byte = tokenizer { longest = 160 } else { longest = 40 }
+    longest = Self.longest(tokenizer)
   }
 
   package func scores(_ answers: [Answer]) throws -> ScoreSums {
@@ -31,20 +30,32 @@ package struct SpanJudge: Judge {
     return sums
   }
 
-  /// The likeliest span of the text after the question.
   private func text(_ answer: Answer) -> String {
-    let count = answer.tokens.count
+    Self.span(answer.tokens, answer.logits, tokenizer, longest: longest).map {
+      String(decoding: tokenizer.decode(answer.tokens[$0]), as: UTF8.self)
+    } ?? ""
+  }
+
+  /// Longest answer in tokens.
+  package static func longest(_ tokenizer: Tokenizer) -> Int { if case .byte = tokenizer { 160 } else { 40 } }
+
+  /// The likeliest span of the text after the question; nil where there is no text.
+  /// - Parameter logits: of start and end, for each token.
+  package static func span(
+    _ tokens: [Int32], _ logits: [Real], _ tokenizer: Tokenizer, longest: Int
+  ) -> ClosedRange<Int>? {
+    let count = tokens.count
     // The question ends at the first separator.
-    let first = tokenizer.separator.flatMap { answer.tokens.firstIndex(of: $0) }.map { $0 + 1 } ?? 0
-    guard first < count else { return "" }
+    let first = tokenizer.separator.flatMap { tokens.firstIndex(of: $0) }.map { $0 + 1 } ?? 0
+    guard first < count else { return nil }
     var best = (score: -Real.infinity, start: first, end: first)
     for start in first..<count {
       for end in start..<min(count, start + longest) {
-        let score = answer.logits[2 * start] + answer.logits[2 * end + 1]
+        let score = logits[2 * start] + logits[2 * end + 1]
         if score > best.score { best = (score, start, end) }
       }
     }
-    return String(decoding: tokenizer.decode(answer.tokens[best.start...best.end]), as: UTF8.self)
+    return best.start...best.end
   }
 
   /// The words of a text as SQuAD compares them.

@@ -99,7 +99,7 @@ package final class Trainer {
   package convenience init(
     alone configuration: RunConfiguration, vocabulary: Int, source: any SequenceSource, threads: Int
   ) throws {
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     let held = HeldModel(
       configuration, vocabulary: vocabulary, plan: .alone(configuration, layout: layout), threads: threads)
     try self.init(configuration, held, Exchanges(alone: held), source: source, memoryLimit: .max)

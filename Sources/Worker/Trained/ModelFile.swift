@@ -123,7 +123,7 @@ package enum ModelFile {
       throw ModelUseError.otherTokenizer(
         model: path, own: "SHA-256 \(tokenizer)", dataset: corpus.path, other: corpus.tokenizer.summary)
     }
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     let folder = configuration.checkpoint.directory + "/" + configuration.run
     if let step = CheckpointFolder.steps(folder).last {
       throw ModelUseError.runExists(folder: folder, step: step)

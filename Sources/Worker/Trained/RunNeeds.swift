@@ -24,6 +24,8 @@ package struct RunNeeds {
   private let shape: SequenceModel.Shape
   /// Values of the largest shard: the tensors that one worker updates, and their moments.
   private let largestShard: Int
+  /// Moments of the worker that has most.
+  private let mostMoments: Int
   private let mostExperts: Int
   private let mostDense: Int
   private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
@@ -45,10 +47,12 @@ package struct RunNeeds {
     shape = SequenceModel.Shape(
       sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
       memoryLimit: memoryBytes / 2 / workersAHost)
-    let layout = ParameterLayout(model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
     let plans = RunNeeds.plans(configuration, layout, workers: count)
-    largestShard = plans.map { ShardLayout(layout, $0).count }.max()!
+    let shards = plans.map { ShardLayout(layout, $0) }
+    largestShard = shards.map(\.count).max()!
+    mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
     mostDense = plans.map(\.myDense.count).max()!
   }
@@ -88,9 +92,7 @@ package struct RunNeeds {
     // Gradients of the experts here: one for the current unit of each worker, and the sums that wait for their
     // siblings in the tree.
     let expertGradients = (workers + levels(configuration.training.unitCount) - 1) * experts
-    // A shard counts the values and two moments of each.
-    let moments = largestShard * 2 / 3
-    return real * (2 * (dense + experts) + moments + unitGradients + ownerSums + expertGradients)
+    return real * (2 * (dense + experts) + mostMoments + unitGradients + ownerSums + expertGradients)
   }
 
   /// Activations that a unit keeps between its forward and its backward pass.
@@ -127,7 +129,7 @@ package struct RunNeeds {
     guard workers > 1 else { return 0 }
     // Gradients and parameters, one received and one sent of each; pieces of copies, two in each direction.
     let messages = 4 * mostDense * real + 4 * min(largestShard, ShardLayout.messageSize) * real
-    let state = real * (layout.denseCount + mostExperts * layout.expertCount + largestShard * 2 / 3)
+    let state = real * (layout.denseCount + mostExperts * layout.expertCount + mostMoments)
     return messages + state
   }
 

@@ -7,7 +7,7 @@ import Foundation
 import RunFolder
 
 package enum RunTokenizer {
-  private static let name = "tokenizer.json"
+  static let name = "tokenizer.json"
 
   /// Writes the tokenizer's file. A tokenizer of bytes needs none.
   package static func keep(

@@ -23,9 +23,9 @@ package final class TrainedModel {
     get throws { try RunTokenizer.read((path as NSString).deletingLastPathComponent, manifest) }
   }
   private let parameters: ParameterBuffer
-  private let weights: Weights
-  private let team: Team
-  private let experts: LocalExperts
+  let weights: Weights
+  let team: Team
+  let experts: LocalExperts
 
   /// - Parameters:
   ///   - place: a checkpoint's folder, or a run's folder, of which the newest checkpoint that verifies is used.
@@ -56,7 +56,7 @@ package final class TrainedModel {
   }
 
   /// The model's sizes with another number of recurrence steps, or for sequences of up to `length` tokens.
-  private func sizes(recurrence: Int?, length: Int = 0) throws -> Sizes {
+  func sizes(recurrence: Int?, length: Int = 0) throws -> Sizes {
     var model = manifest.configuration.model
     if model.isTransformer, length > model.segment {
       // Rotary and sinusoidal positions can be computed beyond the trained length; a trained table has no further
@@ -70,20 +70,6 @@ package final class TrainedModel {
       throw ModelUseError.fixedSteps(path: path, steps: model.steps)
     }
     return Sizes(model, vocabulary: vocabulary, steps: recurrence)
-  }
-
-  /// Continues a prompt and passes each token to `each` as it is drawn.
-  package func generate(
-    prompt: [Int32], count: Int, recurrence: Int? = nil, _ options: SamplingOptions, each: (Int32) throws -> Void
-  ) throws {
-    let model = manifest.configuration.model
-    guard model.head == .lm else { throw ModelUseError.writesNoText(path: path, head: model.head) }
-    guard !model.isTransformer || prompt.count + count <= model.segment else {
-      throw ModelUseError.contextTooLong(path: path, tokens: prompt.count + count, context: model.segment)
-    }
-    let sizes = try sizes(recurrence: recurrence)
-    let decoder = Decoder(sizes, weights: weights, team: team, exchange: experts)
-    try TextGenerator(decoder, options).generate(prompt: prompt, count: count, each: each)
   }
 
   /// The model's tensors, by their names in docs/model.md. They point into the parameter buffer.

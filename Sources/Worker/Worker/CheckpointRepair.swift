@@ -19,7 +19,7 @@ enum CheckpointRepair {
     let boundary = Boundary(order.roots ?? [])
     let configuration = try CheckpointFolder.readManifest(path, boundary).configuration
     let vocabulary = try Corpus.vocabulary(of: configuration, isAllowed: boundary.question)
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     let plan = WorkPlan(
       index: key.index, units: order.units,
       expertOwners: WorkPlan.owners(of: order.experts, experts: layout.experts.count), layout: layout)

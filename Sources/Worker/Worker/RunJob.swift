@@ -70,11 +70,14 @@ package final class RunJob {
       throw JobError.otherData(
         "\(corpus.path) is \(difference) than the run reads: \(identity.spoken), and not \(known.spoken)")
     }
-    if assignment.start != .fresh { try RunTokenizer.check(corpus.tokenizer, in: assignment.folder, corpus.path) }
+    if !assignment.start.isBeginning { try RunTokenizer.check(corpus.tokenizer, in: assignment.folder, corpus.path) }
     let data = try TaskSource(corpus, configuration)
     task = data.task
     let vocabulary = configuration.model.vocabulary ?? corpus.vocabulary
-    if assignment.index == 0 { try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder, boundary) }
+    if assignment.index == 0 {
+      try RunTokenizer.keep(corpus.tokenizer, in: assignment.folder, boundary)
+      try RunTask.keep(corpus, in: assignment.folder, boundary)
+    }
     let source = try data.sequences(.train)
     guard source.sequenceCount > 0 else { throw data.tooSmall(.train) }
     let held = try data.sequences(.validation)
@@ -88,7 +91,8 @@ package final class RunJob {
           + "(\(configuration.data.sequenceLength)): the rest of each is not read")
     }
 
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    if let complaint = FrozenParts.complaint(configuration) { throw JobError.freeze(complaint) }
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
     let plan = RunJob.plan(assignment, layout)
     let sameHost = assignment.roster.count { $0.worker.host == assignment.roster[assignment.index].worker.host }
@@ -108,13 +112,15 @@ package final class RunJob {
     let link = NetworkLink(network, assignment)
     self.link = link
     let model = HeldModel(
-      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: assignment.start != .fresh)
+      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: !assignment.start.isBeginning)
     let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
     switch assignment.start {
     case .fresh: break
+    case .weights(let source):
+      try WarmStart(source, for: configuration, corpus, boundary).load(into: trainer.parameters)
     case .checkpoint(let path): try load(path)
     case .memory(let state):
       let transfer = StateTransfer(assignment, state, layout, plan)
@@ -135,7 +141,7 @@ package final class RunJob {
     let configuration = assignment.configuration
     let vocabulary = try Corpus.vocabulary(
       of: configuration, isAllowed: Boundary(assignment.roots ?? []).question)
-    let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
+    let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     try StateTransfer(assignment, state, layout, plan(assignment, layout)).send(from: store, into: nil, by: network)
   }
 
@@ -180,14 +186,18 @@ package final class RunJob {
   package var heartbeat: Heartbeat { link.heartbeat }
 
   /// Runs the steps that are left, or those up to the step after which all workers agree to stop.
-  /// - Parameter leftOut: number of steps in a row before the first that were not applied (`StepResult.skipped`).
-  ///   The run ends with a checkpoint when more than `training.skip_at_most` were not applied, or when the last
-  ///   step was not. All workers have the same number, so they all stop after the same step without asking the
-  ///   coordinator.
-  package func run(leftOut: Int = 0) throws -> Ending {
+  ///
+  /// All workers have the same numbers, so they all stop after the same step without asking the coordinator.
+  /// - Parameters:
+  ///   - leftOut: number of steps in a row before the first that were not applied (`StepResult.skipped`). The run
+  ///     stops with a checkpoint when more than `training.skip_at_most` were not applied, or when the last step was
+  ///     not.
+  ///   - evaluations: the best evaluation before the first step. The run ends with a checkpoint after
+  ///     `training.stop_after` evaluations without a better one.
+  package func run(leftOut: Int = 0, _ evaluations: EvaluationStanding = EvaluationStanding()) throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
-    var leftOut = leftOut
+    var leftOut = leftOut, evaluations = evaluations
     link.hasBegun = true
     if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
@@ -200,19 +210,27 @@ package final class RunJob {
       report(result, seconds: begun.duration(to: .now))
       let clinicEvery = configuration.training.clinicEvery
       if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }
-      let isLast = done == steps
+      var isLast = done == steps
       leftOut = result.skipped == nil ? 0 : leftOut + 1
       let hasDiverged = leftOut > configuration.training.skipAtMost || (isLast && leftOut > 0)
       let every = configuration.training.evaluateEvery
-      if let validation, isLast || (every > 0 && done % every == 0) { try evaluate(validation, after: done) }
+      var isBest = false
+      if let validation, isLast || (every > 0 && done % every == 0),
+        let loss = try evaluate(validation, after: done)
+      {
+        isBest = evaluations.take(step: done, loss: loss)
+        if !hasDiverged, evaluations.ends(after: configuration.training.stopAfter) { isLast = true }
+      }
       let saveEvery = configuration.checkpoint.every
       let saves =
-        isLast || hasDiverged || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
+        isLast || (isBest && configuration.checkpoint.keepBest > 0) || hasDiverged
+        || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
       let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
       if saves || copies { try copy(done, mirrors: copies, saves: saves) }
       if hasDiverged || (result.halt != .none && !isLast) {
         return try halt(after: done, isLast: isLast, saving: hasDiverged || result.halt == .haltSaving)
       }
+      if isLast { break }
     }
     try finishSaving(insisting: true)
     network.report(.finished, generation: assignment.generation)
@@ -258,15 +276,17 @@ package final class RunJob {
     if assignment.index == 0 { network.report(.examined(record), generation: assignment.generation) }
   }
 
-  private func evaluate(_ validation: any SequenceSource, after step: Int) throws {
+  /// Evaluates, records and reports. Returns the loss in nats; nil where there is nothing to evaluate.
+  private func evaluate(_ validation: any SequenceSource, after step: Int) throws -> Double? {
     let questions = assignment.configuration.training.evaluateSequences
-    guard let sums = try trainer.evaluate(validation, step: step, questions: questions) else { return }
+    guard let sums = try trainer.evaluate(validation, step: step, questions: questions) else { return nil }
     let record = EvaluationRecord(
       step: step, loss: Losses(sums, assignment.configuration.model).task,
       sequences: min(questions, validation.questionCount),
       metrics: TaskMetrics.of(task, sums).map { .init(name: $0.name, value: $0.value) }, time: RunJob.clock)
     history.note(.evaluation(record), of: assignment.run)
     if assignment.index == 0 { network.report(.evaluated(record), generation: assignment.generation) }
+    return record.loss
   }
 
   /// Stops after `step`, and leaves the state in memory for the next generation.
@@ -402,6 +422,8 @@ package enum JobError: Error, CustomStringConvertible {
   case otherData(String)
   /// The checkpoint was trained by a program whose arithmetic is another.
   case otherNumerics(String)
+  /// `training.freeze` does not fit the model.
+  case freeze(String)
   case folderUnseen(folder: String, isAnother: Bool)
   case doesNotFit(String)
 
@@ -415,7 +437,7 @@ package enum JobError: Error, CustomStringConvertible {
         + (isAnother ? "holds something else" : "is not there")
         + "; checkpoint.directory must be on a file system that all machines of the run share"
     case .shardGone(let step, let index): "shard \(index) of step \(step) is no longer in this worker's memory"
-    case .otherData(let what), .otherNumerics(let what): what
+    case .otherData(let what), .otherNumerics(let what), .freeze(let what): what
     }
   }
 }

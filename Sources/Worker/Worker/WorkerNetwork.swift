@@ -5,6 +5,7 @@
 // The decisions of the worker's side of the protocol are in `WorkerSession` (target Coordination), a pure value.
 // This class performs the effects that it returns.
 
+import Configuration
 import Coordination
 import Exchange
 import Foundation
@@ -18,7 +19,8 @@ import Wire
 package enum WorkerEvent: Sendable {
   case assigned(Assignment)
   /// The last `leftOut` steps before the generation's first were not applied.
-  case begin(generation: UInt32, leftOut: Int)
+  /// `evaluations` is the best evaluation before it.
+  case begin(generation: UInt32, leftOut: Int, evaluations: EvaluationStanding? = nil)
   case data(DataMessage)
   /// Stop together with all other workers after a step.
   case halt(generation: UInt32, saving: Bool)
@@ -284,7 +286,8 @@ package final class WorkerNetwork: @unchecked Sendable {
       switch effect {
       case .send(let request): control.send(request, at: now)
       case .log(let line): options.log(line)
-      case .begin(let generation, let leftOut): mailbox.put(.begin(generation: generation, leftOut: leftOut))
+      case .begin(let generation, let leftOut, let evaluations):
+        mailbox.put(.begin(generation: generation, leftOut: leftOut, evaluations: evaluations))
       case .halt(let generation, let saving, let reason):
         options.log("generation \(generation) stops after the current step: \(reason)")
         mailbox.put(.halt(generation: generation, saving: saving))

@@ -32,12 +32,12 @@ package final class WorkerProcess: Sendable {
         // The halted generation's state stays in the store until the next generation begins.
         job = nil
         job = load(assignment, history)
-      case .begin(let generation, let leftOut):
+      case .begin(let generation, let leftOut, let evaluations):
         guard let current = job, current.assignment.generation == generation else { continue }
         network.store.dropLive()
         // A state that it halts with is kept in the store.
         job = nil
-        train(current, leftOut: leftOut)
+        train(current, leftOut: leftOut, evaluations ?? EvaluationStanding())
       case .stop(_, let reason):
         job = nil
         network.store.dropLive()
@@ -97,12 +97,12 @@ package final class WorkerProcess: Sendable {
     return nil
   }
 
-  private func train(_ job: RunJob, leftOut: Int) {
+  private func train(_ job: RunJob, leftOut: Int, _ evaluations: EvaluationStanding) {
     let generation = job.assignment.generation
     do {
-      switch try job.run(leftOut: leftOut) {
+      switch try job.run(leftOut: leftOut, evaluations) {
       case .finished:
-        log("generation \(generation): all steps are done")
+        log("generation \(generation): the run is done")
         network.note(Heartbeat())
       // The heartbeat stays: this worker still holds the state that the next generation begins with.
       case .halted: log("generation \(generation) has stopped after a step")

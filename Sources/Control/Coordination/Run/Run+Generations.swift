@@ -49,11 +49,9 @@ extension Run {
     checkpoints.forgetSaves()
     ledger.beginGeneration()
     enter(.loading(generation, from: start, then: pending), at: turn.now)
-    let from =
-      state.map { "step \($0.step) in the workers' memory" }
-      ?? (firstStep > 0 ? "the checkpoint of step \(firstStep)" : "the seed")
     change(
-      to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &turn)
+      to: .placing,
+      "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(Run.spoken(start, firstStep))", &turn)
     tell(.placed(generation: number, roster: roster), &turn)
     for (place, member) in peers.enumerated() {
       members.assign(member.peer, to: id, at: turn.now)
@@ -63,6 +61,15 @@ extension Run {
     let kept = Set(peers.map(\.peer))
     for peer in members.peers(of: id) where !kept.contains(peer) {
       members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with other workers", &turn)
+    }
+  }
+
+  private static func spoken(_ start: StartState, _ firstStep: Int) -> String {
+    switch start {
+    case .fresh: "the seed"
+    case .weights(let source): source.path
+    case .checkpoint: "the checkpoint of step \(firstStep)"
+    case .memory(let state): "step \(state.step) in the workers' memory"
     }
   }
 
@@ -116,7 +123,8 @@ extension Run {
   private func begin(_ generation: Generation) -> Reply {
     .begin(
       generation: generation.number,
-      leftOut: steps.leftOutToCountFrom(generation.firstStep, atMost: configuration.training.skipAtMost))
+      leftOut: steps.leftOutToCountFrom(generation.firstStep, atMost: configuration.training.skipAtMost),
+      evaluations: steps.standing(at: generation.firstStep))
   }
 
   /// A worker looked for the coordinator's token in the run's folder and did not find it: whatever it saved there would be lost. Before

@@ -9,50 +9,60 @@ extension Run {
   mutating func prepare(again: Bool, _ turn: inout Turn) {
     phase = .preparing(after: phase.generation, then: phase.pending)
     if !again { change(to: .placing, "the run's folder is being looked at", &turn) }
-    turn.add(.prepareRun(id, submission, again: again))
+    turn.add(.prepareRun(id, submission, again: again, from: from))
   }
 
   mutating func finishPreparing(_ preparation: Event.Preparation, _ members: inout Members, _ turn: inout Turn) {
-    guard case .preparing(let generation, let pending) = phase else {
+    guard phase.isPreparing else {
       // It was cancelled or paused in the meantime, so the folder is not needed.
-      if case .ready(let folder, _, _, _, _, _, _, _) = preparation, state.isAtRest {
-        turn.add(.releaseFolder(id, folder: folder))
+      if case .ready(let beginning) = preparation, state.isAtRest {
+        turn.add(.releaseFolder(id, folder: beginning.folder))
       }
       return
     }
     switch preparation {
     case .refused(let reason): end(.failed, reason, &members, &turn)
-    case .ready(let folder, let checkpoint, let firstStep, let proof, let notes, let data, let leftOut, let token):
-      expectData(data)
-      let isFirst = steps.step == 0 || !wasEverPrepared
-      self.folder = folder
-      self.token = token
-      wasEverPrepared = true
-      if checkpoint != nil { checkpoints.begin(from: firstStep) }
-      if isFirst { steps.begin(after: firstStep) }
-      if leftOut <= configuration.training.skipAtMost {
-        steps.leaveOut(firstStep, count: leftOut, newestCheckpoint: checkpoints.newestStep)
-      }
-      // Another dataset gives another step, and other numerics other last bits.
-      if let proof, submission.keepsNumbers { steps.expect(proof) }
-      let start = checkpoint.map { StartState.checkpoint(path: $0) } ?? .fresh
-      enter(.waiting(.disk(start, firstStep: firstStep), after: generation, then: pending), at: turn.now)
-      for note in notes { say(note, &turn) }
-      if isFirst, checkpoint != nil, submission.acceptsOtherNumerics == true {
-        say(
-          "a checkpoint of other numerics is accepted, as --accept-numerics asks: later steps may differ in their last "
-            + "bits from those of the program that wrote it", &turn)
-      }
-      let count = configuration.training.steps
-      if isFirst || !wasPlaced {
-        tell(.began(name: name, firstStep: firstStep, steps: count, checkpoint: checkpoint), &turn)
-        for note in submission.notes ?? [] { say(note, &turn) }
-      }
-      if firstStep < steps.step {
-        say(
-          "steps \(firstStep + 1) to \(steps.step) are computed again, and compared with what was recorded", &turn)
-      }
-      endIfNothingIsLeft(firstStep, leftOut, &members, &turn)
+    case .ready(let beginning):
+      begin(from: beginning, &turn)
+      endIfNothingIsLeft(beginning.firstStep, beginning.leftOut, &members, &turn)
+    }
+  }
+
+  private mutating func begin(from beginning: Event.Beginning, _ turn: inout Turn) {
+    let firstStep = beginning.firstStep, leftOut = beginning.leftOut
+    expectData(beginning.data)
+    let isFirst = steps.step == 0 || !wasEverPrepared
+    folder = beginning.folder
+    token = beginning.token
+    from = beginning.from
+    wasEverPrepared = true
+    if beginning.checkpoint != nil { checkpoints.begin(from: firstStep) }
+    if isFirst { steps.begin(after: firstStep) }
+    if leftOut <= configuration.training.skipAtMost {
+      steps.leaveOut(firstStep, count: leftOut, newestCheckpoint: checkpoints.newestStep)
+    }
+    steps.stand(at: firstStep, beginning.evaluations)
+    // Another dataset gives another step, and other numerics other last bits.
+    if let proof = beginning.proof, submission.keepsNumbers { steps.expect(proof) }
+    let start =
+      beginning.checkpoint.map { StartState.checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh
+    enter(.waiting(.disk(start, firstStep: firstStep), after: phase.generation, then: phase.pending), at: turn.now)
+    for note in beginning.notes { say(note, &turn) }
+    if isFirst, beginning.checkpoint != nil, submission.acceptsOtherNumerics == true {
+      say(
+        "a checkpoint of other numerics is accepted, as --accept-numerics asks: later steps may differ in their last "
+          + "bits from those of the program that wrote it", &turn)
+    }
+    if isFirst || !wasPlaced {
+      tell(
+        .began(
+          name: name, firstStep: firstStep, steps: configuration.training.steps, checkpoint: beginning.checkpoint),
+        &turn)
+      if case .weights(let source) = start { say("it begins with the weights of \(source.spoken)", &turn) }
+      for note in submission.notes ?? [] { say(note, &turn) }
+    }
+    if firstStep < steps.step {
+      say("steps \(firstStep + 1) to \(steps.step) are computed again, and compared with what was recorded", &turn)
     }
   }
 
@@ -65,6 +75,8 @@ extension Run {
         .finished,
         "the checkpoint is of step \(firstStep), and training.steps is \(count), so nothing is left to do; raise training.steps to go on",
         &members, &turn)
+    } else if let reason = earlyEnd(at: firstStep) {
+      end(.finished, reason + "; raise training.stop_after to go on", &members, &turn)
     } else if firstStep == count, leftOut > 0 {
       rest(Run.unfinished(leftOut, of: count), &members, &turn)
     } else if firstStep == count {
@@ -89,6 +101,7 @@ extension Run {
     if !sameNumbers {
       steps.forget()
       wasEverPrepared = false
+      from = nil
     }
   }
 }
@@ -107,6 +120,7 @@ extension RunConfiguration {
     mine.checkpoint = theirs.checkpoint
     mine.training.evaluateEvery = theirs.training.evaluateEvery
     mine.training.evaluateSequences = theirs.training.evaluateSequences
+    mine.training.stopAfter = theirs.training.stopAfter
     mine.training.clinicEvery = theirs.training.clinicEvery
     mine.training.recompute = theirs.training.recompute
     theirs.run = mine.run

@@ -72,7 +72,34 @@ extension Run {
   }
 
   mutating func evaluated(_ record: EvaluationRecord, _ turn: inout Turn) {
-    if steps.takeEvaluation(of: record.step) { tell(.evaluated(record), &turn) }
+    if steps.take(record, newestCheckpoint: checkpoints.newestStep) { tell(.evaluated(record), &turn) }
+  }
+
+  /// The step after which the run ends: the last one, or an earlier one after which `training.stop_after` ends it. The workers count as well
+  /// and end by themselves at that step.
+  var lastStep: Int {
+    steps.endingStep(stopAfter: configuration.training.stopAfter) ?? configuration.training.steps
+  }
+
+  /// Why the run ends after a step because of its evaluations; nil where it does not.
+  func earlyEnd(at step: Int) -> String? {
+    let limit = configuration.training.stopAfter
+    let standing = steps.standing(at: step)
+    guard standing.ends(after: limit) else { return nil }
+    let count = standing.sinceBest == 1 ? "1 evaluation" : "\(standing.sinceBest) evaluations"
+    guard let best = standing.bestStep, let loss = standing.bestLoss else {
+      return "\(count) had no finite loss, and training.stop_after is \(limit)"
+    }
+    return
+      "\(count) had no smaller loss than that of step \(best) (\(Run.rounded(loss))), and training.stop_after is \(limit)"
+  }
+
+  /// Four digits after the point.
+  private static func rounded(_ loss: Double) -> String {
+    let whole = (abs(loss) * 10_000).rounded()
+    guard whole < 1e15 else { return String(loss) }
+    let digits = String(10_000 + Int(whole) % 10_000).dropFirst()
+    return "\(loss < 0 ? "-" : "")\(Int(whole) / 10_000).\(digits)"
   }
 
   /// A look at the router. What is wrong with it is told in the run's story.
@@ -91,10 +118,11 @@ extension Run {
 
   /// A run is finished when its last checkpoint counts.
   mutating func finishIfDone(_ members: inout Members, _ turn: inout Turn) {
-    let count = configuration.training.steps
+    let count = lastStep
     guard !state.isAtRest, steps.step >= count, checkpoints.areSettled, generation?.allFinished == true,
       checkpoints.newestStep == count
     else { return }
-    end(.finished, "all \(count) steps are done", &members, &turn)
+    let early = count < configuration.training.steps ? earlyEnd(at: count) : nil
+    end(.finished, early ?? "all \(count) steps are done", &members, &turn)
   }
 }

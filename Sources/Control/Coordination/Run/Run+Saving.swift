@@ -9,11 +9,14 @@ extension Run {
     guard let generation = phase.generation,
       let all = checkpoints.take(files, from: place, step: step, of: generation.roster.count)
     else { return }
-    let manifest = CheckpointManifest(
+    var manifest = CheckpointManifest(
       run: name, runIdentifier: id.description, step: step, configuration: configuration,
       loss: steps.mark(of: step)?.loss, files: all, writer: turn.settings.program, created: "",
       generation: generation.number, data: data, leftOut: steps.leftOutInARow(step),
-      numerics: generation.roster.first?.worker.fingerprint)
+      numerics: generation.roster.first?.worker.fingerprint, from: from)
+    manifest.validationLoss = steps.validationLoss(of: step)
+    let standing = steps.standing(at: step)
+    manifest.evaluations = standing == EvaluationStanding() ? nil : standing
     if let old = checkpoints.enqueue(manifest) {
       say("the checkpoint of step \(old) is given up for newer ones: the disk is slower than the run saves", &turn)
     }
@@ -51,7 +54,7 @@ extension Run {
     let problem = "the checkpoint of step \(step) could not be written: \(reason)"
     if isFinal {
       checkpoints.giveUp(step)
-      let isLast = step == configuration.training.steps
+      let isLast = step == lastStep
       if !state.isAtRest, isLast || phase.isSaving {
         // Nothing newer will come: the run ends with what there is.
         return rest(

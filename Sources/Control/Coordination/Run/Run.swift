@@ -31,6 +31,8 @@ struct Run: Equatable, Sendable {
   /// The folder was looked at and is the run's own. The run then goes on from its newest checkpoint, or else from what it was submitted to
   /// begin from, which `submission.resume` keeps.
   var wasEverPrepared: Bool
+  /// The checkpoint whose weights the run began with, once its folder was looked at; nil: those of the seed.
+  var from: WeightSource?
   /// What the run reads; nil before its first workers or checkpoint have reported it.
   var data: DataIdentity?
 
@@ -79,6 +81,7 @@ struct Run: Equatable, Sendable {
     token = record.token
     wasEverPrepared = record.wasEverPrepared
     data = record.data
+    from = record.from
     steps = StepLog(record)
     checkpoints = Checkpoints(record)
     ledger = Ledger(record)
@@ -187,7 +190,15 @@ struct Run: Equatable, Sendable {
     generations = []
     checkpoints.forgetSaves()
     account.forgetFault()
+    let isNews = self.state != state
     change(to: state, reason, &turn)
+    if isNews, state.isAtRest, !configuration.cluster.onEnd.isEmpty {
+      turn.add(
+        .runCommand(
+          id,
+          Ending(
+            command: configuration.cluster.onEnd, name: name, state: state, reason: reason, folder: folder)))
+    }
     if state.isAtRest, !folder.isEmpty { turn.add(.releaseFolder(id, folder: folder)) }
   }
 }

@@ -2,6 +2,7 @@
 // second time. Steps that were not applied are counted here as well: where a run stops depends on how many there are in a row, so the
 // count must be right wherever a generation begins.
 
+import Configuration
 import Wire
 
 /// What a step came to, for comparison: equal steps have equal bits.
@@ -43,6 +44,8 @@ struct StepLog: Equatable, Sendable {
   private static let markLimit = 10_000
   /// Ranges of steps that were not applied: more between two checkpoints than any real run has.
   private static let leftOutLimit = 1_000
+  /// Evaluations that are kept: more between two checkpoints than any real run has.
+  private static let evaluationLimit = 1_000
 
   private(set) var step = 0
   private(set) var evaluatedStep = 0
@@ -50,7 +53,17 @@ struct StepLog: Equatable, Sendable {
   private(set) var examinedStep: Int?
   /// Steps that were not applied, in ascending order, from around the newest checkpoint on. Nil for none.
   private(set) var leftOut: [ClosedRange<Int>]?
+  /// Evaluations in the order of steps, from around the newest checkpoint on. Nil for none.
+  private(set) var evaluations: [Evaluation]?
   private var marks: [Int: StepMark] = [:]
+
+  struct Evaluation: Codable, Equatable, Sendable {
+    var step: Int
+    /// Nil where it is not finite, and for a checkpoint from which the run continued.
+    var loss: Double?
+    /// The best evaluation up to this one.
+    var standing: EvaluationStanding
+  }
 
   init() {}
 
@@ -59,6 +72,7 @@ struct StepLog: Equatable, Sendable {
     evaluatedStep = record.evaluatedStep
     examinedStep = record.examinedStep
     leftOut = record.leftOut
+    evaluations = record.evaluations
   }
 
   func mark(of step: Int) -> StepMark? { marks[step] }
@@ -78,11 +92,36 @@ struct StepLog: Equatable, Sendable {
   mutating func expect(_ proof: StepMark) { marks[proof.step] = proof }
 
   /// Returns whether this evaluation is to be recorded.
-  mutating func takeEvaluation(of step: Int) -> Bool {
-    guard step > evaluatedStep else { return false }
-    evaluatedStep = step
+  mutating func take(_ record: EvaluationRecord, newestCheckpoint: Int?) -> Bool {
+    guard record.step > evaluatedStep else { return false }
+    evaluatedStep = record.step
+    var standing = self.standing(at: record.step)
+    _ = standing.take(step: record.step, loss: record.loss)
+    let evaluation = Evaluation(
+      step: record.step, loss: record.loss.isFinite ? record.loss : nil, standing: standing)
+    // A generation that begins before the newest checkpoint begins from an older one, whose manifest has the standing.
+    let all = (evaluations ?? []) + [evaluation]
+    let first = all.lastIndex { $0.step <= newestCheckpoint ?? 0 } ?? 0
+    evaluations = all[first...].suffix(StepLog.evaluationLimit)
     return true
   }
+
+  /// The best evaluation up to a step.
+  func standing(at step: Int) -> EvaluationStanding {
+    evaluations?.last { $0.step <= step }?.standing ?? EvaluationStanding()
+  }
+
+  /// The loss of the evaluation after a step; nil where there was none.
+  func validationLoss(of step: Int) -> Double? { evaluations?.last { $0.step == step }?.loss }
+
+  /// The curve continues from a checkpoint of this step, whose manifest has the standing.
+  mutating func stand(at step: Int, _ standing: EvaluationStanding?) {
+    guard let standing, evaluations?.contains(where: { $0.step <= step }) != true else { return }
+    evaluations = [Evaluation(step: step, loss: nil, standing: standing)] + (evaluations ?? [])
+  }
+
+  /// The step whose evaluation ends the run, according to `training.stop_after`; nil while there is none.
+  func endingStep(stopAfter: Int) -> Int? { evaluations?.first { $0.standing.ends(after: stopAfter) }?.step }
 
   /// Returns whether this look at the router is to be recorded.
   mutating func takeExamination(of step: Int) -> Bool {
@@ -96,6 +135,7 @@ struct StepLog: Equatable, Sendable {
     self.step = step
     evaluatedStep = step
     examinedStep = step
+    evaluations = nil
     marks = [:]
   }
 
@@ -103,6 +143,7 @@ struct StepLog: Equatable, Sendable {
   mutating func forget() {
     step = 0
     leftOut = nil
+    evaluations = nil
   }
 
   // MARK: steps that were not applied

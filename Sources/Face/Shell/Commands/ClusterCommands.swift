@@ -32,6 +32,10 @@ extension CommandDescription {
       OptionDescription(
         "--root", .text("FOLDER"), repeats: true,
         "A folder to which reads and writes of runs are restricted, whatever a configuration says."),
+      OptionDescription(
+        "--allow-commands",
+        "Run the commands of cluster.on_end. Every user who may submit a run can then run any program with the rights of this process."
+      ),
       .insecure,
     ],
     examples: [

@@ -5,7 +5,7 @@ package enum CommandTable {
     .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .clinic, .cancel, .pause, .resume, .scale,
     .plan,
     .drill,
-    .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate,
+    .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate, .predict,
     .evaluate, .graph, .checkpointList, .checkpointShow, .checkpointVerify, .checkpointDiff, .checkpointRepair,
     .checkpointExport, .checkpointImport, .keysNew, .keysShow, .keysAllow, .keysTrust, .keysRevoke, .keysList,
     .configShow, .configReference, .doctor, .completion, .man,
@@ -23,7 +23,8 @@ extension OptionDescription {
   static let json = OptionDescription("--json", "Print JSON, one object a line, for other programs.")
 
   static let tensorboard = OptionDescription(
-    "--tensorboard", .text("DIR"), "Also write the curves to this folder as TensorBoard event files.")
+    "--tensorboard", .text("DIR"),
+    "Also write the curves, and the configuration where it is known, to this folder as TensorBoard event files.")
 
   static let set = OptionDescription(
     "--set", .text("KEY=VALUE"), repeats: true,
@@ -38,6 +39,9 @@ extension OptionDescription {
     OptionDescription(
       "--resume", .optionalText("CHECKPOINT"),
       "Continue from the run's newest checkpoint that verifies, or from the given one."),
+    OptionDescription(
+      "--from", .text("CHECKPOINT"), standard: "model.from of CONFIG",
+      "Begin a new run with the weights of this checkpoint, or of the newest one of a run's folder (fine-tuning)."),
     OptionDescription(
       "--other-data",
       "With --resume: accept another dataset than the one the checkpoint was trained on; the tokenizer must be the same."

@@ -83,7 +83,8 @@ ask() { "$RESS" "$@" --coordinator "$address"; }
 
 say "job $SLURM_JOB_ID, attempt $attempt, on $SLURM_JOB_NODELIST: $SLURM_NTASKS workers for run $name"
 # The store is in memory: an attempt on other nodes continues from the folder of checkpoints.
-"$RESS" coordinator --listen "$address" --store :memory: &
+# The job is the user's own, and so is the command of cluster.on_end.
+"$RESS" coordinator --listen "$address" --store :memory: --allow-commands &
 coordinator=$!
 
 # On the signal before the time limit: save, and continue in another attempt.

@@ -13,11 +13,17 @@ struct RowReader: ~Copyable {
   let contextBytes: Int
   /// Paragraphs of other rows for filling.
   let otherTexts: [String]
+  /// Whether rows are to be answered: their labels and answers are not read, and may be missing. A word whose tag is
+  /// asked has the target 0.
+  let asks: Bool
   var labels = LabelNames()
   private var encoder: TextEncoder
 
-  init(_ task: TaskKind, _ tokenizer: Tokenizer, field: String, contextBytes: Int, otherTexts: [String]) {
+  init(
+    _ task: TaskKind, _ tokenizer: Tokenizer, field: String, contextBytes: Int, otherTexts: [String], asks: Bool = false
+  ) {
     self.task = task
+    self.asks = asks
     self.tokenizer = tokenizer
     self.field = field
     self.contextBytes = contextBytes
@@ -48,6 +54,7 @@ struct RowReader: ~Copyable {
 
   /// The class in a field, numbered in order of first occurrence where the rows have names.
   private mutating func label(_ row: Row, _ name: String) throws(DataError) -> Int32 {
+    if asks { return -1 }
     guard let number = labels.number(of: row.values[name]) else {
       throw row.problem("field '\(name)' must be a class: a whole number from 0 on, or a name, in all rows alike")
     }
@@ -66,7 +73,7 @@ struct RowReader: ~Copyable {
   private mutating func choices(_ row: Row) throws(DataError) -> [Example] {
     let choices = try row.texts("choices")
     guard choices.count >= 2 else { throw row.problem("field 'choices' must offer two answers at least") }
-    let right = try row.choice("answer", among: choices)
+    let right = asks ? -1 : try row.choice("answer", among: choices)
     var question: [Int32] = []
     for name in ["context", "question"] where row.values[name] != nil {
       question += tokens(try row.text(name))
@@ -97,7 +104,7 @@ struct RowReader: ~Copyable {
   /// last token, or none where the answer does not occur in the text.
   private mutating func span(_ row: Row, _ question: Row, _ number: Int) throws(DataError) -> Example {
     var (paragraphs, place) = try row.paragraphs()
-    let answers = try question.answers()
+    let answers = asks ? [] : try question.answers()
     var found = (question.span + answers).lazy.compactMap { answer in answer.find(in: paragraphs, at: place) }.first
     fill(&paragraphs, &found, number)
     var example = Example()
@@ -145,13 +152,13 @@ struct RowReader: ~Copyable {
 
   private mutating func tag(_ row: Row) throws(DataError) -> Example {
     let words = try row.texts(row.values["words"] == nil ? "tokens" : "words")
-    guard let tags = row.values["tags"] as? [Any], tags.count == words.count else {
-      throw row.problem("field 'tags' must hold one tag for each of the \(words.count) words")
-    }
+    guard let tags = asks ? Array(repeating: NSNull(), count: words.count) : row.values["tags"] as? [Any],
+      tags.count == words.count
+    else { throw row.problem("field 'tags' must hold one tag for each of the \(words.count) words") }
     var example = Example()
     for (word, tag) in zip(words, tags) {
       // A word with the tag null has no target.
-      let asked: Int32? = tag is NSNull ? -1 : labels.number(of: tag)
+      let asked: Int32? = asks ? 0 : tag is NSNull ? -1 : labels.number(of: tag)
       guard let number = asked else {
         throw row.problem(
           "a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
