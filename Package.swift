@@ -95,8 +95,8 @@ let system: [Target] = [
   .target(
     name: "Dashboard", path: sources("Dashboard"),
     resources: [
-      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
-      "graph.js",
+      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "runs.js", "run.js", "compare.js",
+      "overlay.js", "chart.js", "experts.js", "graph.js",
     ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
   module(
     "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),

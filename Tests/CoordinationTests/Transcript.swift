@@ -51,7 +51,7 @@ extension Cluster {
     case .prove(let checkpoint, let mark):
       transcript.append("disk: write what step \(mark.step) gave beside \(checkpoint)")
     case .log(let line), .complain(let line): transcript.append(line)
-    case .sendEvents, .sendStatus, .completeMetrics, .takeFolder, .releaseFolder, .record: break
+    case .sendEvents, .sendStatus, .sendDetails, .completeMetrics, .takeFolder, .releaseFolder, .record: break
     }
   }
 
@@ -94,7 +94,7 @@ extension Cluster {
       names[run] = runName
       transcript.append("→ \(name): run \(runName) is submitted")
     case .rewrite(let order): transcript.append("→ \(name): write shard \(order.shard.index) again")
-    case .alive, .events, .status: break
+    case .alive, .events, .status, .described: break
     }
   }
 }
