@@ -118,7 +118,8 @@ let system: [Target] = [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "RunStore", "Checkpoint", "Coordination", "Daemon",
       "Trained", "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
     ],
-    path: sources("ress"), resources: [.embedInCode("Slurm/job.sh"), .embedInCode("Slurm/sweep.sh")], swiftSettings: swiftSettings),
+    path: sources("ress"), resources: [.embedInCode("Slurm/job.sh"), .embedInCode("Slurm/sweep.sh")],
+    swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
   .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
   .executableTarget(
