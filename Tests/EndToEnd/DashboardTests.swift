@@ -164,7 +164,7 @@ final class `The dashboard in a browser` {
     let part = try browse("/#/compare/first/short?from=10&to=20&hide=short")
     #expect(part.page.matches(of: #/class="curve" d="M/#).count == 1 && !part.page.contains(">0</text>"))
     // The table of runs, filtered and sorted by the address.
-    let filtered = try browse("/#/?q=s&sort=-step").page
+    let filtered = try browse("/#/?q=text.h5&state=finished&sort=-step").page
     let order = filtered.matches(of: ##/#/run/[0-9a-f]{12}">([a-z]+)</##).map { String($0.1) }
     #expect(order == ["first", "short"] && filtered.contains("2 of 3 runs"), "\(order)")
 
