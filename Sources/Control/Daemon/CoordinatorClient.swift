@@ -74,7 +74,7 @@ package final class CoordinatorClient {
     return status
   }
 
-  /// What a run, by name or identifier, was submitted with. Coordinators of older programs refuse the request.
+  /// What a run, by name or identifier, was submitted with.
   package func details(of run: String) throws(ClientError) -> RunDetails {
     guard case .described(let details) = try ask(.describe(run: run), again: true) else {
       throw .refused("run \(run) was not described")
