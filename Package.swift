@@ -146,7 +146,7 @@ let system: [Target] = [
       "Training", "Kernels", "Exchange", "Trained", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5",
       "Wire", "Model", "Configuration", "TestSupport",
     ]),
-  tests("Shell", ["Shell", "Wire", "Configuration"]),
+  tests("Shell", ["Shell", "Wire", "Configuration", "TestSupport"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration", "TestSupport"],
     path: "Tests/EndToEnd",

@@ -37,7 +37,8 @@ import Testing
     }
     let here = try place.run(["compare", "slow", "fast", "--plot", "curves.svg", "--x", "tokens"])
     #expect(
-      here.code == 0 && here.output.contains("optimizer.learning_rate  0.001  0.01"), "\(here.output)\(here.errors)")
+      here.code == 0 && here.output.contains("run   optimizer.learning_rate\nslow  0.001\nfast  0.01\n"),
+      "\(here.output)\(here.errors)")
     #expect(here.output.contains("step 20  step 40"), "\(here.output)")
     let picture = try String(contentsOfFile: place.path + "/curves.svg", encoding: .utf8)
     #expect(picture.matches(of: #/<polyline /#).count == 2 && picture.contains(">tokens</text>"))

@@ -2,6 +2,7 @@
 
 import Configuration
 import Shell
+import TestSupport
 import Testing
 import Wire
 
@@ -58,6 +59,16 @@ import Wire
     var told = RunCurve()
     for event in [record(1, 4), evaluation(1, 3.75), record(2, .nan, skipped: "x")] { told.note(event) }
     #expect(RunCurve(metrics: lines) == told && told.points.map(\.loss) == [4, nil])
+  }
+
+  @Test func `losses are read back to the bit`() throws {
+    var chance = Chance("losses")
+    for _ in 0..<2000 {
+      let loss = Double.random(in: 0.5...10, using: &chance)
+      let line = "{\"step\":1,\"loss\":\(loss),\"task\":\(loss),\"tokens\":1,\"seconds\":1.0}\n"
+      let curve = RunCurve(metrics: line + "{\"step\":1,\"validation_loss\":\(loss),\"sequences\":4}\n")
+      #expect(curve.points.first?.loss == loss && curve.best?.loss == loss)
+    }
   }
 
   @Test func `only the keys that differ are shown, and never the names of the runs`() {
