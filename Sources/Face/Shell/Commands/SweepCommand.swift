@@ -7,8 +7,8 @@ extension CommandDescription {
       Trains the run that CONFIG describes once for each combination of the values that --over gives, and prints the runs sorted by
       validation loss; with several seeds also the mean of each arm and its standard error. Every arm has the same seeds.
 
-      The runs, their configurations and the table results.csv are in checkpoints/NAME. The same command continues a sweep that was
-      interrupted: finished runs are not trained again, and a run that was interrupted continues from its newest checkpoint. More values
+      The runs, their configurations and the table results.csv are in the folder NAME of checkpoint.directory. The same command continues
+      a sweep that was interrupted: finished runs are not trained again, and a run that was interrupted continues from its newest checkpoint. More values
       of --over add runs. A sweep whose configuration has changed needs another --name.
 
       By default the runs are trained on this machine, one after another; Ctrl-C saves the current one. With --on coordinator all of
