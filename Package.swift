@@ -95,8 +95,8 @@ let system: [Target] = [
   .target(
     name: "Dashboard", path: sources("Dashboard"),
     resources: [
-      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "run.js", "chart.js", "experts.js",
-      "graph.js",
+      "index.html", "style.css", "icon.svg", "app.js", "page.js", "cluster.js", "runs.js", "run.js", "compare.js",
+      "overlay.js", "chart.js", "experts.js", "graph.js",
     ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
   module(
     "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
@@ -118,7 +118,8 @@ let system: [Target] = [
       "Shell", "Kernels", "Model", "Data", "Training", "RunFolder", "RunStore", "Checkpoint", "Coordination", "Daemon",
       "Trained", "Worker", "Transport", "Wire", "Configuration", "CHDF5", "CZeroMQ", "CLinux", "CSystemd",
     ],
-    path: sources("ress"), resources: [.embedInCode("Slurm/job.sh")], swiftSettings: swiftSettings),
+    path: sources("ress"), resources: [.embedInCode("Slurm/job.sh"), .embedInCode("Slurm/sweep.sh")],
+    swiftSettings: swiftSettings),
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
   .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
   .executableTarget(
@@ -145,7 +146,7 @@ let system: [Target] = [
       "Training", "Kernels", "Exchange", "Trained", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5",
       "Wire", "Model", "Configuration", "TestSupport",
     ]),
-  tests("Shell", ["Shell", "Wire", "Configuration"]),
+  tests("Shell", ["Shell", "Wire", "Configuration", "TestSupport"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration", "TestSupport"],
     path: "Tests/EndToEnd",

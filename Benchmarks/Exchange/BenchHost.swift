@@ -53,7 +53,7 @@ final class BenchHost {
       if ready == ranks { for peer in order { port.send(.begin(generation: 1, leftOut: 0), to: peer, at: now) } }
     case .report(_, _, let report): FileHandle.standardError.write(Data("\(report)\n".utf8))
     case .goodbye: gone += 1
-    case .submit, .follow, .change, .status: break
+    case .submit, .follow, .change, .status, .describe: break
     }
   }
 

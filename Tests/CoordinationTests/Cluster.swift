@@ -45,6 +45,8 @@ struct Cluster {
         sent[peer, default: []].append(
           .events(run: id, first: after + 1, page, isEnd: ended && after + page.count >= count))
       case .sendStatus(let peer): sent[peer, default: []].append(.status(coordinator.status(at: now)))
+      case .sendDetails(let peer, let id):
+        if let details = coordinator.details(of: id) { sent[peer, default: []].append(.described(details)) }
       case .log(let line), .complain(let line): log.append(line)
       case .commit(let run, let manifest, let folder): commits.append((run, manifest, folder))
       case .prove(let checkpoint, let mark): proofs.append((checkpoint, mark))

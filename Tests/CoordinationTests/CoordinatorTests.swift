@@ -167,6 +167,20 @@ import Wire
     #expect(events.last == .state(.cancelled, reason: "cancelled on request"))
   }
 
+  @Test func `a run is described with its configuration, folder and owner, and an unknown run is refused`() {
+    var cluster = Cluster()
+    let run = cluster.submit()!
+    cluster.say(.describe(run: "run"), from: Cluster.client)
+    guard case .described(let details)? = cluster.sent[Cluster.client]?.last else {
+      Issue.record("\(cluster.sent[Cluster.client] ?? [])")
+      return
+    }
+    #expect(details.id == run && details.name == "run" && details.folder == "/runs/run" && details.owner == nil)
+    #expect(details.configuration == Cluster.submission("run").configuration)
+    cluster.say(.describe(run: "what"), from: Cluster.client)
+    #expect(cluster.refusals.last == "no run 'what'; it knows run")
+  }
+
   @Test func `an unknown run is refused with the names of those that are known`() {
     var cluster = Cluster()
     cluster.say(.follow(run: "what", after: 0), from: Cluster.client)

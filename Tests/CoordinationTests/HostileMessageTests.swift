@@ -30,7 +30,7 @@ import Wire
     ]
     return reports.map { .report(generation: generation, number: number, $0) } + [
       .hello(Cluster.worker("w0"), heartbeat), .hello(Cluster.worker("new"), heartbeat), .heartbeat(heartbeat),
-      .goodbye(reason: "bye"), .submit(second), .follow(run: "run", after: 3), .status,
+      .goodbye(reason: "bye"), .submit(second), .follow(run: "run", after: 3), .status, .describe(run: "run"),
       .change(run: "run", .cancel), .change(run: "run", .pause), .change(run: "run", .resume),
       .change(run: "run", .scale(workers: 2)),
       .change(run: "run", .repair(step: 5, generation: generation, shards: [0, 1])),

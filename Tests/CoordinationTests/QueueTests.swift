@@ -33,6 +33,28 @@ import Wire
     #expect(cluster.assignment(workers[0])?.configuration.run == "third")
   }
 
+  @Test func `the newest 500 runs are kept, with all that have not ended, and a restarted coordinator knows the same`()
+  {
+    var cluster = Cluster()
+    let (old, _) = cluster.startRun(submission("old"))
+    let ended = (1...505).map { number in
+      let run = cluster.submit(submission("run-\(number)"))!
+      cluster.say(.change(run: "run-\(number)", .cancel), from: Cluster.client)
+      return run
+    }
+    func known() -> [RunID] {
+      cluster.say(.status, from: Cluster.client)
+      guard case .status(let status)? = cluster.sent[Cluster.client]?.last else { preconditionFailure() }
+      return status.runs.map(\.id)
+    }
+    // The one that has workers was submitted first.
+    #expect(known() == [old] + ended.suffix(499))
+    #expect(cluster.stored.count == 500 && cluster.stored[ended[0]] == nil && cluster.events[ended[0]] == nil)
+    cluster.restartCoordinator()
+    #expect(Set(known()) == Set([old] + ended.suffix(499)))
+    #expect(status(&cluster, "run-505").state == .cancelled)
+  }
+
   @Test func `several runs work side by side where there are workers`() {
     var cluster = Cluster()
     let (_, first) = cluster.startRun(submission("first"))

@@ -740,7 +740,8 @@ private struct Story {
           reached.insert("crash between store and answer")
           return crashCoordinator()
         }
-      case .send(Cluster.client, _), .sendEvents, .sendStatus, .record, .prove, .completeMetrics, .runCommand,
+      case .send(Cluster.client, _), .sendEvents, .sendStatus, .sendDetails, .record, .prove, .completeMetrics,
+        .runCommand,
         .takeFolder,
         .releaseFolder:
         break

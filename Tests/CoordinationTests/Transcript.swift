@@ -52,7 +52,7 @@ extension Cluster {
       transcript.append("disk: write what step \(mark.step) gave beside \(checkpoint)")
     case .log(let line), .complain(let line): transcript.append(line)
     case .runCommand(_, let ending): transcript.append("run \(ending.command), because the run is \(ending.state)")
-    case .sendEvents, .sendStatus, .completeMetrics, .takeFolder, .releaseFolder, .record: break
+    case .sendEvents, .sendStatus, .sendDetails, .completeMetrics, .takeFolder, .releaseFolder, .record: break
     }
   }
 
@@ -96,7 +96,7 @@ extension Cluster {
       names[run] = runName
       transcript.append("→ \(name): run \(runName) is submitted")
     case .rewrite(let order): transcript.append("→ \(name): write shard \(order.shard.index) again")
-    case .alive, .events, .status: break
+    case .alive, .events, .status, .described: break
     }
   }
 }

@@ -141,8 +141,14 @@ import Wire
     let cluster = try wait(daemon, "/api/cluster") { !(($0["runs"] as? [Any])?.isEmpty ?? true) }
     let line = try #require((cluster["runs"] as? [[String: Any]])?.first)
     #expect(line["name"] as? String == "seen" && line["id"] as? String == run.description)
+    // The list of all runs is short; the page of a run asks for that run alone.
+    #expect(line["causes"] == nil && line["dataset"] as? String == "/none/d.h5")
+    let other = try submit(daemon, "other")
+    _ = try wait(daemon, "/api/cluster") { ($0["runs"] as? [Any])?.count == 2 }
+    let alone = try object(try get(daemon, "/api/cluster?run=\(run)").body)["runs"] as? [[String: Any]]
+    #expect(alone?.map { $0["id"] as? String } == [run.description] && run != other)
     #expect(
-      (line["causes"] as? [[String: Any]])?.map { $0["cause"] as? String } == [
+      (alone?.first?["causes"] as? [[String: Any]])?.map { $0["cause"] as? String } == [
         "useful", "start", "checkpoint", "fault", "straggler", "exchange",
       ])
     let path = "/api/runs/\(run)"
@@ -154,6 +160,24 @@ import Wire
     // Nothing new costs a few bytes.
     let tag = try #require(try get(daemon, path).head.firstMatch(of: /ETag: (\S+)/)).1
     #expect(try get(daemon, path, ["If-None-Match: \(tag)"]).code == 304)
+  }
+
+  @Test func `a run's configuration is shown with its meaning, and the keys that differ from the defaults are marked`()
+    throws
+  {
+    let daemon = try daemon()
+    defer { daemon.stop() }
+    let run = try submit(daemon, "seen")
+    let details = try wait(daemon, "/api/runs/\(run)/details") { $0["configuration"] != nil }
+    #expect(details["folder"] as? String == folder + "/checkpoints/seen" && details["owner"] == nil)
+    let keys = try #require(details["configuration"] as? [[String: Any]])
+    let changed = keys.filter { $0["isDefault"] as? Bool == false }.map { $0["key"] as? String }
+    #expect(changed == ["run", "data.path", "checkpoint.directory"])
+    let width = try #require(keys.first { $0["key"] as? String == "model.width" })
+    #expect(width["value"] as? String == "128" && width["meaning"] as? String == "d: width of the token vectors.")
+    #expect(try get(daemon, "/api/runs/00000000000a/details").code == 404)
+    let told = try CoordinatorClient(daemon.endpoint).details(of: "seen")
+    #expect(told.id == run && told.configuration.data.path == "/none/d.h5")
   }
 
   @Test func `a long story of before the start is read when somebody looks, and goes out in few points`() throws {

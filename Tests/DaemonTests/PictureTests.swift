@@ -62,6 +62,37 @@ import Wire
     #expect(curve.buckets.map(\.loss?.mean) == [2, nil, 4] && curve.skipped == 1)
   }
 
+  @Test func `tokens, time and the learning rate are added up in the points of a long run`() throws {
+    var curve = Curve(limit: 2)
+    for step in 1...3 { curve.add(record(step, tokens: 100, seconds: 2), event: step) }
+    #expect(curve.buckets.map(\.tokens) == [200, 100] && curve.buckets.map(\.seconds) == [4, 2])
+    #expect(try abs(#require(curve.buckets[0].learningRate).mean - 0.1) < 1e-12)
+  }
+
+  @Test func `the best evaluation is known however many there are, and is forgotten when the run goes back before it`()
+  {
+    var history = picture([
+      .evaluated(EvaluationRecord(step: 2, loss: 3, sequences: 1)),
+      .evaluated(EvaluationRecord(step: 4, loss: 1, sequences: 1)),
+      .evaluated(EvaluationRecord(step: 6, loss: .nan, sequences: 1)),
+      .evaluated(EvaluationRecord(step: 8, loss: 2, sequences: 1)),
+    ])
+    #expect(history.best?.step == 4)
+    // A run that was at step 8 before.
+    history.take(.stepped(record(8)), number: 5, time: nil)
+    history.take(.began(name: "r", firstStep: 3, steps: 9, checkpoint: "c/3"), number: 6, time: nil)
+    #expect(history.best?.step == 2)
+  }
+
+  @Test func `what was found of a checkpoint is shown, and one that was removed is marked`() {
+    var history = picture([.saved(step: 3, path: "c/3"), .saved(step: 6, path: "c/6")])
+    history.note(["c/3": .nothing, "c/6": .manifest(loss: 1.5, byteCount: 100), "c/9": .nothing])
+    #expect(history.checkpoints.map(\.found) == [.nothing, .manifest(loss: 1.5, byteCount: 100)])
+    #expect(history.findings == 2)
+    history.note(["c/3": .nothing])
+    #expect(history.findings == 2, "nothing new was found")
+  }
+
   @Test func `generations count from 1 in each run, whatever their number among all runs`() {
     let events = [7, 9].map { RunEvent.placed(generation: UInt32($0), roster: []) }
     #expect(picture(events).generations.map(\.ordinal) == [1, 2])

@@ -119,7 +119,7 @@ final class `The dashboard in a browser` {
     #expect(complaints.isEmpty, "\(complaints)")
     let line = try #require(page.firstMatch(of: #/class="line" d="M([^"]*)"/#)).1
     #expect(line.split(separator: "L").count == 40 && !line.contains("NaN"), "\(line)")
-    #expect(page.matches(of: #/class="line" d="M/#).count == 3)
+    #expect(page.matches(of: #/class="line" d="M/#).count == 4)
     #expect(page.matches(of: #/<circle class="dot"/#).count == 2, "two evaluations")
     // Two steps of recurrence, four experts.
     #expect(page.matches(of: #/aria-label="recurrence [12], expert [0-3] on w1: [0-9,]+ tokens?, /#).count == 8)
@@ -140,13 +140,33 @@ final class `The dashboard in a browser` {
     #expect(try browse("/#/elsewhere").page.contains("There is no page #/elsewhere."))
     let failed = try browse("/#/run/odd").page
     #expect(failed.contains(#"class="banner failed""#) && failed.contains("ress logs odd"), "\(failed)")
-    #expect(failed.matches(of: #/class="(?:wide|low)" hidden=""/#).count == 3)
+    #expect(failed.matches(of: #/class="(?:wide|low)" hidden=""/#).count == 4)
     // Steps at the axis are whole numbers, and none is repeated.
     let short = try place.run(["train", "run.yaml", "--set", "run=short", "--set", "training.steps=3"] + control)
     #expect(short.code == 0, "\(short.errors)")
     let axis = try browse("/#/run/short").page.matches(of: #/class="axis middle"[^>]*>([^<]*)</#).map { String($0.1) }
-    // Of three charts.
-    #expect(axis == ["0", "1", "2", "3", "0", "1", "2", "3", "0", "1", "2", "3"], "\(axis)")
+    // Of four charts.
+    #expect(axis == Array(repeating: ["0", "1", "2", "3"], count: 4).flatMap { $0 }, "\(axis)")
+
+    // The page has what the run was submitted with, and what its checkpoints are.
+    #expect(page.contains("text.h5") && page.contains("optimizer.learning_rate") && page.contains("To train further"))
+    #expect(page.contains("ress submit CONFIG --resume --set run=first"))
+    #expect(page.matches(of: #/ KiB<\/td>/#).count == 4, "four checkpoints with their sizes")
+
+    // Both runs in one picture: a line and a marker for each evaluation; the choices are those of the address.
+    let both = try browse("/#/compare/first/short?x=tokens&smooth=0.5")
+    #expect(both.complaints.isEmpty, "\(both.complaints)")
+    #expect(both.page.matches(of: #/class="curve" d="M/#).count == 2 && both.page.contains(">tokens</text>"))
+    #expect(both.page.contains("Smoothing ") && both.page.contains(">0.50<"))
+    #expect(
+      both.page.contains("training.steps") && !both.page.contains(">optimizer.learning_rate<"), "the keys that differ")
+    // A part is enlarged, and a run is hidden.
+    let part = try browse("/#/compare/first/short?from=10&to=20&hide=short")
+    #expect(part.page.matches(of: #/class="curve" d="M/#).count == 1 && !part.page.contains(">0</text>"))
+    // The table of runs, filtered and sorted by the address.
+    let filtered = try browse("/#/?q=text.h5&state=finished&sort=-step").page
+    let order = filtered.matches(of: ##/#/run/[0-9a-f]{12}">([a-z]+)</##).map { String($0.1) }
+    #expect(order == ["first", "short"] && filtered.contains("2 of 3 runs"), "\(order)")
 
     // Only a person can judge a picture. The test checks that there is one and that dark mode differs.
     let path = "/#/run/\(run)/graph/validation/1/1"

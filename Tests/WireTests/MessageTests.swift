@@ -43,6 +43,7 @@ import Wire
       .submit(Submission(configuration: RunConfiguration(), resume: .newest)), .follow(run: "r", after: 7),
       .change(run: "r", .cancel), .change(run: "r", .pause), .change(run: "r", .resume),
       .change(run: "r", .scale(workers: 3)), .change(run: "r", .repair(step: 2, generation: 3, shards: [0])), .status,
+      .describe(run: "r"),
     ] + reports.enumerated().map { .report(generation: 1, number: $0.offset, $0.element) }
   static let replies: [Reply] = [
     .welcome(worker: WorkerID(3), patienceSeconds: 2.5, asked: 2, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
@@ -61,6 +62,10 @@ import Wire
       ClusterStatus(
         runs: [.init(id: RunID(5), name: "n", state: .queued, reason: "", step: 0, steps: 9)],
         workers: [.init(description: worker, run: "n", silentSeconds: 0.5)])),
+    .described(
+      RunDetails(
+        id: RunID(5), name: "n", configuration: RunConfiguration(), folder: "/f", owner: nil,
+        data: DataIdentity(dataset: "d", tokenizer: "t"))),
   ]
 
   @Test func `every message is decoded as it was encoded`() throws {

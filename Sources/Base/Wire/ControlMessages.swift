@@ -27,6 +27,8 @@ package enum Request: Codable, Equatable, Sendable {
   case follow(run: String, after: Int)
   case change(run: String, RunChange)
   case status
+  /// Asks for a run's configuration, folder and owner.
+  case describe(run: String)
 }
 
 /// What a worker reports of its generation. Reports are numbered, so that none is lost or counted twice when the
@@ -86,6 +88,7 @@ package enum Reply: Codable, Equatable, Sendable {
   /// A change was accepted; the sentence tells the user what will happen.
   case accepted(run: RunID, name: String, String)
   case status(ClusterStatus)
+  case described(RunDetails)
 
   /// The request could not be read, or was read and cannot be met.
   case refused(reason: String)

@@ -34,7 +34,7 @@ extension Request {
       if let key = submission.key { check.text(key, "key") }
       check.whole(submission.notes?.count ?? 0, "notes", 0...RangeCheck.noteLimit)
       for note in submission.notes ?? [] { check.text(note, "notes") }
-    case .goodbye, .status, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
+    case .goodbye, .status, .describe, .change(_, .cancel), .change(_, .pause), .change(_, .resume): break
     }
     return check.problem
   }

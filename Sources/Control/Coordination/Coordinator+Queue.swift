@@ -40,7 +40,7 @@ extension Coordinator {
       if runs[id].phase.isWaiting || runs[id].phase.isPreparing { blocker = runs[id].name }
     }
     if blocker == nil { grow(&turn) }
-    for id in runs.ids { runs[id].beginHalt(&members, &turn) }
+    for id in runs.ids(where: \.phase.hasWorkers) { runs[id].beginHalt(&members, &turn) }
   }
 
   /// Runs whose last checkpoint before they leave their workers is on disk: they rest, or wait in the queue again.

@@ -17,6 +17,16 @@ extension Coordinator {
           description: $0.description, run: $0.run, reason: $0.reason, secondsAgo: (now - $0.at).inSeconds)
       })
   }
+
+  /// What a run was submitted with; nil where there is no such run.
+  package func details(of id: RunID) -> RunDetails? {
+    guard runs.contains(id) else { return nil }
+    let run = runs[id], configuration = run.configuration
+    return RunDetails(
+      id: id, name: run.name, configuration: configuration,
+      folder: run.folder.isEmpty ? "\(configuration.checkpoint.directory)/\(run.name)" : run.folder,
+      owner: run.submission.owner, data: run.data)
+  }
 }
 
 extension Run {

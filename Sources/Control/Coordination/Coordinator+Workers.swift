@@ -137,7 +137,7 @@ extension Coordinator {
         loseWorld(of: worker, &turn)
       }
     }
-    for id in runs.ids {
+    for id in runs.ids(where: { $0.phase.hasWorkers || !$0.checkpoints.areSettled }) {
       runs[id].keepLedger(&members, &turn)
       runs[id].commitNext(&turn)
     }

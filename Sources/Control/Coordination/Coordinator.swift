@@ -94,7 +94,7 @@ package struct Coordinator: Sendable {
     concludeSaving(&turn)
     schedule(&turn)
     concludeSaving(&turn)
-    for id in runs.ids { runs[id].sendPages(&turn) }
+    for id in runs.ids(where: { !$0.followers.isEmpty }) { runs[id].sendPages(&turn) }
     return endTurn(&turn)
   }
 
@@ -107,7 +107,7 @@ package struct Coordinator: Sendable {
 
   /// Adds to the turn what the store does not know yet.
   private mutating func endTurn(_ turn: inout Turn) -> [Action] {
-    for run in runs.all {
+    for run in runs.takeTouched() {
       let record = run.record
       guard stored[run.id] != record else { continue }
       stored[run.id] = record
@@ -150,6 +150,9 @@ package struct Coordinator: Sendable {
       runs[run.id].followers[peer] = min(max(0, after), run.eventCount)
     case .change(let name, let change): self.change(name, change, from: peer, &turn)
     case .status: turn.add(.sendStatus(peer))
+    case .describe(let name):
+      guard let run = runs.find(name) else { return refuseRun(name, peer, &turn) }
+      turn.add(.sendDetails(peer, run.id))
     }
   }
 

@@ -72,6 +72,8 @@ package enum Action: Equatable, Sendable {
   case sendEvents(PeerID, RunID, after: Int, count: Int, ended: Bool)
   /// What `status` returns at the moment of sending.
   case sendStatus(PeerID)
+  /// What `details` returns at the moment of sending.
+  case sendDetails(PeerID, RunID)
   /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
   /// the folder is the run's own already, and recorded steps stay. `from` is the checkpoint whose weights the run began with, if that
   /// is known already.

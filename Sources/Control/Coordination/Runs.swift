@@ -5,26 +5,40 @@ import Wire
 
 struct Runs: Sendable {
   /// Runs that have ended are kept for users who ask, up to this many.
-  private static let limit = 100
+  static let limit = 500
 
   private var inOrder: [Run] = []
+  /// Where each run is in `inOrder`.
+  private var places: [RunID: Int] = [:]
+  /// Runs that may have changed since `takeTouched`: a turn looks at the records of these alone, however many old runs there are.
+  private var touched: Set<RunID> = []
 
   var all: [Run] { inOrder }
   /// In order of submission.
   var ids: [RunID] { inOrder.map(\.id) }
 
-  func contains(_ id: RunID) -> Bool { index(of: id) != nil }
+  /// Those of some runs. A loop over `all` that changes runs would copy all of them.
+  func ids(where isMeant: (Run) -> Bool) -> [RunID] { inOrder.lazy.filter(isMeant).map(\.id) }
+
+  func contains(_ id: RunID) -> Bool { places[id] != nil }
 
   /// A run that is known.
   subscript(id: RunID) -> Run {
     get { inOrder[known(id)] }
-    _modify { yield &inOrder[known(id)] }
+    _modify {
+      touched.insert(id)
+      yield &inOrder[known(id)]
+    }
   }
 
-  private func index(of id: RunID) -> Int? { inOrder.firstIndex { $0.id == id } }
+  /// In order of submission.
+  mutating func takeTouched() -> [Run] {
+    defer { touched = [] }
+    return touched.compactMap { places[$0] }.sorted().map { inOrder[$0] }
+  }
 
   private func known(_ id: RunID) -> Int {
-    guard let index = index(of: id) else { preconditionFailure("run \(id) is not known") }
+    guard let index = places[id] else { preconditionFailure("run \(id) is not known") }
     return index
   }
 
@@ -47,11 +61,17 @@ struct Runs: Sendable {
     return inOrder.last { $0.name == run.name && $0.configuration.checkpoint.directory == directory }
   }
 
-  mutating func restore(_ run: Run) { inOrder.append(run) }
+  mutating func restore(_ run: Run) {
+    places[run.id] = inOrder.count
+    inOrder.append(run)
+  }
 
   mutating func add(_ run: Run) {
-    inOrder.append(run)
-    if inOrder.count > Runs.limit, let old = inOrder.firstIndex(where: \.state.isEnd) { inOrder.remove(at: old) }
+    restore(run)
+    touched.insert(run.id)
+    guard inOrder.count > Runs.limit, let old = inOrder.firstIndex(where: \.state.isEnd) else { return }
+    inOrder.remove(at: old)
+    places = Dictionary(uniqueKeysWithValues: inOrder.enumerated().map { ($1.id, $0) })
   }
 
   // MARK: the queue

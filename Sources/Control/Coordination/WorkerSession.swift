@@ -116,7 +116,7 @@ package struct WorkerSession: Sendable {
     case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
     // Its name belongs to another process, or its messages cannot be read: to repeat them would change nothing.
     case .refused(let reason): return end("the coordinator refused: \(reason)")
-    case .submitted, .events, .accepted, .status:
+    case .submitted, .events, .accepted, .status, .described:
       return [.log("the coordinator sent a worker a message that is for commands")]
     }
   }

@@ -24,7 +24,7 @@ package enum Role: String, CaseIterable, Sendable {
   func allows(_ request: Request, isOwner: Bool) -> Bool {
     switch request {
     case .hello, .heartbeat, .report, .goodbye: self == .worker || self == .admin
-    case .follow, .status: self != .worker
+    case .follow, .status, .describe: self != .worker
     case .submit(let submission): self == .admin || self == .submit && (submission.resume == .no || isOwner)
     case .change: self == .admin || self == .submit && isOwner
     }

@@ -74,6 +74,14 @@ package final class CoordinatorClient {
     return status
   }
 
+  /// What a run, by name or identifier, was submitted with.
+  package func details(of run: String) throws(ClientError) -> RunDetails {
+    guard case .described(let details) = try ask(.describe(run: run), again: true) else {
+      throw .refused("run \(run) was not described")
+    }
+    return details
+  }
+
   /// Passes the events of a run so far to `event`.
   package func story(_ run: String, event: (RunEvent) -> Void) throws(ClientError) {
     // Ask for their number first, so that a late page is not taken for the end.
@@ -128,7 +136,8 @@ package final class CoordinatorClient {
       case .refused(let reason):
         guard wished != nil else { throw .refused(reason) }
         refusal = (reason, MonotonicClock.now)
-      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, nil: break
+      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, .described, nil:
+        break
       }
       let now = clock.now(at: MonotonicClock.now)
       if let reason = givesUp() { throw .refused(reason) }
@@ -170,7 +179,8 @@ package final class CoordinatorClient {
 
   private static func answers(_ reply: Reply, _ request: Request) -> Bool {
     switch (request, reply) {
-    case (.submit, .submitted), (.follow, .events), (.change, .accepted), (.status, .status): true
+    case (.submit, .submitted), (.follow, .events), (.change, .accepted), (.status, .status), (.describe, .described):
+      true
     default: false
     }
   }

@@ -109,7 +109,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       listen: options.listen, insecure: options.insecure, door: door, incarnation: generator.next() | 1, context)
     endpoint = port.endpoint
     let dashboard = DashboardState(
-      program: options.program, store: options.store == ":memory:" ? nil : options.store, graph: options.graph)
+      program: options.program, store: options.store == ":memory:" ? nil : options.store, graph: options.graph,
+      boundary: boundary, nameOfOwner: { [allowList] key in allowList?.find(key)?.name ?? String(key.text.prefix(8)) })
     self.dashboard = dashboard
     http = try options.http.map { place throws(HTTPError) in
       try HTTPServer(place, token: options.httpToken, open: DashboardState.open) { dashboard.page($0) }
@@ -140,7 +141,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   }
 
   package func start() {
-    if http != nil { dashboard.show(coordinator.status(at: MonotonicClock.now)) }
+    if http != nil { dashboard.show(coordinator.status(at: MonotonicClock.now), coordinator.details) }
     let thread = Thread { [self] in
       loop()
       ended.signal()
@@ -212,7 +213,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     switch request {
     case .change(let run, _): user != nil && coordinator.owner(of: run) == user
     case .submit(let submission): user != nil && coordinator.owner(of: submission.configuration.run) == user
-    case .hello, .heartbeat, .report, .goodbye, .follow, .status: false
+    case .hello, .heartbeat, .report, .goodbye, .follow, .status, .describe: false
     }
   }
 
@@ -283,7 +284,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       if http != nil, !changes.isEmpty { dashboard.take(changes) }
       if http != nil, nextLookOut <= now {
         nextLookOut = now + .milliseconds(500)
-        dashboard.show(coordinator.status(at: now))
+        dashboard.show(coordinator.status(at: now), coordinator.details)
       }
     }
     farewell()
@@ -347,6 +348,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
     case .sendEvents(let peer, let id, let after, let count, let ended):
       questions.ask(.page(id, after: after, count: count, ended: ended), peer, of: port.user(of: peer))
     case .sendStatus(let peer): questions.ask(.status, peer, of: port.user(of: peer))
+    case .sendDetails(let peer, let id): questions.ask(.details(id), peer, of: port.user(of: peer))
     case .log(let line): options.log(line)
     case .complain(let line): complain(line, at: now)
     case .takeFolder(let id, let folder):
@@ -402,6 +404,9 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       guard let (peer, question) = questions.next(port.hasTakenAll) else { return }
       switch question {
       case .status: port.send(.status(coordinator.status(at: now)), to: peer, at: steady)
+      case .details(let id):
+        let details = coordinator.details(of: id)
+        port.send(details.map { .described($0) } ?? .refused(reason: "run \(id) was forgotten"), to: peer, at: steady)
       case .page(let id, let after, let count, let ended):
         do {
           let events = try page(id, after: after)

@@ -48,6 +48,9 @@ package struct Curve: Equatable, Sendable {
     package var throughput: Band?
     /// Of the gradient's norm, before clipping.
     package var gradientNorm: Band?
+    package var learningRate: Band?
+    /// Of its steps, all together.
+    package var tokens = 0
     /// Steps that were not applied.
     package var skipped = 0
     package var seconds = 0.0
@@ -60,6 +63,8 @@ package struct Curve: Equatable, Sendable {
       loss = Band.sum([loss, later.loss])
       throughput = Band.sum([throughput, later.throughput])
       gradientNorm = Band.sum([gradientNorm, later.gradientNorm])
+      learningRate = Band.sum([learningRate, later.learningRate])
+      tokens += later.tokens
       skipped += later.skipped
       seconds += later.seconds
       event = later.event
@@ -110,7 +115,8 @@ extension Curve.Bucket {
       // A step that was not applied has no loss: a finite part of it would look like any other step.
       first: record.step, last: record.step, loss: record.isSound ? Band(record.task) : nil,
       throughput: record.tokensPerSecond.flatMap { Band($0, weight: record.seconds) },
-      gradientNorm: Band(record.gradientNorm), skipped: record.skipped == nil ? 0 : 1, seconds: record.seconds,
+      gradientNorm: Band(record.gradientNorm), learningRate: Band(record.learningRate), tokens: record.tokens,
+      skipped: record.skipped == nil ? 0 : 1, seconds: record.seconds,
       event: event)
   }
 }

@@ -1,5 +1,6 @@
 // The JSON data for the dashboard's page: columns of numbers, and for a run only the data that the page does not have yet.
 
+import Configuration
 import Foundation
 import HTTP
 import Wire
@@ -48,11 +49,17 @@ struct ClusterPage: Encodable {
     let minimumWorkers, wantedWorkers: Int
     let checkpoint: Int?
     let goodput: Double?
-    let causes: [Cause]
-    let loss, validation, tokensPerSecond, secondsPerStep: Double?
+    /// Where its time went; only on the page of one run.
+    let causes: [Cause]?
+    let loss, validation, best, tokensPerSecond, secondsPerStep: Double?
+    /// When its first step began and its newest record was made, in seconds since 1970.
+    let began, lastRecord: Double?
+    /// Name of the user who submitted it.
+    let owner: String?
+    let dataset: String?
     /// Why the newest step was not applied.
     let skipped: String?
-    /// The loss in a few points, for a small chart.
+    /// The loss in a few points, for a small chart; empty for a run that is at rest.
     let spark: [Float]
   }
 
@@ -78,25 +85,42 @@ struct ClusterPage: Encodable {
     let secondsAgo: Double
   }
 
-  init(_ status: ClusterStatus, _ pictures: [RunID: RunHistory], program: String, time: Double, drawsGraphs: Bool) {
+  /// What is known of all runs.
+  struct Known {
+    var status: ClusterStatus
+    var pictures: [RunID: RunHistory]
+    var latest: [RunID: PrometheusPage.Latest]
+    var details: [RunID: RunDetails]
+  }
+
+  init(
+    _ known: Known, program: String, time: Double, drawsGraphs: Bool, isAboutOne: Bool,
+    _ nameOfOwner: (PublicKey) -> String
+  ) {
+    let status = known.status
     self.program = program
     self.time = time
     self.drawsGraphs = drawsGraphs
     let heard = Set(status.workers.filter { !$0.isSilent }.map(\.description.name))
     runs = status.runs.map { run in
-      let picture = pictures[run.id]
+      let picture = known.pictures[run.id], latest = known.latest[run.id], details = known.details[run.id]
+      // The story of an old run is not read before someone opens it.
+      let newest = picture?.newest ?? latest?.step
       let recent = picture?.curve.recent(steps: 20)
       return RunLine(
         id: run.id.description, name: run.name, state: run.state, reason: run.reason, step: run.step, steps: run.steps,
         priority: run.priority, memberships: run.memberships, workers: run.workers,
         heard: run.workers.count { heard.contains($0) }, minimumWorkers: run.minimumWorkers,
         wantedWorkers: run.wantedWorkers, checkpoint: run.checkpointStep, goodput: run.goodput.share,
-        causes: ([("useful", run.goodput.useful)] + run.goodput.losses).map { Cause(cause: $0.0, seconds: $0.1) },
-        loss: picture?.newest.flatMap { $0.isSound ? $0.task : nil },
-        validation: picture?.evaluations.last?.record.loss,
-        tokensPerSecond: recent?.tokensPerSecond, secondsPerStep: recent?.secondsPerStep,
-        skipped: picture?.newest.flatMap { $0.skipped ?? ($0.isSound ? nil : "its loss is not finite") },
-        spark: picture?.curve.sketch(points: 48) ?? [])
+        causes: isAboutOne
+          ? ([("useful", run.goodput.useful)] + run.goodput.losses).map { Cause(cause: $0.0, seconds: $0.1) } : nil,
+        loss: newest.flatMap { $0.isSound ? $0.task : nil },
+        validation: (picture?.evaluations.last?.record ?? latest?.evaluation)?.loss, best: picture?.best?.loss,
+        tokensPerSecond: recent?.tokensPerSecond ?? newest?.tokensPerSecond, secondsPerStep: recent?.secondsPerStep,
+        began: picture?.began ?? latest?.began, lastRecord: picture?.lastRecord ?? newest?.time,
+        owner: details?.owner.map(nameOfOwner), dataset: details?.configuration.data.names,
+        skipped: newest.flatMap { $0.skipped ?? ($0.isSound ? nil : "its loss is not finite") },
+        spark: run.state.isAtRest ? [] : picture?.curve.sketch(points: 48) ?? [])
     }
     workers = status.workers.map { worker in
       WorkerLine(
@@ -134,6 +158,9 @@ struct RunPage: Encodable {
     var width: Int
     var first: [Int] = [], last: [Int] = [], skipped: [Int] = []
     var loss = BandColumns(), throughput = BandColumns(), gradientNorm = BandColumns()
+    var learningRate: [Float?] = []
+    /// Of the steps of each point, all together.
+    var tokens: [Int] = [], seconds: [Float] = []
   }
 
   struct BandColumns: Encodable {
@@ -176,6 +203,18 @@ struct RunPage: Encodable {
   struct CheckpointLine: Encodable {
     let step: Int
     let path: String
+    let isGone: Bool
+    let loss: Double?
+    let byteCount: Int?
+
+    init(_ checkpoint: RunHistory.Checkpoint) {
+      (step, path) = (checkpoint.step, checkpoint.path)
+      switch checkpoint.found {
+      case .manifest(let loss, let byteCount): (isGone, self.loss, self.byteCount) = (false, loss, byteCount)
+      case .nothing: (isGone, loss, byteCount) = (true, nil, nil)
+      case nil: (isGone, loss, byteCount) = (false, nil, nil)
+      }
+    }
   }
 
   init(_ run: ClusterStatus.Run, _ picture: RunHistory, since: Int, shape known: String?, isReading: Bool) {
@@ -192,6 +231,9 @@ struct RunPage: Encodable {
       $0.loss.append($1.loss)
       $0.throughput.append($1.throughput)
       $0.gradientNorm.append($1.gradientNorm)
+      $0.learningRate.append($1.learningRate.map { Float($0.mean) })
+      $0.tokens.append($1.tokens)
+      $0.seconds.append(Float($1.seconds))
     }
     evaluations = picture.evaluations.filter { $0.event > after }.map {
       EvaluationLine(step: $0.record.step, loss: $0.record.loss, metrics: $0.record.metrics)
@@ -214,8 +256,37 @@ struct RunPage: Encodable {
         }
       return StoryLine(event: $0.event, step: $0.step, time: $0.time, kind: kind, text: $0.text)
     }
-    checkpoints = picture.checkpoints.filter { $0.event > after }.map { CheckpointLine(step: $0.step, path: $0.path) }
+    // All of them, because one that was sent before may have been removed since.
+    checkpoints = picture.checkpoints.map { CheckpointLine($0) }
     newest = picture.newest
     router = picture.router
+  }
+}
+
+/// What a run was submitted with.
+struct DetailsPage: Encodable {
+  let id, name, folder: String
+  let owner: String?
+  /// Digests of the dataset and its tokenizer.
+  let dataset, tokenizer: String?
+  let configuration: [Key]
+
+  struct Key: Encodable {
+    let key, value, meaning: String
+    let isDefault: Bool
+  }
+
+  init(_ details: RunDetails, owner: String?) {
+    (id, name, folder, self.owner) = (details.id.description, details.name, details.folder, owner)
+    (dataset, tokenizer) = (details.data?.dataset, details.data?.tokenizer)
+    let standard = RunConfiguration()
+    configuration = ConfigurationSchema.sections.flatMap { section in
+      section.fields.map { field in
+        let value = field.text(in: details.configuration)
+        return Key(
+          key: section.path(of: field), value: value, meaning: field.documentation,
+          isDefault: value == field.text(in: standard))
+      }
+    }
   }
 }

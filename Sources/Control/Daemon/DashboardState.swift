@@ -7,6 +7,7 @@
 import Dashboard
 import Dispatch
 import HTTP
+import RunFolder
 import RunStore
 import Synchronization
 import Wire
@@ -20,6 +21,7 @@ final class DashboardState: @unchecked Sendable {
     var status = ClusterStatus(runs: [], workers: [])
     var latest: [RunID: PrometheusPage.Latest] = [:]
     var pictures: [RunID: RunHistory] = [:]
+    var details: [RunID: RunDetails] = [:]
     /// Runs whose stories are being read from the store.
     var reading: Set<RunID> = []
     /// Runs whose newest records were already looked up in the store.
@@ -29,24 +31,40 @@ final class DashboardState: @unchecked Sendable {
   private let program: String
   private let storePath: String?
   private let desk: GraphQueue?
+  private let boundary: Boundary
+  private let nameOfOwner: @Sendable (PublicKey) -> String
   private let view = Mutex(View())
   private let queue = DispatchQueue(label: "ress.window", qos: .utility)
+  /// Reads manifests of checkpoints: a file system that does not respond must not delay the curves.
+  private let files = DispatchQueue(label: "ress.window.files", qos: .utility)
   /// Used on the queue only.
   private var reader: StoryReader?
 
   /// - Parameters:
   ///   - store: the store that holds the events of before the start; nil where the store is in memory.
   ///   - graph: computes token graphs; nil: there are no graphs.
-  init(program: String, store: String?, graph: GraphQueue.Source?) {
+  ///   - boundary: where checkpoints must be for their manifests to be read.
+  ///   - nameOfOwner: the name under which a key is allowed.
+  init(
+    program: String, store: String?, graph: GraphQueue.Source?, boundary: Boundary,
+    nameOfOwner: @escaping @Sendable (PublicKey) -> String
+  ) {
     self.program = program
     storePath = store
     desk = graph.map { GraphQueue($0) }
+    self.boundary = boundary
+    self.nameOfOwner = nameOfOwner
   }
 
   // MARK: From the coordinator's thread
 
-  func show(_ status: ClusterStatus) {
+  /// - Parameter details: what a run was submitted with. A run that is not at rest may be submitted again with other details.
+  func show(_ status: ClusterStatus, _ details: (RunID) -> RunDetails?) {
     let (unread, unknown) = view.withLock { view in
+      let rested = Set(view.status.runs.filter(\.state.isAtRest).map(\.id))
+      for run in status.runs where view.details[run.id] == nil || !rested.contains(run.id) || !run.state.isAtRest {
+        view.details[run.id] = details(run.id)
+      }
       view.status = status
       let unread = status.runs.filter { !$0.state.isAtRest && view.pictures[$0.id] == nil }.map(\.id)
       let unknown = status.runs.map(\.id).filter { view.lookedUp.insert($0).inserted && storePath != nil }
@@ -67,6 +85,7 @@ final class DashboardState: @unchecked Sendable {
           view.withLock { view in
             view.pictures[run] = nil
             view.latest[run] = nil
+            view.details[run] = nil
             view.lookedUp.remove(run)
           }
         case .run, .value: break
@@ -94,6 +113,22 @@ final class DashboardState: @unchecked Sendable {
       return number > known + 1 && view.pictures[run] != nil
     }
     if misses { read(run) }
+    if time != nil, case .saved = event { lookAtCheckpoints(of: run) }
+  }
+
+  /// Reads the manifests of a run's checkpoints that are not known yet, and finds out which checkpoints were removed.
+  private func lookAtCheckpoints(of run: RunID) {
+    files.async { [self] in
+      let checkpoints = view.withLock { $0.pictures[run]?.checkpoints ?? [] }
+      var found: [String: RunHistory.Checkpoint.Found] = [:]
+      for checkpoint in checkpoints {
+        if case .manifest = checkpoint.found, access(checkpoint.path, F_OK) == 0 { continue }
+        let manifest = try? CheckpointFolder.readManifest(checkpoint.path, boundary)
+        found[checkpoint.path] =
+          manifest.map { .manifest(loss: $0.loss, byteCount: $0.files.reduce(0) { $0 + $1.byteCount }) } ?? .nothing
+      }
+      view.withLock { $0.pictures[run]?.note(found) }
+    }
   }
 
   /// The newest numbers of a run that was running before this process started, so that an alert does not end because of a restart. A story may
@@ -108,6 +143,11 @@ final class DashboardState: @unchecked Sendable {
       for row in rows {
         if let event = try? RecordCodec.decode(RunEvent.self, from: row.event) { found.fill(event) }
       }
+    }
+    let first = try? storyReader()?.events(of: run, after: 0, limit: 32)
+    for row in first ?? [] where found.began == nil {
+      guard case .stepped(let record)? = try? RecordCodec.decode(RunEvent.self, from: row.event) else { continue }
+      found.began = record.time.map { $0 - record.seconds }
     }
     view.withLock { $0.latest[run, default: .init()].fill(found) }
   }
@@ -139,6 +179,7 @@ final class DashboardState: @unchecked Sendable {
       // Nothing was found; do not look it up again twice a second.
       if view.pictures[run] == nil { view.pictures[run] = RunHistory() }
     }
+    lookAtCheckpoints(of: run)
   }
 
   // MARK: From the server's thread
@@ -170,8 +211,15 @@ final class DashboardState: @unchecked Sendable {
         PrometheusPage.text(status, latest.filter { known.contains($0.key) }, program: program))
     case "/healthz": return HTTPAnswer("the coordinator is running\n")
     case "/api/cluster":
-      let (status, pictures) = view.withLock { ($0.status, $0.pictures) }
-      return .json(ClusterPage(status, pictures, program: program, time: Self.clock, drawsGraphs: desk != nil))
+      var known = view.withLock {
+        ClusterPage.Known(status: $0.status, pictures: $0.pictures, latest: $0.latest, details: $0.details)
+      }
+      // The page of a run needs that run alone.
+      let run = request.query["run"].flatMap { RunID($0) }
+      if let run { known.status.runs.removeAll { $0.id != run } }
+      return .json(
+        ClusterPage(
+          known, program: program, time: Self.clock, drawsGraphs: desk != nil, isAboutOne: run != nil, nameOfOwner))
     default: return runPage(request)
     }
   }
@@ -181,8 +229,8 @@ final class DashboardState: @unchecked Sendable {
     let parts = request.path.split(separator: "/", omittingEmptySubsequences: false)
     guard parts.count >= 4, parts[0].isEmpty, parts[1] == "api", parts[2] == "runs", let id = RunID(String(parts[3]))
     else { return nil }
-    let (run, picture, isReading) = view.withLock { view in
-      (view.status.runs.first { $0.id == id }, view.pictures[id], view.reading.contains(id))
+    let (run, picture, details, isReading) = view.withLock { view in
+      (view.status.runs.first { $0.id == id }, view.pictures[id], view.details[id], view.reading.contains(id))
     }
     guard let run else { return .refusal(404, "there is no run \(id)") }
     if picture == nil { read(id) }
@@ -194,8 +242,11 @@ final class DashboardState: @unchecked Sendable {
           RunPage(
             run, picture ?? RunHistory(), since: since, shape: request.query["shape"],
             isReading: isReading || (picture == nil && storePath != nil)))
-        if let picture, !isReading { answer.tag = "\"\(id)-\(picture.event)\"" }
+        if let picture, !isReading { answer.tag = "\"\(id)-\(picture.event)-\(picture.findings)\"" }
         return answer
+      case ["details"]:
+        guard let details else { return .notYet("the run's details are not known yet") }
+        return .json(DetailsPage(details, owner: details.owner.map(nameOfOwner)))
       case ["graph"]:
         guard let desk else { return .refusal(404, "this coordinator computes no graphs") }
         guard let picture, !isReading else { return .notYet("the run's story is being read") }
@@ -242,6 +293,7 @@ extension PrometheusPage.Latest {
     step = step ?? other.step
     evaluation = evaluation ?? other.evaluation
     router = router ?? other.router
+    began = began ?? other.began
   }
 
   mutating func note(_ event: RunEvent) {

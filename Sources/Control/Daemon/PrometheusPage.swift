@@ -10,6 +10,8 @@ package enum PrometheusPage {
     package var router: RouterRecord?
     /// Steps of its curve that were not applied; nil while its story is being read.
     package var skipped: Int?
+    /// When its first step began, in seconds since 1970, if that was looked up.
+    package var began: Double?
 
     package init() {}
   }

@@ -9,6 +9,7 @@ package struct Questions {
   package enum Question: Equatable, Sendable {
     case page(RunID, after: Int, count: Int, ended: Bool)
     case status
+    case details(RunID)
   }
 
   /// Queued questions of one peer, at most. An honest peer asks again only after an answer, or every second.

@@ -41,6 +41,15 @@ package struct RunHistory: Equatable, Sendable {
     package var event: Int
     package var step: Int
     package var path: String
+    /// What was found in its folder; nil before it was looked at.
+    package var found: Found?
+
+    package enum Found: Equatable, Sendable {
+      /// `loss` is the training loss of its step, as logged.
+      case manifest(loss: Double?, byteCount: Int)
+      /// It was removed, such as by checkpoint.keep, or it cannot be read.
+      case nothing
+    }
   }
 
   package static let storyLimit = 300, generationLimit = 60, evaluationLimit = 1000, checkpointLimit = 50
@@ -53,7 +62,14 @@ package struct RunHistory: Equatable, Sendable {
   private var generationCount = 0
   package private(set) var story: [Entry] = []
   package private(set) var checkpoints: [Checkpoint] = []
+  /// How often a checkpoint was found changed; a page that was sent before does not show it.
+  package private(set) var findings = 0
   package private(set) var newest: StepRecord?
+  /// The evaluation with the smallest loss.
+  package private(set) var best: EvaluationRecord?
+  /// When its first step began and its newest record was made, in seconds since 1970; nil in stories of older programs.
+  package private(set) var began: Double?
+  package private(set) var lastRecord: Double?
   package private(set) var router: RouterRecord?
   /// The checkpoint that the run started from, if any.
   package private(set) var origin: String?
@@ -91,8 +107,12 @@ package struct RunHistory: Equatable, Sendable {
     case .stepped(let record):
       step = record.step
       newest = record
+      began = began ?? record.time.map { $0 - record.seconds }
+      lastRecord = record.time ?? lastRecord
       curve.add(record, event: event)
     case .evaluated(let record):
+      lastRecord = record.time ?? lastRecord
+      if record.loss.isFinite, record.loss < best?.loss ?? .infinity { best = record }
       evaluations.append(Evaluation(event: event, record: record))
       // Every second evaluation shows the same curve of a long run; the newest is kept.
       if evaluations.count > Self.evaluationLimit {
@@ -106,6 +126,15 @@ package struct RunHistory: Equatable, Sendable {
     }
   }
 
+  /// Adds what was found in the folders of checkpoints, by path.
+  package mutating func note(_ found: [String: Checkpoint.Found]) {
+    for index in checkpoints.indices {
+      guard let now = found[checkpoints[index].path], now != checkpoints[index].found else { continue }
+      checkpoints[index].found = now
+      findings += 1
+    }
+  }
+
   private mutating func tell(_ kind: Entry.Kind, _ text: String, _ time: Double?) {
     story.append(Entry(event: event, step: step, time: time, kind: kind, text: text))
     if story.count > Self.storyLimit { story.removeFirst() }
@@ -115,6 +144,9 @@ package struct RunHistory: Equatable, Sendable {
     cuts += 1
     curve.cut(after: step)
     evaluations.removeAll { $0.record.step > step }
+    if best?.step ?? 0 > step {
+      best = evaluations.map(\.record).filter(\.loss.isFinite).min { $0.loss < $1.loss }
+    }
     checkpoints.removeAll { $0.step > step }
   }
 }

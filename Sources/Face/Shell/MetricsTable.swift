@@ -58,23 +58,39 @@ package struct MetricsTable {
 }
 
 extension MetricsTable {
-  /// The event of a line of `metrics.jsonl`; nil if the line cannot be read.
+  /// The event of a line of `metrics.jsonl`, with the bits that were written; nil if the line cannot be read.
   package static func event(_ line: Substring) -> RunEvent? {
+    line.contains("\"validation_loss\"") ? evaluation(line) : step(line)
+  }
+
+  private static func evaluation(_ line: Substring) -> RunEvent? {
     guard let (step, object) = parsed(line) else { return nil }
-    func number(_ name: String) -> Double { (object[name] as? NSNumber)?.doubleValue ?? .nan }
-    let time = (object["time"] as? NSNumber)?.doubleValue
-    guard object["validation_loss"] == nil else {
-      let metrics = object.keys.filter { !["step", "validation_loss", "sequences", "time"].contains($0) }.sorted()
-      return .evaluated(
-        EvaluationRecord(
-          step: step, loss: number("validation_loss"), sequences: object["sequences"] as? Int ?? 0,
-          metrics: metrics.map { .init(name: $0, value: number($0)) }, time: time))
-    }
+    // JSONSerialization does not read every number back to the same bits.
+    func number(_ name: String) -> Double { cell(object[name], name, in: line).flatMap { Double($0) } ?? .nan }
+    let metrics = object.keys.filter { !["step", "validation_loss", "sequences", "time"].contains($0) }.sorted()
+    return .evaluated(
+      EvaluationRecord(
+        step: step, loss: number("validation_loss"), sequences: object["sequences"] as? Int ?? 0,
+        metrics: metrics.map { .init(name: $0, value: number($0)) }, time: object["time"] == nil ? nil : number("time"))
+    )
+  }
+
+  /// A value that was not finite is null.
+  private struct StepLine: Decodable {
+    var step: Int
+    var loss, task, smooth, balance, router_z, gradient_norm, learning_rate, seconds, time: Double?
+    var tokens: Int?
+    var loads: [Int]?
+    var skipped: String?
+  }
+
+  private static func step(_ line: Substring) -> RunEvent? {
+    guard let read = try? JSONDecoder().decode(StepLine.self, from: Data(line.utf8)) else { return nil }
     return .stepped(
       StepRecord(
-        step: step, loss: number("loss"), task: number("task"), smooth: number("smooth"), balance: number("balance"),
-        routerZ: number("router_z"), gradientNorm: number("gradient_norm"), learningRate: number("learning_rate"),
-        tokens: object["tokens"] as? Int ?? 0, seconds: number("seconds"), loads: object["loads"] as? [Int] ?? [],
-        skipped: object["skipped"] as? String, time: time))
+        step: read.step, loss: read.loss ?? .nan, task: read.task ?? .nan, smooth: read.smooth ?? .nan,
+        balance: read.balance ?? .nan, routerZ: read.router_z ?? .nan, gradientNorm: read.gradient_norm ?? .nan,
+        learningRate: read.learning_rate ?? .nan, tokens: read.tokens ?? 0, seconds: read.seconds ?? .nan,
+        loads: read.loads ?? [], skipped: read.skipped, time: read.time))
   }
 }

@@ -11,6 +11,8 @@ package struct RunView: Sendable {
     /// A line after every `every`-th step; 0 chooses about fifty lines for a run, and at least one every half minute.
     case lines(every: Int)
     case json
+    /// Only the line that is redrawn, on a terminal; nothing elsewhere. For a command that trains several runs.
+    case brief(columns: Int?)
   }
 
   private let style: Style
@@ -41,6 +43,7 @@ package struct RunView: Sendable {
   package mutating func text(for event: RunEvent, at seconds: Double) -> String {
     note(event, at: seconds)
     if style == .json { return event.jsonLine + "\n" }
+    if case .brief(let columns) = style { return columns == nil ? "" : brief(event, at: seconds) }
     switch event {
     case .began(let name, let firstStep, let steps, let checkpoint):
       let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
@@ -74,7 +77,21 @@ package struct RunView: Sendable {
       return
         "step \(step)/\(stepCount)  loss \(Format.fixed(record.task, 4))  norm \(Format.fixed(record.gradientNorm, 3))  "
         + "rate \(Self.scientific(record.learningRate))  \(progress)\n"
-    case .json: return ""
+    case .json, .brief: return ""
+    }
+  }
+
+  /// The line of the newest step, which is removed when the run ends.
+  private mutating func brief(_ event: RunEvent, at seconds: Double) -> String {
+    switch event {
+    case .state(let state, _) where state.isAtRest && statusShown:
+      statusShown = false
+      return "\r\u{1B}[K"
+    case .stepped where seconds - lastDrawn >= Self.secondsBetweenDraws:
+      lastDrawn = seconds
+      statusShown = true
+      return "\r" + status + "\u{1B}[K"
+    case .began, .state, .placed, .stepped, .evaluated, .examined, .saved, .said: return ""
     }
   }
 
@@ -127,7 +144,11 @@ package struct RunView: Sendable {
 
   /// `demo  ██████░░░░  412/1000  loss 2.1034  11.2k tokens/s  588 left, 2:14`, cut to the terminal.
   private var status: String {
-    guard case .terminal(let columns) = style else { return "" }
+    let columns: Int
+    switch style {
+    case .terminal(let own), .brief(let own?): columns = own
+    case .lines, .json, .brief(nil): return ""
+    }
     let tail = "  \(step)/\(stepCount)  loss \(Format.fixed(smoothed.value, 4))  \(progress)"
     let room = columns - 1 - run.count - 2 - tail.count
     let bar = room >= 8 ? "  " + Self.bar(share: Double(step) / Double(max(1, stepCount)), columns: min(30, room)) : ""

@@ -89,7 +89,7 @@ enum SlurmSubmission {
   }
 
   /// Refuses options with which the job would not be one run.
-  private static func check(_ options: [String], _ environment: [String: String]) throws {
+  static func check(_ options: [String], _ environment: [String: String]) throws {
     for option in options {
       let bare = option.drop { $0 == "-" }
       let name = bare.prefix { $0 != "=" && $0 != " " }
@@ -143,7 +143,7 @@ enum SlurmSubmission {
   }
 
   /// Starts a program of Slurm's.
-  private static func call(
+  static func call(
     _ words: [String], environment: [String: String]? = nil
   ) throws -> (code: Int32, output: String, errors: String) {
     let process = Process()

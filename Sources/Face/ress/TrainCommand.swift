@@ -38,7 +38,10 @@ enum LocalRun {
   /// Longer than any other wait in this program.
   private static let patienceSeconds = 1e6
 
-  static func train(_ request: RunRequest, view: RunView, board: BoardWriter? = nil) throws -> ExitCode {
+  /// - Parameter watch: called with each event of the run.
+  static func train(
+    _ request: RunRequest, view: RunView, board: BoardWriter? = nil, watch: (RunEvent) -> Void = { _ in }
+  ) throws -> ExitCode {
     let configuration = request.configuration
     try Durable.makeFolder(request.folder)
     // The paths of sockets must be short and unique.
@@ -77,7 +80,7 @@ enum LocalRun {
     // A coordinator in this process is never given up because of its silence: it waits for a disk, and the run continues.
     let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: LocalRun.patienceSeconds)
     client.givesUp = { brokenStore.withLock { $0 } }
-    return try RunWatch.follow(request, client, view: view, board: board, workers: workers)
+    return try RunWatch.follow(request, client, view: view, board: board, workers: workers, watch: watch)
   }
 }
 
@@ -85,7 +88,7 @@ enum RunWatch {
   /// Submits the run and follows it until it has ended. The first signal saves the run and ends it, so that it can be resumed.
   static func follow(
     _ request: RunRequest, _ client: CoordinatorClient, view: RunView, board: BoardWriter? = nil,
-    workers: LocalWorkers? = nil
+    workers: LocalWorkers? = nil, watch: (RunEvent) -> Void = { _ in }
   ) throws -> ExitCode {
     var view = view
     var verdict = RunVerdict()
@@ -104,6 +107,7 @@ enum RunWatch {
     } event: { event in
       verdict.note(event)
       board?.note(event)
+      watch(event)
       show(event)
       if case .state(let state, _) = event { return state.isAtRest }
       return false

@@ -47,6 +47,8 @@ func run(_ arguments: Arguments) throws -> ExitCode {
     Terminal.print(ManualPage.text(CommandTable.all, version: Version.number))
     return .done
   case "metrics": return try metrics(arguments)
+  case "compare": return try compare(arguments)
+  case "sweep": return try sweep(arguments)
   case "clinic": return try clinic(arguments)
   case "logs": return try logs(arguments)
   case "cancel": return try cancel(arguments)

@@ -113,7 +113,7 @@ extension Submission {
 
 extension RunConfiguration {
   /// Whether a step of the one gives the bits of the same step of the other.
-  func decidesSameNumbers(as other: RunConfiguration) -> Bool {
+  package func decidesSameNumbers(as other: RunConfiguration) -> Bool {
     var mine = self, theirs = other
     // A longer run has another schedule, unless the rate is constant.
     mine.cluster = theirs.cluster

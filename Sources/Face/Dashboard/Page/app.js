@@ -1,7 +1,8 @@
 // The dashboard: chooses the view and polls the coordinator, once a second while the page is visible, and not at all while it is hidden.
 
-import { ask, fill, make, NeedsWord, hasWord, say, setWord } from "./page.js";
+import { ask, fill, make, NeedsWord, NoAnswer, hasWord, say, setWord } from "./page.js";
 import { ClusterView } from "./cluster.js";
+import { CompareView } from "./compare.js";
 import { RunView } from "./run.js";
 
 const main = document.getElementById("main");
@@ -16,17 +17,23 @@ let failures = 0;
 
 // MARK: The address
 
-/** #/ is the cluster, #/run/ID a run, and #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph. A run's name may replace ID. */
+/** #/ is the cluster, #/run/ID a run, #/run/ID/graph/SPLIT/SAMPLE/SEGMENT a run with a graph, and #/compare/ID/ID… several runs. A run's
+ * name may replace ID. The cluster and a comparison keep their choices after a '?'. */
 function wanted() {
+  const several = location.hash.match(/^#\/compare\/([^?]{1,4000})/);
+  if (several) return { compared: several[1].split("/").filter((part) => part).map(decoded) };
   const found = location.hash.match(/^#\/run\/([^/]{1,300})(?:\/graph\/(train|validation)\/(\d{1,10})\/(\d{1,7}))?$/);
-  if (!found) return { isHome: /^(#\/?)?$/.test(location.hash) };
-  let run = found[1];
-  try { run = decodeURIComponent(run); } catch { /* Keep it as typed. */ }
-  return { run, graph: found[2] && found.slice(2) };
+  if (!found) return { isHome: /^(#\/?)?(\?.*)?$/.test(location.hash) };
+  return { run: decoded(found[1]), graph: found[2] && found.slice(2) };
+}
+
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
 }
 
 function viewOf(place) {
-  if (place.isHome) return new ClusterView();
+  if (place.isHome) return new ClusterView(location.hash);
+  if (place.compared) return new CompareView(place.compared, location.hash);
   if (place.run === undefined) return new LostView(`There is no page ${location.hash}.`);
   return /^[0-9a-f]{12}$/.test(place.run) ? new RunView(place.run, place.graph) : new LostView(`Looking for a run called ${place.run}.`, place.run);
 }
@@ -86,11 +93,11 @@ async function look() {
     }
     failures += 1;
     beat("lost", "no answer from the coordinator");
-    if (!(error instanceof TypeError)) console.error(error);
+    if (!(error instanceof NoAnswer)) console.error(error);
   }
   isAsking = false;
   // A coordinator that does not answer is polled less and less often.
-  const pause = asked === view ? Math.min(15, secondsBetweenLooks * 2 ** Math.min(failures, 4)) : 0;
+  const pause = asked === view ? Math.min(15, (view.pause ?? secondsBetweenLooks) * 2 ** Math.min(failures, 4)) : 0;
   timer = setTimeout(look, 1000 * pause);
 }
 

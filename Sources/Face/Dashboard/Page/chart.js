@@ -19,7 +19,7 @@ export function ticks(low, high, count, least = 0) {
 }
 
 /** Powers of ten, with 2 and 5 times them if there is room. */
-function logTicks(low, high, room) {
+export function logTicks(low, high, room) {
   const factors = Math.log10(high / low) * 3 <= room ? [1, 2, 5] : [1];
   const result = [];
   for (let power = 10 ** Math.floor(Math.log10(low)); power <= high; power *= 10) {

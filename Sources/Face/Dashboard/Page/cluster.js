@@ -1,6 +1,7 @@
 // All runs and all workers.
 
-import { compact, countdown, duration, fill, fixed, make, number, percent, plural, section, table, whole } from "./page.js";
+import { compact, countdown, duration, fill, fixed, keepInAddress, make, number, percent, plural, queryOf, section, table, whole } from "./page.js";
+import { RunTable } from "./runs.js";
 
 const atWork = (run) => run.state === "running" || run.state === "placing" || run.state === "queued";
 
@@ -53,18 +54,23 @@ function runCard(run) {
     run.reason && make("p.reason", {}, run.reason));
 }
 
+/** Cards of runs that are shown above the table, at most. */
+const cardLimit = 12;
+
 export class ClusterView {
-  constructor() {
+  constructor(hash) {
     this.tiles = make("dl.tiles");
-    this.runs = make("div");
+    this.cards = make("div");
     this.workers = make("div");
-    this.element = make("div.view", {}, make("h1.hidden", {}, "Cluster"), this.tiles,
-      make("section", { "aria-labelledby": "about-runs" }, make("h2", { id: "about-runs" }, "Runs"), this.runs), this.workers);
+    this.table = new RunTable(queryOf(hash), (query) => keepInAddress("#/", query));
+    this.element = make("div.view", {}, make("h1.hidden", {}, "Cluster"), this.tiles, this.cards, this.table.element, this.workers);
   }
 
   async look(ask) {
     const { value } = await ask("/api/cluster");
     this.program = value.program;
+    // The state of many runs takes longer to send and to show.
+    this.pause = 1 + value.runs.length / 250;
     const active = value.runs.filter((run) => run.state === "running");
     const busy = value.workers.filter((worker) => worker.run && !worker.isSilent).length;
     fill(this.tiles,
@@ -72,11 +78,11 @@ export class ClusterView {
       fact("Busy workers", `${whole(busy)} / ${whole(value.workers.length)}`),
       fact("Tokens a second", compact(active.reduce((sum, run) => sum + (number(run.tokensPerSecond) ?? 0), 0))));
 
-    // Active runs first, then the newest.
-    const order = value.runs.map((run, place) => [atWork(run) ? 0 : 1, -place, run]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-    fill(this.runs, value.runs.length
-      ? make("ul.cards", {}, order.map(([, , run]) => runCard(run)))
-      : make("p.card.empty", {}, "No run yet. Submit one with ", make("code", {}, "ress submit configs/my.yaml"), "."));
+    // Running ones first.
+    const atWorkNow = value.runs.filter(atWork).sort((a, b) => (b.state === "running") - (a.state === "running")).slice(0, cardLimit);
+    fill(this.cards, atWorkNow.length > 0 && make("section", { "aria-labelledby": "about-work" }, make("h2", { id: "about-work" }, "At work"),
+      make("ul.cards", {}, atWorkNow.map(runCard))));
+    this.table.show(value.runs);
 
     const here = value.workers.map((worker) => [
       worker.name, `${worker.host} · ${worker.process}`, worker.run ?? "free", worker.threads || "shared",

@@ -3,7 +3,7 @@
 // MARK: Elements. Texts always become text nodes, so that a run's name can never be markup.
 
 const svgSpace = "http://www.w3.org/2000/svg";
-const svgNames = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "polyline", "title"]);
+const svgNames = new Set(["svg", "g", "path", "line", "rect", "circle", "text", "polyline", "title", "clipPath"]);
 
 /** make("p.note", {id: "x", onclick: f}, "text", child …) */
 export function make(kind, properties = {}, ...children) {
@@ -124,6 +124,24 @@ export function shade(element, depth) {
   element.classList.toggle("deep", depth > 0.77);
 }
 
+/** 27 Nov 13:05, with the year where it is not this one. */
+export function moment(seconds) {
+  if (number(seconds) === null) return "–";
+  const date = new Date(seconds * 1000), isThisYear = date.getFullYear() === new Date().getFullYear();
+  return date.toLocaleString("en-GB", { day: "numeric", month: "short", year: isThisYear ? undefined : "numeric", hour: "2-digit", minute: "2-digit" });
+}
+
+/** 512 B, 3.2 MiB */
+export function bytes(count) {
+  if (number(count) === null) return "–";
+  let value = count;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (value < 1024) return `${unit === "B" || value >= 10 ? Math.round(value) : value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} TiB`;
+}
+
 export const clock = (seconds) => (number(seconds) === null ? "" : new Date(seconds * 1000).toLocaleTimeString("en-GB"));
 
 export const plural = (count, one, many = one + "s") => `${whole(count)} ${count === 1 ? one : many}`;
@@ -139,11 +157,25 @@ export function ranges(numbers) {
   return parts.map(([a, b]) => (a === b ? `${a}` : `${a}–${b}`)).join(", ");
 }
 
+// MARK: The address
+
+/** The part of the address after '?', as an object of texts. */
+export const queryOf = (hash) => Object.fromEntries(new URLSearchParams(hash.split("?")[1] ?? ""));
+
+/** Writes the state of a view into the address, without a new entry of the history; empty values are left out. */
+export function keepInAddress(path, query) {
+  const kept = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== "" && value !== null && value !== undefined)).toString();
+  history.replaceState(null, "", kept ? `${path}?${kept}` : path);
+}
+
 // MARK: The coordinator's answers
 
 const wordName = "ress-word";
 
 export class NeedsWord extends Error {}
+
+/** The coordinator cannot be reached. */
+export class NoAnswer extends Error {}
 
 export function setWord(word) {
   if (word) sessionStorage.setItem(wordName, word);
@@ -158,7 +190,7 @@ export async function ask(path, tag) {
   const word = sessionStorage.getItem(wordName);
   if (word) headers["Authorization"] = "Bearer " + word;
   if (tag) headers["If-None-Match"] = tag;
-  const answer = await fetch(path, { headers, cache: "no-store" });
+  const answer = await fetch(path, { headers, cache: "no-store" }).catch(() => { throw new NoAnswer(); });
   if (answer.status === 401) throw new NeedsWord();
   const retry = Number(answer.headers.get("Retry-After")) || 1;
   const isJSON = (answer.headers.get("Content-Type") ?? "").startsWith("application/json");

@@ -1,23 +1,26 @@
-// One run: its curves and speed, where its time goes, and its events.
+// One run: its curves and speed, where its time goes, its configuration, and its events.
 
 import { badge, fact, facts, progress, secondsLeft } from "./cluster.js";
 import { Chart } from "./chart.js";
 import { ExpertPanel } from "./experts.js";
 import { GraphPanel } from "./graph.js";
-import { axis, clock, compact, countdown, duration, fill, fixed, make, number, percent, plural, ranges, section, table, whole } from "./page.js";
+import { axis, bytes, clock, compact, countdown, duration, fill, fixed, make, moment, number, percent, plural, ranges, section, table, whole } from "./page.js";
 
 const causes = {
   useful: "Steps that count", start: "Loading and starting", checkpoint: "Checkpoints and copies", fault: "Losses of workers",
   straggler: "Waiting for the slowest", exchange: "Waiting for the network",
 };
-const shown = { story: 60, generations: 12, checkpoints: 12 };
+const shown = { story: 200, generations: 12, checkpoints: 50 };
 
 /** The banner of a run that is not running, and what the user can do. */
 const endings = {
   failed: ["Failed", (run) => ["The whole story: ", make("code", {}, `ress logs ${run.name}`)]],
-  cancelled: ["Cancelled", (run) => ["To continue from its newest checkpoint: ", make("code", {}, `ress resume ${run.name}`)]],
-  paused: ["Paused", (run) => ["To continue: ", make("code", {}, `ress resume ${run.name}`)]],
+  cancelled: ["Cancelled", (run) => ["To continue from its newest checkpoint: ", make("code", {}, resuming(run))]],
+  paused: ["Paused", (run) => ["To continue: ", make("code", {}, resuming(run))]],
 };
+
+/** The command that continues a run. */
+const resuming = (run) => (run.state === "finished" ? `ress submit CONFIG --resume --set run=${run.name} --set training.steps=${2 * run.steps}` : `ress resume ${run.name}`);
 
 const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
 
@@ -36,15 +39,21 @@ export class Picture {
     if (first.length) this.points = this.points.filter((point) => point.first < first[0]);
     first.forEach((step, n) => this.points.push({
       first: step, last: last[n], skipped: page.curve.skipped[n],
-      loss: band(loss, n), throughput: band(throughput, n), norm: band(gradientNorm, n) }));
-    for (const [name, most] of [["evaluations", 2000], ["generations", 100], ["story", 400], ["checkpoints", 100]]) {
+      loss: band(loss, n), throughput: band(throughput, n), norm: band(gradientNorm, n),
+      rate: page.curve.learningRate[n], tokens: page.curve.tokens[n], seconds: page.curve.seconds[n] }));
+    for (const [name, most] of [["evaluations", 2000], ["generations", 100], ["story", 400]]) {
       this[name] = this[name].concat(page[name]).slice(-most);
     }
+    // One that was sent before may have been removed since, so all of them are sent.
+    this.checkpoints = page.checkpoints;
     ({ event: this.event, shape: this.shape, newest: this.newest, router: this.router, isReading: this.isReading } = page);
   }
 
   series(name) {
-    return this.points.map((point) => ({ first: point.first, last: point.last, low: point[name][0], mean: point[name][1], high: point[name][2] }));
+    return this.points.map((point) => {
+      const [low, mean, high] = Array.isArray(point[name]) ? point[name] : [point[name], point[name], point[name]];
+      return { first: point.first, last: point.last, low, mean, high };
+    });
   }
 }
 
@@ -57,6 +66,9 @@ export class RunView {
     this.loss = new Chart({ name: "Loss", unit: (value) => `${fixed(value, 4)} nats`, tick: axis });
     this.speed = new Chart({ name: "Tokens a second", unit: (value) => `${compact(value)} tokens/s`, tick: (value) => compact(value, true), fromZero: true });
     this.norm = new Chart({ name: "Gradient norm", unit: (value) => fixed(value, 3), tick: (value) => compact(value, true), fromZero: true });
+    this.rate = new Chart({ name: "Learning rate", unit: (value) => String(Number(value.toPrecision(3))), tick: (value) => String(Number(value.toPrecision(3))), fromZero: true });
+    this.setup = make("div");
+    this.configuration = make("div");
     this.time = make("div");
     this.experts = new ExpertPanel();
     this.graph = new GraphPanel(run, graph);
@@ -71,18 +83,20 @@ export class RunView {
       this.board = make("div.board", {},
         this.lossBox = make("div.wide", {}, lossCard), this.speedBox = make("div.low", {}, section("Throughput", this.speed.element)),
         this.normBox = make("div.low", {}, section("Gradient norm", this.norm.element)),
+        this.rateBox = make("div.low", {}, section("Learning rate", this.rate.element)), section("Setup", this.setup),
         section("Where the time went", this.time), section("Experts", this.experts.element),
         make("div.wide", {}, section("Tokens that the model links", this.graph.element)),
         section("What happened", this.story),
-        make("div.stack", {}, section("Generations", this.generations), section("Checkpoints", this.checkpoints))));
+        make("div.stack", {}, section("Checkpoints", this.checkpoints), section("Generations", this.generations)),
+        make("div.wide", {}, section("Configuration", this.configuration))));
   }
 
   close() {
-    for (const part of [this.loss, this.speed, this.norm, this.graph]) part.close();
+    for (const part of [this.loss, this.speed, this.norm, this.rate, this.graph]) part.close();
   }
 
   async look(ask) {
-    const { value: cluster } = await ask("/api/cluster");
+    const { value: cluster } = await ask(`/api/cluster?run=${this.run}`);
     this.program = cluster.program;
     const run = cluster.runs.find((run) => run.id === this.run);
     if (!run) {
@@ -93,6 +107,14 @@ export class RunView {
     this.board.hidden = false;
     this.title = run.name;
     const { picture } = this;
+    // The details change only when the run is submitted again.
+    if (!this.details || this.detailsOf !== run.state) {
+      const { status, value } = await ask(`/api/runs/${this.run}/details`);
+      if (status === 200) {
+        [this.details, this.detailsOf] = [value, run.state];
+        this.drawConfiguration();
+      }
+    }
     const { status, tag, value: page } = await ask(`/api/runs/${this.run}?since=${picture.event}&shape=${picture.shape}`, this.tag);
     if (status === 200) {
       this.tag = tag;
@@ -105,9 +127,10 @@ export class RunView {
     this.drawHead(run);
     // One empty chart shows that nothing was computed yet; a run that ended without a step needs no chart.
     const isEmpty = !this.picture.points.length;
-    this.speedBox.hidden = this.normBox.hidden = isEmpty;
+    this.speedBox.hidden = this.normBox.hidden = this.rateBox.hidden = isEmpty;
     this.lossBox.hidden = isEmpty && run.state in endings;
     this.drawTime(run);
+    this.drawSetup(run);
     this.graph.show(cluster.drawsGraphs, run);
   }
 
@@ -117,7 +140,7 @@ export class RunView {
     const banner = !word && run.skipped ? make("div.banner.failed", { role: "status" },
       make("p", {}, make("strong", {}, "The newest step was not applied: "), run.skipped)) : word && make(`div.banner.${run.state}`, { role: "status" },
       make("p", {}, make("strong", {}, `${word}: `), run.reason || "no reason was given"), make("p.note", {}, advice(run)));
-    fill(this.head, make("div.title", {}, make("h1", {}, run.name), badge(run.state), !word && run.reason && make("p.reason", {}, run.reason)),
+    fill(this.head, make("div.title", {}, make("h1", {}, run.name), badge(run.state), make("a", { href: `#/compare/${run.id}` }, "Compare"), !word && run.reason && make("p.reason", {}, run.reason)),
       banner,
       make("div.steps", {}, progress(run), make("span.number", {}, `${whole(run.step)} / ${whole(run.steps)} steps`)),
       make("dl.tiles", {},
@@ -142,6 +165,25 @@ export class RunView {
       .map((line) => ({ step: line.step, value: line.loss, text: `validation ${fixed(line.loss, 4)} at step ${whole(line.step)}` })) }, isLog);
     this.speed.set({ points: picture.series("throughput"), marks }, isLog);
     this.norm.set({ points: picture.series("norm"), marks, gaps }, isLog);
+    this.rate.set({ points: picture.series("rate") }, isLog);
+  }
+
+  drawSetup(run) {
+    const { details } = this, tokens = this.picture.points.reduce((sum, point) => sum + point.tokens, 0);
+    const rows = [
+      ["Dataset", run.dataset ? make("code", {}, run.dataset) : "–"], ["Owner", run.owner ?? "no keys are in use"],
+      ["Started", moment(run.began)], ["Duration", number(run.began) === null ? "–" : duration(run.lastRecord - run.began)],
+      ["Tokens", compact(tokens)], ["Folder", details ? make("code", {}, details.folder) : "–"], ["Identifier", make("code", {}, run.id)],
+      !(run.state in endings) && run.state !== "finished" && ["To pause", make("code", {}, `ress pause ${run.name}`)],
+      [run.state === "finished" ? "To train further" : "To continue", make("code", {}, resuming(run))]].filter((row) => row);
+    fill(this.setup, make("dl.pairs", {}, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
+  }
+
+  drawConfiguration() {
+    const lines = this.details.configuration, set = lines.filter((line) => !line.isDefault);
+    const shownAs = (caption, lines) => table(caption, ["Key", "Value", "Meaning"], lines.map((line) => [make("code", {}, line.key), make("code", {}, line.value), make("span.meaning", {}, line.meaning)]));
+    fill(this.configuration, make("p.note", {}, `${plural(set.length, "key")} of ${lines.length} differ from the defaults.`), shownAs("Keys that differ from the defaults", set),
+      make("details", {}, make("summary", {}, "All keys"), shownAs("All keys", lines)));
   }
 
   drawTime(run) {
@@ -176,7 +218,8 @@ export class RunView {
       : make("p.empty", {}, "It has had no workers yet. Start one: ", make("code", {}, "ress worker"), "."));
     const checkpoints = picture.checkpoints.slice(-shown.checkpoints).reverse();
     fill(this.checkpoints, checkpoints.length
-      ? table("Checkpoints", ["Step", "Folder"], checkpoints.map((line) => [whole(line.step), make("code", {}, line.path)]), {})
+      ? make("div.tale", {}, table("Checkpoints", ["Step", "Total loss", "Validation", "Size", "Folder"], checkpoints.map((line) => [whole(line.step), fixed(line.loss, 4),
+          fixed(picture.evaluations.find((evaluation) => evaluation.step === line.step)?.loss, 4), line.isGone ? "removed" : bytes(line.byteCount), make("code", { title: line.path }, line.path.split("/").pop())]), { numeric: [1, 2, 3] }))
       : make("p.empty", {}, "None yet; checkpoint.every sets how often they are written."));
   }
 }

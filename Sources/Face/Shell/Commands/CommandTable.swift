@@ -2,7 +2,8 @@
 
 package enum CommandTable {
   package static let all: [CommandDescription] = [
-    .train, .coordinator, .worker, .submit, .runs, .status, .logs, .metrics, .clinic, .cancel, .pause, .resume, .scale,
+    .train, .coordinator, .worker, .submit, .sweep, .runs, .status, .logs, .compare, .metrics, .clinic, .cancel, .pause,
+    .resume, .scale,
     .plan,
     .drill,
     .dataPrepare, .dataShow, .tokenizerTrain, .tokenizerShow, .tokenizerEncode, .tokenizerDecode, .generate, .predict,

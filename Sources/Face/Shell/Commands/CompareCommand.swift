@@ -1,0 +1,38 @@
+// The description of `ress compare`.
+
+extension CommandDescription {
+  package static let compare = CommandDescription(
+    "compare", summary: "compare runs: configuration, losses, and what a loss cost",
+    discussion: """
+      Prints a table of the runs: loss, best validation loss, and the tokens and the time that each took to reach a loss; then the keys of
+      their configurations that differ, and the losses at steps that all of them have. Time is the time of training, without waiting,
+      loading and evaluations. A training loss is the mean of the last \(RunCurve.window) steps.
+
+      A RUN is a run's folder, a metrics.jsonl, a folder of runs, the name of a run in checkpoints/, or the name or identifier of a run
+      of the coordinator. With --coordinator, names are looked up there first.
+      """,
+    arguments: [ArgumentDescription("RUN", .oneOrMore, "Runs, such as checkpoints/first, or first.")],
+    options: [
+      OptionDescription(
+        "--coordinator", .text("ADDRESS"), standard: "\(CommandTable.standardAddress), if a name is not found here",
+        "The coordinator whose runs are named."),
+      OptionDescription(
+        "--to", .real("LOSS", 0...1_000_000), standard: "the best loss of the run that did worst",
+        "The validation loss up to which tokens and time are counted."),
+      OptionDescription("--plot", .text("FILE"), "Write the curves as a picture (SVG) to this file."),
+      OptionDescription(
+        "--x", .choice(CurvePlot.Axis.allCases.map(\.rawValue)), standard: "step", "The picture's axis."),
+      OptionDescription(
+        "--smooth", .whole("STEPS", 1...1_000_000), standard: "a fiftieth of the steps",
+        "Steps over which a line of the picture is the mean."),
+      .json,
+    ],
+    examples: [
+      CommandExample("ress compare first second", "Two runs in checkpoints/."),
+      CommandExample(
+        "ress compare checkpoints/first checkpoints/second --plot curves.svg --x tokens",
+        "And a picture of their curves."),
+      CommandExample(
+        "ress compare checkpoints/demo-sweep --to 1.5", "All runs of a sweep: which one reaches 1.5 first?"),
+    ])
+}

@@ -1,0 +1,100 @@
+// A comparison as tables for people, and as one line of JSON for each run.
+
+import Wire
+
+package enum ComparisonView {
+  package static func text(_ comparison: Comparison) -> String {
+    var parts = [results(comparison)]
+    if !comparison.differences.isEmpty { parts.append("configuration that differs\n" + configurations(comparison)) }
+    let unknown = comparison.runs.filter { $0.configuration == nil }.map(\.name)
+    if !unknown.isEmpty, comparison.runs.count > 1 {
+      parts.append("The configuration of \(unknown.joined(separator: ", ")) is not known: a checkpoint records it.")
+    }
+    for (title, loss) in losses where !comparison.steps.isEmpty {
+      let rows = comparison.runs.map { run in comparison.steps.map { loss(run.curve, $0) } }
+      guard rows.joined().contains(where: { $0 != nil }) else { continue }
+      var table = TextTable([("run", .left)] + comparison.steps.map { ("step \($0)", .right) })
+      for (run, row) in zip(comparison.runs, rows) { table.add([run.name] + row.map(loss4)) }
+      parts.append("\(title)\n\(table.text)")
+    }
+    return parts.joined(separator: "\n\n")
+  }
+
+  private static let losses: [(title: String, loss: @Sendable (RunCurve, Int) -> Double?)] = [
+    ("validation loss, nats a target", { curve, step in curve.evaluations.first { $0.step == step }?.loss }),
+    (
+      "training loss, nats a target, mean of up to \(RunCurve.window) steps",
+      { curve, step in curve.trainingLoss(at: step) }
+    ),
+  ]
+
+  private static func results(_ comparison: Comparison) -> String {
+    let target = comparison.target.map { Format.fixed($0, 4) } ?? "?"
+    var table = TextTable([
+      ("run", .left), ("steps", .right), ("training", .right), ("validation", .right), ("best", .right),
+      ("at step", .right), ("tokens", .right), ("time", .right), ("tokens to \(target)", .right),
+      ("time to \(target)", .right),
+    ])
+    for run in comparison.runs {
+      let curve = run.curve, end = curve.points.last, best = curve.best
+      let reached = comparison.target.flatMap { curve.reaching($0) }
+      table.add([
+        run.name, end.map { String($0.step) } ?? "–", loss4(curve.trainingLoss), loss4(curve.last?.loss),
+        loss4(best?.loss), best.map { String($0.step) } ?? "–", end.map { Format.compact(Double($0.tokens)) } ?? "–",
+        end.map { Format.duration(seconds: $0.seconds) } ?? "–",
+        reached.map { Format.compact(Double($0.tokens)) } ?? "–",
+        reached.map { Format.duration(seconds: $0.seconds) } ?? "–",
+      ])
+    }
+    let note =
+      comparison.isChosen && comparison.runs.count > 1 && comparison.target != nil
+      ? "\n\(target) is the best loss of the run that did worst; --to LOSS chooses another." : ""
+    return table.text + note
+  }
+
+  /// Keys or runs become the rows, whichever are more.
+  private static func configurations(_ comparison: Comparison) -> String {
+    let differences = comparison.differences, names = comparison.runs.map(\.name)
+    func cell(_ value: String?) -> String { value ?? "?" }
+    if names.count <= differences.count {
+      var table = TextTable([("key", .left)] + names.map { ($0, .left) })
+      for difference in differences { table.add([difference.key] + difference.values.map(cell)) }
+      return table.text
+    }
+    var table = TextTable([("run", .left)] + differences.map { ($0.key, .left) })
+    for (index, name) in names.enumerated() { table.add([name] + differences.map { cell($0.values[index]) }) }
+    return table.text
+  }
+
+  private static func loss4(_ loss: Double?) -> String { loss.map { Format.fixed($0, 4) } ?? "–" }
+
+  // MARK: JSON
+
+  package static func json(_ comparison: Comparison) -> [String] {
+    func real(_ value: Double?) -> JSONText.Value { value.map { .real($0) } ?? .raw("null") }
+    func whole(_ value: Int?) -> JSONText.Value { value.map { .whole($0) } ?? .raw("null") }
+    return comparison.runs.enumerated().map { index, run in
+      let curve = run.curve, end = curve.points.last
+      let reached = comparison.target.flatMap { curve.reaching($0) }
+      let settings = comparison.differences.map { difference in
+        (difference.key, difference.values[index].map { JSONText.Value.text($0) } ?? .raw("null"))
+      }
+      let losses = comparison.steps.map { step in
+        JSONText.Value.raw(
+          JSONText.object([
+            ("step", .whole(step)), ("validation", real(Self.losses[0].loss(curve, step))),
+            ("training", real(Self.losses[1].loss(curve, step))),
+          ]))
+      }
+      return JSONText.object([
+        ("run", .text(run.name)), ("source", .text(run.source)), ("steps", whole(end?.step)),
+        ("tokens", whole(end?.tokens)), ("seconds", real(end?.seconds)), ("training_loss", real(curve.trainingLoss)),
+        ("validation_loss", real(curve.last?.loss)), ("best_validation_loss", real(curve.best?.loss)),
+        ("best_step", whole(curve.best?.step)), ("target", real(comparison.target)),
+        ("steps_to_target", whole(reached?.step)), ("tokens_to_target", whole(reached?.tokens)),
+        ("seconds_to_target", real(reached?.seconds)), ("losses", JSONText.list(of: losses)),
+        ("configuration", .raw(JSONText.object(settings))),
+      ])
+    }
+  }
+}
