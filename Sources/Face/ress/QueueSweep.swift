@@ -39,7 +39,7 @@ struct QueueSweep {
           guard run.state.isAtRest, let job = waiting.removeValue(forKey: run.id) else { continue }
           try note(run, job, client, &report)
         }
-        // A run that has ended long ago may be forgotten; its folder tells the rest.
+        // The coordinator forgets runs that have ended when it has too many.
         let known = Set(status.runs.map(\.id))
         for (id, job) in waiting where !known.contains(id) {
           waiting[id] = nil

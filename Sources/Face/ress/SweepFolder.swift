@@ -129,7 +129,7 @@ struct SweepFolder {
     }
   }
 
-  /// What the run's folder tells; nil if it has not begun.
+  /// The curve in the run's folder; nil if the run has not begun.
   func curve(_ run: Sweep.Run) -> RunCurve? {
     (try? String(contentsOfFile: MetricsFile(folder: folder(run)).path, encoding: .utf8)).map { RunCurve(metrics: $0) }
   }

@@ -7,7 +7,7 @@ package struct Comparison: Sendable {
     package var name: String
     /// Where its numbers were read: a folder, a file, or the coordinator.
     package var source: String
-    /// Nil where nothing tells it: a run without a checkpoint, or a file of metrics alone.
+    /// Nil where it is not known: for a run without a checkpoint, and for a file of metrics alone.
     package var configuration: RunConfiguration?
     package var curve: RunCurve
 

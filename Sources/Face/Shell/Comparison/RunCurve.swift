@@ -69,7 +69,7 @@ package struct RunCurve: Equatable, Sendable {
   /// The newest evaluation.
   package var last: Evaluation? { evaluations.last }
 
-  /// Number of steps of which a training loss is the mean: the loss of a single batch says little.
+  /// Number of steps of which a training loss is the mean: the loss of a single batch varies too much to be compared.
   package static let window = 20
 
   /// The mean loss of the last steps up to `step`; nil where none of them has a loss.

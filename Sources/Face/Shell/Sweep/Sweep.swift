@@ -1,6 +1,6 @@
 // A sweep: one configuration, trained with every combination of some values of its keys. `--over` gives a key and its values; each
-// combination is a run with a name that tells it. Runs that differ only in training.seed are the repetitions of one arm, so every arm has
-// the same seeds.
+// combination is a run, with a name made from its values. Runs that differ only in training.seed are the repetitions of one arm, so every
+// arm has the same seeds.
 
 package struct Sweep: Equatable, Sendable {
   /// A key and the values that it is to have, as they were typed.

@@ -2,7 +2,7 @@
 
 import Wire
 
-/// What became of one run.
+/// The result of one run, so far.
 package struct SweepResult: Codable, Equatable, Sendable {
   package enum State: String, Codable, Sendable {
     /// `begun`: it has steps, and is at work or was interrupted.
