@@ -75,7 +75,7 @@ package final class EndCommands: Sendable {
   package func wait() { work.wait() }
 
   /// Ends the service: commands that still wait are not run, and those that run are waited for, each within its limit.
-  package func close() {
+  package func end() {
     let waiting = state.withLock { state in
       defer { state.waiting = [] }
       return state.waiting
