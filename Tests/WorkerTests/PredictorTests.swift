@@ -36,6 +36,7 @@ import Worker
     (c.training.steps, c.training.evaluateSequences) = (6, 0)
     change(&c)
     let folder = scratch.path + "/run"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     let outcome = try OneProcessCluster(c, workers: 1, threads: 1, folder: folder).run()
     #expect(outcome.errors == [])
     let corpus = try Corpus(c.data)
