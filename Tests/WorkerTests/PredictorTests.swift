@@ -17,12 +17,13 @@ import Worker
 
   /// Trains a small model for a task on rows, and returns its checkpoint.
   private func train(
-    _ task: TaskKind, _ rows: [String], _ change: (inout RunConfiguration) -> Void = { _ in }
+    _ task: TaskKind, _ rows: [String], held heldRows: [String]? = nil,
+    _ change: (inout RunConfiguration) -> Void = { _ in }
   ) throws -> String {
     var c = try smallRun(scratch)
     if task != .lm {
       let path = scratch.path + "/rows.jsonl", held = scratch.path + "/held.jsonl"
-      for file in [path, held] {
+      for (file, rows) in [(path, rows), (held, heldRows ?? rows)] {
         try rows.joined(separator: "\n").write(toFile: file, atomically: true, encoding: .utf8)
       }
       c.data.path = scratch.path + "/rows.h5"
@@ -35,6 +36,7 @@ import Worker
     (c.training.steps, c.training.evaluateSequences) = (6, 0)
     change(&c)
     let folder = scratch.path + "/run"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     let outcome = try OneProcessCluster(c, workers: 1, threads: 1, folder: folder).run()
     #expect(outcome.errors == [])
     let corpus = try Corpus(c.data)
@@ -94,6 +96,14 @@ import Worker
       #expect((best(probabilities) == number % 3 ? 1 : 0) == right[number])
       #expect(abs(-log(probabilities[number % 3]) - losses[number]) < 1e-6)
     }
+  }
+
+  @Test func `a validation example that is longer than all training examples is evaluated`() throws {
+    func rows(_ words: Int) -> [String] {
+      (0..<8).map { #"{"text": "\#(self.words(words, $0))", "label": \#($0 % 2)}"# }
+    }
+    let path = try train(.classify, rows(2), held: rows(6)) { $0.training.evaluateSequences = 8 }
+    #expect(try judged(path).losses.count == 8)
   }
 
   @Test func `one of several choices is that of an evaluation`() throws {

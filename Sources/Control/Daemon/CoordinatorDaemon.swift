@@ -152,7 +152,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
 
   /// Ends the loop and waits for it; disk work and commands that have started are finished.
   package func stop() {
-    commands?.wait()
+    commands?.end()
     stopping.store(true, ordering: .releasing)
     wake.signal()
     ended.wait()

@@ -74,6 +74,16 @@ package final class EndCommands: Sendable {
   /// Waits until all commands have ended, each within its limit.
   package func wait() { work.wait() }
 
+  /// Ends the service: commands that still wait are not run, and those that run are waited for, each within its limit.
+  package func end() {
+    let waiting = state.withLock { state in
+      defer { state.waiting = [] }
+      return state.waiting
+    }
+    for job in waiting { tell(job.run, "cluster.on_end was not run, because the coordinator ends") }
+    work.wait()
+  }
+
   private func begin(_ job: Job) {
     work.enter()
     let thread = Thread { [self] in

@@ -8,10 +8,13 @@ package final class ExampleSource: SequenceSource {
   package let judge: (any Judge)?
   private let examples: ExampleSplit
 
-  /// - Parameter limit: most tokens that are read of an example.
-  package init(_ examples: ExampleSplit, limit: Int, tokenizer: Tokenizer, labels: [String]) {
+  /// - Parameters:
+  ///   - limit: most tokens that are read of an example.
+  ///   - longest: tokens of the longest example of both splits. A model that is made for one split must have room
+  ///     for the other.
+  package init(_ examples: ExampleSplit, limit: Int, longest: Int, tokenizer: Tokenizer, labels: [String]) {
     self.examples = examples
-    length = max(1, min(limit, examples.longest))
+    length = max(1, min(limit, max(longest, examples.longest)))
     judge =
       switch examples.task {
       case .lm: nil

@@ -41,7 +41,9 @@ package struct TaskSource {
   private func sequences(_ split: Split, of dataset: Dataset) throws(DataError) -> any SequenceSource {
     let length = configuration.data.sequenceLength
     if let examples = dataset.examples(split) {
-      return ExampleSource(examples, limit: length, tokenizer: dataset.tokenizer, labels: dataset.labels)
+      let longest = Split.allCases.compactMap { dataset.examples($0)?.longest }.max() ?? 0
+      return ExampleSource(
+        examples, limit: length, longest: longest, tokenizer: dataset.tokenizer, labels: dataset.labels)
     }
     return try LanguageModelSource(
       dataset.split(split), length: length, layout: configuration.data.documents,
