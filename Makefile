@@ -1,7 +1,7 @@
 # The commands of every day; `make help` lists them. The scripts do the work and can be called directly.
 
 .DEFAULT_GOAL := help
-.PHONY: help packages build mpi test demo paper paper-quick dist format lint clean
+.PHONY: help packages build mpi test python demo paper paper-quick dist format lint clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ mpi: build ## the same, and the MPI plug-in, with this site's mpicc (docs/mpi.md
 
 test: packages ## build and run every test, single and double precision
 	@scripts/test.sh
+
+python: ## install the Python package in .build-python and run its tests (needs PyPI once)
+	@scripts/python.sh
 
 demo: ## train on real text with two workers; TEXT=folder uses your own
 	@TEXT='$(TEXT)' scripts/demo.sh
@@ -39,4 +42,4 @@ lint: ## fail if `make format` would change a file, and print where
 	@swift format lint --strict -r Package.swift Sources Tests Benchmarks
 
 clean: ## remove build folders; checkpoints and data stay
-	@rm -rf .build .build-double
+	@rm -rf .build .build-double .build-python

@@ -76,6 +76,10 @@ let system: [Target] = [
   library("CBZip2", apt: "libbz2-dev"),
   library("CLZMA", pkgConfig: "liblzma", apt: "liblzma-dev"),
   library("CLZ4", pkgConfig: "liblz4", apt: "liblz4-dev"),
+  library("CPCRE2", pkgConfig: "libpcre2-8", apt: "libpcre2-dev"),
+  // A C++ library, behind C functions. Debian: libsentencepiece-dev.
+  .target(
+    name: "CSentencePiece", path: "Sources/C/CSentencePiece", linkerSettings: [.linkedLibrary("sentencepiece")]),
   library("CSystemd", pkgConfig: "libsystemd", apt: "libsystemd-dev"),
   library("CLinux"),
   // The table of functions of the plug-in that scripts/mpi.sh builds: no MPI library is needed here.
@@ -83,7 +87,10 @@ let system: [Target] = [
   module("HDF5", ["CHDF5"]),
   module(
     "Data",
-    ["CZlib", "CZstd", "CBZip2", "CLZMA", "CLZ4", "CLinux", "CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
+    [
+      "CZlib", "CZstd", "CBZip2", "CLZMA", "CLZ4", "CPCRE2", "CSentencePiece", "CLinux", "CKernels", "HDF5",
+      "RunFolder", "Model", "Configuration",
+    ]),
   module("Training", ["Model", "Data", "Configuration"]),
   module("RunFolder", ["CCrypto", "CLinux", "Configuration"]),
   module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),

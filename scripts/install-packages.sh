@@ -5,7 +5,7 @@
 set -euo pipefail
 
 packages=(libzmq3-dev libopenblas-dev libhdf5-dev libyaml-dev libssl-dev libsqlite3-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev
-  liblz4-dev libmicrohttpd-dev libsystemd-dev
+  liblz4-dev libmicrohttpd-dev libsystemd-dev libpcre2-dev libsentencepiece-dev
   pkg-config)
 [ "${1:-}" = --demo ] && packages+=(bible-kjv)
 [ "${1:-}" = --tests ] && packages+=(slurm-wlm munge openmpi-bin libopenmpi-dev mpich libmpich-dev chromium prometheus qemu-user libc6-dev-arm64-cross libgcc-12-dev-arm64-cross iproute2 nftables hdf5-tools)
@@ -18,9 +18,9 @@ fi
 
 if ! command -v dpkg-query >/dev/null; then
   echo "This is not a Debian system, so nothing was installed. ress needs the development files of" >&2
-  echo "ZeroMQ 4.3, OpenBLAS, HDF5 1.10 (serial), libyaml, SQLite 3, zlib, zstd, liblzma, bzip2, lz4, libmicrohttpd, libsystemd and OpenSSL's libcrypto, and pkg-config." >&2
+  echo "ZeroMQ 4.3, OpenBLAS, HDF5 1.10 (serial), libyaml, SQLite 3, zlib, zstd, liblzma, bzip2, lz4, libmicrohttpd, libsystemd, PCRE2, SentencePiece and OpenSSL's libcrypto, and pkg-config." >&2
   # Continue if pkg-config finds them.
-  pkg-config --exists libzmq openblas hdf5 yaml-0.1 sqlite3 zlib libzstd liblzma liblz4 libmicrohttpd libsystemd libcrypto 2>/dev/null || exit 1
+  pkg-config --exists libzmq openblas hdf5 yaml-0.1 sqlite3 zlib libzstd liblzma liblz4 libmicrohttpd libsystemd libpcre2-8 sentencepiece libcrypto 2>/dev/null || exit 1
   exit 0
 fi
 

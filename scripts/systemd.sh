@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 program=$(readlink -f "${1:-.build/release/ress}")
 folder=${SYSTEMD_FOLDER:-/var/tmp/ress-systemd}
 base=$folder/base
-packages=systemd,systemd-sysv,dbus,libzmq5,libhdf5-103-1,libyaml-0-2,libssl3,libsqlite3-0,zlib1g,libzstd1,libmicrohttpd12,libsystemd0
+packages=systemd,systemd-sysv,dbus,libzmq5,libhdf5-103-1,libyaml-0-2,libssl3,libsqlite3-0,zlib1g,libzstd1,libmicrohttpd12,libsystemd0,libsentencepiece0,libpcre2-8-0
 
 [ -x "$program" ] || { echo "there is no program at $program; build it with: make build" >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || { echo "this needs root: it boots a system in a container" >&2; exit 1; }
@@ -20,13 +20,16 @@ for tool in debootstrap systemd-nspawn; do
   command -v "$tool" >/dev/null || { echo "there is no $tool here: apt-get install debootstrap systemd-container" >&2; exit 1; }
 done
 
-if [ ! -e "$base/usr/bin/systemctl" ]; then
+# A base that was made with other packages is made again.
+if [ "$(cat "$base.packages" 2>/dev/null)" != "$packages" ]; then
   echo "Making a bare Debian 12 in $base (some minutes)"
   rm -rf "$base.new"
   mkdir -p "$folder"
   debootstrap --variant=minbase --include="$packages" bookworm "$base.new" >"$folder/debootstrap.log" 2>&1 ||
     { tail -5 "$folder/debootstrap.log" >&2; exit 1; }
+  rm -rf "$base"
   mv "$base.new" "$base"
+  echo "$packages" >"$base.packages"
 fi
 
 stage=$(mktemp -d "$folder/stage-XXXXXX")

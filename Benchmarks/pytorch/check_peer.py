@@ -5,9 +5,10 @@
 
 import torch
 
-from ressformer import ModelConfiguration, ReSSFormer, StepCache, Trace, sparsemax
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import ModelConfiguration, ReSSFormer, StepCache, Trace, sparsemax
 from save_golden import BASE, CASES, DEFAULTS, VARIANTS, is_clear, prepare, prepare_variant, randomise
-from variants import Variant, VariantConfiguration
+from ress.model.variants import Variant, VariantConfiguration
 
 
 class FrozenCaches:

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ressformer import RECIPE, Expert, ForgetGates, Map, Norm, Table, decay, tapped, taps_of
-from variants import Variant, VariantConfiguration
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import RECIPE, Expert, ForgetGates, Map, Norm, Table, decay, tapped, taps_of
+from ress.model.variants import Variant, VariantConfiguration
 
 
 @dataclass

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from ressformer import NEVER, NORM_EPSILON, RECIPE, Losses, ModelConfiguration, ReSSFormer, Table, last_rows, opened
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import NEVER, NORM_EPSILON, RECIPE, Losses, ModelConfiguration, ReSSFormer, Table, last_rows, opened
 
 FORMS = ("masked", "picked", "gathered")
 

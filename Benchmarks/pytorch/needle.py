@@ -20,7 +20,8 @@ import time
 
 import torch
 
-from ressformer import RECIPE, ModelConfiguration, ReSSFormer
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import RECIPE, ModelConfiguration, ReSSFormer
 from training import OptimizerConfiguration, Trainer
 
 VALUES = 16

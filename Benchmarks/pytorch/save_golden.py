@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
-from ressformer import RECIPE, ModelConfiguration, Output, ReSSFormer, Trace
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import RECIPE, ModelConfiguration, Output, ReSSFormer, Trace
 from training import OptimizerConfiguration, Trainer, learning_rate
-from variants import Variant, VariantConfiguration
+from ress.model.variants import Variant, VariantConfiguration
 
 GOLDEN = Path(__file__).resolve().parents[2] / "Tests" / "Golden"
 MARGIN = 1e-3

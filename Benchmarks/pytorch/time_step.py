@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+import package  # noqa: F401  python/ on the path
 from dense_transformer import DenseTransformer, TransformerConfiguration
 from fast_ressformer import FORMS, FastReSSFormer, check
-from ressformer import RECIPE, ModelConfiguration
+from ress.model.ressformer import RECIPE, ModelConfiguration
 from training import decays, move_router_bias
 
 # By default glibc returns large blocks to the system when they are freed, and later steps pay for

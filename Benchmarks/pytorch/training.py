@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from ressformer import ModelConfiguration, Output, ReSSFormer
+import package  # noqa: F401  python/ on the path
+from ress.model.ressformer import ModelConfiguration, Output, ReSSFormer
 
 DECAYED_ENDINGS = (
     "soes/query/weight", "soes/key/weight", "attn/query/weight", "attn/key/weight", "attn/value/weight",

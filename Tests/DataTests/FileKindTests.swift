@@ -160,7 +160,8 @@ import Data
   // MARK: Foreign kinds
 
   @Test(arguments: [
-    ("PAR1\u{15}\u{04}", "a Parquet file", "pyarrow"), ("ARROW1\0\0", "an Arrow file", "one object a line"),
+    ("PAR1\u{15}\u{04}", "a Parquet file", "python3 -m ress.convert x.bin --out x.bin.jsonl.gz"),
+    ("ARROW1\0\0", "an Arrow file", "python3 -m ress.convert x.bin"),
     ("PK\u{3}\u{4}", "a zip archive", "unzip x.bin"), ("%PDF-1.7", "a PDF document", "pdftotext x.bin"),
     ("SQLite format 3\0", "an SQLite database", "one object a line"), ("GIF89a", "a picture", "leave it out"),
     ("RIFF\u{1}\u{2}\u{3}\u{4}WAVE", "a sound", "leave it out"), ("Obj\u{1}", "an Avro file", "one object a line"),

@@ -21,7 +21,7 @@ import Testing
       var shared_expert: Bool
       var smooth_weight, balance_weight, router_z_weight: Double
       var bptt_segments: Int?
-      // Only in cases beyond the causal language model (Benchmarks/pytorch/variants.py).
+      // Only in cases beyond the causal language model (python/ress/model/variants.py).
       var architecture: Architecture?
       var head: Head?
       var classes: Int?

@@ -74,7 +74,7 @@ func sourceOptions(_ arguments: Arguments) -> SourceOptions {
 
 /// The files of the tokenizer at `path`, which may lie in a folder of sources.
 func tokenizerFiles(_ path: String) -> [String] {
-  [path] + ["tokenizer.json", "vocab.json", "merges.txt"].map { path + "/" + $0 }
+  [path] + ["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "merges.txt"].map { path + "/" + $0 }
 }
 
 private func report(_ summary: DatasetPreparation.Summary, of preparation: DatasetPreparation) -> ExitCode {

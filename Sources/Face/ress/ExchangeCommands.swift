@@ -7,8 +7,8 @@ import Trained
 
 func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
   guard let path = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
-  let export = try ModelFile.write(
-    arguments.words[0], to: path, proofTokens: arguments.whole("--proof") ?? 256)
+  let write = arguments.text("--format") == "hf" ? ModelFolder.write : ModelFile.write(_:to:proofTokens:)
+  let export = try write(arguments.words[0], path, arguments.whole("--proof") ?? 256)
   for sentence in export.skipped { Terminal.complain(sentence) }
   if arguments.has("--json") {
     Terminal.print(

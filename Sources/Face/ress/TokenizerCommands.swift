@@ -22,7 +22,7 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   training.leastCount = arguments.whole("--least-count") ?? training.leastCount
   let specials = arguments.texts("--special")
   if !specials.isEmpty { training.specials = specials }
-  if let name = arguments.text("--pattern") { training.pretokenizer = Pretokenizer(rawValue: name)! }
+  if let name = arguments.text("--pattern") { training.pretokenizer = Pretokenizer.written.first { $0.name == name }! }
   let isShown = Terminal.isTerminal
   func show(_ text: String) { if isShown { Terminal.write("\r\(text)\u{1B}[K") } }
   try training.read(
@@ -56,11 +56,17 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
 }
 
 func tokenizerShow(_ arguments: Arguments) throws -> ExitCode {
-  let table = try TokenizerFile.read(arguments.words[0])
+  let path = arguments.words[0]
+  guard case .bytePairs(let table) = try TokenizerFile.read(path) else {
+    let tokenizer = try TokenizerFile.read(path)
+    let specials = tokenizer.specials.sorted().map { AddedToken(text: tokenizer.spoken($0), token: $0) }
+    Terminal.print("\(path): \(tokenizer.summary)\n  special   \(names(specials))")
+    return .done
+  }
   Terminal.print(
     """
-    \(arguments.words[0]): \(table.vocabulary) tokens, \(table.merges.count) merges
-      pattern   \(table.pretokenizer.rawValue)
+    \(path): \(table.vocabulary) tokens, \(table.merges.count) merges
+      pattern   \(table.pretokenizer.name)
       special   \(names(table.specials))
       added     \(names(table.added.filter { !$0.isSpecial }))
       longest   \(table.tokens.max { $0.count < $1.count }.map { String(decoding: $0, as: UTF8.self) } ?? "")
@@ -77,12 +83,27 @@ private func names(_ tokens: [AddedToken]) -> String {
 }
 
 func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
-  let table = try TokenizerFile.read(arguments.words[0])
+  let tokenizer = try Tokenizer.named(arguments.words[0])
   let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
-  var encoder = BytePairEncoder(table)
   var tokens: [Int32] = []
+  var problem: TokenizerError?
   let begun = MonotonicClock.now.seconds
-  text.withUnsafeBufferPointer { encoder.encode($0, withSpecials: arguments.has("--specials"), into: &tokens) }
+  if case .bytePairs(let table) = tokenizer {
+    var encoder = BytePairEncoder(table)
+    problem = text.withUnsafeBufferPointer {
+      encoder.encode($0, withSpecials: arguments.has("--specials"), into: &tokens)
+    }
+  } else {
+    if arguments.has("--specials") {
+      throw UsageError(
+        "--specials is for byte pairs; \(tokenizer.summary) has no such tokens in a text",
+        command: "data tokenizer encode")
+    }
+    var encoder = tokenizer.makeEncoder()
+    encoder.encode(text, into: &tokens)
+    problem = encoder.problem
+  }
+  if let problem { throw problem }
   let seconds = MonotonicClock.now.seconds - begun
   if arguments.has("--time") {
     Terminal.complain(
@@ -97,19 +118,24 @@ func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
 }
 
 func tokenizerDecode(_ arguments: Arguments) throws -> ExitCode {
-  let table = try TokenizerFile.read(arguments.words[0])
+  let tokenizer = try Tokenizer.named(arguments.words[0])
   let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
   var tokens: [Int32] = []
   for (number, word) in text.split(whereSeparator: { $0 == 10 || $0 == 32 }).enumerated() {
     let word = String(decoding: word, as: UTF8.self)
-    guard let token = Int32(word), (0..<Int32(table.vocabulary)).contains(token) else {
+    guard let token = Int32(word), (0..<Int32(tokenizer.vocabulary)).contains(token) else {
       throw UsageError(
-        "word \(number + 1), '\(word)', is not a token number from 0 to \(table.vocabulary - 1)",
+        "word \(number + 1), '\(word)', is not a token number from 0 to \(tokenizer.vocabulary - 1)",
         command: "data tokenizer decode")
     }
     tokens.append(token)
   }
-  Terminal.write(bytes: table.decode(tokens))
+  switch tokenizer {
+  case .byte: Terminal.write(bytes: tokenizer.decode(tokens))
+  // With the texts of special tokens.
+  case .bytePairs(let table): Terminal.write(bytes: table.decode(tokens))
+  case .pieces(let model): Terminal.write(bytes: model.wholeText(tokens))
+  }
   return .done
 }
 

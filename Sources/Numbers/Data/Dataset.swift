@@ -3,7 +3,7 @@
 //
 //   /train/tokens, /validation/tokens        unsigned integers, 16 or 32 bits
 //   /train/documents, /validation/documents  index of the first token of each document
-//   /tokenizer                               the text of a tokenizer.json, unless tokens are bytes
+//   /tokenizer                               the bytes of a tokenizer.json or tokenizer.model, unless tokens are bytes
 //
 // Each chunk of a list has a checksum, so that damage by a disk is detected when the chunk is read.
 
@@ -150,8 +150,8 @@ package final class Dataset {
     let list = try file.openList("tokenizer")
     var bytes = [Int32](repeating: 0, count: list.count)
     try list.read(from: 0, into: &bytes)
-    let text = String(decoding: bytes.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
-    do throws(TokenizerError) { return try Tokenizer(stored: text, path: file.path + ": tokenizer") } catch {
+    let stored = bytes.map { UInt8(truncatingIfNeeded: $0) }
+    do throws(TokenizerError) { return try Tokenizer(stored: stored, path: file.path + ": tokenizer") } catch {
       throw .object(path: file.path, name: "tokenizer", reason: "\(error)")
     }
   }

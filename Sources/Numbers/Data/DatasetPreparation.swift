@@ -225,12 +225,8 @@ package struct DatasetPreparation {
     if task == .lm { try file.setAttribute("vocabulary", tokenizer.vocabulary) }
     try file.setAttribute("task", task.rawValue)
     try file.setAttribute("sources", (sources + validationSources).joined(separator: "\n"))
-    switch tokenizer {
-    case .byte: try file.setAttribute("tokenizer", ByteTokenizer.name)
-    case .bytePairs:
-      try file.setAttribute("tokenizer", "tokenizer.json")
-      try file.createList("tokenizer", .bits8).append(tokenizer.stored.utf8.map { Int32($0) })
-    }
+    try file.setAttribute("tokenizer", tokenizer.fileName ?? ByteTokenizer.name)
+    if !tokenizer.isByte { try file.createList("tokenizer", .bits8).append(tokenizer.stored.map { Int32($0) }) }
   }
 
   // MARK: Text to tokens
@@ -244,7 +240,7 @@ package struct DatasetPreparation {
       if journal.resumedPieces > 0 { try journal.verify() }
       var batch: [TextPiece] = [], waiting = 0, pieces = 0, before = 0
       func encode() throws {
-        try journal.append(tokens(of: batch), textBytes: waiting, pieces: batch.count)
+        try journal.append(try tokens(of: batch), textBytes: waiting, pieces: batch.count)
         (batch, waiting) = ([], 0)
       }
       for file in files {
@@ -273,26 +269,32 @@ package struct DatasetPreparation {
     // The contents of a pipe cannot be known to be the same, so they get a random key.
     let described = files.map { $0.isStream ? UUID().uuidString : "\($0.path) \($0.size) \($0.modified)" }
     return
-      (["cuts 2", options.field ?? SourceOptions.standardField, options.format.rawValue, tokenizer.stored] + described)
+      (["cuts 3", options.field ?? SourceOptions.standardField, options.format.rawValue, tokenizer.digest] + described)
       .joined(separator: "\n")
   }
 
-  private func tokens(of batch: [TextPiece]) -> [TokenJournal.Piece] {
+  private func tokens(of batch: [TextPiece]) throws(TokenizerError) -> [TokenJournal.Piece] {
     var results = Array(repeating: TokenJournal.Piece(), count: batch.count)
     let lanes = max(1, min(threads, batch.count))
+    var problems = [TokenizerError?](repeating: nil, count: lanes)
     results.withUnsafeMutableBufferPointer { results in
-      nonisolated(unsafe) let results = results
-      DispatchQueue.concurrentPerform(iterations: lanes) { lane in
-        var encoder = tokenizer.makeEncoder()
-        // Each lane encodes adjacent pieces, so that its words are similar and its cache of pieces is effective.
-        for number in lane * batch.count / lanes..<(lane + 1) * batch.count / lanes {
-          let piece = batch[number]
-          results[number].beginsDocument = piece.beginsDocument
-          if piece.beginsDocument, let separator = tokenizer.separator { results[number].tokens.append(separator) }
-          encoder.encode(piece.bytes, into: &results[number].tokens)
+      problems.withUnsafeMutableBufferPointer { problems in
+        nonisolated(unsafe) let results = results
+        nonisolated(unsafe) let problems = problems
+        DispatchQueue.concurrentPerform(iterations: lanes) { lane in
+          var encoder = tokenizer.makeEncoder()
+          // Each lane encodes adjacent pieces, so that its words are similar and its cache of pieces is effective.
+          for number in lane * batch.count / lanes..<(lane + 1) * batch.count / lanes {
+            let piece = batch[number]
+            results[number].beginsDocument = piece.beginsDocument
+            if piece.beginsDocument, let separator = tokenizer.separator { results[number].tokens.append(separator) }
+            encoder.encode(piece.bytes, continues: !piece.beginsDocument, into: &results[number].tokens)
+          }
+          problems[lane] = encoder.problem
         }
       }
     }
+    if let problem = problems.lazy.compactMap({ $0 }).first { throw problem }
     return results
   }
 

@@ -35,7 +35,11 @@ package enum ModelFile {
   ///   - place: the folder of a checkpoint or of a run.
   ///   - count: number of tokens of the proof; 0 writes no proof.
   package static func write(_ place: String, to path: String, proofTokens count: Int) throws -> Export {
-    let model = try TrainedModel(place, threads: 0)
+    try write(TrainedModel(place, threads: 0), to: path, proofTokens: count)
+  }
+
+  /// The same, for a model that is loaded already.
+  static func write(_ model: TrainedModel, to path: String, proofTokens count: Int) throws -> Export {
     let proof = try count > 0 ? model.proof(tokens: count) : nil
     var tensors = model.tensors.map {
       NamedTensor(name: SafetensorsFile.name(of: $0.name), shape: $0.shape, values: $0.values)

@@ -228,7 +228,7 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
       "\(model) and \(dataset) have different tokenizers (\(own); \(other)), so equal tokens mean different texts; "
         + "prepare the text with the model's own: --tokenizer"
     case .noTokenizer(let path, let found):
-      "the model was trained with another tokenizer than the one that was found (\(found)); copy its tokenizer.json to \(path)"
+      "the model was trained with another tokenizer than the one that was found (\(found)); copy its tokenizer.json or tokenizer.model to \(path)"
     case .otherLogits(let file, let distance, let tolerance, let type):
       "\(file): the model's logits differ from those of the file's proof by \(distance) of the largest, and \(tolerance) is "
         + "allowed; nothing was written"

@@ -80,7 +80,7 @@ package struct WarmStart {
     }
     // The manifests of older programs have no digest, but their runs may have kept the tokenizer.
     let folder = (path as NSString).deletingLastPathComponent
-    guard let file = try? boundary.openFile(folder + "/" + RunTokenizer.name) else { return }
+    guard let file = try? boundary.openFile(folder + "/" + TokenizerFile.pairsName) else { return }
     close(file)
     try RunTokenizer.check(corpus.tokenizer, in: folder, corpus.path)
   }

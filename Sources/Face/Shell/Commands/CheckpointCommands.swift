@@ -68,14 +68,17 @@ extension CommandDescription {
     discussion: """
       Writes the model's parameters into a safetensors file, under their names in docs/model.md with dots for slashes. The metadata contains
       the configuration. Two additional tensors are a proof of the model: sample tokens, and the logits that the model computes for them.
-      Benchmarks/pytorch/load_safetensors.py loads such a file into PyTorch and compares the logits.
+      With --format hf it writes a folder in the layout of Hugging Face's hub: config.json, model.safetensors, and tokenizer.json.
+      The package in python/ loads both into PyTorch; `python3 -m ress.verify FILE` compares the logits.
       """,
     arguments: [
       ArgumentDescription("CHECKPOINT", "A checkpoint's folder, or a run's folder (then its newest checkpoint).")
     ],
     options: [
-      OptionDescription("--out", .text("FILE"), isRequired: true, "The file to write."),
-      OptionDescription("--format", .choice(["safetensors"]), standard: "safetensors", "The file's format."),
+      OptionDescription("--out", .text("FILE"), isRequired: true, "The file to write, or the folder for --format hf."),
+      OptionDescription(
+        "--format", .choice(["safetensors", "hf"]), standard: "safetensors",
+        "One safetensors file, or a folder in the layout of Hugging Face's hub."),
       OptionDescription(
         "--proof", .whole("N", 0...1_048_576), standard: "256", "Number of tokens in the proof; 0: no proof."),
       .json,
@@ -87,6 +90,9 @@ extension CommandDescription {
         "ress checkpoint export checkpoints/demo/step-00000200 --out demo.safetensors --proof 0",
         "A specific checkpoint, without proof tensors."
       ),
+      CommandExample(
+        "ress checkpoint export checkpoints/demo --format hf --out demo-hf",
+        "A folder with config.json and the tokenizer; in Python: ress.load(\"demo-hf\")."),
     ])
 
   package static let checkpointImport = CommandDescription(

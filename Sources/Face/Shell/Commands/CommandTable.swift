@@ -64,11 +64,12 @@ extension OptionDescription {
     "--insecure", "Listen without encryption at an address that other machines can reach. Only for trusted networks.")
 
   static let field = OptionDescription(
-    "--field", .text("NAME"), standard: "text", "The field of a row that contains the text.")
+    "--field", .text("NAME"), standard: "text", "The field of a row, or the column of a table, that contains the text.")
 
   static let sourceFormat = OptionDescription(
-    "--format", .choice(["auto", "text", "rows"]), standard: "auto",
-    "Format of the files: detected from the first line of each, plain text, or rows (one JSON object a line).")
+    "--format", .choice(["auto", "text", "rows", "csv", "tsv"]), standard: "auto",
+    "Format of the files: detected from the name and first line of each, plain text, rows (one JSON object a line), or a table with a header."
+  )
 
   static let skipBadRows = OptionDescription(
     "--skip-bad-rows", "Leave out rows that cannot be used, and count them; by default the first one ends the command.")

@@ -4,14 +4,15 @@ extension CommandDescription {
   package static let dataPrepare = CommandDescription(
     "data prepare", summary: "make a dataset from text",
     discussion: """
-      Reads text files, rows (JSON, one object a line), pipes, or folders of files, uncompressed or compressed with gzip, zstd, xz, bzip2 or lz4,
-      and writes one HDF5 file with a training and a validation split. A text file is one document, and so is a row. A file whose first line is
-      a JSON object contains rows, whatever its name. Files that are neither text nor rows are refused. Links are followed, and skipped files are
+      Reads text files, rows (JSON, one object a line), tables (CSV or TSV with a header), pipes, or folders of files, uncompressed or
+      compressed with gzip, zstd, xz, bzip2 or lz4, and writes one HDF5 file with a training and a validation split. A text file is one
+      document, and so is a row. A file whose first line is a JSON object contains rows, whatever its name; a file named .csv or .tsv is a
+      table. Parquet and Arrow files are refused with the command that converts them (python3 -m ress.convert). Links are followed, and skipped files are
       reported. A token is a byte unless a tokenizer is given, which is then stored in the dataset. An interrupted preparation continues where
       it stopped; the output file appears only when it is complete.
       """,
     arguments: [
-      ArgumentDescription("FILE", .oneOrMore, "Files of text or rows, or folders of them; - is standard input.")
+      ArgumentDescription("FILE", .oneOrMore, "Files of text, rows or tables, or folders of them; - is standard input.")
     ],
     options: [
       OptionDescription(
@@ -20,7 +21,8 @@ extension CommandDescription {
       OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
       OptionDescription(
         "--tokenizer", .text("TOKENIZER"), standard: "byte",
-        "A tokenizer.json, or a folder with one or with vocab.json and merges.txt."),
+        "A tokenizer.json, a tokenizer.model of SentencePiece, or a folder with one of them or with vocab.json and merges.txt."
+      ),
       .field, .sourceFormat, .skipBadRows, .memory,
       OptionDescription(
         "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text that is kept for validation."),
@@ -55,6 +57,10 @@ extension CommandDescription {
         "Byte pairs, and a separate validation set."),
       CommandExample(
         "ress data prepare - --out data/a.h5 < a.jsonl.gz", "Standard input or a pipe, compressed or not."
+      ),
+      CommandExample(
+        "ress data prepare reviews.csv --field body --out data/reviews.h5",
+        "The column `body` of a table with a header."
       ),
       CommandExample(
         "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",

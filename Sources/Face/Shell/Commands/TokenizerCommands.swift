@@ -2,7 +2,9 @@
 
 extension CommandDescription {
   private static let tokenizerArgument = ArgumentDescription(
-    "TOKENIZER", "A tokenizer.json, or a folder with one or with vocab.json and merges.txt.")
+    "TOKENIZER",
+    "A tokenizer.json, a tokenizer.model of SentencePiece, or a folder with one of them or with vocab.json and merges.txt."
+  )
   private static let fileArgument = ArgumentDescription(
     "FILE", .optional, "The file to read; standard input if it is - or absent.")
 

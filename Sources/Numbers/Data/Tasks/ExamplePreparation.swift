@@ -28,7 +28,7 @@ struct ExamplePreparation {
     for source in files + validationFiles where source.contents == .text {
       throw DataError.file(
         action: "read", path: source.path,
-        reason: "task \(task.rawValue) needs rows: one JSON object a line, packed or not")
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, packed or not")
     }
     if task == .span, preparation.contextBytes > 0, let stream = files.first(where: \.isStream) {
       throw DataError.file(
@@ -56,14 +56,21 @@ struct ExamplePreparation {
   ) throws {
     let options = preparation.options
     var file = try PackedFile(source.path, memory: options.memory)
-    if source.isStream, try SourceContents.look(&file, source.path, options.format) == .text {
+    switch try source.contents ?? SourceContents.look(&file, source.path, options.format) {
+    case .text:
       throw DataError.file(
         action: "read", path: source.path,
-        reason: "task \(task.rawValue) needs rows: one JSON object a line, packed or not")
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, packed or not")
+    case .rows:
+      try RowLines.read(
+        &file, named: source.path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress
+      ) { object, place in try body(Row(object, place)) }
+    case .table(let delimiter):
+      try DelimitedRows.read(
+        &file, named: source.path, delimiter: delimiter, skipsBadRows: options.skipsBadRows, tally: tally,
+        progress: progress
+      ) { fields, place in try body(Row(fields: fields, place)) }
     }
-    try RowLines.read(
-      &file, named: source.path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress
-    ) { object, place in try body(Row(object, place)) }
     try source.checkUnchanged()
   }
 

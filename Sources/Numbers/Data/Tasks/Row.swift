@@ -1,4 +1,6 @@
-// A row of JSON, and typed access to its fields. Every error names the row's file and line.
+// A row of JSON or of a table, and typed access to its fields. Every error names the row's file and line.
+
+import Foundation
 
 struct Row {
   let values: [String: Any]
@@ -8,6 +10,27 @@ struct Row {
     self.values = values
     self.place = place
   }
+
+  /// A row of a table, whose fields are texts: a label or an id that is a whole number is one, and a field with a list or an
+  /// object of JSON is that value where a task expects one.
+  init(fields: [String: Any], _ place: String) {
+    var values = fields
+    for name in ["label", "id"] {
+      if let text = fields[name] as? String, let number = Int(text) { values[name] = number }
+    }
+    for name in Row.listNames {
+      guard let text = fields[name] as? String, text.hasPrefix("[") || text.hasPrefix("{"),
+        let value = try? JSONSerialization.jsonObject(with: Data(text.utf8))
+      else { continue }
+      values[name] = value
+    }
+    self.init(values, place)
+  }
+
+  private static let listNames = [
+    "choices", "answers", "paragraphs", "questions", "words", "tokens", "tags", "header", "rows", "statements",
+    "neighbors",
+  ]
 
   func problem(_ text: String) -> DataError { .badRow(place: place, problem: text) }
 

@@ -33,19 +33,29 @@ struct RowReader: ~Copyable {
 
   /// - Parameter number: number of the row among all, which is the seed for random choices.
   mutating func examples(_ row: Row, number: Int) throws(DataError) -> [Example] {
-    switch task {
-    case .lm, .graphs: preconditionFailure("rows of \(task) are not examples by themselves")
-    case .classify: [try classify(row)]
-    case .multipleChoice: try choices(row)
-    case .span: try spans(row, number)
-    case .tag: [try tag(row)]
-    case .tables: try table(row)
-    }
+    let examples: [Example] =
+      switch task {
+      case .lm, .graphs: preconditionFailure("rows of \(task) are not examples by themselves")
+      case .classify: [try classify(row)]
+      case .multipleChoice: try choices(row)
+      case .span: try spans(row, number)
+      case .tag: [try tag(row)]
+      case .tables: try table(row)
+      }
+    if let problem = encoder.problem { throw .unreadable("\(row.place): \(problem)") }
+    return examples
   }
 
   private mutating func tokens(_ text: String) -> [Int32] {
     var tokens: [Int32] = []
     encoder.encode(Array(text.utf8), into: &tokens)
+    return tokens
+  }
+
+  /// The tokens of a word after other words.
+  private mutating func tokens(after word: String) -> [Int32] {
+    var tokens: [Int32] = []
+    encoder.encode(Array(" ".utf8) + Array(word.utf8), continues: true, into: &tokens)
     return tokens
   }
 
@@ -110,25 +120,20 @@ struct RowReader: ~Copyable {
     var example = Example()
     example.answers = answers.map(\.text)
     example.features = tokens(try question.text("question")) + border()
-    var starts: [Int] = []
+    example.targets = [-1, -1]
     for (index, paragraph) in paragraphs.enumerated() {
       if index > 0 { example.features += tokens("\n") }
-      starts.append(example.features.count)
-      example.features += tokens(paragraph)
-    }
-    example.targets = [-1, -1]
-    if let found {
-      var byte = 0, tokenPlace = starts[found.paragraph]
-      // Finds the tokens with the first and the last byte of the answer.
-      while tokenPlace < example.features.count {
-        let next = byte + tokenizer.byteCount(of: example.features[tokenPlace])
-        if found.bytes.lowerBound < next && example.targets[0] < 0 { example.targets[0] = Int32(tokenPlace) }
-        if found.bytes.upperBound <= next {
-          example.targets[1] = Int32(tokenPlace)
-          break
+      let start = example.features.count
+      // The offset in the paragraph at which each of its tokens ends.
+      var ends: [Int] = []
+      encoder.encode(Array(paragraph.utf8), by: tokenizer, into: &example.features, ends: &ends)
+      if let found, found.paragraph == index {
+        // The tokens with the first and the last byte of the answer.
+        if let first = ends.firstIndex(where: { found.bytes.lowerBound < $0 }),
+          let last = ends.firstIndex(where: { found.bytes.upperBound <= $0 })
+        {
+          example.targets = [Int32(start + first), Int32(start + last)]
         }
-        byte = next
-        tokenPlace += 1
       }
     }
     return example
@@ -164,7 +169,7 @@ struct RowReader: ~Copyable {
           "a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
         )
       }
-      let own = tokens(example.features.isEmpty ? word : " " + word)
+      let own = example.features.isEmpty ? tokens(word) : tokens(after: word)
       guard !word.isEmpty, !own.isEmpty else { throw row.problem("a word is empty") }
       // The target is at a word's last token, because only there a causal model has seen the whole word.
       example.features += own
@@ -205,7 +210,7 @@ struct RowReader: ~Copyable {
       for (place, word) in words.enumerated() {
         example.append(
           bag: [first + Int32(TableFeatures.statement), first + Int32(TableFeatures.place(place))]
-            + tokens(" " + word))
+            + tokens(after: String(word)))
       }
       for token in 0..<table.tokenCount {
         example.append(bag: Array(table.features[Int(table.bags[token])..<Int(table.bags[token + 1])]))

@@ -28,7 +28,8 @@ package struct DocumentReader {
   package func read(_ source: SourceFile, progress: (Int) -> Void = { _ in }, body: (TextPiece) throws -> Void) throws {
     var file = try PackedFile(source.path, memory: options.memory)
     switch try source.contents ?? SourceContents.look(&file, source.path, options.format) {
-    case .rows: try readRows(&file, source.path, progress, body)
+    case .rows: try readRows(&file, source.path, delimiter: nil, progress, body)
+    case .table(let delimiter): try readRows(&file, source.path, delimiter: delimiter, progress, body)
     case .text: try readText(&file, progress, body)
     }
   }
@@ -58,12 +59,13 @@ package struct DocumentReader {
     if !waiting.isEmpty { try body(TextPiece(bytes: waiting, beginsDocument: isFirst)) }
   }
 
+  /// - Parameter delimiter: that of a table; nil for rows of JSON.
   private func readRows(
-    _ file: inout PackedFile, _ path: String, _ progress: (Int) -> Void, _ body: (TextPiece) throws -> Void
+    _ file: inout PackedFile, _ path: String, delimiter: UInt8?, _ progress: (Int) -> Void,
+    _ body: (TextPiece) throws -> Void
   ) throws {
     let field = options.field ?? SourceOptions.standardField
-    try RowLines.read(&file, named: path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress) {
-      object, place in
+    func take(_ object: [String: Any], _ place: String) throws {
       guard let text = object[field] as? String else {
         // Collections of text contain null for pages without text.
         if object[field] is NSNull {
@@ -83,6 +85,20 @@ package struct DocumentReader {
         try body(TextPiece(bytes: bytes, beginsDocument: isFirst))
         isFirst = false
       }
+    }
+    guard let delimiter else {
+      return try RowLines.read(
+        &file, named: path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress, body: take)
+    }
+    try DelimitedRows.read(
+      &file, named: path, delimiter: delimiter, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress
+    ) { names in
+      guard !names.contains(field) else { return }
+      throw DataError.unreadable(
+        "\(path): no column '\(field)'; it has \(names.joined(separator: ", ")): name one with --field, or read the file as "
+          + "plain text with --format text")
+    } body: {
+      try take($0, $1)
     }
   }
 }

@@ -62,9 +62,8 @@ struct ForeignKind: Equatable {
   let advice: String
 
   private static func unpack(_ command: String) -> String { "unpack it first: \(command)" }
-  private static let rowsFromParquet =
-    "convert it to rows, with pyarrow of PyPI: python3 -c 'import json,sys,pyarrow.parquet as p; "
-    + "[print(json.dumps(r,default=str)) for b in p.ParquetFile(sys.argv[1]).iter_batches() for r in b.to_pylist()]' FILE > FILE.jsonl"
+  private static let convert =
+    "convert it to rows: python3 -m ress.convert FILE --out FILE.jsonl.gz (the package in python/, with its extra 'arrow')"
   private static let leaveOut = "leave it out"
   private static let toRows = "convert it to JSON, one object a line"
 
@@ -78,9 +77,9 @@ struct ForeignKind: Equatable {
     func isBinary(at place: Int) -> Bool {
       bytes.count > place && (bytes[place] < 0x09 || (0x0E..<0x20).contains(bytes[place]) || bytes[place] >= 0x7F)
     }
-    if begins("PAR1"), isBinary(at: 4) { return ForeignKind(name: "a Parquet file", advice: rowsFromParquet) }
+    if begins("PAR1"), isBinary(at: 4) { return ForeignKind(name: "a Parquet file", advice: convert) }
     if begins("ARROW1\0\0") || begins([0xFF, 0xFF, 0xFF, 0xFF]) && isBinary(at: 7) || begins("FEA1\0") {
-      return ForeignKind(name: "an Arrow file", advice: toRows)
+      return ForeignKind(name: "an Arrow file", advice: convert)
     }
     if begins([0x89, 0x48, 0x44, 0x46, 0x0D, 0x0A, 0x1A, 0x0A]) {
       return ForeignKind(

@@ -1,11 +1,11 @@
-// Determines what a file contains when decompressed: text or rows. Rows are recognised by their content as well as
-// by the file's name. A file that is neither is refused before anything is written, with advice for the user.
+// Determines what a file contains when decompressed: text, rows, or a table with a header (CSV, TSV). Rows are
+// recognised by their content as well as by the file's name, tables by the name alone. A file that is neither is refused before anything is written, with advice for the user.
 
 import Foundation
 
 /// Options for reading source files.
 package struct SourceOptions: Sendable {
-  package enum Format: String, CaseIterable, Sendable { case automatic = "auto", text, rows }
+  package enum Format: String, CaseIterable, Sendable { case automatic = "auto", text, rows, csv, tsv }
 
   package static let standardField = "text"
   /// Windows of zstd are at most 128 MiB unless the writer has chosen otherwise.
@@ -24,6 +24,11 @@ package struct SourceOptions: Sendable {
 
 package enum SourceContents: Equatable, Sendable {
   case text, rows
+  /// Rows of fields after a header, with the byte between fields.
+  case table(delimiter: UInt8)
+
+  static let csv = SourceContents.table(delimiter: UInt8(ascii: ","))
+  static let tsv = SourceContents.table(delimiter: UInt8(ascii: "\t"))
 
   /// Number of bytes that are examined.
   private static let lookSize = 1 << 16
@@ -56,8 +61,12 @@ package enum SourceContents: Equatable, Sendable {
     switch format {
     case .text: return .text
     case .rows: return .rows
+    case .csv: return .csv
+    case .tsv: return .tsv
     case .automatic: break
     }
+    if bareName(path).hasSuffix(".csv") { return .csv }
+    if bareName(path).hasSuffix(".tsv") { return .tsv }
     if namesRows(path) { return .rows }
     let text = bytes.starts(with: [0xEF, 0xBB, 0xBF]) ? bytes.dropFirst(3) : bytes[...]
     guard let first = text.firstIndex(where: { ![0x20, 0x09, 0x0A, 0x0D].contains($0) }) else { return .text }

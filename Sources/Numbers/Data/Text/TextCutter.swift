@@ -1,9 +1,11 @@
 // Finds places where a long text may be cut so that its pieces can be tokenized independently, by several threads
 // and in little memory.
 //
-// Such a cut must not change any token. The pretokenizers' patterns end a piece where letters or digits end,
+// Such a cut must not change any token. The written pretokenizers' patterns end a piece where letters or digits end,
 // whatever comes before, and they look ahead only at white space. Hence a place between a letter and another
-// character, or between a digit and another character, is a safe cut, in any script.
+// character, or between a digit and another character, is a safe cut, in any script. For other patterns the pieces
+// are searched from the beginning of the text, and the border of one that no later text can change is a safe cut.
+// With SentencePiece it is a space between two ASCII letters or digits, if the vocabulary has no piece across it.
 
 package struct TextCutter {
   /// Longest text without a safe cut (a single word, or the letters of a genome) that is encoded together; a longer
@@ -12,12 +14,28 @@ package struct TextCutter {
 
   /// Tokens that are matched before the pattern. A cut must not be inside one.
   private let added: AddedTokenFinder
+  private enum Rule {
+    /// Between a letter or digit and another character.
+    case characters
+    /// At the borders of the pieces that it finds.
+    case patterns(TextDivider)
+    /// Before a space between two ASCII letters or digits.
+    case spaces
+    case nowhere
+  }
+  private let rule: Rule
 
   package init(_ tokenizer: Tokenizer = .byte) {
     switch tokenizer {
-    case .byte: added = AddedTokenFinder([])
+    case .byte: (added, rule) = (AddedTokenFinder([]), .characters)
     case .bytePairs(let table):
       added = table.added.contains { !$0.isSpecial } ? table.addedTokens : AddedTokenFinder([])
+      if case .patterns(let division) = table.pretokenizer {
+        rule = .patterns(TextDivider(division))
+      } else {
+        rule = .characters
+      }
+    case .pieces(let model): (added, rule) = (AddedTokenFinder([]), model.canBeCutAtSpaces ? .spaces : .nowhere)
     }
   }
 
@@ -26,6 +44,11 @@ package struct TextCutter {
 
   /// The last safe cut after `lower`; nil where there is none.
   package func lastCut(_ text: UnsafeBufferPointer<UInt8>, after lower: Int = 0) -> Int? {
+    switch rule {
+    case .characters, .spaces: break
+    case .patterns(let divider): return lastBorder(text, divider)
+    case .nowhere: return nil
+    }
     var place = text.count - margin
     while place > lower {
       if isCut(text, place) { return place }
@@ -45,7 +68,8 @@ package struct TextCutter {
     return last
   }
 
-  /// Passes on a whole text in pieces of about `longestWord` bytes.
+  /// Passes on a whole text in pieces of about `longestWord` bytes. With SentencePiece the second and later ones must
+  /// be encoded as such, which `TextPiece.beginsDocument` shows.
   package func forEachPiece(_ text: [UInt8], _ body: ([UInt8]) throws -> Void) rethrows {
     var start = 0
     while text.count - start > 2 * Self.longestWord {
@@ -59,8 +83,35 @@ package struct TextCutter {
     try body(start == 0 ? text : Array(text[start...]))
   }
 
+  /// The last border of a pattern's piece in the text after the last added token.
+  private func lastBorder(_ text: UnsafeBufferPointer<UInt8>, _ divider: TextDivider) -> Int? {
+    guard text.count > margin else { return nil }
+    var start = 0
+    added.forEach(text, withSpecials: false) { plain in
+      start = plain.baseAddress! - text.baseAddress!
+    } token: { _ in
+      start = text.count
+    }
+    guard start < text.count else { return nil }
+    let plain = UnsafeBufferPointer(rebasing: text[start...])
+    guard let border = divider.lastBorder(plain, before: plain.count - margin), border > 0,
+      // An added token may take the white space before it.
+      !added.hasOthers || CharacterClasses.read(plain, at: border - 1).class != .space,
+      !added.touches(text, start + border)
+    else { return nil }
+    return start + border
+  }
+
+  private func isSpaceInText(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> Bool {
+    func isPlain(_ byte: UInt8) -> Bool {
+      (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte & 0xDF)
+    }
+    return text[place] == 0x20 && isPlain(text[place - 1]) && isPlain(text[place + 1])
+  }
+
   @inline(__always)
   private func isCut(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> Bool {
+    if case .spaces = rule { return isSpaceInText(text, place) }
     // `place` must be the end of a complete character.
     var first = place - 1
     while first > max(0, place - 4), text[first] & 0xC0 == 0x80 { first -= 1 }

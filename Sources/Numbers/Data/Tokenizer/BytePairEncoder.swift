@@ -9,20 +9,29 @@ package struct BytePairEncoder: ~Copyable {
   private let table: BytePairs
   private let memory: PieceMemory
   private var heap = MergeHeap()
+  /// Only for patterns.
+  private let divider: TextDivider?
+  /// Set where a text could not be divided by its pattern. The rest of that text was encoded as one piece.
+  package private(set) var problem: TokenizerError?
 
   package init(_ table: BytePairs) {
     self.table = table
     memory = PieceMemory()
+    if case .patterns(let division) = table.pretokenizer { divider = TextDivider(division) } else { divider = nil }
   }
 
   /// Appends the tokens of a text. Added tokens are recognised by their text. Special ones are recognised only
   /// `withSpecials`; otherwise their text is encoded like any other, which is right for documents from untrusted
-  /// authors.
+  /// authors. Returns `problem`.
+  @discardableResult
   package mutating func encode(
     _ text: UnsafeBufferPointer<UInt8>, withSpecials: Bool = false, into tokens: inout [Int32]
-  ) {
+  ) -> TokenizerError? {
     let added = table.addedTokens
-    guard added.hasOthers || withSpecials && added.hasSpecial else { return encodePlain(text, into: &tokens) }
+    guard added.hasOthers || withSpecials && added.hasSpecial else {
+      encodePlain(text, into: &tokens)
+      return problem
+    }
     var parts: [(text: UnsafeBufferPointer<UInt8>, token: Int32)] = []
     added.forEach(text, withSpecials: withSpecials) {
       parts.append(($0, -1))
@@ -32,17 +41,26 @@ package struct BytePairEncoder: ~Copyable {
     for part in parts {
       if part.token >= 0 { tokens.append(part.token) } else { encodePlain(part.text, into: &tokens) }
     }
+    return problem
   }
 
   package mutating func encode(_ text: String, withSpecials: Bool = false) -> [Int32] {
     var tokens: [Int32] = []
     var text = text
-    text.withUTF8 { encode($0, withSpecials: withSpecials, into: &tokens) }
+    _ = text.withUTF8 { encode($0, withSpecials: withSpecials, into: &tokens) }
     return tokens
   }
 
   private mutating func encodePlain(_ text: UnsafeBufferPointer<UInt8>, into tokens: inout [Int32]) {
     tokens.reserveCapacity(tokens.count + text.count / 4)
+    if let divider {
+      var pieces = [0..<text.count]
+      do throws(PatternSearch.Fault) { pieces = try divider.pieces(of: text) } catch {
+        problem = error.tokenizerError
+      }
+      for piece in pieces { encodePiece(UnsafeBufferPointer(rebasing: text[piece]), into: &tokens) }
+      return
+    }
     var start = 0
     while start < text.count {
       let end = table.pretokenizer.end(text, from: start)

@@ -146,6 +146,11 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
   case vocabularyTooSmall(asked: Int, least: Int)
   case noText
   case badSpecial(text: String, problem: String)
+  case badPattern(pattern: String, reason: String)
+  /// A search for the pattern needs more work than the length of the text allows.
+  case patternTooSlow(pattern: String)
+  /// SentencePiece's library could not encode a text.
+  case notEncoded
 
   package var description: String {
     switch self {
@@ -157,6 +162,11 @@ package enum TokenizerError: Error, Equatable, CustomStringConvertible {
       "a vocabulary of \(asked) is too small: 256 bytes and the special tokens are \(least)"
     case .noText: "there is no text to learn from"
     case .badSpecial(let text, let problem): "the special token '\(text)' \(problem)"
+    case .badPattern(let pattern, let reason): "the pattern \(pattern) cannot be used: \(reason)"
+    case .patternTooSlow(let pattern):
+      "a search for the pattern \(pattern) would take time that grows faster than the text; choose a tokenizer without it, or "
+        + "divide the long runs of characters in the text"
+    case .notEncoded: "SentencePiece's library could not encode a text; it may lack memory"
     }
   }
 }

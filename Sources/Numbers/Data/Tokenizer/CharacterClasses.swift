@@ -13,6 +13,13 @@ enum CharacterClasses {
     return byte < 0x80 ? (ascii[Int(byte)], 1) : readMany(text, at: place)
   }
 
+  /// The class of the character that ends before `place`.
+  static func classBefore(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> CharacterClass {
+    var first = place - 1
+    while first > max(0, place - 4), text[first] & 0xC0 == 0x80 { first -= 1 }
+    return read(text, at: first).class
+  }
+
   /// Characters of several bytes, by RFC 3629; overlong forms and surrogates are invalid.
   private static func readMany(_ text: UnsafeBufferPointer<UInt8>, at place: Int) -> (CharacterClass, Int) {
     guard let (scalar, length) = scalar(text, at: place) else { return (.other, 1) }

@@ -1,28 +1,44 @@
 // Divides text into pieces that tokens do not cross: roughly words, each with the space before it. The patterns are
-// published as regular expressions. Here they are written out as code, because a backtracking engine would be by
-// far the slowest part of encoding.
+// published as regular expressions. The two commonest are written out as code here, because a backtracking engine
+// would be by far the slowest part of encoding; any other is a `TextDivision`.
 
-package enum Pretokenizer: String, Sendable, CaseIterable {
+package enum Pretokenizer: Equatable, Sendable {
   /// GPT-2's: 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
   case gpt2
   /// GPT-4's, and Llama 3's: (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
   /// ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
   case gpt4
+  /// The patterns of a tokenizer.json, one after the other.
+  case patterns(TextDivision)
+
+  /// Those that are written out as code. A vocabulary can be learned with them.
+  package static let written: [Pretokenizer] = [.gpt2, .gpt4]
+
+  /// `gpt2` or `gpt4`; for others a short description.
+  package var name: String {
+    switch self {
+    case .gpt2: "gpt2"
+    case .gpt4: "gpt4"
+    case .patterns(let division): division.steps.count == 1 ? "its own" : "\(division.steps.count) of its own"
+    }
+  }
 
   package var pattern: String {
     switch self {
+    case .patterns(let division): division.steps.map(\.pattern).joined(separator: ", then ")
     case .gpt2: #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
     case .gpt4:
       #"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"#
     }
   }
 
-  /// The end of the piece that begins at `start`, which must be inside the text.
+  /// The end of the piece that begins at `start`, which must be inside the text. Only for those that are written out.
   @inline(__always)
   func end(_ text: UnsafeBufferPointer<UInt8>, from start: Int) -> Int {
     switch self {
     case .gpt2: Self.gpt2End(text, start)
     case .gpt4: Self.gpt4End(text, start)
+    case .patterns: preconditionFailure("pieces of patterns are found by TextDivider")
     }
   }
 

@@ -1,5 +1,5 @@
-// Reads and writes files of byte-pair tokenizers: Hugging Face's `tokenizer.json`, and GPT-2's `vocab.json` with
-// `merges.txt`. A file with an option that would make this program's tokens differ from the original's is refused.
+// Reads and writes files of tokenizers: Hugging Face's `tokenizer.json` of byte pairs, GPT-2's `vocab.json` with
+// `merges.txt`, and SentencePiece's `tokenizer.model`. A file with an option that would make this program's tokens differ from the original's is refused.
 
 import Configuration
 import Foundation
@@ -7,32 +7,62 @@ import Foundation
 package enum TokenizerFile {
   // MARK: Reading
 
-  /// Reads a `tokenizer.json`, or a folder with one or with GPT-2's two files.
-  package static func read(_ path: String) throws(TokenizerError) -> BytePairs {
+  package static let pairsName = "tokenizer.json", piecesName = "tokenizer.model"
+  /// Names that T5, Gemma and other models have for a model of SentencePiece.
+  private static let piecesNames = [piecesName, "spiece.model", "sentencepiece.bpe.model"]
+
+  /// Reads a `tokenizer.json`, a model of SentencePiece, or a folder with one of them or with GPT-2's two files. Of
+  /// several, SentencePiece's is taken: the `tokenizer.json` beside it was converted from it.
+  package static func read(_ path: String) throws(TokenizerError) -> Tokenizer {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw .file(path: path, problem: "no such file or folder")
     }
-    if !isFolder.boolValue { return try parse(try contents(path), path: path) }
-    if fileExists(path + "/tokenizer.json") { return try read(path + "/tokenizer.json") }
+    if !isFolder.boolValue { return try parse(Array(try contents(path)), path: path) }
+    for name in piecesNames + [pairsName] where fileExists(path + "/" + name) { return try read(path + "/" + name) }
     guard fileExists(path + "/vocab.json"), fileExists(path + "/merges.txt") else {
-      throw .file(path: path, problem: "it holds neither tokenizer.json nor vocab.json and merges.txt")
+      throw .file(
+        path: path, problem: "it holds no tokenizer.json, no tokenizer.model, and not both vocab.json and merges.txt")
     }
-    return try readGPT2(path)
+    return .bytePairs(try readGPT2(path))
   }
 
-  /// Parses the text of a `tokenizer.json`; `path` is its name in errors.
-  package static func parse(_ text: Data, path: String) throws(TokenizerError) -> BytePairs {
+  /// Reads a tokenizer of byte pairs.
+  package static func readPairs(_ path: String) throws(TokenizerError) -> BytePairs {
+    guard case .bytePairs(let table) = try read(path) else {
+      throw .file(path: path, problem: "it is a model of SentencePiece, and not a tokenizer of byte pairs")
+    }
+    return table
+  }
+
+  /// Parses the bytes of a file; `path` is its name in errors. A JSON object begins with a bracket, and a model of
+  /// SentencePiece with the number of its first field.
+  package static func parse(_ bytes: [UInt8], path: String) throws(TokenizerError) -> Tokenizer {
+    let isBinary = bytes.prefix(64).contains { $0 < 0x20 && ![0x09, 0x0A, 0x0D].contains($0) }
+    if bytes.first != 0x0A || !isBinary { return .bytePairs(try parsePairs(Data(bytes), path: path)) }
+    return .pieces(try SentencePieces(bytes, path: path))
+  }
+
+  /// Parses the text of a `tokenizer.json`.
+  package static func parsePairs(_ text: Data, path: String) throws(TokenizerError) -> BytePairs {
     func refuse(_ problem: String) -> TokenizerError { .file(path: path, problem: problem) }
     let file: File
     do { file = try JSONDecoder().decode(File.self, from: text) } catch let error as DecodingError {
       throw refuse("it is not a tokenizer.json of byte pairs: \(error.sentence)")
     } catch { throw refuse("it is not a tokenizer.json of byte pairs: \(error)") }
-    guard file.model.type ?? "BPE" == "BPE" else { throw refuse("a model of type \(file.model.type!); ress reads BPE") }
+    guard file.model.type ?? "BPE" == "BPE" else {
+      throw refuse(
+        "a model of type \(file.model.type!); ress reads BPE, and of SentencePiece the original, a tokenizer.model or spiece.model"
+      )
+    }
     if let normalizer = file.normalizer?.firstOfAll {
       throw refuse("a normalizer (\(normalizer)), which ress does not support")
     }
-    if file.model.byte_fallback == true { throw refuse("a fall-back to bytes; ress reads byte-level vocabularies") }
+    if file.model.byte_fallback == true {
+      throw refuse(
+        "a fall-back to bytes, as tokenizers have that were converted from SentencePiece; give the original, a tokenizer.model"
+      )
+    }
     let pretokenizer = try pretokenizer(file.pre_tokenizer, refuse)
     let added = added(file.added_tokens ?? [])
     return try assemble(
@@ -149,29 +179,37 @@ package enum TokenizerFile {
     _ given: File.PreTokenizer?, _ refuse: (String) -> TokenizerError
   ) throws(TokenizerError) -> Pretokenizer {
     let parts = given?.pretokenizers ?? [given].compactMap { $0 }
-    var found: Pretokenizer?
+    var steps: [DivisionStep] = []
     for part in parts {
       switch part.type {
       case "ByteLevel":
         if part.add_prefix_space == true {
           throw refuse("a space put before every text (add_prefix_space), which ress does not do")
         }
-        if part.use_regex ?? true { found = .gpt2 }
+        if part.use_regex ?? true { steps.append(DivisionStep(Pretokenizer.gpt2.pattern)) }
       case "Split":
-        let pattern = part.pattern?.Regex ?? part.pattern?.String ?? ""
-        guard part.behavior ?? "Isolated" == "Isolated" || part.invert == true,
-          let known = Pretokenizer.allCases.first(where: { $0.pattern == pattern })
-        else { throw refuse("a pattern that ress does not know: \(pattern)") }
-        found = known
-      default:
-        throw refuse(
-          "a pre-tokenizer of type \(part.type); ress reads ByteLevel, and Split by the patterns of GPT-2 and GPT-4")
+        guard let pattern = part.pattern?.Regex ?? part.pattern?.String else {
+          throw refuse("a Split without a pattern")
+        }
+        guard let behavior = DivisionStep.Behavior(rawValue: part.behavior ?? "Isolated") else {
+          throw refuse("a Split of behavior \(part.behavior!), which ress does not know")
+        }
+        steps.append(
+          DivisionStep(
+            pattern, isLiteral: part.pattern?.Regex == nil, behavior: behavior, isInverted: part.invert ?? false))
+      case "Digits":
+        steps.append(DivisionStep(#"\p{N}"#, behavior: part.individual_digits == true ? .isolated : .contiguous))
+      default: throw refuse("a pre-tokenizer of type \(part.type); ress reads ByteLevel, Digits and Split")
       }
     }
-    guard let found else {
-      throw refuse("no pre-tokenizer; ress reads ByteLevel, and Split by the patterns of GPT-2 and GPT-4")
+    guard !steps.isEmpty else { throw refuse("no pre-tokenizer; ress reads ByteLevel, Digits and Split") }
+    // A pattern that matches everything is the same whatever becomes of the text between its matches.
+    if steps.count == 1, !steps[0].isLiteral, steps[0].behavior == .isolated || steps[0].isInverted,
+      let known = Pretokenizer.written.first(where: { $0.pattern == steps[0].pattern })
+    {
+      return known
     }
-    return found
+    do { return .patterns(try TextDivision(steps)) } catch { throw refuse("\(error)") }
   }
 
   private static func contents(_ path: String) throws(TokenizerError) -> Data {
@@ -182,6 +220,20 @@ package enum TokenizerFile {
   }
 
   // MARK: Writing
+
+  /// The tokenizer as a file for other programs. Bytes become a `tokenizer.json` of 256 tokens without merges, which
+  /// gives the same tokens.
+  package static func exported(_ tokenizer: Tokenizer) -> (name: String, bytes: [UInt8]) {
+    tokenizer.fileName.map { ($0, tokenizer.stored) } ?? (pairsName, Array(json(bytesAlone).utf8))
+  }
+
+  private static var bytesAlone: BytePairs {
+    let separator = AddedToken(text: "<|endoftext|>", token: ByteTokenizer.separator)
+    let tokens = (0..<256).map { [UInt8($0)] } + [Array(separator.text.utf8)]
+    do { return try BytePairs(pretokenizer: .gpt2, tokens: tokens, merges: [], added: [separator]) } catch {
+      preconditionFailure("a vocabulary of all bytes: \(error)")
+    }
+  }
 
   /// The text of a `tokenizer.json`. Equal tokenizers give equal texts.
   package static func json(_ table: BytePairs) -> String {
@@ -199,6 +251,12 @@ package enum TokenizerFile {
       case .gpt4:
         #"{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":\#(quoted(table.pretokenizer.pattern))},"#
           + #""behavior":"Isolated","invert":false},\#(byteLevel(false))]}"#
+      case .patterns(let division):
+        #"{"type":"Sequence","pretokenizers":["#
+          + division.steps.map { step in
+            #"{"type":"Split","pattern":{"\#(step.isLiteral ? "String" : "Regex")":\#(quoted(step.pattern))},"#
+              + #""behavior":"\#(step.behavior.rawValue)","invert":\#(step.isInverted)},"#
+          }.joined() + byteLevel(false) + "]}"
       }
     let added = table.added.map { token in
       #"    {"id":\#(token.token),"content":\#(quoted(token.text)),"single_word":\#(token.isSingleWord),"#
@@ -299,6 +357,7 @@ package enum TokenizerFile {
       var pattern: Pattern?
       var behavior: String?
       var invert: Bool?
+      var individual_digits: Bool?
       var pretokenizers: [PreTokenizer]?
     }
     /// `"a b"` or, since version 0.20, `["a", "b"]`.

@@ -1,8 +1,8 @@
-"""ReSSFormer's causal language model in PyTorch: the peer that checks the Swift code.
+"""ReSSFormer's causal language model in PyTorch: the only definition of the model outside of the Swift code, and the peer that checks it.
 
 It follows docs/model.md line by line, and prefers the plain form of every equation (dense masks, a whole sequence in one autograd
 graph) to a fast one, so that it can be read as the reference. The values that Swift tests compare with are computed here, in float64
-(save_golden.py).
+(Benchmarks/pytorch/save_golden.py).
 
 Letters at the end of a name are its shape:
   B sequences    L targets a sequence    T tokens of this segment    C cached tokens    J = C + T tokens in sight
@@ -95,7 +95,7 @@ class Losses:
 @dataclass
 class Output:
     logits_BLV: Tensor
-    losses: Losses
+    losses: Losses | None  # None without targets
     loads_E: Tensor  # (token, slot) assignments to each expert, over the batch and all steps
     memory_BMD: Tensor  # after the last segment
 
@@ -454,7 +454,7 @@ class ReSSFormer(nn.Module):
     ) -> Output:
         """Logits and losses of whole sequences. A target of −1 is no target: the token counts everywhere else."""
         c = self.configuration
-        B, L = input_BL.shape
+        B, L = input_BL.shape[:2]
         S_BMD = self.memory.initial.expand(B, -1, -1)
         caches = [self.empty_cache(B) for _ in range(c.steps)]
         tally = Tally(c, B)
@@ -492,8 +492,14 @@ class ReSSFormer(nn.Module):
         return H_BTD, S_BMD, left
 
     def embedded(self, x_BT: Tensor) -> Tensor:
-        e_BTD = self.embed.weight[x_BT]
+        e_BTD = self.token_vectors(x_BT)
         return self.embed_norm(e_BTD) if self.configuration.embedding_norm else e_BTD
+
+    def token_vectors(self, x_BT: Tensor) -> Tensor:
+        """A token's row of the table. A bag, BTn, has n features a token, of which those below 0 are absent: the sum of their rows."""
+        if x_BT.dim() == 2:
+            return self.embed.weight[x_BT]
+        return (self.embed.weight[x_BT.clamp_min(0)] * (x_BT >= 0)[..., None]).sum(2)
 
     def run_step(
         self, t: int, parts: nn.Module, H_BTD: Tensor, readS_BMD: Tensor, cache: StepCache, tally: "Tally",

@@ -1,7 +1,7 @@
 """The rest of docs/model.md in PyTorch: other heads, both ways of seeing, sets, the parts that can be left out, the dense baseline.
 
 `ressformer.py` stays the causal language model, which should be read first; this file changes it where docs/model.md does, with the
-same letters (and C for classes). check_peer.py compares it with finite differences.
+same letters (and C for classes). Benchmarks/pytorch/check_peer.py compares it with finite differences.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ressformer import (
+from .ressformer import (
     NEVER, Expert, ForgetGates, Losses, Map, Memory, ModelConfiguration, Norm, Output, ReSSFormer, Router, SparseAttention,
     Table, Tally, TokenGraph, Trace, chosen, decay, tapped, taps_of)
 
@@ -183,13 +183,18 @@ class Variant(ReSSFormer):
         return self.block[f"{t:04d}"] if self.configuration.own_blocks else self
 
     def forward(
-        self, input_BL: Tensor, target_B: Tensor, bptt_segments: int | None = None, trace: Trace | None = None,
-        steps: int | None = None,
+        self, input_BL: Tensor, target_B: Tensor | None = None, bptt_segments: int | None = None,
+        trace: Trace | None = None, steps: int | None = None,
     ) -> Output:
-        """`target_B` is BL for lm and tag, B1 for classify, B2 for span. `steps`: another K than the trained one."""
+        """Logits, and losses if there are targets.
+
+        `input_BL` holds tokens, or bags of features, BLn, where a feature below 0 is absent. All sequences have one length. `target_B` is
+        BL for lm and tag, B1 for classify, B2 for span. `steps` is another K than the trained one. The logits are BLV for lm, BLC for tag,
+        BL2 for span, and BC for classify.
+        """
         c = self.configuration
         self.steps = steps or c.steps
-        B, L = input_BL.shape
+        B, L = input_BL.shape[:2]
         tally = VariantTally(c, B, self.steps)
         if c.architecture == "transformer":
             H_BLD, pooled_BD = self.run_transformer(input_BL), None
@@ -199,21 +204,25 @@ class Variant(ReSSFormer):
         last_BLD = self.final_norm(H_BLD)
         if c.head == "classify":
             logits = self.head(last_BLD.mean(1) if pooled_BD is None else pooled_BD)
-            task = F.cross_entropy(logits, target_B[:, 0])
         else:
             logits = last_BLD @ (self.embed.weight if c.head == "lm" else self.head.weight).T
-            if c.head == "span":
-                task = (F.cross_entropy(logits[..., 0], target_B[:, 0]) + F.cross_entropy(logits[..., 1], target_B[:, 1])) / 2
-            else:
-                task = F.cross_entropy(logits.flatten(0, 1), target_B.flatten(), ignore_index=-1)
         loads = tally.count_KBE.sum(1)
         loads = loads.flatten() if c.own_blocks else loads.sum(0)
         memory = None if c.architecture == "transformer" else S_BMD
-        return Output(logits, tally.losses(task, tokens=B * L), loads, memory)
+        losses = None if target_B is None else tally.losses(self.task_loss(logits, target_B), tokens=B * L)
+        return Output(logits, losses, loads, memory)
+
+    def task_loss(self, logits: Tensor, target_B: Tensor) -> Tensor:
+        head = self.configuration.head
+        if head == "classify":
+            return F.cross_entropy(logits, target_B[:, 0])
+        if head == "span":
+            return (F.cross_entropy(logits[..., 0], target_B[:, 0]) + F.cross_entropy(logits[..., 1], target_B[:, 1])) / 2
+        return F.cross_entropy(logits.flatten(0, 1), target_B.flatten(), ignore_index=-1)
 
     def run_transformer(self, x_BT: Tensor) -> Tensor:
         c = self.configuration
-        H_BTD = self.embed.weight[x_BT]
+        H_BTD = self.token_vectors(x_BT)
         if c.positions == "learned":
             H_BTD = H_BTD + self.position.weight[: x_BT.shape[1]]
         if c.embedding_norm:
