@@ -70,7 +70,7 @@ final class TinyModel {
     parameters = ParameterBuffer(layout, experts: all)
     gradients = ParameterBuffer(layout, experts: all)
     team = Team(laneCount: threads)
-    experts = LocalExperts(configuration, parameters: parameters, owned: all, team: team)
+    experts = LocalExperts(configuration, parameters: parameters, held: all, team: team)
     model = SequenceModel(
       sizes, maximumTokens: maximumTokens, recompute: recompute,
       memoryLimit: .max, team: team, exchange: experts)

@@ -3,7 +3,7 @@
 
 /// What a message between workers is about. Numbers that are sent fit 32 bits, the recurrence of a site 16 bits.
 package enum DataSubject: Equatable, Sendable {
-  /// The whole step of the round: norms, and the parameters that the sender updated.
+  /// The whole round: norms, the dense parameters that the sender updated, and measurements of a connection.
   case step
   /// One unit of the round.
   case unit(Int)
@@ -11,6 +11,9 @@ package enum DataSubject: Equatable, Sendable {
   case site(unit: Int, sequence: Int, segment: Int, recurrence: Int)
   /// The sum of the gradients of the dense parameters over a subtree of units.
   case node(level: Int, index: Int)
+  /// The sum of the gradients of an expert over a subtree of units; all parameters of an expert.
+  case expertNode(level: Int, index: Int, expert: Int)
+  case expert(Int)
   /// The values from `piece` times the length of a piece on, of one kind (parameter, first or second moment) of a
   /// tensor of the model.
   case tensor(number: Int, kind: Int, piece: Int)
@@ -33,6 +36,9 @@ package enum DataSubject: Equatable, Sendable {
       Words(
         first: UInt32(unit), second: UInt32(sequence), third: UInt32(segment), fourth: UInt16(recurrence))
     case .node(let level, let index): Words(first: UInt32(index), second: UInt32(level))
+    case .expertNode(let level, let index, let expert):
+      Words(first: UInt32(index), second: UInt32(level), third: UInt32(expert))
+    case .expert(let expert): Words(first: UInt32(expert))
     case .tensor(let number, let kind, let piece):
       Words(first: UInt32(number), second: UInt32(kind), third: UInt32(piece))
     case .copy(let step, let piece, let count):
@@ -48,7 +54,9 @@ package enum DataSubject: Equatable, Sendable {
       self = .site(unit: first, sequence: second, segment: third, recurrence: Int(words.fourth))
     case .unitFinished: self = .unit(first)
     case .gradient: self = .node(level: second, index: first)
-    case .norms, .parameters: self = .step
+    case .norms, .parameters, .probe, .echo: self = .step
+    case .expertGradient: self = .expertNode(level: second, index: first, expert: third)
+    case .expertParameters: self = .expert(first)
     case .state: self = .tensor(number: first, kind: second, piece: third)
     case .mirror, .mirrored: self = .copy(step: third, piece: first, count: second)
     }

@@ -26,11 +26,11 @@ package final class HeldModel {
     sizes = Sizes(model, vocabulary: vocabulary)
     team = Team(laneCount: threads)
     let layout = ParameterLayout(model, vocabulary: vocabulary)
-    parameters = ParameterBuffer(layout, experts: plan.myExperts)
+    parameters = ParameterBuffer(layout, experts: plan.heldExperts)
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)
-    experts = LocalExperts(model, parameters: parameters, owned: plan.myExperts, team: team)
-    expertGradients = ExpertGradients(experts, layout: layout)
+    experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
+    expertGradients = ExpertGradients(experts, plan, layout: layout)
   }
 }
 

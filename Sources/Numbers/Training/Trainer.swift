@@ -195,6 +195,9 @@ package final class Trainer {
     balancer.apply(loads)
   }
 
+  /// Measures the connections between the workers; every worker must call it at the same place. Nil without peers.
+  package func probe() throws -> LineSpeed? { try rounds.probe() }
+
   /// Losses and scores over `questions` questions of a split, evenly spaced, computed by all workers together. Nil
   /// where it has none.
   package func evaluate(_ validation: any SequenceSource, step: Int, questions: Int) throws -> LossSums? {

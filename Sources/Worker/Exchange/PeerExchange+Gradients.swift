@@ -26,7 +26,7 @@ extension PeerExchange: GradientExchange {
     switch round.purpose {
     case .training: held.expertGradients.close(unit: unit)
     case .audit: held.expertGradients.discard(unit: unit)
-    case .evaluation: break
+    case .evaluation, .probe: break
     }
   }
 
@@ -48,7 +48,7 @@ extension PeerExchange: GradientExchange {
         switch round.purpose {
         case .training: plan.units
         case .evaluation: evenShares(of: round.unitCount, among: plan.workerCount)
-        case .audit: nil
+        case .audit, .probe: nil
         }
       let late = units.map { units in peers.filter { units[$0].contains { reported[$0] == nil } } } ?? peers
       try serve(awaited: late, in: .unitFinished)
@@ -67,9 +67,35 @@ extension PeerExchange: GradientExchange {
         try send(.gradient, .node(level: node.level, index: node.index), rows: 1, payload, to: peer)
       }
     }
+    try sendSumsOfCopies()
     for (node, value) in sums { if let value { add(value.pointer + plan.myDense.lowerBound, at: node) } }
     while !denseTree.isComplete { try serve(awaited: peers, in: .gradient) }
+    while !held.expertGradients.areComplete { try serve(awaited: peers, in: .expertGradient) }
     return denseTree.total!.pointer
+  }
+
+  /// Sends the owners of the experts that are copied here the sums of this worker's units.
+  private func sendSumsOfCopies() throws {
+    for expert in plan.copies[plan.index] {
+      for (node, value) in held.expertGradients.sums(of: expert) {
+        let payload = value.map { Payload(copying: $0.pointer, count: held.layout.expertCount) }
+        try send(
+          .expertGradient, .expertNode(level: node.level, index: node.index, expert: expert),
+          rows: value == nil ? 0 : 1, payload ?? Payload(byteCount: 0), to: plan.expertOwners[expert])
+      }
+    }
+  }
+
+  func take(sum message: DataMessage, _ node: UnitNode, of expert: Int, from sender: Int) throws {
+    let count = message.payload.bytes.count
+    guard count == 0 || count == 4 * held.layout.expertCount else { throw message.header.refusal("wrong length") }
+    guard plan.copies[sender].contains(expert), node.level < 32, plan.units[sender].lowerBound <= node.firstUnit,
+      node.firstUnit < plan.units[sender].upperBound,
+      held.expertGradients.take(count == 0 ? nil : message.payload.reals, of: expert, at: node)
+    else {
+      throw message.header.refusal(
+        "a sum that is not expected: expert \(expert), node \(node.index) of level \(node.level)")
+    }
   }
 
   func take(sum message: DataMessage, _ node: UnitNode) throws {
@@ -127,12 +153,34 @@ extension PeerExchange: GradientExchange {
     let part = plan.myDense
     let payload = Payload(copying: parameters.dense + part.lowerBound, count: part.count)
     for peer in peers { try send(.parameters, .step, rows: 1, payload, to: peer) }
+    for expert in plan.myExperts {
+      let holders = plan.copyHolders(of: expert)
+      guard !holders.isEmpty else { continue }
+      let block = Payload(copying: parameters.experts[expert]!, count: held.layout.expertCount)
+      for holder in holders { try send(.expertParameters, .expert(expert), rows: 1, block, to: holder) }
+    }
     for peer in peers {
       while updates[peer] == nil { try serve(awaited: peers.filter { updates[$0] == nil }, in: .parameters) }
       let theirs = plan.denseRanges[peer]
       (parameters.dense + theirs.lowerBound).update(from: updates[peer]!.reals, count: theirs.count)
     }
     updates = [:]
+    let copies = plan.copies[plan.index]
+    while updatedCopies.count < copies.count {
+      let late = copies.filter { !updatedCopies.contains($0) }.map { plan.expertOwners[$0] }
+      try serve(awaited: Set(late).sorted(), in: .expertParameters)
+    }
+  }
+
+  /// The parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
+  /// every worker has computed all its units, and nobody reads the old values any more.
+  func take(parameters message: DataMessage, of expert: Int, from sender: Int) throws {
+    let count = held.layout.expertCount
+    guard message.payload.bytes.count == 4 * count else { throw message.header.refusal("wrong length") }
+    guard plan.copies[plan.index].contains(expert), plan.expertOwners[expert] == sender,
+      squares[sender] != nil, updatedCopies.insert(expert).inserted
+    else { throw message.header.refusal("parameters of expert \(expert), which is not expected") }
+    held.parameters.experts[expert]!.update(from: message.payload.reals, count: count)
   }
 
   func take(parameters message: DataMessage, from sender: Int) throws {

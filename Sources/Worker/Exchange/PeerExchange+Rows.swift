@@ -28,15 +28,15 @@ extension PeerExchange: ExpertExchange {
   }
 
   private func mine(_ pieces: [ExpertPiece]) -> [ExpertPiece] {
-    pieces.filter { plan.expertOwners[$0.expert] == plan.index }
+    pieces.filter { computers[$0.expert] == plan.index }
   }
 
-  /// Sends every peer the rows for its experts. The payload is a list of the row counts of all experts (Int32),
+  /// Sends every peer the rows for its experts; rows for experts of which this worker has a copy stay here. The payload is a list of the row counts of all experts (Int32),
   /// then the rows.
   private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
     let expertCount = plan.expertOwners.count
     for peer in peers {
-      let theirs = pieces.filter { plan.expertOwners[$0.expert] == peer }
+      let theirs = pieces.filter { computers[$0.expert] == peer }
       guard !theirs.isEmpty else { continue }
       let rowCount = theirs.reduce(0) { $0 + $1.rows.count }
       let payload = Payload(byteCount: 4 * (expertCount + rowCount * width))
@@ -55,8 +55,8 @@ extension PeerExchange: ExpertExchange {
   /// Waits until the results of all rows for experts elsewhere are in `out`, and serves other workers meanwhile.
   private func collect(_ phase: DataPhase, _ site: ExpertSite, _ pieces: [ExpertPiece], into out: Matrix) throws {
     var waiting: [Int: [ExpertPiece]] = [:]
-    for piece in pieces where plan.expertOwners[piece.expert] != plan.index {
-      waiting[plan.expertOwners[piece.expert], default: []].append(piece)
+    for piece in pieces where computers[piece.expert] != plan.index {
+      waiting[computers[piece.expert], default: []].append(piece)
     }
     expected = ExpectedRows(phase: phase, site: site, pieces: waiting, into: out)
     while let pieces = expected?.pieces, !pieces.isEmpty { try serve(awaited: pieces.keys.sorted(), in: phase) }
@@ -89,7 +89,8 @@ extension PeerExchange: ExpertExchange {
     guard message.payload.bytes.count == 4 * (experts + rowCount * width) else { throw header.refusal("wrong length") }
     var pieces: [ExpertPiece] = []
     ExpertPiece.split(UnsafeBufferPointer(start: message.payload.words, count: experts), into: &pieces)
-    guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
+    guard pieces.allSatisfy({ plan.computer(of: $0.expert, forUnitsOf: sender) == plan.index }),
+      pieces.last?.rows.upperBound == rowCount
     else {
       throw header.refusal("rows for experts of another worker")
     }

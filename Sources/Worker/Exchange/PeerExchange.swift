@@ -10,7 +10,8 @@
 // The order in which requests arrive depends on chance but does not affect any number: activations are stored by
 // site, gradients by unit, and sums are formed in the order of the units' tree (`UnitTree`).
 //
-// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift.
+// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift, the measurement of the
+// connections in PeerExchange+Probe.swift.
 
 import Kernels
 import Model
@@ -34,8 +35,14 @@ package final class PeerExchange {
   /// Updated parameters by sender. A peer that has all norms sends them while this worker may still wait for other
   /// norms.
   var updates: [Int: Payload] = [:]
+  /// The experts copied here whose updated parameters have arrived.
+  var updatedCopies: Set<Int> = []
+  /// The worker that computes each expert for this worker's units.
+  let computers: [Int]
   /// The rows that this worker waits for.
   var expected: ExpectedRows?
+  /// Answers to measurements of a connection that have arrived in the round.
+  var echoes = 0
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
   package internal(set) var notes: [StepNote]
   package private(set) var sentBytes = 0
@@ -53,6 +60,9 @@ package final class PeerExchange {
     normCount = Optimizer.chunkCount(held.layout)
     notes = Array(repeating: StepNote(), count: held.plan.workerCount)
     peers = (0..<held.plan.workerCount).filter { $0 != held.plan.index }
+    computers = held.plan.expertOwners.indices.map {
+      held.plan.computer(of: $0, forUnitsOf: held.plan.index)
+    }
   }
 
   package func begin(_ round: Round) throws {
@@ -63,6 +73,8 @@ package final class PeerExchange {
     denseTree.begin(unitCount: round.unitCount)
     squares = [:]
     updates = [:]
+    updatedCopies = []
+    echoes = 0
   }
 
   func send(_ phase: DataPhase, _ subject: DataSubject, rows: Int, _ payload: Payload, to peer: Int) throws {
@@ -88,6 +100,11 @@ package final class PeerExchange {
     case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
     case (.unitFinished, .unit(let unit)): try take(report: message, of: unit, from: sender)
     case (.gradient, .node(let level, let index)): try take(sum: message, UnitNode(level: level, index: index))
+    case (.expertGradient, .expertNode(let level, let index, let expert)):
+      try take(sum: message, UnitNode(level: level, index: index), of: expert, from: sender)
+    case (.expertParameters, .expert(let expert)): try take(parameters: message, of: expert, from: sender)
+    case (.probe, _): try send(.echo, .step, rows: 0, message.payload, to: sender)
+    case (.echo, _): echoes += 1
     case (.norms, _): try take(norms: message, from: sender)
     case (.parameters, _): try take(parameters: message, from: sender)
     default: throw header.refusal("it is not part of a step")

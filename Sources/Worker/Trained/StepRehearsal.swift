@@ -107,7 +107,7 @@ package struct StepRehearsal {
     c.training.recompute = needs.recomputes ? .always : .never
     c.cluster.audit = 0
     c.cluster.workers = workers
-    let plans = RunNeeds.plans(c, needs.layout, workers: workers)
+    let plans = RunNeeds.plans(c, needs.layout, workers: workers, copied: workers > 1 ? needs.copiedExperts : [])
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
       let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads)

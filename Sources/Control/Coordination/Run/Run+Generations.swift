@@ -55,6 +55,7 @@ extension Run {
     change(
       to: .placing, "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(from)", &turn)
     tell(.placed(generation: number, roster: roster), &turn)
+    tellChoice(of: generation, &turn)
     for (place, member) in peers.enumerated() {
       members.assign(member.peer, to: id, at: turn.now)
       turn.send(.assigned(assignment(place, turn)!), to: member.peer)
@@ -64,6 +65,14 @@ extension Run {
     for peer in members.peers(of: id) where !kept.contains(peer) {
       members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with other workers", &turn)
     }
+  }
+
+  /// Tells where the experts compute, and what that is expected to cost, where that was for the coordinator to decide.
+  private mutating func tellChoice(of generation: Generation, _ turn: inout Turn) {
+    let workers = generation.roster.count
+    guard workers > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else { return }
+    let copies = Placement.copies(of: self, workers: workers)
+    say(copies.forecast(generation.copiedExperts, isMeasured: ledger.line != nil), &turn)
   }
 
   /// What the worker at a place is told while the generation loads.

@@ -82,6 +82,9 @@ extension Run {
     for sentence in clinic.look(record, keys: configuration.model.keys) { say(sentence, &turn) }
   }
 
+  /// The workers have measured their connections.
+  mutating func measured(_ line: ExpertCopies.Line) { ledger.line = line }
+
   mutating func workerFinished(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
     guard var generation = phase.generation else { return }
     generation.finished.insert(place)
