@@ -39,8 +39,10 @@ package final class PeerExchange {
   var updatedCopies: Set<Int> = []
   /// The worker that computes each expert for this worker's units.
   let computers: [Int]
-  /// The rows that this worker waits for.
-  var expected: ExpectedRows?
+  /// The rows that the units under way wait for, by lane of the relay; nil for a unit that does not wait.
+  var expected: [ExpectedRows?] = [nil, nil]
+  /// Two units are under way where rows travel; nil where all experts are here.
+  package let relay: Relay?
   /// Answers to measurements of a connection that have arrived in the round.
   var echoes = 0
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
@@ -63,6 +65,7 @@ package final class PeerExchange {
     computers = held.plan.expertOwners.indices.map {
       held.plan.computer(of: $0, forUnitsOf: held.plan.index)
     }
+    relay = computers.allSatisfy { $0 == held.plan.index } ? nil : Relay(held.team)
   }
 
   package func begin(_ round: Round) throws {
@@ -75,6 +78,7 @@ package final class PeerExchange {
     updates = [:]
     updatedCopies = []
     echoes = 0
+    expected = [nil, nil]
   }
 
   func send(_ phase: DataPhase, _ subject: DataSubject, rows: Int, _ payload: Payload, to peer: Int) throws {
@@ -109,5 +113,13 @@ package final class PeerExchange {
     case (.parameters, _): try take(parameters: message, from: sender)
     default: throw header.refusal("it is not part of a step")
     }
+  }
+}
+
+extension Exchanges {
+  /// The exchanges of a worker with its peers.
+  package static func withPeers(of held: HeldModel, over link: any PeerLink) -> Exchanges {
+    let exchange = PeerExchange(held, link)
+    return Exchanges(exchange, exchange.relay)
   }
 }

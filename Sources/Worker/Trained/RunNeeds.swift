@@ -45,13 +45,15 @@ package struct RunNeeds {
       configuration.cluster.threads > 0 ? configuration.cluster.threads : max(1, cores / workersAHost)
     let model = configuration.model
     sizes = Sizes(model, vocabulary: vocabulary)
-    shape = SequenceModel.Shape(
-      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
-      memoryLimit: memoryBytes / 2 / workersAHost)
     let layout = ParameterLayout(model, vocabulary: vocabulary)
     self.layout = layout
     copies = ExpertCopies(configuration, workers: count)
     copiedExperts = copies.choose(memoryBytes: Double(memoryBytes) / Double(4 * workersAHost))
+    let rowsTravel = count > 1 && copiedExperts.count < layout.experts.count
+    lanes = rowsTravel && configuration.training.unitCount > count ? Relay.laneCount : 1
+    shape = SequenceModel.Shape(
+      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
+      memoryLimit: memoryBytes / 2 / workersAHost / lanes)
     let plans = RunNeeds.plans(configuration, layout, workers: count, copied: copiedExperts)
     largestShard = plans.map { ShardLayout(layout, $0).count }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
@@ -94,17 +96,20 @@ package struct RunNeeds {
     // A worker holds at most one gradient sum per level of the tree and the one being computed; so does the owner
     // for its part.
     func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
-    let unitGradients = levels(unitsAWorker) * dense
+    let unitGradients = (levels(unitsAWorker) + lanes - 1) * dense
     let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
     // Gradients of the experts here: one for the current unit of each worker whose rows come here, and the sums that
     // wait for their siblings in the tree. A copy gets those of this worker's units alone.
     let travelling = workers > 1 && copiedExperts.count < layout.experts.count ? workers : 1
     let expertGradients =
-      (travelling + levels(configuration.training.unitCount) - 1) * experts + levels(unitsAWorker) * copied
+      (travelling * lanes + levels(configuration.training.unitCount) - 1) * experts + levels(unitsAWorker) * copied
     // A shard counts the values and two moments of each.
     let moments = largestShard * 2 / 3
     return real * (2 * (dense + experts + copied) + moments + unitGradients + ownerSums + expertGradients)
   }
+
+  /// Units of a worker that are under way at once: two where rows travel.
+  private let lanes: Int
 
   /// Experts of other workers of which a worker has a copy, at most.
   private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }
@@ -114,7 +119,7 @@ package struct RunNeeds {
     let team = Team(laneCount: threads)
     let own = SequenceModel.byteCount(
       sizes, shape, maximumTokens: configuration.data.sequenceLength, team: team)
-    return own + expertRowBytes
+    return own * lanes + expertRowBytes * lanes
   }
 
   /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all

@@ -111,7 +111,7 @@ package struct StepRehearsal {
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
       let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads)
-      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges(PeerExchange(held, links[plan.index]))
+      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges.withPeers(of: held, over: links[plan.index])
       return try Trainer(c, held, exchanges, source: source(c), memoryLimit: .max)
     }
     // The first steps allocate memory and fill caches.

@@ -109,7 +109,7 @@ package final class RunJob {
     self.link = link
     let model = HeldModel(
       configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: assignment.start != .fresh)
-    let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
+    let exchanges = plan.workerCount > 1 ? Exchanges.withPeers(of: model, over: link) : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
