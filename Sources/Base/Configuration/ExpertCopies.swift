@@ -19,8 +19,12 @@ package struct ExpertCopies: Equatable, Sendable {
     package var latencySeconds: Double
     package var bytesPerSecond: Double
 
-    /// A gigabit, assumed until the workers have measured their connections.
-    package static let assumed = Line(latencySeconds: 200e-6, bytesPerSecond: 117e6)
+    /// What is assumed until the workers have measured their connections: a gigabit, or between processes of one
+    /// machine what was measured there over a libzmq socket, including checksums, copies and thread wake-ups.
+    package static func assumed(hosts: Int) -> Line {
+      hosts > 1
+        ? Line(latencySeconds: 200e-6, bytesPerSecond: 117e6) : Line(latencySeconds: 150e-6, bytesPerSecond: 1.2e9)
+    }
 
     package init(latencySeconds: Double, bytesPerSecond: Double) {
       self.latencySeconds = latencySeconds
@@ -34,8 +38,12 @@ package struct ExpertCopies: Equatable, Sendable {
   /// Rows of each expert in a step, over all workers.
   private let loads: [Double]
 
-  /// - Parameter loads: measured rows of each expert; equal ones where it is nil or has another length.
-  package init(_ configuration: RunConfiguration, workers: Int, loads: [Double]? = nil, line: Line = .assumed) {
+  /// - Parameters:
+  ///   - loads: measured rows of each expert; equal ones where it is nil or has another length.
+  ///   - line: by default that between the processes of one machine.
+  package init(
+    _ configuration: RunConfiguration, workers: Int, loads: [Double]? = nil, line: Line = .assumed(hosts: 1)
+  ) {
     self.configuration = configuration
     self.workers = workers
     self.line = line

@@ -134,7 +134,7 @@ enum Placement {
   /// Units and experts of each worker.
   static func roster(of workers: [WorkerDescription], for run: Run) -> [RosterEntry] {
     let units = evenShares(of: run.configuration.training.unitCount, among: workers.count)
-    let copied = copies(of: run, workers: workers.count).choose(memoryBytes: memoryForCopies(workers))
+    let copied = copies(of: run, workers).choose(memoryBytes: memoryForCopies(workers))
     let experts = experts(of: workers, for: run, copied: copied)
     return workers.indices.map { place in
       RosterEntry(
@@ -144,9 +144,10 @@ enum Placement {
   }
 
   /// What copies of experts cost and save in a run, by what is known of its loads and connections.
-  static func copies(of run: Run, workers: Int) -> ExpertCopies {
+  static func copies(of run: Run, _ workers: [WorkerDescription]) -> ExpertCopies {
     ExpertCopies(
-      run.configuration, workers: workers, loads: run.ledger.expertLoads, line: run.ledger.line ?? .assumed)
+      run.configuration, workers: workers.count, loads: run.ledger.expertLoads,
+      line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count))
   }
 
   /// Bytes that a worker may use for copies of experts: a quarter of its share of the machine's memory, on the machine

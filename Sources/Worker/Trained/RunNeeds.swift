@@ -47,7 +47,7 @@ package struct RunNeeds {
     sizes = Sizes(model, vocabulary: vocabulary)
     let layout = ParameterLayout(model, vocabulary: vocabulary)
     self.layout = layout
-    copies = ExpertCopies(configuration, workers: count)
+    copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts))
     copiedExperts = copies.choose(memoryBytes: Double(memoryBytes) / Double(4 * workersAHost))
     let rowsTravel = count > 1 && copiedExperts.count < layout.experts.count
     lanes = rowsTravel && configuration.training.unitCount > count ? Relay.laneCount : 1

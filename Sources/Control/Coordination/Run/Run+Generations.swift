@@ -69,9 +69,11 @@ extension Run {
 
   /// Tells where the experts compute, and what that is expected to cost, where that was for the coordinator to decide.
   private mutating func tellChoice(of generation: Generation, _ turn: inout Turn) {
-    let workers = generation.roster.count
-    guard workers > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else { return }
-    let copies = Placement.copies(of: self, workers: workers)
+    let workers = generation.roster.map(\.worker)
+    guard workers.count > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else {
+      return
+    }
+    let copies = Placement.copies(of: self, workers)
     say(copies.forecast(generation.copiedExperts, isMeasured: ledger.line != nil), &turn)
   }
 
