@@ -31,8 +31,8 @@ extension PeerExchange: ExpertExchange {
     pieces.filter { computers[$0.expert] == plan.index }
   }
 
-  /// Sends every peer the rows for its experts; rows for experts of which this worker has a copy stay here. The payload is a list of the row counts of all experts (Int32),
-  /// then the rows.
+  /// Sends every peer the rows for its experts; rows for experts of which this worker has a copy stay here. The
+  /// payload is a list of the row counts of all experts (Int32), then the rows.
   private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
     let expertCount = plan.expertOwners.count
     for peer in peers {
