@@ -172,7 +172,7 @@ final class TinyModel {
           }
         }
       }
-      for expert in experts.owned {
+      for expert in experts.held {
         guard let block = experts.takeGradient(unit: index, expert: expert) else { continue }
         for place in 0..<layout.expertCount { gradients.experts[expert]![place] += block.pointer[place] }
         experts.recycle(block)

@@ -187,12 +187,12 @@ import Wire
   private static let subjects: [(DataSubject, [DataPhase])] = {
     let most = Int(UInt32.max)
     return [
-      (.step, [.norms, .parameters, .probe, .echo]), (.unit(most), [.unitFinished]),
+      (.step, [.norms, .probe, .echo]), (.unit(most), [.unitFinished]),
       (
         .site(unit: most, sequence: 1, segment: most - 1, recurrence: Int(UInt16.max)),
         [.dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward]
       ),
-      (.node(level: 3, index: most), [.gradient]),
+      (.node(level: 3, index: most, part: 6), [.gradient]), (.part(most), [.parameters]),
       (.expertNode(level: 3, index: most, expert: 7), [.expertGradient]), (.expert(most), [.expertParameters]),
       (.tensor(number: most, kind: 2, piece: 5), [.state]),
       (.copy(step: most, piece: 6, count: 7), [.mirror, .mirrored]),

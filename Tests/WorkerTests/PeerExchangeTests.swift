@@ -101,10 +101,15 @@ import Wire
     expect(message(.combineForward, site), "these rows were not requested")
     expect(message(.dispatchForward, site, rows: 1, bytes: counts), "wrong length")
     expect(message(.norms, .step, bytes: 8), "wrong length")
-    expect(message(.parameters, .step, bytes: 8), "wrong length")
-    expect(message(.gradient, .node(level: 0, index: 2), bytes: 4), "wrong length")
+    expect(message(.parameters, .part(0), bytes: 8), "wrong length")
+    expect(message(.gradient, .node(level: 0, index: 2, part: 0), bytes: 4), "wrong length")
     expect(
-      message(.gradient, .node(level: 9, index: 0), bytes: 4 * setup.plan.myDense.count), "a sum that is not expected")
+      message(.gradient, .node(level: 9, index: 0, part: 0), bytes: 4 * setup.plan.myDense.count),
+      "a sum that is not expected")
+    expect(message(.gradient, .node(level: 0, index: 2, part: 1), bytes: 4 * setup.plan.myDense.count), "wrong length")
+    expect(message(.parameters, .part(1), bytes: 4 * setup.plan.denseRanges[1].count), "wrong length")
+    // The owner has not sent its norms yet.
+    expect(message(.parameters, .part(0), bytes: 4 * setup.plan.denseRanges[1].count), "which is not expected")
     expect(message(.unitFinished, .unit(0), bytes: 8), "a report of unit 0")
     expect(message(.unitFinished, .unit(7), bytes: 8), "a report of unit 7")
     expect(message(.unitFinished, .unit(2), bytes: 8), "a report of unit 2 with 1 numbers")
@@ -137,7 +142,7 @@ import Wire
   @Test func `a sum may arrive once, and so may norms`() throws {
     let setup = Setup()
     try setup.begin()
-    let sum = message(.gradient, .node(level: 1, index: 1), bytes: 4 * setup.plan.myDense.count)
+    let sum = message(.gradient, .node(level: 1, index: 1, part: 0), bytes: 4 * setup.plan.myDense.count)
     #expect(setup.refusal(sum) == "asked for another message")
     #expect(setup.refusal(sum).contains("a sum that is not expected"))
     let count = Optimizer.chunkCount(setup.held.layout) + StepNote().encoded.count

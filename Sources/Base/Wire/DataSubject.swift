@@ -3,14 +3,16 @@
 
 /// What a message between workers is about. Numbers that are sent fit 32 bits, the recurrence of a site 16 bits.
 package enum DataSubject: Equatable, Sendable {
-  /// The whole round: norms, the dense parameters that the sender updated, and measurements of a connection.
+  /// The whole round: norms, and measurements of a connection.
   case step
   /// One unit of the round.
   case unit(Int)
   /// One call of the expert layer: the rows of a unit's sequence at a segment and a step of recurrence.
   case site(unit: Int, sequence: Int, segment: Int, recurrence: Int)
-  /// The sum of the gradients of the dense parameters over a subtree of units.
-  case node(level: Int, index: Int)
+  /// The sum of the gradients over a subtree of units, of one part of the dense parameters that the receiver updates.
+  case node(level: Int, index: Int, part: Int)
+  /// A part of the dense parameters that the sender updated.
+  case part(Int)
   /// The sum of the gradients of an expert over a subtree of units; all parameters of an expert.
   case expertNode(level: Int, index: Int, expert: Int)
   case expert(Int)
@@ -35,7 +37,9 @@ package enum DataSubject: Equatable, Sendable {
     case .site(let unit, let sequence, let segment, let recurrence):
       Words(
         first: UInt32(unit), second: UInt32(sequence), third: UInt32(segment), fourth: UInt16(recurrence))
-    case .node(let level, let index): Words(first: UInt32(index), second: UInt32(level))
+    case .node(let level, let index, let part):
+      Words(first: UInt32(index), second: UInt32(level), third: UInt32(part))
+    case .part(let part): Words(first: UInt32(part))
     case .expertNode(let level, let index, let expert):
       Words(first: UInt32(index), second: UInt32(level), third: UInt32(expert))
     case .expert(let expert): Words(first: UInt32(expert))
@@ -53,8 +57,9 @@ package enum DataSubject: Equatable, Sendable {
     case .dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward:
       self = .site(unit: first, sequence: second, segment: third, recurrence: Int(words.fourth))
     case .unitFinished: self = .unit(first)
-    case .gradient: self = .node(level: second, index: first)
-    case .norms, .parameters, .probe, .echo: self = .step
+    case .gradient: self = .node(level: second, index: first, part: third)
+    case .parameters: self = .part(first)
+    case .norms, .probe, .echo: self = .step
     case .expertGradient: self = .expertNode(level: second, index: first, expert: third)
     case .expertParameters: self = .expert(first)
     case .state: self = .tensor(number: first, kind: second, piece: third)

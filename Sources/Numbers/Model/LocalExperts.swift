@@ -128,9 +128,6 @@ package final class LocalExperts: ExpertExchange {
     gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert))
   }
 
-  /// A block for the gradients of an expert, uninitialised.
-  package func takeBlock() -> PooledBuffer { pool.take(blockCount) }
-
   package func recycle(_ buffer: PooledBuffer) { pool.give(buffer) }
 
   /// Drops all kept forward calls and gradients, after a step was abandoned.

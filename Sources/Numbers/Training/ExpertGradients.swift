@@ -13,7 +13,7 @@ package final class ExpertGradients {
   private let plan: WorkPlan
   private let blockCount: Int
   /// A tree for each expert held here, and its place in the list by the expert's number.
-  private var trees: [UnitTree<PooledBuffer>]
+  private var trees: [UnitTree<GradientSum>]
   private let places: [Int?]
   /// The sum for each expert of the model; nil where another worker owns the expert or no token reached it.
   package private(set) var totals: [RealPointer?]
@@ -40,7 +40,8 @@ package final class ExpertGradients {
     let worker = plan.worker(ofUnit: unit)
     for (place, expert) in experts.held.enumerated()
     where plan.computer(of: expert, forUnitsOf: worker) == plan.index {
-      insert(experts.takeGradient(unit: unit, expert: expert), at: UnitNode(level: 0, index: unit), place)
+      let block = experts.takeGradient(unit: unit, expert: expert)
+      insert(block.map { GradientSum($0) }, at: UnitNode(level: 0, index: unit), place)
     }
   }
 
@@ -53,28 +54,22 @@ package final class ExpertGradients {
 
   /// The sums of this worker's units for an expert of which it has a copy; a sum is nil where no token reached the
   /// expert.
-  package func sums(of expert: Int) -> [(node: UnitNode, value: PooledBuffer?)] { trees[places[expert]!].pending }
+  package func sums(of expert: Int) -> [(node: UnitNode, value: GradientSum?)] { trees[places[expert]!].pending }
 
-  /// Adds a sum that a worker with a copy has sent, (`expertCount`); nil where no token reached the expert. Returns
-  /// false where this worker does not own the expert or does not expect the sum, and then adds nothing.
-  package func take(_ values: RealPointer?, of expert: Int, at node: UnitNode) -> Bool {
+  /// Adds a sum that a worker with a copy has sent, (`expertCount`); nil where no token reached the expert. Its memory
+  /// is used for further sums. Returns false where this worker does not own the expert or does not expect the sum,
+  /// and then adds nothing.
+  package func take(_ sum: GradientSum?, of expert: Int, at node: UnitNode) -> Bool {
     guard places.indices.contains(expert), plan.expertOwners[expert] == plan.index, let place = places[expert],
       trees[place].accepts(node)
     else { return false }
-    let block = values.map { values in
-      let block = experts.takeBlock()
-      block.pointer.update(from: values, count: blockCount)
-      return block
-    }
-    insert(block, at: node, place)
+    insert(sum, at: node, place)
     return true
   }
 
-  private func insert(_ block: PooledBuffer?, at node: UnitNode, _ place: Int) {
-    trees[place].insert(block, at: node) { left, right in
-      left.add(right, count: blockCount)
-      experts.recycle(right)
-      return left
+  private func insert(_ sum: GradientSum?, at node: UnitNode, _ place: Int) {
+    trees[place].insert(sum, at: node) {
+      GradientSum.add($0, $1, count: blockCount, experts.team) { experts.recycle($0) }
     }
   }
 
@@ -88,14 +83,14 @@ package final class ExpertGradients {
   /// All units are complete: fills `totals`, whose blocks are valid until `recycle`.
   package func finish() {
     for (place, expert) in experts.held.enumerated() where plan.expertOwners[expert] == plan.index {
-      totals[expert] = trees[place].total?.pointer
+      totals[expert] = trees[place].total?.values
     }
   }
 
   /// Returns the blocks of the sums to the pool.
   package func recycle() {
     for place in trees.indices {
-      for (_, block) in trees[place].pending { if let block { experts.recycle(block) } }
+      for (_, block) in trees[place].pending { block?.recycle { experts.recycle($0) } }
       trees[place].begin(unitCount: 1)
     }
   }

@@ -28,13 +28,14 @@ package final class PeerExchange {
   var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   /// The report of each unit of the round, nil until it arrives.
   var reported: [UnitReport?] = []
-  /// The tree of gradient sums of the dense parameters that this worker owns (updates).
-  var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
+  /// For each part of the dense parameters that this worker updates, the tree of the gradients' sums.
+  var denseTrees: [UnitTree<GradientSum>] = []
+  /// The total of the gradients of the dense parameters that this worker updates.
+  var denseTotal: PooledBuffer?
   /// Sums of squares of gradients by worker.
   var squares: [Int: [Double]] = [:]
-  /// Updated parameters by sender. A peer that has all norms sends them while this worker may still wait for other
-  /// norms.
-  var updates: [Int: Payload] = [:]
+  /// The parts of the dense parameters that have arrived, by the worker that updated them.
+  var updatedParts: [Int: Set<Int>] = [:]
   /// The experts copied here whose updated parameters have arrived.
   var updatedCopies: Set<Int> = []
   /// The worker that computes each expert for this worker's units.
@@ -72,10 +73,9 @@ package final class PeerExchange {
     self.round = round
     inbox.round = UInt64(round.number)
     reported = Array(repeating: nil, count: round.unitCount)
-    for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
-    denseTree.begin(unitCount: round.unitCount)
+    denseTrees = parts(of: plan.index).map { _ in UnitTree(unitCount: round.unitCount) }
     squares = [:]
-    updates = [:]
+    updatedParts = [:]
     updatedCopies = []
     echoes = 0
     expected = [nil, nil]
@@ -103,14 +103,15 @@ package final class PeerExchange {
       try answer(message, from: sender)
     case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
     case (.unitFinished, .unit(let unit)): try take(report: message, of: unit, from: sender)
-    case (.gradient, .node(let level, let index)): try take(sum: message, UnitNode(level: level, index: index))
+    case (.gradient, .node(let level, let index, let part)):
+      try take(sum: message, UnitNode(level: level, index: index), part: part)
     case (.expertGradient, .expertNode(let level, let index, let expert)):
       try take(sum: message, UnitNode(level: level, index: index), of: expert, from: sender)
     case (.expertParameters, .expert(let expert)): try take(parameters: message, of: expert, from: sender)
     case (.probe, _): try send(.echo, .step, rows: 0, message.payload, to: sender)
     case (.echo, _): echoes += 1
     case (.norms, _): try take(norms: message, from: sender)
-    case (.parameters, _): try take(parameters: message, from: sender)
+    case (.parameters, .part(let part)): try take(parameters: message, part: part, from: sender)
     default: throw header.refusal("it is not part of a step")
     }
   }
