@@ -1,5 +1,6 @@
 // What a generation gets done: steps, evaluations, looks at the router, the end.
 
+import Configuration
 import Wire
 
 extension Run {
