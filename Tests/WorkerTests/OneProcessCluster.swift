@@ -129,31 +129,38 @@ final class OneProcessCluster: @unchecked Sendable {
     var endings: [RunJob.Ending] = []
   }
 
+  /// What threads have loaded, by index. Each writes its own place, and it is read when all have ended.
+  private final class Loaded: @unchecked Sendable {
+    private let lock = NSLock()
+    private var results: [Int: Result<RunJob, any Error>] = [:]
+
+    func keep(_ index: Int, _ result: Result<RunJob, any Error>) {
+      lock.lock()
+      results[index] = result
+      lock.unlock()
+    }
+
+    func job(_ index: Int) throws -> RunJob { try results[index]!.get() }
+  }
+
   /// Loads all jobs, each on a thread of its own, because a state that moves from memory to memory needs all of them.
   private func load() throws -> [RunJob] {
-    let loaded = Mutex<[Int: Result<RunJob, any Error>]>([:])
+    let loaded = Loaded()
     let group = DispatchGroup()
     for assignment in assignments {
       group.enter()
       let thread = Thread { [self] in
         let channel = channels[assignment.index]
         channel.store.begin(assignment.run)
-        let job = Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) }
-        nonisolated(unsafe) let result = job
-        loaded.withLock { $0[assignment.index] = result }
+        loaded.keep(
+          assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
         group.leave()
       }
       thread.stackSize = 8 << 20
       thread.start()
     }
     group.wait()
-    return try assignments.map { assignment in
-      let result = loaded.withLock { loaded in
-        nonisolated(unsafe) let result = loaded[assignment.index]!
-        return result
-      }
-      return try result.get()
-    }
+    return try assignments.map { try loaded.job($0.index) }
   }
 
   /// Runs all jobs to their end, and `meanwhile` in parallel.
