@@ -51,8 +51,8 @@ package struct ExpertCopies: Equatable, Sendable {
     if let loads, loads.count == count {
       self.loads = loads
     } else {
-      let tokens = configuration.training.batchSequences * configuration.data.sequenceLength
-      let rows = Double(tokens * configuration.model.steps * configuration.model.activeExperts)
+      let tokens = Double(configuration.training.batchSequences) * Double(configuration.data.sequenceLength)
+      let rows = tokens * Double(configuration.model.steps) * Double(configuration.model.activeExperts)
       self.loads = Array(repeating: count > 0 ? rows / Double(count) : 0, count: count)
     }
   }

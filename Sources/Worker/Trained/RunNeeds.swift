@@ -119,7 +119,7 @@ package struct RunNeeds {
     let team = Team(laneCount: threads)
     let own = SequenceModel.byteCount(
       sizes, shape, maximumTokens: configuration.data.sequenceLength, team: team)
-    return own * lanes + expertRowBytes * lanes
+    return RunNeeds.whole((Double(own) + Double(expertRowBytes)) * Double(lanes))
   }
 
   /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
