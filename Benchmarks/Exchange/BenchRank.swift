@@ -152,6 +152,7 @@ final class AllReduce: Exchanging {
   private let exchange: PeerExchange
   private let parameters: ParameterBuffer
   private let gradient: PooledBuffer
+  private let own: Range<Int>
   private var norms: [Double]
   private let index: Int
   private let count: Int
@@ -185,6 +186,7 @@ final class AllReduce: Exchanging {
     configuration.model = model
     let held = HeldModel(configuration, vocabulary: 64, plan: plan, threads: 1)
     parameters = held.parameters
+    own = plan.myDense
     exchange = PeerExchange(held, link)
     norms = Array(repeating: 0, count: Optimizer.chunkCount(chosen))
     gradient = BufferPool().take(chosen.denseCount)
@@ -194,6 +196,8 @@ final class AllReduce: Exchanging {
   func round() throws {
     number += 1
     try exchange.begin(Round(number: number, step: number, purpose: .training, unitCount: count))
+    // The exchange adds sums where they are.
+    (gradient.pointer + own.lowerBound).update(repeating: 1, count: own.count)
     let sum = try exchange.reduce([(node: UnitNode(level: 0, index: index), value: gradient)])
     guard sum[0] == Real(count) else { throw BenchError(reason: "a sum is \(sum[0]), not \(count)") }
     try exchange.share(parameters)

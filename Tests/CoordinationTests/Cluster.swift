@@ -140,6 +140,8 @@ struct Cluster {
     configuration.cluster.minimumWorkers = minimum ?? workers
     configuration.training.steps = steps
     configuration.data.path = "text.h5"
+    // Tests of the choice set it; in the others it would only add a line.
+    configuration.cluster.experts = .travel
     return Submission(configuration: configuration, resume: .no)
   }
 

@@ -104,12 +104,14 @@ final class TestCluster {
     return logs.output
   }
 
-  @Test func `a killed worker is noticed at once, the others continue from memory, and a new one joins`()
+  @Test(arguments: ["auto", "travel", "copy"])
+  func `a killed worker is noticed at once, the others continue from memory, and a new one joins`(experts: String)
     throws
   {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b", "c")
-    try submit(cluster, "hurt", workers: 3, "--set", "checkpoint.every=0")
+    try submit(
+      cluster, "hurt", workers: 3, "--set", "checkpoint.every=0", "--set", "cluster.experts=\(experts)")
     #expect(cluster.reaches("hurt", 25), "\(cluster.logs)")
     cluster.kill("b")
     try cluster.start("d")

@@ -70,7 +70,7 @@ final class TinyModel {
     parameters = ParameterBuffer(layout, experts: all)
     gradients = ParameterBuffer(layout, experts: all)
     team = Team(laneCount: threads)
-    experts = LocalExperts(configuration, parameters: parameters, owned: all, team: team)
+    experts = LocalExperts(configuration, parameters: parameters, held: all, team: team)
     model = SequenceModel(
       sizes, maximumTokens: maximumTokens, recompute: recompute,
       memoryLimit: .max, team: team, exchange: experts)
@@ -172,7 +172,7 @@ final class TinyModel {
           }
         }
       }
-      for expert in experts.owned {
+      for expert in experts.held {
         guard let block = experts.takeGradient(unit: index, expert: expert) else { continue }
         for place in 0..<layout.expertCount { gradients.experts[expert]![place] += block.pointer[place] }
         experts.recycle(block)

@@ -140,4 +140,5 @@ private final class SilentExchange: GradientExchange {
   func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) -> RealPointer { sums[0].value!.pointer }
   func gather(_ squares: [Double], _ note: StepNote) -> [Double] { squares }
   func share(_ parameters: ParameterBuffer) {}
+  func probe(_ number: Int) -> LineSpeed? { nil }
 }

@@ -198,7 +198,7 @@ import Wire
     func message(_ size: Int) -> DataMessage {
       let payload = Payload(byteCount: size)
       for index in 0..<size { payload.bytes[index] = UInt8(truncatingIfNeeded: index &* 31 &+ size) }
-      var header = DataHeader(phase: .gradient, sender: 0, .node(level: 0, index: 0))
+      var header = DataHeader(phase: .gradient, sender: 0, .node(level: 0, index: 0, part: 0))
       header.rows = UInt32(size)
       return DataMessage(header: header, payload: payload)
     }

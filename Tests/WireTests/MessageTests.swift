@@ -192,12 +192,14 @@ import Wire
   private static let subjects: [(DataSubject, [DataPhase])] = {
     let most = Int(UInt32.max)
     return [
-      (.step, [.norms, .parameters]), (.unit(most), [.unitFinished]),
+      (.step, [.norms, .probe, .echo]), (.unit(most), [.unitFinished]),
       (
         .site(unit: most, sequence: 1, segment: most - 1, recurrence: Int(UInt16.max)),
         [.dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward]
       ),
-      (.node(level: 3, index: most), [.gradient]), (.tensor(number: most, kind: 2, piece: 5), [.state]),
+      (.node(level: 3, index: most, part: 6), [.gradient]), (.part(most), [.parameters]),
+      (.expertNode(level: 3, index: most, expert: 7), [.expertGradient]), (.expert(most), [.expertParameters]),
+      (.tensor(number: most, kind: 2, piece: 5), [.state]),
       (.copy(step: most, piece: 6, count: 7), [.mirror, .mirrored]),
     ]
   }()

@@ -12,13 +12,13 @@ import Worker
 
 @Suite(.serialized) struct OneCurveTests {
   /// Every tensor of a checkpoint, by name: weights and moments as bits.
-  private func tensors(_ folder: String, step: Int, _ files: [CheckpointManifest.File], _ c: RunConfiguration) throws
-    -> [String: [Float]]
-  {
+  private func tensors(
+    _ folder: String, step: Int, _ files: [CheckpointManifest.File], _ c: RunConfiguration, generation: UInt32 = 1
+  ) throws -> [String: [Float]] {
     let manifest = CheckpointManifest(
       run: c.run, runIdentifier: "1", step: step, configuration: c, loss: nil, files: files, writer: "test",
       created: "",
-      generation: 1)
+      generation: generation)
     let path = try CheckpointFolder.commit(manifest, folder: folder)
     let reader = try CheckpointReader(path)
     var tensors: [String: [Float]] = [:]
@@ -59,6 +59,74 @@ import Worker
       #expect(outcome.examinations == first.looks, "\(workers) workers, \(threads) threads")
       #expect(saved == first.tensors, "\(workers) workers, \(threads) threads")
     }
+  }
+
+  /// The copies of `workers` workers: expert 0 on every worker, expert 3 on the last one, the others nowhere.
+  private func mixed(_ workers: Int) -> [[Int]] { (0..<workers).map { $0 == workers - 1 ? [0, 3] : [0] } }
+
+  @Test
+  func
+    `whether rows travel, experts are copied to all or to some workers, or the program decides, the curve is one`()
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery) = (6, 3)
+    (c.cluster.audit, c.cluster.mirrorEvery) = (0.3, 2)
+    c.cluster.experts = .travel
+    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
+    #expect(alone.errors == [])
+    let saved = try tensors(scratch.path + "/1", step: 6, alone.files[6] ?? [], c)
+    var sent: [String: Double] = [:]
+    for (workers, threads) in [(2, 1), (2, 2), (3, 1), (3, 2)] {
+      for choice in ["travel", "copy", "mixed", "auto"] {
+        let name = "\(workers)-\(threads)-\(choice)", folder = scratch.path + "/" + name
+        c.cluster.experts = ExpertChoice(rawValue: choice) ?? .travel
+        let outcome = try OneProcessCluster(
+          c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
+        ).run()
+        #expect(outcome.errors == [], "\(name)")
+        #expect(outcome.steps == alone.steps, "\(name)")
+        #expect(outcome.evaluations == alone.evaluations, "\(name)")
+        #expect(try tensors(folder, step: 6, outcome.files[6] ?? [], c) == saved, "\(name)")
+        sent[name] = outcome.sent.last!.reduce(0, +)
+      }
+      // Not one row travels where all experts are copied, so the messages are others.
+      let bytes = ["travel", "copy", "mixed"].map { sent["\(workers)-\(threads)-\($0)"]! }
+      #expect(Set(bytes).count == 3, "\(bytes)")
+    }
+  }
+
+  @Test func `other experts may be copied in the next generation, which takes the state from memory`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateSequences) = (9, 0)
+    let whole = try OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/whole").run()
+    #expect(whole.errors == [])
+    var steps: [StepRecord] = []
+    var files: [CheckpointManifest.File] = []
+    var before: OneProcessCluster?
+    let choices: [[[Int]]] = [[[], [], []], mixed(3), [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]], [[2], [], [1]]]
+    for (number, copies) in choices.enumerated() {
+      let cluster = OneProcessCluster(
+        c, workers: 3, threads: 1, folder: scratch.path + "/parts", firstStep: steps.count, copies: copies,
+        after: before)
+      // The request is there before the first step, so every generation but the last has one step.
+      if number < 3 {
+        for channel in cluster.channels { channel.mailbox.put(.halt(generation: UInt32(number + 1), saving: false)) }
+      }
+      let outcome = try cluster.run()
+      #expect(outcome.errors == [] && outcome.endings.allSatisfy { $0 == (number < 3 ? .halted : .finished) })
+      steps += outcome.steps
+      files = outcome.files[9] ?? []
+      before = cluster
+    }
+    #expect(steps == whole.steps)
+    let (one, other) = (
+      try tensors(scratch.path + "/whole", step: 9, whole.files[9]!, c),
+      try tensors(scratch.path + "/parts", step: 9, files, c, generation: 4)
+    )
+    #expect(one == other)
   }
 
   @Test(arguments: [(2, 1), (1, 3), (3, 2)])

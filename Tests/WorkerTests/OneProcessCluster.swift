@@ -28,11 +28,12 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   private let index: Int
   private let hub: OneProcessCluster
   private let reported = Mutex<[Report]>([])
-  let store = ShardStore()
+  let store: ShardStore
 
-  init(_ index: Int, _ hub: OneProcessCluster) {
+  init(_ index: Int, _ hub: OneProcessCluster, _ store: ShardStore) {
     self.index = index
     self.hub = hub
+    self.store = store
   }
 
   var reports: [Report] { reported.withLock { $0 } }
@@ -71,34 +72,49 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
 final class OneProcessCluster: @unchecked Sendable {
   private(set) var channels: [HubChannel] = []
   private let assignments: [Assignment]
+  private let generation: UInt32
   /// The fingerprint of all its workers.
   static let numerics = "ress-test/1"
 
+  /// - Parameters:
+  ///   - copies: the experts that each worker has a copy of; nil for those that the configuration chooses.
+  ///   - before: a cluster of as many workers that has halted after `firstStep` steps, whose state is taken over.
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
-    firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil
+    firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil, copies: [[Int]]? = nil,
+    after before: OneProcessCluster? = nil
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
       configuration.model.experts(in: $0)
     }
+    let chosen = copies ?? (0..<workers).map { _ in ExpertCopies(configuration, workers: workers).choose() }
     let roster = (0..<workers).map { index in
       RosterEntry(
         worker: WorkerDescription(
           name: "w\(index)", host: "here", process: index, dataAddress: "hub", threads: threads,
           fingerprint: Self.numerics,
           program: ""),
-        units: units[index], experts: experts[index])
+        units: units[index], experts: experts[index],
+        copies: chosen[index].filter { !experts[index].contains($0) })
     }
+    var start = checkpoint.map { StartState.checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh
+    if let before {
+      start = .memory(
+        MemoryState(
+          generation: before.generation, step: firstStep, units: before.assignments[0].roster.map(\.units),
+          experts: before.assignments[0].roster.map(\.experts), holders: Array(before.assignments.indices)))
+    }
+    let generation = (before?.generation ?? 0) + 1
+    self.generation = generation
     assignments = (0..<workers).map { index in
       var assignment = Assignment(
-        run: RunID(1), generation: 1, configuration: configuration, roster: roster, index: index, threads: threads,
-        start: checkpoint.map { .checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh, firstStep: firstStep,
-        folder: folder)
+        run: RunID(1), generation: generation, configuration: configuration, roster: roster, index: index,
+        threads: threads, start: start, firstStep: firstStep, folder: folder)
       if acceptsOtherNumerics { assignment.acceptsOtherNumerics = true }
       return assignment
     }
-    channels = (0..<workers).map { HubChannel($0, self) }
+    channels = (0..<workers).map { HubChannel($0, self, before?.channels[$0].store ?? ShardStore()) }
   }
 
   /// The results of the run: records of steps and evaluations from the first worker, and every worker's errors.
@@ -113,6 +129,40 @@ final class OneProcessCluster: @unchecked Sendable {
     var endings: [RunJob.Ending] = []
   }
 
+  /// What threads have loaded, by index. Each writes its own place, and it is read when all have ended.
+  private final class Loaded: @unchecked Sendable {
+    private let lock = NSLock()
+    private var results: [Int: Result<RunJob, any Error>] = [:]
+
+    func keep(_ index: Int, _ result: Result<RunJob, any Error>) {
+      lock.lock()
+      results[index] = result
+      lock.unlock()
+    }
+
+    func job(_ index: Int) throws -> RunJob { try results[index]!.get() }
+  }
+
+  /// Loads all jobs, each on a thread of its own, because a state that moves from memory to memory needs all of them.
+  private func load() throws -> [RunJob] {
+    let loaded = Loaded()
+    let group = DispatchGroup()
+    for assignment in assignments {
+      group.enter()
+      let thread = Thread { [self] in
+        let channel = channels[assignment.index]
+        channel.store.begin(assignment.run)
+        loaded.keep(
+          assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
+        group.leave()
+      }
+      thread.stackSize = 8 << 20
+      thread.start()
+    }
+    group.wait()
+    return try assignments.map { try loaded.job($0.index) }
+  }
+
   /// Runs all jobs to their end, and `meanwhile` in parallel.
   func run(
     leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), meanwhile: () -> Void = {}
@@ -120,9 +170,7 @@ final class OneProcessCluster: @unchecked Sendable {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
-    let jobs = try assignments.map {
-      try RunJob($0, network: channels[$0.index], store: channels[$0.index].store, log: { _ in })
-    }
+    let jobs = try load()
     for job in jobs {
       nonisolated(unsafe) let job = job
       group.enter()
@@ -133,7 +181,9 @@ final class OneProcessCluster: @unchecked Sendable {
         } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }
           // As the coordinator does: the others are stopped.
-          for channel in self.channels { channel.mailbox.put(.stop(generation: 1, reason: "a job failed")) }
+          for channel in self.channels {
+            channel.mailbox.put(.stop(generation: self.generation, reason: "a job failed"))
+          }
         }
         group.leave()
       }

@@ -10,7 +10,8 @@ import Training
 import Wire
 
 @Suite struct PeerExchangeTests {
-  /// Worker 0 of two. It has the units 0 and 1 of four, and the even experts of four.
+  /// Worker 0 of two. It has the units 0 and 1 of four, and owns the even experts of four. Worker 1 has a copy of
+  /// expert 2, worker 0 one of expert 3.
   private final class Setup {
     let link = ListLink()
     let exchange: PeerExchange
@@ -34,7 +35,8 @@ import Wire
       c.model.expertWidth = 8
       c.training.batchSequences = 4
       let layout = ParameterLayout(c.model, vocabulary: 11)
-      let plan = WorkPlan(index: 0, units: [0..<2, 2..<4], expertOwners: [0, 1, 0, 1], layout: layout)
+      let plan = WorkPlan(
+        index: 0, units: [0..<2, 2..<4], expertOwners: [0, 1, 0, 1], copies: [[3], [2]], layout: layout)
       held = HeldModel(c, vocabulary: 11, plan: plan, threads: 1)
       exchange = PeerExchange(held, link)
     }
@@ -99,10 +101,15 @@ import Wire
     expect(message(.combineForward, site), "these rows were not requested")
     expect(message(.dispatchForward, site, rows: 1, bytes: counts), "wrong length")
     expect(message(.norms, .step, bytes: 8), "wrong length")
-    expect(message(.parameters, .step, bytes: 8), "wrong length")
-    expect(message(.gradient, .node(level: 0, index: 2), bytes: 4), "wrong length")
+    expect(message(.parameters, .part(0), bytes: 8), "wrong length")
+    expect(message(.gradient, .node(level: 0, index: 2, part: 0), bytes: 4), "wrong length")
     expect(
-      message(.gradient, .node(level: 9, index: 0), bytes: 4 * setup.plan.myDense.count), "a sum that is not expected")
+      message(.gradient, .node(level: 9, index: 0, part: 0), bytes: 4 * setup.plan.myDense.count),
+      "a sum that is not expected")
+    expect(message(.gradient, .node(level: 0, index: 2, part: 1), bytes: 4 * setup.plan.myDense.count), "wrong length")
+    expect(message(.parameters, .part(1), bytes: 4 * setup.plan.denseRanges[1].count), "wrong length")
+    // The owner has not sent its norms yet.
+    expect(message(.parameters, .part(0), bytes: 4 * setup.plan.denseRanges[1].count), "which is not expected")
     expect(message(.unitFinished, .unit(0), bytes: 8), "a report of unit 0")
     expect(message(.unitFinished, .unit(7), bytes: 8), "a report of unit 7")
     expect(message(.unitFinished, .unit(2), bytes: 8), "a report of unit 2 with 1 numbers")
@@ -110,6 +117,22 @@ import Wire
       let rows = message(.dispatchBackward, site, rows: 1, bytes: counts + row)
       rows.payload.words[expert] = 1
       expect(rows, reason)
+    }
+    let copied = message(.dispatchForward, site, rows: 1, bytes: counts + row)
+    copied.payload.words[2] = 1
+    expect(copied, "rows for experts of another worker")
+    let block = 4 * setup.held.layout.expertCount
+    func node(_ level: Int, _ index: Int, _ expert: Int) -> DataSubject {
+      .expertNode(level: level, index: index, expert: expert)
+    }
+    expect(message(.expertGradient, node(1, 1, 2), bytes: 4), "wrong length")
+    for (level, index, expert) in [(1, 0, 2), (2, 0, 2), (1, 1, 0), (1, 1, 3), (1, 1, 9), (40, 0, 2), (0, 4, 2)] {
+      expect(message(.expertGradient, node(level, index, expert), bytes: block), "a sum that is not expected")
+    }
+    expect(message(.expertParameters, .expert(3), bytes: 4), "wrong length")
+    for expert in [3, 1, 2, 9] {
+      // Expert 3 is copied here, but its owner has not sent its norms yet.
+      expect(message(.expertParameters, .expert(expert), bytes: block), "which is not expected")
     }
     let many = message(.dispatchForward, site, rows: 1, bytes: counts + row)
     many.payload.words[0] = 2
@@ -119,13 +142,20 @@ import Wire
   @Test func `a sum may arrive once, and so may norms`() throws {
     let setup = Setup()
     try setup.begin()
-    let sum = message(.gradient, .node(level: 1, index: 1), bytes: 4 * setup.plan.myDense.count)
+    let sum = message(.gradient, .node(level: 1, index: 1, part: 0), bytes: 4 * setup.plan.myDense.count)
     #expect(setup.refusal(sum) == "asked for another message")
     #expect(setup.refusal(sum).contains("a sum that is not expected"))
     let count = Optimizer.chunkCount(setup.held.layout) + StepNote().encoded.count
     let norms = message(.norms, .step, bytes: 8 * count)
     #expect(setup.refusal(norms) == "asked for another message")
     #expect(setup.refusal(norms).contains("a second message of norms"))
+    let sumOfExpert = message(
+      .expertGradient, .expertNode(level: 1, index: 1, expert: 2), bytes: 4 * setup.held.layout.expertCount)
+    #expect(setup.refusal(sumOfExpert) == "asked for another message")
+    #expect(setup.refusal(sumOfExpert).contains("a sum that is not expected"))
+    let parameters = message(.expertParameters, .expert(3), bytes: 4 * setup.held.layout.expertCount)
+    #expect(setup.refusal(parameters) == "asked for another message")
+    #expect(setup.refusal(parameters).contains("which is not expected"))
   }
 
   @Test func `rows of a peer are answered at once, and messages of the next round wait until it begins`() throws {
@@ -134,7 +164,7 @@ import Wire
     let early = message(.dispatchForward, site, round: 2, rows: 1, bytes: 4 * 4 + 4 * 16)
     early.payload.words[0] = 1
     let rows = message(.dispatchForward, site, rows: 1, bytes: 4 * 4 + 4 * 16)
-    rows.payload.words[2] = 1
+    rows.payload.words[0] = 1
     setup.link.arriving = [early, rows]
     #expect(throws: ListLink.Empty.self) { try setup.exchange.reports() }
     #expect(setup.link.sent.map(\.header.phase) == [.combineForward])

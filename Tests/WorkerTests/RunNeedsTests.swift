@@ -27,17 +27,20 @@ import Worker
     c.training.recompute = recompute
     // Rows outweigh parameters here, as in real runs.
     c.data.sequenceLength = 80
-    let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/run").run()
-    #expect(outcome.errors == [])
-    let needs = needs(c, workers: workers)
-    #expect(needs.recomputes == (recompute == .always))
-    // The first step had no parameters to send yet.
-    for sent in outcome.sent.dropFirst() {
-      let mean = sent.reduce(0, +) / Double(workers)
-      #expect(abs(mean / Double(needs.sentBytes) - 1) < 0.15, "\(mean) of \(needs.sentBytes)")
+    for choice in [ExpertChoice.travel, .copy] {
+      c.cluster.experts = choice
+      let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/\(choice)").run()
+      #expect(outcome.errors == [])
+      let needs = needs(c, workers: workers)
+      #expect(needs.recomputes == (recompute == .always))
+      // The first step had no parameters to send yet.
+      for sent in outcome.sent.dropFirst() {
+        let mean = sent.reduce(0, +) / Double(workers)
+        #expect(abs(mean / Double(needs.sentBytes) - 1) < 0.15, "\(mean) of \(needs.sentBytes)")
+      }
+      let saved = try #require(outcome.files[6]).reduce(0) { $0 + $1.byteCount }
+      #expect(abs(Double(saved) / Double(needs.checkpointBytes) - 1) < 0.15, "\(saved) of \(needs.checkpointBytes)")
     }
-    let saved = try #require(outcome.files[6]).reduce(0) { $0 + $1.byteCount }
-    #expect(abs(Double(saved) / Double(needs.checkpointBytes) - 1) < 0.15, "\(saved) of \(needs.checkpointBytes)")
   }
 
   @Test func `a run that cannot fit is refused with needed and available memory, and a doubtful one may try`() throws {

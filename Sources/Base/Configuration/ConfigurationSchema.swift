@@ -221,6 +221,10 @@ package enum ConfigurationSchema {
         "exchange", \.cluster.exchange,
         "Transport of tokens and gradients between workers; with mpi, workers must be ranks of one launch (docs/mpi.md)."
       ),
+      .choice(
+        "experts", \.cluster.experts,
+        "Where experts compute: rows travel to the worker that owns an expert, or every worker has a copy of its weights; auto decides for each expert."
+      ),
       ConfigurationField(
         "profile_steps", .whole(\.cluster.profileSteps, 0...1_000),
         "Steps whose time is measured by part of the model, into RUN/profile; 0: none."),

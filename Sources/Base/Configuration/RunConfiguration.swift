@@ -240,6 +240,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var threads = 0
   /// The transport between workers. Never changes a number.
   package var exchange = Exchange.zeromq
+  /// Whether rows travel to experts, or the weights of experts to all workers. Never changes a number.
+  package var experts = ExpertChoice.auto
   /// Steps whose time is measured by part of the model, from the sixth of a generation on; 0: none. Never changes a number.
   package var profileSteps = 0
   /// Steps between copies of each worker's state in a peer's memory; 0: none.

@@ -6,17 +6,21 @@
 
 import Configuration
 
-/// One worker's part in a generation: the units of each step that it computes, and the experts whose weights it
-/// holds.
+/// One worker's part in a generation: the units of each step that it computes, and its experts.
 package struct RosterEntry: Codable, Equatable, Sendable {
   package var worker: WorkerDescription
   package var units: Range<Int>
+  /// The experts that it owns: it has their moments and updates them.
   package var experts: [Int]
+  /// Experts of other workers whose weights it has too, so that the rows of its units need not travel to them; nil
+  /// where it has none.
+  package var copies: [Int]?
 
-  package init(worker: WorkerDescription, units: Range<Int>, experts: [Int]) {
+  package init(worker: WorkerDescription, units: Range<Int>, experts: [Int], copies: [Int] = []) {
     self.worker = worker
     self.units = units
     self.experts = experts
+    self.copies = copies.isEmpty ? nil : copies
   }
 }
 

@@ -41,6 +41,8 @@ package enum Report: Codable, Equatable, Sendable {
   case stepDone(StepRecord)
   case evaluated(EvaluationRecord)
   case examined(RouterRecord)
+  /// The slowest connection between the workers of the generation, measured before its first step.
+  case measured(ExpertCopies.Line)
   /// This worker's files of the checkpoint of `step` are on disk.
   case saved(step: Int, files: [CheckpointManifest.File])
   case saveFailed(step: Int, reason: String)

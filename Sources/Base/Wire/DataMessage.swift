@@ -21,6 +21,11 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
   case state
   /// A piece of a worker's shard, for the peer that keeps a copy; the receipt of the whole copy.
   case mirror, mirrored
+  /// The sum of an expert's gradients over a subtree of units, from a worker with a copy of the expert, empty where no
+  /// token reached it; an expert's updated parameters, for those workers.
+  case expertGradient, expertParameters
+  /// A message that measures the connection to a peer, and its answer.
+  case probe, echo
 
   /// The phase as a noun, for sentences such as "waits for gradient sums from worker-2".
   package var description: String {
@@ -37,6 +42,10 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
     case .state: "the state of the generation before"
     case .mirror: "a copy of a shard"
     case .mirrored: "the receipt of a copy"
+    case .expertGradient: "gradient sums of experts"
+    case .expertParameters: "updated parameters of experts"
+    case .probe: "a measurement of the connection"
+    case .echo: "the answer to a measurement"
     }
   }
 }

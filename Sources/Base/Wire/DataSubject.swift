@@ -3,14 +3,19 @@
 
 /// What a message between workers is about. Numbers that are sent fit 32 bits, the recurrence of a site 16 bits.
 package enum DataSubject: Equatable, Sendable {
-  /// The whole step of the round: norms, and the parameters that the sender updated.
+  /// The whole round: norms, and measurements of a connection.
   case step
   /// One unit of the round.
   case unit(Int)
   /// One call of the expert layer: the rows of a unit's sequence at a segment and a step of recurrence.
   case site(unit: Int, sequence: Int, segment: Int, recurrence: Int)
-  /// The sum of the gradients of the dense parameters over a subtree of units.
-  case node(level: Int, index: Int)
+  /// The sum of the gradients over a subtree of units, of one part of the dense parameters that the receiver updates.
+  case node(level: Int, index: Int, part: Int)
+  /// A part of the dense parameters that the sender updated.
+  case part(Int)
+  /// The sum of the gradients of an expert over a subtree of units; all parameters of an expert.
+  case expertNode(level: Int, index: Int, expert: Int)
+  case expert(Int)
   /// The values from `piece` times the length of a piece on, of one kind (parameter, first or second moment) of a
   /// tensor of the model.
   case tensor(number: Int, kind: Int, piece: Int)
@@ -32,7 +37,12 @@ package enum DataSubject: Equatable, Sendable {
     case .site(let unit, let sequence, let segment, let recurrence):
       Words(
         first: UInt32(unit), second: UInt32(sequence), third: UInt32(segment), fourth: UInt16(recurrence))
-    case .node(let level, let index): Words(first: UInt32(index), second: UInt32(level))
+    case .node(let level, let index, let part):
+      Words(first: UInt32(index), second: UInt32(level), third: UInt32(part))
+    case .part(let part): Words(first: UInt32(part))
+    case .expertNode(let level, let index, let expert):
+      Words(first: UInt32(index), second: UInt32(level), third: UInt32(expert))
+    case .expert(let expert): Words(first: UInt32(expert))
     case .tensor(let number, let kind, let piece):
       Words(first: UInt32(number), second: UInt32(kind), third: UInt32(piece))
     case .copy(let step, let piece, let count):
@@ -47,8 +57,11 @@ package enum DataSubject: Equatable, Sendable {
     case .dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward:
       self = .site(unit: first, sequence: second, segment: third, recurrence: Int(words.fourth))
     case .unitFinished: self = .unit(first)
-    case .gradient: self = .node(level: second, index: first)
-    case .norms, .parameters: self = .step
+    case .gradient: self = .node(level: second, index: first, part: third)
+    case .parameters: self = .part(first)
+    case .norms, .probe, .echo: self = .step
+    case .expertGradient: self = .expertNode(level: second, index: first, expert: third)
+    case .expertParameters: self = .expert(first)
     case .state: self = .tensor(number: first, kind: second, piece: third)
     case .mirror, .mirrored: self = .copy(step: third, piece: first, count: second)
     }

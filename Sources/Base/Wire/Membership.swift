@@ -19,6 +19,9 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var publicKey: PublicKey?
   /// Its rank, where it was started by mpirun; nil otherwise.
   package var mpi: MPIPlace?
+  /// Bytes of memory that the machine, or the process's control group, had left when the process started; nil where
+  /// it is not known.
+  package var memoryBytes: Int?
 
   package init(
     name: String, host: String, process: Int, dataAddress: String, threads: Int, fingerprint: String, program: String,

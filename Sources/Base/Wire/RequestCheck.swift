@@ -124,6 +124,11 @@ private struct RangeCheck {
         record.loads.allSatisfy { $0.count == record.experts } && record.bias.allSatisfy { $0.count == record.experts }
         && record.entropy.count == record.loads.count && [0, 1, record.loads.count].contains(record.bias.count)
       if problem == nil, !isTable { problem = "the router record has rows of different lengths" }
+    case .measured(let line):
+      seconds(line.latencySeconds, "latencySeconds")
+      if problem == nil, !(1...1e15).contains(line.bytesPerSecond) {
+        problem = "bytesPerSecond is \(line.bytesPerSecond)"
+      }
     case .saved(let step, let files):
       whole(step, "step")
       list(files.count, "files")

@@ -184,6 +184,7 @@ package struct Coordinator: Sendable {
     case .stepDone(let record): runs[id].stepDone(record, &members, &turn)
     case .evaluated(let record): runs[id].evaluated(record, &turn)
     case .examined(let record): runs[id].examined(record, &turn)
+    case .measured(let line): runs[id].measured(line)
     case .saved(let step, let files): runs[id].saved(place, step: step, files, &turn)
     case .saveFailed(let step, let reason):
       runs[id].say(

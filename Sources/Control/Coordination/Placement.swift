@@ -134,12 +134,33 @@ enum Placement {
   /// Units and experts of each worker.
   static func roster(of workers: [WorkerDescription], for run: Run) -> [RosterEntry] {
     let units = evenShares(of: run.configuration.training.unitCount, among: workers.count)
-    let experts = experts(of: workers, for: run)
-    return workers.indices.map { RosterEntry(worker: workers[$0], units: units[$0], experts: experts[$0]) }
+    let copied = copies(of: run, workers).choose(memoryBytes: memoryForCopies(workers))
+    let experts = experts(of: workers, for: run, copied: copied)
+    return workers.indices.map { place in
+      RosterEntry(
+        worker: workers[place], units: units[place], experts: experts[place],
+        copies: copied.filter { !experts[place].contains($0) })
+    }
+  }
+
+  /// What copies of experts cost and save in a run, by what is known of its loads and connections.
+  static func copies(of run: Run, _ workers: [WorkerDescription]) -> ExpertCopies {
+    ExpertCopies(
+      run.configuration, workers: workers.count, loads: run.ledger.expertLoads,
+      line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count))
+  }
+
+  /// Bytes that a worker may use for copies of experts: a quarter of its share of the machine's memory, on the machine
+  /// that has least; nil where a worker does not know it.
+  static func memoryForCopies(_ workers: [WorkerDescription]) -> Double? {
+    let shares = workers.map { worker in
+      worker.memoryBytes.map { Double($0) / Double(4 * workers.count { $0.host == worker.host }) }
+    }
+    return shares.contains { $0 == nil } ? nil : shares.compactMap { $0 }.min()
   }
 
   /// The experts of each worker: where they were, as far as that is balanced.
-  private static func experts(of workers: [WorkerDescription], for run: Run) -> [[Int]] {
+  private static func experts(of workers: [WorkerDescription], for run: Run, copied: [Int]) -> [[Int]] {
     let model = run.configuration.model
     guard let before = run.generations.last, model.expertCount > 0 else {
       return ExpertPlacement.even(model, workers: workers.count)
@@ -150,7 +171,9 @@ enum Placement {
       for expert in entry.experts { owners[expert] = place }
     }
     let measured = run.ledger.expertLoads
-    let loads = measured.isEmpty ? Array(repeating: 1, count: model.expertCount) : measured
+    var loads = measured.isEmpty ? Array(repeating: 1, count: model.expertCount) : measured
+    // The rows of copied experts stay with their units, so their owners have no load from them.
+    for expert in copied { loads[expert] = 0 }
     let placed = ExpertPlacement.place(loads: loads, owners: owners, workers: workers.count)
     return workers.indices.map { worker in placed.indices.filter { placed[$0] == worker } }
   }

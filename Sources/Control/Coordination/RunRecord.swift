@@ -46,6 +46,7 @@ struct RunRecord: Codable, Equatable, Sendable {
   var stepSeconds = 0.0
   var sentBytes: Double?
   var memoryBytes: Int?
+  var line: ExpertCopies.Line?
   var checkpointBytes: Int?
   var data: DataIdentity?
   var leftOut: [ClosedRange<Int>]?
@@ -96,6 +97,7 @@ extension Run {
     record.stepSeconds = ledger.stepSeconds
     record.sentBytes = ledger.sentBytes
     record.memoryBytes = ledger.memoryBytes
+    record.line = ledger.line
     record.goodput = account.goodput
     record.data = data
     record.from = from

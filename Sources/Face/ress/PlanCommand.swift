@@ -101,7 +101,7 @@ struct PlanView {
     return """
       run \(configuration.run), on \(spread), \(needs.threads) thread\(needs.threads == 1 ? "" : "s") each:
         parameters       \(Format.grouped(needs.layout.totalCount)), \(needs.layout.experts.count) experts, vocabulary \(needs.vocabulary)
-        units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")
+        units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")\(experts)
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
                          \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
@@ -117,6 +117,15 @@ struct PlanView {
     let bytes = Format.bytes(max(needs.memoryAfterLossBytes, needs.memoryBytes))
     let left = needs.afterLoss.map { "\($0.workers) worker\($0.workers == 1 ? "" : "s") left" }
     return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set no memory limit below this"
+  }
+
+  /// Where the experts compute in the first generation; with `auto`, the workers measure their connections later.
+  private var experts: String {
+    guard needs.workers > 1, configuration.model.routedExperts > 0 else { return "" }
+    let text =
+      configuration.cluster.experts == .auto
+      ? needs.copies.forecast(needs.copiedExperts, isMeasured: false) : needs.copies.spoken(needs.copiedExperts)
+    return "\n  experts          \(text)"
   }
 
   private var link: String {
@@ -143,7 +152,7 @@ struct PlanView {
       ("memory_after_loss_bytes", .whole(max(needs.memoryAfterLossBytes, needs.memoryBytes))),
       ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
-      ("sent_bytes", .whole(needs.sentBytes)),
+      ("sent_bytes", .whole(needs.sentBytes)), ("copied_experts", .whole(needs.copiedExperts.count)),
       ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),
       ("step_seconds", step.map { .real($0.stepSeconds) } ?? .raw("null")),
       ("exchange_seconds", step.map { .real($0.exchangeSeconds) } ?? .raw("null")),

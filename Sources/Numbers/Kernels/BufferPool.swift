@@ -71,3 +71,17 @@ extension PooledBuffer {
   /// self += other, over the first `count` values.
   package func add(_ other: PooledBuffer, count: Int) { ress_add(Int64(count), other.pointer, pointer) }
 }
+
+extension Team {
+  /// Values of a task.
+  private static let addedTogether = 1 << 16
+
+  /// to += from, over `count` values.
+  package func add(_ from: RealPointer, to: RealPointer, count: Int) {
+    let tiles = Tiles(of: count, size: Team.addedTogether)
+    run(tiles.count) { task, _ in
+      let tile = tiles[task]
+      ress_add(Int64(tile.count), from + tile.lowerBound, to + tile.lowerBound)
+    }
+  }
+}

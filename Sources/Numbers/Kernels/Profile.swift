@@ -37,7 +37,8 @@ package final class Profile: @unchecked Sendable {
   /// Spans of each thread, in the order in which they ended. Each thread writes only its own.
   private var lanes: [Lane]
   private let origin: Int64
-  private var depth = 0
+  /// The spans of the training thread that have not ended, the innermost last.
+  private var open: [Span] = []
   /// The innermost span of the training thread; spans of other threads get its name.
   private var current: (part: ProfilePart, direction: ProfileDirection) = (.step, .neither)
 
@@ -66,14 +67,39 @@ package final class Profile: @unchecked Sendable {
   ) throws(Failure) -> Result {
     let outer = current
     current = (part, direction)
-    depth += 1
-    let begin = Profile.now()
+    open.append(Span(part: part, direction: direction, lane: 0, begin: Profile.now(), end: 0, depth: open.count))
     defer {
-      depth -= 1
       current = outer
-      add(Span(part: part, direction: direction, lane: 0, begin: begin, end: Profile.now(), depth: depth))
+      end(open.removeLast())
     }
     return try body()
+  }
+
+  private func end(_ span: Span) {
+    var span = span
+    span.end = Profile.now()
+    add(span)
+  }
+
+  /// Spans that were interrupted, because another thread computes for a while.
+  struct Paused {
+    fileprivate var open: [Span]
+    fileprivate var current: (part: ProfilePart, direction: ProfileDirection)
+  }
+
+  /// Ends the open spans for now.
+  func pause() -> Paused {
+    let paused = Paused(open: open, current: current)
+    while let span = open.popLast() { end(span) }
+    return paused
+  }
+
+  /// Goes on with the spans that `pause` ended; nothing is recorded for the time between.
+  func resume(_ paused: Paused) {
+    open = paused.open
+    current = paused.current
+    let now = Profile.now()
+    for place in open.indices { open[place].begin = now }
   }
 
   /// Adds a parallel region in which a thread other than the training thread worked.

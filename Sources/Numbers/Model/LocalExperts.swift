@@ -15,7 +15,7 @@ import Configuration
 import Kernels
 
 package final class LocalExperts: ExpertExchange {
-  package let owned: [Int]
+  package let held: [Int]
   private let width: Int
   private let expertWidth: Int
   private let blockCount: Int
@@ -46,22 +46,22 @@ package final class LocalExperts: ExpertExchange {
     var rows: Int
   }
 
-  package init(_ model: ModelConfiguration, parameters: ParameterBuffer, owned: [Int], team: Team) {
-    self.owned = owned
+  package init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team) {
+    self.held = held
     self.team = team
     width = model.width
     expertWidth = model.expertWidth
     blockCount = parameters.layout.expertCount
     scratch = Array(repeating: nil, count: team.laneCount)
     var maps: [LinearMap] = []
-    for expert in owned {
+    for expert in held {
       guard let block = parameters.experts[expert] else { preconditionFailure("expert \(expert) is not in the buffer") }
       let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth)
       maps += [views.gateUp, views.down]
     }
     packs = WeightPacks(&maps, of: parameters)
     var weights = [ExpertWeights?](repeating: nil, count: parameters.experts.count)
-    for (place, expert) in owned.enumerated() {
+    for (place, expert) in held.enumerated() {
       weights[expert] = ExpertWeights(gateUp: maps[2 * place], down: maps[2 * place + 1])
     }
     self.weights = weights

@@ -14,8 +14,9 @@ package typealias UnitReport = SequenceReport
 /// A round is one pass of units through the model: a training step's batch, an evaluation, or an audit. All workers
 /// count the same rounds.
 package struct Round: Equatable, Sendable {
-  /// An audit computes units of the next training round on other workers and discards their gradients.
-  package enum Purpose: Equatable, Sendable { case training, evaluation, audit }
+  /// An audit computes units of the next training round on other workers and discards their gradients; a probe
+  /// measures the connections between workers and has no units.
+  package enum Purpose: Equatable, Sendable { case training, evaluation, audit, probe }
   package var number: Int
   package var step: Int
   package var purpose: Purpose
@@ -26,6 +27,18 @@ package struct Round: Equatable, Sendable {
     self.step = step
     self.purpose = purpose
     self.unitCount = unitCount
+  }
+}
+
+/// The slowest of the workers' connections: seconds that a small message is under way, and bytes a second in each
+/// direction while all workers send.
+package struct LineSpeed: Equatable, Sendable {
+  package var latencySeconds: Double
+  package var bytesPerSecond: Double
+
+  package init(latencySeconds: Double, bytesPerSecond: Double) {
+    self.latencySeconds = latencySeconds
+    self.bytesPerSecond = bytesPerSecond
   }
 }
 
@@ -51,6 +64,9 @@ package protocol GradientExchange: AnyObject {
 
   /// Sends the dense parameters that this worker updated to all others, and receives theirs.
   func share(_ parameters: ParameterBuffer) throws
+
+  /// Measures the connections between the workers, all of them together, in a round of its own; nil without peers.
+  func probe(_ number: Int) throws -> LineSpeed?
 
   /// Seconds that this worker has waited for others since it began.
   var waitedSeconds: Double { get }
@@ -99,4 +115,5 @@ package final class LocalGradientExchange: GradientExchange {
     return squares
   }
   package func share(_ parameters: ParameterBuffer) {}
+  package func probe(_ number: Int) -> LineSpeed? { nil }
 }

@@ -26,11 +26,11 @@ package final class HeldModel {
     sizes = Sizes(model, vocabulary: vocabulary)
     team = Team(laneCount: threads)
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
-    parameters = ParameterBuffer(layout, experts: plan.myExperts)
+    parameters = ParameterBuffer(layout, experts: plan.heldExperts)
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)
-    experts = LocalExperts(model, parameters: parameters, owned: plan.myExperts, team: team)
-    expertGradients = ExpertGradients(experts, layout: layout)
+    experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
+    expertGradients = ExpertGradients(experts, plan, layout: layout)
   }
 }
 
@@ -38,12 +38,17 @@ package final class HeldModel {
 package struct Exchanges {
   package let experts: any ExpertExchange
   package let gradients: any GradientExchange
+  /// Lets two units of this worker be under way at once; nil where a unit never waits.
+  package let relay: Relay?
 
   /// The exchanges of a worker without peers.
   package init(alone held: HeldModel) {
     experts = held.experts
     gradients = LocalGradientExchange(held.expertGradients, held.sizes)
+    relay = nil
   }
 
-  package init(_ peers: any ExpertExchange & GradientExchange) { (experts, gradients) = (peers, peers) }
+  package init(_ peers: any ExpertExchange & GradientExchange, _ relay: Relay?) {
+    (experts, gradients, self.relay) = (peers, peers, relay)
+  }
 }

@@ -19,6 +19,12 @@ final class Rounds {
     try exchange.begin(Round(number: number, step: step, purpose: purpose, unitCount: unitCount))
   }
 
+  /// Measures the connections between the workers, all of them together; nil without peers.
+  func probe() throws -> LineSpeed? {
+    number += 1
+    return try exchange.probe(number)
+  }
+
   /// Exchanges notes without norms. Returns the notes of all workers, by roster index.
   func gather(_ note: StepNote) throws -> [StepNote] {
     _ = try exchange.gather(Array(repeating: 0, count: chunkCount), note)

@@ -133,12 +133,9 @@ extension Trainer {
 extension WorkPlan {
   /// Whether a worker needs a piece of a shard, its own or another's.
   package func needs(_ piece: ShardLayout.Piece, worker: Int) -> Bool {
-    if let expert = piece.expert { return expertOwners[expert] == worker }
+    if let expert = piece.expert {
+      return expertOwners[expert] == worker || piece.kind == .values && copies[worker].contains(expert)
+    }
     return piece.kind == .values || denseRanges[worker].contains(piece.entry.offset)
-  }
-
-  /// The plan of another worker of the same generation.
-  package func at(_ index: Int, _ layout: ParameterLayout) -> WorkPlan {
-    WorkPlan(index: index, units: units, expertOwners: expertOwners, layout: layout)
   }
 }

@@ -12,7 +12,7 @@ final class StepBatch {
   private let order: SequenceOrder
   private let model: SequenceModel
   private let configuration: RunConfiguration
-  private let pool = BufferPool()
+  private let pool: BufferPool
   private var buffer = SequenceBuffer()
   /// The sequences of the step, and the factors of its losses.
   private var sequences: [Int]
@@ -24,13 +24,16 @@ final class StepBatch {
 
   var denseCount: Int { held.layout.denseCount }
 
+  /// - Parameter pool: where gradients come from; batches whose gradients are added share one.
   init(
-    _ configuration: RunConfiguration, _ held: HeldModel, _ source: any SequenceSource, _ model: SequenceModel
+    _ configuration: RunConfiguration, _ held: HeldModel, _ source: any SequenceSource, _ model: SequenceModel,
+    _ pool: BufferPool
   ) {
     self.configuration = configuration
     self.held = held
     self.source = source
     self.model = model
+    self.pool = pool
     order = source.order(seed: configuration.training.seed)
     sequences = Array(repeating: 0, count: configuration.training.batchSequences)
     scales = LossScales(configuration.model, targets: 0, tokens: 0)

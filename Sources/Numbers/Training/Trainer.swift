@@ -47,8 +47,10 @@ package final class Trainer {
   package let held: HeldModel
   package let optimizer: Optimizer
   private let exchange: any GradientExchange
-  private let model: SequenceModel
-  private let batch: StepBatch
+  private let models: [SequenceModel]
+  /// The batch, for each unit that may be under way; evaluations and audits use the first.
+  private let lanes: [StepBatch]
+  private let relay: Relay?
   private let rounds: Rounds
   private let auditor: Auditor
   private let search: NonFiniteSearch
@@ -81,10 +83,16 @@ package final class Trainer {
     self.flipsBitInStep = flipsBitInStep
     exchange = exchanges.gradients
     optimizer = Optimizer(configuration.optimizer, parameters: held.parameters, plan: held.plan, team: held.team)
-    model = SequenceModel(
-      held.sizes, maximumTokens: source.length, recompute: configuration.training.recompute, memoryLimit: memoryLimit,
-      team: held.team, exchange: exchanges.experts)
-    batch = StepBatch(configuration, held, source, model)
+    relay = held.plan.myUnits.count > 1 ? exchanges.relay : nil
+    let count = relay == nil ? 1 : Relay.laneCount
+    models = (0..<count).map { _ in
+      SequenceModel(
+        held.sizes, maximumTokens: source.length, recompute: configuration.training.recompute,
+        memoryLimit: memoryLimit / count, team: held.team, exchange: exchanges.experts)
+    }
+    let pool = BufferPool()
+    lanes = models.map { StepBatch(configuration, held, source, $0, pool) }
+    let batch = lanes[0]
     rounds = Rounds(exchange, chunkCount: optimizer.chunkCount)
     auditor = Auditor(configuration, held.plan, batch, rounds)
     search = NonFiniteSearch(plan: held.plan, batch: batch, rounds: rounds)
@@ -109,8 +117,9 @@ package final class Trainer {
   package var team: Team { held.team }
   package var parameters: ParameterBuffer { held.parameters }
   /// Bytes of parameters, moments and activations.
-  package var byteCount: Int { parameters.byteCount + optimizer.byteCount + model.byteCount }
-  package var recomputes: Bool { model.recomputes }
+  package var byteCount: Int { parameters.byteCount + optimizer.byteCount + models.reduce(0) { $0 + $1.byteCount } }
+  package var recomputes: Bool { models[0].recomputes }
+  private var batch: StepBatch { lanes[0] }
   /// Seconds that each worker computed in the last step, and bytes that it sent.
   package var busy: [Double] { clock.busy }
   package var sent: [Double] { clock.sent }
@@ -127,7 +136,7 @@ package final class Trainer {
     clock.begin()
     var note = StepNote()
     note.halt = wish
-    try batch.sample(step)
+    for lane in lanes { try lane.sample(step) }
     let audit = try auditor.begin(step, &note)
     try rounds.begin(.training, step: step, unitCount: plan.unitCount)
     try computeUnits(step, audit, &note)
@@ -157,7 +166,9 @@ package final class Trainer {
   private func computeUnits(_ step: Int, _ audit: Audit, _ note: inout StepNote) throws {
     held.expertGradients.begin(unitCount: plan.unitCount)
     tree.begin(unitCount: plan.unitCount)
-    for unit in plan.myUnits {
+    var left = plan.myUnits
+    func computeNext(_ batch: StepBatch) throws {
+      let unit = left.removeFirst()
       let gradient = try batch.train(unit, as: unit)
       if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: batch.denseCount) }
       if let place = audit.units.firstIndex(of: unit) {
@@ -165,6 +176,11 @@ package final class Trainer {
       }
       team.measure(.tree) { tree.insert(gradient, at: UnitNode(level: 0, index: unit), add: { batch.add($0, $1) }) }
       try team.measure(.tree) { try exchange.finish(unit: unit, batch.report) }
+    }
+    if let relay {
+      try relay.run { lane in while !left.isEmpty { try computeNext(lanes[lane]) } }
+    } else {
+      while !left.isEmpty { try computeNext(batch) }
     }
   }
 
@@ -195,6 +211,9 @@ package final class Trainer {
     balancer.apply(loads)
   }
 
+  /// Measures the connections between the workers; every worker must call it at the same place. Nil without peers.
+  package func probe() throws -> LineSpeed? { try rounds.probe() }
+
   /// Losses and scores over `questions` questions of a split, evenly spaced, computed by all workers together. Nil
   /// where it has none.
   package func evaluate(_ validation: any SequenceSource, step: Int, questions: Int) throws -> LossSums? {
@@ -205,7 +224,7 @@ package final class Trainer {
     var report = UnitReport(held.sizes)
     for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
       report.clear()
-      try evaluator.ask(unit * validation.questionCount / count, unit: unit, model, held.weights, &report)
+      try evaluator.ask(unit * validation.questionCount / count, unit: unit, models[0], held.weights, &report)
       try exchange.finish(unit: unit, report)
     }
     return sum(try exchange.reports())

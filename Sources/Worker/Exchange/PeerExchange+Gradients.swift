@@ -26,7 +26,7 @@ extension PeerExchange: GradientExchange {
     switch round.purpose {
     case .training: held.expertGradients.close(unit: unit)
     case .audit: held.expertGradients.discard(unit: unit)
-    case .evaluation: break
+    case .evaluation, .probe: break
     }
   }
 
@@ -48,7 +48,7 @@ extension PeerExchange: GradientExchange {
         switch round.purpose {
         case .training: plan.units
         case .evaluation: evenShares(of: round.unitCount, among: plan.workerCount)
-        case .audit: nil
+        case .audit, .probe: nil
         }
       let late = units.map { units in peers.filter { units[$0].contains { reported[$0] == nil } } } ?? peers
       try serve(awaited: late, in: .unitFinished)
@@ -58,39 +58,85 @@ extension PeerExchange: GradientExchange {
 
   // MARK: sums
 
+  /// The dense parameters that a worker updates, in parts that fit a message: a message never needs more memory than
+  /// that, and its receiver adds one part while the next ones are under way.
+  func parts(of worker: Int) -> [Range<Int>] {
+    let whole = plan.denseRanges[worker]
+    return stride(from: whole.lowerBound, to: whole.upperBound, by: ShardLayout.messageSize).map {
+      $0..<min(whole.upperBound, $0 + ShardLayout.messageSize)
+    }
+  }
+
   package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer {
     for peer in peers {
-      let part = plan.denseRanges[peer]
-      for (node, value) in sums {
-        guard let values = value else { continue }
-        let payload = Payload(copying: values.pointer + part.lowerBound, count: part.count)
-        try send(.gradient, .node(level: node.level, index: node.index), rows: 1, payload, to: peer)
+      for (part, range) in parts(of: peer).enumerated() {
+        for (node, value) in sums {
+          guard let values = value else { continue }
+          let payload = Payload(copying: values.pointer + range.lowerBound, count: range.count)
+          try send(.gradient, .node(level: node.level, index: node.index, part: part), rows: 1, payload, to: peer)
+        }
       }
     }
-    for (node, value) in sums { if let value { add(value.pointer + plan.myDense.lowerBound, at: node) } }
-    while !denseTree.isComplete { try serve(awaited: peers, in: .gradient) }
-    return denseTree.total!.pointer
+    try sendSumsOfCopies()
+    // The caller keeps `sums`, and does not read them again: they are added where they are.
+    for (part, range) in parts(of: plan.index).enumerated() {
+      for (node, value) in sums {
+        if let value { add(GradientSum(value.pointer + range.lowerBound, keptBy: nil), at: node, part) }
+      }
+    }
+    while denseTrees.contains(where: { !$0.isComplete }) { try serve(awaited: peers, in: .gradient) }
+    while !held.expertGradients.areComplete { try serve(awaited: peers, in: .expertGradient) }
+    let total = denseTotal ?? pool.take(plan.myDense.count)
+    denseTotal = total
+    for (part, range) in parts(of: plan.index).enumerated() {
+      (total.pointer + range.lowerBound - plan.myDense.lowerBound).update(
+        from: denseTrees[part].total!.values, count: range.count)
+    }
+    return total.pointer
   }
 
-  func take(sum message: DataMessage, _ node: UnitNode) throws {
-    guard message.payload.bytes.count == 4 * plan.myDense.count else { throw message.header.refusal("wrong length") }
-    guard denseTree.accepts(node) else {
-      throw message.header.refusal("a sum that is not expected: node \(node.index) of level \(node.level)")
+  /// Sends the owners of the experts that are copied here the sums of this worker's units.
+  private func sendSumsOfCopies() throws {
+    for expert in plan.copies[plan.index] {
+      for (node, value) in held.expertGradients.sums(of: expert) {
+        let payload = value.map { Payload(copying: $0.values, count: held.layout.expertCount) }
+        try send(
+          .expertGradient, .expertNode(level: node.level, index: node.index, expert: expert),
+          rows: value == nil ? 0 : 1, payload ?? Payload(byteCount: 0), to: plan.expertOwners[expert])
+      }
     }
-    add(message.payload.reals, at: node)
   }
 
-  /// Inserts a copy of a subtree's sum. The tree adds siblings in a fixed order, so that the total does not depend
-  /// on arrival order.
-  private func add(_ values: RealPointer, at node: UnitNode) {
-    let count = plan.myDense.count
-    let buffer = pool.take(count)
-    buffer.pointer.update(from: values, count: count)
-    denseTree.insert(buffer, at: node) { left, right in
-      left.add(right, count: count)
-      pool.give(right)
-      return left
+  func take(sum message: DataMessage, _ node: UnitNode, of expert: Int, from sender: Int) throws {
+    let count = message.payload.bytes.count
+    guard count == 0 || count == 4 * held.layout.expertCount else { throw message.header.refusal("wrong length") }
+    guard plan.copies[sender].contains(expert), node.level < 32, plan.units[sender].lowerBound <= node.firstUnit,
+      node.firstUnit < plan.units[sender].upperBound,
+      held.expertGradients.take(
+        count == 0 ? nil : GradientSum(message.payload.reals, keptBy: message.payload), of: expert, at: node)
+    else {
+      throw message.header.refusal(
+        "a sum that is not expected: expert \(expert), node \(node.index) of level \(node.level)")
     }
+  }
+
+  func take(sum message: DataMessage, _ node: UnitNode, part: Int) throws {
+    let own = parts(of: plan.index)
+    guard own.indices.contains(part), message.payload.bytes.count == 4 * own[part].count else {
+      throw message.header.refusal("wrong length")
+    }
+    guard denseTrees[part].accepts(node) else {
+      throw message.header.refusal(
+        "a sum that is not expected: part \(part), node \(node.index) of level \(node.level)")
+    }
+    add(GradientSum(message.payload.reals, keptBy: message.payload), at: node, part)
+  }
+
+  /// Inserts a subtree's sum. The tree adds siblings in a fixed order, so that the total does not depend on arrival
+  /// order.
+  private func add(_ sum: GradientSum, at node: UnitNode, _ part: Int) {
+    let count = parts(of: plan.index)[part].count
+    denseTrees[part].insert(sum, at: node) { GradientSum.add($0, $1, count: count, held.team) { pool.give($0) } }
   }
 
   // MARK: norms
@@ -124,21 +170,45 @@ extension PeerExchange: GradientExchange {
 
   /// Sends the parameters that this worker updated, and waits for those of all others.
   package func share(_ parameters: ParameterBuffer) throws {
-    let part = plan.myDense
-    let payload = Payload(copying: parameters.dense + part.lowerBound, count: part.count)
-    for peer in peers { try send(.parameters, .step, rows: 1, payload, to: peer) }
-    for peer in peers {
-      while updates[peer] == nil { try serve(awaited: peers.filter { updates[$0] == nil }, in: .parameters) }
-      let theirs = plan.denseRanges[peer]
-      (parameters.dense + theirs.lowerBound).update(from: updates[peer]!.reals, count: theirs.count)
+    for (part, range) in parts(of: plan.index).enumerated() {
+      let payload = Payload(copying: parameters.dense + range.lowerBound, count: range.count)
+      for peer in peers { try send(.parameters, .part(part), rows: 1, payload, to: peer) }
     }
-    updates = [:]
+    for expert in plan.myExperts {
+      let holders = plan.copyHolders(of: expert)
+      guard !holders.isEmpty else { continue }
+      let block = Payload(copying: parameters.experts[expert]!, count: held.layout.expertCount)
+      for holder in holders { try send(.expertParameters, .expert(expert), rows: 1, block, to: holder) }
+    }
+    func isLate(_ peer: Int) -> Bool { updatedParts[peer, default: []].count < parts(of: peer).count }
+    while peers.contains(where: isLate) { try serve(awaited: peers.filter(isLate), in: .parameters) }
+    let copies = plan.copies[plan.index]
+    while updatedCopies.count < copies.count {
+      let late = copies.filter { !updatedCopies.contains($0) }.map { plan.expertOwners[$0] }
+      try serve(awaited: Set(late).sorted(), in: .expertParameters)
+    }
   }
 
-  func take(parameters message: DataMessage, from sender: Int) throws {
-    guard message.payload.bytes.count == 4 * plan.denseRanges[sender].count else {
+  /// The parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
+  /// every worker has computed all its units, and nobody reads the old values any more.
+  func take(parameters message: DataMessage, of expert: Int, from sender: Int) throws {
+    let count = held.layout.expertCount
+    guard message.payload.bytes.count == 4 * count else { throw message.header.refusal("wrong length") }
+    guard plan.copies[plan.index].contains(expert), plan.expertOwners[expert] == sender,
+      squares[sender] != nil, updatedCopies.insert(expert).inserted
+    else { throw message.header.refusal("parameters of expert \(expert), which is not expected") }
+    held.parameters.experts[expert]!.update(from: message.payload.reals, count: count)
+  }
+
+  /// A part of the dense parameters, which is written at once for the same reason.
+  func take(parameters message: DataMessage, part: Int, from sender: Int) throws {
+    let theirs = parts(of: sender)
+    guard theirs.indices.contains(part), message.payload.bytes.count == 4 * theirs[part].count else {
       throw message.header.refusal("wrong length")
     }
-    updates[sender] = message.payload
+    guard squares[sender] != nil, updatedParts[sender, default: []].insert(part).inserted else {
+      throw message.header.refusal("part \(part), which is not expected")
+    }
+    (held.parameters.dense + theirs[part].lowerBound).update(from: message.payload.reals, count: theirs[part].count)
   }
 }

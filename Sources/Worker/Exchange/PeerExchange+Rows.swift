@@ -6,7 +6,7 @@ import Model
 import Training
 import Wire
 
-/// Results that this worker waits for, with the places in `into` where each peer's results belong.
+/// Results that a unit waits for, with the places in `into` where each peer's results belong.
 struct ExpectedRows {
   var phase: DataPhase
   var site: ExpertSite
@@ -28,15 +28,15 @@ extension PeerExchange: ExpertExchange {
   }
 
   private func mine(_ pieces: [ExpertPiece]) -> [ExpertPiece] {
-    pieces.filter { plan.expertOwners[$0.expert] == plan.index }
+    pieces.filter { computers[$0.expert] == plan.index }
   }
 
-  /// Sends every peer the rows for its experts. The payload is a list of the row counts of all experts (Int32),
-  /// then the rows.
+  /// Sends every peer the rows for its experts; rows for experts of which this worker has a copy stay here. The
+  /// payload is a list of the row counts of all experts (Int32), then the rows.
   private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
     let expertCount = plan.expertOwners.count
     for peer in peers {
-      let theirs = pieces.filter { plan.expertOwners[$0.expert] == peer }
+      let theirs = pieces.filter { computers[$0.expert] == peer }
       guard !theirs.isEmpty else { continue }
       let rowCount = theirs.reduce(0) { $0 + $1.rows.count }
       let payload = Payload(byteCount: 4 * (expertCount + rowCount * width))
@@ -52,22 +52,37 @@ extension PeerExchange: ExpertExchange {
     }
   }
 
-  /// Waits until the results of all rows for experts elsewhere are in `out`, and serves other workers meanwhile.
+  /// Waits until the results of all rows for experts elsewhere are in `out`. Meanwhile the other unit under way
+  /// computes, and where that waits too, this worker serves others.
   private func collect(_ phase: DataPhase, _ site: ExpertSite, _ pieces: [ExpertPiece], into out: Matrix) throws {
     var waiting: [Int: [ExpertPiece]] = [:]
-    for piece in pieces where plan.expertOwners[piece.expert] != plan.index {
-      waiting[plan.expertOwners[piece.expert], default: []].append(piece)
+    for piece in pieces where computers[piece.expert] != plan.index {
+      waiting[computers[piece.expert], default: []].append(piece)
     }
-    expected = ExpectedRows(phase: phase, site: site, pieces: waiting, into: out)
-    while let pieces = expected?.pieces, !pieces.isEmpty { try serve(awaited: pieces.keys.sorted(), in: phase) }
-    expected = nil
+    guard !waiting.isEmpty else { return }
+    let lane = relay?.lane ?? 0, other = Relay.laneCount - 1 - lane
+    expected[lane] = ExpectedRows(phase: phase, site: site, pieces: waiting, into: out)
+    while let pieces = expected[lane]?.pieces, !pieces.isEmpty {
+      if let relay, relay.hasOther, expected[other]?.pieces.isEmpty ?? true {
+        try relay.pass()
+      } else {
+        let late = Set(pieces.keys).union(expected[other]?.pieces.keys ?? [:].keys)
+        try serve(awaited: late.sorted(), in: phase)
+      }
+    }
+    expected[lane] = nil
   }
 
   /// Results that a peer computed for this worker.
   func take(rows message: DataMessage, from sender: Int) throws {
-    guard let expected, expected.phase == message.header.phase, DataSubject(expected.site) == message.header.subject,
-      let pieces = expected.pieces[sender]
-    else { throw message.header.refusal("these rows were not requested") }
+    let lane = expected.firstIndex { expected in
+      guard let expected else { return false }
+      return expected.phase == message.header.phase && DataSubject(expected.site) == message.header.subject
+        && expected.pieces[sender] != nil
+    }
+    guard let lane, let expected = expected[lane], let pieces = expected.pieces[sender] else {
+      throw message.header.refusal("these rows were not requested")
+    }
     let count = pieces.reduce(0) { $0 + $1.rows.count }
     guard message.payload.bytes.count == 4 * count * width else {
       throw message.header.refusal("\(count) rows were expected")
@@ -77,7 +92,7 @@ extension PeerExchange: ExpertExchange {
       expected.into.row(piece.rows.lowerBound).update(from: place, count: piece.rows.count * width)
       place += piece.rows.count * width
     }
-    self.expected!.pieces[sender] = nil
+    self.expected[lane]!.pieces[sender] = nil
   }
 
   /// Computes this worker's experts for a peer's rows and sends the results back.
@@ -89,7 +104,8 @@ extension PeerExchange: ExpertExchange {
     guard message.payload.bytes.count == 4 * (experts + rowCount * width) else { throw header.refusal("wrong length") }
     var pieces: [ExpertPiece] = []
     ExpertPiece.split(UnsafeBufferPointer(start: message.payload.words, count: experts), into: &pieces)
-    guard pieces.allSatisfy({ plan.expertOwners[$0.expert] == plan.index }), pieces.last?.rows.upperBound == rowCount
+    guard pieces.allSatisfy({ plan.computer(of: $0.expert, forUnitsOf: sender) == plan.index }),
+      pieces.last?.rows.upperBound == rowCount
     else {
       throw header.refusal("rows for experts of another worker")
     }

@@ -10,7 +10,8 @@
 // The order in which requests arrive depends on chance but does not affect any number: activations are stored by
 // site, gradients by unit, and sums are formed in the order of the units' tree (`UnitTree`).
 //
-// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift.
+// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift, the measurement of the
+// connections in PeerExchange+Probe.swift.
 
 import Kernels
 import Model
@@ -27,15 +28,24 @@ package final class PeerExchange {
   var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   /// The report of each unit of the round, nil until it arrives.
   var reported: [UnitReport?] = []
-  /// The tree of gradient sums of the dense parameters that this worker owns (updates).
-  var denseTree = UnitTree<PooledBuffer>(unitCount: 1)
+  /// For each part of the dense parameters that this worker updates, the tree of the gradients' sums.
+  var denseTrees: [UnitTree<GradientSum>] = []
+  /// The total of the gradients of the dense parameters that this worker updates.
+  var denseTotal: PooledBuffer?
   /// Sums of squares of gradients by worker.
   var squares: [Int: [Double]] = [:]
-  /// Updated parameters by sender. A peer that has all norms sends them while this worker may still wait for other
-  /// norms.
-  var updates: [Int: Payload] = [:]
-  /// The rows that this worker waits for.
-  var expected: ExpectedRows?
+  /// The parts of the dense parameters that have arrived, by the worker that updated them.
+  var updatedParts: [Int: Set<Int>] = [:]
+  /// The experts copied here whose updated parameters have arrived.
+  var updatedCopies: Set<Int> = []
+  /// The worker that computes each expert for this worker's units.
+  let computers: [Int]
+  /// The rows that the units under way wait for, by lane of the relay; nil for a unit that does not wait.
+  var expected: [ExpectedRows?] = [nil, nil]
+  /// Two units are under way where rows travel; nil where all experts are here.
+  package let relay: Relay?
+  /// Answers to measurements of a connection that have arrived in the round.
+  var echoes = 0
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
   package internal(set) var notes: [StepNote]
   package private(set) var sentBytes = 0
@@ -53,16 +63,22 @@ package final class PeerExchange {
     normCount = Optimizer.chunkCount(held.layout)
     notes = Array(repeating: StepNote(), count: held.plan.workerCount)
     peers = (0..<held.plan.workerCount).filter { $0 != held.plan.index }
+    computers = held.plan.expertOwners.indices.map {
+      held.plan.computer(of: $0, forUnitsOf: held.plan.index)
+    }
+    relay = computers.allSatisfy { $0 == held.plan.index } ? nil : Relay(held.team)
   }
 
   package func begin(_ round: Round) throws {
     self.round = round
     inbox.round = UInt64(round.number)
     reported = Array(repeating: nil, count: round.unitCount)
-    for (_, buffer) in denseTree.pending { buffer.map(pool.give) }
-    denseTree.begin(unitCount: round.unitCount)
+    denseTrees = parts(of: plan.index).map { _ in UnitTree(unitCount: round.unitCount) }
     squares = [:]
-    updates = [:]
+    updatedParts = [:]
+    updatedCopies = []
+    echoes = 0
+    expected = [nil, nil]
   }
 
   func send(_ phase: DataPhase, _ subject: DataSubject, rows: Int, _ payload: Payload, to peer: Int) throws {
@@ -87,10 +103,24 @@ package final class PeerExchange {
       try answer(message, from: sender)
     case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
     case (.unitFinished, .unit(let unit)): try take(report: message, of: unit, from: sender)
-    case (.gradient, .node(let level, let index)): try take(sum: message, UnitNode(level: level, index: index))
+    case (.gradient, .node(let level, let index, let part)):
+      try take(sum: message, UnitNode(level: level, index: index), part: part)
+    case (.expertGradient, .expertNode(let level, let index, let expert)):
+      try take(sum: message, UnitNode(level: level, index: index), of: expert, from: sender)
+    case (.expertParameters, .expert(let expert)): try take(parameters: message, of: expert, from: sender)
+    case (.probe, _): try send(.echo, .step, rows: 0, message.payload, to: sender)
+    case (.echo, _): echoes += 1
     case (.norms, _): try take(norms: message, from: sender)
-    case (.parameters, _): try take(parameters: message, from: sender)
+    case (.parameters, .part(let part)): try take(parameters: message, part: part, from: sender)
     default: throw header.refusal("it is not part of a step")
     }
+  }
+}
+
+extension Exchanges {
+  /// The exchanges of a worker with its peers.
+  package static func withPeers(of held: HeldModel, over link: any PeerLink) -> Exchanges {
+    let exchange = PeerExchange(held, link)
+    return Exchanges(exchange, exchange.relay)
   }
 }

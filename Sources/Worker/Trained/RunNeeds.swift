@@ -28,6 +28,9 @@ package struct RunNeeds {
   private let mostMoments: Int
   private let mostExperts: Int
   private let mostDense: Int
+  /// The experts that are copied to every worker, and what they cost in a step.
+  package let copiedExperts: [Int]
+  package let copies: ExpertCopies
   private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
 
   /// - Parameters:
@@ -44,12 +47,16 @@ package struct RunNeeds {
       configuration.cluster.threads > 0 ? configuration.cluster.threads : max(1, cores / workersAHost)
     let model = configuration.model
     sizes = Sizes(model, vocabulary: vocabulary)
-    shape = SequenceModel.Shape(
-      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
-      memoryLimit: memoryBytes / 2 / workersAHost)
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
-    let plans = RunNeeds.plans(configuration, layout, workers: count)
+    copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts))
+    copiedExperts = copies.choose(memoryBytes: Double(memoryBytes) / Double(4 * workersAHost))
+    let rowsTravel = count > 1 && copiedExperts.count < layout.experts.count
+    lanes = rowsTravel && configuration.training.unitCount > count ? Relay.laneCount : 1
+    shape = SequenceModel.Shape(
+      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
+      memoryLimit: memoryBytes / 2 / workersAHost / lanes)
+    let plans = RunNeeds.plans(configuration, layout, workers: count, copied: copiedExperts)
     let shards = plans.map { ShardLayout(layout, $0) }
     largestShard = shards.map(\.count).max()!
     mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
@@ -58,12 +65,17 @@ package struct RunNeeds {
   }
 
   /// The work plans of the first generation, by worker.
-  static func plans(_ configuration: RunConfiguration, _ layout: ParameterLayout, workers: Int) -> [WorkPlan] {
+  static func plans(
+    _ configuration: RunConfiguration, _ layout: ParameterLayout, workers: Int, copied: [Int]
+  ) -> [WorkPlan] {
     let model = configuration.model
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
     let owners = WorkPlan.owners(of: experts, experts: layout.experts.count)
-    return (0..<workers).map { WorkPlan(index: $0, units: units, expertOwners: owners, layout: layout) }
+    let copies = (0..<workers).map { _ in copied }
+    return (0..<workers).map {
+      WorkPlan(index: $0, units: units, expertOwners: owners, copies: copies, layout: layout)
+    }
   }
 
   /// Units of the worker that has most.
@@ -84,23 +96,32 @@ package struct RunNeeds {
   /// Parameters and the packed copy that matrix products read, moments, and gradients.
   package var modelBytes: Int {
     let dense = layout.denseCount, experts = mostExperts * layout.expertCount
+    let copied = copiesHere * layout.expertCount
     // A worker holds at most one gradient sum per level of the tree and the one being computed; so does the owner
     // for its part.
     func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
-    let unitGradients = levels(unitsAWorker) * dense
+    let unitGradients = (levels(unitsAWorker) + lanes - 1) * dense
     let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
-    // Gradients of the experts here: one for the current unit of each worker, and the sums that wait for their
-    // siblings in the tree.
-    let expertGradients = (workers + levels(configuration.training.unitCount) - 1) * experts
-    return real * (2 * (dense + experts) + mostMoments + unitGradients + ownerSums + expertGradients)
+    // Gradients of the experts here: one for the current unit of each worker whose rows come here, and the sums that
+    // wait for their siblings in the tree. A copy gets those of this worker's units alone.
+    let travelling = workers > 1 && copiedExperts.count < layout.experts.count ? workers : 1
+    let expertGradients =
+      (travelling * lanes + levels(configuration.training.unitCount) - 1) * experts + levels(unitsAWorker) * copied
+    return real * (2 * (dense + experts + copied) + mostMoments + unitGradients + ownerSums + expertGradients)
   }
+
+  /// Units of a worker that are under way at once: two where rows travel.
+  private let lanes: Int
+
+  /// Experts of other workers of which a worker has a copy, at most.
+  private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }
 
   /// Activations that a unit keeps between its forward and its backward pass.
   package var activationBytes: Int {
     let team = Team(laneCount: threads)
     let own = SequenceModel.byteCount(
       sizes, shape, maximumTokens: configuration.data.sequenceLength, team: team)
-    return own + expertRowBytes
+    return RunNeeds.whole((Double(own) + Double(expertRowBytes)) * Double(lanes))
   }
 
   /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
@@ -108,9 +129,11 @@ package struct RunNeeds {
   private var expertRowBytes: Int {
     guard sizes.experts > 0 else { return 0 }
     let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
-    let rows =
-      Double(tokens) * Double(sizes.steps * sizes.active * workers) * Double(mostExperts)
-      / Double(max(1, layout.experts.count))
+    let unitRows = Double(tokens) * Double(sizes.steps * sizes.active)
+    let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
+    // Of the copied experts the rows of this worker's unit, of the others those of every worker's.
+    let own = Double(mostExperts) / Double(max(1, layout.experts.count))
+    let rows = unitRows * (copied + (1 - copied) * Double(workers) * own)
     // Buffers come in four size classes per octave, so an eighth is unused on average.
     return RunNeeds.whole(rows * Double((sizes.width + 2 * sizes.expertWidth) * real) * 9 / 8)
   }
@@ -128,8 +151,10 @@ package struct RunNeeds {
   package var clusterBytes: Int {
     guard workers > 1 else { return 0 }
     // Gradients and parameters, one received and one sent of each; pieces of copies, two in each direction.
-    let messages = 4 * mostDense * real + 4 * min(largestShard, ShardLayout.messageSize) * real
-    let state = real * (layout.denseCount + mostExperts * layout.expertCount + mostMoments)
+    let messages =
+      4 * (mostDense + (copiedExperts.isEmpty ? 0 : mostExperts * layout.expertCount)) * real + 4
+      * min(largestShard, ShardLayout.messageSize) * real
+    let state = real * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount + mostMoments)
     return messages + state
   }
 
@@ -177,8 +202,9 @@ package struct RunNeeds {
   /// recomputed.
   package var passes: Double { shape.recomputes ? 3 - 1 / Double(shape.segments) : 2 }
 
-  /// Calls of the expert layer for a worker's units in a forward pass. Each waits for experts on other workers.
+  /// Calls of the expert layer for a worker's units in a forward pass that wait for experts on other workers.
   package var sites: Double {
+    guard copiedExperts.count < layout.experts.count else { return 0 }
     let sequences = unitsAWorker * configuration.training.unitSequences
     return configuration.model.routedExperts > 0 ? Double(sequences * shape.segments * sizes.steps) : 0
   }
@@ -189,19 +215,25 @@ package struct RunNeeds {
     let model = configuration.model
     var sent = 0
     if model.routedExperts > 0 {
+      let travelling = 1 - Double(copiedExperts.count) / Double(layout.experts.count)
       // Rows to experts on other workers and back, in each pass. A worker answers as many rows of others as it
       // sends, on average.
       let share = Double(workers - 1) / Double(workers) / Double(workers)
-      let rows = Double(stepTokens) * Double(model.steps * model.activeExperts) * share
+      let rows = Double(stepTokens) * Double(model.steps * model.activeExperts) * share * travelling
       sent += RunNeeds.whole(rows * Double(model.width * real) * 2 * passes)
       // The row counts of all experts, which precede the rows.
-      sent += RunNeeds.whole(sites * passes * Double((workers - 1) * layout.experts.count * real))
+      if travelling > 0 {
+        sent += RunNeeds.whole(sites * passes * Double((workers - 1) * layout.experts.count * real))
+      }
     }
     // Gradients to their owners, one per subtree; new parameters to all workers; reports and norms.
     let subtrees = RunNeeds.subtrees(configuration.training.unitCount, workers)
     let dense = layout.denseCount * real
     sent += Int(Double(dense) * Double(workers - 1) / Double(workers) * subtrees)
     sent += dense * (workers - 1) / workers
+    // The same for the experts that are copied.
+    let experts = copiedExperts.count * layout.expertCount * real
+    sent += Int(Double(experts) * Double(workers - 1) / Double(workers) * (1 + subtrees))
     let numbers = 32 + model.steps * (model.routedExperts + 2)
     sent += (unitsAWorker * numbers + Optimizer.chunkCount(layout) + 8) * 8 * (workers - 1)
     return sent

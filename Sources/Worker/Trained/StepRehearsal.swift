@@ -107,11 +107,11 @@ package struct StepRehearsal {
     c.training.recompute = needs.recomputes ? .always : .never
     c.cluster.audit = 0
     c.cluster.workers = workers
-    let plans = RunNeeds.plans(c, needs.layout, workers: workers)
+    let plans = RunNeeds.plans(c, needs.layout, workers: workers, copied: workers > 1 ? needs.copiedExperts : [])
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
       let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads)
-      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges(PeerExchange(held, links[plan.index]))
+      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges.withPeers(of: held, over: links[plan.index])
       return try Trainer(c, held, exchanges, source: source(c), memoryLimit: .max)
     }
     // The first steps allocate memory and fill caches.

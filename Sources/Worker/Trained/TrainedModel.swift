@@ -52,7 +52,7 @@ package final class TrainedModel {
     }
     weights = Weights(parameters, model)
     team = Team(laneCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount)
-    experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
+    experts = LocalExperts(model, parameters: parameters, held: owned, team: team)
   }
 
   /// The model's sizes with another number of recurrence steps, or for sequences of up to `length` tokens.

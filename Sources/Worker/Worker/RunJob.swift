@@ -113,7 +113,7 @@ package final class RunJob {
     self.link = link
     let model = HeldModel(
       configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: !assignment.start.isBeginning)
-    let exchanges = plan.workerCount > 1 ? Exchanges(PeerExchange(model, link)) : Exchanges(alone: model)
+    let exchanges = plan.workerCount > 1 ? Exchanges.withPeers(of: model, over: link) : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
@@ -128,9 +128,11 @@ package final class RunJob {
       try transfer.receive(into: trainer, from: link)
       trainer.parameters.changed()
     }
+    let copied = plan.copies[plan.index]
+    let copies = copied.isEmpty ? "" : " and copies of \(SpokenNumbers.ranges(copied))"
     log(
       "generation \(assignment.generation): units \(SpokenNumbers.ranges(plan.myUnits)), "
-        + "experts \(SpokenNumbers.ranges(plan.myExperts)), \(threads) thread\(threads == 1 ? "" : "s"), "
+        + "experts \(SpokenNumbers.ranges(plan.myExperts))\(copies), \(threads) thread\(threads == 1 ? "" : "s"), "
         + "\(layout.totalCount) parameters in the model, \(trainer.byteCount >> 20) MiB here"
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }
@@ -167,7 +169,7 @@ package final class RunJob {
     WorkPlan(
       index: assignment.index, units: assignment.roster.map(\.units),
       expertOwners: WorkPlan.owners(of: assignment.roster.map(\.experts), experts: layout.experts.count),
-      layout: layout)
+      copies: assignment.roster.map { $0.copies ?? [] }, layout: layout)
   }
 
   /// For drills and tests: with `RESS_FLIP_BIT=WORKER@STEP` in the environment, that worker computes one bit of
@@ -199,6 +201,7 @@ package final class RunJob {
     let steps = configuration.training.steps
     var leftOut = leftOut, evaluations = evaluations
     link.hasBegun = true
+    try measureLine()
     if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
@@ -235,6 +238,17 @@ package final class RunJob {
     try finishSaving(insisting: true)
     network.report(.finished, generation: assignment.generation)
     return .finished
+  }
+
+  /// Measures the connections between the workers, where the coordinator decides by them.
+  private func measureLine() throws {
+    let configuration = assignment.configuration
+    guard configuration.cluster.experts == .auto, configuration.model.routedExperts > 0,
+      let line = try trainer.probe(), assignment.index == 0
+    else { return }
+    network.report(
+      .measured(.init(latencySeconds: line.latencySeconds, bytesPerSecond: line.bytesPerSecond)),
+      generation: assignment.generation)
   }
 
   /// Publishes the step in the heartbeat, and throws `Stopped` where the coordinator has stopped the generation.

@@ -11,6 +11,7 @@ import Exchange
 import Foundation
 import Kernels
 import Synchronization
+import Trained
 import Training
 import Transport
 import Wire
@@ -101,6 +102,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     options.description.publicKey = keys?.publicKey
     options.description.dataAddress = zeromq.endpoint
     options.description.mpi = options.world?.place
+    options.description.memoryBytes = AvailableMemory.byteCount
     self.options = options
     session = WorkerSession(
       options.description, endpoint: options.coordinator,

@@ -27,6 +27,14 @@ struct Generation: Codable, Equatable, Sendable {
   /// Everyone in the generation. An index into it is a peer's place.
   var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
 
+  /// The experts that every worker has, as owner or as a copy.
+  var copiedExperts: [Int] {
+    let copied = Set(roster.flatMap { $0.copies ?? [] })
+    return copied.filter { expert in
+      roster.allSatisfy { $0.experts.contains(expert) || $0.copies?.contains(expert) == true }
+    }.sorted()
+  }
+
   func place(of worker: WorkerDescription) -> Int? { peers.firstIndex(of: worker) }
 
   var allReady: Bool { ready.count == roster.count }

@@ -49,6 +49,8 @@ struct Ledger: Equatable, Sendable {
   private(set) var sentBytes: Double?
   /// The most memory that a worker of the run had, in whole MiB; nil before the first heartbeat.
   private(set) var memoryBytes: Int?
+  /// The workers' slowest connection; nil before the first measurement.
+  var line: ExpertCopies.Line?
   /// How many times the usual gain a move of experts must promise: more, after moves that did not keep what they promised.
   private var moveCaution = 1.0
   /// Steps of this generation.
@@ -69,6 +71,7 @@ struct Ledger: Equatable, Sendable {
     stepSeconds = record.stepSeconds
     sentBytes = record.sentBytes
     memoryBytes = record.memoryBytes
+    line = record.line
   }
 
   mutating func beginGeneration() {
@@ -207,9 +210,9 @@ struct Ledger: Equatable, Sendable {
 
   // MARK: moving experts
 
+  /// A change of the places of experts that is worth its cost.
   struct ExpertMove {
-    var count: Int
-    var bytes: Double
+    var what: String
     var promise: PlacementPromise
   }
 
@@ -220,19 +223,21 @@ struct Ledger: Equatable, Sendable {
     let model = configuration.model, training = configuration.training
     let roster = generation.roster
     guard roster.count > 1, model.routedExperts > 0, expertLoads.count == model.expertCount,
-      generationSteps >= Ledger.settledSteps, generationSteps.isMultiple(of: 10),
-      generation.promise.map({ $0.steps >= PlacementPromise.measuredSteps }) ?? true
+      isSettled(generation)
     else { return nil }
     var owners = [Int](repeating: 0, count: model.expertCount)
     for (place, entry) in roster.enumerated() { for expert in entry.experts { owners[expert] = place } }
-    let placed = ExpertPlacement.place(loads: expertLoads, owners: owners, workers: roster.count)
+    // The rows of copied experts stay with their units, wherever the owners are.
+    let copied = Set(generation.copiedExperts)
+    let loads = expertLoads.indices.map { copied.contains($0) ? 0 : expertLoads[$0] }
+    let placed = ExpertPlacement.place(loads: loads, owners: owners, workers: roster.count)
     let moved = owners.indices.count { owners[$0] != placed[$0] }
     guard moved > 0 else { return nil }
     let tokens = roster.map {
       Double($0.units.count * training.unitSequences * configuration.data.sequenceLength)
     }
     let expected = StepCost(model).predict(
-      seconds: stepSeconds, tokens: tokens, loads: expertLoads, owners: owners, newOwners: placed,
+      seconds: stepSeconds, tokens: tokens, loads: loads, owners: owners, newOwners: placed,
       recurrence: model.steps)
     let saved = stepSeconds - expected
     let bytes = Double(moved * 3 * 3 * model.width * model.expertWidth * 4)
@@ -240,8 +245,36 @@ struct Ledger: Equatable, Sendable {
     let left = Double(training.steps - step)
     guard saved > Ledger.worthwhile * moveCaution * stepSeconds, saved * left > 2 * cost else { return nil }
     return ExpertMove(
-      count: moved, bytes: bytes,
+      what: "\(moved) expert\(moved == 1 ? " moves" : "s move") (\(Int(bytes / 1e3)) kB)",
       promise: PlacementPromise(stepSecondsBefore: stepSeconds, stepSecondsExpected: expected))
+  }
+
+  /// Another choice of the experts that are copied, where it is worth its cost by the measured connections and loads.
+  func worthwhileCopies(_ configuration: RunConfiguration, _ generation: Generation, step: Int, changeSeconds: Double)
+    -> ExpertMove?
+  {
+    let roster = generation.roster
+    guard let line, configuration.cluster.experts == .auto, roster.count > 1,
+      expertLoads.count == configuration.model.expertCount, isSettled(generation)
+    else { return nil }
+    let copies = ExpertCopies(configuration, workers: roster.count, loads: expertLoads, line: line)
+    let present = generation.copiedExperts
+    let best = copies.choose(memoryBytes: Placement.memoryForCopies(roster.map(\.worker)))
+    let saved = copies.seconds(present) - copies.seconds(best)
+    let added = Set(best).subtracting(present).count
+    let bytes = Double(added * 3 * configuration.model.width * configuration.model.expertWidth * 4)
+    let cost = changeSeconds + bytes / line.bytesPerSecond
+    let left = Double(configuration.training.steps - step)
+    guard saved > Ledger.worthwhile * moveCaution * stepSeconds, saved * left > 2 * cost else { return nil }
+    return ExpertMove(
+      what: copies.spoken(best),
+      promise: PlacementPromise(stepSecondsBefore: stepSeconds, stepSecondsExpected: max(0, stepSeconds - saved)))
+  }
+
+  /// Whether the loads of a generation can be trusted, and the last change of its experts was measured.
+  private func isSettled(_ generation: Generation) -> Bool {
+    generationSteps >= Ledger.settledSteps && generationSteps.isMultiple(of: 10)
+      && (generation.promise.map { $0.steps >= PlacementPromise.measuredSteps } ?? true)
   }
 
   /// A move of experts was measured. One that did not bring half of what it promised makes the next one promise more, because something

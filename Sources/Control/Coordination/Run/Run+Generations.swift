@@ -53,6 +53,7 @@ extension Run {
       to: .placing,
       "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(Run.spoken(start, firstStep))", &turn)
     tell(.placed(generation: number, roster: roster), &turn)
+    tellChoice(of: generation, &turn)
     for (place, member) in peers.enumerated() {
       members.assign(member.peer, to: id, at: turn.now)
       turn.send(.assigned(assignment(place, turn)!), to: member.peer)
@@ -71,6 +72,16 @@ extension Run {
     case .checkpoint: "the checkpoint of step \(firstStep)"
     case .memory(let state): "step \(state.step) in the workers' memory"
     }
+  }
+
+  /// Tells where the experts compute, and what that is expected to cost, where that was for the coordinator to decide.
+  private mutating func tellChoice(of generation: Generation, _ turn: inout Turn) {
+    let workers = generation.roster.map(\.worker)
+    guard workers.count > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else {
+      return
+    }
+    let copies = Placement.copies(of: self, workers)
+    say(copies.forecast(generation.copiedExperts, isMeasured: ledger.line != nil), &turn)
   }
 
   /// What the worker at a place is told while the generation loads.

@@ -87,17 +87,17 @@ extension Run {
   }
 
   private mutating func moveExperts(_ generation: Generation) {
+    let seconds = account.changeSeconds
     guard
-      let move = ledger.worthwhileMove(
-        configuration, generation, step: steps.step, changeSeconds: account.changeSeconds)
+      let move = ledger.worthwhileMove(configuration, generation, step: steps.step, changeSeconds: seconds)
+        ?? ledger.worthwhileCopies(configuration, generation, step: steps.step, changeSeconds: seconds)
     else { return }
     var generation = generation
     generation.promise = move.promise
     phase.generation = generation
     phase.pending = .renew(
       reason:
-        "\(move.count) expert\(move.count == 1 ? " moves" : "s move") (\(Int(move.bytes / 1e3)) kB): a step of "
-        + "\(Run.milliseconds(move.promise.stepSecondsBefore)) should take "
+        "\(move.what): a step of \(Run.milliseconds(move.promise.stepSecondsBefore)) should take "
         + "\(Run.milliseconds(move.promise.stepSecondsExpected))")
   }
 
@@ -114,7 +114,7 @@ extension Run {
     guard promise.steps == PlacementPromise.measuredSteps else { return }
     ledger.judge(promise)
     say(
-      "since experts moved, a step takes \(Run.milliseconds(promise.seconds / Double(promise.steps))); "
+      "since the change of the experts, a step takes \(Run.milliseconds(promise.seconds / Double(promise.steps))); "
         + "\(Run.milliseconds(promise.stepSecondsExpected)) were expected, and it "
         + "took \(Run.milliseconds(promise.stepSecondsBefore)) before", &turn)
   }

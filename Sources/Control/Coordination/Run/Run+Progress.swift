@@ -1,5 +1,6 @@
 // What a generation gets done: steps, evaluations, looks at the router, the end.
 
+import Configuration
 import Wire
 
 extension Run {
@@ -108,6 +109,9 @@ extension Run {
     tell(.examined(record), &turn)
     for sentence in clinic.look(record, keys: configuration.model.keys) { say(sentence, &turn) }
   }
+
+  /// The workers have measured their connections.
+  mutating func measured(_ line: ExpertCopies.Line) { ledger.line = line }
 
   mutating func workerFinished(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
     guard var generation = phase.generation else { return }
