@@ -19,7 +19,7 @@ enum GenerationBench {
     let parameters = ParameterBuffer(layout, experts: owned)
     parameters.initialize(seed: 1)
     let team = Team(laneCount: threads), weights = Weights(parameters, model)
-    let experts = LocalExperts(model, parameters: parameters, owned: owned, team: team)
+    let experts = LocalExperts(model, parameters: parameters, held: owned, team: team)
     for texts in arguments.text("--texts", "1,16").split(separator: ",").compactMap({ Int($0) }) {
       let pool = DecoderPool(
         Sizes(model, vocabulary: shape.vocabulary), weights: weights, experts: experts, team: team, lanes: texts)

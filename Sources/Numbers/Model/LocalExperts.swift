@@ -70,7 +70,7 @@ package final class LocalExperts: ExpertExchange {
   /// The same experts for another team: the weights are shared, and everything that a call writes is its own. The
   /// weights of `other` must be packed (`refresh`), and must not change while both are used.
   package init(sharing other: LocalExperts, team: Team) {
-    (owned, width, expertWidth, blockCount) = (other.owned, other.width, other.expertWidth, other.blockCount)
+    (held, width, expertWidth, blockCount) = (other.held, other.width, other.expertWidth, other.blockCount)
     (weights, packs) = (other.weights, other.packs)
     self.team = team
     scratch = Array(repeating: nil, count: team.laneCount)
