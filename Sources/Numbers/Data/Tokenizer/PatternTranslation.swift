@@ -161,7 +161,7 @@ struct PatternTranslation {
     while end < input.count, input[end] == "," || ("0"..."9").contains(input[end]) { end += 1 }
     let bounds = input[(place + 1)..<end].split(separator: ",", omittingEmptySubsequences: false)
     guard end < input.count, input[end] == "}", (1...2).contains(bounds.count), bounds.contains(where: { !$0.isEmpty })
-    else { throw Refusal(reason: "a brace that is no repetition; \\{ means the character") }
+    else { throw Refusal(reason: "a brace that does not begin a repetition; \\{ means the character") }
     guard let start = atom, !wasQuantified else { throw Refusal(reason: "a repetition repeats nothing") }
     let numbers = bounds.map { String(String.UnicodeScalarView($0)) }
     guard numbers.allSatisfy({ ($0.isEmpty ? 0 : Int($0) ?? .max) <= 1000 }) else {
@@ -263,7 +263,7 @@ struct PatternTranslation {
     }
     guard digits.count >= least, let value = UInt32(digits, radix: 16), value <= limit, Unicode.Scalar(value) != nil
     else {
-      throw Refusal(reason: "the code '\(digits)' is no character")
+      throw Refusal(reason: "the code '\(digits)' does not mean a character")
     }
     return "\\x{\(digits)}"
   }
