@@ -39,7 +39,8 @@ import Testing
     for document in documents {
       let text = try String(contentsOf: Self.root.appending(path: document), encoding: .utf8)
       let folder = Self.root.appending(path: document).deletingLastPathComponent()
-      for match in text.matches(of: /\]\(([^)\s#]+)(#[^)]*)?\)/) where match.1.contains(/[.\/]/) && !match.1.contains(":") {
+      for match in text.matches(of: /\]\(([^)\s#]+)(#[^)]*)?\)/)
+      where match.1.contains(/[.\/]/) && !match.1.contains(":") {
         let target = folder.appending(path: String(match.1)).standardizedFileURL.path
         #expect(FileManager.default.fileExists(atPath: target), "\(document) refers to \(match.1)")
       }
