@@ -88,7 +88,8 @@ class Cluster:
             self.submit(run)
         waiting, began, done = {run.name for run in runs}, time.monotonic(), 0
         while waiting:
-            time.sleep(0.5)
+            # Sixteen of these may wait at once, and a list of all runs is not a small question.
+            time.sleep(2)
             for process in self.processes:
                 if process.poll() is not None:
                     raise SystemExit(f"a process of the cluster ended; see {self.folder}/*.log")
