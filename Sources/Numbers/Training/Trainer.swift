@@ -63,6 +63,8 @@ package final class Trainer {
   private var tree = UnitTree<PooledBuffer>(unitCount: 1)
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var loads: [Int]
+  /// Units of this worker that no lane has taken. A property and not a variable of the step, which would be allocated.
+  private var unitsLeft = 0..<0
   /// How the last step's tokens were routed, over all workers.
   package private(set) var routing: Routing
 
@@ -166,22 +168,23 @@ package final class Trainer {
   private func computeUnits(_ step: Int, _ audit: Audit, _ note: inout StepNote) throws {
     held.expertGradients.begin(unitCount: plan.unitCount)
     tree.begin(unitCount: plan.unitCount)
-    var left = plan.myUnits
-    func computeNext(_ batch: StepBatch) throws {
-      let unit = left.removeFirst()
-      let gradient = try batch.train(unit, as: unit)
-      if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: batch.denseCount) }
-      if let place = audit.units.firstIndex(of: unit) {
-        note.owned[place] = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
-      }
-      team.measure(.tree) { tree.insert(gradient, at: UnitNode(level: 0, index: unit), add: { batch.add($0, $1) }) }
-      try team.measure(.tree) { try exchange.finish(unit: unit, batch.report) }
-    }
+    unitsLeft = plan.myUnits
     if let relay {
-      try relay.run { lane in while !left.isEmpty { try computeNext(lanes[lane]) } }
+      try relay.run { lane in while !unitsLeft.isEmpty { try computeNext(step, lanes[lane], audit, &note) } }
     } else {
-      while !left.isEmpty { try computeNext(batch) }
+      while !unitsLeft.isEmpty { try computeNext(step, batch, audit, &note) }
     }
+  }
+
+  private func computeNext(_ step: Int, _ batch: StepBatch, _ audit: Audit, _ note: inout StepNote) throws {
+    let unit = unitsLeft.removeFirst()
+    let gradient = try batch.train(unit, as: unit)
+    if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: batch.denseCount) }
+    if let place = audit.units.firstIndex(of: unit) {
+      note.owned[place] = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+    }
+    team.measure(.tree) { tree.insert(gradient, at: UnitNode(level: 0, index: unit), add: { batch.add($0, $1) }) }
+    try team.measure(.tree) { try exchange.finish(unit: unit, batch.report) }
   }
 
   /// The gradients over the whole batch of what this worker updates.
