@@ -146,7 +146,8 @@ def ress(program, hosts, shape, options, workers, choice):
                 host, [program, "worker", "--coordinator", address, "--name", f"w{host}", "--listen",
                        f"tcp://{NET}.{host}:*", "--insecure"], **more))
         done = hosts.start(1, [program, "train", "run.yaml", "--coordinator", address], **more).wait(timeout=options.limit)
-        lines = pathlib.Path(folder, "checkpoints/scale/metrics.jsonl").read_text().splitlines()
+        metrics = pathlib.Path(folder, "checkpoints/scale/metrics.jsonl")
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
         steps = [json.loads(line) for line in lines]
         if done != 0 or not steps:
             sys.exit(f"the run ended with code {done}; {folder}/log:\n{pathlib.Path(folder, 'log').read_text()[-3000:]}")
@@ -202,7 +203,9 @@ def main():
     shape = json.loads((ROOT / "Benchmarks/shapes.json").read_text())[options.shape]
     tokens = BATCH * shape["sequence_length"]
     links = [int(link) for link in options.links.split(",")]
-    programs = options.ress.split(",")
+    # Runs have folders of their own.
+    programs = [os.path.abspath(program) for program in options.ress.split(",")]
+    options.data = os.path.abspath(options.data)
     results, curves = {}, {}
     hosts = Hosts(2)
     try:
