@@ -4,7 +4,9 @@
     Benchmarks/compare.py --shapes bench-small,dense-small --threads 1,2 --seconds 20 --rounds 3 --out lines.jsonl
 
 In a round every program runs once, ress first, so that all of them see the same conditions; a cell is the median over the rounds.
-Rates are of whole training steps on one sequence. A program that is missing, fails or takes too long is reported on standard error
+Rates are of whole training steps on one sequence. The variables OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, because they
+choose kernels of older processors; on AMD, PyTorch's MKL is told by a small preloaded library to take its fast path, which it
+otherwise keeps for Intel. A program that is missing, fails or takes too long is reported on standard error
 and has an empty cell. Only Python 3 is needed; --python names an environment with PyTorch.
 """
 
@@ -15,6 +17,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +39,8 @@ def main() -> None:
         sys.exit(f"no shape is called {', '.join(unknown)}: {SHAPES} has {', '.join(shapes)}")
     lines: dict[tuple[str, int, Column], list[dict]] = {}
     failed: set[tuple[str, int, Column]] = set()
-    with open(arguments.out, "a") as out:
+    with open(arguments.out, "a") as out, tempfile.TemporaryDirectory() as scratch:
+        variables = environment(scratch)
         for round_index in range(arguments.rounds):
             for shape in arguments.shapes:
                 for threads in arguments.threads:
@@ -44,7 +48,7 @@ def main() -> None:
                         cell = (shape, threads, column)
                         if cell in failed:
                             continue
-                        line = run(command, limit, f"{shape}, {threads} threads, {column}")
+                        line = run(command, limit, f"{shape}, {threads} threads, {column}", variables)
                         if line is None:
                             failed.add(cell)
                             continue
@@ -68,12 +72,29 @@ def programs(shape: str, architecture: str, threads: int, arguments) -> list[tup
     return chosen
 
 
-def run(command: list[str], limit: float, what: str) -> dict | None:
+def environment(scratch: str) -> dict[str, str]:
+    """The environment of all programs: the best kernels of each library on this processor."""
+    chosen = {key: value for key, value in os.environ.items() if key not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    processor = Path("/proc/cpuinfo").read_text()
+    if "GenuineIntel" in processor and "avx512f" in processor:
+        # OpenBLAS 0.3.21 does not know processors after Cooper Lake, and takes its kernels of 2004 for them.
+        chosen["OPENBLAS_CORETYPE"] = "SkylakeX"
+    if "AuthenticAMD" in processor:
+        library, source = f"{scratch}/fast-mkl.so", "int mkl_serv_intel_cpu_true(void) { return 1; }"
+        built = subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", library], input=source, text=True)
+        if built.returncode == 0:
+            chosen["LD_PRELOAD"] = " ".join(filter(None, [library, os.environ.get("LD_PRELOAD")]))
+        else:
+            print("there is no C compiler: PyTorch's MKL takes its slow path on this processor", file=sys.stderr)
+    return chosen
+
+
+def run(command: list[str], limit: float, what: str, variables: dict[str, str]) -> dict | None:
     """The program's JSON line. Its whole process group is stopped at the limit: torch.compile has compilers running."""
     start = time.monotonic()
     try:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     except OSError as error:
         return report(what, f"cannot start {command[0]}: {error.strerror}")
     try:
