@@ -48,7 +48,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 /// What tests of several targets share: chance from one seed, and waiting.
-let support = Target.target(name: "TestSupport", path: "Tests/Support", swiftSettings: swiftSettings)
+let support = Target.target(
+  name: "TestSupport", dependencies: ["Configuration"], path: "Tests/Support", swiftSettings: swiftSettings)
 
 let numbers: [Target] = [
   library("COpenBLAS", pkgConfig: "openblas", apt: "libopenblas-dev"),
@@ -139,7 +140,7 @@ let system: [Target] = [
     path: "Benchmarks/Exchange", exclude: ["README.md"], swiftSettings: swiftSettings),
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
-  tests("Training", ["Training", "Model", "Kernels", "Configuration"]),
+  tests("Training", ["Training", "Model", "Kernels", "Configuration", "TestSupport"]),
   tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration", "TestSupport"]),
   tests("Wire", ["Wire", "CKernels", "Configuration", "TestSupport"]),
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),

@@ -18,19 +18,7 @@ import Testing
 
   /// The documents of a file.
   private func read(_ name: String, _ change: (inout SourceOptions) -> Void = { _ in }) throws -> [String] {
-    var options = SourceOptions()
-    change(&options)
-    var list = try SourceList([folder + "/" + name])
-    try list.look(options)
-    var documents: [[UInt8]] = []
-    let reader = DocumentReader(options: options)
-    for file in list.files {
-      try reader.read(file) { piece in
-        if piece.beginsDocument { documents.append([]) }
-        documents[documents.count - 1] += piece.bytes
-      }
-    }
-    return documents.map { String(decoding: $0, as: UTF8.self) }
+    try readDocuments(folder + "/" + name, change)
   }
 
   private func complaint(_ name: String, _ change: (inout SourceOptions) -> Void = { _ in }) -> String {

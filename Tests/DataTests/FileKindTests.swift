@@ -21,16 +21,7 @@ import Data
   private func write(_ name: String, _ bytes: [UInt8]) throws { try Data(bytes).write(to: URL(filePath: path(name))) }
 
   private func read(_ name: String, _ change: (inout SourceOptions) -> Void = { _ in }) throws -> [String] {
-    var options = SourceOptions()
-    change(&options)
-    var list = try SourceList([path(name)])
-    try list.look(options)
-    var documents: [[UInt8]] = []
-    try DocumentReader(options: options).read(list.files[0]) { piece in
-      if piece.beginsDocument { documents.append([]) }
-      documents[documents.count - 1] += piece.bytes
-    }
-    return documents.map { String(decoding: $0, as: UTF8.self) }
+    try readDocuments(folder + "/" + name, change)
   }
 
   private func complaint(_ name: String, _ change: (inout SourceOptions) -> Void = { _ in }) -> String {

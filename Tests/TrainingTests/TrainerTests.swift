@@ -4,25 +4,13 @@
 import Configuration
 import Kernels
 import Model
+import TestSupport
 import Testing
 import Training
 
 @Suite struct TrainerTests {
   static var configuration: RunConfiguration {
-    var c = RunConfiguration()
-    c.model.width = 16
-    c.model.heads = 2
-    c.model.steps = 2
-    c.model.segment = 16
-    c.model.memorySlots = 3
-    c.model.cache = 8
-    c.model.window = 3
-    c.model.structureRank = 4
-    c.model.graphDegree = 3
-    c.model.keys = 4
-    c.model.recencyTaps = 2
-    c.model.experts = 4
-    c.model.expertWidth = 8
+    var c = RunConfiguration.smallModel
     c.training.batchSequences = 6
     c.training.unitSequences = 2
     c.training.steps = 10

@@ -218,21 +218,8 @@ final class OneProcessCluster: @unchecked Sendable {
 
 /// A small run on text that the test generates.
 func smallRun(_ folder: ScratchFolder) throws -> RunConfiguration {
-  var c = RunConfiguration()
+  var c = RunConfiguration.smallModel
   c.run = "small"
-  c.model.width = 16
-  c.model.heads = 2
-  c.model.steps = 2
-  c.model.segment = 16
-  c.model.memorySlots = 3
-  c.model.cache = 8
-  c.model.window = 3
-  c.model.structureRank = 4
-  c.model.graphDegree = 3
-  c.model.keys = 4
-  c.model.recencyTaps = 2
-  c.model.experts = 4
-  c.model.expertWidth = 8
   c.data.path = folder.path + "/text.h5"
   c.data.sequenceLength = 40
   c.training.batchSequences = 6

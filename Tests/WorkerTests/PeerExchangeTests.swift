@@ -5,6 +5,7 @@ import Configuration
 import Exchange
 import Kernels
 import Model
+import TestSupport
 import Testing
 import Training
 import Wire
@@ -19,20 +20,7 @@ import Wire
     var plan: WorkPlan { held.plan }
 
     init() {
-      var c = RunConfiguration()
-      c.model.width = 16
-      c.model.heads = 2
-      c.model.steps = 2
-      c.model.segment = 16
-      c.model.memorySlots = 3
-      c.model.cache = 8
-      c.model.window = 3
-      c.model.structureRank = 4
-      c.model.graphDegree = 3
-      c.model.keys = 4
-      c.model.recencyTaps = 2
-      c.model.experts = 4
-      c.model.expertWidth = 8
+      var c = RunConfiguration.smallModel
       c.training.batchSequences = 4
       let layout = ParameterLayout(c.model, vocabulary: 11)
       let plan = WorkPlan(
