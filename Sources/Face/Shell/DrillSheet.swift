@@ -27,7 +27,6 @@ package struct DrillResult: Equatable, Sendable {
   }
 
   package var json: String {
-    func seconds(_ value: Double?) -> JSONText.Value { value.map { .real($0) } ?? .raw("null") }
     let (word, reason): (String, String?) =
       switch verdict {
       case .passed: ("passed", nil)
@@ -35,8 +34,8 @@ package struct DrillResult: Equatable, Sendable {
       case .skipped(let reason): ("skipped", reason)
       }
     return JSONText.object([
-      ("fault", .text(fault)), ("verdict", .text(word)), ("reason", reason.map { .text($0) } ?? .raw("null")),
-      ("noticed_seconds", seconds(noticedSeconds)), ("steps_again_seconds", seconds(againSeconds)),
+      ("fault", .text(fault)), ("verdict", .text(word)), ("reason", .init(reason)),
+      ("noticed_seconds", .init(noticedSeconds)), ("steps_again_seconds", .init(againSeconds)),
       ("story", JSONText.list(story)),
     ])
   }

@@ -9,7 +9,7 @@ extension RunEvent {
     case .began(let name, let firstStep, let steps, let checkpoint):
       JSONText.object([
         ("event", .text("began")), ("run", .text(name)), ("first_step", .whole(firstStep)), ("steps", .whole(steps)),
-        ("checkpoint", checkpoint.map { .text($0) } ?? .raw("null")),
+        ("checkpoint", .init(checkpoint)),
       ])
     case .state(let state, let reason):
       JSONText.object([("event", .text("state")), ("state", .text(state.rawValue)), ("reason", .text(reason))])
@@ -24,15 +24,15 @@ extension RunEvent {
         ("task", .real(record.task)), ("smooth", .real(record.smooth)), ("balance", .real(record.balance)),
         ("router_z", .real(record.routerZ)), ("gradient_norm", .real(record.gradientNorm)),
         ("learning_rate", .real(record.learningRate)), ("tokens", .whole(record.tokens)),
-        ("seconds", .real(record.seconds)), ("time", JSONText.time(record.time)),
+        ("seconds", .real(record.seconds)), ("time", .init(record.time)),
         ("loads", JSONText.list(record.loads)),
         ("busy", JSONText.list(record.busy)), ("stall", .real(record.stall)),
-        ("skipped", record.skipped.map { .text($0) } ?? .raw("null")),
+        ("skipped", .init(record.skipped)),
       ])
     case .evaluated(let record):
       JSONText.object([
         ("event", .text("evaluation")), ("step", .whole(record.step)), ("validation_loss", .real(record.loss)),
-        ("sequences", .whole(record.sequences)), ("time", JSONText.time(record.time)),
+        ("sequences", .whole(record.sequences)), ("time", .init(record.time)),
         ("metrics", MetricText.json(record.metrics)),
       ])
     case .examined(let record): JSONText.object([("event", .text("router"))] + record.fields)
@@ -59,7 +59,7 @@ extension RouterRecord {
       ("step", .whole(step)), ("active", .whole(active)),
       ("loads", JSONText.list(of: loads.map { JSONText.list($0) })), ("entropy", JSONText.list(entropy)),
       ("bias", JSONText.list(of: bias.map { JSONText.list($0) })), ("truncation", JSONText.list(truncation)),
-      ("time", JSONText.time(time)),
+      ("time", .init(time)),
     ]
   }
 }
@@ -70,13 +70,18 @@ package enum JSONText {
     case text(String), whole(Int), real(Double), flag(Bool)
     /// JSON already.
     case raw(String)
+
+    package static let null = Value.raw("null")
+
+    // A missing value is null.
+    package init(_ text: String?) { self = text.map { .text($0) } ?? .null }
+    package init(_ number: Int?) { self = number.map { .whole($0) } ?? .null }
+    package init(_ number: Double?) { self = number.map { .real($0) } ?? .null }
   }
 
   package static func object(_ pairs: [(String, Value)]) -> String {
     "{" + pairs.map { quoted($0) + ": " + text($1) }.joined(separator: ", ") + "}"
   }
-
-  static func time(_ seconds: Double?) -> Value { seconds.map { .real($0) } ?? .raw("null") }
 
   package static func list(of values: [Value]) -> Value {
     .raw("[" + values.map(text).joined(separator: ", ") + "]")

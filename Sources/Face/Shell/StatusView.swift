@@ -24,8 +24,8 @@ package enum StatusView {
           ("priority", .whole(run.priority)), ("generation", .whole(Int(run.generation))),
           ("workers", JSONText.list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
           ("wanted_workers", .whole(run.wantedWorkers)),
-          ("checkpoint_step", run.checkpointStep.map { .whole($0) } ?? .raw("null")),
-          ("goodput", run.goodput.share.map { .real($0) } ?? .raw("null")),
+          ("checkpoint_step", .init(run.checkpointStep)),
+          ("goodput", .init(run.goodput.share)),
           ("useful_seconds", .real(run.goodput.useful)), ("expected", (run.forecast ?? Forecast()).json),
           ("actual", run.actual.json),
         ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
@@ -107,9 +107,9 @@ package enum StatusView {
     status.workers.map { worker in
       JSONText.object([
         ("worker", .text(worker.description.name)), ("host", .text(worker.description.host)),
-        ("process", .whole(worker.description.process)), ("run", worker.run.map { .text($0) } ?? .raw("null")),
+        ("process", .whole(worker.description.process)), ("run", .init(worker.run)),
         ("silent_seconds", .real(worker.silentSeconds)), ("fingerprint", .text(worker.description.fingerprint)),
-        ("waiting", worker.waiting.map { .text($0) } ?? .raw("null")),
+        ("waiting", .init(worker.waiting)),
       ])
     } + runsJSON(status)
   }
@@ -127,11 +127,10 @@ package enum StatusView {
 
 extension Forecast {
   fileprivate var json: JSONText.Value {
-    func whole(_ value: Int?) -> JSONText.Value { value.map { .whole($0) } ?? .raw("null") }
     return .raw(
       JSONText.object([
-        ("step_seconds", stepSeconds.map { .real($0) } ?? .raw("null")), ("memory_bytes", whole(memoryBytes)),
-        ("sent_bytes", whole(sentBytes)), ("checkpoint_bytes", whole(checkpointBytes)),
+        ("step_seconds", .init(stepSeconds)), ("memory_bytes", .init(memoryBytes)),
+        ("sent_bytes", .init(sentBytes)), ("checkpoint_bytes", .init(checkpointBytes)),
       ]))
   }
 }

@@ -45,9 +45,9 @@ func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
       Terminal.print(
         JSONText.object([
           ("tensor", .text(difference.tensor)), ("count", .whole(difference.count)),
-          ("differing", difference.differing.map { .whole($0) } ?? .raw("null")),
+          ("differing", .init(difference.differing)),
           ("largest", .real(difference.largest)),
-          ("place", .whole(difference.place)), ("problem", difference.problem.map { .text($0) } ?? .raw("null")),
+          ("place", .whole(difference.place)), ("problem", .init(difference.problem)),
         ]))
     } else {
       let what =

@@ -78,8 +78,8 @@ extension CheckpointManifest {
   func json(path: String) -> String {
     JSONText.object([
       ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)),
-      ("loss", loss.map { .real($0) } ?? .raw("null")),
-      ("validation_loss", validationLoss.map { .real($0) } ?? .raw("null")),
+      ("loss", .init(loss)),
+      ("validation_loss", .init(validationLoss)),
       ("bytes", .whole(byteCount)), ("shards", .whole(shardCount)), ("writer", .text(writer)),
       ("created", .text(created)),
       (

@@ -33,7 +33,7 @@ func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
     Terminal.print(
       JSONText.object([
         ("path", .text(result.path)), ("parameters", .whole(result.parameters)),
-        ("proof_distance", result.proofDistance.map { .real($0) } ?? .raw("null")),
+        ("proof_distance", .init(result.proofDistance)),
         ("unused", JSONText.list(result.unused)),
       ]))
   } else {

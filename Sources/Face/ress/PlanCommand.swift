@@ -154,8 +154,8 @@ struct PlanView {
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
       ("sent_bytes", .whole(needs.sentBytes)), ("copied_experts", .whole(needs.copiedExperts.count)),
       ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),
-      ("step_seconds", step.map { .real($0.stepSeconds) } ?? .raw("null")),
-      ("exchange_seconds", step.map { .real($0.exchangeSeconds) } ?? .raw("null")),
+      ("step_seconds", .init(step?.stepSeconds)),
+      ("exchange_seconds", .init(step?.exchangeSeconds)),
     ]
   }
 }

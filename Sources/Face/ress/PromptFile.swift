@@ -41,7 +41,7 @@ struct PromptFile {
       [("index", .whole(number))] + (id.map { [("id", $0)] } ?? []) + [
         ("prompt", .text(prompt)), ("text", .text(String(decoding: text.bytes, as: UTF8.self))),
         ("tokens", .whole(text.tokenCount)), ("seed", .raw(String(request.options.seed))),
-        ("stop", text.stop.map { .text($0) } ?? .raw("null")),
+        ("stop", .init(text.stop)),
       ])
   }
 }

@@ -71,28 +71,26 @@ package enum ComparisonView {
   // MARK: JSON
 
   package static func json(_ comparison: Comparison) -> [String] {
-    func real(_ value: Double?) -> JSONText.Value { value.map { .real($0) } ?? .raw("null") }
-    func whole(_ value: Int?) -> JSONText.Value { value.map { .whole($0) } ?? .raw("null") }
     return comparison.runs.enumerated().map { index, run in
       let curve = run.curve, end = curve.points.last
       let reached = comparison.target.flatMap { curve.reaching($0) }
       let settings = comparison.differences.map { difference in
-        (difference.key, difference.values[index].map { JSONText.Value.text($0) } ?? .raw("null"))
+        (difference.key, JSONText.Value(difference.values[index]))
       }
       let losses = comparison.steps.map { step in
         JSONText.Value.raw(
           JSONText.object([
-            ("step", .whole(step)), ("validation", real(Self.losses[0].loss(curve, step))),
-            ("training", real(Self.losses[1].loss(curve, step))),
+            ("step", .whole(step)), ("validation", .init(Self.losses[0].loss(curve, step))),
+            ("training", .init(Self.losses[1].loss(curve, step))),
           ]))
       }
       return JSONText.object([
-        ("run", .text(run.name)), ("source", .text(run.source)), ("steps", whole(end?.step)),
-        ("tokens", whole(end?.tokens)), ("seconds", real(end?.seconds)), ("training_loss", real(curve.trainingLoss)),
-        ("validation_loss", real(curve.last?.loss)), ("best_validation_loss", real(curve.best?.loss)),
-        ("best_step", whole(curve.best?.step)), ("target", real(comparison.target)),
-        ("steps_to_target", whole(reached?.step)), ("tokens_to_target", whole(reached?.tokens)),
-        ("seconds_to_target", real(reached?.seconds)), ("losses", JSONText.list(of: losses)),
+        ("run", .text(run.name)), ("source", .text(run.source)), ("steps", .init(end?.step)),
+        ("tokens", .init(end?.tokens)), ("seconds", .init(end?.seconds)), ("training_loss", .init(curve.trainingLoss)),
+        ("validation_loss", .init(curve.last?.loss)), ("best_validation_loss", .init(curve.best?.loss)),
+        ("best_step", .init(curve.best?.step)), ("target", .init(comparison.target)),
+        ("steps_to_target", .init(reached?.step)), ("tokens_to_target", .init(reached?.tokens)),
+        ("seconds_to_target", .init(reached?.seconds)), ("losses", JSONText.list(of: losses)),
         ("configuration", .raw(JSONText.object(settings))),
       ])
     }

@@ -164,12 +164,11 @@ package struct SweepTable: Sendable {
   /// - Parameter event: `ended` for a run that has just ended, `run` for a row of the table.
   package static func json(_ row: Row, event: String = "run") -> String {
     let result = row.result
-    func real(_ value: Double?) -> JSONText.Value { value.map { .real($0) } ?? .raw("null") }
     return JSONText.object([
       ("event", .text(event)), ("run", .text(row.run.name)), ("state", .text(result.state.rawValue)),
-      ("reason", result.reason.map { .text($0) } ?? .raw("null")), ("settings", json(row.run.settings)),
-      ("validation_loss", real(result.validation)), ("best_validation_loss", real(result.best)),
-      ("best_step", result.bestStep.map { .whole($0) } ?? .raw("null")), ("training_loss", real(result.training)),
+      ("reason", .init(result.reason)), ("settings", json(row.run.settings)),
+      ("validation_loss", .init(result.validation)), ("best_validation_loss", .init(result.best)),
+      ("best_step", .init(result.bestStep)), ("training_loss", .init(result.training)),
       ("steps", .whole(result.steps)), ("tokens", .whole(result.tokens)), ("seconds", .real(result.seconds)),
       ("folder", .text(row.folder)),
     ])
@@ -186,8 +185,8 @@ package struct SweepTable: Sendable {
         JSONText.object([
           ("event", .text("arm")), ("settings", Self.json(arm.settings)), ("runs", .whole(arm.count)),
           ("loss", .text(isValidated ? "validation" : "training")), ("mean", .real(arm.mean)),
-          ("standard_error", arm.standardError.map { .real($0) } ?? .raw("null")),
-          ("best", arm.best.map { .real($0) } ?? .raw("null")),
+          ("standard_error", .init(arm.standardError)),
+          ("best", .init(arm.best)),
         ])
       }
   }
