@@ -144,7 +144,7 @@ package final class EndCommands: Sendable {
     }
   }
 
-  /// This process's environment, with what the run came to.
+  /// This process's environment, and the run's name, state, reason and folder.
   static func environment(_ ending: Ending) -> [String] {
     let own = [
       ("RUN", ending.name), ("STATE", ending.state.rawValue), ("REASON", ending.reason), ("FOLDER", ending.folder),

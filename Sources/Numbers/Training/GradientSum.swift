@@ -33,6 +33,6 @@ package struct GradientSum {
     return left
   }
 
-  /// Returns memory that came from a pool.
+  /// Gives memory back to the pool that it was taken from.
   package func recycle(_ recycle: (PooledBuffer) -> Void) { if case .pooled(let buffer) = memory { recycle(buffer) } }
 }

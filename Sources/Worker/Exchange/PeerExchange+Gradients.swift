@@ -190,7 +190,7 @@ extension PeerExchange: GradientExchange {
   }
 
   /// The parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
-  /// every worker has computed all its units, and nobody reads the old values any more.
+  /// every worker has computed all its units, and none of them reads the old values any more.
   func take(parameters message: DataMessage, of expert: Int, from sender: Int) throws {
     let count = held.layout.expertCount
     guard message.payload.bytes.count == 4 * count else { throw message.header.refusal("wrong length") }

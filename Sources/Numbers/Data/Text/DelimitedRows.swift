@@ -29,7 +29,7 @@ struct DelimitedRows {
   private var header: [String]?
   private var fields: [[UInt8]] = []
   private var field: [UInt8] = []
-  /// Whether a field of the row was in quotes: a line with nothing but `""` is a row, and an empty line is none.
+  /// Whether a field of the row was in quotes: a line with nothing but `""` is a row, and an empty line is not.
   private var hasQuotes = false
   private var byteCount = 0
   // Counted from 1; columns are characters.

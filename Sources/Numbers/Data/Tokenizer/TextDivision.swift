@@ -188,7 +188,7 @@ struct TextDivider {
         continue
       case .unknown: return
       }
-      // As in `tokenizers`, an empty match directly after a match is none.
+      // As in `tokenizers`, an empty match directly after a match does not count.
       if range.isEmpty, range.lowerBound == lastEnd {
         from = range.upperBound + 1
         while from < inside.count, inside[from] & 0xC0 == 0x80 { from += 1 }
