@@ -147,7 +147,12 @@ let system: [Target] = [
   tests("Transport", ["Transport", "Wire", "Configuration", "TestSupport"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
   tests("RunStore", ["RunStore", "Wire"]),
-  tests("Daemon", ["Daemon", "HTTP", "RunStore", "Worker", "Transport", "Wire", "Configuration", "TestSupport"]),
+  tests(
+    "Daemon",
+    [
+      "Daemon", "Coordination", "HTTP", "RunStore", "CSQLite", "Worker", "Transport", "Wire", "Configuration",
+      "TestSupport",
+    ]),
   tests(
     "Worker",
     [

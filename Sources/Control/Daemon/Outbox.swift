@@ -6,9 +6,9 @@ import Coordination
 import RunStore
 import Wire
 
-struct Outbox {
+package struct Outbox {
   /// One thing to do, with what had to be looked up when it was decided.
-  enum Effect: Equatable, Sendable {
+  package enum Effect: Equatable, Sendable {
     case action(Action)
     /// An answer to a question, which shows the state after the changes before it.
     case answer(PeerID, Reply)
@@ -28,19 +28,21 @@ struct Outbox {
   /// Peers that an answer waits for, which get no further one until they have received it.
   private var answered: [PeerID: Int] = [:]
 
-  var isEmpty: Bool { taken == waiting.count }
+  package init() {}
+
+  package var isEmpty: Bool { taken == waiting.count }
 
   /// Whether an answer to this peer waits.
-  func holdsAnswer(for peer: PeerID) -> Bool { answered[peer] != nil }
+  package func holdsAnswer(for peer: PeerID) -> Bool { answered[peer] != nil }
 
   /// - Parameter batch: the batch of changes that must be stored before, and which is not below those added so far.
-  mutating func add(_ effect: Effect, after batch: Int) {
+  package mutating func add(_ effect: Effect, after batch: Int) {
     if case .answer(let peer, _) = effect { answered[peer, default: 0] += 1 }
     waiting.append((batch, effect))
   }
 
   /// The next effect, in the order in which they were added; nil if the changes before it are not stored yet.
-  mutating func next(stored: Int) -> Effect? {
+  package mutating func next(stored: Int) -> Effect? {
     guard taken < waiting.count, waiting[taken].after <= stored else {
       // Compact in steps, so that a long queue costs no quadratic time.
       if taken == waiting.count || taken > 1024 {
