@@ -131,7 +131,10 @@ let system: [Target] = [
   // Measures the training step; Benchmarks/README.md. It counts allocations by standing before the C library's.
   .target(name: "CAllocations", path: "Benchmarks/CAllocations"),
   .executableTarget(
-    name: "ress-bench", dependencies: ["CAllocations", "Training", "Model", "Kernels", "OpenBLAS", "Configuration"],
+    name: "ress-bench",
+    dependencies: [
+      "CAllocations", "Training", "Model", "Kernels", "OpenBLAS", "Coordination", "Wire", "Configuration",
+    ],
     path: "Benchmarks/Steps", swiftSettings: swiftSettings),
   // Measures what workers tell each other, over ZeroMQ and MPI; Benchmarks/exchange.py.
   .executableTarget(

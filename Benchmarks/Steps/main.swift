@@ -6,6 +6,7 @@
 //   ress-bench context --threads 2                                   time and memory per token as the context grows
 //   ress-bench generate --shape bench-small --texts 1,16             tokens a second of texts written at the same time
 //   ress-bench allocations                                           calls of malloc in a steady step
+//   ress-bench coordinator --workers 256,1000                        the coordinator's decisions with many workers
 //
 // Benchmarks/compare.py runs `step` and the PyTorch programs alternately. Times are for people to read; no test
 // depends on them.
@@ -24,9 +25,11 @@ do {
   case "context": try ContextBench.run(arguments)
   case "generate": try GenerationBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
+  case "coordinator": try CoordinatorBench.run(arguments)
   default:
     arguments.fail(
-      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate or allocations")
+      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate, allocations or "
+        + "coordinator")
   }
 } catch {
   arguments.fail("\(error)")
