@@ -304,3 +304,31 @@ struct Random {
     return Int((state >> 33) % UInt64(limit))
   }
 }
+
+@Suite struct `Values that are encoded once` {
+  private struct Message: Codable, Equatable {
+    var before = "insert-"
+    @EncodedOnce var names: [String]
+    var zone = 7
+  }
+
+  @Test func `the JSON is the same as without them, and several messages share it`() throws {
+    struct Plain: Codable {
+      var before = "insert-"
+      var names: [String]
+      var zone = 7
+    }
+    let names = ["a \"quoted\" name", "insert-0", "ü"]
+    let message = Message(names: names)
+    var other = Message(names: [])
+    other.$names = message.$names
+    other.zone = 8
+    #expect(RecordCodec.encode(message) == RecordCodec.encode(Plain(names: names)))
+    #expect(
+      RecordCodec.encode([message, other]) == RecordCodec.encode([Plain(names: names), Plain(names: names, zone: 8)]))
+    #expect(try RecordCodec.decode(Message.self, from: RecordCodec.encode(other)) == other)
+    other.names = ["another"]
+    #expect(message.names == names && other != message)
+    #expect(try RecordCodec.decode(Message.self, from: RecordCodec.encode(other)).names == ["another"])
+  }
+}

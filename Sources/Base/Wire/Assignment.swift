@@ -69,7 +69,7 @@ package struct Assignment: Codable, Equatable, Sendable {
   package var run: RunID
   package var generation: UInt32
   package var configuration: RunConfiguration
-  package var roster: [RosterEntry]
+  @EncodedOnce package var roster: [RosterEntry]
   /// Workers that train nothing in this generation and only send the shards they hold. Their peer indices follow
   /// the roster's.
   package var helpers: [WorkerDescription]

@@ -11,7 +11,7 @@ import Foundation
 /// Records of the coordinator's store: the same JSON as messages, without the envelope that holds the version.
 package enum RecordCodec {
   package static func encode<Value: Encodable>(_ value: Value) -> [UInt8] {
-    do { return try Array(ControlCodec.encoder.encode(value)) } catch {
+    do { return try ControlCodec.json(of: value) } catch {
       preconditionFailure("a value of type \(Value.self) does not encode: \(error)")
     }
   }
@@ -39,13 +39,15 @@ package enum ControlCodec {
   }
   private struct Version: Codable { var version: Int }
 
-  fileprivate static var encoder: JSONEncoder {
+  fileprivate static func json<Value: Encodable>(of value: Value) throws -> [UInt8] {
+    let insertions = Insertions()
     let encoder = JSONEncoder()
+    encoder.userInfo[Insertions.key] = insertions
     encoder.outputFormatting = .sortedKeys
     // A diverged run has losses that are NaN or infinite. JSON has no such numbers, so they are written as strings.
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    return encoder
+    return insertions.apply(to: try encoder.encode(value))
   }
 
   fileprivate static var decoder: JSONDecoder {
@@ -58,7 +60,7 @@ package enum ControlCodec {
   /// A frame with the message. Types of messages always encode, so a failure is an error in the program.
   package static func encode<Message: Codable>(_ message: Message) -> [UInt8] {
     do {
-      return try Array(encoder.encode(Envelope(version: version, message: message)))
+      return try json(of: Envelope(version: version, message: message))
     } catch {
       preconditionFailure("a message of type \(Message.self) does not encode: \(error)")
     }

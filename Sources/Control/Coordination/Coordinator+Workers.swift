@@ -23,6 +23,9 @@ extension Coordinator {
       return turn.refuse(Coordinator.brokenWorld, to: peer)
     }
     if let reason = objection(to: description, peer) { return turn.refuse(reason, to: peer) }
+    if let known = members[peer], known.description.name != description.name {
+      return turn.refuse("this process is worker \(known.description.name), and keeps its name", to: peer)
+    }
     if members[peer] == nil {
       if let old = members.named(description.name) {
         // One name, one process: the newer one is right; the older one is dead or is told so now.
@@ -50,10 +53,11 @@ extension Coordinator {
         + "cluster have one version"
     }
     // A process with another key could otherwise take the place of a worker by using its name.
-    let namesakes =
-      members.inOrder.filter { $0.peer != peer }.map(\.description)
-      + runs.all.filter(\.phase.hasWorkers).flatMap { $0.generation!.peers }
-    guard namesakes.allSatisfy({ $0.name != description.name || $0.publicKey == description.publicKey }) else {
+    let joined = members.named(description.name).flatMap { $0.peer != peer ? $0.description : nil }
+    let expected = runs.all.lazy.filter(\.phase.hasWorkers).compactMap { run in
+      run.generation!.place(named: description.name).flatMap { run.generation!.peer(at: $0) }
+    }
+    guard ([joined].compactMap { $0 } + expected).allSatisfy({ $0.publicKey == description.publicKey }) else {
       return "the name \(description.name) belongs to a worker with another key; give this one another with --name"
     }
     return nil
@@ -69,7 +73,7 @@ extension Coordinator {
       default: "\(description.threads) threads"
       }
     turn.log("worker \(description.spoken) joined: \(threads), \(description.fingerprint)")
-    for run in runs.all where run.phase.hasWorkers && run.generation!.peers.contains(description) {
+    for run in runs.all where run.phase.hasWorkers && run.generation!.place(of: description) != nil {
       members.assignAgain(peer, to: run.id)
     }
   }
@@ -77,10 +81,9 @@ extension Coordinator {
   /// A run that counts on a process of the same name, which is gone, need not wait until its silence is long enough.
   private mutating func replaceNamesake(of description: WorkerDescription, _ turn: inout Turn) {
     for run in runs.all where run.phase.hasWorkers {
-      guard let place = run.generation!.peers.firstIndex(where: { $0.name == description.name }),
-        run.generation!.peers[place] != description, runs[run.id].worker(place, in: members) == nil
+      guard let place = run.generation!.place(named: description.name), let gone = run.generation!.peer(at: place),
+        gone != description, runs[run.id].worker(place, in: members) == nil
       else { continue }
-      let gone = run.generation!.peers[place]
       runs[run.id].missing(place, "worker \(gone.spoken) was started anew", &members, &turn)
       loseWorld(of: gone, &turn)
     }

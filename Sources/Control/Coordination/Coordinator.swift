@@ -1,7 +1,7 @@
 // The coordinator as a value: events in, actions out. It opens no socket, reads no clock and touches no disk, so the
 // simulation drives it through schedules that no cluster would show in a year. The daemon's whole loop is
 //
-//     for event in messages + ticks + finished disk work { for action in coordinator.step(event, at: now) { run(action) } }
+//     for action in coordinator.step(messages + finished disk work + tick, at: now) { run(action) }
 //
 // It only finds out whom an event is about. `Members` are the workers, `Runs` the runs, a `Run` decides about itself, and
 // `Placement` which workers it gets. What must survive a dead coordinator is in `RunRecord`s. Each turn begins its actions with the
@@ -73,13 +73,21 @@ package struct Coordinator: Sendable {
     return endTurn(&turn)
   }
 
-  package mutating func step(_ event: Event, at now: Instant) -> [Action] {
+  package mutating func step(_ event: Event, at now: Instant) -> [Action] { step([event], at: now) }
+
+  /// Handles events in order, as one turn: what several of them change is stored once.
+  package mutating func step(_ events: [Event], at now: Instant) -> [Action] {
     let stoodStill = clock.turn(at: now)
     var turn = beginTurn(at: clock.time(at: now))
     if stoodStill > .zero {
       wokeAt = turn.now
       turn.log("the coordinator stood still for \(stoodStill.spoken), which does not count as silence of its workers")
     }
+    for event in events { handle(event, &turn) }
+    return endTurn(&turn)
+  }
+
+  private mutating func handle(_ event: Event, _ turn: inout Turn) {
     switch event {
     case .received(let peer, let request): receive(request, from: peer, &turn)
     case .tick: tick(&turn)
@@ -95,7 +103,6 @@ package struct Coordinator: Sendable {
     schedule(&turn)
     concludeSaving(&turn)
     for id in runs.ids(where: { !$0.followers.isEmpty }) { runs[id].sendPages(&turn) }
-    return endTurn(&turn)
   }
 
   // MARK: turns

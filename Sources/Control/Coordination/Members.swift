@@ -53,6 +53,10 @@ struct Members: Sendable {
   private static let goneFor = Duration.seconds(3600)
 
   private var byPeer: [PeerID: Member] = [:]
+  /// In the order in which they joined.
+  private var order: [PeerID] = []
+  /// One name, one process.
+  private var byName: [String: PeerID] = [:]
   /// The newest last.
   private var gone: [Gone] = []
   /// MPI worlds that have lost a rank: no worker of such a world may come back.
@@ -64,13 +68,13 @@ struct Members: Sendable {
   }
 
   /// In the order in which they joined.
-  var inOrder: [Member] { byPeer.values.sorted { $0.id < $1.id } }
+  var inOrder: [Member] { order.map { byPeer[$0]! } }
 
-  func named(_ name: String) -> Member? { byPeer.values.first { $0.description.name == name } }
+  func named(_ name: String) -> Member? { byName[name].flatMap { byPeer[$0] } }
 
   /// A worker that works for a run.
   func worker(_ description: WorkerDescription, of run: RunID) -> Member? {
-    byPeer.values.first { $0.run == run && $0.description == description }
+    named(description.name).flatMap { $0.run == run && $0.description == description ? $0 : nil }
   }
 
   /// The peers that work for a run.
@@ -83,10 +87,14 @@ struct Members: Sendable {
   mutating func add(_ member: Member) {
     gone.removeAll { $0.description.name == member.description.name }
     byPeer[member.peer] = member
+    order.append(member.peer)
+    byName[member.description.name] = member.peer
   }
 
   mutating func remove(_ member: Member, _ run: String?, _ reason: String, at now: Instant) {
     byPeer[member.peer] = nil
+    order.removeAll { $0 == member.peer }
+    byName[member.description.name] = nil
     gone.append(Gone(description: member.description, run: run, reason: reason, at: now))
     if gone.count > Members.goneLimit { gone.removeFirst() }
   }

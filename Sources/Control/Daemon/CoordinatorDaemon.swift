@@ -219,10 +219,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
   private func decide(on events: [Event], at now: Instant) {
     var changes: [StoreChange] = []
     var actions: [Action] = []
-    for event in events {
-      for action in coordinator.step(event, at: now) {
-        if case .store(let more) = action { changes += more } else { actions.append(action) }
-      }
+    for action in coordinator.step(events, at: now) {
+      if case .store(let more) = action { changes += more } else { actions.append(action) }
     }
     writer.add(changes)
     for action in actions { hold(action) }

@@ -6,9 +6,9 @@ import Wire
 
 struct Generation: Codable, Equatable, Sendable {
   var number: UInt32
-  var roster: [RosterEntry]
+  @EncodedOnce private(set) var roster: [RosterEntry]
   /// Workers that hand over what they hold and are then released.
-  var helpers: [WorkerDescription] = []
+  let helpers: [WorkerDescription]
   var firstStep: Int
   /// How many reports of each peer were taken.
   var noted: [Int]
@@ -24,8 +24,57 @@ struct Generation: Codable, Equatable, Sendable {
   /// What the experts' new places should bring.
   var promise: PlacementPromise?
 
+  /// The place of each peer, by its name: an event of a worker must not cost a look at all others.
+  private var places: [String: Int] = [:]
+
+  /// The stored fields; `places` follows from them.
+  private enum CodingKeys: String, CodingKey {
+    case number, roster, helpers, firstStep, noted, ready, reads, halted, finished, awaited, promise
+  }
+
+  init(
+    number: UInt32, roster: [RosterEntry], helpers: [WorkerDescription], firstStep: Int, promise: PlacementPromise?
+  ) {
+    self.number = number
+    self.roster = roster
+    self.helpers = helpers
+    self.firstStep = firstStep
+    self.promise = promise
+    noted = Array(repeating: 0, count: roster.count + helpers.count)
+    findPlaces()
+  }
+
+  init(from decoder: any Decoder) throws {
+    let fields = try decoder.container(keyedBy: CodingKeys.self)
+    number = try fields.decode(UInt32.self, forKey: .number)
+    _roster = try fields.decode(EncodedOnce<[RosterEntry]>.self, forKey: .roster)
+    helpers = try fields.decode([WorkerDescription].self, forKey: .helpers)
+    firstStep = try fields.decode(Int.self, forKey: .firstStep)
+    noted = try fields.decode([Int].self, forKey: .noted)
+    ready = try fields.decode(Set<Int>.self, forKey: .ready)
+    reads = try fields.decodeIfPresent([Int: DataIdentity].self, forKey: .reads)
+    halted = try fields.decode([Int: Int].self, forKey: .halted)
+    finished = try fields.decode(Set<Int>.self, forKey: .finished)
+    awaited = try fields.decode(Set<Int>.self, forKey: .awaited)
+    promise = try fields.decodeIfPresent(PlacementPromise.self, forKey: .promise)
+    findPlaces()
+  }
+
+  private mutating func findPlaces() {
+    for (place, peer) in peers.enumerated() where places[peer.name] == nil { places[peer.name] = place }
+  }
+
   /// Everyone in the generation. An index into it is a peer's place.
   var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
+
+  /// The peer at a place; nil where there is no such place.
+  func peer(at place: Int) -> WorkerDescription? {
+    if roster.indices.contains(place) { return roster[place].worker }
+    let helper = place - roster.count
+    return helpers.indices.contains(helper) ? helpers[helper] : nil
+  }
+
+  func place(named name: String) -> Int? { places[name] }
 
   /// The experts that every worker has, as owner or as a copy.
   var copiedExperts: [Int] {
@@ -35,7 +84,9 @@ struct Generation: Codable, Equatable, Sendable {
     }.sorted()
   }
 
-  func place(of worker: WorkerDescription) -> Int? { peers.firstIndex(of: worker) }
+  func place(of worker: WorkerDescription) -> Int? {
+    places[worker.name].flatMap { peer(at: $0) == worker ? $0 : nil }
+  }
 
   var allReady: Bool { ready.count == roster.count }
   var allHalted: Bool { halted.count == roster.count }

@@ -195,9 +195,11 @@ struct Ledger: Equatable, Sendable {
   /// The workers that are much slower than the others, of `count`.
   mutating func slowWorkers(of count: Int, at now: Instant) -> [SlowWorker] {
     guard busy.count > 1, busy.count == count, generationSteps > 3 else { return [] }
+    let sorted = busy.sorted()
     return busy.indices.compactMap { place in
-      let others = busy.indices.filter { $0 != place }.map { busy[$0] }.sorted()
-      let median = others[others.count / 2]
+      // The median of the others: of the sorted times without this worker's own.
+      let middle = (busy.count - 1) / 2
+      let median = busy[place] <= sorted[middle] ? sorted[middle + 1] : sorted[middle]
       guard busy[place] > Ledger.slow * median else {
         slowSince[place] = nil
         return nil

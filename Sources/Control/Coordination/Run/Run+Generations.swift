@@ -42,7 +42,7 @@ extension Run {
     }
     let generation = Generation(
       number: number, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
-      noted: Array(repeating: 0, count: peers.count), promise: before?.promise)
+      promise: before?.promise)
     memberships = (memberships ?? 0) + 1
     // Three before this one: workers keep copies of a generation until the next one has its own.
     generations = generations.suffix(3) + [generation]
@@ -92,6 +92,7 @@ extension Run {
       helpers: generation.helpers, index: place, threads: configuration.cluster.threads, start: start,
       firstStep: generation.firstStep, recorded: steps.step, noted: generation.noted[place], folder: folder,
       data: data, token: token)
+    assignment.$roster = generation.$roster
     assignment.roots = turn.settings.roots.isEmpty ? nil : turn.settings.roots
     assignment.acceptsOtherNumerics = submission.acceptsOtherNumerics
     return assignment

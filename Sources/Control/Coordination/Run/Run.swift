@@ -96,13 +96,12 @@ struct Run: Equatable, Sendable {
 
   /// The connected worker of a place in the run's generation.
   func worker(_ place: Int, in members: Members) -> Member? {
-    guard let peers = generation?.peers, place < peers.count else { return nil }
-    return members.worker(peers[place], of: id)
+    generation?.peer(at: place).flatMap { members.worker($0, of: id) }
   }
 
   /// The connected workers of the roster, with their places.
   func workers(in members: Members) -> [(place: Int, member: Member)] {
-    roster.indices.compactMap { place in worker(place, in: members).map { (place, $0) } }
+    roster.enumerated().compactMap { place, entry in members.worker(entry.worker, of: id).map { (place, $0) } }
   }
 
   // MARK: its story
