@@ -5,16 +5,16 @@ import Foundation
 import Shell
 import Trained
 
-func predict(_ arguments: Arguments) throws -> ExitCode {
-  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
+func predict(_ options: PredictOptions) throws -> ExitCode {
+  let model = try TrainedModel(options.checkpoint, threads: options.threads ?? 0)
   for sentence in model.skipped { Terminal.complain(sentence) }
   let predictor = try Predictor(
-    model, task: arguments.text("--task").flatMap { TaskKind(rawValue: $0) }, length: arguments.whole("--length"),
-    recurrence: arguments.whole("--recurrence"))
-  let sheet = try LineSheet(arguments.text("--out"))
-  var reader = predictor.reader(field: arguments.text("--field"))
+    model, task: options.task.flatMap { TaskKind(rawValue: $0) }, length: options.length,
+    recurrence: options.recurrence)
+  let sheet = try LineSheet(options.output)
+  var reader = predictor.reader(field: options.field)
   var number = 0
-  try RowFile.forEach(arguments.words[1]) { row, place in
+  try RowFile.forEach(options.rows) { row, place in
     let queries = try reader.queries(row, at: place)
     for (question, query) in queries.enumerated() {
       var line: [(String, JSONText.Value)] = [("row", .whole(number))]

@@ -3,23 +3,19 @@
 import Glibc
 import Shell
 
-func sweep(_ arguments: Arguments) throws -> ExitCode {
-  let folder = try SweepFolder(arguments)
-  var report = SweepReport(folder, isJSON: arguments.has("--json"))
-  if arguments.has("--dry-run") {
+func sweep(_ options: SweepOptions) throws -> ExitCode {
+  let folder = try SweepFolder(options)
+  var report = SweepReport(folder, isJSON: options.json)
+  if options.isDryRun {
     report.list()
     return .done
   }
   signal(SIGPIPE, SIG_IGN)
   try folder.prepare()
-  switch arguments.text("--on") ?? (arguments.has("--coordinator") ? "coordinator" : "here") {
-  case "coordinator":
-    let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
-    return try QueueSweep(folder: folder, address: address).go(&report)
-  case "slurm":
-    return try SlurmSweep.submit(
-      folder, options: arguments.texts("--sbatch"), atOnce: arguments.whole("--at-once"), &report)
-  default: return try LocalSweep.go(folder, &report)
+  switch options.place {
+  case .here: return try LocalSweep.go(folder, &report)
+  case .coordinator: return try QueueSweep(folder: folder, address: options.coordinator).go(&report)
+  case .slurm: return try SlurmSweep.submit(folder, options: options.sbatch, atOnce: options.atOnce, &report)
   }
 }
 
