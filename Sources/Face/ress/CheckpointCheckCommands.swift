@@ -20,9 +20,9 @@ func checkpointVerify(_ options: CheckpointVerifyOptions) throws -> ExitCode {
     damaged += problems.isEmpty ? 0 : 1
     if options.json {
       Terminal.print(
-        JSONText.object([
-          ("path", .text(path)), ("whole", .flag(problems.isEmpty)), ("problems", JSONText.list(problems)),
-        ]))
+        JSON.object([
+          ("path", .text(path)), ("whole", .flag(problems.isEmpty)), ("problems", .list(problems)),
+        ]).line)
     } else {
       Terminal.print("\(path): " + (problems.isEmpty ? "whole" : "damaged"))
       for problem in problems { Terminal.print("  " + problem) }
@@ -43,12 +43,12 @@ func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
   for difference in differences {
     if isJSON {
       Terminal.print(
-        JSONText.object([
+        JSON.object([
           ("tensor", .text(difference.tensor)), ("count", .whole(difference.count)),
           ("differing", .init(difference.differing)),
           ("largest", .real(difference.largest)),
           ("place", .whole(difference.place)), ("problem", .init(difference.problem)),
-        ]))
+        ]).line)
     } else {
       let what =
         difference.problem

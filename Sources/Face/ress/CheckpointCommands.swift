@@ -66,7 +66,7 @@ private struct CheckpointRow {
     switch manifest {
     case .success(let manifest): manifest.json(path: path)
     case .failure(let error):
-      JSONText.object([("path", .text(path)), ("step", .whole(step)), ("problem", .text("\(error)"))])
+      JSON.object([("path", .text(path)), ("step", .whole(step)), ("problem", .text("\(error)"))]).line
     }
   }
 }
@@ -76,21 +76,21 @@ extension CheckpointManifest {
   var shardCount: Int { files.count { $0.name.hasPrefix("shard-") } }
 
   func json(path: String) -> String {
-    JSONText.object([
+    JSON.object([
       ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)),
       ("loss", .init(loss)),
       ("validation_loss", .init(validationLoss)),
       ("bytes", .whole(byteCount)), ("shards", .whole(shardCount)), ("writer", .text(writer)),
       ("created", .text(created)),
-      (
-        "from",
-        .raw(
-          from.map {
-            JSONText.object([
-              ("path", .text($0.path)), ("run", .text($0.run)), ("step", .whole($0.step)), ("sha256", .text($0.sha256)),
-            ])
-          } ?? "null")
-      ),
+      ("from", from.map(\.json) ?? .null),
+    ]).line
+  }
+}
+
+extension WeightSource {
+  fileprivate var json: JSON {
+    .object([
+      ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)), ("sha256", .text(sha256)),
     ])
   }
 }

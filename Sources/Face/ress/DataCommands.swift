@@ -1,5 +1,6 @@
 // `ress data prepare` and `ress data show`.
 
+import Configuration
 import Data
 import Glibc
 import RunFolder
@@ -39,13 +40,13 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
   meter.clear()
   if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(output)), ("documents", .whole(summary.documents)), ("bytes", .whole(summary.bytes)),
         ("train_tokens", .whole(summary.trainTokens)), ("validation_tokens", .whole(summary.validationTokens)),
         ("task", .text(preparation.task.rawValue)), ("train_examples", .whole(summary.trainExamples)),
         ("validation_examples", .whole(summary.validationExamples)), ("without_answer", .whole(summary.withoutAnswer)),
         ("empty_rows", .whole(summary.emptyRows)), ("bad_rows", .whole(summary.badRows)),
-      ]))
+      ]).line)
   } else {
     if preparation.task != .lm { return report(summary, of: preparation) }
     Terminal.print(
@@ -101,22 +102,22 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
     let rows = splits.map { name, split in
       (
         name,
-        JSONText.Value.raw(
-          JSONText.object([
-            ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
-            ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
-            ("median", .whole(median(split.lengths))),
-          ]))
+        JSON.object([
+          ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
+          ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
+          ("median", .whole(median(split.lengths))),
+        ])
       )
     }
     return Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("path", .text(dataset.path)), ("task", .text(dataset.task.rawValue)),
           ("head", .text(dataset.task.head.rawValue)), ("tokenizer", .text(dataset.tokenizer.summary)),
-          ("vocabulary", .whole(dataset.vocabulary)), ("labels", JSONText.list(dataset.labels)),
-          ("sources", JSONText.list(dataset.sources)), ("digest", .text(try dataset.digest())),
-        ] + rows))
+          ("vocabulary", .whole(dataset.vocabulary)), ("labels", .list(dataset.labels)),
+          ("sources", .list(dataset.sources)), ("digest", .text(try dataset.digest())),
+        ] + rows
+      ).line)
   }
   Terminal.print(
     "\(dataset.path): task \(dataset.task.rawValue), tokenizer \(dataset.tokenizer.summary), vocabulary \(dataset.vocabulary)"
@@ -188,20 +189,20 @@ func dataShow(_ options: DataShowOptions) throws -> ExitCode {
     let rows = splits.map { name, sizes in
       (
         name,
-        JSONText.Value.raw(
-          JSONText.object([
-            ("tokens", .whole(sizes.tokens)), ("documents", .whole(sizes.lengths.count)),
-            ("longest", .whole(sizes.lengths.max() ?? 0)), ("median", .whole(median(sizes.lengths))),
-          ]))
+        JSON.object([
+          ("tokens", .whole(sizes.tokens)), ("documents", .whole(sizes.lengths.count)),
+          ("longest", .whole(sizes.lengths.max() ?? 0)), ("median", .whole(median(sizes.lengths))),
+        ])
       )
     }
     Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("path", .text(corpus.path)), ("shards", .whole(datasets.count)),
           ("tokenizer", .text(corpus.tokenizer.summary)), ("vocabulary", .whole(corpus.vocabulary)),
-          ("sources", JSONText.list(first.sources)), ("digest", .text(try corpus.identity().dataset ?? "")),
-        ] + rows))
+          ("sources", .list(first.sources)), ("digest", .text(try corpus.identity().dataset ?? "")),
+        ] + rows
+      ).line)
     return .done
   }
   let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, complete; " : ""

@@ -165,7 +165,7 @@ struct Drill {
         ? nil : "it did not report '\(evidence)…': the fault did not reach it, or was not noticed"
     }
     // A new generation is no failure, because experts may move.
-    let lost = run.words.first { $0.contains("is lost") || $0.contains("did not come back") }
+    let lost = run.words.first { $0.contains("is lost") || $0.contains("did not return") }
     return lost.map { "workers should have kept training: \($0)" }
   }
 

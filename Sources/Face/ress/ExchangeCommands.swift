@@ -15,10 +15,10 @@ func checkpointExport(_ options: CheckpointExportOptions) throws -> ExitCode {
   for sentence in export.skipped { Terminal.complain(sentence) }
   if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(path)), ("checkpoint", .text(export.checkpoint)), ("tensors", .whole(export.tensors)),
         ("parameters", .whole(export.parameters)),
-      ]))
+      ]).line)
   } else {
     Terminal.print(
       "\(path): \(Format.grouped(export.parameters)) parameters in \(export.tensors) tensors, of \(export.checkpoint)")
@@ -33,11 +33,11 @@ func checkpointImport(_ options: CheckpointImportOptions) throws -> ExitCode {
     tolerance: options.tolerance, program: Version.program)
   if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(result.path)), ("parameters", .whole(result.parameters)),
         ("proof_distance", .init(result.proofDistance)),
-        ("unused", JSONText.list(result.unused)),
-      ]))
+        ("unused", .list(result.unused)),
+      ]).line)
   } else {
     Terminal.print("\(result.path): \(Format.grouped(result.parameters)) parameters")
     if !result.unused.isEmpty {

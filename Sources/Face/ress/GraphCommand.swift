@@ -1,5 +1,6 @@
 // `ress graph`: the token graph of a sample, as text and for the dashboard.
 
+import Configuration
 import Data
 import Foundation
 import Kernels
@@ -77,9 +78,7 @@ extension SampleGraph {
       checkpoint: checkpoint, step: step, split: split.rawValue, sample: sample, samples: sampleCount, segment: segment,
       segments: segmentCount, first: first, own: graphs[0].tokens.lowerBound - first, windowBefore: windowBefore,
       windowAfter: windowAfter, identifiers: tokens.map(\.identifier), texts: tokens.map(\.text), steps: steps)
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(page), as: UTF8.self)
+    return String(decoding: try JSON.encode(page), as: UTF8.self)
   }
 }
 

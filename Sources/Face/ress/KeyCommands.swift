@@ -1,5 +1,6 @@
 // `ress keys`: the keys that may connect to a coordinator.
 
+import Configuration
 import Daemon
 import Foundation
 import Shell
@@ -70,7 +71,7 @@ func keysList(_ options: JSONOptions) throws -> ExitCode {
   if options.json {
     for key in keys {
       Terminal.print(
-        JSONText.object([("key", .text(key.key.text)), ("role", .text(key.role.rawValue)), ("name", .text(key.name))]))
+        JSON.object([("key", .text(key.key.text)), ("role", .text(key.role.rawValue)), ("name", .text(key.name))]).line)
     }
     return .done
   }

@@ -1,5 +1,6 @@
 // `ress generate` and `ress evaluate`: the commands for a trained model.
 
+import Configuration
 import Data
 import Foundation
 import Shell
@@ -101,15 +102,15 @@ private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ options: Evalua
   if isShown { Terminal.write("\r\u{1B}[K") }
   if options.json {
     Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(corpus.path)),
           ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
           ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
           ("metrics", MetricText.json(result.metrics)),
         ]
-          + (partLosses.isEmpty
-            ? [] : [("parts", .raw("[" + partLosses.map { String($0) }.joined(separator: ", ") + "]"))])))
+          + (partLosses.isEmpty ? [] : [("parts", .list(partLosses))])
+      ).line)
   } else {
     Terminal.print(
       "\(model.path) on \(corpus.path): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "

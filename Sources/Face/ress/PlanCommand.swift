@@ -26,7 +26,7 @@ func plan(_ options: PlanOptions) throws -> ExitCode {
     try RunPlacement(configuration, ConnectionSecurity.client($0).status())
   }
   if options.json {
-    Terminal.print(JSONText.object(view.json + (placement?.json ?? [])))
+    Terminal.print(JSON.object(view.json + (placement?.json ?? [])).line)
   } else {
     Terminal.print(view.text)
     if let placement { Terminal.print("\n" + placement.sentence) }
@@ -139,7 +139,7 @@ struct PlanView {
       + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
   }
 
-  var json: [(String, JSONText.Value)] {
+  var json: [(String, JSON)] {
     [
       ("run", .text(configuration.run)), ("workers", .whole(needs.workers)), ("threads", .whole(needs.threads)),
       ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
@@ -184,7 +184,7 @@ struct RunPlacement {
     }
   }
 
-  var json: [(String, JSONText.Value)] {
+  var json: [(String, JSON)] {
     [("can_be_placed", .flag(isPossible)), ("free_workers", .whole(free)), ("placement", .text(sentence))]
   }
 }

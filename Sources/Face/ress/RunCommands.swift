@@ -1,5 +1,6 @@
 // `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: requests to a coordinator about runs.
 
+import Configuration
 import Daemon
 import Shell
 import Transport
@@ -14,7 +15,7 @@ func submit(_ options: SubmitOptions) throws -> ExitCode {
     let job = try SlurmSubmission.submit(request, options: options.sbatch)
     Terminal.print(
       options.json
-        ? JSONText.object([("run", .text(request.configuration.run)), ("job", .text(job))])
+        ? JSON.object([("run", .text(request.configuration.run)), ("job", .text(job))]).line
         : """
         run \(request.configuration.run) is Slurm job \(job)
           watch it:   tail -F \(request.folder)/slurm-\(job).log
@@ -29,7 +30,7 @@ func submit(_ options: SubmitOptions) throws -> ExitCode {
   for note in request.notes { Terminal.complain(note) }
   let (run, name, _) = try ConnectionSecurity.client(options.coordinator).submit(request.submission)
   if options.json {
-    Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
+    Terminal.print(JSON.object([("run", .text(name)), ("id", .text(run.description))]).line)
   } else {
     let address = options.coordinator == CommandTable.standardAddress ? "" : " --coordinator \(options.coordinator)"
     Terminal.print(

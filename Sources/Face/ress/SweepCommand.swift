@@ -1,5 +1,6 @@
 // `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints the table.
 
+import Configuration
 import Glibc
 import Shell
 
@@ -87,7 +88,7 @@ struct SweepReport {
   func submitted(_ job: String, count: Int, path: String) {
     Terminal.print(
       isJSON
-        ? JSONText.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))])
+        ? JSON.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))]).line
         : """
         Slurm job \(job) has \(Self.runs(count))
           its state:  squeue -j \(job)

@@ -124,13 +124,11 @@ struct SweepFolder {
   /// The result of a run that is finished; nil if it is not. A Slurm task leaves an empty file.
   func finished(_ run: Sweep.Run) -> SweepResult? {
     guard let data = FileManager.default.contents(atPath: mark(run)) else { return nil }
-    return (try? JSONDecoder().decode(SweepResult.self, from: data)) ?? curve(run).map { SweepResult(.finished, $0) }
+    return (try? JSON.decode(SweepResult.self, from: data)) ?? curve(run).map { SweepResult(.finished, $0) }
   }
 
   func finish(_ run: Sweep.Run, _ result: SweepResult) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    try Durable.write(Array(encoder.encode(result)), to: mark(run))
+    try Durable.write(JSON.encode(result), to: mark(run))
   }
 
   /// How a run that is not finished begins: again from its newest checkpoint, if it has begun before.
