@@ -132,7 +132,7 @@ import Testing
     ),
     (["data", "prepare", "a"], "--out D.h5 is missing: The dataset to write.\nTry 'ress data prepare --help'."),
   ])
-  func `wrong use says what was wrong and where help is`(words: [String], message: String) {
+  func `an error of use names the problem and the page of help`(words: [String], message: String) {
     #expect(throws: UsageError.self) { try ArgumentParser().parse(words) }
     do throws(UsageError) {
       _ = try ArgumentParser().parse(words)

@@ -1,5 +1,5 @@
-// One membership of one run: who does which units and holds which experts, and how far each worker has come in it. It is stored with the
-// run, so a coordinator that was restarted goes on with the same generation.
+// One membership of one run: which worker computes which units and holds which experts, and how far each worker is. It is stored with the
+// run, so that a coordinator that was restarted continues with the same generation.
 
 import Configuration
 import Wire
@@ -7,24 +7,24 @@ import Wire
 struct Generation: Codable, Equatable, Sendable {
   var number: UInt32
   var roster: [RosterEntry]
-  /// Workers that hand over what they hold and are then released.
+  /// Workers that only send the shards that they hold, and are released afterwards.
   var helpers: [WorkerDescription] = []
   var firstStep: Int
-  /// How many reports of each peer were taken.
-  var noted: [Int]
-  /// Places in the roster of the workers that have loaded.
+  /// Number of reports that were taken of each peer.
+  var acknowledged: [Int]
+  /// Indices in the roster of the workers that have loaded.
   var ready: Set<Int> = []
-  /// What workers found at the dataset's path, by place in the roster; nil before the first.
+  /// What workers found at the dataset's path, by index in the roster; nil before the first.
   var reads: [Int: DataIdentity]?
-  /// The step after which each worker has stopped, by place in the roster.
+  /// The step after which each worker has stopped, by index in the roster.
   var halted: [Int: Int] = [:]
   var finished: Set<Int> = []
-  /// While the run is collecting: places of the peers that have not yet reported what they hold.
+  /// While the run is collecting: indices of the peers that have not yet reported what they hold.
   var awaited: Set<Int> = []
-  /// What the experts' new places should bring.
+  /// What the move of experts with which the generation began should save.
   var promise: PlacementPromise?
 
-  /// Everyone in the generation. An index into it is a peer's place.
+  /// All members of the generation. A position in the list is the member's index.
   var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
 
   /// The experts that every worker has, as owner or as a copy.
@@ -35,7 +35,13 @@ struct Generation: Codable, Equatable, Sendable {
     }.sorted()
   }
 
-  func place(of worker: WorkerDescription) -> Int? { peers.firstIndex(of: worker) }
+  /// The keys of the stored form, which stores of older versions have.
+  private enum CodingKeys: String, CodingKey {
+    case number, roster, helpers, firstStep, ready, reads, halted, finished, awaited, promise
+    case acknowledged = "noted"
+  }
+
+  func index(of worker: WorkerDescription) -> Int? { peers.firstIndex(of: worker) }
 
   var allReady: Bool { ready.count == roster.count }
   var allHalted: Bool { halted.count == roster.count }
