@@ -104,11 +104,11 @@ def strike(cluster, fault, name):
         wait(lambda: "worker %s " % name in said() and " is lost" in said())
         words.append("noticed after %.2f s" % (time.time() - begun))
         before = cluster.step()
-        wait(lambda: re.search("running: goes on from step", said()))
+        wait(lambda: re.search("running: continues from step", said()))
         words.append("running after %.2f s" % (time.time() - begun))
     wait(lambda: cluster.step() > before)
     words.append("new steps after %.2f s" % (time.time() - begun))
-    again = re.findall("goes on from step ([0-9]+)", said())
+    again = re.findall("continues from step ([0-9]+)", said())
     words.append("%d steps computed again" % (before - int(again[0]) if again else 0))
     print("%-8s %-12s %s" % (fault, name, ", ".join(words)), flush=True)
     if fault == "SIGSTOP" and name != "coordinator":

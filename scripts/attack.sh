@@ -17,4 +17,4 @@ attack() {
 }
 attack "$files" ForgedFileTests
 attack 500000 FloodTests
-attack 1 'Questions that cost'
+attack 1 QuestionsTests

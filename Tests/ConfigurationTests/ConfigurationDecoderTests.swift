@@ -102,7 +102,7 @@ import Testing
     ("segment: 0", "'segment' is 0, but must be a whole number from 1 to 1048576"),
     ("steps: 0", "'steps' is 0, but must be a whole number from 1 to 256"),
   ])
-  func `a wrong value says what was expected and what was found`(line: String, message: String) {
+  func `the error for a wrong value names what was expected and what was found`(line: String, message: String) {
     let reported = problems(minimal + "model:\n  \(line)\n")
     #expect(reported.count == 1)
     #expect(reported.first?.hasPrefix("c.yaml:4:") == true)
@@ -167,7 +167,7 @@ import Testing
       ])
   }
 
-  @Test func `a file that does not exist, is a folder or may be read is told apart`() throws {
+  @Test func `a file that does not exist, a folder and a file without permission are different errors`() throws {
     func message(_ path: String) -> String {
       do {
         return "\(try ConfigurationDecoder.decode(file: path))"
@@ -198,7 +198,7 @@ import Testing
     #expect(try decode("data:\n  mixture: {a.h5: 1}\n", ["data.path=b.h5"]).data.mixture == [])
   }
 
-  @Test func `weights that are none are refused where they stand`() {
+  @Test func `invalid weights are refused with their location`() {
     #expect(
       problems("data:\n  mixture: {a.h5: -1}\n")[0]
         == "c.yaml:2:12: the weight of 'a.h5' must be a number above 0")

@@ -32,7 +32,7 @@ import Testing
     #expect(try decode(ConfigurationEncoder.yaml(configuration)).data.path == text)
   }
 
-  @Test func `every key stands with what it means`() {
+  @Test func `every key is printed with its meaning`() {
     let text = ConfigurationEncoder.yaml(RunConfiguration())
     for section in ConfigurationSchema.sections {
       for field in section.fields {
@@ -58,7 +58,7 @@ import Testing
     #expect(known == expected)
   }
 
-  @Test func `docs/configuration.md is what the schema says`() throws {
+  @Test func `docs/configuration.md is generated from the schema`() throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()
     let page = try String(contentsOf: root.appending(path: "docs/configuration.md"), encoding: .utf8)
@@ -77,7 +77,7 @@ import Testing
     ("tain", "train"), ("trian", "train"), ("worke", "worker"), ("Train", "train"), ("evalute", "evaluate"), ("x", nil),
     ("banana", nil), ("", nil),
   ])
-  func `a slip of the finger finds its name, and nonsense finds none`(name: String, expected: String?) {
+  func `a typing error has a suggestion, and nonsense has none`(name: String, expected: String?) {
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
 
@@ -133,7 +133,7 @@ import Testing
       }.model == shared)
   }
 
-  @Test func `a stored baseline of that time has no taps, whatever its recency taps were said to be`() throws {
+  @Test func `a stored baseline of an older version has no taps, whatever its recency taps are`() throws {
     #expect(try older { $0["architecture"] = "transformer" }.model == .plainTransformer)
   }
 }

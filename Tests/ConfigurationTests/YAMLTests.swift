@@ -77,7 +77,7 @@ import Testing
       problems(text) == ["c.yaml: 1100000 bytes, but a configuration has at most 1048576; is this the right file?"])
   }
 
-  @Test func `tags, second documents and keys that are no words are refused`() {
+  @Test func `tags, second documents and keys that are not words are refused`() {
     #expect(
       problems("run: !!int 3\n") == ["c.yaml:1:6: the tag 'tag:yaml.org,2002:int' has no meaning here; remove it"])
     #expect(

@@ -27,7 +27,7 @@ import Wire
     #expect(workers.allSatisfy { cluster.stops($0).count == 1 })
   }
 
-  @Test func `a run that lacks workers reports how many it waits for and which are free`() {
+  @Test func `a run that lacks workers reports their number and the free workers`() {
     var cluster = Cluster()
     cluster.submit()
     #expect(cluster.story.last!.1 == "waits for 2 workers; none is free")
@@ -55,7 +55,7 @@ import Wire
     #expect(sizes.max()! - sizes.min()! <= 1)
   }
 
-  @Test func `a worker that is lost is still told of, with the reason, until one of its name joins`() throws {
+  @Test func `the status shows a lost worker with the reason, until one of its name joins`() throws {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()
     #expect(cluster.coordinator.status(at: cluster.now).gone == [])
@@ -82,7 +82,7 @@ import Wire
     #expect(last.name == "other" && last.generation == 2 && last.memberships == 1)
   }
 
-  @Test func `a worker that is heard now and then is not lost`() {
+  @Test func `a worker with rare heartbeats is not lost`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()
     for beat in 0..<5 {
@@ -132,7 +132,7 @@ import Wire
     }
   }
 
-  @Test func `reports of an earlier generation, and reports said twice, change nothing`() {
+  @Test func `reports of an earlier generation and repeated reports change nothing`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()
     let old = cluster.assignment(workers[0])!.generation
@@ -149,7 +149,7 @@ import Wire
   }
 
   @Test
-  func `a follower receives the story from any event on, also after the end, and waits where there is no new event`() {
+  func `a follower receives the events after any number, also after the end, and waits for new ones`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     cluster.say(.follow(run: "run", after: cluster.events[run]!.count), from: Cluster.client)
@@ -190,98 +190,6 @@ import Wire
     #expect(cluster.refusals.last == "no run 'what'; it knows run")
   }
 
-  @Test func `a checkpoint that the disk refuses is tried again until it counts, and training goes on meanwhile`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 20))
-    cluster.report(.stepDone(record(1)), from: workers[0])
-    for worker in workers { cluster.report(.saved(step: 1, files: []), from: worker) }
-    #expect(cluster.commits.map(\.1.step) == [1])
-    for attempt in 1...6 {
-      cluster.step(.commitFailed(run, step: 1, reason: "No space left on device"))
-      cluster.wait(.seconds(1 << attempt), alive: workers)
-      #expect(cluster.commits.count == attempt + 1)
-    }
-    #expect(cluster.story(of: run).last!.0 == .running)
-    #expect(
-      cluster.said(run) == [
-        "the checkpoint of step 1 could not be written: No space left on device; it is tried again, and training goes on"
-      ], "said once")
-    cluster.step(.committed(run, step: 1, path: "/p"))
-    cluster.wait(.seconds(120), alive: workers)
-    #expect(cluster.commits.count == 7 && cluster.events[run]!.contains(.saved(step: 1, path: "/p")))
-  }
-
-  @Test func `a run whose last checkpoint the disk refuses ends when it counts, and a pause waits for it too`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 1))
-    cluster.report(.stepDone(record(1)), from: workers[0])
-    for worker in workers {
-      cluster.report(.saved(step: 1, files: []), from: worker)
-      cluster.report(.finished, from: worker)
-    }
-    cluster.step(.commitFailed(run, step: 1, reason: "Too many open files"))
-    cluster.wait(.seconds(5), alive: workers)
-    #expect(cluster.story(of: run).last!.0 == .running && workers.allSatisfy { cluster.stops($0).isEmpty })
-    cluster.step(.committed(run, step: 1, path: "/p"))
-    #expect(cluster.story(of: run).last!.0 == .finished)
-  }
-
-  @Test func `a worker that cannot write its part reports that, and the checkpoint counts when it has written it`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 20))
-    for step in 1...4 { cluster.report(.stepDone(record(step)), from: workers[0]) }
-    cluster.report(.saveFailed(step: 4, reason: "No space left on device"), from: workers[0])
-    cluster.report(.saved(step: 4, files: []), from: workers[1])
-    #expect(cluster.story(of: run).last!.0 == .running && cluster.commits.isEmpty)
-    #expect(
-      cluster.said(run).last
-        == "worker w0 (host-w0, process 102) could not write its part of the checkpoint of step 4: No space left on device; it tries again, and training goes on"
-    )
-    cluster.report(.saved(step: 4, files: []), from: workers[0])
-    #expect(cluster.commits.map(\.1.step) == [4])
-  }
-
-  @Test func `a checkpoint that one worker gave up for a newer one is forgotten when the newer one is whole`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 8))
-    for step in 1...8 { cluster.report(.stepDone(record(step)), from: workers[0]) }
-    cluster.report(.saveFailed(step: 4, reason: "No space left on device"), from: workers[0])
-    cluster.report(.saved(step: 4, files: []), from: workers[1])
-    for worker in workers {
-      cluster.report(.saved(step: 8, files: []), from: worker)
-      cluster.report(.finished, from: worker)
-    }
-    cluster.step(.committed(run, step: 8, path: "/p"))
-    #expect(cluster.story(of: run).last!.0 == .finished)
-  }
-
-  @Test func `commits wait for the disk one at a time, and no more than a few of them`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 100))
-    for step in 1...30 {
-      cluster.report(.stepDone(record(step)), from: workers[0])
-      for worker in workers { cluster.report(.saved(step: step, files: []), from: worker) }
-    }
-    #expect(cluster.commits.map(\.1.step) == [1], "the disk is at work on the first")
-    #expect(cluster.said(run).count { $0.contains("is given up for newer ones") } == 21)
-    cluster.step(.committed(run, step: 1, path: "/p"))
-    while cluster.commits.last!.1.step < 30 {
-      cluster.step(.committed(run, step: cluster.commits.last!.1.step, path: "/p"))
-    }
-    #expect(cluster.commits.map(\.1.step) == [1] + Array(23...30))
-  }
-
-  @Test func `files of a checkpoint that are gone are given up, and a run that has nothing newer to come pauses`() {
-    var cluster = Cluster()
-    let (run, workers) = cluster.startRun(Cluster.submission(steps: 4))
-    for step in 1...4 { cluster.report(.stepDone(record(step)), from: workers[0]) }
-    for step in [2, 4] { for worker in workers { cluster.report(.saved(step: step, files: []), from: worker) } }
-    cluster.step(.commitFailed(run, step: 2, reason: "it does not exist", isFinal: true))
-    #expect(cluster.story(of: run).last!.0 == .running && cluster.commits.map(\.1.step) == [2, 4])
-    cluster.step(.commitFailed(run, step: 4, reason: "it does not exist", isFinal: true))
-    #expect(cluster.story(of: run).last!.0 == .paused)
-  }
-
   @Test func `a folder that must not be touched refuses the run before any worker is asked`() {
     var cluster = Cluster()
     let workers = [cluster.join("w0"), cluster.join("w1")]
@@ -291,11 +199,11 @@ import Wire
     #expect(cluster.story.last! == (.failed, "already holds checkpoints"))
   }
 
-  @Test func `a resume past the last step is finished at once and the reason tells how to go on`() {
+  @Test func `a resume after the last step is finished at once, and the reason contains how to continue`() {
     var cluster = Cluster()
     _ = [cluster.join("w0"), cluster.join("w1")]
     cluster.submit(Cluster.submission(steps: 10), firstStep: 10)
-    #expect(cluster.story.last! == (.finished, "all 10 steps were done before; raise training.steps to go on"))
+    #expect(cluster.story.last! == (.finished, "all 10 steps were done before; raise training.steps to continue"))
   }
 
   @Test func `a resume with fewer steps than are done reports the step of the checkpoint`() {
@@ -304,12 +212,12 @@ import Wire
     #expect(
       cluster.story.last! == (
         .finished,
-        "the checkpoint is of step 60, and training.steps is 40, so nothing is left to do; raise training.steps to go on"
+        "the checkpoint is of step 60, and training.steps is 40, so nothing is left to do; raise training.steps to continue"
       ))
   }
 
   @Test
-  func `a run whose workers will not come back, as the command that started them reports, is paused with the reason`() {
+  func `a run whose workers will not return, as their command reports, is paused with the reason`() {
     var cluster = Cluster()
     let (_, workers) = cluster.startRun()
     cluster.say(.change(run: "run", .abandon(reason: "all workers have ended")), from: Cluster.client)
@@ -319,7 +227,7 @@ import Wire
     #expect(cluster.refusals.last == "run run is paused: all workers have ended")
   }
 
-  @Test func `what the submitting command noticed in the data is in the story after its beginning, once`() {
+  @Test func `remarks of the submitting command about the data are in the run's events once, after its beginning`() {
     var cluster = Cluster()
     var submission = Cluster.submission()
     submission.notes = ["the validation split is empty"]
@@ -341,7 +249,7 @@ import Wire
       cluster.story(of: run).last! == (.failed, "worker w1 (host-w1, process 102): /runs/run is another folder here"))
   }
 
-  @Test func `a worker that joins a run later and does not see its folder is left out of it, and the run goes on`() {
+  @Test func `a worker that joins a run later and does not see its folder is excluded, and the run continues`() {
     var cluster = Cluster()
     var submission = Cluster.submission(workers: 2, minimum: 1)
     submission.configuration.cluster.patienceSeconds = 1
@@ -366,10 +274,10 @@ import Wire
     cluster.wait(.milliseconds(250), alive: [first, second])
     #expect(cluster.assignment(first)!.roster.map(\.worker.name) == ["w0"])
     cluster.report(.ready, from: first)
-    #expect(cluster.story(of: run).last! == (.running, "goes on from step 1 with 1 worker"))
+    #expect(cluster.story(of: run).last! == (.running, "continues from step 1 with 1 worker"))
   }
 
-  @Test func `a second run of a name that is still going is refused, and a submission said twice is one run`() {
+  @Test func `a second run with the name of an unfinished one is refused, and a repeated submission is one run`() {
     var cluster = Cluster()
     var submission = Cluster.submission()
     submission.key = "key"
@@ -381,7 +289,7 @@ import Wire
     #expect(cluster.events.count == 1)
   }
 
-  @Test func `a worker that the coordinator does not know is told to say hello`() {
+  @Test func `a worker that the coordinator does not know is asked for a hello`() {
     var cluster = Cluster()
     cluster.say(.heartbeat(Heartbeat()), from: PeerID("stranger"))
     #expect(cluster.sent[PeerID("stranger")] == [.refused(reason: Coordinator.unknownWorker)])
@@ -405,7 +313,7 @@ import Wire
     #expect(cluster.preparations.isEmpty)
   }
 
-  @Test func `a follower that was forgotten is told nothing more`() {
+  @Test func `a follower that was forgotten gets no more events`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     cluster.say(.follow(run: "run", after: cluster.events[run]!.count), from: Cluster.client)

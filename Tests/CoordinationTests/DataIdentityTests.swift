@@ -55,7 +55,7 @@ import Wire
   }
 
   @Test(arguments: [[0, 0, 1], [1, 0, 0], [0, 1]])
-  func `a worker that finds another dataset is put aside by name, and the others go on`(places: [Int]) {
+  func `a worker with another dataset is named and put aside, and the others continue`(places: [Int]) {
     let (before, run, workers) = start(places.map { [right, wrong][$0] })
     var cluster = before
     let odd = places.firstIndex(of: 1)!
@@ -77,13 +77,13 @@ import Wire
     #expect(cluster.story(of: run).last!.0 == .running)
   }
 
-  @Test func `a resume on another dataset is refused, and goes on where that was asked for by name`() {
+  @Test func `a resume on another dataset is refused without --other-data, and continues with it`() {
     let (cluster, run, _) = start([wrong, wrong], checkpoint: right)
     #expect(cluster.story(of: run).last!.0 == .failed)
     #expect(
       cluster.story(of: run).last!.1
         == "text.h5 is another dataset than the run was trained on (dataset bbbbbbbbbbbb…, tokenizer tttttttttttt…, and not dataset "
-        + "aaaaaaaaaaaa…, tokenizer tttttttttttt…); if that is meant: --resume with --other-data")
+        + "aaaaaaaaaaaa…, tokenizer tttttttttttt…); to accept that, use --resume with --other-data")
     let (same, sameRun, _) = start([right, right], checkpoint: right)
     #expect(same.story(of: sameRun).last!.0 == .running)
     let (asked, askedRun, _) = start([wrong, wrong], checkpoint: right, acceptsOther: true)

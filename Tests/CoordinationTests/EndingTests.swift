@@ -40,7 +40,7 @@ import Wire
     #expect(cluster.endings.last?.reason == "all 2 steps are done")
   }
 
-  @Test func `a run that is cancelled in the queue has no folder, and a run without a command has none run`() {
+  @Test func `a run that is cancelled in the queue has no folder, and no command is run for a run without one`() {
     var cluster = Cluster()
     var submission = Cluster.submission("a")
     submission.configuration.cluster.onEnd = "notify"

@@ -75,7 +75,7 @@ import Wire
     }
     resume(again)
     #expect(cluster.story(of: run).last!.0 == .finished)
-    #expect(cluster.story(of: run).last!.1.hasSuffix("raise training.stop_after to go on"))
+    #expect(cluster.story(of: run).last!.1.hasSuffix("raise training.stop_after to continue"))
     again.configuration.training.stopAfter = 3
     resume(again)
     for worker in workers { cluster.report(.ready, from: worker) }

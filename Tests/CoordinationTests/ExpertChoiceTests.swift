@@ -22,7 +22,7 @@ import Wire
     cluster.assignment(workers[0])!.roster.map { $0.copies ?? [] }
   }
 
-  @Test func `travel and copy are obeyed without a word, and auto says what it chose and expects`() {
+  @Test func `travel and copy are obeyed without a message, and auto reports its choice and the expected cost`() {
     for (choice, tokens, expected) in [
       (ExpertChoice.travel, 128, [[], []]), (.copy, 128, [[4, 5, 6, 7], [0, 1, 2, 3]]), (.auto, 128, [[], []]),
       (.auto, 2_048, [[4, 5, 6, 7], [0, 1, 2, 3]]),
@@ -35,7 +35,7 @@ import Wire
     }
   }
 
-  @Test func `a measured connection changes the choice while the run trains, and the result is told`() throws {
+  @Test func `a measured connection changes the choice while the run trains, and the result is reported`() throws {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(Self.submission(.auto))
     #expect(copies(cluster, workers) == [[], []])

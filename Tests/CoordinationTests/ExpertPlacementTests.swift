@@ -17,7 +17,7 @@ import Testing
     ExpertPlacement.imbalance(loads: loads, owners: owners, workers: workers)
   }
 
-  @Test func `every expert has one worker, none is heavier than before, and the result is near the best there is`() {
+  @Test func `every expert has one worker, no worker gets more load, and the result is near the optimum`() {
     for seed in UInt64(0)..<500 {
       var draw = Draw(state: seed &* 977)
       let experts = 1 + draw.next(40), workers = 1 + draw.next(6)

@@ -50,7 +50,7 @@ import Wire
       "\(cluster.story.last!.1)")
   }
 
-  @Test func `a new generation is told how many such steps came before it, and one that was resumed counts anew`() {
+  @Test func `a new generation continues the count of such steps, and a resumed run begins at 0`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(submission())
     #expect(begun(cluster, workers[0]) == 0)
@@ -130,7 +130,7 @@ import Wire
     return (cluster, run, workers[1], other)
   }
 
-  @Test func `steps not applied that only the other workers can report count too, and are told`() {
+  @Test func `steps not applied that only the other workers can report are counted and reported`() {
     var (cluster, run, survivor, other) = reporterDies(3)
     for step in 2...3 { cluster.report(.stepDone(leftOut(step)), from: survivor) }
     for worker in [survivor, other] { cluster.report(.ready, from: worker) }

@@ -82,7 +82,7 @@ import Wire
   }
 
   @Test
-  func `a pause saves at the end of a step and frees the workers, and a resume goes on under the same identifier`() {
+  func `a pause saves at the end of a step and frees the workers, and a resume continues under the same identifier`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun()
     for step in 1...3 { cluster.report(.stepDone(record(step)), from: workers[0]) }
@@ -152,7 +152,7 @@ import Wire
     cluster.say(.change(run: first.description, .resume), from: Cluster.client)
     #expect(
       cluster.refusals.last
-        == "run run (\(first)) cannot go on: its folder belongs to run run (\(second)), which was submitted after it")
+        == "run run (\(first)) cannot continue: its folder belongs to run run (\(second)), which was submitted after it")
   }
 
   @Test(arguments: [10.0, 0.5])
@@ -170,7 +170,7 @@ import Wire
     #expect(workers.allSatisfy { cluster.halts($0) == [true] }, "it never got room")
   }
 
-  @Test func `a scale down stops at the end of a step and goes on with fewer, without any checkpoint`() {
+  @Test func `a scale-down takes effect at the end of a step, without any checkpoint`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(submission("run", workers: 3, minimum: 1))
     let generation = cluster.assignment(workers[0])!.generation
@@ -192,7 +192,7 @@ import Wire
     #expect(cluster.assignment(workers[2])!.isHelper)
     for worker in workers[..<2] { cluster.report(.ready, from: worker) }
     #expect(cluster.stops(workers[2]) == ["its part is done"])
-    #expect(cluster.story(of: run).last! == (.running, "goes on from step 4 with 2 workers"))
+    #expect(cluster.story(of: run).last! == (.running, "continues from step 4 with 2 workers"))
     cluster.say(.change(run: "run", .scale(workers: 9)), from: Cluster.client)
     #expect(cluster.refusals.last == "run run has 8 units a step, so it can have 1 to 8 workers, not 9")
   }

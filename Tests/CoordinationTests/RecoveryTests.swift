@@ -39,11 +39,11 @@ import Wire
     #expect(cluster.said(run).last?.contains("3 steps in a row could not be applied, the last because worse") == true)
   }
 
-  @Test func `after a silence of the patience the others go on from the newest state in their memory`() {
+  @Test func `after a silence of the patience the others continue from the newest state in their memory`() {
     var (cluster, run, workers) = mirrored()
     cluster.wait(.seconds(11), alive: [workers[0]])
     let placing = cluster.story(of: run).first { $0.1.contains("is lost") }!
-    #expect(placing.1.hasPrefix("worker w1 (host-w1, process 102) is lost at step 0: nothing was heard of it for 10"))
+    #expect(placing.1.hasPrefix("worker w1 (host-w1, process 102) is lost at step 0: no message from it arrived for 10"))
     let assignment = cluster.assignment(workers[0])!
     #expect(assignment.roster.count == 1 && assignment.firstStep == 5)
     guard case .memory(let state) = assignment.start else {
@@ -65,7 +65,7 @@ import Wire
     cluster.wait(.seconds(3))
     #expect(cluster.story(of: run).last!.0 == .running)
     #expect(
-      cluster.log.contains("the coordinator stood still for 60.0 s, which does not count as silence of its workers"))
+      cluster.log.contains("the coordinator was stopped for 60.0 s, which does not count as silence of its workers"))
     for worker in workers { cluster.say(.heartbeat(cluster.heartbeat(worker)), from: worker) }
     cluster.wait(.seconds(9), alive: [workers[0]])
     #expect(cluster.story(of: run).last!.0 == .running)
@@ -153,7 +153,7 @@ import Wire
     #expect(cluster.assignment(other)?.firstStep == 5 && cluster.assignment(workers[0])?.firstStep == 5)
   }
 
-  @Test func `a second process of one name takes over, and the run goes on without the first`() {
+  @Test func `a second process of one name replaces the first, and the run continues without that one`() {
     var (cluster, run, _) = mirrored()
     var newer = Cluster.worker("w1")
     newer.incarnation = 9
@@ -161,7 +161,7 @@ import Wire
     #expect(cluster.story(of: run).last!.1.contains("another process took its name"))
   }
 
-  @Test func `a worker that is heard but no longer works for its run is replaced after the patience`() {
+  @Test func `a worker whose heartbeats arrive but that no longer works for its run is replaced after the patience`() {
     var (cluster, run, workers) = mirrored()
     for second in 0..<14 {
       #expect(cluster.story(of: run).last!.0 == .running || second > 10, "\(second) s")
@@ -220,7 +220,7 @@ import Wire
         == "every worker waits for another; w0 waits for w1 (gradient sums), w1 waits for w0 (gradient sums)")
   }
 
-  @Test func `generations that get nothing done end the run instead of going on for ever`() {
+  @Test func `too many generations without a step end the run`() {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(Cluster.submission(minimum: 2))
     for _ in 0..<10 where cluster.story(of: run).last!.0 != .failed {
@@ -250,7 +250,7 @@ import Wire
 
   // MARK: the coordinator's own death
 
-  @Test func `a coordinator that comes back knows its runs, and workers that trained on are kept`() {
+  @Test func `a restarted coordinator knows its runs, and workers that kept training stay in them`() {
     var (cluster, run, workers) = mirrored()
     let generation = cluster.assignment(workers[0])!.generation
     cluster.restartCoordinator()
@@ -267,18 +267,18 @@ import Wire
     #expect(cluster.events[run]!.count { if case .stepped = $0 { true } else { false } } == 9)
   }
 
-  @Test func `workers that do not come back to a new coordinator are lost after the patience`() {
+  @Test func `workers that do not return to a restarted coordinator are lost after the patience`() {
     var (cluster, run, workers) = mirrored()
     cluster.restartCoordinator()
     cluster.say(.hello(Cluster.worker("w0"), cluster.heartbeat(workers[0])), from: workers[0])
     cluster.wait(.seconds(9), alive: [workers[0]])
     #expect(cluster.story(of: run).last!.0 == .running)
     cluster.wait(.seconds(2), alive: [workers[0]])
-    #expect(cluster.story(of: run).contains { $0.1 == "worker w1 (host-w1, process 102) did not come back" })
+    #expect(cluster.story(of: run).contains { $0.1 == "worker w1 (host-w1, process 102) did not return" })
     #expect(cluster.assignment(workers[0])?.firstStep == 5)
   }
 
-  @Test func `what the dead coordinator had decided and not yet said is said by the next one`() {
+  @Test func `decisions that a coordinator stored and did not send are sent after its restart`() {
     var cluster = Cluster()
     let workers = [cluster.join("w0"), cluster.join("w1")]
     let run = cluster.submit()!

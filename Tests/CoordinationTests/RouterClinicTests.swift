@@ -26,7 +26,7 @@ import Wire
     #expect(abs(uneven.effectiveExperts[0] - 3.363_585_661) < 1e-6)
   }
 
-  @Test func `a collapse at one step of recurrence is said once, with the expert, and that it is over`() {
+  @Test func `a collapse at one step of recurrence is reported once, with the expert, and its end too`() {
     var clinic = RouterClinic()
     var said: [String] = []
     for step in 1...6 { said += clinic.look(look(step, [[5, 5, 5, 5], [19, 1, 0, 0]]), keys: nil) }
@@ -40,7 +40,7 @@ import Wire
     #expect(said.count == 2 && said[1] == "router: step 9: the collapse at step 2 of recurrence is over")
   }
 
-  @Test func `one bad look is no complaint`() {
+  @Test func `a single bad measurement is not a complaint`() {
     var clinic = RouterClinic()
     for step in 1...20 {
       let isBad = !step.isMultiple(of: RouterClinic.looks)
@@ -67,7 +67,7 @@ import Wire
     for step in 1...3 { said += clinic.look(look(step, [], truncation: [0.1, 0.72]), keys: 4) }
     #expect(
       said == [
-        "router: step 3: at step 2 of recurrence 72 % of the queries would weigh more than the 4 keys that model.keys lets them. "
+        "router: step 3: at step 2 of recurrence 72 % of the queries would weigh more than the 4 keys that model.keys allows. "
           + "Raise model.keys"
       ])
     for step in 4...6 { said += clinic.look(look(step, [], truncation: [0.1, 0.3]), keys: 4) }

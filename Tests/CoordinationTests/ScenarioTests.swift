@@ -14,7 +14,7 @@ import Testing
 
   @Test func `the scenarios are found`() { #expect(Self.names.count >= 12, "\(Self.names)") }
 
-  @Test(arguments: names) func `a scenario goes as its file tells`(name: String) throws {
+  @Test(arguments: names) func `a scenario has the events that its file lists`(name: String) throws {
     let file = Self.folder.appending(path: name)
     let told = try String(contentsOf: file, encoding: .utf8)
     let played = try Scenario.play(told)

@@ -122,7 +122,7 @@ import Wire
     #expect(cluster.preparations.last?.again == true)
   }
 
-  @Test func `a run that waits for workers to report what they hold goes on when they have`() throws {
+  @Test func `a stored run that is collecting continues after its workers have reported`() throws {
     var (cluster, _) = try restore("collecting")
     let workers = ["w0", "w1", "w2"].map { cluster.join($0) }
     #expect(workers.allSatisfy { cluster.stops($0).isEmpty })

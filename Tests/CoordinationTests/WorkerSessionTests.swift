@@ -69,7 +69,7 @@ import Wire
     #expect(reason.hasPrefix("nothing was heard of the coordinator at ipc:///c for 3"))
   }
 
-  @Test mutating func `time in which the worker itself was stopped is no silence of the coordinator`() {
+  @Test mutating func `time in which the worker itself was stopped does not count as silence of the coordinator`() {
     _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
     _ = run(.seconds(1), hears: .alive(generation: 4, noted: 0))
@@ -79,7 +79,7 @@ import Wire
     #expect(run(.seconds(2)).contains { if case .log(let line) = $0 { line.contains("working on") } else { false } })
   }
 
-  @Test mutating func `reports are said again to a new coordinator from the first that was not noted`() {
+  @Test mutating func `a restarted coordinator gets all reports that were not acknowledged`() {
     _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
     for step in 1...3 { _ = session.report(.stepDone(record(step)), generation: 4) }
@@ -105,7 +105,7 @@ import Wire
       session.receive(welcome(asked: 3), at: now).dropFirst() == [.send(.report(generation: 4, number: 1, .ready))],
       "an answer to an older hello contains nothing about the generation, but a coordinator is there again")
     let effects = session.receive(welcome(asked: 4), at: now)
-    #expect(effects.last == .stop(generation: 4, reason: "the coordinator has given this generation up"))
+    #expect(effects.last == .stop(generation: 4, reason: "the coordinator has ended this generation"))
   }
 
   @Test mutating func `stops, begins, halts and assignments of other generations are dropped, and all are heard once`()

@@ -29,17 +29,17 @@ import Wire
     (cluster.sent[peer] ?? []).compactMap { if case .refused(let reason) = $0 { reason } else { nil } }
   }
 
-  @Test func `workers that are not MPI ranks do not get a run over MPI, and the reason tells what to do`() {
+  @Test func `workers that are not MPI ranks do not get a run over MPI, and the reason contains the remedy`() {
     var cluster = Cluster()
     cluster.submit(Self.submission())
     #expect(cluster.story.last!.1 == "waits for 2 workers of one MPI world; none is free")
     _ = cluster.join("a")
     #expect(
       cluster.story.last!.1
-        == "waits for 2 workers of one MPI world; the one that is free is no rank: start workers with mpirun or "
+        == "waits for 2 workers of one MPI world; the free worker is not a rank: start workers with mpirun or "
         + "srun --mpi=pmix (docs/mpi.md)")
     _ = cluster.join("b")
-    #expect(cluster.story.last!.1.contains("none of the 2 that are free is a rank"))
+    #expect(cluster.story.last!.1.contains("none of the 2 free workers is a rank"))
   }
 
   @Test func `ranks of two worlds are not mixed, and the larger world gets the run`() {
@@ -72,7 +72,7 @@ import Wire
     #expect(cluster.assignment(rank)?.roster.count == 2 && cluster.assignment(plain) != nil)
   }
 
-  @Test func `a world that loses a rank is given up whole, and the run goes on in another from its checkpoint`() {
+  @Test func `a world that loses a rank is given up, and the run continues in another one from its checkpoint`() {
     var (cluster, run, workers) = running()
     for step in 1...8 { cluster.report(.stepDone(record(step, loss: Double(step))), from: workers[0]) }
     // Though the other one holds a whole state.
@@ -125,7 +125,7 @@ import Wire
     #expect(next.peers.allSatisfy { $0.mpi?.world == 7 } && larger.allSatisfy { cluster.assignment($0) == nil })
   }
 
-  @Test func `a rank that does not come back to a new coordinator takes its world along`() {
+  @Test func `a rank that does not return to a restarted coordinator ends its world`() {
     var (cluster, _, workers) = running()
     cluster.restartCoordinator()
     var worker = Cluster.worker("w0")

@@ -14,7 +14,7 @@ import Wire
   import Glibc
 #endif
 
-@Suite(.serialized) final class `Dashboards` {
+@Suite(.serialized) final class DashboardTests {
   private let folder = NSTemporaryDirectory() + "ress-dashboard-" + UUID().uuidString.prefix(8)
 
   init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
@@ -92,7 +92,7 @@ import Wire
     return [:]
   }
 
-  @Test func `the page and all that it loads come from the program, and name nobody else`() throws {
+  @Test func `the page and everything it loads come from the program, and name no other host`() throws {
     let daemon = try daemon()
     defer { daemon.stop() }
     let page = try get(daemon, "/")
@@ -134,7 +134,7 @@ import Wire
     #expect(try get(daemon, "/", method: "POST").code == 405)
   }
 
-  @Test func `a run is in the cluster with its reason, and its story is told once`() throws {
+  @Test func `a run is in the cluster with its reason, and its events are sent once`() throws {
     let daemon = try daemon()
     defer { daemon.stop() }
     let run = try submit(daemon, "seen")
@@ -180,7 +180,7 @@ import Wire
     #expect(told.id == run && told.configuration.data.path == "/none/d.h5")
   }
 
-  @Test func `a long story of before the start is read when somebody looks, and goes out in few points`() throws {
+  @Test func `a long history from before the start is read on demand, and sent in few points`() throws {
     let store = folder + "/store.db"
     let run: RunID
     do {
@@ -269,7 +269,7 @@ import Wire
     #expect(try get(daemon, "/healthz").code == 200)
   }
 
-  @Test func `graphs are computed one at a time, kept, bounded, and an error is told once`() throws {
+  @Test func `graphs are computed one at a time and kept within a limit, and an error is sent once`() throws {
     let gate = DispatchSemaphore(value: 0)
     let asked = Mutex<[Int]>([])
     let desk = GraphQueue { question throws(GraphError) in

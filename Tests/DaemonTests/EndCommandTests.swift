@@ -40,7 +40,7 @@ import Wire
     #expect(!FileManager.default.fileExists(atPath: folder + "/oops"))
   }
 
-  @Test func `a command that fails is told with its code and its output, and one without a folder has none`() {
+  @Test func `a command that fails is reported with its code and output, and a run without a folder runs none`() {
     #expect(
       run(ending("echo why; exit 3")) == ["cluster.on_end ended with code 3; its output is in \(folder)/on-end.log"])
     #expect(output == "why\n")

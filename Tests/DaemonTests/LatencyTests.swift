@@ -17,7 +17,7 @@ import Worker
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
   @Test(arguments: ["ipc", "tcp"])
-  func `rows of 64 KiB come back whole, and the log says how fast`(transport: String) throws {
+  func `rows of 64 KiB return unchanged, and the log contains the speed`(transport: String) throws {
     let daemon = try CoordinatorDaemon(.init(listen: "ipc://\(folder)/c", program: "ress test"))
     daemon.start()
     defer { daemon.stop() }
@@ -67,7 +67,7 @@ import Worker
             phase: .dispatchForward, sender: 1 - peer, .site(unit: 0, sequence: 0, segment: 0, recurrence: 0)),
           payload: payload), to: peer)
       guard let back = Self.receive(workers[0]) else {
-        Issue.record("round \(round) did not come back")
+        Issue.record("round \(round) did not return")
         return
       }
       microseconds.append((MonotonicClock.now - begun).inSeconds * 1e6)

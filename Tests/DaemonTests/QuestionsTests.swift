@@ -7,7 +7,7 @@ import Testing
 import Transport
 import Wire
 
-@Suite(.serialized) final class `Questions that cost` {
+@Suite(.serialized) final class QuestionsTests {
   private let folder = NSTemporaryDirectory() + "ress-questions-" + UUID().uuidString.prefix(8)
 
   init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }

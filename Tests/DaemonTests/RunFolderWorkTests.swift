@@ -55,7 +55,7 @@ import Wire
     #expect(begins(prepare(.newest, again: true), at: 0))
   }
 
-  @Test func `a run that goes on takes its own checkpoints, and not those of another run of its name`() throws {
+  @Test func `a run that continues uses its own checkpoints, and not those of another run of its name`() throws {
     #expect(begins(prepare(.no), at: 0))
     try commit(4, run: id)
     #expect(begins(prepare(.no, again: true), at: 4))
@@ -67,7 +67,7 @@ import Wire
     #expect(RunFolderWork.complaint(submission(.newest)) == nil)
   }
 
-  @Test func `the steps in a row that were not applied come back with the checkpoint`() throws {
+  @Test func `the number of steps in a row that were not applied is read from the checkpoint`() throws {
     try commit(5, run: id, leftOut: 2)
     guard case .ready(let beginning) = prepare(.newest), beginning.firstStep == 5, beginning.leftOut == 2 else {
       Issue.record("\(prepare(.newest))")
@@ -77,7 +77,7 @@ import Wire
     #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"leftOut\" : 2"))
   }
 
-  @Test func `each beginning writes a token of its own, and a run that goes on keeps the one that workers know`() throws
+  @Test func `each new run writes a token of its own, and a run that continues keeps its token`() throws
   {
     func token(_ preparation: Event.Preparation) -> String? {
       if case .ready(let beginning) = preparation { beginning.token } else { nil }
@@ -92,7 +92,7 @@ import Wire
     #expect(try String(contentsOfFile: path, encoding: .utf8) == other)
   }
 
-  @Test func `a run begins again with the same weights of another run, and is refused when these are gone`() throws {
+  @Test func `a run that begins again has the same weights of another run, and is refused if they are gone`() throws {
     let base = folder + "-base"
     defer { try? FileManager.default.removeItem(atPath: base) }
     func commitBase(_ step: Int) throws {

@@ -13,7 +13,7 @@ import Wire
   import Glibc
 #endif
 
-@Suite(.serialized) final class `Locked doors` {
+@Suite(.serialized) final class SecurityTests {
   private let folder = NSTemporaryDirectory() + "ress-doors-" + UUID().uuidString.prefix(8)
   private let keys: KeyFolder
   private let server: KeyPair
@@ -80,7 +80,7 @@ import Wire
     #expect(try client(daemon, known).status().runs.isEmpty)
   }
 
-  @Test func `a role may do what it says, and a run is its submitter's`() throws {
+  @Test func `a role permits its requests, and a run belongs to its submitter`() throws {
     let alice = try key(.submit, "alice"), bob = try key(.submit, "bob"), reader = try key(.read, "r")
     let worker = try key(.worker, "w"), admin = try key(.admin, "root")
     let daemon = try daemon()
@@ -127,7 +127,7 @@ import Wire
     #expect(try client.status().runs.isEmpty)
   }
 
-  @Test func `what was overheard tells nothing, and said again does nothing`() throws {
+  @Test func `captured traffic cannot be read or replayed`() throws {
     let alice = try key(.submit, "alice")
     let daemon = try daemon()
     defer { daemon.stop() }

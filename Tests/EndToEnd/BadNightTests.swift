@@ -67,7 +67,7 @@ import Testing
     #expect(try ends("stopped"), "\(story("stopped"))")
     let story = story("stopped")
     #expect(!story.contains("lost") && !story.contains("computed again"), "\(story)")
-    #expect(coordinator.output.contains("the coordinator stood still for"), "\(coordinator.output)")
+    #expect(coordinator.output.contains("the coordinator was stopped for"), "\(coordinator.output)")
     #expect(place.curve("stopped") == curve)
   }
 
@@ -120,7 +120,7 @@ import Testing
     #expect(waitUntil(10) { story("holes").contains("metrics.jsonl is whole again") })
   }
 
-  @Test func `two coordinators cannot write one run, and the second is told which process has it`() throws {
+  @Test func `two coordinators cannot write one run, and the error for the second names the process that does`() throws {
     _ = try cluster()
     try submit("wanted")
     #expect(waitUntil(60) { place.curve("wanted").count > 5 })

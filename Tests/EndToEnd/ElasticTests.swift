@@ -152,7 +152,7 @@ final class TestCluster {
     }
     let story = try expectSameEnd(cluster, "orphan")
     #expect(follower.exitCode(within: 30) == 0, "\(follower.output)")
-    #expect(!story.contains(" is lost") && !story.contains("did not come back"), "no worker was ever stopped: \(story)")
+    #expect(!story.contains(" is lost") && !story.contains("did not return"), "no worker was ever stopped: \(story)")
     let ids = try cluster.ask("runs", "--json").output
     #expect(ids.contains("\"run\": \"orphan\"") && ids.contains("finished"))
     // Steps are numbered without gaps in the events, whichever worker reported them.
@@ -231,7 +231,7 @@ final class TestCluster {
     // In any generation, because experts may have moved.
     let blockers = (1...9).map { "\(place.path)/checkpoints/full/step-00000050.g\($0).tmp" }
     for blocker in blockers { try "in the way".write(toFile: blocker, atomically: false, encoding: .utf8) }
-    let sentence = "it tries again, and training goes on"
+    let sentence = "it tries again while training continues"
     #expect(try waitUntil(30) { try cluster.ask("logs", "full").output.contains(sentence) }, "\(cluster.logs)")
     for blocker in blockers { try? FileManager.default.removeItem(atPath: blocker) }
     let story = try expectSameEnd(cluster, "full")
@@ -364,7 +364,7 @@ final class TestCluster {
     #expect(logs.exitCode(within: 60) == 0)
   }
 
-  @Test func `a worker that is ended says goodbye, and the others continue without waiting for a timeout`() throws {
+  @Test func `a worker that is ended leaves the run, and the others continue without waiting for a timeout`() throws {
     let cluster = try TestCluster(place, patience: 30)
     try cluster.start("a", "b")
     try submit(cluster, "left", workers: 2, "--set", "cluster.patience_seconds=30")

@@ -189,7 +189,7 @@ enum LocalMPI {
       ])
     #expect(
       try waitUntil(20) {
-        try cluster.ask("runs").output.contains("none of the 2 that are free is a rank: start workers with mpirun")
+        try cluster.ask("runs").output.contains("none of the 2 free workers is a rank: start workers with mpirun")
       }, "\(cluster.logs)")
   }
 }

@@ -121,7 +121,7 @@ import Wire
     }
   }
 
-  @Test func `a store has one coordinator, and a second one is told which`() throws {
+  @Test func `a store has one coordinator, and the error for a second one names it`() throws {
     let path = folder + "/store.db"
     var store: RunStore? = try RunStore(path: path, holder: "process 7 on n1")
     #expect(message { _ = try RunStore(path: path, holder: "x") }.contains("another coordinator, process 7 on n1"))

@@ -9,36 +9,80 @@ import Testing
       ["train", "c.yaml", "--workers", "2", "--json"], ["train", "--workers=2", "c.yaml", "--json"],
       ["train", "--json", "--workers", "2", "c.yaml"], ["train", "--json", "--workers", "2", "--", "c.yaml"],
     ] {
-      let arguments = try run(words)
-      #expect(arguments.command.name == "train")
-      #expect(arguments.words == ["c.yaml"])
-      #expect(arguments.whole("--workers") == 2)
-      #expect(arguments.has("--json"))
-      #expect(arguments.whole("--threads") == nil)
-      #expect(!arguments.has("--resume"))
+      let options = try train(words)
+      #expect(options.configuration == "c.yaml")
+      #expect(options.submission.workers == 2)
+      #expect(options.json)
+      #expect(options.submission.threads == nil)
+      #expect(options.submission.resume == nil)
     }
   }
 
   @Test func `an option that repeats keeps its order, and others may not repeat`() throws {
-    #expect(try run(["train", "c", "--set", "a.b=1", "--set=c.d=2=3"]).texts("--set") == ["a.b=1", "c.d=2=3"])
+    #expect(
+      try train(["train", "c", "--set", "a.b=1", "--set=c.d=2=3"]).submission.set.map(\.setting)
+        == ["a.b=1", "c.d=2=3"])
     #expect(complaint(["train", "c", "--workers", "1", "--workers", "2"]) == "--workers is given twice")
   }
 
+  @Test func `an option of its own replaces the key that --set names`() throws {
+    let options = try train(["train", "c", "--workers", "3", "--from", "a", "--profile", "--set", "cluster.workers=2"])
+    #expect(
+      options.submission.overrides.map(\.setting) == [
+        "cluster.workers=2", "cluster.workers=3", "model.from=a", "cluster.profile_steps=20",
+      ])
+    #expect(options.submission.overrides.map(\.spelling).prefix(2) == ["--set cluster.workers=2", "--workers 3"])
+  }
+
   @Test func `resume may name a checkpoint or none`() throws {
-    #expect(try run(["train", "c.yaml", "--resume"]).text("--resume") == "")
-    #expect(try run(["train", "c.yaml", "--resume", "checkpoints/a"]).text("--resume") == "checkpoints/a")
-    #expect(try run(["train", "c.yaml", "--resume", "--json"]).text("--resume") == "")
-    #expect(try run(["train", "--resume=checkpoints/a", "c.yaml"]).text("--resume") == "checkpoints/a")
-    let early = try run(["train", "--resume", "c.yaml"])
-    #expect(early.text("--resume") == "")
-    #expect(early.words == ["c.yaml"])
+    #expect(try train(["train", "c.yaml", "--resume"]).submission.resume == "")
+    #expect(try train(["train", "c.yaml", "--resume", "checkpoints/a"]).submission.resume == "checkpoints/a")
+    #expect(try train(["train", "c.yaml", "--resume", "--json"]).submission.resume == "")
+    #expect(try train(["train", "--resume=checkpoints/a", "c.yaml"]).submission.resume == "checkpoints/a")
+    let early = try train(["train", "--resume", "c.yaml"])
+    #expect(early.submission.resume == "")
+    #expect(early.configuration == "c.yaml")
   }
 
   @Test func `two words make a command`() throws {
-    let arguments = try run(["data", "prepare", "a", "b", "--out", "d.h5", "--validation", "0.1"])
-    #expect(arguments.command.name == "data prepare")
-    #expect(arguments.words == ["a", "b"])
-    #expect(arguments.real("--validation") == 0.1)
+    guard
+      case .dataPrepare(let options) = try run(["data", "prepare", "a", "b", "--out", "d.h5", "--validation", "0.1"])
+    else {
+      Issue.record("another command")
+      return
+    }
+    #expect(options.sources == ["a", "b"])
+    #expect(options.validationShare == 0.1)
+  }
+
+  @Test func `an option that is absent has the default that help shows`() throws {
+    guard case .generate(let options) = try run(["generate", "c"]) else {
+      Issue.record("another command")
+      return
+    }
+    #expect(options.tokens == 400)
+    #expect(options.temperature == 0.8)
+    #expect(options.seed == 1)
+    guard case .submit(let submission) = try run(["submit", "c"]) else {
+      Issue.record("another command")
+      return
+    }
+    #expect(submission.place == .coordinator)
+    #expect(submission.coordinator == CommandTable.standardAddress)
+  }
+
+  @Test func `a sweep with a coordinator is trained by it`() throws {
+    let line = ["sweep", "c", "--over", "a.b=1,2"]
+    let places: [[String]: SweepOptions.Place] = [
+      []: .here, ["--coordinator", "tcp://a:1"]: .coordinator, ["--on", "slurm", "--coordinator", "tcp://a:1"]: .slurm,
+    ]
+    for (words, place) in places {
+      guard case .sweep(let options) = try run(line + words) else {
+        Issue.record("another command")
+        return
+      }
+      #expect(options.place == place)
+    }
   }
 
   @Test(arguments: [
@@ -88,7 +132,7 @@ import Testing
     ),
     (["data", "prepare", "a"], "--out D.h5 is missing: The dataset to write.\nTry 'ress data prepare --help'."),
   ])
-  func `wrong use says what was wrong and where help is`(words: [String], message: String) {
+  func `an error of use names the problem and the page of help`(words: [String], message: String) {
     #expect(throws: UsageError.self) { try ArgumentParser().parse(words) }
     do throws(UsageError) {
       _ = try ArgumentParser().parse(words)
@@ -110,11 +154,16 @@ import Testing
     }
   }
 
-  private func run(_ words: [String]) throws -> Arguments {
-    guard case .run(let arguments) = try ArgumentParser().parse(words) else {
+  private func run(_ words: [String]) throws -> Command {
+    guard case .run(let command, _) = try ArgumentParser().parse(words) else {
       throw UsageError("not a command to run")
     }
-    return arguments
+    return command
+  }
+
+  private func train(_ words: [String]) throws -> TrainOptions {
+    guard case .train(let options) = try run(words) else { throw UsageError("not a command that trains") }
+    return options
   }
 
   private func complaint(_ words: [String]) -> String? {
@@ -135,7 +184,7 @@ import Testing
     #expect(page.hasPrefix("Usage: ress \(name)"))
     for option in command.options {
       #expect(page.contains("\n  \(option.name)"))
-      if let standard = option.standard { #expect(joined(page).contains("Default: \(standard).")) }
+      if let text = option.defaultText { #expect(joined(page).contains("Default: \(text).")) }
     }
     #expect(command.examples.count >= 2)
     #expect(
@@ -150,11 +199,11 @@ import Testing
         let line = String(example.command.prefix { !"|<>".contains($0) })
         let words = line.replacing(/'[^']*'/, with: "quoted").split(separator: " ").map(String.init)
         #expect(words.first == "ress")
-        guard case .run(let arguments) = try ArgumentParser().parse(Array(words.dropFirst())) else {
+        guard case .run(_, let description) = try ArgumentParser().parse(Array(words.dropFirst())) else {
           Issue.record("\(example.command) runs nothing")
           continue
         }
-        #expect(arguments.command.name == command.name)
+        #expect(description.name == command.name)
       }
     }
   }

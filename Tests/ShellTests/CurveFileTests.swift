@@ -129,13 +129,13 @@ import Wire
     #expect(experiment.count { $0.field == 4 } == values.count && experiment.count { $0.field == 5 } == 2)
   }
 
-  @Test func `a run's end is told to the hyperparameters' page, and a pause is not`() {
+  @Test func `the HParams page shows the end of a run, but not a pause`() {
     #expect(TensorBoard.records(of: .paused, at: 1).isEmpty)
     let end = plugin(records(TensorBoard.records(of: RunState.failed, at: 1))[0])
     #expect(end.tag == "_hparams_/session_end_info" && fields(fields(end.content)[0].bytes)[0].bytes.first == 2)
   }
 
-  @Test func `an evaluation's metrics are curves of their own, and words are none`() {
+  @Test func `an evaluation's metrics are curves of their own, and texts are not`() {
     let found = records(TensorBoard.records(of: .evaluated(evaluation), at: 1))
     #expect(scalars(found[0]).values == ["validation/loss": 1.5, "validation/perplexity": 4.5])
     #expect(TensorBoard.records(of: .said("hello"), at: 1).isEmpty)

@@ -32,7 +32,7 @@ private func healthy() -> MachineFacts {
     #expect(report.text.contains("A CPU, 2 cores, avx2 fma"))
   }
 
-  @Test func `what stops a run is told apart from what slows it`() {
+  @Test func `problems that stop a run differ from those that slow it`() {
     var facts = healthy()
     facts.processorFlags = []
     facts.availableMemoryBytes = 100 << 20
@@ -47,7 +47,7 @@ private func healthy() -> MachineFacts {
     #expect(report.text.contains("→ change its owner, or set checkpoint.directory"))
   }
 
-  @Test func `every finding that is not good says what to do`() {
+  @Test func `every finding that is not good has a remedy`() {
     var facts = healthy()
     facts.processorFlags = []
     facts.gigaflops = 1

@@ -23,7 +23,7 @@ import Testing
     #expect(DrillSheet([results[0], results[2]]).isPassed)
   }
 
-  @Test func `details say why it failed before what the run said`() {
+  @Test func `details show the reason of a failure before the run's messages`() {
     #expect(results[1].details == "  failed: step 3 has loss 2.0, but 1.0 undisturbed\n  placing")
     #expect(results[0].details == "  b is lost")
   }

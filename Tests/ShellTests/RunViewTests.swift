@@ -46,7 +46,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(text.hasPrefix("run demo finished after step 4: enough\n"), "\(text)")
   }
 
-  @Test func `a header says who holds which experts and units`() {
+  @Test func `the header shows which worker holds which experts and units`() {
     var view = RunView(.terminal(columns: 80), run: "early")
     #expect(view.text(for: began("demo", 100), at: 0) == "run demo: 100 steps\n")
     #expect(
@@ -98,7 +98,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
         "checkpoint checkpoints/a/step-00000001\n"))
   }
 
-  @Test func `the loss shown is smoothed, and one that is no number does not hide the next`() {
+  @Test func `the shown loss is smoothed, and a loss that is not finite does not hide the next one`() {
     var view = RunView(.terminal(columns: 80), run: "early")
     _ = view.text(for: began("a", 10), at: 0)
     #expect(view.text(for: stepped(1, 4), at: 1).contains("loss 4.0000"))
@@ -138,7 +138,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(steps == [3, 6, 9])
   }
 
-  @Test func `a resumed run says after which step it goes on, and its pace counts its own steps`() {
+  @Test func `a resumed run shows after which step it continues, and its pace counts only its own steps`() {
     var view = RunView(.lines(every: 1), run: "early")
     #expect(
       view.text(for: began("a", 100, from: 90), at: 0)
@@ -146,7 +146,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(view.text(for: stepped(91), at: 2).hasSuffix("9 left, 18 s\n"))
   }
 
-  @Test func `the end says how it ended and draws the curve`() {
+  @Test func `the end shows the result and the curve`() {
     var view = RunView(.lines(every: 1), run: "early")
     _ = view.text(for: began("a", 2), at: 0)
     _ = view.text(for: stepped(1, 5), at: 1)
@@ -157,7 +157,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
         "run a failed after step 2: worker-2 (pid 124) was lost\n\nloss, nats a token (* training)\n   5.000 |*"))
   }
 
-  @Test func `a run that was refused before it began says so without a step`() {
+  @Test func `a run that was refused before it began ends without a step`() {
     var view = RunView(.lines(every: 1), run: "early")
     #expect(view.text(for: .state(.failed, reason: "no such dataset"), at: 0) == "run early failed: no such dataset\n")
   }
@@ -262,7 +262,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     #expect(lines.allSatisfy { $0.count <= 45 })
   }
 
-  @Test func `a flat loss and a single step are no trouble`() {
+  @Test func `a flat loss and a single step can be drawn`() {
     var chart = LossChart()
     chart.add(training: 2, step: 1)
     #expect(chart.text(columns: 40, rows: 5) == "")

@@ -33,7 +33,7 @@ import Wire
     #expect(more.runs.allSatisfy { $0.name.hasPrefix("demo-") && !$0.name.contains("/") })
   }
 
-  @Test func `a value in braces is one value, and keys of the same last word are told apart`() throws {
+  @Test func `a value in braces is one value, and keys with the same last word are distinguished`() throws {
     let mixed = try sweep("data.mixture={a.h5: 1, b.h5: 2},{a.h5: 1}")
     #expect(mixed.axes[0].values == ["{a.h5: 1, b.h5: 2}", "{a.h5: 1}"])
     let steps = try sweep("model.steps=2,3", "training.steps=100")

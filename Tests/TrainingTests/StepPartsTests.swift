@@ -50,7 +50,7 @@ import Training
 
   // MARK: the note and the clock
 
-  @Test func `a note arrives with all its fields, and numbers that are no note are refused`() {
+  @Test func `a note arrives with all its fields, and numbers that do not form a note are refused`() {
     var note = StepNote()
     note.halt = .haltSaving
     (note.busy, note.sent) = (1.5, 4096)

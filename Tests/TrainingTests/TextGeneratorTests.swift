@@ -70,7 +70,7 @@ import Training
     #expect(Set(drawn) == [1, 2])
   }
 
-  @Test func `a text ends where its reader says so`() throws {
+  @Test func `a text ends where its reader returns false`() throws {
     var tokens: [Int32] = []
     try generator().generate(prompt: [1], count: 50) {
       tokens.append($0)

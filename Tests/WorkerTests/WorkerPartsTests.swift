@@ -53,7 +53,7 @@ import Worker
     #expect(two == nil && all == key(4) && again == nil)
   }
 
-  @Test func `copies are sent one after the other, and none after the generation`() {
+  @Test func `copies are sent one after the other, and not after the end of the generation`() {
     var sender = MirrorSender()
     for step in [4, 8] { sender.start(key(step), ShardMemory(count: 3), count: 3, to: 1) }
     let first = next(&sender), tooEarly = next(&sender)

@@ -136,6 +136,12 @@ package struct ExpertCopies: Equatable, Sendable {
     return expertSize * 4 * Double(2 + 1 + levels)
   }
 
+  /// Bytes that a worker may use for copies: a quarter of its share of its machine's memory. The rest holds the model, the
+  /// activations and the copies of the state.
+  package static func memoryBytes(ofMachine bytes: Int, workersOnIt workers: Int) -> Double {
+    Double(bytes) / Double(4 * workers)
+  }
+
   /// The experts that every worker should have a copy of, ascending.
   /// - Parameter memoryBytes: what a worker may use for copies; nil where it is not known.
   package func choose(memoryBytes: Double? = nil) -> [Int] {

@@ -58,12 +58,8 @@ package enum CheckpointFolder {
         throw .damaged(path: path, problem: "\(status.st_size) bytes where the worker wrote \(file.byteCount)")
       }
     }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     do {
-      let bytes = Array(try encoder.encode(manifest))
+      let bytes = try JSON.encode(manifest, pretty: true)
       try Durable.write(bytes, to: aside + "/" + manifestName)
       try Durable.write(Array(sums(manifest, SHA256.of(bytes)).utf8), to: aside + "/" + sumsName)
     } catch let error as FolderError { throw error } catch {
@@ -180,10 +176,7 @@ package enum CheckpointFolder {
       throw .damaged(path: path, problem: "it has no readable \(manifestName), so it was never completed")
     }
     struct Format: Decodable { var format: Int }
-    let decoder = JSONDecoder()
-    decoder.nonConformingFloatDecodingStrategy = .convertFromString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let format = try? decoder.decode(Format.self, from: data) else {
+    guard let format = try? JSON.decode(Format.self, from: data) else {
       throw .damaged(path: place, problem: "it is not a manifest in JSON")
     }
     guard format.format == CheckpointManifest.currentFormat else {
@@ -191,7 +184,7 @@ package enum CheckpointFolder {
         path: place,
         problem: "format \(format.format), and this program reads format \(CheckpointManifest.currentFormat)")
     }
-    guard let manifest = try? decoder.decode(CheckpointManifest.self, from: data) else {
+    guard let manifest = try? JSON.decode(CheckpointManifest.self, from: data) else {
       throw .damaged(path: place, problem: "fields are missing or of another type")
     }
     // A file's name must not lead out of the checkpoint's folder.

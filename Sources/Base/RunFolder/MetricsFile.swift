@@ -5,6 +5,7 @@
 // The coordinator's store has the same records. Lines that could not be written (a full disk, no file descriptors,
 // an unavailable file system) are written later from there (`complete`).
 
+import Configuration
 import Foundation
 
 #if canImport(Glibc)
@@ -62,10 +63,9 @@ package struct MetricsFile {
   package func cut(after step: Int) throws(FolderError) {
     let data = try Durable.read(path, followsLinks: false, orWhereMissing: [])
     struct Line: Decodable { var step: Int }
-    let decoder = JSONDecoder()
     var kept: [UInt8] = []
     for line in data.split(separator: UInt8(ascii: "\n")) {
-      guard let record = try? decoder.decode(Line.self, from: Data(line)), record.step <= step else { continue }
+      guard let record = try? JSON.decode(Line.self, from: line), record.step <= step else { continue }
       kept += line
       kept.append(UInt8(ascii: "\n"))
     }

@@ -2,6 +2,7 @@
 // the checkpoint must compute the same loss and gradient norm, to the bit, which proves that the whole state was
 // restored.
 
+import Configuration
 import Foundation
 
 package struct ResumeProof: Codable, Equatable, Sendable {
@@ -40,16 +41,16 @@ extension CheckpointFolder {
   package static func writeProof(
     _ proof: ResumeProof, in path: String, _ boundary: Boundary = .none
   ) throws(FolderError) {
-    guard let bytes = try? JSONEncoder().encode(Sealed(proof)) else { return }
+    guard proof.loss.isFinite, proof.gradientNorm.isFinite, let bytes = try? JSON.encode(Sealed(proof)) else { return }
     try boundary.within(path) { (pinned) throws(FolderError) in
-      try Durable.write(Array(bytes), to: pinned.path + "/" + proofName)
+      try Durable.write(bytes, to: pinned.path + "/" + proofName)
     }
   }
 
   /// The proof; nil where it is missing or cannot be read, because a checkpoint is complete without it.
   package static func readProof(_ path: String, _ boundary: Boundary = .none) -> ResumeProof? {
     guard let data = try? boundary.contents(of: path + "/" + proofName),
-      let sealed = try? JSONDecoder().decode(Sealed.self, from: data), sealed.seal == Sealed.seal(sealed.proof)
+      let sealed = try? JSON.decode(Sealed.self, from: data), sealed.seal == Sealed.seal(sealed.proof)
     else { return nil }
     return sealed.proof
   }

@@ -11,13 +11,13 @@ import Foundation
 /// Records of the coordinator's store: the same JSON as messages, without the envelope that holds the version.
 package enum RecordCodec {
   package static func encode<Value: Encodable>(_ value: Value) -> [UInt8] {
-    do { return try ControlCodec.json(of: value) } catch {
+    do { return try JSON.encode(value) } catch {
       preconditionFailure("a value of type \(Value.self) does not encode: \(error)")
     }
   }
 
   package static func decode<Value: Decodable>(_ type: Value.Type, from bytes: [UInt8]) throws(WireError) -> Value {
-    do { return try ControlCodec.decoder.decode(type, from: Data(bytes)) } catch let error as DecodingError {
+    do { return try JSON.decode(type, from: Data(bytes)) } catch let error as DecodingError {
       throw .malformed(error.sentence)
     } catch {
       throw .malformed("\(error)")
@@ -39,28 +39,10 @@ package enum ControlCodec {
   }
   private struct Version: Codable { var version: Int }
 
-  fileprivate static func json<Value: Encodable>(of value: Value) throws -> [UInt8] {
-    let insertions = Insertions()
-    let encoder = JSONEncoder()
-    encoder.userInfo[Insertions.key] = insertions
-    encoder.outputFormatting = .sortedKeys
-    // A diverged run has losses that are NaN or infinite. JSON has no such numbers, so they are written as strings.
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    return insertions.apply(to: try encoder.encode(value))
-  }
-
-  fileprivate static var decoder: JSONDecoder {
-    let decoder = JSONDecoder()
-    decoder.nonConformingFloatDecodingStrategy = .convertFromString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    return decoder
-  }
-
   /// A frame with the message. Types of messages always encode, so a failure is an error in the program.
   package static func encode<Message: Codable>(_ message: Message) -> [UInt8] {
     do {
-      return try json(of: Envelope(version: version, message: message))
+      return try JSON.encode(Envelope(version: version, message: message))
     } catch {
       preconditionFailure("a message of type \(Message.self) does not encode: \(error)")
     }
@@ -73,10 +55,10 @@ package enum ControlCodec {
       throw .malformed("a frame of \(frame.count) bytes; \(largestFrame) are allowed")
     }
     let data = Data(frame)
-    guard let theirs = try? decoder.decode(Version.self, from: data) else { throw .malformed("no versioned JSON") }
+    guard let theirs = try? JSON.decode(Version.self, from: data) else { throw .malformed("no versioned JSON") }
     guard theirs.version == version else { throw .wrongVersion(theirs: theirs.version, ours: version) }
     do {
-      return try decoder.decode(Envelope<Message>.self, from: data).message
+      return try JSON.decode(Envelope<Message>.self, from: data).message
     } catch let error as DecodingError {
       throw .malformed(error.sentence)
     } catch {

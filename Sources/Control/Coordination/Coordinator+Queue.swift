@@ -1,14 +1,14 @@
-// Which run's turn it is: higher priority first, then the one that was put into the queue first. No run overtakes one that waits for
-// workers, so none waits for ever.
+// The queue: runs of higher priority come first, then those that were queued first. No run overtakes another one that
+// waits for workers, so no run waits for ever.
 
 import Configuration
 import Wire
 
 extension Coordinator {
-  /// A run waits this long for workers that are about to be free before others of lower priority save and leave; half its patience, where
-  /// that is shorter.
+  /// Before runs of lower priority have to give up their workers, a run waits this long for workers that are about to
+  /// be free; or half its patience, if that is shorter.
   private static let graceBeforeGivingWay = Duration.milliseconds(500)
-  /// Workers that join within this are one change.
+  /// Workers that join within this time cause a single change of generation.
   private static let growAfter = Duration.seconds(1)
 
   /// Puts a run at the end of the queue.
@@ -17,7 +17,7 @@ extension Coordinator {
     runs[id].enqueue(reason, number: counters.place, firstGeneration: counters.generation + 1, &turn)
   }
 
-  /// Gives workers to the runs whose turn it is.
+  /// Places the runs at the front of the queue.
   mutating func schedule(_ turn: inout Turn) {
     var blocker: String?
     for id in runs.queue.map(\.id) {
@@ -43,7 +43,7 @@ extension Coordinator {
     for id in runs.ids(where: \.phase.hasWorkers) { runs[id].beginHalt(&members, &turn) }
   }
 
-  /// Runs whose last checkpoint before they leave their workers is on disk: they rest, or wait in the queue again.
+  /// Runs whose checkpoint is on disk release their workers: they are paused, or wait in the queue again.
   mutating func concludeSaving(_ turn: inout Turn) {
     for id in runs.ids {
       guard case .saving(_, let change) = runs[id].phase, runs[id].checkpoints.areSettled else { continue }
@@ -56,7 +56,7 @@ extension Coordinator {
     }
   }
 
-  /// Gives a run its workers, or tells what it waits for.
+  /// Gives a run its workers, or records what it waits for.
   private mutating func place(_ id: RunID, _ turn: inout Turn) {
     switch Placement.find(for: runs[id], among: members, at: turn.now) {
     case .workers(let workers, let state):
@@ -84,7 +84,7 @@ extension Coordinator {
     }
   }
 
-  /// A free worker that a run may have makes it grow, when no other run waits for one.
+  /// A run grows by a free worker if no other run waits for one.
   private mutating func grow(_ turn: inout Turn) {
     for run in runs.all {
       guard case .training(let generation, nil) = run.phase else { continue }

@@ -1,4 +1,4 @@
-// What `ress status` and the dashboard show.
+// The state of the cluster, as `ress status` and the dashboard show it.
 
 import Wire
 
@@ -18,7 +18,7 @@ extension Coordinator {
       })
   }
 
-  /// What a run was submitted with; nil where there is no such run.
+  /// The configuration, folder and owner of a run; nil where there is no such run.
   package func details(of id: RunID) -> RunDetails? {
     guard runs.contains(id) else { return nil }
     let run = runs[id], configuration = run.configuration

@@ -1,4 +1,4 @@
-// What users ask: submissions, and changes of runs.
+// The requests of users: submissions, and changes of runs.
 
 import Configuration
 import Wire
@@ -8,7 +8,7 @@ extension Coordinator {
 
   mutating func submit(_ submission: Submission, from peer: PeerID, _ turn: inout Turn) {
     let name = submission.configuration.run
-    // A command has checked it, but not every program that can reach the socket is our command.
+    // The command has checked the configuration already, but other programs can send requests as well.
     do throws(ConfigurationError) {
       try submission.configuration.check()
     } catch {
@@ -47,7 +47,7 @@ extension Coordinator {
     enqueue(id, "submitted", &turn)
   }
 
-  /// One that no run has as its identifier or its name.
+  /// An identifier that is not another run's identifier or name.
   private mutating func newIdentifier() -> RunID {
     var id: RunID
     repeat {
@@ -90,7 +90,7 @@ extension Coordinator {
       runs[id].steps.forgiveLeftOut(atMost: run.configuration.training.skipAtMost)
       enqueue(id, "resumed on request", &turn)
     case .scale(let workers):
-      accept("run \(run.name) will have \(workers) workers as soon as they are here")
+      accept("run \(run.name) will have \(workers) workers as soon as they have joined")
       runs[id].scale(to: workers, &turn)
     case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &turn)
     }
@@ -110,7 +110,7 @@ extension Coordinator {
       guard run.state.isAtRest else { return "run \(run.name) is \(run.state.rawValue): \(run.reason)" }
       guard let newer = runs.owner(ofFolderOf: run), newer.id != run.id else { return nil }
       return
-        "run \(run.name) (\(run.id)) cannot go on: its folder belongs to run \(newer.name) (\(newer.id)), which was "
+        "run \(run.name) (\(run.id)) cannot continue: its folder belongs to run \(newer.name) (\(newer.id)), which was "
         + "submitted after it"
     case .scale(let workers):
       let units = run.configuration.training.batchSequences / run.configuration.training.unitSequences

@@ -1,25 +1,27 @@
-// Which workers are here. A worker joins by saying hello and stays as long as it is heard: after `patience` of silence it is lost. One
-// whose connection was closed is lost at once, unless it comes back over another: that is how a dead process is found within
-// a second, while a stopped one, whose kernel keeps the connection, has the whole patience.
+// The workers that are connected. A worker joins with a hello and remains as long as its heartbeats arrive; after a
+// silence of `patience` it counts as lost. A worker whose connection was closed counts as lost at once, unless it
+// connects again. A dead process is therefore noticed within a second, because its kernel closes the connection; a
+// stopped process keeps its connection and has the whole patience.
 //
-// Workers may be ranks of an MPI launch, a *world*. MPI cannot go on without a rank that died, so a world that loses one is lost whole; its
-// user launches another, and the run goes on with that, from its newest checkpoint.
+// Workers may be ranks of an MPI launch, a *world*. MPI cannot continue without a rank that died, so the loss of one
+// rank is the loss of the world. Its user launches another world, and the run continues there from its newest
+// checkpoint.
 
 import Wire
 
 extension Coordinator {
-  /// A closed connection may be a short failure; libzmq connects again within this.
+  /// A closed connection may be a short failure; libzmq connects again within this time.
   private static let reconnectWithin = Duration.milliseconds(600)
-  /// A coordinator that was stopped finds connections closed that broke in the meantime; their workers, which repeat a message only every
-  /// three seconds by then (`ReliableLink.slowestRepeat`), have this long.
+  /// After the coordinator itself was stopped, it finds connections closed that broke in the meantime. Their workers by
+  /// then repeat a message only every three seconds (`ReliableLink.slowestRepeat`), so they get this time to return.
   private static let reconnectAfterSleep = Duration.seconds(4)
-  /// What a rank is told whose world has lost another.
+  /// The reason that is sent to a rank whose world has lost another rank.
   private static let brokenWorld = "its MPI world has lost a rank, and is given up"
 
   // MARK: joining
 
   mutating func join(_ description: WorkerDescription, _ heartbeat: Heartbeat, _ peer: PeerID, _ turn: inout Turn) {
-    if let place = description.mpi, members.isBroken(world: place.world) {
+    if let rank = description.mpi, members.isBroken(world: rank.world) {
       return turn.refuse(Coordinator.brokenWorld, to: peer)
     }
     if let reason = objection(to: description, peer) { return turn.refuse(reason, to: peer) }
@@ -28,7 +30,7 @@ extension Coordinator {
     }
     if members[peer] == nil {
       if let old = members.named(description.name) {
-        // One name, one process: the newer one is right; the older one is dead or is told so now.
+        // A name belongs to one process, the newer one. The older one is dead, or is asked to end now.
         lose(old, "another process took its name", mayReturn: false, &turn)
       }
       add(description, peer, &turn)
@@ -45,7 +47,7 @@ extension Coordinator {
     if let member = members[peer], let id = run(of: member) { runs[id].synchronize(member, &members, &turn) }
   }
 
-  /// Why a process may not be a worker here; nil where it may.
+  /// Why a process is refused as a worker; nil where it is accepted.
   private func objection(to description: WorkerDescription, _ peer: PeerID) -> String? {
     guard description.program == settings.program else {
       return
@@ -55,7 +57,7 @@ extension Coordinator {
     // A process with another key could otherwise take the place of a worker by using its name.
     let joined = members.named(description.name).flatMap { $0.peer != peer ? $0.description : nil }
     let expected = runs.all.lazy.filter(\.phase.hasWorkers).compactMap { run in
-      run.generation!.place(named: description.name).flatMap { run.generation!.peer(at: $0) }
+      run.generation!.index(named: description.name).flatMap { run.generation!.peer(at: $0) }
     }
     guard ([joined].compactMap { $0 } + expected).allSatisfy({ $0.publicKey == description.publicKey }) else {
       return "the name \(description.name) belongs to a worker with another key; give this one another with --name"
@@ -73,18 +75,19 @@ extension Coordinator {
       default: "\(description.threads) threads"
       }
     turn.log("worker \(description.spoken) joined: \(threads), \(description.fingerprint)")
-    for run in runs.all where run.phase.hasWorkers && run.generation!.place(of: description) != nil {
+    for run in runs.all where run.phase.hasWorkers && run.generation!.index(of: description) != nil {
       members.assignAgain(peer, to: run.id)
     }
   }
 
-  /// A run that counts on a process of the same name, which is gone, need not wait until its silence is long enough.
+  /// The new process replaces a worker of the same name that a run still counts on, so the run does not have to wait
+  /// for the end of the patience.
   private mutating func replaceNamesake(of description: WorkerDescription, _ turn: inout Turn) {
     for run in runs.all where run.phase.hasWorkers {
-      guard let place = run.generation!.place(named: description.name), let gone = run.generation!.peer(at: place),
-        gone != description, runs[run.id].worker(place, in: members) == nil
+      guard let index = run.generation!.index(named: description.name), let gone = run.generation!.peer(at: index),
+        gone != description, runs[run.id].worker(index, in: members) == nil
       else { continue }
-      runs[run.id].missing(place, "worker \(gone.spoken) was started anew", &members, &turn)
+      runs[run.id].missing(index, "worker \(gone.spoken) was started anew", &members, &turn)
       loseWorld(of: gone, &turn)
     }
   }
@@ -93,9 +96,9 @@ extension Coordinator {
 
   mutating func heard(_ heartbeat: Heartbeat, from member: Member, _ turn: inout Turn) {
     let peer = member.peer
-    // An assignment that arrived after its generation was over: no run waits for this worker there.
+    // The assignment arrived after the end of its generation, so no run waits for this worker.
     if heartbeat.generation != 0, heartbeat.generation != standing(member).generation {
-      turn.send(.stop(generation: heartbeat.generation, reason: "the generation is over"), to: peer)
+      turn.send(.stop(generation: heartbeat.generation, reason: "the generation has ended"), to: peer)
     }
     members[peer]!.hear(heartbeat, at: turn.now)
     if let id = run(of: member) {
@@ -111,12 +114,12 @@ extension Coordinator {
     turn.send(.alive(generation: generation, noted: noted), to: peer)
   }
 
-  /// The generation that a worker is counted on for, and how many of its reports were taken in it; 0 for none.
+  /// The generation that a worker belongs to, and how many of its reports were taken in it; 0 where it belongs to none.
   private func standing(_ member: Member) -> (generation: UInt32, noted: Int) {
     guard let id = run(of: member), let generation = runs[id].generation,
-      let place = generation.place(of: member.description)
+      let index = generation.index(of: member.description)
     else { return (0, 0) }
-    return (generation.number, place < generation.noted.count ? generation.noted[place] : 0)
+    return (generation.number, index < generation.acknowledged.count ? generation.acknowledged[index] : 0)
   }
 
   // MARK: time
@@ -126,17 +129,18 @@ extension Coordinator {
       if member.lastHeard + patience(of: member) < turn.now {
         let silence = (turn.now - member.lastHeard).spoken
         if let id = run(of: member) { runs[id].lostToSilence = true }
-        lose(member, "nothing was heard of it for \(silence)", &turn)
+        lose(member, "no message from it arrived for \(silence)", &turn)
       } else if let closed = member.closedAt, closed + reconnectWithin(closed) < turn.now {
         if let id = run(of: member) { runs[id].lostToSilence = false }
         lose(member, "its connection was closed", &turn)
       }
     }
-    // Workers that a run counts on and that are not here: after a restart of the coordinator, they have the patience to come back.
+    // Workers of a run that are not connected. After a restart of the coordinator they have the whole patience to
+    // return.
     for run in runs.all where run.phase.hasWorkers && run.since + settings.patience < turn.now {
-      for (place, worker) in run.generation!.peers.enumerated() where members.worker(worker, of: run.id) == nil {
+      for (index, worker) in run.generation!.peers.enumerated() where members.worker(worker, of: run.id) == nil {
         runs[run.id].lostToSilence = true
-        runs[run.id].missing(place, "worker \(worker.spoken) did not come back", &members, &turn)
+        runs[run.id].missing(index, "worker \(worker.spoken) did not return", &members, &turn)
         loseWorld(of: worker, &turn)
       }
     }
@@ -146,7 +150,7 @@ extension Coordinator {
     }
   }
 
-  /// The run's own, where it works for one.
+  /// The patience for a worker: that of its run, or else the coordinator's.
   private func patience(of member: Member) -> Duration {
     run(of: member).map { runs[$0].patience } ?? settings.patience
   }
@@ -159,25 +163,25 @@ extension Coordinator {
 
   // MARK: losing
 
-  /// - Parameter mayReturn: the worker is told to say hello again. One that may not is told the reason instead: two processes of one name
-  ///   would otherwise take it from each other for ever.
+  /// - Parameter mayReturn: whether the worker is asked to send a hello again. Otherwise it is sent the reason, and ends: two processes of one
+  ///   name would take the name from each other for ever.
   mutating func lose(_ member: Member, _ reason: String, mayReturn: Bool = true, _ turn: inout Turn) {
     turn.log("worker \(member.description.spoken) is lost: \(reason)")
-    // A rank cannot come back: its world is over.
+    // A rank cannot return, because its world cannot continue.
     let isAlone = member.description.mpi == nil
     turn.refuse(
       mayReturn && isAlone ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)", to: member.peer)
     let id = run(of: member)
     members.remove(member, id.map { runs[$0].name }, reason, at: turn.now)
-    if let id, let place = runs[id].generation?.place(of: member.description) {
+    if let id, let index = runs[id].generation?.index(of: member.description) {
       runs[id].missing(
-        place, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", &members,
+        index, "worker \(member.description.spoken) is lost at step \(member.heartbeat.step): \(reason)", &members,
         &turn)
     }
     loseWorld(of: member.description, &turn)
   }
 
-  /// Gives up the other ranks of the world that a worker was in; each is told, and ends.
+  /// Gives up the other ranks of the worker's world. Each of them is sent the reason, and ends.
   private mutating func loseWorld(of worker: WorkerDescription, _ turn: inout Turn) {
     guard let world = worker.mpi?.world, let others = members.breakWorld(world) else { return }
     for other in others { lose(other, "its MPI world has lost worker \(worker.name)", mayReturn: false, &turn) }

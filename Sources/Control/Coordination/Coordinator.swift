@@ -3,9 +3,10 @@
 //
 //     for action in coordinator.step(messages + finished disk work + tick, at: now) { run(action) }
 //
-// It only finds out whom an event is about. `Members` are the workers, `Runs` the runs, a `Run` decides about itself, and
-// `Placement` which workers it gets. What must survive a dead coordinator is in `RunRecord`s. Each turn begins its actions with the
-// changes to store, and the daemon commits them before it does anything else: whatever was answered is remembered.
+// The coordinator itself only finds the run or the worker that an event is about. `Members` holds the workers, `Runs`
+// the runs; a `Run` decides about itself, and `Placement` chooses its workers. The state that must survive a crash is
+// in `RunRecord`s. The actions of each turn begin with the changes to store, and the daemon commits them before it
+// carries out the others, so that every reply that was sent is based on stored state.
 
 import Configuration
 import Wire
@@ -23,13 +24,14 @@ package struct Coordinator: Sendable {
   var members = Members()
   var runs = Runs()
   var counters = Counters()
-  /// All times in here are this clock's: time in which the coordinator itself did not run is not silence of its workers.
+  /// All times in this type are of this clock: time in which the coordinator itself did not run does not count as
+  /// silence of its workers.
   private var clock = SteadyClock()
-  /// When the last turn was.
+  /// The time of the last turn.
   private var lastTurn = Instant(nanoseconds: 0)
-  /// When the coordinator last went on after it had stood still.
+  /// When the coordinator last continued after it had been stopped.
   private(set) var wokeAt: Instant?
-  /// What the store holds, as this program would write it.
+  /// The content of the store, as this program would write it.
   private var stored: [RunID: RunRecord] = [:]
   private var storedCounters = Counters()
 
@@ -45,11 +47,11 @@ package struct Coordinator: Sendable {
   /// Name of the stored value that holds the counters.
   package static let countersName = "counters"
 
-  /// What a worker is told that must say hello first.
+  /// The reply to a worker that must send a hello first.
   package static let unknownWorker = "this coordinator does not know the worker; say hello first"
 
-  /// Takes over from a coordinator that is gone: its records, and the actions that may not have been done. Workers come back by
-  /// themselves; those that do not within the patience are lost.
+  /// Restores the state of the previous process from its records, and repeats the actions that it may not have
+  /// completed. Workers return by themselves; those that do not return within the patience are lost.
   package mutating func restore(records: [[UInt8]], counters stored: [UInt8]?, at now: Instant) throws(WireError)
     -> [Action]
   {
@@ -81,7 +83,7 @@ package struct Coordinator: Sendable {
     var turn = beginTurn(at: clock.time(at: now))
     if stoodStill > .zero {
       wokeAt = turn.now
-      turn.log("the coordinator stood still for \(stoodStill.spoken), which does not count as silence of its workers")
+      turn.log("the coordinator was stopped for \(stoodStill.spoken), which does not count as silence of its workers")
     }
     for event in events { handle(event, &turn) }
     return endTurn(&turn)
@@ -112,7 +114,7 @@ package struct Coordinator: Sendable {
     return Turn(settings, now: now)
   }
 
-  /// Adds to the turn what the store does not know yet.
+  /// Adds the changes that are not stored yet to the turn.
   private mutating func endTurn(_ turn: inout Turn) -> [Action] {
     for run in runs.takeTouched() {
       let record = run.record
@@ -163,7 +165,7 @@ package struct Coordinator: Sendable {
     }
   }
 
-  /// Work on the disk is finished, or the disk has something to tell.
+  /// Work on the disk has finished or failed.
   private mutating func finished(_ event: Event, _ id: RunID, _ turn: inout Turn) {
     switch event {
     case .prepared(_, let preparation): runs[id].finishPreparing(preparation, &members, &turn)
@@ -176,34 +178,34 @@ package struct Coordinator: Sendable {
     }
   }
 
-  /// Takes the next report of a worker about the generation it works in. A report that was taken before, or is about another generation, is
-  /// too late to matter.
+  /// Takes the next report of a worker about its present generation. A report that was taken before, or that is about
+  /// another generation, is ignored.
   private mutating func take(
     _ report: Report, _ number: Int, of generation: UInt32, from member: Member, _ turn: inout Turn
   ) {
-    guard let id = run(of: member), let place = runs[id].takeNumber(number, of: generation, from: member) else {
+    guard let id = run(of: member), let index = runs[id].takeNumber(number, of: generation, from: member) else {
       return
     }
     switch report {
-    case .reads(let data): runs[id].workerReads(place, data, &members, &turn)
-    case .ready: runs[id].workerReady(place, &members, &turn)
+    case .reads(let data): runs[id].workerReads(index, data, &members, &turn)
+    case .ready: runs[id].workerReady(index, &members, &turn)
     case .stepDone(let record) where runs[id].phase.isLoading: runs[id].recordMissing(record, &members, &turn)
     case .stepDone(let record): runs[id].stepDone(record, &members, &turn)
     case .evaluated(let record): runs[id].evaluated(record, &turn)
     case .examined(let record): runs[id].examined(record, &turn)
     case .measured(let line): runs[id].measured(line)
-    case .saved(let step, let files): runs[id].saved(place, step: step, files, &turn)
+    case .saved(let step, let files): runs[id].saved(index, step: step, files, &turn)
     case .saveFailed(let step, let reason):
       runs[id].say(
         "worker \(member.description.spoken) could not write its part of the checkpoint of step \(step): \(reason); "
-          + "it tries again, and training goes on", &turn)
+          + "it tries again while training continues", &turn)
     case .halted(let step, let held):
       members[member.peer]!.heartbeat.held = held
-      runs[id].workerHalted(place, step: step, &turn)
+      runs[id].workerHalted(index, step: step, &turn)
     case .disagreed(let disagreement): runs[id].disagreed(disagreement, &members, &turn)
     case .lacking(let reason): runs[id].recover("worker \(member.description.spoken): \(reason)", &members, &turn)
     case .folderUnseen(let reason): runs[id].folderUnseen(member, reason, &members, &turn)
-    case .finished: runs[id].workerFinished(place, &members, &turn)
+    case .finished: runs[id].workerFinished(index, &members, &turn)
     case .failed(let reason):
       runs[id].end(.failed, "worker \(member.description.spoken): \(reason)", &members, &turn)
     }
@@ -211,7 +213,7 @@ package struct Coordinator: Sendable {
 
   // MARK: questions
 
-  /// The run that a worker works for.
+  /// The run of a worker.
   func run(of member: Member) -> RunID? { member.run.flatMap { runs.contains($0) ? $0 : nil } }
 
   /// The public key of the user who submitted a run, by its name or identifier; nil where the user had none, or there is no such run.

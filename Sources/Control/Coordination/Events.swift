@@ -1,4 +1,4 @@
-// What the coordinator is told, and what it wants done.
+// The coordinator's input and output: events and actions.
 
 import Configuration
 import Wire
@@ -6,17 +6,17 @@ import Wire
 package enum Event: Equatable, Sendable {
   case received(PeerID, Request)
   case tick
-  /// The process's connection was closed, and nothing has arrived from it over another one since.
+  /// The process's connection was closed, and no message has arrived from it over another one since.
   case disconnected(PeerID)
-  /// A process has been silent for so long that nothing more is kept for it.
+  /// A process has been silent for so long that its connection's state is dropped.
   case forgotten(PeerID)
   case prepared(RunID, Preparation)
   case committed(RunID, step: Int, path: String)
-  /// `isFinal`: its files are gone or damaged, so that trying again is of no use.
+  /// `isFinal`: its files are gone or damaged, so that another attempt cannot succeed.
   case commitFailed(RunID, step: Int, reason: String, isFinal: Bool = false)
   /// A sentence for the run's story: its metrics file could not be written, or was written again from the store.
   case noted(RunID, String)
-  /// Another coordinator has taken the run's folder while this one was away.
+  /// Another coordinator took the run's folder while this one was not running.
   case folderTaken(RunID, reason: String)
 
   package enum Preparation: Equatable, Sendable {
@@ -30,11 +30,11 @@ package enum Event: Equatable, Sendable {
     /// The run's checkpoint to continue from; nil: it begins at step 0.
     package var checkpoint: String?
     package var firstStep: Int
-    /// What the step after the checkpoint gave when it was first computed.
+    /// The proof of the checkpoint: the results of the step after it when that step was first computed.
     package var proof: StepMark?
     /// Sentences for the run's story, such as that a checkpoint was skipped.
     package var notes: [String]
-    /// What the checkpoint was trained on.
+    /// The data that the checkpoint was trained on.
     package var data: DataIdentity?
     /// The last `leftOut` steps before the checkpoint were not applied.
     package var leftOut: Int
@@ -65,44 +65,45 @@ package enum Event: Equatable, Sendable {
 }
 
 package enum Action: Equatable, Sendable {
-  /// Commit these before anything that follows.
+  /// Commit these changes before any later action.
   case store([StoreChange])
   case send(PeerID, Reply)
-  /// A page of a run's events, of which there are `count`; `ended`: no more will come.
+  /// A page of a run's events, of which there are `count`; `ended`: there will be no further ones.
   case sendEvents(PeerID, RunID, after: Int, count: Int, ended: Bool)
-  /// What `status` returns at the moment of sending.
+  /// The result of `status` at the moment of sending.
   case sendStatus(PeerID)
-  /// What `details` returns at the moment of sending.
+  /// The result of `details` at the moment of sending.
   case sendDetails(PeerID, RunID)
-  /// Look at the run's folder: remove unfinished saves, find the checkpoint to begin from, refuse to overwrite. With `again`
-  /// the folder is the run's own already, and recorded steps stay. `from` is the checkpoint whose weights the run began with, if that
-  /// is known already.
+  /// Examine the run's folder: remove unfinished checkpoints, find the checkpoint to begin from, refuse to overwrite
+  /// another run. With `again` the folder is known to be the run's own, and recorded steps are kept. `from` is the
+  /// checkpoint whose weights the run began with, if it is known already.
   case prepareRun(RunID, Submission, again: Bool, from: WeightSource?)
-  /// All files of a checkpoint are on disk: write its manifest and make it count.
+  /// All files of a checkpoint are on disk: write its manifest and commit it.
   case commit(RunID, CheckpointManifest, folder: String)
-  /// Write what the step after a checkpoint gave beside it.
+  /// Write the proof of a checkpoint into its folder.
   case prove(checkpoint: String, StepMark)
-  /// Add to the run's metrics file what it lacks of the stored events: the coordinator before may have died between the two.
+  /// Add the stored events that the run's metrics file lacks: the previous process may have died between the two
+  /// writes.
   case completeMetrics(RunID, folder: String)
   /// Lock the run's folder, so that no other coordinator writes there until it is released.
   case takeFolder(RunID, folder: String)
   case releaseFolder(RunID, folder: String)
-  /// Run the command of `cluster.on_end`, because the run has come to rest.
+  /// Run the command of `cluster.on_end`, because the run has ended or is paused.
   case runCommand(RunID, Ending)
   /// Append to the run's metrics file.
   case record(RunID, RunEvent, folder: String)
   case log(String)
-  /// A line about something refused. A hostile peer can cause any number of them, so the daemon limits how many it prints.
+  /// A line about a refused message. A hostile peer can cause any number of them, so the daemon limits their rate.
   case complain(String)
 }
 
-/// How a run came to rest, for the command of `cluster.on_end`.
+/// How a run ended or paused, for the command of `cluster.on_end`.
 package struct Ending: Equatable, Sendable {
   package var command: String
   package var name: String
   package var state: RunState
   package var reason: String
-  /// Empty where the run never had one.
+  /// Empty where the run never had a folder.
   package var folder: String
 
   package init(command: String, name: String, state: RunState, reason: String, folder: String) {

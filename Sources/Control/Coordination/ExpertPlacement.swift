@@ -1,6 +1,6 @@
-// Which worker holds which experts. Experts stay where they are unless a move pays: those without a home go to the least
-// loaded worker, heaviest first; then experts move from the most loaded worker to the least loaded one as long as the most
-// loaded gets lighter. A worker holds an expert once.
+// The assignment of experts to workers. Experts without a worker go to the least loaded worker, the heaviest ones
+// first. Then experts move from the most loaded worker to the least loaded one, as long as that makes the most loaded
+// one lighter. All others stay where they are. A worker holds an expert once.
 
 import Configuration
 
@@ -28,7 +28,7 @@ package enum ExpertPlacement {
       let heavy = (0..<workers).max { (totals[$0], counts[$0], -$0) < (totals[$1], counts[$1], -$1) }!
       let light = lightest()
       let gap = totals[heavy] - totals[light]
-      // The expert that comes nearest to closing the gap, without turning it round.
+      // The expert that comes nearest to closing the gap without reversing it.
       let fitting = placed.indices.filter { placed[$0] == heavy && loads[$0] < gap - 1e-9 * totals[heavy] }
       guard let best = fitting.min(by: { (abs(gap / 2 - loads[$0]), $0) < (abs(gap / 2 - loads[$1]), $1) }) else {
         break
@@ -55,13 +55,13 @@ package enum ExpertPlacement {
   }
 }
 
-/// What a new placement was expected to bring, to be compared with what it brought.
+/// The gain that was expected of a new placement, for comparison with the measured one.
 struct PlacementPromise: Codable, Equatable, Sendable {
   var stepSecondsBefore: Double
   var stepSecondsExpected: Double
   /// Steps measured since, and their seconds.
   var steps = 0
   var seconds = 0.0
-  /// So many steps are measured before the result is told.
+  /// Number of steps that are measured before the result is reported.
   static let measuredSteps = 20
 }

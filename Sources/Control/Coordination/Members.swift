@@ -1,5 +1,5 @@
-// The workers that are connected, each by the peer it speaks as, and those that have left lately. A worker joins by saying hello and stays
-// as long as it is heard; Coordinator+Workers.swift decides when that is no longer the case.
+// The connected workers, by their connection, and the workers that have left recently. Coordinator+Workers.swift
+// decides when a worker counts as lost.
 
 import Wire
 
@@ -10,15 +10,15 @@ struct Member: Equatable, Sendable {
   var joinedAt: Instant
   var lastHeard: Instant
   var heartbeat = Heartbeat()
-  /// The run that it works for.
+  /// The worker's run.
   fileprivate(set) var run: RunID?
-  /// When its count of progress last moved.
+  /// When its count of progress last grew.
   fileprivate(set) var progressAt: Instant
-  /// Since when its heartbeats have belonged to another generation than the one it is counted on for.
+  /// When its heartbeats began to name another generation than the one that it belongs to.
   var strayedAt: Instant?
-  /// When its connection was closed, unless it was heard again.
+  /// When its connection was closed; nil if a message arrived since.
   var closedAt: Instant?
-  /// Runs that do without it, and until when.
+  /// Runs that exclude it, and until when.
   fileprivate(set) var aside: [RunID: Instant] = [:]
 
   init(id: WorkerID, peer: PeerID, description: WorkerDescription, at now: Instant) {
@@ -48,7 +48,8 @@ struct Gone: Equatable, Sendable {
 }
 
 struct Members: Sendable {
-  /// Workers that have left are kept for `status`: this many of them at most, each for an hour or until one of its name joins.
+  /// Workers that have left are kept for `ress status`: at most this many, each for an hour or until a worker of its
+  /// name joins.
   private static let goneLimit = 20
   private static let goneFor = Duration.seconds(3600)
 
@@ -59,7 +60,7 @@ struct Members: Sendable {
   private var byName: [String: PeerID] = [:]
   /// The newest last.
   private var gone: [Gone] = []
-  /// MPI worlds that have lost a rank: no worker of such a world may come back.
+  /// MPI worlds that have lost a rank. No worker of such a world may return.
   private var brokenWorlds: Set<UInt64> = []
 
   subscript(peer: PeerID) -> Member? {
@@ -72,7 +73,7 @@ struct Members: Sendable {
 
   func named(_ name: String) -> Member? { byName[name].flatMap { byPeer[$0] } }
 
-  /// A worker that works for a run.
+  /// The connected worker of a run.
   func worker(_ description: WorkerDescription, of run: RunID) -> Member? {
     named(description.name).flatMap { $0.run == run && $0.description == description ? $0 : nil }
   }
@@ -101,7 +102,8 @@ struct Members: Sendable {
 
   func isBroken(world: UInt64) -> Bool { brokenWorlds.contains(world) }
 
-  /// An MPI world has lost a rank. Returns the ranks that are still here, or nil where the world was given up before.
+  /// An MPI world has lost a rank. Returns the ranks that are still connected, or nil where the world was given up
+  /// before.
   mutating func breakWorld(_ world: UInt64) -> [Member]? {
     brokenWorlds.insert(world).inserted ? inOrder.filter { $0.description.mpi?.world == world } : nil
   }
@@ -119,14 +121,14 @@ struct Members: Sendable {
 
   mutating func progressed(_ peer: PeerID, at now: Instant) { byPeer[peer]!.progressAt = now }
 
-  /// Tells a worker that its run does not need it any more.
+  /// Releases a worker that its run no longer needs.
   mutating func release(_ peer: PeerID, _ generation: UInt32, _ reason: String, _ turn: inout Turn) {
     byPeer[peer]!.run = nil
     byPeer[peer]!.strayedAt = nil
     turn.send(.stop(generation: generation, reason: reason), to: peer)
   }
 
-  /// The workers of a run, which have been told to stop, are free.
+  /// Frees the workers of a run, which were asked to stop.
   mutating func forget(run: RunID) { for peer in peers(of: run) { byPeer[peer]!.run = nil } }
 
   mutating func putAside(_ peer: PeerID, from run: RunID, until: Instant) { byPeer[peer]!.aside[run] = until }

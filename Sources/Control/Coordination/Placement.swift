@@ -1,20 +1,21 @@
-// Which workers a run gets. A pure function of the run, the workers and the time: a roster, or the sentence that tells what the run waits
-// for.
+// The choice of a run's workers: a pure function of the run, the workers and the time. Its result is a roster, or the
+// sentence that describes what the run waits for.
 //
-// A run gets workers with one fingerprint, because workers whose arithmetic differs in a bit would make the curve depend on the cluster.
-// A run whose data travel over MPI (`cluster.exchange`) gets workers of one world: MPI connects the ranks of one launch alone.
+// All workers of a run have the same fingerprint, because a difference in the last bit of a result would make the curve
+// depend on the cluster. A run whose data travel over MPI (`cluster.exchange`) gets workers of one world, because MPI
+// connects only the ranks of one launch.
 
 import Configuration
 import Wire
 
 enum Placement {
-  /// These workers, in the order of the roster, and the state in the memory of workers that they begin from, if they do.
+  /// These workers, in the order of the roster, and the state in memory from which they begin, if there is one.
   case workers([Member], from: NewestState.Whole?)
-  /// Too few workers; so many are missing to the minimum, which may be none where the run waits for its full number.
+  /// Too few workers: the number that is missing to the minimum, which is 0 where the run waits for its full number.
   case tooFew(String, missing: Int)
-  /// Enough workers, whose arithmetic differs.
+  /// Enough workers, but with different fingerprints.
   case unequal(String)
-  /// There are enough workers, and the run should begin from what workers hold, which is no longer whole.
+  /// There are enough workers, but the state in memory from which the run should begin is no longer complete.
   case memoryIsGone
 
   static func find(for run: Run, among members: Members, at now: Instant) -> Placement {
@@ -31,7 +32,8 @@ enum Placement {
       return .tooFew(
         waitsFor(needed, free, pool.lack), missing: cluster.minimumWorkers - pool.workers.count)
     }
-    // Only now: workers that were cut off for a while have had the time to come back and report what they hold.
+    // This is checked last: workers that were cut off for a while have had the time to return and report their shards
+    // by now.
     if isInMemory && state == nil { return .memoryIsGone }
     let groups = Dictionary(grouping: pool.workers, by: \.description.fingerprint)
     let fitting = groups.values.filter { $0.count >= needed }.min { ($1.count, $0[0].id) < ($0.count, $1[0].id) }
@@ -54,7 +56,8 @@ enum Placement {
       + "\(first.fingerprint), \(other.spoken) as \(other.fingerprint)"
   }
 
-  /// Workers that the run could have: those of its last generation first, in their order, then the others in the order they joined.
+  /// The workers that the run could get: first those of its last generation, in their order, then the others in the
+  /// order in which they joined.
   static func candidates(for run: Run, among members: Members, at now: Instant) -> [Member] {
     let before = run.generations.last?.roster.map(\.worker) ?? []
     func rank(_ member: Member) -> Int { before.firstIndex(of: member.description) ?? before.count }
@@ -66,7 +69,8 @@ enum Placement {
 
   // MARK: the state in memory
 
-  /// What workers hold of the run's present submission, unless a checkpoint is newer or it was never recorded.
+  /// The newest state of the run's present submission in memory, unless a checkpoint is newer or its steps were never
+  /// recorded.
   static func usefulState(of run: Run, among members: Members) -> NewestState.Whole? {
     guard !run.distrustsMemory else { return nil }
     let home = home(of: run)
@@ -83,7 +87,8 @@ enum Placement {
 
   // MARK: MPI worlds
 
-  /// The free workers that a run may have, and what else it waits for: for a run over MPI, those of one world.
+  /// The free workers that a run may get, and what else it waits for. For a run over MPI these are the workers of one
+  /// world.
   private struct Pool {
     var workers: [Member]
     /// The rest of a sentence that begins "waits for 3 workers of one MPI world; "; nil where the run does not use MPI.
@@ -102,10 +107,10 @@ enum Placement {
     else {
       guard !free.isEmpty else { return Pool(workers: [], lack: "none is free") }
       let count =
-        free.count == 1 ? "the one that is free is no rank" : "none of the \(free.count) that are free is a rank"
+        free.count == 1 ? "the free worker is not a rank" : "none of the \(free.count) free workers is a rank"
       return Pool(workers: [], lack: "\(count): start workers with mpirun or srun --mpi=pmix (docs/mpi.md)")
     }
-    // Ranks join one after the other, and a run that began with the first would stop for each of the others.
+    // Ranks join one after the other. A run that began with the first one would be interrupted by each of the others.
     let joined = members.inOrder.filter { $0.description.mpi?.world == world }
     let size = workers[0].description.mpi!.size
     let last = joined.map(\.joinedAt).max()!
@@ -117,13 +122,13 @@ enum Placement {
     return Pool(workers: workers, lack: "\(workers.count)\(others) \(workers.count == 1 ? "is" : "are") free: \(names)")
   }
 
-  /// Whether a worker could take part beside those that a run has.
+  /// Whether a worker could join the present workers of a run.
   static func isReachable(_ worker: WorkerDescription, for run: Run) -> Bool {
     guard run.configuration.cluster.exchange == .mpi, let first = run.roster.first else { return true }
     return worker.mpi != nil && worker.mpi?.world == first.worker.mpi?.world
   }
 
-  /// The world whose workers made up a run's last generation, where its data travel over MPI.
+  /// The world of a run's last generation, where its data travel over MPI.
   private static func home(of run: Run) -> UInt64? {
     guard run.configuration.cluster.exchange == .mpi else { return nil }
     return run.generations.last?.roster.first?.worker.mpi?.world
@@ -136,30 +141,32 @@ enum Placement {
     let units = evenShares(of: run.configuration.training.unitCount, among: workers.count)
     let copied = copies(of: run, workers).choose(memoryBytes: memoryForCopies(workers))
     let experts = experts(of: workers, for: run, copied: copied)
-    return workers.indices.map { place in
+    return workers.indices.map { index in
       RosterEntry(
-        worker: workers[place], units: units[place], experts: experts[place],
-        copies: copied.filter { !experts[place].contains($0) })
+        worker: workers[index], units: units[index], experts: experts[index],
+        copies: copied.filter { !experts[index].contains($0) })
     }
   }
 
-  /// What copies of experts cost and save in a run, by what is known of its loads and connections.
+  /// The cost and gain of copies of experts in a run, from the measured loads and connections.
   static func copies(of run: Run, _ workers: [WorkerDescription]) -> ExpertCopies {
     ExpertCopies(
       run.configuration, workers: workers.count, loads: run.ledger.expertLoads,
       line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count))
   }
 
-  /// Bytes that a worker may use for copies of experts: a quarter of its share of the machine's memory, on the machine
-  /// that has least; nil where a worker does not know it.
+  /// Bytes that every worker may use for copies of experts: those of the worker that may use least; nil where a worker
+  /// does not know its machine's memory.
   static func memoryForCopies(_ workers: [WorkerDescription]) -> Double? {
     let shares = workers.map { worker in
-      worker.memoryBytes.map { Double($0) / Double(4 * workers.count { $0.host == worker.host }) }
+      worker.memoryBytes.map {
+        ExpertCopies.memoryBytes(ofMachine: $0, workersOnIt: workers.count { $0.host == worker.host })
+      }
     }
     return shares.contains { $0 == nil } ? nil : shares.compactMap { $0 }.min()
   }
 
-  /// The experts of each worker: where they were, as far as that is balanced.
+  /// The experts of each worker: on their previous workers, as far as the loads are balanced there.
   private static func experts(of workers: [WorkerDescription], for run: Run, copied: [Int]) -> [[Int]] {
     let model = run.configuration.model
     guard let before = run.generations.last, model.expertCount > 0 else {
@@ -167,8 +174,8 @@ enum Placement {
     }
     var owners = [Int?](repeating: nil, count: model.expertCount)
     for entry in before.roster {
-      guard let place = workers.firstIndex(of: entry.worker) else { continue }
-      for expert in entry.experts { owners[expert] = place }
+      guard let index = workers.firstIndex(of: entry.worker) else { continue }
+      for expert in entry.experts { owners[expert] = index }
     }
     let measured = run.ledger.expertLoads
     var loads = measured.isEmpty ? Array(repeating: 1, count: model.expertCount) : measured

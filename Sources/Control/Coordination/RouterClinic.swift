@@ -9,20 +9,21 @@ package struct RouterClinic: Equatable, Sendable {
   package enum Complaint: Hashable, Comparable, Sendable {
     /// Nearly all tokens of a step of recurrence go to the same few experts.
     case collapse(recurrence: Int)
-    /// An expert got no token at all in any step of recurrence, several looks in a row. With separate blocks: in its own step.
+    /// An expert got no token in any step of recurrence (with separate blocks: in its own step), in several
+    /// measurements in a row.
     case idle(expert: Int, block: Int)
-    /// More than half of the queries would give weight to more keys than `model.keys` lets them.
+    /// More than half of the queries would give weight to more keys than `model.keys` allows.
     case truncation(recurrence: Int)
   }
 
-  /// A complaint is believed when it was there in so many looks in a row, and over when it was absent in as many.
+  /// A complaint begins after this many measurements in a row that show it, and ends after as many without it.
   package static let looks = 3
   /// `RouterRecord.spread` below which a step has collapsed: of 64 experts, two a token, some eleven are in use.
   private static let collapsedSpread = 0.15
   /// Share of queries cut short above which k is too small.
   private static let truncatedShare = 0.5
 
-  /// Looks in a row with a complaint, and without one that is standing.
+  /// Number of measurements in a row with a complaint, and without one that has begun.
   private var seen: [Complaint: Int] = [:]
   private var absent: [Complaint: Int] = [:]
   private var standing: Set<Complaint> = []
@@ -30,13 +31,13 @@ package struct RouterClinic: Equatable, Sendable {
 
   package init() {}
 
-  /// The complaints that stand at the last look.
+  /// The complaints that have begun and not ended.
   package func sentences(keys: Int?) -> [String] {
     guard let last else { return [] }
     return standing.sorted().map { RouterClinic.sentence($0, last, keys: keys) }
   }
 
-  /// Takes in a look. Returns what there is to report after it, new complaints first.
+  /// Takes a measurement. Returns the sentences to report, new complaints first.
   package mutating func look(_ record: RouterRecord, keys: Int?) -> [String] {
     last = record
     let found = RouterClinic.complaints(record)
@@ -107,7 +108,7 @@ package struct RouterClinic: Equatable, Sendable {
     case .truncation(let step):
       return begin
         + "at step \(step) of recurrence \(percent(record.truncation[step - 1])) of the queries would weigh more than the "
-        + "\(keys.map { String($0) } ?? "kept") keys that model.keys lets them. Raise model.keys"
+        + "\(keys.map { String($0) } ?? "kept") keys that model.keys allows. Raise model.keys"
     }
   }
 

@@ -1,5 +1,5 @@
-// The stored form of a run: what a coordinator that comes after this one must know. Its fields and their names are a format: stores that
-// older programs have written must load, so a field that was added later is optional.
+// The stored form of a run: what a coordinator needs to know after a restart. Its fields and their names are a file
+// format. Stores of older versions must load, so a field that was added later is optional.
 
 import Configuration
 import Wire
@@ -13,7 +13,7 @@ struct RunRecord: Codable, Equatable, Sendable {
   /// `Run.queueNumber`.
   var place: Int
   var folder = ""
-  /// `Origin`: where the next generation begins, or, while it loads, where the present one does.
+  /// `Origin`: where the next generation begins, or, while a generation loads, where that one begins.
   var start = StartState.fresh
   var firstStep = 0
   var startsFromMemory = false

@@ -1,23 +1,24 @@
-// The runs that a coordinator knows, in the order in which they were submitted, with the one way to look up a run and the one order of
-// the queue: higher priority first, then the run that was put into the queue first.
+// The runs that a coordinator knows, in the order in which they were submitted. The only look-up of a run and the only
+// order of the queue are here: higher priority first, then the run that was queued first.
 
 import Wire
 
 struct Runs: Sendable {
-  /// Runs that have ended are kept for users who ask, up to this many.
+  /// Largest number of ended runs that are kept for users' requests.
   static let limit = 500
 
   private var inOrder: [Run] = []
-  /// Where each run is in `inOrder`.
+  /// The index of each run in `inOrder`.
   private var places: [RunID: Int] = [:]
-  /// Runs that may have changed since `takeTouched`: a turn looks at the records of these alone, however many old runs there are.
+  /// Runs that may have changed since `takeTouched`. A turn examines the records of these alone, however many old runs
+  /// there are.
   private var touched: Set<RunID> = []
 
   var all: [Run] { inOrder }
   /// In order of submission.
   var ids: [RunID] { inOrder.map(\.id) }
 
-  /// Those of some runs. A loop over `all` that changes runs would copy all of them.
+  /// The identifiers of some runs. A loop over `all` that changes runs would copy all of them.
   func ids(where isMeant: (Run) -> Bool) -> [RunID] { inOrder.lazy.filter(isMeant).map(\.id) }
 
   func contains(_ id: RunID) -> Bool { places[id] != nil }
@@ -42,8 +43,8 @@ struct Runs: Sendable {
     return index
   }
 
-  /// By identifier, else the newest of that name. Every question about a run goes through here: what a user may do is decided about the
-  /// run to which it is then done.
+  /// A run by its identifier, or else the newest run of that name. Every request finds its run here, so that the run
+  /// whose owner is checked is the run that is then changed.
   func find(_ text: String) -> Run? {
     inOrder.first { $0.id.description == text } ?? newest(named: text)
   }
@@ -55,7 +56,7 @@ struct Runs: Sendable {
     inOrder.first { $0.submission.key == key && $0.submission.owner == owner }
   }
 
-  /// The newest run of a run's name and folder: the folder is that one's.
+  /// The newest run of a run's name and folder, to which the folder belongs.
   func owner(ofFolderOf run: Run) -> Run? {
     let directory = run.configuration.checkpoint.directory
     return inOrder.last { $0.name == run.name && $0.configuration.checkpoint.directory == directory }
@@ -82,7 +83,7 @@ struct Runs: Sendable {
       .sorted { ($1.priority, $0.queueNumber) < ($0.priority, $1.queueNumber) }
   }
 
-  /// Runs that have workers and would give them to a run of this priority, the first to do so first: the reverse order of the queue.
+  /// Runs that would give their workers to a run of this priority, in the reverse order of the queue.
   func workingRuns(below priority: Int) -> [Run] {
     inOrder.filter { $0.phase.hasWorkers && $0.priority < priority }
       .sorted { ($0.priority, $1.queueNumber) < ($1.priority, $0.queueNumber) }

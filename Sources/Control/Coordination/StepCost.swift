@@ -1,5 +1,6 @@
-// What a step costs a worker, as a model: arithmetic of its units, and of its experts' rows. Good enough to decide whether a
-// move of experts pays; the ledger compares the prediction with the measured steps afterwards.
+// A model of the time that a step takes a worker: the arithmetic of its units and of its experts' rows. It is accurate
+// enough to decide whether a move of experts is worthwhile; the ledger compares the prediction with the measured steps
+// afterwards.
 
 import Configuration
 

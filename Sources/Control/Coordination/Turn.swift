@@ -1,5 +1,6 @@
-// One turn of the coordinator: the time at which it is taken, and what comes of it. Every function that decides something is passed
-// the turn and adds to it, so that none reads a clock and none returns lists to be joined.
+// One turn of the coordinator: its time, and the actions and changes that result. Every function that decides something
+// receives the turn and adds to it, so no function reads a clock, and no function returns lists that its caller has to
+// join.
 
 import Wire
 
@@ -7,9 +8,9 @@ struct Turn {
   let settings: Settings
   /// The coordinator's own time (`SteadyClock`), which does not change within a turn.
   let now: Instant
-  /// What the daemon is to do, in this order.
+  /// The actions that the daemon carries out, in this order.
   private(set) var actions: [Action] = []
-  /// What the store must hold before the daemon does any of it.
+  /// The changes that the store must hold before the daemon carries out any action.
   private(set) var changes: [StoreChange] = []
 
   init(_ settings: Settings, now: Instant) {
@@ -27,11 +28,12 @@ struct Turn {
 
   mutating func store(_ change: StoreChange) { changes.append(change) }
 
-  /// All actions of the turn. What is stored comes first, so that whatever was answered is remembered.
+  /// All actions of the turn. Changes of the store come first, so that every reply that is sent is based on stored
+  /// state.
   func ended() -> [Action] { changes.isEmpty ? actions : [.store(changes)] + actions }
 }
 
-/// What a coordinator was started with.
+/// The settings with which a coordinator was started.
 struct Settings: Sendable {
   /// Random, so that run identifiers of two coordinators differ.
   let seed: UInt64

@@ -1,5 +1,6 @@
-// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and reports that are repeated until they
-// were taken. A worker whose coordinator is gone works on, looks for it, and ends when it was not found for `returnWithin`.
+// A worker's half of the control protocol, as a value like the coordinator: joining, heartbeats, and reports that are
+// repeated until they are acknowledged. A worker that has lost its coordinator keeps working and tries to reach it
+// again; it ends if that does not succeed within `returnWithin`.
 
 import Configuration
 import Wire
@@ -18,7 +19,7 @@ package struct WorkerSession: Sendable {
   }
 
   private enum State: Equatable {
-    /// Repeats its hello until a coordinator answers. → joined, ended
+    /// Repeats the hello until a coordinator answers. → joined, ended
     case joining(since: Instant, saidHello: Instant?)
     /// → joining, ended
     case joined
@@ -27,7 +28,7 @@ package struct WorkerSession: Sendable {
 
   private let description: WorkerDescription
   private let endpoint: String
-  /// How long to look for a first coordinator before giving up, and for one that answered before and is gone.
+  /// How long to try to reach a coordinator: one that has not answered yet, and one that answered before and is gone.
   private let joinWithin: Duration
   private let returnWithin: Duration
   private var state: State
@@ -41,7 +42,8 @@ package struct WorkerSession: Sendable {
   /// Reports of the generation that the coordinator has not acknowledged yet, oldest first, and the number of the first.
   private var outbox: [Report] = []
   private var firstNumber = 1
-  /// All times in here are this clock's: time in which this process itself did not run is not silence of the coordinator.
+  /// All times in this type are of this clock: time in which this process itself did not run does not count as silence
+  /// of the coordinator.
   private var clock = SteadyClock()
 
   package init(
@@ -63,7 +65,7 @@ package struct WorkerSession: Sendable {
 
   /// Reports something about the present generation. The report is repeated until it is acknowledged.
   package mutating func report(_ report: Report, generation: UInt32) -> [Effect] {
-    // Reports of an earlier generation are too late to matter.
+    // Reports of an earlier generation are dropped.
     guard generation == self.generation, state != .ended else { return [] }
     outbox.append(report)
     guard state == .joined else { return [] }
@@ -82,21 +84,23 @@ package struct WorkerSession: Sendable {
       var effects: [Effect] = isNew ? [.log("joined the coordinator at \(endpoint) as worker \(worker)")] : []
       wasJoined = true
       guard generation != 0 else { return effects }
-      // An answer to a hello that was sent before this generation contains nothing about it, but a coordinator is there again.
+      // An answer to a hello that was sent before this generation does not mention it, but shows that the coordinator
+      // is reachable again.
       if asked != generation || keep == generation {
         if asked == generation { note(noted) }
         for (index, report) in outbox.enumerated() {
           effects.append(.send(.report(generation: generation, number: firstNumber + index, report)))
         }
       } else {
-        effects.append(letGo("the coordinator has given this generation up"))
+        effects.append(letGo("the coordinator has ended this generation"))
       }
       return effects
     case .alive(let generation, let noted):
       if generation == self.generation { note(noted) }
       return []
     case .assigned(let assignment):
-      // An older one was repeated or arrived late. A generation that has halted is followed by the next without a stop.
+      // An assignment of an older generation was repeated or arrived late. A generation that has halted is followed by
+      // the next one without a stop.
       guard assignment.generation > generation else { return [] }
       generation = assignment.generation
       hasBegun = false
@@ -114,14 +118,15 @@ package struct WorkerSession: Sendable {
       return [letGo(reason)]
     case .rewrite(let order): return [.rewrite(order)]
     case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
-    // Its name belongs to another process, or its messages cannot be read: to repeat them would change nothing.
+    // Its name belongs to another process, or the coordinator cannot read its messages. Repetition would not change
+    // that.
     case .refused(let reason): return end("the coordinator refused: \(reason)")
     case .submitted, .events, .accepted, .status, .described:
       return [.log("the coordinator sent a worker a message that is for commands")]
     }
   }
 
-  /// Another coordinator process answers. It knows from its store which run this worker works for.
+  /// A restarted coordinator answers. It knows the worker's run from its store.
   package mutating func coordinatorRestarted(at now: Instant) -> [Effect] {
     let now = clock.now(at: now)
     lastHeard = now
@@ -129,7 +134,7 @@ package struct WorkerSession: Sendable {
     return rejoin("the coordinator was restarted", at: now)
   }
 
-  /// A message of the coordinator that cannot be read is not sent again, so a worker that went on might wait for ever for its content.
+  /// A message that cannot be read is not sent again, so a worker that continued might wait for its content for ever.
   package mutating func unreadable(_ error: WireError) -> [Effect] {
     switch error {
     case .damagedPacket: [.log("\(error)")]
@@ -170,7 +175,7 @@ package struct WorkerSession: Sendable {
     }
   }
 
-  /// The state of this worker has changed, and the coordinator waits for that: the next heartbeat is sent at once.
+  /// The state of this worker has changed and the coordinator waits for that, so the next heartbeat is sent at once.
   package mutating func hurry(at now: Instant) { nextHeartbeat = clock.now(at: now) }
 
   package func nextTick(after now: Instant) -> Instant {
@@ -188,10 +193,10 @@ package struct WorkerSession: Sendable {
     firstNumber += done
   }
 
-  /// The process cannot go on.
+  /// The process cannot continue.
   package mutating func giveUp(_ reason: String) -> [Effect] { end(reason) }
 
-  /// A generation in progress goes on; the coordinator's welcome tells whether it is still counted on.
+  /// A generation in progress continues; the coordinator's welcome contains whether it is still valid.
   private mutating func rejoin(_ reason: String, at now: Instant) -> [Effect] {
     guard state != .ended else { return [] }
     if case .joining = state { return [] }

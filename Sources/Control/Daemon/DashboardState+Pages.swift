@@ -7,12 +7,8 @@ import Wire
 
 extension HTTPAnswer {
   static func json(code: Int = 200, _ value: some Encodable) -> HTTPAnswer {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    guard let data = try? encoder.encode(value) else { return HTTPAnswer(code: 500, "the answer cannot be encoded\n") }
-    return HTTPAnswer(code: code, type: jsonType, Array(data))
+    guard let bytes = try? JSON.encode(value) else { return HTTPAnswer(code: 500, "the answer cannot be encoded\n") }
+    return HTTPAnswer(code: code, type: jsonType, bytes)
   }
 
   static let jsonType = "application/json"

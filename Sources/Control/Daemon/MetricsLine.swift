@@ -1,6 +1,6 @@
 // Lines of `metrics.jsonl` and `router.jsonl`.
 
-import Foundation
+import Configuration
 import RunFolder
 import Wire
 
@@ -12,27 +12,30 @@ extension RunEvent {
 
   /// The event's line in that file; numbers are printed so that they read back to the same bits.
   var metricsLine: String {
-    func quoted(_ text: String) -> String {
-      // A text always encodes.
-      String(decoding: (try? JSONEncoder().encode(text)) ?? Data("null".utf8), as: UTF8.self)
-    }
-    func number(_ value: Double) -> String { value.isFinite ? "\(value)" : "null" }
-    let time = time.map { ",\"time\":\(number($0))" } ?? ""
+    let time = time.map { [("time", JSON.real($0))] } ?? []
     switch self {
     case .stepped(let r):
-      return "{\"step\":\(r.step),\"loss\":\(number(r.loss)),\"task\":\(number(r.task)),\"smooth\":\(number(r.smooth)),"
-        + "\"balance\":\(number(r.balance)),\"router_z\":\(number(r.routerZ)),\"gradient_norm\":\(number(r.gradientNorm)),"
-        + "\"learning_rate\":\(number(r.learningRate)),\"tokens\":\(r.tokens),\"seconds\":\(number(r.seconds))\(time),"
-        + "\"loads\":\(r.loads)"
-        + (r.skipped.map { ",\"skipped\":\(quoted($0))" } ?? "") + "}"
+      let skipped = r.skipped.map { [("skipped", JSON.text($0))] } ?? []
+      return JSON.object(
+        [
+          ("step", .whole(r.step)), ("loss", .real(r.loss)), ("task", .real(r.task)), ("smooth", .real(r.smooth)),
+          ("balance", .real(r.balance)), ("router_z", .real(r.routerZ)), ("gradient_norm", .real(r.gradientNorm)),
+          ("learning_rate", .real(r.learningRate)), ("tokens", .whole(r.tokens)), ("seconds", .real(r.seconds)),
+        ] + time + [("loads", .list(r.loads))] + skipped
+      ).compact
     case .evaluated(let r):
-      return "{\"step\":\(r.step),\"validation_loss\":\(number(r.loss)),\"sequences\":\(r.sequences)\(time)"
-        + r.metrics.map { ",\(quoted($0.name)):\(number($0.value))" }.joined() + "}"
+      return JSON.object(
+        [("step", .whole(r.step)), ("validation_loss", .real(r.loss)), ("sequences", .whole(r.sequences))] + time
+          + r.metrics.map { ($0.name, .real($0.value)) }
+      ).compact
     case .examined(let r):
-      func list(_ values: [Double]) -> String { "[" + values.map(number).joined(separator: ",") + "]" }
-      return "{\"step\":\(r.step),\"active\":\(r.active),\"loads\":[\(r.loads.map { "\($0)" }.joined(separator: ","))],"
-        + "\"entropy\":\(list(r.entropy)),\"bias\":[\(r.bias.map(list).joined(separator: ","))],"
-        + "\"truncation\":\(list(r.truncation))\(time)}"
+      return JSON.object(
+        [
+          ("step", .whole(r.step)), ("active", .whole(r.active)), ("loads", .array(r.loads.map { .list($0) })),
+          ("entropy", .list(r.entropy)), ("bias", .array(r.bias.map { .list($0) })),
+          ("truncation", .list(r.truncation)),
+        ] + time
+      ).compact
     case .began, .state, .placed, .saved, .said: return "{}"
     }
   }

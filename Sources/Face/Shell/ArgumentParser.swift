@@ -1,5 +1,5 @@
-// From the words of a command line to a command and its values. Small and strict: every value that a command reads was checked here,
-// and a word that is not described is an error that names the nearest one that is.
+// From the words of a command line to a command with its values. Small and strict: every value that a command reads was checked here,
+// and an unknown word is an error that names the nearest known one.
 
 import Configuration
 
@@ -22,34 +22,18 @@ package struct UsageError: Error, Equatable, CustomStringConvertible {
 
 /// What a command line asks for.
 package enum Invocation {
-  case run(Arguments)
+  case run(Command, of: CommandDescription)
   /// Print this and end with code 0.
   case help(String)
   case version
 }
 
-/// A command's values, all of the described types.
-package struct Arguments: Sendable {
-  package let command: CommandDescription
+/// The words of a command line after the command's name, taken apart.
+private struct ParsedWords {
   /// The words that are not options, in order.
-  package fileprivate(set) var words: [String] = []
-  fileprivate var values: [String: [String]] = [:]
-
-  package func has(_ option: String) -> Bool { !self[option].isEmpty }
-
-  /// The last value given; an optional value that was left out is an empty text.
-  package func text(_ option: String) -> String? { self[option].last }
-
-  package func texts(_ option: String) -> [String] { self[option] }
-
-  package func whole(_ option: String) -> Int? { self[option].last.flatMap { Int($0) } }
-
-  package func real(_ option: String) -> Double? { self[option].last.flatMap { Double($0) } }
-
-  private subscript(option: String) -> [String] {
-    precondition(command.option(named: option) != nil, "'\(command.name)' has no option \(option)")
-    return values[option] ?? []
-  }
+  var words: [String] = []
+  /// By the option's name; a flag, and an optional value that was left out, is an empty text.
+  var values: [String: [String]] = [:]
 }
 
 package struct ArgumentParser: Sendable {
@@ -74,7 +58,8 @@ package struct ArgumentParser: Sendable {
     if rest.prefix(while: { $0 != "--" }).contains(where: { $0 == "--help" || $0 == "-h" }) {
       return .help(HelpPage.command(command))
     }
-    return .run(try arguments(of: command, rest))
+    let parsed = try parsedWords(of: command, rest)
+    return .run(command.command(OptionReader(words: parsed.words, values: parsed.values)), of: command)
   }
 
   private var names: [String] {
@@ -117,26 +102,26 @@ package struct ArgumentParser: Sendable {
 
   // MARK: Options and arguments
 
-  private func arguments(of command: CommandDescription, _ words: [String]) throws(UsageError) -> Arguments {
-    var arguments = Arguments(command: command)
+  private func parsedWords(of command: CommandDescription, _ words: [String]) throws(UsageError) -> ParsedWords {
+    var parsed = ParsedWords()
     var rest = words[...]
     while let word = rest.popFirst() {
       if word == "--" {
-        arguments.words += rest
+        parsed.words += rest
         break
       }
       if word.hasPrefix("-") && word != "-" {
-        try readOption(word, of: command, &rest, into: &arguments)
+        try readOption(word, of: command, &rest, into: &parsed)
       } else {
-        arguments.words.append(word)
+        parsed.words.append(word)
       }
     }
-    try check(arguments)
-    return arguments
+    try check(parsed, of: command)
+    return parsed
   }
 
   private func readOption(
-    _ word: String, of command: CommandDescription, _ rest: inout ArraySlice<String>, into arguments: inout Arguments
+    _ word: String, of command: CommandDescription, _ rest: inout ArraySlice<String>, into parsed: inout ParsedWords
   ) throws(UsageError) {
     let parts = word.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
     // The only short option: `logs -f`.
@@ -147,7 +132,7 @@ package struct ArgumentParser: Sendable {
         "Unknown option '\(name)' of '\(command.name)'\(hint(name, command.options.map(\.name)))", command: command.name
       )
     }
-    if let before = arguments.values[name], !before.isEmpty, !option.repeats {
+    if let before = parsed.values[name], !before.isEmpty, !option.repeats {
       throw UsageError("\(name) is given twice", command: command.name)
     }
     let value: String
@@ -160,7 +145,7 @@ package struct ArgumentParser: Sendable {
       if let attached {
         if attached.isEmpty { throw UsageError("\(name)= needs a value after the '='", command: command.name) }
         value = attached
-      } else if arguments.words.count >= needed, let next = rest.first, !next.hasPrefix("-") {
+      } else if parsed.words.count >= needed, let next = rest.first, !next.hasPrefix("-") {
         value = rest.removeFirst()
       } else {
         value = ""
@@ -175,7 +160,7 @@ package struct ArgumentParser: Sendable {
       }
     }
     if let complaint = Self.complaint(about: value, option) { throw UsageError(complaint, command: command.name) }
-    arguments.values[name, default: []].append(value)
+    parsed.values[name, default: []].append(value)
   }
 
   private static func complaint(about value: String, _ option: OptionDescription) -> String? {
@@ -201,18 +186,17 @@ package struct ArgumentParser: Sendable {
     }
   }
 
-  private func check(_ arguments: Arguments) throws(UsageError) {
-    let command = arguments.command
+  private func check(_ parsed: ParsedWords, of command: CommandDescription) throws(UsageError) {
     let needed = command.arguments.filter { $0.count != .optional }
-    if arguments.words.count < needed.count {
-      let missing = needed[arguments.words.count]
+    if parsed.words.count < needed.count {
+      let missing = needed[parsed.words.count]
       throw UsageError("\(missing.name) is missing: \(missing.meaning)", command: command.name)
     }
     let takesMany = command.arguments.contains { if case .oneOrMore = $0.count { true } else { false } }
-    if !takesMany, arguments.words.count > command.arguments.count {
-      throw UsageError("'\(arguments.words[command.arguments.count])' is one word too many", command: command.name)
+    if !takesMany, parsed.words.count > command.arguments.count {
+      throw UsageError("'\(parsed.words[command.arguments.count])' is one word too many", command: command.name)
     }
-    for option in command.options where option.isRequired && arguments.values[option.name] == nil {
+    for option in command.options where option.isRequired && parsed.values[option.name] == nil {
       throw UsageError("\(option.usage) is missing: \(option.meaning)", command: command.name)
     }
   }

@@ -1,5 +1,5 @@
-// The description of a command, as a value: its arguments, options and examples. The parser, the help pages and the hints for
-// mistyped words all use it, so an option that is not described does not exist.
+// The description of a command, as a value: its arguments, options and examples. The parser, the help pages, the manual page, the
+// completion and the hints for mistyped words all use it. The arguments and options come from the command's `CommandOptions`.
 
 package struct CommandDescription: Sendable {
   /// One or more words: `train`, `data prepare`, `data tokenizer train`.
@@ -12,18 +12,41 @@ package struct CommandDescription: Sendable {
   package let arguments: [ArgumentDescription]
   package let options: [OptionDescription]
   package let examples: [CommandExample]
+  /// The command with the values of a command line that the parser has checked.
+  let command: @Sendable (OptionReader) -> Command
 
+  /// - Parameter command: the case of `Command` that carries the options.
+  package init<Options: CommandOptions>(
+    _ name: String, _ command: @escaping @Sendable (Options) -> Command, summary: String, discussion: String,
+    examples: [CommandExample]
+  ) {
+    var described = OptionReader()
+    _ = Options(&described)
+    self.init(name, summary, discussion, described, examples) { line in
+      var line = line
+      return command(Options(&line))
+    }
+  }
+
+  /// A command without arguments and options.
   package init(
-    _ name: String, summary: String, discussion: String, arguments: [ArgumentDescription] = [],
-    options: [OptionDescription] = [], examples: [CommandExample]
+    _ name: String, _ command: Command, summary: String, discussion: String, examples: [CommandExample]
+  ) {
+    self.init(name, summary, discussion, OptionReader(), examples) { _ in command }
+  }
+
+  private init(
+    _ name: String, _ summary: String, _ discussion: String, _ described: OptionReader, _ examples: [CommandExample],
+    _ command: @escaping @Sendable (OptionReader) -> Command
   ) {
     self.name = name
     words = name.split(separator: " ").map { String($0) }
     self.summary = summary
     self.discussion = discussion
-    self.arguments = arguments
-    self.options = options
+    arguments = described.arguments
+    options = described.options
     self.examples = examples
+    self.command = command
   }
 
   func option(named name: String) -> OptionDescription? { options.first { $0.name == name } }
@@ -47,13 +70,11 @@ package struct ArgumentDescription: Sendable {
   package let count: Count
   package let meaning: String
 
-  package init(_ name: String, _ count: Count, _ meaning: String) {
+  init(_ name: String, _ count: Count, _ meaning: String) {
     self.name = name
     self.count = count
     self.meaning = meaning
   }
-
-  package init(_ name: String, _ meaning: String) { self.init(name, .one, meaning) }
 
   var usage: String {
     switch count {
@@ -80,25 +101,22 @@ package struct OptionDescription: Sendable {
   package let value: Value
   package let meaning: String
   /// The default value, as help shows it.
-  package let standard: String?
+  package let defaultText: String?
   package let isRequired: Bool
   package let repeats: Bool
 
-  package init(
-    _ name: String, _ value: Value, standard: String? = nil, isRequired: Bool = false, repeats: Bool = false,
+  init(
+    _ name: String, _ value: Value, defaultText: String? = nil, isRequired: Bool = false, repeats: Bool = false,
     _ meaning: String
   ) {
     precondition(name.hasPrefix("--"), "option '\(name)'")
     self.name = name
     self.value = value
     self.meaning = meaning
-    self.standard = standard
+    self.defaultText = defaultText
     self.isRequired = isRequired
     self.repeats = repeats
   }
-
-  /// A flag.
-  package init(_ name: String, _ meaning: String) { self.init(name, .none, meaning) }
 
   /// `--workers N`
   var usage: String {

@@ -1,6 +1,8 @@
 // `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command gathers the
 // facts; they are judged here, where a test can supply any machine.
 
+import Configuration
+
 /// The measured facts. Optionals are nil where a measurement was not possible.
 package struct MachineFacts: Equatable, Sendable {
   package struct Library: Equatable, Sendable {
@@ -177,11 +179,11 @@ package struct DoctorReport: Equatable, Sendable {
 
   package var json: String {
     let rows = findings.map {
-      JSONText.object([
+      JSON.object([
         ("check", .text($0.subject)), ("verdict", .text($0.verdict.rawValue)), ("found", .text($0.found)),
         ("remedy", .text($0.remedy)),
       ])
     }
-    return JSONText.object([("usable", .flag(isUsable)), ("checks", .raw("[" + rows.joined(separator: ", ") + "]"))])
+    return JSON.object([("usable", .flag(isUsable)), ("checks", .array(rows))]).line
   }
 }

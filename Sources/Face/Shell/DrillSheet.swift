@@ -1,5 +1,7 @@
 // The results of a drill, as a table for people and as lines of JSON for programs.
 
+import Configuration
+
 package struct DrillResult: Equatable, Sendable {
   package enum Verdict: Equatable, Sendable {
     /// The run ended with the undisturbed run's losses and weights, and reported the fault.
@@ -33,11 +35,11 @@ package struct DrillResult: Equatable, Sendable {
       case .failed(let reason): ("failed", reason)
       case .skipped(let reason): ("skipped", reason)
       }
-    return JSONText.object([
+    return JSON.object([
       ("fault", .text(fault)), ("verdict", .text(word)), ("reason", .init(reason)),
       ("noticed_seconds", .init(noticedSeconds)), ("steps_again_seconds", .init(againSeconds)),
-      ("story", JSONText.list(story)),
-    ])
+      ("story", .list(story)),
+    ]).line
   }
 
   /// Its lines below the table: why it failed, and the run's messages.

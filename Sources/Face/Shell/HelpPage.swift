@@ -49,7 +49,7 @@ package enum HelpPage {
       text += "\nArguments:\n" + list(command.arguments.map { ($0.name, $0.meaning) }) + "\n"
     }
     var options = command.options.map { option in
-      let standard = option.standard.map { " Default: \($0)." } ?? ""
+      let standard = option.defaultText.map { " Default: \($0)." } ?? ""
       return (option.usage, option.meaning + (option.repeats ? " May be given several times." : "") + standard)
     }
     options.append(("--help", "This page."))

@@ -14,7 +14,7 @@ package enum ManualPage {
       }
       for argument in command.arguments { lines += [".TP", ".I \(escaped(argument.name))", escaped(argument.meaning)] }
       for option in command.options {
-        let standard = option.standard.map { " Default: \($0)." } ?? ""
+        let standard = option.defaultText.map { " Default: \($0)." } ?? ""
         lines += [".TP", ".B \(escaped(option.usage))", escaped(option.meaning + standard)]
       }
       for example in command.examples {

@@ -1,5 +1,6 @@
 // The measures of a task, as text and as JSON.
 
+import Configuration
 import Foundation
 import Wire
 
@@ -25,7 +26,7 @@ package enum MetricText {
       + parts).joined(separator: ", ")
   }
 
-  package static func json(_ metrics: [EvaluationRecord.Metric]) -> JSONText.Value {
-    .raw(JSONText.object(metrics.map { ($0.name, .real($0.value)) }))
+  package static func json(_ metrics: [EvaluationRecord.Metric]) -> JSON {
+    .object(metrics.map { ($0.name, .real($0.value)) })
   }
 }

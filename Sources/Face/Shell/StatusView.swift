@@ -1,5 +1,6 @@
 // A coordinator's status, as tables for people and lines of JSON for programs.
 
+import Configuration
 import Wire
 
 package enum StatusView {
@@ -17,18 +18,19 @@ package enum StatusView {
 
   package static func runsJSON(_ status: ClusterStatus) -> [String] {
     status.runs.map { run in
-      JSONText.object(
+      JSON.object(
         [
           ("run", .text(run.name)), ("id", .text(run.id.description)), ("state", .text(run.state.rawValue)),
           ("step", .whole(run.step)), ("steps", .whole(run.steps)), ("reason", .text(run.reason)),
           ("priority", .whole(run.priority)), ("generation", .whole(Int(run.generation))),
-          ("workers", JSONText.list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
+          ("workers", .list(run.workers)), ("minimum_workers", .whole(run.minimumWorkers)),
           ("wanted_workers", .whole(run.wantedWorkers)),
           ("checkpoint_step", .init(run.checkpointStep)),
           ("goodput", .init(run.goodput.share)),
           ("useful_seconds", .real(run.goodput.useful)), ("expected", (run.forecast ?? Forecast()).json),
           ("actual", run.actual.json),
-        ] + run.goodput.losses.map { ("\($0.cause)_seconds", JSONText.Value.real($0.seconds)) })
+        ] + run.goodput.losses.map { ("\($0.cause)_seconds", .real($0.seconds)) }
+      ).line
     }
   }
 
@@ -105,12 +107,12 @@ package enum StatusView {
 
   package static func clusterJSON(_ status: ClusterStatus) -> [String] {
     status.workers.map { worker in
-      JSONText.object([
+      JSON.object([
         ("worker", .text(worker.description.name)), ("host", .text(worker.description.host)),
         ("process", .whole(worker.description.process)), ("run", .init(worker.run)),
         ("silent_seconds", .real(worker.silentSeconds)), ("fingerprint", .text(worker.description.fingerprint)),
         ("waiting", .init(worker.waiting)),
-      ])
+      ]).line
     } + runsJSON(status)
   }
 
@@ -126,11 +128,10 @@ package enum StatusView {
 }
 
 extension Forecast {
-  fileprivate var json: JSONText.Value {
-    return .raw(
-      JSONText.object([
-        ("step_seconds", .init(stepSeconds)), ("memory_bytes", .init(memoryBytes)),
-        ("sent_bytes", .init(sentBytes)), ("checkpoint_bytes", .init(checkpointBytes)),
-      ]))
+  fileprivate var json: JSON {
+    .object([
+      ("step_seconds", .init(stepSeconds)), ("memory_bytes", .init(memoryBytes)),
+      ("sent_bytes", .init(sentBytes)), ("checkpoint_bytes", .init(checkpointBytes)),
+    ])
   }
 }

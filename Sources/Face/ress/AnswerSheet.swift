@@ -1,5 +1,6 @@
 // The results of an evaluation by question, one line of JSON each: two models can be compared question by question.
 
+import Configuration
 import Foundation
 import RunFolder
 import Shell
@@ -19,15 +20,15 @@ struct AnswerSheet: ~Copyable {
   /// - Parameter asked: a question with its sums; losses are in nats.
   func write(_ asked: TrainedModel.Asked) throws {
     let (sums, scores) = (asked.sums, asked.sums.scores)
-    var line: [(String, JSONText.Value)] = [
+    var line: [(String, JSON)] = [
       ("question", .whole(asked.question)), ("loss", .real(sums.targets > 0 ? sums.task / Double(sums.targets) : 0)),
       ("targets", .whole(sums.targets)), ("answers", .whole(scores.answers)), ("right", .whole(scores.right)),
     ]
     if scores.overlap > 0 { line.append(("f1", .real(scores.overlap / Double(max(1, scores.answers))))) }
     if !asked.parts.isEmpty {
-      line.append(("parts", .raw("[" + asked.parts.map { String($0) }.joined(separator: ", ") + "]")))
+      line.append(("parts", .list(asked.parts)))
     }
-    guard fputs(JSONText.object(line) + "\n", file) >= 0 else { throw Self.failure(path) }
+    guard fputs(JSON.object(line).line + "\n", file) >= 0 else { throw Self.failure(path) }
   }
 
   /// Writes the lines that are still in memory.

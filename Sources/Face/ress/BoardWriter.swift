@@ -52,13 +52,13 @@ final class BoardWriter {
   }
 }
 
-func metrics(_ arguments: Arguments) throws -> ExitCode {
-  let folder = arguments.words[0]
+func metrics(_ options: MetricsOptions) throws -> ExitCode {
+  let folder = options.folder
   let path = folder + "/metrics.jsonl"
   guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
     throw FolderError.missing(path: path, hint: "a run writes it into its folder, checkpoints/RUN")
   }
-  guard let board = arguments.text("--tensorboard") else {
+  guard let board = options.tensorboard else {
     Terminal.write(MetricsTable(text).csv)
     return .done
   }

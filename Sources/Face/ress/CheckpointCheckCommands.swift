@@ -9,8 +9,8 @@ import RunFolder
 import Shell
 import Wire
 
-func checkpointVerify(_ arguments: Arguments) throws -> ExitCode {
-  let paths = arguments.words.flatMap { word -> [String] in
+func checkpointVerify(_ options: CheckpointVerifyOptions) throws -> ExitCode {
+  let paths = options.checkpoints.flatMap { word -> [String] in
     let steps = CheckpointFolder.steps(word)
     return steps.isEmpty ? [word] : steps.map { CheckpointFolder.finished(word, step: $0) }
   }
@@ -18,11 +18,11 @@ func checkpointVerify(_ arguments: Arguments) throws -> ExitCode {
   for path in paths {
     let problems = CheckpointCheck.problems(path)
     damaged += problems.isEmpty ? 0 : 1
-    if arguments.has("--json") {
+    if options.json {
       Terminal.print(
-        JSONText.object([
-          ("path", .text(path)), ("whole", .flag(problems.isEmpty)), ("problems", JSONText.list(problems)),
-        ]))
+        JSON.object([
+          ("path", .text(path)), ("whole", .flag(problems.isEmpty)), ("problems", .list(problems)),
+        ]).line)
     } else {
       Terminal.print("\(path): " + (problems.isEmpty ? "whole" : "damaged"))
       for problem in problems { Terminal.print("  " + problem) }
@@ -31,11 +31,11 @@ func checkpointVerify(_ arguments: Arguments) throws -> ExitCode {
   return damaged == 0 ? .done : .failed
 }
 
-func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
-  let a = try CheckpointReader(arguments.words[0]), b = try CheckpointReader(arguments.words[1])
+func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
+  let a = try CheckpointReader(options.a), b = try CheckpointReader(options.b)
   let (differences, tensors) = try CheckpointCheck.differences(a, b)
   let keys = ConfigurationEncoder.differences(a.manifest.configuration, b.manifest.configuration)
-  let isJSON = arguments.has("--json")
+  let isJSON = options.json
   if !isJSON {
     Terminal.print("A: \(a.path), step \(a.manifest.step)\nB: \(b.path), step \(b.manifest.step)")
     for (key, x, y) in keys { Terminal.print("  \(key): \(x) and \(y)") }
@@ -43,12 +43,12 @@ func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
   for difference in differences {
     if isJSON {
       Terminal.print(
-        JSONText.object([
+        JSON.object([
           ("tensor", .text(difference.tensor)), ("count", .whole(difference.count)),
           ("differing", .init(difference.differing)),
           ("largest", .real(difference.largest)),
           ("place", .whole(difference.place)), ("problem", .init(difference.problem)),
-        ]))
+        ]).line)
     } else {
       let what =
         difference.problem
@@ -64,8 +64,8 @@ func checkpointDiff(_ arguments: Arguments) throws -> ExitCode {
   return differences.isEmpty ? .done : .failed
 }
 
-func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
-  let word = arguments.words[0]
+func checkpointRepair(_ options: CheckpointRepairOptions) throws -> ExitCode {
+  let word = options.checkpoint
   let path = word.hasPrefix("/") ? word : FileManager.default.currentDirectoryPath + "/" + word
   let (manifest, damaged) = try CheckpointCheck.damagedFiles(path)
   guard !damaged.isEmpty else {
@@ -78,7 +78,7 @@ func checkpointRepair(_ arguments: Arguments) throws -> ExitCode {
       name.hasPrefix("shard-") ? Int(name.dropFirst("shard-".count).prefix(4)) ?? 0 : 0
     }
   ).sorted()
-  let client = try ConnectionSecurity.client(arguments)
+  let client = try ConnectionSecurity.client(options.coordinator)
   Terminal.print("damaged: " + damaged.joined(separator: ", "))
   Terminal.print(
     try client.change(

@@ -7,8 +7,8 @@ import Model
 import RunFolder
 import Shell
 
-func checkpointList(_ arguments: Arguments) throws -> ExitCode {
-  let folder = arguments.words.first ?? "checkpoints"
+func checkpointList(_ options: CheckpointListOptions) throws -> ExitCode {
+  let folder = options.folder
   guard FileManager.default.fileExists(atPath: folder) else {
     throw FolderError.missing(
       path: folder, hint: "a run's checkpoints are in checkpoints/RUN, unless checkpoint.directory is set")
@@ -20,7 +20,7 @@ func checkpointList(_ arguments: Arguments) throws -> ExitCode {
   for run in runs {
     rows += CheckpointFolder.steps(run).map { CheckpointRow(CheckpointFolder.finished(run, step: $0), step: $0) }
   }
-  if arguments.has("--json") {
+  if options.json {
     for row in rows { Terminal.print(row.json) }
     return .done
   }
@@ -66,7 +66,7 @@ private struct CheckpointRow {
     switch manifest {
     case .success(let manifest): manifest.json(path: path)
     case .failure(let error):
-      JSONText.object([("path", .text(path)), ("step", .whole(step)), ("problem", .text("\(error)"))])
+      JSON.object([("path", .text(path)), ("step", .whole(step)), ("problem", .text("\(error)"))]).line
     }
   }
 }
@@ -76,33 +76,33 @@ extension CheckpointManifest {
   var shardCount: Int { files.count { $0.name.hasPrefix("shard-") } }
 
   func json(path: String) -> String {
-    JSONText.object([
+    JSON.object([
       ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)),
       ("loss", .init(loss)),
       ("validation_loss", .init(validationLoss)),
       ("bytes", .whole(byteCount)), ("shards", .whole(shardCount)), ("writer", .text(writer)),
       ("created", .text(created)),
-      (
-        "from",
-        .raw(
-          from.map {
-            JSONText.object([
-              ("path", .text($0.path)), ("run", .text($0.run)), ("step", .whole($0.step)), ("sha256", .text($0.sha256)),
-            ])
-          } ?? "null")
-      ),
+      ("from", from.map(\.json) ?? .null),
+    ]).line
+  }
+}
+
+extension WeightSource {
+  fileprivate var json: JSON {
+    .object([
+      ("path", .text(path)), ("run", .text(run)), ("step", .whole(step)), ("sha256", .text(sha256)),
     ])
   }
 }
 
-func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
+func checkpointShow(_ options: CheckpointShowOptions) throws -> ExitCode {
   // Reading verifies every file first.
-  let reader = try CheckpointReader(arguments.words[0])
+  let reader = try CheckpointReader(options.checkpoint)
   for sentence in reader.skipped { Terminal.complain(sentence) }
   let manifest = reader.manifest
   let embedding = try reader.shape(of: "model/embed/weight")
   let layout = ParameterLayout(manifest.configuration, vocabulary: embedding[0])
-  if arguments.has("--json") {
+  if options.json {
     Terminal.print(manifest.json(path: reader.path))
     return .done
   }
@@ -122,7 +122,7 @@ func checkpointShow(_ arguments: Arguments) throws -> ExitCode {
   var files = TextTable([("file", .left), ("size", .right), ("SHA-256", .left)])
   for file in manifest.files { files.add([file.name, Format.bytes(file.byteCount), file.sha256]) }
   Terminal.print(files.text)
-  if arguments.has("--tensors") {
+  if options.tensors {
     var tensors = TextTable([("tensor", .left), ("shape", .left), ("numbers", .right)])
     for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
       let shape = try reader.shape(of: "model/" + entry.name)

@@ -7,14 +7,14 @@ import RunFolder
 import Shell
 import Wire
 
-func clinic(_ arguments: Arguments) throws -> ExitCode {
-  let folder = arguments.words[0]
+func clinic(_ options: ClinicOptions) throws -> ExitCode {
+  let folder = options.folder
   let path = MetricsFile(routerIn: folder).path
   guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
     throw FolderError.missing(
       path: path, hint: "a run writes it into its folder, checkpoints/RUN, unless training.clinic_every is 0")
   }
-  if arguments.has("--json") {
+  if options.json {
     Terminal.write(text)
     return .done
   }

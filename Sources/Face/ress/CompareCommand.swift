@@ -7,24 +7,23 @@ import RunFolder
 import Shell
 import Wire
 
-func compare(_ arguments: Arguments) throws -> ExitCode {
-  var finder = RunFinder(coordinator: arguments.text("--coordinator"))
+func compare(_ options: CompareOptions) throws -> ExitCode {
+  var finder = RunFinder(coordinator: options.coordinator)
   var runs: [Comparison.Run] = []
-  for word in arguments.words {
+  for word in options.runs {
     for run in try finder.find(word) where !runs.contains(where: { $0.source == run.source }) { runs.append(run) }
   }
   Comparison.distinguish(&runs)
-  if let path = arguments.text("--plot") {
-    let axis = arguments.text("--x").flatMap { CurvePlot.Axis(rawValue: $0) } ?? .step
-    let plot = CurvePlot(runs.map { ($0.name, $0.curve) }, axis: axis, smooth: arguments.whole("--smooth"))
+  if let path = options.plot {
+    let plot = CurvePlot(runs.map { ($0.name, $0.curve) }, axis: options.axis, smooth: options.smooth)
     try Durable.write(Array(plot.svg.utf8), to: path)
   }
-  let comparison = Comparison(runs, target: arguments.real("--to"))
-  if arguments.has("--json") {
+  let comparison = Comparison(runs, target: options.target)
+  if options.json {
     for line in ComparisonView.json(comparison) { Terminal.print(line) }
   } else {
     Terminal.print(ComparisonView.text(comparison))
-    if let path = arguments.text("--plot") { Terminal.print("\n\(path): the curves of \(runs.count) runs") }
+    if let path = options.plot { Terminal.print("\n\(path): the curves of \(runs.count) runs") }
   }
   return .done
 }

@@ -3,9 +3,9 @@
 import Configuration
 import Shell
 
-func configShow(_ arguments: Arguments) throws -> ExitCode {
+func configShow(_ options: ConfigShowOptions) throws -> ExitCode {
   let configuration = try ConfigurationDecoder.decode(
-    file: arguments.words[0], overrides: arguments.texts("--set").map(ConfigurationOverride.init(set:)))
+    file: options.configuration, overrides: options.set)
   Terminal.write(ConfigurationEncoder.yaml(configuration))
   return .done
 }

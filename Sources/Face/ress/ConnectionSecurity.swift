@@ -28,10 +28,6 @@ enum ConnectionSecurity {
     return folder
   }
 
-  static func client(_ arguments: Arguments) throws -> CoordinatorClient {
-    try client(arguments.text("--coordinator") ?? CommandTable.standardAddress)
-  }
-
   static func client(_ address: String) throws -> CoordinatorClient {
     try CoordinatorClient(address, door: toward(address))
   }

@@ -12,34 +12,33 @@ import Transport
 import Wire
 import Worker
 
-func coordinator(_ arguments: Arguments) throws -> ExitCode {
+func coordinator(_ options: CoordinatorOptions) throws -> ExitCode {
   Interrupt.block()
   signal(SIGPIPE, SIG_IGN)
-  let listen = arguments.text("--listen") ?? CommandTable.standardAddress
-  var options = CoordinatorDaemon.Options(listen: listen, program: Version.program)
-  options.insecure = arguments.has("--insecure")
-  options.keys = ConnectionSecurity.listening(listen, insecure: options.insecure)
-  options.roots = arguments.texts("--root")
-  options.allowsCommands = arguments.has("--allow-commands")
-  options.http = arguments.text("--http")
-  if let path = arguments.text("--http-token") {
+  var settings = CoordinatorDaemon.Options(listen: options.listen, program: Version.program)
+  settings.insecure = options.insecure
+  settings.keys = ConnectionSecurity.listening(options.listen, insecure: options.insecure)
+  settings.roots = options.roots
+  settings.allowsCommands = options.allowsCommands
+  settings.http = options.http
+  if let path = options.httpTokenFile {
     guard let word = try? String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines),
       !word.isEmpty
     else { throw UsageError("--http-token: \(path) is empty", command: "coordinator") }
-    options.httpToken = word
+    settings.httpToken = word
   }
-  options.graph = { question throws(GraphError) in try GraphChild.compute(question) }
-  options.patienceSeconds = arguments.real("--patience") ?? options.patienceSeconds
-  options.store = arguments.text("--store") ?? CommandTable.standardStore
-  options.log = { Log.write($0) }
-  options.turned = ServiceManager.turned
-  options.fail = { reason in
+  settings.graph = { question throws(GraphError) in try GraphChild.compute(question) }
+  settings.patienceSeconds = options.patienceSeconds
+  settings.store = options.store
+  settings.log = { Log.write($0) }
+  settings.turned = ServiceManager.turned
+  settings.fail = { reason in
     Log.write("ends: \(reason)")
     // Other threads are still running, so this exits without running destructors.
     _exit(ExitCode.failed.rawValue)
   }
   let daemon: CoordinatorDaemon
-  do { daemon = try CoordinatorDaemon(options) } catch let error as StoreError {
+  do { daemon = try CoordinatorDaemon(settings) } catch let error as StoreError {
     throw ProcessError(
       description: error.advised(
         inUse: "choose another store for this coordinator with --store", foreign: "choose another file with --store"))
@@ -49,7 +48,7 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   if let address = daemon.httpAddress {
     Log.write("dashboard: \(address)/ (metrics for Prometheus: \(address)/metrics)")
   }
-  if let keys = options.keys {
+  if let keys = settings.keys {
     Log.write(
       "connections are encrypted; the coordinator's key is \(try keys.key().publicKey), the allowed keys are in \(keys.allowedPath)"
     )
@@ -62,35 +61,34 @@ func coordinator(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func worker(_ arguments: Arguments) throws -> ExitCode {
+func worker(_ options: WorkerOptions) throws -> ExitCode {
   Interrupt.block()
   // A closed log must not end the worker.
   signal(SIGPIPE, SIG_IGN)
   // With it, the demo's workers used 80 MB each instead of 170, for 1 or 2 % of their processor time.
   ress_return_blocks_of(256 << 10)
   // Only one process of an MPI launch has an input; the launcher ends the others.
-  if arguments.has("--end-with-input") { Leash.follow() }
+  if options.endsWithInput { Leash.follow() }
   let world = try RankStart.world()
   let host = ProcessInfo.processInfo.hostName
   let description = WorkerDescription(
-    name: arguments.text("--name") ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
+    name: options.name ?? "\(host)-\(getpid())", host: host, process: Int(getpid()), dataAddress: "",
     // 0: an equal share of the cores, which is known when the worker has a run.
-    threads: arguments.whole("--threads") ?? 0, fingerprint: Fingerprint.measure(), program: Version.program,
+    threads: options.threads ?? 0, fingerprint: Fingerprint.measure(), program: Version.program,
     incarnation: UInt64.random(in: 1...UInt64.max))
-  var options = WorkerNetwork.Options(
-    coordinator: arguments.text("--coordinator") ?? CommandTable.standardAddress,
-    listen: arguments.text("--listen") ?? "tcp://127.0.0.1:*", description: description)
-  options.world = world
-  options.insecure = arguments.has("--insecure")
-  options.door = try ConnectionSecurity.toward(options.coordinator, insecure: options.insecure)
-  options.joinWithinSeconds = arguments.real("--join-within") ?? options.joinWithinSeconds
-  options.returnWithinSeconds = arguments.real("--return-within") ?? options.returnWithinSeconds
+  var settings = WorkerNetwork.Options(
+    coordinator: options.coordinator, listen: options.listen ?? "tcp://127.0.0.1:*", description: description)
+  settings.world = world
+  settings.insecure = options.insecure
+  settings.door = try ConnectionSecurity.toward(options.coordinator, insecure: options.insecure)
+  settings.joinWithinSeconds = options.joinWithinSeconds
+  settings.returnWithinSeconds = options.returnWithinSeconds
   // A launcher mixes the output of its ranks.
   let prefix = world.map { "rank \($0.place.rank): " } ?? ""
   let log: @Sendable (String) -> Void = { Log.write(prefix + $0) }
-  options.log = log
-  options.turned = ServiceManager.turned
-  let process = try WorkerProcess(options)
+  settings.log = log
+  settings.turned = ServiceManager.turned
+  let process = try WorkerProcess(settings)
   ServiceManager.ready("works for \(options.coordinator) as \(description.name)")
   Interrupt.whenRequested { signal in
     log("ends, on \(signal)")

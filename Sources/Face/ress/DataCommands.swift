@@ -1,38 +1,36 @@
 // `ress data prepare` and `ress data show`.
 
+import Configuration
 import Data
 import Glibc
 import RunFolder
 import Shell
 
-func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
-  guard let output = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
-  let shards = arguments.whole("--shards") ?? 0
+func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
+  let output = options.output
+  let shards = options.shards ?? 0
   if shards == 0, let problem = OutputPlace.problem(output) {
     throw UsageError("\(output) cannot be written: \(problem)", command: "data prepare")
   }
-  if access(output, F_OK) == 0, !arguments.has("--force") {
+  if access(output, F_OK) == 0, !options.force {
     throw UsageError("\(output) exists; --force replaces it", command: "data prepare")
   }
-  var preparation = DatasetPreparation(sources: arguments.words, output: output)
-  preparation.validationSources = arguments.texts("--validation-file")
-  preparation.tokenizer = try Tokenizer.named(arguments.text("--tokenizer") ?? ByteTokenizer.name)
-  preparation.task = arguments.text("--task").flatMap { TaskKind(rawValue: $0) } ?? .lm
-  preparation.contextBytes = arguments.whole("--context-bytes") ?? 0
-  preparation.nodeLimit = arguments.whole("--nodes") ?? preparation.nodeLimit
-  preparation.validationSplit = arguments.text("--validation-split") ?? preparation.validationSplit
-  preparation.options = sourceOptions(arguments)
-  if let tokenizer = arguments.text("--tokenizer") {
+  var preparation = DatasetPreparation(sources: options.sources, output: output)
+  preparation.validationSources = options.validationFiles
+  preparation.tokenizer = try Tokenizer.named(options.tokenizer ?? ByteTokenizer.name)
+  preparation.task = TaskKind(rawValue: options.task) ?? .lm
+  preparation.contextBytes = options.contextBytes
+  preparation.nodeLimit = options.nodes
+  preparation.validationSplit = options.validationSplit
+  preparation.options = SourceOptions(options.files)
+  if let tokenizer = options.tokenizer {
     preparation.exclusions = tokenizerFiles(tokenizer).map { ($0, "the tokenizer") }
   }
   preparation.shards = shards
-  preparation.threads = arguments.whole("--threads") ?? MachineProbe.cores()
-  preparation.validationFraction = arguments.real("--validation") ?? preparation.validationFraction
-  if let name = arguments.text("--split-by") {
-    guard let splitBy = DatasetPreparation.SplitBy(rawValue: name) else { preconditionFailure("--split-by \(name)") }
-    preparation.splitBy = splitBy
-  }
-  var meter = ByteMeter(isShown: Terminal.isTerminal && !arguments.has("--json"))
+  preparation.threads = options.threads ?? MachineProbe.cores()
+  preparation.validationFraction = options.validationShare
+  preparation.splitBy = DatasetPreparation.SplitBy(rawValue: options.splitBy) ?? .range
+  var meter = ByteMeter(isShown: Terminal.isTerminal && !options.json)
   let summary = try preparation.run {
     meter.show($0, of: $1)
   } note: {
@@ -40,15 +38,15 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
     Terminal.complain($0)
   }
   meter.clear()
-  if arguments.has("--json") {
+  if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(output)), ("documents", .whole(summary.documents)), ("bytes", .whole(summary.bytes)),
         ("train_tokens", .whole(summary.trainTokens)), ("validation_tokens", .whole(summary.validationTokens)),
         ("task", .text(preparation.task.rawValue)), ("train_examples", .whole(summary.trainExamples)),
         ("validation_examples", .whole(summary.validationExamples)), ("without_answer", .whole(summary.withoutAnswer)),
         ("empty_rows", .whole(summary.emptyRows)), ("bad_rows", .whole(summary.badRows)),
-      ]))
+      ]).line)
   } else {
     if preparation.task != .lm { return report(summary, of: preparation) }
     Terminal.print(
@@ -62,14 +60,14 @@ func dataPrepare(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-/// The options for reading files.
-func sourceOptions(_ arguments: Arguments) -> SourceOptions {
-  var options = SourceOptions()
-  options.field = arguments.text("--field")
-  options.format = arguments.text("--format").flatMap { SourceOptions.Format(rawValue: $0) } ?? .automatic
-  options.skipsBadRows = arguments.has("--skip-bad-rows")
-  options.memory = arguments.whole("--memory").map { $0 << 20 } ?? options.memory
-  return options
+extension SourceOptions {
+  init(_ options: SourceFileOptions) {
+    self.init()
+    field = options.field
+    format = SourceOptions.Format(rawValue: options.format) ?? .automatic
+    skipsBadRows = options.skipsBadRows
+    memory = options.memoryMebibytes << 20
+  }
 }
 
 /// The files of the tokenizer at `path`, which may lie in a folder of sources.
@@ -104,22 +102,22 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
     let rows = splits.map { name, split in
       (
         name,
-        JSONText.Value.raw(
-          JSONText.object([
-            ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
-            ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
-            ("median", .whole(median(split.lengths))),
-          ]))
+        JSON.object([
+          ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
+          ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
+          ("median", .whole(median(split.lengths))),
+        ])
       )
     }
     return Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("path", .text(dataset.path)), ("task", .text(dataset.task.rawValue)),
           ("head", .text(dataset.task.head.rawValue)), ("tokenizer", .text(dataset.tokenizer.summary)),
-          ("vocabulary", .whole(dataset.vocabulary)), ("labels", JSONText.list(dataset.labels)),
-          ("sources", JSONText.list(dataset.sources)), ("digest", .text(try dataset.digest())),
-        ] + rows))
+          ("vocabulary", .whole(dataset.vocabulary)), ("labels", .list(dataset.labels)),
+          ("sources", .list(dataset.sources)), ("digest", .text(try dataset.digest())),
+        ] + rows
+      ).line)
   }
   Terminal.print(
     "\(dataset.path): task \(dataset.task.rawValue), tokenizer \(dataset.tokenizer.summary), vocabulary \(dataset.vocabulary)"
@@ -179,32 +177,32 @@ private struct TextSizes {
   }
 }
 
-func dataShow(_ arguments: Arguments) throws -> ExitCode {
-  let corpus = try Corpus(path: arguments.words[0])
+func dataShow(_ options: DataShowOptions) throws -> ExitCode {
+  let corpus = try Corpus(path: options.dataset)
   let datasets = corpus.parts[0].datasets, first = datasets[0]
   if corpus.task != .lm {
-    try showExamples(first, asJSON: arguments.has("--json"))
+    try showExamples(first, asJSON: options.json)
     return .done
   }
   let splits = try Split.allCases.map { ($0.rawValue, try TextSizes(datasets, $0)) }
-  if arguments.has("--json") {
+  if options.json {
     let rows = splits.map { name, sizes in
       (
         name,
-        JSONText.Value.raw(
-          JSONText.object([
-            ("tokens", .whole(sizes.tokens)), ("documents", .whole(sizes.lengths.count)),
-            ("longest", .whole(sizes.lengths.max() ?? 0)), ("median", .whole(median(sizes.lengths))),
-          ]))
+        JSON.object([
+          ("tokens", .whole(sizes.tokens)), ("documents", .whole(sizes.lengths.count)),
+          ("longest", .whole(sizes.lengths.max() ?? 0)), ("median", .whole(median(sizes.lengths))),
+        ])
       )
     }
     Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("path", .text(corpus.path)), ("shards", .whole(datasets.count)),
           ("tokenizer", .text(corpus.tokenizer.summary)), ("vocabulary", .whole(corpus.vocabulary)),
-          ("sources", JSONText.list(first.sources)), ("digest", .text(try corpus.identity().dataset ?? "")),
-        ] + rows))
+          ("sources", .list(first.sources)), ("digest", .text(try corpus.identity().dataset ?? "")),
+        ] + rows
+      ).line)
     return .done
   }
   let shards = datasets.count > 1 ? "\(Format.grouped(datasets.count)) shards, complete; " : ""

@@ -5,9 +5,9 @@ import Glibc
 import Kernels
 import Shell
 
-func doctor(_ arguments: Arguments) -> ExitCode {
+func doctor(_ options: JSONOptions) -> ExitCode {
   let report = DoctorReport(MachineProbe.facts())
-  Terminal.print(arguments.has("--json") ? report.json : report.text)
+  Terminal.print(options.json ? report.json : report.text)
   return report.isUsable ? .done : .failed
 }
 

@@ -8,15 +8,15 @@ import RunFolder
 import Shell
 import Wire
 
-func drill(_ arguments: Arguments) throws -> ExitCode {
-  let faults = try DrillFault.chosen(arguments.text("--faults"))
+func drill(_ options: DrillOptions) throws -> ExitCode {
+  let faults = try DrillFault.chosen(options.faults)
   Interrupt.install()
-  var drill = try Drill(arguments)
-  let isJSON = arguments.has("--json")
+  var drill = try Drill(options)
+  let isJSON = options.json
   func say(_ text: String) { if !isJSON { Terminal.print(text) } }
 
   say("drill of \(drill.request.configuration.run): \(drill.workers) workers, in \(drill.folder)")
-  let peace = try drill.inPeace(atLeast: arguments.whole("--steps"))
+  let peace = try drill.inPeace(atLeast: options.steps)
   say(
     "undisturbed: \(drill.steps) steps, \(Format.fixed(peace.stepSeconds * Double(drill.steps), 1)) s of them"
       + "; each fault takes about as long, plus the time to recover")
@@ -30,7 +30,7 @@ func drill(_ arguments: Arguments) throws -> ExitCode {
   let sheet = DrillSheet(results)
   say("\n" + sheet.text)
   let isPassed = sheet.isPassed && !Interrupt.isRequested
-  if isPassed && arguments.text("--out") == nil {
+  if isPassed && options.folder == nil {
     try Durable.removeFolder(drill.folder)
   } else {
     say("logs, stores and checkpoints: \(drill.folder)")
@@ -57,21 +57,17 @@ struct Drill {
   /// Shorter runs end before the fault is injected.
   private static let shortestSeconds = 6.0
 
-  init(_ arguments: Arguments) throws {
-    workers = arguments.whole("--workers") ?? 3
-    patienceSeconds = arguments.real("--patience") ?? 3
-    // The rules between keys are checked with the values of the copy.
-    let overrides =
-      arguments.texts("--set").map(ConfigurationOverride.init(set:)) + [
-        ConfigurationOverride(option: "--workers", path: "cluster.workers", value: String(workers)),
-        ConfigurationOverride(option: "--workers", path: "cluster.minimum_workers", value: "1"),
-        ConfigurationOverride(option: "--patience", path: "cluster.patience_seconds", value: String(patienceSeconds)),
-      ]
-    request = RunRequest(try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)).anywhere
-    threads = arguments.whole("--threads") ?? max(1, MachineProbe.cores() / workers)
+  init(_ options: DrillOptions) throws {
+    workers = options.workers
+    patienceSeconds = options.patienceSeconds
+    request =
+      RunRequest(
+        try ConfigurationDecoder.decode(file: options.configuration, overrides: options.overrides)
+      ).anywhere
+    threads = options.threads ?? max(1, MachineProbe.cores() / workers)
     let configuration = request.configuration
     folder =
-      arguments.text("--out").map { $0.hasPrefix("/") ? $0 : FileManager.default.currentDirectoryPath + "/" + $0 }
+      options.folder.map { $0.hasPrefix("/") ? $0 : FileManager.default.currentDirectoryPath + "/" + $0 }
       ?? "\(configuration.checkpoint.directory)/\(configuration.run)-drill"
     if let names = try? FileManager.default.contentsOfDirectory(atPath: folder), !names.isEmpty {
       throw ProcessError(
@@ -169,7 +165,7 @@ struct Drill {
         ? nil : "it did not report '\(evidence)…': the fault did not reach it, or was not noticed"
     }
     // A new generation is no failure, because experts may move.
-    let lost = run.words.first { $0.contains("is lost") || $0.contains("did not come back") }
+    let lost = run.words.first { $0.contains("is lost") || $0.contains("did not return") }
     return lost.map { "workers should have kept training: \($0)" }
   }
 

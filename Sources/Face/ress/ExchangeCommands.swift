@@ -5,17 +5,20 @@ import Configuration
 import Shell
 import Trained
 
-func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
-  guard let path = arguments.text("--out") else { preconditionFailure("the parser asks for --out") }
-  let write = arguments.text("--format") == "hf" ? ModelFolder.write : ModelFile.write(_:to:proofTokens:)
-  let export = try write(arguments.words[0], path, arguments.whole("--proof") ?? 256)
+func checkpointExport(_ options: CheckpointExportOptions) throws -> ExitCode {
+  let path = options.output
+  let export =
+    switch options.format {
+    case .safetensors: try ModelFile.write(options.checkpoint, to: path, proofTokens: options.proofTokens)
+    case .hf: try ModelFolder.write(options.checkpoint, to: path, proofTokens: options.proofTokens)
+    }
   for sentence in export.skipped { Terminal.complain(sentence) }
-  if arguments.has("--json") {
+  if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(path)), ("checkpoint", .text(export.checkpoint)), ("tensors", .whole(export.tensors)),
         ("parameters", .whole(export.parameters)),
-      ]))
+      ]).line)
   } else {
     Terminal.print(
       "\(path): \(Format.grouped(export.parameters)) parameters in \(export.tensors) tensors, of \(export.checkpoint)")
@@ -23,19 +26,18 @@ func checkpointExport(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func checkpointImport(_ arguments: Arguments) throws -> ExitCode {
-  let configuration = try arguments.text("--config").map { try ConfigurationDecoder.decode(file: $0, overrides: []) }
+func checkpointImport(_ options: CheckpointImportOptions) throws -> ExitCode {
+  let configuration = try options.configuration.map { try ConfigurationDecoder.decode(file: $0, overrides: []) }
   let result = try ModelFile.read(
-    arguments.words[0], configuration: configuration, run: arguments.text("--run"),
-    directory: arguments.text("--directory"),
-    tolerance: arguments.real("--tolerance") ?? ModelFile.standardTolerance, program: Version.program)
-  if arguments.has("--json") {
+    options.file, configuration: configuration, run: options.run, directory: options.directory,
+    tolerance: options.tolerance, program: Version.program)
+  if options.json {
     Terminal.print(
-      JSONText.object([
+      JSON.object([
         ("path", .text(result.path)), ("parameters", .whole(result.parameters)),
         ("proof_distance", .init(result.proofDistance)),
-        ("unused", JSONText.list(result.unused)),
-      ]))
+        ("unused", .list(result.unused)),
+      ]).line)
   } else {
     Terminal.print("\(result.path): \(Format.grouped(result.parameters)) parameters")
     if !result.unused.isEmpty {

@@ -19,12 +19,10 @@ struct ForecastFile {
     (costs.run, costs.checkpoint, costs.data.path, costs.data.mixture) = ("", CheckpointConfiguration(), "", [])
     (costs.training.steps, costs.training.seed, costs.optimizer) = (1, 1, OptimizerConfiguration())
     costs.model.vocabulary = vocabulary ?? configuration.model.vocabulary
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    let what = ((try? encoder.encode(costs)) ?? Data()) + Data(Version.program.utf8)
+    let what = ((try? JSON.encode(costs)) ?? []) + Array(Version.program.utf8)
     let environment = ProcessInfo.processInfo.environment
     let base = environment["XDG_CACHE_HOME"].flatMap { $0.isEmpty ? nil : $0 } ?? NSHomeDirectory() + "/.cache"
-    path = "\(base)/ress/forecasts/\(SHA256.of(Array(what)).prefix(32)).json"
+    path = "\(base)/ress/forecasts/\(SHA256.of(what).prefix(32)).json"
   }
 
   /// The prediction for a run: its plan on this machine, or else the numbers that can be counted. Nil if the vocabulary is unknown.
@@ -36,11 +34,11 @@ struct ForecastFile {
 
   func read() -> Forecast? {
     guard let data = FileManager.default.contents(atPath: path) else { return nil }
-    return try? JSONDecoder().decode(Forecast.self, from: data)
+    return try? JSON.decode(Forecast.self, from: data)
   }
 
   func write(_ forecast: Forecast) throws {
     try Durable.makeFolder((path as NSString).deletingLastPathComponent)
-    try Durable.write(Array(try JSONEncoder().encode(forecast)), to: path)
+    try Durable.write(try JSON.encode(forecast), to: path)
   }
 }

@@ -1,5 +1,6 @@
 // `ress graph`: the token graph of a sample, as text and for the dashboard.
 
+import Configuration
 import Data
 import Foundation
 import Kernels
@@ -7,19 +8,19 @@ import Model
 import Shell
 import Trained
 
-func graph(_ arguments: Arguments) throws -> ExitCode {
-  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
-  if !arguments.has("--json") { for sentence in model.skipped { Terminal.complain(sentence) } }
-  let corpus = try arguments.text("--data").map { try Corpus(path: $0) } ?? Corpus(model.manifest.configuration.data)
-  let split = arguments.text("--split").flatMap { Split(rawValue: $0) } ?? .validation
+func graph(_ options: GraphOptions) throws -> ExitCode {
+  let model = try TrainedModel(options.checkpoint, threads: options.threads ?? 0)
+  if !options.json { for sentence in model.skipped { Terminal.complain(sentence) } }
+  let corpus = try options.dataset.map { try Corpus(path: $0) } ?? Corpus(model.manifest.configuration.data)
+  let split = Split(rawValue: options.split) ?? .validation
   let graph = try model.graph(
-    corpus, split, sample: arguments.whole("--sample") ?? 0, segment: arguments.whole("--segment") ?? 0)
-  let strongest = arguments.whole("--strongest")
-  if arguments.has("--json") {
+    corpus, split, sample: options.sample, segment: options.segment)
+  let strongest = options.strongest
+  if options.json {
     Terminal.print(try graph.json(checkpoint: model.path, step: model.manifest.step, split, strongest: strongest))
     return .done
   }
-  let step = arguments.whole("--step") ?? graph.graphs.count
+  let step = options.step ?? graph.graphs.count
   guard step <= graph.graphs.count else {
     throw UsageError("--step \(step): the model has \(graph.graphs.count) steps of recurrence", command: "graph")
   }
@@ -77,9 +78,7 @@ extension SampleGraph {
       checkpoint: checkpoint, step: step, split: split.rawValue, sample: sample, samples: sampleCount, segment: segment,
       segments: segmentCount, first: first, own: graphs[0].tokens.lowerBound - first, windowBefore: windowBefore,
       windowAfter: windowAfter, identifiers: tokens.map(\.identifier), texts: tokens.map(\.text), steps: steps)
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    return String(decoding: try encoder.encode(page), as: UTF8.self)
+    return String(decoding: try JSON.encode(page), as: UTF8.self)
   }
 }
 

@@ -1,14 +1,15 @@
 // `ress keys`: the keys that may connect to a coordinator.
 
+import Configuration
 import Daemon
 import Foundation
 import Shell
 import Transport
 import Wire
 
-func keysNew(_ arguments: Arguments) throws -> ExitCode {
+func keysNew(_ options: KeysNewOptions) throws -> ExitCode {
   let folder = KeyFolder.standard
-  let pair = try folder.make(force: arguments.has("--force"))
+  let pair = try folder.make(force: options.force)
   Terminal.print(
     """
     made \(folder.path)/key, which is secret, and key.pub, which may be given to others:
@@ -17,7 +18,7 @@ func keysNew(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func keysShow(_ arguments: Arguments) throws -> ExitCode {
+func keysShow() throws -> ExitCode {
   Terminal.print(try KeyFolder.standard.key().publicKey.text)
   return .done
 }
@@ -33,12 +34,12 @@ private func key(_ word: String) throws -> PublicKey {
   throw KeyError.notAKey(word)
 }
 
-func keysAllow(_ arguments: Arguments) throws -> ExitCode {
-  let key = try key(arguments.words[0])
-  guard let role = Role(rawValue: arguments.text("--role") ?? Role.submit.rawValue) else {
+func keysAllow(_ options: KeysAllowOptions) throws -> ExitCode {
+  let key = try key(options.key)
+  guard let role = Role(rawValue: options.role) else {
     preconditionFailure("the parser knows the roles")
   }
-  let name = arguments.text("--name") ?? key.text
+  let name = options.name ?? key.text
   guard !name.isEmpty, !name.contains(where: \.isNewline) else {
     throw UsageError("--name must be one line of text", command: "keys allow")
   }
@@ -48,15 +49,15 @@ func keysAllow(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func keysTrust(_ arguments: Arguments) throws -> ExitCode {
+func keysTrust(_ options: KeyOptions) throws -> ExitCode {
   let folder = KeyFolder.standard
-  try folder.trust(try key(arguments.words[0]))
+  try folder.trust(try key(options.key))
   Terminal.print("commands and workers that use \(folder.path) now trust only this coordinator")
   return .done
 }
 
-func keysRevoke(_ arguments: Arguments) throws -> ExitCode {
-  for gone in try KeyFolder.standard.revoke(arguments.words[0]) {
+func keysRevoke(_ options: KeysRevokeOptions) throws -> ExitCode {
+  for gone in try KeyFolder.standard.revoke(options.key) {
     Terminal.print(
       "\(gone.name) ('\(gone.role.rawValue)', \(gone.key)) is no longer allowed; its connections are closed within a second"
     )
@@ -64,13 +65,13 @@ func keysRevoke(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func keysList(_ arguments: Arguments) throws -> ExitCode {
+func keysList(_ options: JSONOptions) throws -> ExitCode {
   let folder = KeyFolder.standard
   let keys = try folder.allowed()
-  if arguments.has("--json") {
+  if options.json {
     for key in keys {
       Terminal.print(
-        JSONText.object([("key", .text(key.key.text)), ("role", .text(key.role.rawValue)), ("name", .text(key.name))]))
+        JSON.object([("key", .text(key.key.text)), ("role", .text(key.role.rawValue)), ("name", .text(key.name))]).line)
     }
     return .done
   }

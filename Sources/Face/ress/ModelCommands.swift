@@ -1,43 +1,44 @@
 // `ress generate` and `ress evaluate`: the commands for a trained model.
 
+import Configuration
 import Data
 import Foundation
 import Shell
 import Trained
 import Training
 
-func generate(_ arguments: Arguments) throws -> ExitCode {
-  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
+func generate(_ options: GenerateOptions) throws -> ExitCode {
+  let model = try TrainedModel(options.checkpoint, threads: options.threads ?? 0)
   for sentence in model.skipped { Terminal.complain(sentence) }
-  var options = SamplingOptions()
-  options.temperature = arguments.real("--temperature") ?? options.temperature
-  options.topP = arguments.real("--top-p") ?? options.topP
-  options.topK = arguments.whole("--top-k") ?? 0
-  options.seed = UInt64(arguments.whole("--seed") ?? 1)
+  var sampling = SamplingOptions()
+  sampling.temperature = options.temperature
+  sampling.topP = options.topP
+  sampling.topK = options.topK ?? 0
+  sampling.seed = UInt64(options.seed)
   let tokenizer = try model.tokenizer
-  options.forbidden = tokenizer.specials
+  sampling.forbidden = tokenizer.specials
   func request(_ prompt: String) -> TextRequest {
     TextRequest(
       prompt: [tokenizer.separator].compactMap { $0 } + tokenizer.encode(prompt),
-      count: arguments.whole("--tokens") ?? 400, options: options, stops: arguments.texts("--stop"))
+      count: options.tokens, options: sampling, stops: options.stops)
   }
-  let recurrence = arguments.whole("--recurrence")
-  if let path = arguments.text("--prompts") {
-    guard arguments.text("--prompt") == nil else {
+  let recurrence = options.recurrence
+  if let path = options.promptFile {
+    guard options.prompt == nil else {
       throw UsageError("--prompt and --prompts are both given", command: "generate")
     }
     let prompts = try PromptFile.read(path, request)
-    let sheet = try LineSheet(arguments.text("--out"))
+    let sheet = try LineSheet(options.output)
     try model.write(prompts.map(\.request), recurrence: recurrence) { number, text in
       try sheet.write(prompts[number].line(number, text))
     }
     try sheet.finish()
     return .done
   }
-  guard arguments.text("--out") == nil else {
+  guard options.output == nil else {
     throw UsageError("--out needs --prompts", command: "generate")
   }
-  let prompt = arguments.text("--prompt") ?? ""
+  let prompt = options.prompt ?? ""
   Terminal.write(prompt)
   var writer = CharacterWriter()
   _ = try model.write(request(prompt), recurrence: recurrence) { bytes in
@@ -66,29 +67,29 @@ struct CharacterWriter {
   }
 }
 
-func evaluate(_ arguments: Arguments) throws -> ExitCode {
-  let model = try TrainedModel(arguments.words[0], threads: arguments.whole("--threads") ?? 0)
+func evaluate(_ options: EvaluateOptions) throws -> ExitCode {
+  let model = try TrainedModel(options.checkpoint, threads: options.threads ?? 0)
   for sentence in model.skipped { Terminal.complain(sentence) }
-  let paths = arguments.texts("--data")
-  guard paths.count < 2 || arguments.text("--answers") == nil else {
+  let paths = options.datasets
+  guard paths.count < 2 || options.answers == nil else {
     throw UsageError(
       "--answers writes the answers of one dataset, and --data is given several times", command: "evaluate")
   }
   // All are opened first, so that a wrong path is reported before a long evaluation.
   let corpora = try paths.isEmpty ? [Corpus(model.manifest.configuration.data)] : paths.map { try Corpus(path: $0) }
-  for corpus in corpora { try evaluate(model, corpus, arguments) }
+  for corpus in corpora { try evaluate(model, corpus, options) }
   return .done
 }
 
-private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ arguments: Arguments) throws {
-  let isShown = Terminal.isTerminal && !arguments.has("--json")
-  let parts = arguments.whole("--parts") ?? 0
+private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ options: EvaluateOptions) throws {
+  let isShown = Terminal.isTerminal && !options.json
+  let parts = options.parts ?? 0
   var sheet: AnswerSheet? = nil
-  if let path = arguments.text("--answers") { sheet = try AnswerSheet(path) }
+  if let path = options.answers { sheet = try AnswerSheet(path) }
   var partLosses = [Double](repeating: 0, count: parts), partedCount = 0
   let result = try model.evaluate(
-    corpus, sequences: arguments.whole("--sequences"), recurrence: arguments.whole("--recurrence"),
-    length: arguments.whole("--length"), parts: parts
+    corpus, sequences: options.sequences, recurrence: options.recurrence,
+    length: options.length, parts: parts
   ) { asked in
     for (part, loss) in asked.parts.enumerated() { partLosses[part] += loss }
     if !asked.parts.isEmpty { partedCount += 1 }
@@ -99,17 +100,17 @@ private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ arguments: Argu
   try sheet?.finish()
   partLosses = partedCount == 0 ? [] : partLosses.map { $0 / Double(partedCount) }
   if isShown { Terminal.write("\r\u{1B}[K") }
-  if arguments.has("--json") {
+  if options.json {
     Terminal.print(
-      JSONText.object(
+      JSON.object(
         [
           ("checkpoint", .text(model.path)), ("step", .whole(model.manifest.step)), ("data", .text(corpus.path)),
           ("validation_loss", .real(result.losses.task)), ("bits", .real(result.losses.task / log(2))),
           ("sequences", .whole(result.sequences)), ("tokens", .whole(result.tokens)),
           ("metrics", MetricText.json(result.metrics)),
         ]
-          + (partLosses.isEmpty
-            ? [] : [("parts", .raw("[" + partLosses.map { String($0) }.joined(separator: ", ") + "]"))])))
+          + (partLosses.isEmpty ? [] : [("parts", .list(partLosses))])
+      ).line)
   } else {
     Terminal.print(
       "\(model.path) on \(corpus.path): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "

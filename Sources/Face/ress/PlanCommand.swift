@@ -9,28 +9,24 @@ import Shell
 import Trained
 import Wire
 
-func plan(_ arguments: Arguments) throws -> ExitCode {
-  var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
-  if let workers = arguments.text("--workers") {
-    overrides.append(ConfigurationOverride(option: "--workers", path: "cluster.workers", value: workers))
-  }
-  let configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
+func plan(_ options: PlanOptions) throws -> ExitCode {
+  let configuration = try ConfigurationDecoder.decode(file: options.configuration, overrides: options.overrides)
   let vocabulary =
-    try arguments.whole("--vocabulary") ?? Corpus.vocabulary(of: configuration)
-  let hosts = arguments.whole("--hosts") ?? PlanHosts.count(configuration)
+    try options.vocabulary ?? Corpus.vocabulary(of: configuration)
+  let hosts = options.hosts ?? PlanHosts.count(configuration)
   guard hosts <= configuration.cluster.workers else {
     throw UsageError(
       "--hosts \(hosts): \(configuration.cluster.workers) workers cannot be spread over that many machines",
       command: "plan")
   }
   let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
-  let view = try rehearse(needs, arguments, hosts: hosts)
+  let view = try rehearse(needs, options, hosts: hosts)
   try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
-  let placement = try arguments.text("--coordinator").map {
+  let placement = try options.coordinator.map {
     try RunPlacement(configuration, ConnectionSecurity.client($0).status())
   }
-  if arguments.has("--json") {
-    Terminal.print(JSONText.object(view.json + (placement?.json ?? [])))
+  if options.json {
+    Terminal.print(JSON.object(view.json + (placement?.json ?? [])).line)
   } else {
     Terminal.print(view.text)
     if let placement { Terminal.print("\n" + placement.sentence) }
@@ -38,13 +34,13 @@ func plan(_ arguments: Arguments) throws -> ExitCode {
   return placement?.isPossible == false ? .cannotBePlaced : .done
 }
 
-private func rehearse(_ needs: RunNeeds, _ arguments: Arguments, hosts: Int) throws -> PlanView {
-  if arguments.has("--count-only") { return PlanView(needs: needs, step: nil, untried: "--count-only") }
+private func rehearse(_ needs: RunNeeds, _ options: PlanOptions, hosts: Int) throws -> PlanView {
+  if options.countsOnly { return PlanView(needs: needs, step: nil, untried: "--count-only") }
   var line = StepRehearsal.Line.local
   if hosts > 1 {
     line = StepRehearsal.Line(
-      hopSeconds: line.hopSeconds + (arguments.real("--latency") ?? 50) * 1e-6,
-      bytesPerSecond: min(line.bytesPerSecond, (arguments.real("--gigabits") ?? 1) * 1e9 / 8))
+      hopSeconds: line.hopSeconds + options.latencyMicroseconds * 1e-6,
+      bytesPerSecond: min(line.bytesPerSecond, options.gigabits * 1e9 / 8))
   }
   let rehearsal = StepRehearsal(needs, line: line)
   if rehearsal.memoryBytes > MachineProbe.memory().available / 2 {
@@ -143,7 +139,7 @@ struct PlanView {
       + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
   }
 
-  var json: [(String, JSONText.Value)] {
+  var json: [(String, JSON)] {
     [
       ("run", .text(configuration.run)), ("workers", .whole(needs.workers)), ("threads", .whole(needs.threads)),
       ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
@@ -188,7 +184,7 @@ struct RunPlacement {
     }
   }
 
-  var json: [(String, JSONText.Value)] {
+  var json: [(String, JSON)] {
     [("can_be_placed", .flag(isPossible)), ("free_workers", .whole(free)), ("placement", .text(sentence))]
   }
 }

@@ -1,5 +1,6 @@
 // The prompts of `ress generate --prompts`, and the lines of its texts.
 
+import Configuration
 import Data
 import Shell
 import Trained
@@ -8,7 +9,7 @@ struct PromptFile {
   let request: TextRequest
   private let prompt: String
   /// The row's `id` as JSON; nil where it has none.
-  private let id: JSONText.Value?
+  private let id: JSON?
 
   /// Reads all rows. `request` makes the request for a prompt; the row's `tokens` and `seed` take precedence.
   static func read(_ path: String, _ request: (String) -> TextRequest) throws -> [PromptFile] {
@@ -37,18 +38,19 @@ struct PromptFile {
   }
 
   func line(_ number: Int, _ text: WrittenText) -> String {
-    JSONText.object(
+    JSON.object(
       [("index", .whole(number))] + (id.map { [("id", $0)] } ?? []) + [
         ("prompt", .text(prompt)), ("text", .text(String(decoding: text.bytes, as: UTF8.self))),
-        ("tokens", .whole(text.tokenCount)), ("seed", .raw(String(request.options.seed))),
+        ("tokens", .whole(text.tokenCount)), ("seed", .unsigned(request.options.seed)),
         ("stop", .init(text.stop)),
-      ])
+      ]
+    ).line
   }
 }
 
 enum RowIdentity {
   /// The row's `id`, a text or a whole number, by which its answer is found again; nil where it has none.
-  static func json(_ row: [String: Any]) -> JSONText.Value? {
+  static func json(_ row: [String: Any]) -> JSON? {
     switch row["id"] {
     case let text as String: .text(text)
     case let number as Int: .whole(number)

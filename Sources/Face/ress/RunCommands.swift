@@ -1,20 +1,21 @@
 // `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: requests to a coordinator about runs.
 
+import Configuration
 import Daemon
 import Shell
 import Transport
 import Wire
 
-func submit(_ arguments: Arguments) throws -> ExitCode {
-  var request = try RunRequest(arguments).anywhere
-  if arguments.text("--on") == "slurm" {
+func submit(_ options: SubmitOptions) throws -> ExitCode {
+  var request = try RunRequest(options.configuration, options.submission).anywhere
+  if options.place == .slurm {
     request.notes = try Preflight.look(at: request.configuration)
     request.notes += try Preflight.lookAtSource(of: request, isHere: true)
     for note in request.notes { Terminal.complain(note) }
-    let job = try SlurmSubmission.submit(request, options: arguments.texts("--sbatch"))
+    let job = try SlurmSubmission.submit(request, options: options.sbatch)
     Terminal.print(
-      arguments.has("--json")
-        ? JSONText.object([("run", .text(request.configuration.run)), ("job", .text(job))])
+      options.json
+        ? JSON.object([("run", .text(request.configuration.run)), ("job", .text(job))]).line
         : """
         run \(request.configuration.run) is Slurm job \(job)
           watch it:   tail -F \(request.folder)/slurm-\(job).log
@@ -24,15 +25,14 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
         """)
     return .done
   }
-  let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
-  request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
+  request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: options.coordinator)
   request.notes += try Preflight.lookAtSource(of: request, isHere: false)
   for note in request.notes { Terminal.complain(note) }
-  let (run, name, _) = try ConnectionSecurity.client(arguments).submit(request.submission)
-  if arguments.has("--json") {
-    Terminal.print(JSONText.object([("run", .text(name)), ("id", .text(run.description))]))
+  let (run, name, _) = try ConnectionSecurity.client(options.coordinator).submit(request.submission)
+  if options.json {
+    Terminal.print(JSON.object([("run", .text(name)), ("id", .text(run.description))]).line)
   } else {
-    let address = arguments.text("--coordinator").map { " --coordinator \($0)" } ?? ""
+    let address = options.coordinator == CommandTable.standardAddress ? "" : " --coordinator \(options.coordinator)"
     Terminal.print(
       """
       run \(name) (\(run)) was submitted
@@ -44,16 +44,16 @@ func submit(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func runs(_ arguments: Arguments) throws -> ExitCode {
-  let status = try ConnectionSecurity.client(arguments).status()
-  show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.runs(status)])
+func runs(_ options: StatusOptions) throws -> ExitCode {
+  let status = try ConnectionSecurity.client(options.coordinator).status()
+  show(options.json ? StatusView.runsJSON(status) : [StatusView.runs(status)])
   return .done
 }
 
-func status(_ arguments: Arguments) throws -> ExitCode {
-  var status = try ConnectionSecurity.client(arguments).status()
-  guard let name = arguments.words.first else {
-    show(arguments.has("--json") ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
+func status(_ options: RunStatusOptions) throws -> ExitCode {
+  var status = try ConnectionSecurity.client(options.coordinator).status()
+  guard let name = options.run else {
+    show(options.json ? StatusView.clusterJSON(status) : [StatusView.cluster(status)])
     return .done
   }
   guard let run = status.run(name) else {
@@ -62,47 +62,46 @@ func status(_ arguments: Arguments) throws -> ExitCode {
       "no run '\(name)'; " + (known.isEmpty ? "the coordinator has no runs" : "the coordinator has \(known)"))
   }
   status.runs = [run]
-  show(arguments.has("--json") ? StatusView.runsJSON(status) : [StatusView.run(run)])
+  show(options.json ? StatusView.runsJSON(status) : [StatusView.run(run)])
   return .done
 }
 
 private func show(_ lines: [String]) { for line in lines { Terminal.print(line) } }
 
-func logs(_ arguments: Arguments) throws -> ExitCode {
-  let run = arguments.words[0]
+func logs(_ options: LogsOptions) throws -> ExitCode {
+  let run = options.run
   let style: RunView.Style =
-    arguments.has("--json")
-    ? .json : arguments.has("--follow") && Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)
+    options.json
+    ? .json : options.follows && Terminal.isTerminal ? .terminal(columns: Terminal.columns) : .lines(every: 0)
   var view = RunView(style, run: run)
   var verdict = RunVerdict()
-  let board = try arguments.text("--tensorboard").map { try BoardWriter($0, run: run, nil) }
+  let board = try options.tensorboard.map { try BoardWriter($0, run: run, nil) }
   func tell(_ event: RunEvent) {
     verdict.note(event)
     board?.note(event)
     Terminal.write(view.text(for: event, at: MonotonicClock.now.seconds))
   }
-  if arguments.has("--follow") {
+  if options.follows {
     // The run continues while the coordinator is absent, even for a long time, so this command keeps waiting.
-    try ConnectionSecurity.client(arguments).follow(run, absence: .seconds(600)) { event in
+    try ConnectionSecurity.client(options.coordinator).follow(run, absence: .seconds(600)) { event in
       tell(event)
       return false
     }
     return verdict.exitCode ?? .failed
   }
-  try ConnectionSecurity.client(arguments).story(run, event: tell)
+  try ConnectionSecurity.client(options.coordinator).story(run, event: tell)
   return .done
 }
 
-func cancel(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .cancel) }
-func pause(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .pause) }
-func resume(_ arguments: Arguments) throws -> ExitCode { try change(arguments, .resume) }
+func cancel(_ options: RunOptions) throws -> ExitCode { try change(options.run, options.coordinator, .cancel) }
+func pause(_ options: RunOptions) throws -> ExitCode { try change(options.run, options.coordinator, .pause) }
+func resume(_ options: RunOptions) throws -> ExitCode { try change(options.run, options.coordinator, .resume) }
 
-func scale(_ arguments: Arguments) throws -> ExitCode {
-  guard let workers = arguments.whole("--workers") else { preconditionFailure("the parser asks for --workers") }
-  return try change(arguments, .scale(workers: workers))
+func scale(_ options: ScaleOptions) throws -> ExitCode {
+  try change(options.run, options.coordinator, .scale(workers: options.workers))
 }
 
-private func change(_ arguments: Arguments, _ change: RunChange) throws -> ExitCode {
-  Terminal.print(try ConnectionSecurity.client(arguments).change(arguments.words[0], change))
+private func change(_ run: String, _ coordinator: String, _ change: RunChange) throws -> ExitCode {
+  Terminal.print(try ConnectionSecurity.client(coordinator).change(run, change))
   return .done
 }

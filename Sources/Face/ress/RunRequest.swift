@@ -25,33 +25,18 @@ struct RunRequest {
     key = String(UInt64.random(in: .min ... .max), radix: 16)
   }
 
-  init(_ arguments: Arguments) throws(ConfigurationError) {
-    var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
-    // After --set, because an option of its own takes precedence.
-    let options = [("--workers", "cluster.workers"), ("--threads", "cluster.threads"), ("--from", "model.from")]
-    for (option, path) in options {
-      if let value = arguments.text(option) {
-        overrides.append(ConfigurationOverride(option: option, path: path, value: value))
-      }
-    }
-    if arguments.has("--profile") {
-      overrides.append(
-        ConfigurationOverride(option: "--profile", path: "cluster.profile_steps", value: String(Self.profiledSteps)))
-    }
-    key = arguments.text("--key") ?? String(UInt64.random(in: .min ... .max), radix: 16)
-    configuration = try ConfigurationDecoder.decode(file: arguments.words[0], overrides: overrides)
-    acceptsOtherData = arguments.has("--other-data")
-    acceptsOtherNumerics = arguments.has("--accept-numerics")
+  init(_ file: String, _ options: SubmissionOptions) throws(ConfigurationError) {
+    key = options.key ?? String(UInt64.random(in: .min ... .max), radix: 16)
+    configuration = try ConfigurationDecoder.decode(file: file, overrides: options.overrides)
+    acceptsOtherData = options.acceptsOtherData
+    acceptsOtherNumerics = options.acceptsOtherNumerics
     resume =
-      switch arguments.text("--resume") {
+      switch options.resume {
       case nil: .no
       case "": .newest
       case .some(let path): .checkpoint(path: path)
       }
   }
-
-  /// Enough for a mean, and few enough that a browser opens the trace quickly.
-  private static let profiledSteps = 20
 
   var submission: Submission {
     var submission = Submission(

@@ -1,25 +1,22 @@
 // `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints the table.
 
+import Configuration
 import Glibc
 import Shell
 
-func sweep(_ arguments: Arguments) throws -> ExitCode {
-  let folder = try SweepFolder(arguments)
-  var report = SweepReport(folder, isJSON: arguments.has("--json"))
-  if arguments.has("--dry-run") {
+func sweep(_ options: SweepOptions) throws -> ExitCode {
+  let folder = try SweepFolder(options)
+  var report = SweepReport(folder, isJSON: options.json)
+  if options.isDryRun {
     report.list()
     return .done
   }
   signal(SIGPIPE, SIG_IGN)
   try folder.prepare()
-  switch arguments.text("--on") ?? (arguments.has("--coordinator") ? "coordinator" : "here") {
-  case "coordinator":
-    let address = arguments.text("--coordinator") ?? CommandTable.standardAddress
-    return try QueueSweep(folder: folder, address: address).go(&report)
-  case "slurm":
-    return try SlurmSweep.submit(
-      folder, options: arguments.texts("--sbatch"), atOnce: arguments.whole("--at-once"), &report)
-  default: return try LocalSweep.go(folder, &report)
+  switch options.place {
+  case .here: return try LocalSweep.go(folder, &report)
+  case .coordinator: return try QueueSweep(folder: folder, address: options.coordinator).go(&report)
+  case .slurm: return try SlurmSweep.submit(folder, options: options.sbatch, atOnce: options.atOnce, &report)
   }
 }
 
@@ -91,7 +88,7 @@ struct SweepReport {
   func submitted(_ job: String, count: Int, path: String) {
     Terminal.print(
       isJSON
-        ? JSONText.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))])
+        ? JSON.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))]).line
         : """
         Slurm job \(job) has \(Self.runs(count))
           its state:  squeue -j \(job)

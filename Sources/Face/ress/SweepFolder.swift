@@ -42,30 +42,17 @@ struct SweepFolder {
   let path: String
 
   /// Decodes and checks the configurations of all runs; nothing is written.
-  init(_ arguments: Arguments) throws {
-    let file = arguments.words[0]
-    let base = Self.overrides(arguments)
+  init(_ options: SweepOptions) throws {
+    let file = options.configuration
+    let base = options.overrides
     let configuration = try ConfigurationDecoder.decode(file: file, overrides: base)
-    sweep = try Sweep(
-      run: configuration.run, over: arguments.texts("--over"), limit: arguments.whole("--limit") ?? Self.standardLimit)
-    let name = arguments.text("--name") ?? configuration.run + "-sweep"
+    sweep = try Sweep(run: configuration.run, over: options.over, limit: options.limit)
+    let name = options.name ?? configuration.run + "-sweep"
     // A name that cannot be a folder is refused as that of a run is.
     _ = try ConfigurationDecoder.decode(
       file: file, overrides: base + [ConfigurationOverride(option: "--name", path: "run", value: name)])
     path = "\(configuration.checkpoint.directory)/\(name)"
     jobs = try Self.jobs(sweep, file, base, path)
-  }
-
-  static let standardLimit = 64
-
-  private static func overrides(_ arguments: Arguments) -> [ConfigurationOverride] {
-    var overrides = arguments.texts("--set").map(ConfigurationOverride.init(set:))
-    for (option, path) in [("--workers", "cluster.workers"), ("--threads", "cluster.threads")] {
-      if let value = arguments.text(option) {
-        overrides.append(ConfigurationOverride(option: option, path: path, value: value))
-      }
-    }
-    return overrides
   }
 
   /// All problems of all runs, each of them once: a wrong value is part of many runs.
@@ -137,13 +124,11 @@ struct SweepFolder {
   /// The result of a run that is finished; nil if it is not. A Slurm task leaves an empty file.
   func finished(_ run: Sweep.Run) -> SweepResult? {
     guard let data = FileManager.default.contents(atPath: mark(run)) else { return nil }
-    return (try? JSONDecoder().decode(SweepResult.self, from: data)) ?? curve(run).map { SweepResult(.finished, $0) }
+    return (try? JSON.decode(SweepResult.self, from: data)) ?? curve(run).map { SweepResult(.finished, $0) }
   }
 
   func finish(_ run: Sweep.Run, _ result: SweepResult) throws {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    try Durable.write(Array(encoder.encode(result)), to: mark(run))
+    try Durable.write(JSON.encode(result), to: mark(run))
   }
 
   /// How a run that is not finished begins: again from its newest checkpoint, if it has begun before.

@@ -8,9 +8,9 @@ import Shell
 import Transport
 import Wire
 
-func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
-  let output = arguments.text("--out")!
-  if access(output, F_OK) == 0, !arguments.has("--force") {
+func tokenizerTrain(_ options: TokenizerTrainOptions) throws -> ExitCode {
+  let output = options.output
+  if access(output, F_OK) == 0, !options.force {
     throw UsageError("\(output) exists; --force replaces it", command: "data tokenizer train")
   }
   // The name of a folder ends in /; its files are checked when they are written.
@@ -18,15 +18,14 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
     throw UsageError("\(output) cannot be written: \(problem)", command: "data tokenizer train")
   }
   var training = BytePairTraining()
-  training.vocabulary = arguments.whole("--vocabulary") ?? training.vocabulary
-  training.leastCount = arguments.whole("--least-count") ?? training.leastCount
-  let specials = arguments.texts("--special")
-  if !specials.isEmpty { training.specials = specials }
-  if let name = arguments.text("--pattern") { training.pretokenizer = Pretokenizer.written.first { $0.name == name }! }
+  training.vocabulary = options.vocabulary
+  training.leastCount = options.leastCount
+  if !options.specials.isEmpty { training.specials = options.specials }
+  training.pretokenizer = Pretokenizer.written.first { $0.name == options.pattern }!
   let isShown = Terminal.isTerminal
   func show(_ text: String) { if isShown { Terminal.write("\r\(text)\u{1B}[K") } }
   try training.read(
-    arguments.words, options: sourceOptions(arguments), threads: arguments.whole("--threads") ?? MachineProbe.cores(),
+    options.sources, options: SourceOptions(options.files), threads: options.threads ?? MachineProbe.cores(),
     leavingOut: tokenizerFiles(output).map { ($0, "the tokenizer that is written") }
   ) {
     show("read \(Format.bytes($0))")
@@ -55,8 +54,8 @@ func tokenizerTrain(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func tokenizerShow(_ arguments: Arguments) throws -> ExitCode {
-  let path = arguments.words[0]
+func tokenizerShow(_ options: TokenizerShowOptions) throws -> ExitCode {
+  let path = options.tokenizer
   guard case .bytePairs(let table) = try TokenizerFile.read(path) else {
     let tokenizer = try TokenizerFile.read(path)
     let specials = tokenizer.specials.sorted().map { AddedToken(text: tokenizer.spoken($0), token: $0) }
@@ -82,19 +81,19 @@ private func names(_ tokens: [AddedToken]) -> String {
     separator: ", ") + more
 }
 
-func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
-  let tokenizer = try Tokenizer.named(arguments.words[0])
-  let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
+func tokenizerEncode(_ options: TokenizerEncodeOptions) throws -> ExitCode {
+  let tokenizer = try Tokenizer.named(options.tokenizer)
+  let text = try allBytes(of: options.input)
   var tokens: [Int32] = []
   var problem: TokenizerError?
   let begun = MonotonicClock.now.seconds
   if case .bytePairs(let table) = tokenizer {
     var encoder = BytePairEncoder(table)
     problem = text.withUnsafeBufferPointer {
-      encoder.encode($0, withSpecials: arguments.has("--specials"), into: &tokens)
+      encoder.encode($0, withSpecials: options.specials, into: &tokens)
     }
   } else {
-    if arguments.has("--specials") {
+    if options.specials {
       throw UsageError(
         "--specials is for byte pairs; \(tokenizer.summary) has no such tokens in a text",
         command: "data tokenizer encode")
@@ -105,7 +104,7 @@ func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
   }
   if let problem { throw problem }
   let seconds = MonotonicClock.now.seconds - begun
-  if arguments.has("--time") {
+  if options.time {
     Terminal.complain(
       "\(Format.bytes(text.count)) to \(Format.grouped(tokens.count)) tokens in \(Format.fixed(seconds, 3)) s: "
         + "\(Format.fixed(Double(text.count) / seconds / 1e6, 1)) MB/s on one thread")
@@ -117,9 +116,9 @@ func tokenizerEncode(_ arguments: Arguments) throws -> ExitCode {
   return .done
 }
 
-func tokenizerDecode(_ arguments: Arguments) throws -> ExitCode {
-  let tokenizer = try Tokenizer.named(arguments.words[0])
-  let text = try allBytes(of: arguments.words.count > 1 ? arguments.words[1] : "-")
+func tokenizerDecode(_ options: TokenizerDecodeOptions) throws -> ExitCode {
+  let tokenizer = try Tokenizer.named(options.tokenizer)
+  let text = try allBytes(of: options.input)
   var tokens: [Int32] = []
   for (number, word) in text.split(whereSeparator: { $0 == 10 || $0 == 32 }).enumerated() {
     let word = String(decoding: word, as: UTF8.self)

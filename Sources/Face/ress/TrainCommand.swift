@@ -12,16 +12,16 @@ import Synchronization
 import Transport
 import Wire
 
-func train(_ arguments: Arguments) throws -> ExitCode {
+func train(_ options: TrainOptions) throws -> ExitCode {
   // A reader that closes the pipe (`ress train … | head`) must not end the training.
   signal(SIGPIPE, SIG_IGN)
-  var request = try RunRequest(arguments)
-  let view = RunWatch.view(of: request, json: arguments.has("--json"))
-  let board = try arguments.text("--tensorboard").map {
+  var request = try RunRequest(options.configuration, options.submission)
+  let view = RunWatch.view(of: request, json: options.json)
+  let board = try options.tensorboard.map {
     try BoardWriter($0, run: request.configuration.run, request.configuration)
   }
   Interrupt.install()
-  if let address = arguments.text("--coordinator") {
+  if let address = options.coordinator {
     request = request.anywhere
     request.notes = try Preflight.look(at: request.configuration, whereWorkersAre: address)
     request.notes += try Preflight.lookAtSource(of: request, isHere: false)

@@ -2,6 +2,7 @@
 // and the numbers, little-endian, one tensor after the other. Format: https://github.com/huggingface/safetensors,
 // section "Format".
 
+import Configuration
 import Foundation
 import RunFolder
 
@@ -79,12 +80,10 @@ package enum SafetensorsFile {
 
   private static func json(_ metadata: [String: String], _ path: String) throws(SafetensorsError) -> String? {
     guard !metadata.isEmpty else { return nil }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let data = try? encoder.encode(metadata) else {
+    guard let bytes = try? JSON.encode(metadata) else {
       throw .file(path: path, problem: "its metadata is not text")
     }
-    return String(decoding: data, as: UTF8.self)
+    return String(decoding: bytes, as: UTF8.self)
   }
 }
 

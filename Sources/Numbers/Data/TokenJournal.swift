@@ -6,6 +6,7 @@
 //   D.h5.train.documents   64 bits a document: its first token
 //   D.h5.train.progress    JSON: how much of both is committed, checksums, and what they were made from
 
+import Configuration
 import CKernels
 import Foundation
 
@@ -61,7 +62,7 @@ final class TokenJournal {
     let sum = key.utf8.withContiguousStorageIfAvailable { ress_crc32c(0, $0.baseAddress, $0.count) } ?? 0
     let key = "\(key.utf8.count) \(sum) \(key.prefix(1000))"
     var found = FileManager.default.contents(atPath: progressPath).flatMap {
-      try? JSONDecoder().decode(Progress.self, from: $0)
+      try? JSON.decode(Progress.self, from: $0)
     }
     func size(_ path: String) -> Int {
       (try? FileManager.default.attributesOfItem(atPath: path))?[.size] as? Int ?? 0
@@ -112,7 +113,7 @@ final class TokenJournal {
     progress.textBytes += textBytes
     guard fsync(descriptor) == 0, fsync(documentsDescriptor) == 0 else { throw failure(tokensPath) }
     do {
-      try JSONEncoder().encode(progress).write(to: URL(filePath: progressPath), options: .atomic)
+      try Data(JSON.encode(progress)).write(to: URL(filePath: progressPath), options: .atomic)
     } catch {
       throw .file(action: "write", path: progressPath, reason: error.localizedDescription)
     }

@@ -1,6 +1,12 @@
 // Two threads that compute in turn, so that one worker has two units under way: while the rows of one unit travel, the
 // other unit computes.
 //
+//     lane 0   computes ── sends rows, passes ·················· takes results, computes ── …
+//     lane 1   ··································· computes ── sends rows, passes ·········
+//     peers             ··· compute the rows of lane 0 ···  ··· compute the rows of lane 1 ···
+//
+// When both lanes wait, the one that has the turn serves the rows of other workers until results arrive.
+//
 // Only the thread that has the turn runs, so everything that the two share (experts, pools, the exchange, the team of
 // kernel threads) is used by one thread at a time, as if there were only one. A thread gives the turn away where it
 // would wait (`pass`), and when it has ended. Which unit computes when depends on chance and does not matter: units

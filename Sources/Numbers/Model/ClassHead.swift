@@ -2,7 +2,6 @@
 // memory after the last segment or, in a model without memory, the mean of norm(Hᴷ; final_norm) over the tokens of
 // the sequence.
 
-import CKernels
 import Kernels
 
 package struct ClassHead: OutputHead {
@@ -36,8 +35,9 @@ package struct ClassHead: OutputHead {
 
   /// sum += Σ norm(x; final_norm) over the first `count` rows.
   private func add(_ x: Matrix, count: Int, _ w: Weights) {
-    ress_rmsnorm_forward(Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, normed.pointer, rstd)
-    ress_sum_rows(Int64(count), Int64(sizes.width), normed.pointer, sum.pointer)
+    let normed = normed[rows: 0..<count]
+    RMSNorm.forward(x[rows: 0..<count], gain: w.finalNorm, into: normed, rstd: rstd)
+    normed.addRows(to: sum.pointer)
   }
 
   /// Computes P from the sum over slots or tokens, and the logits.
@@ -58,8 +58,7 @@ package struct ClassHead: OutputHead {
     gradient d: Weights?
   ) -> Double {
     finish(memory: memory, tokenCount: tokenCount, w)
-    let loss = ress_cross_entropy(
-      1, Int64(classes), logits.pointer, targets.baseAddress!, d == nil ? 0 : scale)
+    let loss = CrossEntropy.sum(logits, targets: targets.baseAddress!, gradientScale: d == nil ? 0 : scale)
     dmemory.clear()
     guard let d else { return loss }
     BLAS.transposeMultiply(logits, pooled, into: d.head.weight, adding: true)
@@ -75,7 +74,8 @@ package struct ClassHead: OutputHead {
     guard let d else { return 0 }
     dh.clear()
     if sizes.slots == 0 {
-      ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
+      let rows = 0..<rowCount
+      RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
       backward(h, count: rowCount, w, into: dh, d)
     }
     return 0
@@ -84,8 +84,9 @@ package struct ClassHead: OutputHead {
   /// Distributes dP to the rows and passes it through the norm; `rstd` must be that of these rows.
   private func backward(_ x: Matrix, count: Int, _ w: Weights, into dx: Matrix, _ d: Weights) {
     for row in 0..<count { dnormed.row(row).update(from: dpooled.pointer, count: sizes.width) }
-    ress_rmsnorm_backward(
-      Int64(count), Int64(sizes.width), x.pointer, w.finalNorm, rstd, dnormed.pointer, dx.pointer, d.finalNorm)
+    let rows = 0..<count
+    RMSNorm.backward(
+      x[rows: rows], gain: w.finalNorm, rstd: rstd, dy: dnormed[rows: rows], dx: dx[rows: rows], dgain: d.finalNorm)
   }
 
   package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {}

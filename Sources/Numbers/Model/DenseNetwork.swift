@@ -1,7 +1,6 @@
 // The SwiGLU network (arXiv 2002.05202) that every token passes through, held by every worker: the shared expert
 // beside the routed ones, or the dense network in place of experts.
 
-import CKernels
 import Kernels
 
 package struct DenseNetwork {
@@ -25,7 +24,7 @@ package struct DenseNetwork {
   func forward(_ y: Matrix, lane: Int, _ w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
     let hidden_NF = Matrix(laneHidden.row(lane), rows: y.rows, columns: width)
     BLAS.apply(w.gateUp, to: y, into: gateUp)
-    ress_swiglu_forward(Int64(y.rows), Int64(width), gateUp.pointer, hidden_NF.pointer)
+    SwiGLU.forward(gateUp: gateUp, into: hidden_NF)
     BLAS.apply(w.down, to: hidden_NF, into: h, adding: true)
   }
 
@@ -36,10 +35,9 @@ package struct DenseNetwork {
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      let first = rows.lowerBound
       BLAS.multiply(dout[rows: rows], w.down.weight, into: dhidden[rows: rows])
-      ress_swiglu_backward(
-        Int64(rows.count), Int64(width), gateUp.row(first), dhidden.row(first), dgateUp.row(first), hidden.row(first))
+      SwiGLU.backward(
+        gateUp: gateUp[rows: rows], dh: dhidden[rows: rows], dgateUp: dgateUp[rows: rows], h: hidden[rows: rows])
     }
     addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down.weight, team)
     addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp.weight, team)

@@ -2,7 +2,6 @@
 // the token's features (text has one feature per token). There is no positional encoding, except that the baseline
 // may add learned positions to e.
 
-import CKernels
 import Kernels
 
 package struct Embedding {
@@ -25,7 +24,7 @@ package struct Embedding {
     for row in rows {
       let e = vector(tokens[row], row: row, w)
       if sizes.model.normalizesEmbedding {
-        ress_rmsnorm_forward(1, Int64(sizes.width), e, w.embedNorm, h.row(row), a.rstd + row)
+        RMSNorm.forward(one(e), gain: w.embedNorm, into: h[rows: row..<row + 1], rstd: a.rstd + row)
       } else {
         h.row(row).update(from: e, count: sizes.width)
       }
@@ -36,7 +35,7 @@ package struct Embedding {
   func backward(
     _ tokens: TokenInput, rows: Range<Int>, _ w: Weights, _ a: Activations, dh: Matrix, _ d: Weights
   ) {
-    let width = Int64(sizes.width)
+    let width = sizes.width
     for row in rows {
       let features = tokens[row]
       var de = dh.row(row)
@@ -44,23 +43,27 @@ package struct Embedding {
         // With a single feature, the gradient is added to its row directly.
         let isOwn = features.count == 1 && w.position.rows == 0
         de = isOwn ? d.embed.weight.row(Int(features[0])) : sums.row(1)
-        if !isOwn { de.update(repeating: 0, count: sizes.width) }
-        ress_rmsnorm_backward(
-          1, width, vector(features, row: row, w), w.embedNorm, a.rstd + row, dh.row(row), de, d.embedNorm)
+        if !isOwn { de.update(repeating: 0, count: width) }
+        RMSNorm.backward(
+          one(vector(features, row: row, w)), gain: w.embedNorm, rstd: a.rstd + row, dy: dh[rows: row..<row + 1],
+          dx: one(de), dgain: d.embedNorm)
         if isOwn { continue }
       }
-      for feature in features { ress_add(width, de, d.embed.weight.row(Int(feature))) }
-      if d.position.rows > 0 { ress_add(width, de, d.position.row(row)) }
+      for feature in features { Vectors.add(de, to: d.embed.weight.row(Int(feature)), count: width) }
+      if d.position.rows > 0 { Vectors.add(de, to: d.position.row(row), count: width) }
     }
   }
+
+  /// A vector as a matrix of one row, (1, D).
+  private func one(_ vector: RealPointer) -> Matrix { Matrix(vector, rows: 1, columns: sizes.width) }
 
   /// Σ embed[feature] (+ position[row]), (D). With a single feature it is the feature's row itself, without a copy.
   private func vector(_ features: UnsafeBufferPointer<Int32>, row: Int, _ w: Weights) -> RealPointer {
     if features.count == 1, w.position.rows == 0 { return w.embed.weight.row(Int(features[0])) }
     let sum = sums.row(0)
     sum.update(repeating: 0, count: sizes.width)
-    for feature in features { ress_add(Int64(sizes.width), w.embed.weight.row(Int(feature)), sum) }
-    if w.position.rows > 0 { ress_add(Int64(sizes.width), w.position.row(row), sum) }
+    for feature in features { Vectors.add(w.embed.weight.row(Int(feature)), to: sum, count: sizes.width) }
+    if w.position.rows > 0 { Vectors.add(w.position.row(row), to: sum, count: sizes.width) }
     return sum
   }
 }

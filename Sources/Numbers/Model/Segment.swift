@@ -4,7 +4,6 @@
 // segment's last row is complete; otherwise a token would see later ones through the memory. A bidirectional model
 // reads and writes at every step.
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -111,7 +110,7 @@ package struct Segment {
         readGradient.clear()
       }
     }
-    ress_add(Int64(dfound.count), dfound.pointer, dmemory.pointer)
+    Vectors.add(dfound.pointer, to: dmemory.pointer, count: dfound.count)
     team.measure(.embedding, .backward) {
       embedding.backward(tokens, rows: span.rows, w, a.embedding, dh: dh, d)
     }

@@ -8,7 +8,6 @@
 // (P Z) · pool_valueᵀ. Then M rows pass through a map instead of T, and T is much larger. The product pool_query ·
 // pool_key is computed once per sequence.
 
-import CKernels
 import Kernels
 
 /// Writes the memory.
@@ -82,9 +81,7 @@ package struct MemoryWrite {
     let pooledQuery = pooledQueries[sizes.block(step)]
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      let first = rows.lowerBound
-      ress_rmsnorm_forward(
-        Int64(rows.count), Int64(sizes.width), h.row(first), w.poolNorm, a.z.row(first), a.rstd + first)
+      RMSNorm.forward(h[rows: rows], gain: w.poolNorm, into: a.z[rows: rows], rstd: a.rstd + rows.lowerBound)
       BLAS.multiplyTransposed(pooledQuery, a.z[rows: rows], into: a.probabilities[columns: rows])
     }
   }
@@ -92,18 +89,17 @@ package struct MemoryWrite {
   /// Writes a segment whose first `rowCount` rows were scored: memory (M, D) is S before on entry and after on
   /// return.
   func forward(rowCount: Int, _ w: BlockWeights, _ a: Activations, memory: Matrix) {
-    let width = Int64(sizes.width)
     let probabilities_MT = a.probabilities[columns: 0..<rowCount]
-    ress_softmax_rows(
-      Int64(sizes.slots), Int64(rowCount), Int64(probabilities_MT.stride), scale, probabilities_MT.pointer)
+    Softmax.rows(of: probabilities_MT, scale: scale)
     BLAS.multiply(probabilities_MT, a.z[rows: 0..<rowCount], into: a.pooled)
     BLAS.multiplyTransposed(a.pooled, w.poolValue, into: a.candidate)
     a.before.copy(from: memory)
-    ress_rmsnorm_forward(Int64(sizes.slots), width, memory.pointer, w.memoryNorm, a.normed.pointer, a.memoryRstd)
+    RMSNorm.forward(memory, gain: w.memoryNorm, into: a.normed, rstd: a.memoryRstd)
     for slot in 0..<sizes.slots {
       let candidate = a.candidate.row(slot)
       let logit =
-        ress_dot(width, a.normed.row(slot), w.gate) + ress_dot(width, candidate, w.gate + sizes.width) + w.gateBias[0]
+        Vectors.dot(a.normed.row(slot), w.gate, count: sizes.width)
+        + Vectors.dot(candidate, w.gate + sizes.width, count: sizes.width) + w.gateBias[0]
       let keep = sigmoid(logit)
       a.keep[slot] = keep
       let row = memory.row(slot)
@@ -121,47 +117,44 @@ package struct MemoryWrite {
     _ d: BlockWeights
   ) {
     let (pooledQuery, dpooledQuery) = (pooledQueries[sizes.block(step)], dpooledQueries[sizes.block(step)])
-    let width = Int64(sizes.width)
+    let width = sizes.width
     let all = 0..<span.rows.count
     for slot in 0..<sizes.slots {
       let keep = a.keep[slot]
       let dmemory_D = dmemory.row(slot)
       let dcandidate_D = dcandidate.row(slot)
       let candidate = a.candidate.row(slot)
-      let dkeep = ress_dot(width, dmemory_D, a.before.row(slot)) - ress_dot(width, dmemory_D, candidate)
+      let dkeep =
+        Vectors.dot(dmemory_D, a.before.row(slot), count: width) - Vectors.dot(dmemory_D, candidate, count: width)
       let dlogit = dkeep * keep * (1 - keep)
       for column in 0..<sizes.width {
         dcandidate_D[column] = (1 - keep) * dmemory_D[column] + dlogit * w.gate[sizes.width + column]
         dnormed.row(slot)[column] = dlogit * w.gate[column]
         dmemory_D[column] *= keep
       }
-      ress_axpy(width, dlogit, a.normed.row(slot), d.gate)
-      ress_axpy(width, dlogit, candidate, d.gate + sizes.width)
+      Vectors.add(a.normed.row(slot), times: dlogit, to: d.gate, count: width)
+      Vectors.add(candidate, times: dlogit, to: d.gate + width, count: width)
       d.gateBias[0] += dlogit
     }
-    ress_rmsnorm_backward(
-      Int64(sizes.slots), width, a.before.pointer, w.memoryNorm, a.memoryRstd, dnormed.pointer, dmemory.pointer,
-      d.memoryNorm)
+    RMSNorm.backward(
+      a.before, gain: w.memoryNorm, rstd: a.memoryRstd, dy: dnormed, dx: dmemory, dgain: d.memoryNorm)
     BLAS.transposeMultiply(dcandidate, a.pooled, into: d.poolValue, adding: true)
     BLAS.multiply(dcandidate, w.poolValue, into: dpooled)
 
     let probabilities_MT = a.probabilities[columns: all]
     let dprobabilities_MT = dprobabilities[columns: all]
     BLAS.multiplyTransposed(dpooled, a.z[rows: all], into: dprobabilities_MT)
-    ress_softmax_rows_backward(
-      Int64(sizes.slots), Int64(all.count), Int64(probabilities_MT.stride), scale, probabilities_MT.pointer,
-      dprobabilities_MT.pointer)
+    Softmax.backward(probabilities_MT, dp: dprobabilities_MT, scale: scale)
     BLAS.multiply(dprobabilities_MT, a.z[rows: all], into: dpooledQuery, adding: true)
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
-      let first = rows.lowerBound
       let dz_TD = Matrix(dz.row(lane), rows: rows.count, columns: sizes.width)
       BLAS.transposeMultiply(a.probabilities[columns: rows], dpooled, into: dz_TD)
       BLAS.transposeMultiply(dprobabilities[columns: rows], pooledQuery, into: dz_TD, adding: true)
-      ress_rmsnorm_backward(
-        Int64(rows.count), width, h.row(first), w.poolNorm, a.rstd + first, dz_TD.pointer, dh.row(first),
-        gainPartials.begin(task))
+      RMSNorm.backward(
+        h[rows: rows], gain: w.poolNorm, rstd: a.rstd + rows.lowerBound, dy: dz_TD, dx: dh[rows: rows],
+        dgain: gainPartials.begin(task))
     }
     gainPartials.fold(tiles.count, into: d.poolNorm)
   }
@@ -172,7 +165,7 @@ package struct MemoryWrite {
     // exp.
     return withUnsafeMutablePointer(to: &pair) { pointer in
       pointer.withMemoryRebound(to: Real.self, capacity: 2) {
-        ress_softmax_rows(1, 2, 2, 1, $0)
+        Softmax.rows(of: Matrix($0, rows: 1, columns: 2), scale: 1)
         return $0[1]
       }
     }
@@ -219,8 +212,7 @@ package struct MemoryRead {
 
   func forward(_ memory: Matrix, _ w: BlockWeights, _ a: Activations) {
     a.memory.copy(from: memory)
-    ress_rmsnorm_forward(
-      Int64(sizes.slots), Int64(sizes.width), memory.pointer, w.memoryNorm, a.normed.pointer, a.rstd)
+    RMSNorm.forward(memory, gain: w.memoryNorm, into: a.normed, rstd: a.rstd)
     BLAS.apply(w.key, to: a.normed, into: a.keys)
     BLAS.apply(w.value, to: a.normed, into: a.values)
   }
@@ -231,8 +223,6 @@ package struct MemoryRead {
     BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, adding: true)
     BLAS.multiply(gradient.keys, w.key.weight, into: dnormed)
     BLAS.multiply(gradient.values, w.value.weight, into: dnormed, adding: true)
-    ress_rmsnorm_backward(
-      Int64(sizes.slots), Int64(sizes.width), a.memory.pointer, w.memoryNorm, a.rstd, dnormed.pointer, dmemory.pointer,
-      d.memoryNorm)
+    RMSNorm.backward(a.memory, gain: w.memoryNorm, rstd: a.rstd, dy: dnormed, dx: dmemory, dgain: d.memoryNorm)
   }
 }

@@ -2,7 +2,6 @@
 // headᵀ, with a softmax over all tokens of the sequence for each. The forward pass keeps only the two numbers per
 // token, so the loss does not need the segments' activations.
 
-import CKernels
 import Kernels
 
 package struct SpanHead: OutputHead {
@@ -23,8 +22,9 @@ package struct SpanHead: OutputHead {
 
   /// Computes the segment's logits, (2, rows).
   package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
-    ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.multiplyTransposed(w.head.weight, normed[rows: 0..<rowCount], into: logits[columns: start..<start + rowCount])
+    let rows = 0..<rowCount
+    RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
+    BLAS.multiplyTransposed(w.head.weight, normed[rows: rows], into: logits[columns: start..<start + rowCount])
   }
 
   package func sequence(
@@ -34,8 +34,9 @@ package struct SpanHead: OutputHead {
     dmemory.clear()
     return (0..<2).reduce(0) { total, border in
       total
-        + ress_cross_entropy(
-          1, Int64(tokenCount), logits.row(border), targets.baseAddress! + border, d == nil ? 0 : scale)
+        + CrossEntropy.sum(
+          logits[rows: border..<border + 1][columns: 0..<tokenCount], targets: targets.baseAddress! + border,
+          gradientScale: d == nil ? 0 : scale)
     }
   }
 
@@ -44,20 +45,21 @@ package struct SpanHead: OutputHead {
     gradient d: Weights?
   ) -> Double {
     guard let d else { return 0 }
-    let width = Int64(sizes.width)
+    let rows = 0..<rowCount
     let dlogits_2T = logits[columns: start..<start + rowCount]
-    ress_rmsnorm_forward(Int64(rowCount), width, h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.transposeMultiply(dlogits_2T, w.head.weight, into: dnormed[rows: 0..<rowCount])
-    BLAS.multiply(dlogits_2T, normed[rows: 0..<rowCount], into: d.head.weight, adding: true)
+    RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
+    BLAS.transposeMultiply(dlogits_2T, w.head.weight, into: dnormed[rows: rows])
+    BLAS.multiply(dlogits_2T, normed[rows: rows], into: d.head.weight, adding: true)
     dh.clear()
-    ress_rmsnorm_backward(
-      Int64(rowCount), width, h.pointer, w.finalNorm, rstd, dnormed.pointer, dh.pointer, d.finalNorm)
+    RMSNorm.backward(
+      h[rows: rows], gain: w.finalNorm, rstd: rstd, dy: dnormed[rows: rows], dx: dh[rows: rows], dgain: d.finalNorm)
     return 0
   }
 
   package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
-    ress_rmsnorm_forward(Int64(rowCount), Int64(sizes.width), h.pointer, w.finalNorm, normed.pointer, rstd)
-    BLAS.multiplyTransposed(normed[rows: 0..<rowCount], w.head.weight, into: out[rows: start..<start + rowCount])
+    let rows = 0..<rowCount
+    RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
+    BLAS.multiplyTransposed(normed[rows: rows], w.head.weight, into: out[rows: start..<start + rowCount])
   }
 
   package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}

@@ -1,7 +1,6 @@
 // The input of attention at step t: X = norm(Hᵗ + step[t]; attn_norm) (without step[t] in the baseline), followed
 // for ordered inputs by the taps (`Taps`).
 
-import CKernels
 import Kernels
 
 /// Pre-norm as usual; `step[t]` tells the shared weights which step of recurrence they compute.
@@ -36,18 +35,13 @@ package struct StepInput {
   func forward(
     _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations
   ) {
-    let width = Int64(sizes.width)
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
-      var u = h.row(rows.lowerBound)
-      if let step {
-        u = scratch.row(lane)
-        ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), step, u)
-      }
-      ress_rmsnorm_forward(
-        Int64(rows.count), width, u, w.attnNorm, tables.inputs.row(span.start + rows.lowerBound),
-        a.rstd + rows.lowerBound)
+      let u = input(h[rows: rows], step, sum: scratch.row(lane))
+      let first = span.start + rows.lowerBound
+      RMSNorm.forward(
+        u, gain: w.attnNorm, into: tables.inputs[rows: first..<first + rows.count], rstd: a.rstd + rows.lowerBound)
     }
     // A second run over the tiles: the taps of a row read normalised rows of the tile before it.
     team.run(tiles.count) { task, _ in
@@ -56,32 +50,33 @@ package struct StepInput {
     }
   }
 
+  /// h + step, computed in `sum`; h itself without a step.
+  private func input(_ h: Matrix, _ step: RealPointer?, sum: RealPointer) -> Matrix {
+    guard let step else { return h }
+    h.adding(row: step, into: sum)
+    return Matrix(sum, rows: h.rows, columns: h.columns)
+  }
+
   /// dx (T, D) → dh (T, D) +=, dstep (D) +=
   func backward(
     _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations,
     dx: Matrix, dh: Matrix, _ d: BlockWeights, dstep: RealPointer?
   ) {
-    let width = Int64(sizes.width)
     taps.backwardWeight(span, x: tables.inputs.row(span.start), dy: dx.pointer, into: d.recency)
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
-      let count = rows.count * sizes.width
       let sum = scratch.row(lane)
-      let du = sum + Sizes.rowTile * sizes.width
-      let dx0 = du + Sizes.rowTile * sizes.width
+      let du = Matrix(sum + Sizes.rowTile * sizes.width, rows: rows.count, columns: sizes.width)
+      let dx0 = Matrix(sum + 2 * Sizes.rowTile * sizes.width, rows: rows.count, columns: sizes.width)
       // The kernel computes addresses from the segment's first row; only this tile's rows are written.
-      taps.backwardInput(rows, span, dy: dx.pointer, w.recency, into: dx0 - rows.lowerBound * sizes.width)
-      var u = h.row(rows.lowerBound)
-      if let step {
-        u = sum
-        ress_add_row(Int64(rows.count), width, h.row(rows.lowerBound), step, u)
-      }
-      du.update(repeating: 0, count: count)
-      ress_rmsnorm_backward(
-        Int64(rows.count), width, u, w.attnNorm, a.rstd + rows.lowerBound, dx0, du, gainPartials.begin(task))
-      ress_add(Int64(count), du, dh.row(rows.lowerBound))
-      ress_sum_rows(Int64(rows.count), width, du, stepPartials.begin(task))
+      taps.backwardInput(rows, span, dy: dx.pointer, w.recency, into: dx0.pointer - rows.lowerBound * sizes.width)
+      du.clear()
+      RMSNorm.backward(
+        input(h[rows: rows], step, sum: sum), gain: w.attnNorm, rstd: a.rstd + rows.lowerBound, dy: dx0, dx: du,
+        dgain: gainPartials.begin(task))
+      Vectors.add(du.pointer, to: dh.row(rows.lowerBound), count: du.count)
+      du.addRows(to: stepPartials.begin(task))
     }
     gainPartials.fold(tiles.count, into: d.attnNorm)
     if let dstep { stepPartials.fold(tiles.count, into: dstep) }

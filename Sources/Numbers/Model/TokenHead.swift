@@ -2,7 +2,6 @@
 // norm(Hᴷ; final_norm) mapᵀ. Logits exist for one chunk of rows at a time. Forward and backward are one pass
 // (`segment`), because nothing else reads the last H.
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -25,8 +24,6 @@ package struct TokenHead: OutputHead {
   /// Number of tiles whose logits exist at the same time.
   private let tilesPerChunk: Int
   private var chunk: Int { tilesPerChunk * TokenHead.tile }
-
-  private var classes: Int { sizes.logitColumns }
 
   init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
     self.sizes = sizes
@@ -61,7 +58,6 @@ package struct TokenHead: OutputHead {
     gradient d: Weights?
   ) -> Double {
     var total = 0.0
-    let width = Int64(sizes.width)
     let targets = targets.baseAddress! + start
     let map = map(w)
     // The losses of tiles are added in the order of tiles, so the sum does not depend on the threads.
@@ -71,22 +67,22 @@ package struct TokenHead: OutputHead {
       team.run(tiles.count) { task, _ in
         let rows = tiles[task]
         let row = first + rows.lowerBound
-        let count = Int64(rows.count)
-        ress_rmsnorm_forward(count, width, h.row(row), w.finalNorm, normed.row(rows.lowerBound), rstd + rows.lowerBound)
+        let h = h[rows: row..<row + rows.count], rstd = rstd + rows.lowerBound
+        RMSNorm.forward(h, gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
         BLAS.apply(map, to: normed[rows: rows], into: logits[rows: rows])
-        losses.pointer[task] = ress_cross_entropy(
-          count, Int64(classes), logits.row(rows.lowerBound), targets + row, d == nil ? 0 : scale)
+        losses.pointer[task] = CrossEntropy.sum(
+          logits[rows: rows], targets: targets + row, gradientScale: d == nil ? 0 : scale)
         guard d != nil else { return }
         BLAS.multiply(logits[rows: rows], map.weight, into: dnormed[rows: rows])
         gainPartials.row(task).update(repeating: 0, count: sizes.width)
-        dh.row(row).update(repeating: 0, count: rows.count * sizes.width)
-        ress_rmsnorm_backward(
-          count, width, h.row(row), w.finalNorm, rstd + rows.lowerBound, dnormed.row(rows.lowerBound), dh.row(row),
-          gainPartials.row(task))
+        let dh = dh[rows: row..<row + rows.count]
+        dh.clear()
+        RMSNorm.backward(
+          h, gain: w.finalNorm, rstd: rstd, dy: dnormed[rows: rows], dx: dh, dgain: gainPartials.row(task))
       }
       for task in 0..<tiles.count { total += losses.pointer[task] }
       if let d {
-        ress_sum_rows(Int64(tiles.count), width, gainPartials.pointer, d.finalNorm)
+        gainPartials[rows: 0..<tiles.count].addRows(to: d.finalNorm)
         addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d).weight, team)
       }
     }
@@ -95,8 +91,9 @@ package struct TokenHead: OutputHead {
 
   /// Logits of one row, (V).
   func logits(_ h: Matrix, row: Int, _ w: Weights, into out: Matrix) {
-    ress_rmsnorm_forward(1, Int64(sizes.width), h.row(row), w.finalNorm, normed.pointer, rstd)
-    BLAS.apply(map(w), to: normed[rows: 0..<1], into: out)
+    let normed = normed[rows: 0..<1]
+    RMSNorm.forward(h[rows: row..<row + 1], gain: w.finalNorm, into: normed, rstd: rstd)
+    BLAS.apply(map(w), to: normed, into: out)
   }
 
   package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {

@@ -1,6 +1,7 @@
 // Presents a profile of training steps: as a table for people, and as a trace for the viewers chrome://tracing and
 // ui.perfetto.dev.
 
+import Configuration
 import Kernels
 
 package struct ProfileReport {
@@ -51,26 +52,29 @@ package struct ProfileReport {
 
   /// The profile in Trace Event Format: complete events, in microseconds, one thread per lane.
   package var trace: String {
-    var events = ["{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":1,\"args\":{\"name\":\"\(escaped(worker))\"}}"]
+    func name(_ kind: String, lane: Int?, _ name: String) -> JSON {
+      .object(
+        [("name", .text(kind)), ("ph", .text("M")), ("pid", .whole(1))] + (lane.map { [("tid", .whole($0))] } ?? [])
+          + [("args", .object([("name", .text(name))]))])
+    }
+    var events = [name("process_name", lane: nil, worker)]
     for lane in 0..<laneCount {
-      let name = lane == 0 ? "training thread" : "thread \(lane + 1)"
-      events.append("{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":\(lane),\"args\":{\"name\":\"\(name)\"}}")
+      events.append(name("thread_name", lane: lane, lane == 0 ? "training thread" : "thread \(lane + 1)"))
     }
     for span in profile.spans {
       let direction = span.direction == .neither ? "" : " \(span.direction.rawValue)"
       events.append(
-        "{\"name\":\"\(span.part.rawValue)\(direction)\",\"cat\":\"\(span.direction.rawValue)\",\"ph\":\"X\",\"pid\":1,"
-          + "\"tid\":\(span.lane),\"ts\":\(Double(span.begin) / 1000),\"dur\":\(Double(span.end - span.begin) / 1000)}")
+        .object([
+          ("name", .text(span.part.rawValue + direction)), ("cat", .text(span.direction.rawValue)), ("ph", .text("X")),
+          ("pid", .whole(1)), ("tid", .whole(span.lane)), ("ts", .real(Double(span.begin) / 1000)),
+          ("dur", .real(Double(span.end - span.begin) / 1000)),
+        ]))
     }
-    return "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + events.joined(separator: ",\n") + "\n]}\n"
+    return JSON.object([("displayTimeUnit", .text("ms")), ("traceEvents", .array(events))]).compact + "\n"
   }
 
   private func row(_ name: String, _ cells: String...) -> String {
     name.padded(to: 24) + cells.map { $0.aligned(to: 12) }.joined()
-  }
-
-  private func escaped(_ text: String) -> String {
-    String(text.flatMap { $0 == "\"" || $0 == "\\" ? ["\\", $0] : $0.isNewline ? [" "] : [$0] })
   }
 
   private func fixed(_ value: Double, _ digits: Int) -> String {

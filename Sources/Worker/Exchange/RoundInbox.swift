@@ -1,5 +1,12 @@
 // The messages of one round. A faster peer may already send messages of the next round; they are kept until this
 // worker begins that round, because its experts still have the weights of the current one.
+//
+// A message can be early in three ways, and each is handled where it can be told from others:
+// - of a generation that has not begun here: over ZeroMQ it is dropped, and the peer's link repeats it; MPI repeats
+//   nothing, so `MPIPort` keeps it;
+// - of the first step, while this worker still loads: `NetworkLink` keeps it until the state is complete;
+// - of the next round: kept here. A peer cannot be ahead by more than one round, because it cannot end a round
+//   without this worker's reports of it.
 
 import Wire
 

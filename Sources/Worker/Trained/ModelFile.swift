@@ -46,11 +46,9 @@ package enum ModelFile {
     }
     let parameters = tensors.reduce(0) { $0 + $1.shape.reduce(1, *) }
     let counted = tensors.count
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     let configuration = model.manifest.configuration
     var metadata = [
-      "format": "pt", configurationKey: String(decoding: try encoder.encode(configuration), as: UTF8.self),
+      "format": "pt", configurationKey: String(decoding: try JSON.encode(configuration), as: UTF8.self),
       runKey: model.manifest.run, stepKey: "\(model.manifest.step)",
     ]
     metadata[tokenizerKey] = try model.tokenizerDigest

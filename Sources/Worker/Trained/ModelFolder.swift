@@ -32,10 +32,8 @@ package enum ModelFolder {
     let tokenizer = try model.tokenizer
     let file = TokenizerFile.exported(tokenizer)
     try Durable.write(file.bytes, to: aside + "/" + file.name)
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     let config = HubConfiguration(model.manifest, vocabulary: model.vocabulary, tokenizer: tokenizer)
-    try Durable.write(Array(try encoder.encode(config)) + [10], to: aside + "/" + configName)
+    try Durable.write(try JSON.encode(config, pretty: true) + [10], to: aside + "/" + configName)
     try Durable.replaceFolder(path, by: aside)
     return export
   }

@@ -50,7 +50,8 @@ package struct RunNeeds {
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
     copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts))
-    copiedExperts = copies.choose(memoryBytes: Double(memoryBytes) / Double(4 * workersAHost))
+    copiedExperts = copies.choose(
+      memoryBytes: ExpertCopies.memoryBytes(ofMachine: memoryBytes, workersOnIt: workersAHost))
     let rowsTravel = count > 1 && copiedExperts.count < layout.experts.count
     lanes = rowsTravel && configuration.training.unitCount > count ? Relay.laneCount : 1
     shape = SequenceModel.Shape(

@@ -16,9 +16,7 @@ package struct RunTask: Codable, Equatable, Sendable {
   /// Writes the task's file; language models need none.
   package static func keep(_ corpus: Corpus, in folder: String, _ boundary: Boundary = .none) throws {
     guard corpus.task != .lm else { return }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys]
-    let text = Array(try encoder.encode(RunTask(task: corpus.task.rawValue, labels: corpus.labels)))
+    let text = try JSON.encode(RunTask(task: corpus.task.rawValue, labels: corpus.labels))
     try boundary.within(folder) { (pinned) throws(FolderError) in
       let path = pinned.path + "/" + name
       if (try? boundary.contents(of: path)).map({ Array($0) }) != text { try Durable.write(text, to: path) }

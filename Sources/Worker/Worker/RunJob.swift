@@ -408,7 +408,7 @@ package final class RunJob {
     guard manifest.step > 0, manifest.numerics != mine, assignment.acceptsOtherNumerics != true else { return }
     throw JobError.otherNumerics(
       "\(path) was trained with \(manifest.numerics.map { "the numerics \($0)" } ?? "the numerics of an older program"), "
-        + "and this program computes by \(mine): later steps would differ in their last bits; if that is meant: --resume with "
+        + "and this program computes by \(mine): later steps would differ in their last bits; to accept that, use --resume with "
         + "--accept-numerics")
   }
 

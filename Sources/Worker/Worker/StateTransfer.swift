@@ -9,7 +9,7 @@ import Model
 import Training
 import Wire
 
-struct StateTransfer {
+package struct StateTransfer {
   private let assignment: Assignment
   private let state: MemoryState
   private let layout: ParameterLayout
@@ -21,7 +21,7 @@ struct StateTransfer {
   /// Values of a message (4 MiB).
   private static let pieceSize = ShardLayout.messageSize
 
-  init(_ assignment: Assignment, _ state: MemoryState, _ layout: ParameterLayout, _ plan: WorkPlan) {
+  package init(_ assignment: Assignment, _ state: MemoryState, _ layout: ParameterLayout, _ plan: WorkPlan) {
     self.assignment = assignment
     self.state = state
     self.layout = layout
@@ -34,7 +34,7 @@ struct StateTransfer {
 
   /// Sends the shards of this worker to the workers that need their tensors, and copies what it needs itself into
   /// `trainer`, which is nil for a helper.
-  func send(from store: ShardStore, into trainer: Trainer?, by channel: any WorkerChannel) throws {
+  package func send(from store: ShardStore, into trainer: Trainer?, by channel: any WorkerChannel) throws {
     for (index, shardLayout) in shards.enumerated() where state.holders[index] == assignment.index {
       let key = HeldShard(
         run: assignment.run, generation: state.generation, index: index, count: shards.count, step: state.step)
@@ -60,7 +60,7 @@ struct StateTransfer {
   }
 
   /// Receives tensors from others until this worker has all it needs.
-  func receive(into trainer: Trainer, from link: NetworkLink) throws {
+  package func receive(into trainer: Trainer, from link: NetworkLink) throws {
     var pieces: [Int: (piece: ShardLayout.Piece, holder: Int)] = [:]
     var missing: [Int: Int] = [:]
     for (index, shardLayout) in shards.enumerated() where state.holders[index] != assignment.index {

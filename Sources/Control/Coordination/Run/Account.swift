@@ -1,12 +1,12 @@
-// Where a run's time goes: to steps that count, and to everything else. `status` shows it as goodput.
+// The account of a run's time: steps that count, and everything else. `ress status` shows it as goodput.
 
 import Wire
 
 struct Account: Equatable, Sendable {
   private(set) var goodput = Goodput()
-  /// How long the last change of generation took.
+  /// Duration of the last change of generation.
   private(set) var changeSeconds = 1.0
-  /// Since when a fault has interrupted training.
+  /// When the present interruption of training began.
   private var faultAt: Instant?
   private var lastStepAt: Instant?
 
@@ -17,7 +17,8 @@ struct Account: Equatable, Sendable {
   /// A step was reported, whether it is new or not.
   mutating func heardStep(at now: Instant) { lastStepAt = now }
 
-  /// A step that counts for the first time: the mean of the workers' computing is useful, the slowest worker's excess is not.
+  /// A step that counts for the first time. The mean of the workers' computing time is useful; what the slowest worker
+  /// needs beyond it is not.
   mutating func add(_ record: StepRecord) {
     let slowest = record.busy.max() ?? record.seconds
     let mean = record.busy.isEmpty ? record.seconds : record.busy.reduce(0, +) / Double(record.busy.count)

@@ -1,5 +1,5 @@
-// One membership of one run: who does which units and holds which experts, and how far each worker has come in it. It is stored with the
-// run, so a coordinator that was restarted goes on with the same generation.
+// One membership of one run: which worker computes which units and holds which experts, and how far each worker is. It is stored with the
+// run, so that a coordinator that was restarted continues with the same generation.
 
 import Configuration
 import Wire
@@ -7,29 +7,30 @@ import Wire
 struct Generation: Codable, Equatable, Sendable {
   var number: UInt32
   @EncodedOnce private(set) var roster: [RosterEntry]
-  /// Workers that hand over what they hold and are then released.
+  /// Workers that only send the shards that they hold, and are released afterwards.
   let helpers: [WorkerDescription]
   var firstStep: Int
-  /// How many reports of each peer were taken.
-  var noted: [Int]
-  /// Places in the roster of the workers that have loaded.
+  /// Number of reports that were taken of each peer.
+  var acknowledged: [Int]
+  /// Indices in the roster of the workers that have loaded.
   var ready: Set<Int> = []
-  /// What workers found at the dataset's path, by place in the roster; nil before the first.
+  /// What workers found at the dataset's path, by index in the roster; nil before the first.
   var reads: [Int: DataIdentity]?
-  /// The step after which each worker has stopped, by place in the roster.
+  /// The step after which each worker has stopped, by index in the roster.
   var halted: [Int: Int] = [:]
   var finished: Set<Int> = []
-  /// While the run is collecting: places of the peers that have not yet reported what they hold.
+  /// While the run is collecting: indices of the peers that have not yet reported what they hold.
   var awaited: Set<Int> = []
-  /// What the experts' new places should bring.
+  /// What the move of experts with which the generation began should save.
   var promise: PlacementPromise?
 
-  /// The place of each peer, by its name: an event of a worker must not cost a look at all others.
-  private var places: [String: Int] = [:]
+  /// The index of each peer, by its name, so that an event of one worker does not cost a search among all.
+  private var indices: [String: Int] = [:]
 
-  /// The stored fields; `places` follows from them.
+  /// The stored fields, with the keys that stores of older versions have; `indices` follows from them.
   private enum CodingKeys: String, CodingKey {
-    case number, roster, helpers, firstStep, noted, ready, reads, halted, finished, awaited, promise
+    case number, roster, helpers, firstStep, ready, reads, halted, finished, awaited, promise
+    case acknowledged = "noted"
   }
 
   init(
@@ -40,8 +41,8 @@ struct Generation: Codable, Equatable, Sendable {
     self.helpers = helpers
     self.firstStep = firstStep
     self.promise = promise
-    noted = Array(repeating: 0, count: roster.count + helpers.count)
-    findPlaces()
+    acknowledged = Array(repeating: 0, count: roster.count + helpers.count)
+    findIndices()
   }
 
   init(from decoder: any Decoder) throws {
@@ -50,31 +51,31 @@ struct Generation: Codable, Equatable, Sendable {
     _roster = try fields.decode(EncodedOnce<[RosterEntry]>.self, forKey: .roster)
     helpers = try fields.decode([WorkerDescription].self, forKey: .helpers)
     firstStep = try fields.decode(Int.self, forKey: .firstStep)
-    noted = try fields.decode([Int].self, forKey: .noted)
+    acknowledged = try fields.decode([Int].self, forKey: .acknowledged)
     ready = try fields.decode(Set<Int>.self, forKey: .ready)
     reads = try fields.decodeIfPresent([Int: DataIdentity].self, forKey: .reads)
     halted = try fields.decode([Int: Int].self, forKey: .halted)
     finished = try fields.decode(Set<Int>.self, forKey: .finished)
     awaited = try fields.decode(Set<Int>.self, forKey: .awaited)
     promise = try fields.decodeIfPresent(PlacementPromise.self, forKey: .promise)
-    findPlaces()
+    findIndices()
   }
 
-  private mutating func findPlaces() {
-    for (place, peer) in peers.enumerated() where places[peer.name] == nil { places[peer.name] = place }
+  private mutating func findIndices() {
+    for (index, peer) in peers.enumerated() where indices[peer.name] == nil { indices[peer.name] = index }
   }
 
-  /// Everyone in the generation. An index into it is a peer's place.
+  /// All members of the generation. A position in the list is the member's index.
   var peers: [WorkerDescription] { roster.map(\.worker) + helpers }
 
-  /// The peer at a place; nil where there is no such place.
-  func peer(at place: Int) -> WorkerDescription? {
-    if roster.indices.contains(place) { return roster[place].worker }
-    let helper = place - roster.count
+  /// The peer with an index; nil where there is no such index.
+  func peer(at index: Int) -> WorkerDescription? {
+    if roster.indices.contains(index) { return roster[index].worker }
+    let helper = index - roster.count
     return helpers.indices.contains(helper) ? helpers[helper] : nil
   }
 
-  func place(named name: String) -> Int? { places[name] }
+  func index(named name: String) -> Int? { indices[name] }
 
   /// The experts that every worker has, as owner or as a copy.
   var copiedExperts: [Int] {
@@ -84,8 +85,8 @@ struct Generation: Codable, Equatable, Sendable {
     }.sorted()
   }
 
-  func place(of worker: WorkerDescription) -> Int? {
-    places[worker.name].flatMap { peer(at: $0) == worker ? $0 : nil }
+  func index(of worker: WorkerDescription) -> Int? {
+    indices[worker.name].flatMap { peer(at: $0) == worker ? $0 : nil }
   }
 
   var allReady: Bool { ready.count == roster.count }

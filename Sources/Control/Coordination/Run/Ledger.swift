@@ -1,32 +1,33 @@
-// Which worker is late, in what, and by how long. The ledger measures and finds; the run decides what to do about a finding
-// (Run+Ledger.swift). A run never just stands still: a worker that all others wait for is named at half the patience and replaced when
-// the patience is over; one that is much slower than the others is replaced when that makes the run faster; experts move when the time
-// that this saves is worth the bytes.
+// Which worker is late, with what, and by how long. The ledger measures and finds; the run decides what follows from a
+// finding (Run+Ledger.swift). A run never stands still without a reaction: a worker that all others wait for is named
+// after half the patience and replaced after the whole patience; a worker that is much slower than the others is
+// replaced where that makes the run faster; experts move where the time that this saves is worth the bytes.
 
 import Configuration
 import Wire
 
-/// What the ledger can find. Those of the first kind are reported once a generation, those of the second end the generation.
+/// The findings. Those of the first group are reported once in a generation; those of the second group end the
+/// generation.
 enum Finding: Hashable, Sendable {
-  /// A worker was not heard for half the patience.
-  case silent(place: Int, step: Int)
+  /// No heartbeat of a worker arrived for half the patience.
+  case silent(index: Int, step: Int)
   /// A worker has waited for a disk or for another worker for half the patience.
-  case waits(place: Int, step: Int)
+  case waits(index: Int, step: Int)
   /// A worker computes several times as long as the others.
-  case slow(place: Int)
+  case slow(index: Int)
 
-  /// A worker is heard and has not worked for the generation for the whole patience.
-  case strayed(place: Int)
-  /// A worker waits for a disk or a line that has moved nothing for many times the patience.
-  case blocked(place: Int)
-  /// A worker is heard and has done nothing for the whole patience.
-  case stuck(place: Int)
+  /// A worker's heartbeats arrive, but it has not worked for the generation for the whole patience.
+  case strayed(index: Int)
+  /// A worker has waited for a disk or a connection for many times the patience without any progress.
+  case blocked(index: Int)
+  /// A worker's heartbeats arrive, but it made no progress for the whole patience.
+  case stuck(index: Int)
   /// Every worker waits for another one.
   case deadlock
 }
 
 struct Ledger: Equatable, Sendable {
-  /// A worker is slow when its steps take so many times the median of the others.
+  /// A worker is slow if its steps take this many times the median of the others.
   private static let slow = 4.0
   /// A move of experts must save this share of a step.
   private static let worthwhile = 0.03
@@ -38,7 +39,7 @@ struct Ledger: Equatable, Sendable {
   private static let assumedBandwidth = 12.5e6
   /// Weight of the past in a fading mean.
   private static let fade = 0.9
-  /// A disk or a line that has moved nothing for so many times the patience is taken to be gone.
+  /// A disk or a connection without progress for this many times the patience counts as gone.
   private static let blockedPatiences = 20.0
 
   /// Tokens that each expert got in recent steps, fading.
@@ -51,17 +52,17 @@ struct Ledger: Equatable, Sendable {
   private(set) var memoryBytes: Int?
   /// The workers' slowest connection; nil before the first measurement.
   var line: ExpertCopies.Line?
-  /// How many times the usual gain a move of experts must promise: more, after moves that did not keep what they promised.
+  /// Factor of the gain that a move of experts must promise. It grows after moves that saved less than expected.
   private var moveCaution = 1.0
   /// Steps of this generation.
   private(set) var generationSteps = 0
-  /// Seconds of computing in a step, by place, fading.
+  /// Seconds of computing in a step, by index, fading.
   private(set) var busy: [Double] = []
-  /// Since when a worker has been slow, by place.
+  /// When a worker became slow, by index.
   private var slowSince: [Int: Instant] = [:]
-  /// Since when all workers have waited for each other.
+  /// When all workers began to wait for each other.
   private var deadlockedSince: Instant?
-  /// What was reported already in this generation.
+  /// Findings that were reported in this generation.
   private var reported: Set<Finding> = []
 
   init() {}
@@ -81,7 +82,7 @@ struct Ledger: Equatable, Sendable {
     reported = []
   }
 
-  /// Returns whether the finding was not reported yet in this generation, and from now on it was.
+  /// Returns whether the finding is new in this generation, and records it.
   mutating func isNew(_ finding: Finding) -> Bool { reported.insert(finding).inserted }
 
   // MARK: measuring
@@ -116,57 +117,59 @@ struct Ledger: Equatable, Sendable {
 
   /// Looks at the workers of a generation. The last finding, and only the last, may be one that ends the generation.
   /// - Parameters:
-  ///   - workers: the connected ones, with their places in the roster.
+  ///   - workers: the connected workers, with their indices in the roster.
   ///   - since: when the present phase began.
   mutating func inspect(
-    _ workers: [(place: Int, member: Member)], phase: Phase, since: Instant, patience: Duration, at now: Instant
+    _ workers: [(index: Int, member: Member)], phase: Phase, since: Instant, patience: Duration, at now: Instant
   ) -> [Finding] {
     guard let generation = phase.generation else { return [] }
     var findings: [Finding] = []
-    for (place, worker) in workers {
+    for (index, worker) in workers {
       let half = patience.inSeconds / 2
       if (now - worker.lastHeard).inSeconds > half {
-        findings.append(.silent(place: place, step: worker.heartbeat.step))
+        findings.append(.silent(index: index, step: worker.heartbeat.step))
       }
       if worker.heartbeat.waiting != nil, worker.heartbeat.waitingSeconds > half {
-        findings.append(.waits(place: place, step: worker.heartbeat.step))
+        findings.append(.waits(index: index, step: worker.heartbeat.step))
       }
     }
     findings = findings.filter { isNew($0) }
-    for (place, worker) in workers where !generation.finished.contains(place) {
-      let isHalted = generation.halted[place] != nil
+    for (index, worker) in workers where !generation.finished.contains(index) {
+      let isHalted = generation.halted[index] != nil
       if let strayed = worker.strayedAt, strayed + patience < now, !isHalted {
-        return findings + [.strayed(place: place)]
+        return findings + [.strayed(index: index)]
       }
       let isWaiting = worker.heartbeat.waiting != nil
       if isWaiting, worker.heartbeat.waitingFor.isEmpty,
         worker.heartbeat.waitingSeconds > Ledger.blockedPatiences * patience.inSeconds
       {
-        return findings + [.blocked(place: place)]
+        return findings + [.blocked(index: index)]
       }
-      // It sends heartbeats, and nothing moves: a dead file system, say. A worker that is silent is another case.
+      // It sends heartbeats and makes no progress, because of a dead file system for example. A silent worker is
+      // another case.
       let isHeard = worker.lastHeard + patience / 4 > now
       let isWorking =
         !isWaiting && !isHalted && worker.heartbeat.generation == generation.number
-        && !(phase.isLoading && generation.ready.contains(place))
+        && !(phase.isLoading && generation.ready.contains(index))
       if isWorking && isHeard && Ledger.still(worker, since, now) > patience {
-        return findings + [.stuck(place: place)]
+        return findings + [.stuck(index: index)]
       }
     }
     return isDeadlocked(workers, generation, phase, patience, at: now) ? findings + [.deadlock] : findings
   }
 
-  /// For how long a worker has made no progress in a phase.
+  /// The time without progress of a worker in a phase.
   static func still(_ worker: Member, _ since: Instant, _ now: Instant) -> Duration {
     now - max(worker.progressAt, since)
   }
 
-  /// All wait for each other: a message was lost, which should not happen, and must not hang.
+  /// Whether all workers wait for each other. That needs a lost message, which should not happen; if it does, the run
+  /// must not hang.
   private mutating func isDeadlocked(
-    _ workers: [(place: Int, member: Member)], _ generation: Generation, _ phase: Phase, _ patience: Duration,
+    _ workers: [(index: Int, member: Member)], _ generation: Generation, _ phase: Phase, _ patience: Duration,
     at now: Instant
   ) -> Bool {
-    let unready = workers.filter { phase.isTraining || !generation.ready.contains($0.place) }
+    let unready = workers.filter { phase.isTraining || !generation.ready.contains($0.index) }
     let allWait = unready.allSatisfy { _, worker in
       !worker.heartbeat.waitingFor.isEmpty && worker.heartbeat.waitingSeconds > patience.inSeconds
     }
@@ -175,7 +178,7 @@ struct Ledger: Equatable, Sendable {
       deadlockedSince = nil
       return false
     }
-    // Workers that were stopped together with their machine report so too, once, before they go on.
+    // Workers that were stopped together with their machine report the same once, before they continue.
     let since = deadlockedSince ?? now
     deadlockedSince = since
     guard since + Ledger.deadlockedFor < now else { return false }
@@ -186,7 +189,7 @@ struct Ledger: Equatable, Sendable {
   // MARK: slow workers
 
   struct SlowWorker {
-    var place: Int
+    var index: Int
     /// How many times as long as the others it computes.
     var factor: Double
     var since: Instant
@@ -196,23 +199,23 @@ struct Ledger: Equatable, Sendable {
   mutating func slowWorkers(of count: Int, at now: Instant) -> [SlowWorker] {
     guard busy.count > 1, busy.count == count, generationSteps > 3 else { return [] }
     let sorted = busy.sorted()
-    return busy.indices.compactMap { place in
+    return busy.indices.compactMap { index in
       // The median of the others: of the sorted times without this worker's own.
       let middle = (busy.count - 1) / 2
-      let median = busy[place] <= sorted[middle] ? sorted[middle + 1] : sorted[middle]
-      guard busy[place] > Ledger.slow * median else {
-        slowSince[place] = nil
+      let median = busy[index] <= sorted[middle] ? sorted[middle + 1] : sorted[middle]
+      guard busy[index] > Ledger.slow * median else {
+        slowSince[index] = nil
         return nil
       }
-      let since = slowSince[place] ?? now
-      slowSince[place] = since
-      return SlowWorker(place: place, factor: Double(Int(10 * busy[place] / median)) / 10, since: since)
+      let since = slowSince[index] ?? now
+      slowSince[index] = since
+      return SlowWorker(index: index, factor: Double(Int(10 * busy[index] / median)) / 10, since: since)
     }
   }
 
   // MARK: moving experts
 
-  /// A change of the places of experts that is worth its cost.
+  /// A move of experts that is worth its cost.
   struct ExpertMove {
     var what: String
     var promise: PlacementPromise
@@ -228,7 +231,7 @@ struct Ledger: Equatable, Sendable {
       isSettled(generation)
     else { return nil }
     var owners = [Int](repeating: 0, count: model.expertCount)
-    for (place, entry) in roster.enumerated() { for expert in entry.experts { owners[expert] = place } }
+    for (index, entry) in roster.enumerated() { for expert in entry.experts { owners[expert] = index } }
     // The rows of copied experts stay with their units, wherever the owners are.
     let copied = Set(generation.copiedExperts)
     let loads = expertLoads.indices.map { copied.contains($0) ? 0 : expertLoads[$0] }
@@ -273,14 +276,14 @@ struct Ledger: Equatable, Sendable {
       promise: PlacementPromise(stepSecondsBefore: stepSeconds, stepSecondsExpected: max(0, stepSeconds - saved)))
   }
 
-  /// Whether the loads of a generation can be trusted, and the last change of its experts was measured.
+  /// Whether the loads of a generation can be trusted and the last move of experts was measured.
   private func isSettled(_ generation: Generation) -> Bool {
     generationSteps >= Ledger.settledSteps && generationSteps.isMultiple(of: 10)
       && (generation.promise.map { $0.steps >= PlacementPromise.measuredSteps } ?? true)
   }
 
-  /// A move of experts was measured. One that did not bring half of what it promised makes the next one promise more, because something
-  /// else decides how long a step takes.
+  /// A move of experts was measured. If it saved less than half of what was expected, something else determines the
+  /// duration of a step, so the next move must promise more.
   mutating func judge(_ promise: PlacementPromise) {
     let gain = promise.stepSecondsBefore - promise.seconds / Double(promise.steps)
     let isKept = gain > (promise.stepSecondsBefore - promise.stepSecondsExpected) / 2

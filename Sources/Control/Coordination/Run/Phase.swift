@@ -1,10 +1,10 @@
-// What happens to a run now. Each case has the data that are meaningful in it and no others, and names the phases that may follow.
+// The phase of a run. Each case carries the data that are meaningful in it, and names the phases that may follow.
 //
 //     idle → preparing → waiting → loading → training → halting → saving → idle
 //                           ↑                              │
 //                           └──────────────────────────────┘ the next generation
 //
-//     loading, training, halting → collecting → waiting, or preparing where nothing whole is left in memory
+//     loading, training, halting → collecting → waiting, or preparing where no complete state is left in memory
 //
 // From any phase a run that ends, or is paused without a checkpoint, becomes idle.
 
@@ -13,9 +13,11 @@ import Wire
 enum Phase: Equatable, Sendable {
   /// No worker is assigned to the run: it is paused, has ended, or is in the queue. → preparing
   case idle
-  /// The disk is looking at the run's folder. `after` is the generation before, which `status` still shows. → waiting, idle
+  /// The run's folder is being examined. `after` is the previous generation, which `ress status` still shows. →
+  /// waiting, idle
   case preparing(after: Generation?, then: PendingChange?)
-  /// Ready to run; waiting for workers. Workers of the generation before may still report files of a checkpoint. → loading, preparing, idle
+  /// Ready to run; waiting for workers. Workers of the previous generation may still report files of a checkpoint. →
+  /// loading, preparing, idle
   case waiting(Origin, after: Generation?, then: PendingChange?)
   /// Workers load the model and the state. → training, collecting, idle
   case loading(Generation, from: StartState, then: PendingChange?)
@@ -23,9 +25,9 @@ enum Phase: Equatable, Sendable {
   case training(Generation, then: PendingChange?)
   /// Workers were asked to stop together at the end of a step. → waiting, saving, collecting, idle
   case halting(Generation, then: PendingChange)
-  /// A worker was lost; the others stop at once and report what they hold. → waiting, preparing, idle
+  /// A worker was lost; the others stop at once and report the shards that they hold. → waiting, preparing, idle
   case collecting(Generation, then: PendingChange?)
-  /// All workers have stopped; their checkpoint is on its way to the disk. → idle
+  /// All workers have stopped; their checkpoint is being written. → idle
   case saving(Generation, then: PendingChange)
 }
 
@@ -33,21 +35,21 @@ enum Phase: Equatable, Sendable {
 enum Origin: Equatable, Sendable {
   /// The seed or a checkpoint, of which `firstStep` steps are done.
   case disk(StartState, firstStep: Int)
-  /// What workers hold in their memory, which is newer than any checkpoint.
+  /// The state in the workers' memory, which is newer than any checkpoint.
   case memory(Reunion?)
 
-  /// All workers fell silent at once, so they may come back with what they hold.
+  /// All workers fell silent at the same time, so they may return with their state.
   struct Reunion: Equatable, Sendable {
-    /// Since when there have been enough of them for the run.
+    /// When enough of them had returned for the run.
     var since: Instant?
   }
 }
 
-/// What is to happen at the end of the step in progress. A run that has no step in progress keeps it for its next step.
+/// A change that takes effect at the end of the step in progress, or of the next step where none is in progress.
 enum PendingChange: Codable, Equatable, Sendable {
   /// The run is paused after a checkpoint.
   case pause(reason: String)
-  /// The run leaves its workers to one of higher priority and waits in the queue again.
+  /// The run gives its workers to a run of higher priority and waits in the queue again.
   case giveWay(reason: String)
   /// A new generation is formed from the workers that are available at that time.
   case renew(reason: String)
@@ -84,7 +86,7 @@ extension Phase {
   var isCollecting: Bool { if case .collecting = self { true } else { false } }
   var isSaving: Bool { if case .saving = self { true } else { false } }
 
-  /// The generation that works, or the last one that did; nil for a run that had none since it was last put into the queue.
+  /// The present generation, or the last one; nil where there was none since the run was last put into the queue.
   var generation: Generation? {
     get {
       switch self {
@@ -109,7 +111,7 @@ extension Phase {
     }
   }
 
-  /// The change that comes at the end of the step in progress. A run that halts or saves always has one.
+  /// The change that is pending. A run that is halting or saving always has one.
   var pending: PendingChange? {
     get {
       switch self {

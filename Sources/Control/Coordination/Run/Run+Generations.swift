@@ -15,15 +15,15 @@ extension Run {
 
   /// Gives the run its workers.
   /// - Parameters:
-  ///   - workers: those of the roster, in its order.
-  ///   - state: what they are to begin from, where it is in the memory of workers.
+  ///   - workers: the workers of the roster, in its order.
+  ///   - state: the state to begin from, where it is in the memory of workers.
   mutating func assign(
     _ number: UInt32, _ workers: [Member], from state: NewestState.Whole?, _ members: inout Members,
     _ turn: inout Turn
   ) {
     guard case .waiting(let origin, let before, let pending) = phase else { return }
     let roster = Placement.roster(of: workers.map(\.description), for: self)
-    // A worker that holds a part of the state and is not in the roster hands that part over and is then released.
+    // A worker that holds a part of the state and is not in the roster only sends that part; then it is released.
     let holders = state?.holders.map { id in members.inOrder.first { $0.id == id }! } ?? []
     var helpers: [Member] = []
     for holder in holders where !(workers + helpers).contains(where: { $0.id == holder.id }) { helpers.append(holder) }
@@ -44,7 +44,8 @@ extension Run {
       number: number, roster: roster, helpers: helpers.map(\.description), firstStep: firstStep,
       promise: before?.promise)
     memberships = (memberships ?? 0) + 1
-    // Three before this one: workers keep copies of a generation until the next one has its own.
+    // The three generations before this one are kept: workers keep the copies of a generation until the next one has
+    // its own.
     generations = generations.suffix(3) + [generation]
     checkpoints.forgetSaves()
     ledger.beginGeneration()
@@ -54,14 +55,14 @@ extension Run {
       "\(workers.count) worker\(workers.count == 1 ? " loads" : "s load") from \(Run.spoken(start, firstStep))", &turn)
     tell(.placed(generation: number, roster: roster), &turn)
     tellChoice(of: generation, &turn)
-    for (place, member) in peers.enumerated() {
+    for (index, member) in peers.enumerated() {
       members.assign(member.peer, to: id, at: turn.now)
-      turn.send(.assigned(assignment(place, turn)!), to: member.peer)
+      turn.send(.assigned(assignment(index, turn)!), to: member.peer)
     }
-    // Workers of the generation before that are neither in the roster nor hold a part of the state.
+    // Workers of the previous generation that are neither in the roster nor hold a part of the state.
     let kept = Set(peers.map(\.peer))
     for peer in members.peers(of: id) where !kept.contains(peer) {
-      members.release(peer, members[peer]!.heartbeat.generation, "the run goes on with other workers", &turn)
+      members.release(peer, members[peer]!.heartbeat.generation, "the run continues with other workers", &turn)
     }
   }
 
@@ -74,7 +75,7 @@ extension Run {
     }
   }
 
-  /// Tells where the experts compute, and what that is expected to cost, where that was for the coordinator to decide.
+  /// Reports where the experts compute and the expected cost, where the coordinator decided that.
   private mutating func tellChoice(of generation: Generation, _ turn: inout Turn) {
     let workers = generation.roster.map(\.worker)
     guard workers.count > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else {
@@ -84,13 +85,13 @@ extension Run {
     say(copies.forecast(generation.copiedExperts, isMeasured: ledger.line != nil), &turn)
   }
 
-  /// What the worker at a place is told while the generation loads.
-  func assignment(_ place: Int, _ turn: Turn) -> Assignment? {
+  /// The assignment that the worker with that index gets while the generation loads.
+  func assignment(_ index: Int, _ turn: Turn) -> Assignment? {
     guard case .loading(let generation, let start, _) = phase else { return nil }
     var assignment = Assignment(
       run: id, generation: generation.number, configuration: configuration, roster: generation.roster,
-      helpers: generation.helpers, index: place, threads: configuration.cluster.threads, start: start,
-      firstStep: generation.firstStep, recorded: steps.step, noted: generation.noted[place], folder: folder,
+      helpers: generation.helpers, index: index, threads: configuration.cluster.threads, start: start,
+      firstStep: generation.firstStep, recorded: steps.step, noted: generation.acknowledged[index], folder: folder,
       data: data, token: token)
     assignment.$roster = generation.$roster
     assignment.roots = turn.settings.roots.isEmpty ? nil : turn.settings.roots
@@ -98,12 +99,12 @@ extension Run {
     return assignment
   }
 
-  mutating func workerReady(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
+  mutating func workerReady(_ index: Int, _ members: inout Members, _ turn: inout Turn) {
     guard case .loading(var generation, let start, let pending) = phase else { return }
-    generation.ready.insert(place)
+    generation.ready.insert(index)
     phase = .loading(generation, from: start, then: pending)
     guard generation.allReady else { return }
-    // A worker that knew of unrecorded steps has reported them before it was ready.
+    // A worker that knows steps that were not recorded has reported them before it was ready.
     guard steps.step >= generation.firstStep else {
       distrustsMemory = true
       return recover(
@@ -111,7 +112,7 @@ extension Run {
         &members, &turn)
     }
     distrustsMemory = false
-    // Workers that knew of unrecorded steps have reported that the run was to stop before this generation's first step.
+    // Workers reported steps that were not recorded before, and after one of them the run was to stop.
     let skipAtMost = configuration.training.skipAtMost
     if case .pause(let reason)? = pending, steps.leftOutInARow(generation.firstStep) > skipAtMost {
       return rest(reason, &members, &turn)
@@ -119,15 +120,15 @@ extension Run {
     account.begin(after: (turn.now - since).inSeconds, at: turn.now)
     enter(.training(generation, then: pending), at: turn.now)
     wasPlaced = true
-    let from = generation.firstStep > 0 ? "goes on from step \(generation.firstStep)" : "begins"
+    let from = generation.firstStep > 0 ? "continues from step \(generation.firstStep)" : "begins"
     let count = generation.roster.count
     change(to: .running, "\(from) with \(count) worker\(count == 1 ? "" : "s")", &turn)
     for (_, member) in workers(in: members) {
       members.progressed(member.peer, at: turn.now)
       turn.send(begin(generation), to: member.peer)
     }
-    for place in generation.helpers.indices.map({ $0 + count }) {
-      guard let member = worker(place, in: members) else { continue }
+    for index in generation.helpers.indices.map({ $0 + count }) {
+      guard let member = worker(index, in: members) else { continue }
       members.release(member.peer, generation.number, "its part is done", &turn)
     }
   }
@@ -139,8 +140,9 @@ extension Run {
       evaluations: steps.standing(at: generation.firstStep))
   }
 
-  /// A worker looked for the coordinator's token in the run's folder and did not find it: whatever it saved there would be lost. Before
-  /// the first step this means that the cluster is not set up for the run; later the run goes on without that worker.
+  /// A worker did not find the coordinator's token in the run's folder, so the checkpoints that it would write there
+  /// would be lost. Before the first step this means that the cluster has no shared folder, and the run fails; later
+  /// the run continues without that worker.
   mutating func folderUnseen(_ member: Member, _ reason: String, _ members: inout Members, _ turn: inout Turn) {
     let sentence = "worker \(member.description.spoken): \(reason)"
     guard wasPlaced else { return end(.failed, sentence, &members, &turn) }
@@ -148,12 +150,12 @@ extension Run {
     recover(sentence, &members, &turn)
   }
 
-  /// The run does without a worker for a while.
+  /// Excludes a worker from the run for a time.
   func putAside(_ member: Member, _ members: inout Members, _ turn: Turn) {
     members.putAside(member.peer, from: id, until: turn.now + patience * 20)
   }
 
-  /// The run does without a worker for as long as that process lives: it computes or reads something else.
+  /// Excludes a worker from the run for as long as its process lives, because it computes or reads something else.
   func putAsideForGood(_ member: Member, _ members: inout Members, _ turn: Turn) {
     members.putAside(member.peer, from: id, until: turn.now + .seconds(1_000_000_000))
   }
@@ -163,7 +165,7 @@ extension Run {
   /// Asks the workers of a run that is training to stop at the end of a step, for the change that is pending.
   mutating func beginHalt(_ members: inout Members, _ turn: inout Turn) {
     guard case .training(let generation, let pending?) = phase else { return }
-    // A run that is about to finish is left alone.
+    // A run that is about to finish is not interrupted.
     guard generation.finished.isEmpty else {
       if !pending.releasesWorkers { phase.pending = nil }
       return
@@ -178,14 +180,15 @@ extension Run {
     .halt(generation: generation.number, saving: pending.releasesWorkers, reason: pending.reason)
   }
 
-  /// A worker has stopped at the end of a step: because it was asked to, or by itself after too many steps that were not applied, which
-  /// the coordinator may be told later.
-  mutating func workerHalted(_ place: Int, step: Int, _ turn: inout Turn) {
+  /// A worker has stopped at the end of a step: because it was asked to, or by itself after too many steps that were
+  /// not applied. Their reports may arrive later.
+  mutating func workerHalted(_ index: Int, step: Int, _ turn: inout Turn) {
     guard phase.isTraining || phase.isHalting, var generation = phase.generation else { return }
-    generation.halted[place] = step
+    generation.halted[index] = step
     phase.generation = generation
     if generation.allHalted, phase.pending == nil {
-      // Steps are reported before halts, so the reason is known; should it not be, the run must not stand still for ever.
+      // Steps are reported before halts, so the reason is known. If it were not, the run would have to continue
+      // nevertheless.
       phase.pending = .pause(reason: "the workers stopped by themselves after step \(step)")
     }
     endHalt(turn)
@@ -204,21 +207,21 @@ extension Run {
 
   /// Sends a worker that joined again the messages that it may not have received.
   mutating func synchronize(_ member: Member, _ members: inout Members, _ turn: inout Turn) {
-    guard var generation = phase.generation, let place = generation.place(of: member.description) else { return }
+    guard var generation = phase.generation, let index = generation.index(of: member.description) else { return }
     let isIn = member.heartbeat.generation == generation.number
     switch phase {
     case .loading:
       guard !isIn else { return }
-      generation.ready.remove(place)
+      generation.ready.remove(index)
       phase.generation = generation
-      turn.send(.assigned(assignment(place, turn)!), to: member.peer)
+      turn.send(.assigned(assignment(index, turn)!), to: member.peer)
     case .training, .halting:
-      if place >= generation.roster.count {
+      if index >= generation.roster.count {
         return members.release(member.peer, generation.number, "its part is done", &turn)
       }
       guard isIn else {
-        if !generation.finished.contains(place) && generation.halted[place] == nil {
-          missing(place, "worker \(member.description.spoken) came back without its generation", &members, &turn)
+        if !generation.finished.contains(index) && generation.halted[index] == nil {
+          missing(index, "worker \(member.description.spoken) returned without its generation", &members, &turn)
         }
         return
       }
@@ -228,22 +231,22 @@ extension Run {
       if isIn {
         turn.send(.stop(generation: generation.number, reason: reason), to: member.peer)
       } else {
-        collected(place, &members, &turn)
+        collected(index, &members, &turn)
       }
     case .idle, .preparing, .waiting, .saving: break
     }
   }
 
-  /// Takes note of the number of a worker's report. Returns the worker's place, or nil where the report is not the next one of the
-  /// generation.
+  /// Acknowledges a worker's report by its number. Returns the worker's index, or nil where the report is not the next
+  /// one of the generation.
   mutating func takeNumber(_ number: Int, of generationNumber: UInt32, from member: Member) -> Int? {
     guard var generation = phase.generation, generation.number == generationNumber,
-      let place = generation.place(of: member.description), place < generation.noted.count,
-      number == generation.noted[place] + 1
+      let index = generation.index(of: member.description), index < generation.acknowledged.count,
+      number == generation.acknowledged[index] + 1
     else { return nil }
-    generation.noted[place] = number
+    generation.acknowledged[index] = number
     phase.generation = generation
-    return place
+    return index
   }
 
   /// A worker of the run has sent a heartbeat.
@@ -251,8 +254,8 @@ extension Run {
     guard let generation = phase.generation else { return }
     if generation.number == member.heartbeat.generation {
       ledger.weigh(memory: member.heartbeat.memoryBytes)
-    } else if phase.isCollecting, let place = generation.place(of: member.description) {
-      collected(place, &members, &turn)
+    } else if phase.isCollecting, let index = generation.index(of: member.description) {
+      collected(index, &members, &turn)
     }
   }
 }

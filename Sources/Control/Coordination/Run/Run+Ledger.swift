@@ -1,10 +1,10 @@
-// What a run does about the findings of its ledger.
+// How a run acts on the findings of its ledger.
 
 import Configuration
 import Wire
 
 extension Run {
-  /// Looks at the workers: some findings are told, others end the generation.
+  /// Inspects the workers. Some findings are only reported, others end the generation.
   mutating func keepLedger(_ members: inout Members, _ turn: inout Turn) {
     guard phase.hasWorkers, let generation = phase.generation else { return }
     let workers = workers(in: members)
@@ -13,45 +13,46 @@ extension Run {
   }
 
   private mutating func act(
-    on finding: Finding, _ workers: [(place: Int, member: Member)], _ generation: Generation,
+    on finding: Finding, _ workers: [(index: Int, member: Member)], _ generation: Generation,
     _ members: inout Members, _ turn: inout Turn
   ) {
-    func worker(_ place: Int) -> Member { workers.first { $0.place == place }!.member }
+    func worker(_ index: Int) -> Member { workers.first { $0.index == index }!.member }
     switch finding {
-    case .silent(let place, let step):
-      let worker = worker(place)
+    case .silent(let index, let step):
+      let worker = worker(index)
       let silence = (turn.now - worker.lastHeard).spoken
       say("step \(step + 1): worker \(worker.description.spoken) has been silent for \(silence)", &turn)
-    case .waits(let place, let step):
-      let worker = worker(place)
+    case .waits(let index, let step):
+      let worker = worker(index)
       let seconds = Duration.nanoseconds(Int64(worker.heartbeat.waitingSeconds * 1e9)).spoken
       say(
         "step \(step + 1): worker \(worker.description.name) has waited \(seconds) for \(worker.heartbeat.waiting!)",
         &turn)
     case .slow: break
-    case .strayed(let place):
-      let worker = worker(place)
+    case .strayed(let index):
+      let worker = worker(index)
       let time = (turn.now - worker.strayedAt!).spoken
       missing(
-        place, "worker \(worker.description.spoken) has not worked for the run for \(time), though it is heard",
+        index,
+        "worker \(worker.description.spoken) has not worked for the run for \(time), although its heartbeats arrive",
         &members, &turn)
-    case .blocked(let place):
-      let worker = worker(place)
+    case .blocked(let index):
+      let worker = worker(index)
       putAside(worker, &members, turn)
       missing(
-        place, "worker \(worker.description.spoken) has been waiting for \(worker.heartbeat.waiting!) without progress",
+        index, "worker \(worker.description.spoken) has been waiting for \(worker.heartbeat.waiting!) without progress",
         &members, &turn)
-    case .stuck(let place):
-      let worker = worker(place)
+    case .stuck(let index):
+      let worker = worker(index)
       putAside(worker, &members, turn)
-      let waiting = workers.filter { $0.member.heartbeat.waitingFor.contains(place) }.map(\.member.description.name)
+      let waiting = workers.filter { $0.member.heartbeat.waitingFor.contains(index) }.map(\.member.description.name)
       let others = waiting.isEmpty ? "" : ", and \(waiting.joined(separator: ", ")) wait for it"
-      // It may never answer, so the run does not wait to be told what it holds.
+      // It may never answer, so the run does not wait for its report of what it holds.
       members.release(worker.peer, generation.number, "it made no progress", &turn)
       let still = Ledger.still(worker, since, turn.now).spoken
       missing(
-        place,
-        "worker \(worker.description.spoken) has done nothing for \(still) in step \(worker.heartbeat.step + 1), though it is heard\(others)",
+        index,
+        "worker \(worker.description.spoken) has done nothing for \(still) in step \(worker.heartbeat.step + 1), although its heartbeats arrive\(others)",
         &members, &turn)
     case .deadlock: recover("every worker waits for another", &members, &turn)
     }
@@ -66,19 +67,19 @@ extension Run {
     if phase.pending == nil { moveExperts(generation) }
   }
 
-  /// Replaces a worker that has been much slower than the others for the patience, or does without it.
+  /// Replaces a worker that was much slower than the others for the whole patience, or continues without it.
   private mutating func letSlowGo(_ generation: Generation, _ members: inout Members, _ turn: inout Turn) {
     let minimum = configuration.cluster.minimumWorkers
     for slow in ledger.slowWorkers(of: generation.roster.count, at: turn.now) {
-      let worker = generation.roster[slow.place].worker
+      let worker = generation.roster[slow.index].worker
       let sentence = "worker \(worker.spoken) computes \(slow.factor) times as long as the others"
-      if ledger.isNew(.slow(place: slow.place)) { say(sentence, &turn) }
+      if ledger.isNew(.slow(index: slow.index)) { say(sentence, &turn) }
       let hasSpare = members.inOrder.contains {
         $0.run == nil && $0.description.fingerprint == worker.fingerprint && $0.aside[id] == nil
           && Placement.isReachable($0.description, for: self)
       }
       guard slow.since + patience < turn.now, hasSpare || generation.roster.count > minimum,
-        let member = self.worker(slow.place, in: members)
+        let member = self.worker(slow.index, in: members)
       else { continue }
       putAside(member, &members, turn)
       phase.pending = .renew(reason: sentence + " and is put aside")
@@ -101,9 +102,9 @@ extension Run {
         + "\(Run.milliseconds(move.promise.stepSecondsExpected))")
   }
 
-  /// After a move of experts, measures some steps and tells how it turned out.
+  /// After a move of experts, measures some steps and reports the result.
   private mutating func measureMove(_ record: StepRecord, _ turn: inout Turn) {
-    // The first steps of a generation warm up, and those of the one before do not count.
+    // The first steps of a generation are slower, and steps of the previous generation do not count.
     guard case .training(var generation, nil) = phase, var promise = generation.promise, ledger.generationSteps > 5,
       promise.steps < PlacementPromise.measuredSteps
     else { return }

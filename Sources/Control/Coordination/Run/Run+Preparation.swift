@@ -1,20 +1,20 @@
-// Before a run can have workers, the disk looks at its folder: it removes unfinished saves, finds the checkpoint to begin from, and
-// refuses a folder that is not the run's.
+// Before a run gets workers, its folder is examined: unfinished checkpoints are removed, the checkpoint to begin from
+// is found, and a folder that belongs to another run is refused.
 
 import Configuration
 import Wire
 
 extension Run {
-  /// - Parameter again: the folder is the run's own already, so recorded steps stay.
+  /// - Parameter again: whether the folder is known to be the run's own, so that recorded steps are kept.
   mutating func prepare(again: Bool, _ turn: inout Turn) {
     phase = .preparing(after: phase.generation, then: phase.pending)
-    if !again { change(to: .placing, "the run's folder is being looked at", &turn) }
+    if !again { change(to: .placing, "the run's folder is being examined", &turn) }
     turn.add(.prepareRun(id, submission, again: again, from: from))
   }
 
   mutating func finishPreparing(_ preparation: Event.Preparation, _ members: inout Members, _ turn: inout Turn) {
     guard phase.isPreparing else {
-      // It was cancelled or paused in the meantime, so the folder is not needed.
+      // The run was cancelled or paused in the meantime, so it does not need the folder.
       if case .ready(let beginning) = preparation, state.isAtRest {
         turn.add(.releaseFolder(id, folder: beginning.folder))
       }
@@ -42,7 +42,7 @@ extension Run {
       steps.leaveOut(firstStep, count: leftOut, newestCheckpoint: checkpoints.newestStep)
     }
     steps.stand(at: firstStep, beginning.evaluations)
-    // Another dataset gives another step, and other numerics other last bits.
+    // Another dataset changes the steps, and other numerics change their last bits.
     if let proof = beginning.proof, submission.keepsNumbers { steps.expect(proof) }
     let start =
       beginning.checkpoint.map { StartState.checkpoint(path: $0) } ?? from.map { .weights($0) } ?? .fresh
@@ -73,14 +73,14 @@ extension Run {
     if firstStep > count {
       end(
         .finished,
-        "the checkpoint is of step \(firstStep), and training.steps is \(count), so nothing is left to do; raise training.steps to go on",
+        "the checkpoint is of step \(firstStep), and training.steps is \(count), so nothing is left to do; raise training.steps to continue",
         &members, &turn)
     } else if let reason = earlyEnd(at: firstStep) {
-      end(.finished, reason + "; raise training.stop_after to go on", &members, &turn)
+      end(.finished, reason + "; raise training.stop_after to continue", &members, &turn)
     } else if firstStep == count, leftOut > 0 {
       rest(Run.unfinished(leftOut, of: count), &members, &turn)
     } else if firstStep == count {
-      end(.finished, "all \(count) steps were done before; raise training.steps to go on", &members, &turn)
+      end(.finished, "all \(count) steps were done before; raise training.steps to continue", &members, &turn)
     }
   }
 
@@ -93,11 +93,11 @@ extension Run {
     guard wasEverPrepared else { return }
     let sameNumbers =
       before.configuration.decidesSameNumbers(as: submission.configuration) && submission.keepsNumbers
-    // Where it has no checkpoint of its own it begins from the one that it was first submitted to begin from.
+    // Without a checkpoint of its own, the run begins from the checkpoint that its first submission named.
     if submission.resume == .newest, case .checkpoint = before.resume, sameNumbers || checkpoints.unprovenStep == 0 {
       self.submission.resume = before.resume
     }
-    // Its folder is looked at as for a new run: the numbers of the recorded steps are no longer its own.
+    // The folder is examined as for a new run, because the recorded steps are no longer part of its curve.
     if !sameNumbers {
       steps.forget()
       wasEverPrepared = false
@@ -112,7 +112,7 @@ extension Submission {
 }
 
 extension RunConfiguration {
-  /// Whether a step of the one gives the bits of the same step of the other.
+  /// Whether two configurations give the same bits in a step.
   package func decidesSameNumbers(as other: RunConfiguration) -> Bool {
     var mine = self, theirs = other
     // A longer run has another schedule, unless the rate is constant.

@@ -1,4 +1,4 @@
-// What a generation gets done: steps, evaluations, looks at the router, the end.
+// The progress of a generation: steps, evaluations, measurements of the router, and the end of the run.
 
 import Configuration
 import Wire
@@ -24,8 +24,8 @@ extension Run {
     weigh(record, &members, &turn)
   }
 
-  /// A step that was done before the generation began and was not recorded, because the worker that reports steps died. All workers that
-  /// computed it report it; the first report counts.
+  /// A step that was computed before the generation began and was not recorded, because the worker that reports steps
+  /// died. All workers that computed it report it, and the first report is taken.
   mutating func recordMissing(_ record: StepRecord, _ members: inout Members, _ turn: inout Turn) {
     guard record.step == steps.step + 1 else { return }
     if case .differsFromProof(let proof) = steps.take(record) {
@@ -68,7 +68,7 @@ extension Run {
   static func unfinished(_ count: Int, of steps: Int) -> String {
     let what = count == 1 ? "the last of \(steps) steps was" : "the last \(count) of \(steps) steps were"
     return what
-      + " not applied, so the run is not finished; raise training.steps, or lower optimizer.learning_rate and go on "
+      + " not applied, so the run is not finished; raise training.steps, or lower optimizer.learning_rate and continue "
       + "from an older checkpoint with --resume PATH"
   }
 
@@ -103,7 +103,7 @@ extension Run {
     return "\(loss < 0 ? "-" : "")\(Int(whole) / 10_000).\(digits)"
   }
 
-  /// A look at the router. What is wrong with it is told in the run's story.
+  /// A measurement of the router. Warnings become messages of the run.
   mutating func examined(_ record: RouterRecord, _ turn: inout Turn) {
     guard steps.takeExamination(of: record.step) else { return }
     tell(.examined(record), &turn)
@@ -113,14 +113,14 @@ extension Run {
   /// The workers have measured their connections.
   mutating func measured(_ line: ExpertCopies.Line) { ledger.line = line }
 
-  mutating func workerFinished(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
+  mutating func workerFinished(_ index: Int, _ members: inout Members, _ turn: inout Turn) {
     guard var generation = phase.generation else { return }
-    generation.finished.insert(place)
+    generation.finished.insert(index)
     phase.generation = generation
     finishIfDone(&members, &turn)
   }
 
-  /// A run is finished when its last checkpoint counts.
+  /// A run is finished when its last checkpoint is committed.
   mutating func finishIfDone(_ members: inout Members, _ turn: inout Turn) {
     let count = lastStep
     guard !state.isAtRest, steps.step >= count, checkpoints.areSettled, generation?.allFinished == true,

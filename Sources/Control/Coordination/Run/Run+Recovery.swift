@@ -1,17 +1,18 @@
-// What a run does when a worker is lost or wrong: the others stop at once and report what they hold (`collecting`), and a new generation
-// begins from the newest whole state in their memory, or else from the newest checkpoint that verifies.
+// What a run does when a worker is lost or computes wrongly: the others stop at once and report the shards that they
+// hold (`collecting`). A new generation begins from the newest step of which all shards are in memory, or else from the
+// newest checkpoint that verifies.
 
 import Wire
 
 extension Run {
-  /// Generations in a row that may end without a step done.
+  /// Largest number of generations in a row without a new step.
   private static let fruitlessLimit = 6
 
   /// A worker that the generation counts on is gone.
-  mutating func missing(_ place: Int, _ reason: String, _ members: inout Members, _ turn: inout Turn) {
+  mutating func missing(_ index: Int, _ reason: String, _ members: inout Members, _ turn: inout Turn) {
     switch phase {
-    case .collecting: collected(place, &members, &turn)
-    case .training(let generation, _) where place >= generation.roster.count || generation.allFinished: break
+    case .collecting: collected(index, &members, &turn)
+    case .training(let generation, _) where index >= generation.roster.count || generation.allFinished: break
     case .loading, .training, .halting: recover(reason, &members, &turn)
     case .idle, .preparing, .waiting, .saving: break
     }
@@ -32,33 +33,33 @@ extension Run {
       member.heartbeat.waiting.map { "\(member.description.name) waits for \($0)" }
     }
     change(to: .placing, reason + (waits.isEmpty ? "" : "; " + waits.joined(separator: ", ")), &turn)
-    var awaited: [(place: Int, member: Member)] = []
-    for place in generation.peers.indices {
-      guard let member = worker(place, in: members) else { continue }
-      awaited.append((place, member))
+    var awaited: [(index: Int, member: Member)] = []
+    for index in generation.peers.indices {
+      guard let member = worker(index, in: members) else { continue }
+      awaited.append((index, member))
       turn.send(.stop(generation: generation.number, reason: reason), to: member.peer)
     }
-    generation.awaited = Set(awaited.map(\.place))
+    generation.awaited = Set(awaited.map(\.index))
     enter(.collecting(generation, then: phase.pending), at: turn.now)
-    // Those that have left the generation already.
-    for (place, member) in awaited where member.heartbeat.generation != generation.number {
-      collected(place, &members, &turn)
+    // Workers that have left the generation already.
+    for (index, member) in awaited where member.heartbeat.generation != generation.number {
+      collected(index, &members, &turn)
     }
     if awaited.isEmpty { replace(&members, &turn) }
   }
 
-  /// One more worker has stopped and reported what it holds, or never will.
-  mutating func collected(_ place: Int, _ members: inout Members, _ turn: inout Turn) {
-    guard case .collecting(var generation, let pending) = phase, generation.awaited.remove(place) != nil else {
+  /// One more worker has stopped and reported its shards, or is lost.
+  mutating func collected(_ index: Int, _ members: inout Members, _ turn: inout Turn) {
+    guard case .collecting(var generation, let pending) = phase, generation.awaited.remove(index) != nil else {
       return
     }
     phase = .collecting(generation, then: pending)
     if generation.awaited.isEmpty { replace(&members, &turn) }
   }
 
-  /// The next generation begins from memory, if that is not older than the newest checkpoint; else from disk. Where all workers fell silent
-  /// at once, the line to the coordinator is at fault rather than each of them, so they are given time to come back before anything is
-  /// computed again from the disk.
+  /// The next generation begins from memory if that state is not older than the newest checkpoint, otherwise from disk.
+  /// If all workers fell silent at the same time, the connection to the coordinator is the likely cause, so they get
+  /// time to return before steps are computed again from a checkpoint.
   private mutating func replace(_ members: inout Members, _ turn: inout Turn) {
     let mayReturn = lostToSilence && members.peers(of: id).isEmpty
     members.forget(run: id)
@@ -75,16 +76,17 @@ extension Run {
     }
     let since = reunion.since ?? turn.now
     phase = .waiting(.memory(.init(since: since)), after: generation, then: pending)
-    // A worker of the last generation is still away, and no other process has taken its name.
+    // A worker of the last generation has not returned, and no other process has its name.
     let isIncomplete = (generations.last?.peers ?? []).contains { members.named($0.name) == nil }
     guard isIncomplete, since + min(patience, Run.reunionWithin) > turn.now else { return prepare(again: true, &turn) }
     change(to: .placing, "waits for the workers that were silent, which may still hold its newest state", &turn)
   }
 
-  /// Workers of a generation that fell silent as a whole come back within this of each other.
+  /// If all workers of a generation fell silent, they return within this time of each other.
   private static let reunionWithin = Duration.seconds(3)
 
-  /// Two workers computed one unit with different results. Where a third agrees with one of them, the other is put aside.
+  /// Two workers computed different results for one unit. If a third worker agrees with one of them, the other one is
+  /// put aside.
   mutating func disagreed(_ disagreement: Disagreement, _ members: inout Members, _ turn: inout Turn) {
     guard phase.isTraining || phase.isHalting else { return }
     let roster = roster
@@ -101,8 +103,8 @@ extension Run {
     let wrong = disagreement.voters.filter { voter in
       !majority.contains { $0.0 == voter } && roster.indices.contains(voter)
     }
-    for place in wrong {
-      if let member = worker(place, in: members) { putAsideForGood(member, &members, turn) }
+    for index in wrong {
+      if let member = worker(index, in: members) { putAsideForGood(member, &members, turn) }
     }
     let spoken = wrong.map { roster[$0].worker.spoken }.joined(separator: ", ")
     recover("worker \(spoken) computed wrongly and is put aside: \(what)", &members, &turn)

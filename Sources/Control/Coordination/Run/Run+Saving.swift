@@ -1,13 +1,13 @@
-// How a checkpoint comes to count: workers report their files, the disk commits them, and the step after it proves it.
+// The run's part in the commit of a checkpoint (Checkpoints.swift describes the protocol).
 
 import Configuration
 import Wire
 
 extension Run {
-  /// One worker's files of a checkpoint are on disk. When those of all workers are, the checkpoint is committed.
-  mutating func saved(_ place: Int, step: Int, _ files: [CheckpointManifest.File], _ turn: inout Turn) {
+  /// A worker has written its files of a checkpoint. After the last worker's report the checkpoint is committed.
+  mutating func saved(_ index: Int, step: Int, _ files: [CheckpointManifest.File], _ turn: inout Turn) {
     guard let generation = phase.generation,
-      let all = checkpoints.take(files, from: place, step: step, of: generation.roster.count)
+      let all = checkpoints.take(files, from: index, step: step, of: generation.roster.count)
     else { return }
     var manifest = CheckpointManifest(
       run: name, runIdentifier: id.description, step: step, configuration: configuration,
@@ -23,7 +23,7 @@ extension Run {
     commitNext(&turn)
   }
 
-  /// Hands the disk the oldest checkpoint that is due, one at a time.
+  /// Begins the oldest commit that is due, one at a time.
   mutating func commitNext(_ turn: inout Turn) {
     if let manifest = checkpoints.next(at: turn.now) { turn.add(.commit(id, manifest, folder: folder)) }
   }
@@ -40,13 +40,14 @@ extension Run {
     commitNext(&turn)
   }
 
-  /// Writes what the step after the newest checkpoint gave, once it is known: a resume from there can see that it found the same state.
+  /// Stores the results of the step after the newest checkpoint, by which a later resume verifies that it continues
+  /// from the same state.
   mutating func prove(_ turn: inout Turn) {
     if let (path, mark) = checkpoints.takeProof(steps) { turn.add(.prove(checkpoint: path, mark)) }
   }
 
-  /// The workers' files are on disk, and the disk refused the commit. It is tried again until it succeeds, while training goes on: to stop
-  /// would throw away what the workers hold, which is newer than any checkpoint.
+  /// A commit failed although the workers' files are on disk. It is tried again until it succeeds, while training
+  /// continues: a stop would lose the workers' state, which is newer than any checkpoint.
   mutating func commitFailed(
     _ step: Int, _ reason: String, isFinal: Bool, _ members: inout Members, _ turn: inout Turn
   ) {
@@ -58,11 +59,11 @@ extension Run {
       if !state.isAtRest, isLast || phase.isSaving {
         // Nothing newer will come: the run ends with what there is.
         return rest(
-          problem + "; ress resume \(name) goes on from the newest checkpoint that there is", &members, &turn)
+          problem + "; ress resume \(name) continues from the newest checkpoint that there is", &members, &turn)
       }
-      say(problem + "; training goes on", &turn)
+      say(problem + "; training continues", &turn)
     } else if checkpoints.retry(step, reason, at: turn.now) {
-      say(problem + "; it is tried again, and training goes on", &turn)
+      say(problem + "; it is tried again while training continues", &turn)
     }
     commitNext(&turn)
   }

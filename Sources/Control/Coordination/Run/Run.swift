@@ -8,7 +8,7 @@
 //   Account        where the time goes
 //   Run+…          what the run does with them: Preparation, Generations, Recovery, Progress, Saving, Ledger, Data
 //
-// `RunRecord` is the stored form: what a coordinator that comes after this one must know.
+// `RunRecord` is the stored form: what a coordinator needs to know after a restart.
 
 import Configuration
 import Wire
@@ -19,21 +19,23 @@ struct Run: Equatable, Sendable {
   private(set) var state: RunState
   private(set) var reason: String
   var phase: Phase
-  /// When the present phase began, or this coordinator did.
+  /// The later of two times: when the present phase began, and when this coordinator started.
   private(set) var since: Instant
   /// Order among runs of one priority. A run that is resumed gets a new number, after those that already wait.
   private(set) var queueNumber: Int
   private(set) var eventCount: Int
 
   var folder: String
-  /// What the coordinator wrote into the folder for the workers to find; nil in the records of older programs.
+  /// The content of the file by which workers check that they see the same folder (`Assignment.tokenName`); nil in
+  /// records of older versions.
   var token: String?
-  /// The folder was looked at and is the run's own. The run then goes on from its newest checkpoint, or else from what it was submitted to
-  /// begin from, which `submission.resume` keeps.
+  /// Whether the folder was examined and is the run's own. If so, the run continues from its newest checkpoint, or else
+  /// from the start that `submission.resume` names.
   var wasEverPrepared: Bool
-  /// The checkpoint whose weights the run began with, once its folder was looked at; nil: those of the seed.
+  /// The checkpoint whose weights the run began with, known after its folder was examined; nil where the weights come
+  /// from the seed.
   var from: WeightSource?
-  /// What the run reads; nil before its first workers or checkpoint have reported it.
+  /// The data that the run reads; nil until a worker or a checkpoint has reported them.
   var data: DataIdentity?
 
   var steps: StepLog
@@ -42,21 +44,23 @@ struct Run: Equatable, Sendable {
   var account: Account
   var clinic = RouterClinic()
 
-  /// Whether it once had all its workers: only a first placement waits for more than the minimum.
+  /// Whether the run had all its workers once. Only the first placement waits for more than the minimum.
   var wasPlaced: Bool
   /// Generations in a row that did not add a step.
   var fruitless: Int
-  /// How many generations it has had; nil before the first, and in the records of older programs.
+  /// Number of generations so far; nil before the first, and in records of older versions.
   var memberships: Int?
-  /// The number of its first generation since it was last put into the queue: older ones hold the state of another submission.
+  /// The number of the first generation since the run was last put into the queue. Older generations hold the state of
+  /// another submission.
   private(set) var firstGeneration: UInt32
   /// The generations whose shards workers may still hold.
   var generations: [Generation]
-  /// What workers hold is newer than what was recorded, and no worker that could report the difference is left.
+  /// Whether the workers' state is newer than the recorded steps, and no worker is left that could report the missing
+  /// ones.
   var distrustsMemory: Bool
-  /// Its last worker was lost to silence, and not to a closed connection: it may be alive.
+  /// Whether the last worker was lost because of its silence and not because its connection closed: it may be alive.
   var lostToSilence = false
-  /// A user asked for more workers: the run does not wait for others that may join as well.
+  /// Whether a user asked for more workers. The run then does not wait for further workers that may join.
   var growsAtOnce = false
   /// Clients that wait for events, and the number of the last event that each has.
   var followers: [PeerID: Int] = [:]
@@ -94,14 +98,14 @@ struct Run: Equatable, Sendable {
     distrustsMemory = record.distrustsMemory
   }
 
-  /// The connected worker of a place in the run's generation.
-  func worker(_ place: Int, in members: Members) -> Member? {
-    generation?.peer(at: place).flatMap { members.worker($0, of: id) }
+  /// The connected worker with that index in the run's generation.
+  func worker(_ index: Int, in members: Members) -> Member? {
+    generation?.peer(at: index).flatMap { members.worker($0, of: id) }
   }
 
-  /// The connected workers of the roster, with their places.
-  func workers(in members: Members) -> [(place: Int, member: Member)] {
-    roster.enumerated().compactMap { place, entry in members.worker(entry.worker, of: id).map { (place, $0) } }
+  /// The connected workers of the roster, with their indices.
+  func workers(in members: Members) -> [(index: Int, member: Member)] {
+    roster.enumerated().compactMap { index, entry in members.worker(entry.worker, of: id).map { (index, $0) } }
   }
 
   // MARK: its story
@@ -118,7 +122,7 @@ struct Run: Equatable, Sendable {
 
   mutating func say(_ sentence: String, _ turn: inout Turn) { tell(.said(sentence), &turn) }
 
-  /// Every change of the state has a reason, and a new reason is a change.
+  /// Every change of the state has a reason. A new reason for the same state is a change as well.
   mutating func change(to state: RunState, _ reason: String, _ turn: inout Turn) {
     guard self.state != state || self.reason != reason else { return }
     self.state = state
@@ -127,7 +131,8 @@ struct Run: Equatable, Sendable {
     tell(.state(state, reason: reason), &turn)
   }
 
-  /// Pages for the followers that lack events. A follower asks for each page, so none is sent more than it can take.
+  /// Sends a page of events to each follower that lacks some. A follower requests each page, so it is never sent more
+  /// than it can take.
   mutating func sendPages(_ turn: inout Turn) {
     for (peer, after) in followers.sorted(by: { $0.key < $1.key }) where after < eventCount || state.isEnd {
       followers[peer] = nil
@@ -155,7 +160,7 @@ struct Run: Equatable, Sendable {
     since = now
   }
 
-  /// Another coordinator has taken over: does what the one before may not have done.
+  /// The coordinator was restarted: repeats the actions that the previous process may not have completed.
   mutating func goOn(_ turn: inout Turn) {
     if !folder.isEmpty && !state.isAtRest { turn.add(.takeFolder(id, folder: folder)) }
     if !folder.isEmpty && !state.isEnd { turn.add(.completeMetrics(id, folder: folder)) }
@@ -180,7 +185,7 @@ struct Run: Equatable, Sendable {
     end(.paused, reason, &members, &turn)
   }
 
-  /// The run's last event, unless it is resumed. Its workers are told to stop and are free again.
+  /// Ends the run, which only a resume can continue. Its workers are asked to stop and are free again.
   mutating func end(_ state: RunState, _ reason: String, _ members: inout Members, _ turn: inout Turn) {
     guard !self.state.isEnd else { return }
     let number = generation?.number ?? 0

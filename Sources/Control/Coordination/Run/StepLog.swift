@@ -5,7 +5,7 @@
 import Configuration
 import Wire
 
-/// What a step came to, for comparison: equal steps have equal bits.
+/// The results of a step, for comparison: equal steps have equal bits.
 package struct StepMark: Codable, Equatable, Sendable {
   package var step: Int
   package var loss: Double
@@ -36,20 +36,20 @@ struct StepLog: Equatable, Sendable {
     case again
     /// Recorded before, with other bits.
     case differs(from: StepMark)
-    /// The first step after a checkpoint; it gave other bits when the checkpoint was written.
+    /// The first step after a checkpoint, whose bits differ from those of its proof.
     case differsFromProof(StepMark)
   }
 
   /// Steps that can be compared when they are computed again.
   private static let markLimit = 10_000
-  /// Ranges of steps that were not applied: more between two checkpoints than any real run has.
+  /// Largest number of ranges of steps that were not applied: more between two checkpoints than any real run has.
   private static let leftOutLimit = 1_000
-  /// Evaluations that are kept: more between two checkpoints than any real run has.
+  /// Largest number of evaluations that are kept: more between two checkpoints than any real run has.
   private static let evaluationLimit = 1_000
 
   private(set) var step = 0
   private(set) var evaluatedStep = 0
-  /// The last look at the router; nil before the first.
+  /// The last measurement of the router; nil before the first.
   private(set) var examinedStep: Int?
   /// Steps that were not applied, in ascending order, from around the newest checkpoint on. Nil for none.
   private(set) var leftOut: [ClosedRange<Int>]?
@@ -88,7 +88,7 @@ struct StepLog: Equatable, Sendable {
     return isNew ? .new : .again
   }
 
-  /// What the step after a checkpoint gave when it was first computed.
+  /// The proof of a checkpoint: the results of the step after it when that step was first computed.
   mutating func expect(_ proof: StepMark) { marks[proof.step] = proof }
 
   /// Returns whether this evaluation is to be recorded.
@@ -123,7 +123,7 @@ struct StepLog: Equatable, Sendable {
   /// The step whose evaluation ends the run, according to `training.stop_after`; nil while there is none.
   func endingStep(stopAfter: Int) -> Int? { evaluations?.first { $0.standing.ends(after: stopAfter) }?.step }
 
-  /// Returns whether this look at the router is to be recorded.
+  /// Returns whether this measurement of the router is to be recorded.
   mutating func takeExamination(of step: Int) -> Bool {
     guard step > examinedStep ?? 0 else { return false }
     examinedStep = step
@@ -139,7 +139,7 @@ struct StepLog: Equatable, Sendable {
     marks = [:]
   }
 
-  /// The numbers of the recorded steps are no longer the run's own.
+  /// Forgets the results of the recorded steps, which are no longer part of the run's curve.
   mutating func forget() {
     step = 0
     leftOut = nil
@@ -148,12 +148,13 @@ struct StepLog: Equatable, Sendable {
 
   // MARK: steps that were not applied
 
-  /// How many steps in a row, up to and including `step`, were not applied.
+  /// Number of steps in a row, up to and including `step`, that were not applied.
   func leftOutInARow(_ step: Int) -> Int {
     leftOut?.last { $0.contains(step) }.map { step - $0.lowerBound + 1 } ?? 0
   }
 
-  /// The same, as workers are to count on from. A run that stopped because of them and was resumed counts from 0.
+  /// The same number, from which the workers continue to count. After a run stopped because of such steps and was
+  /// resumed, it is 0.
   func leftOutToCountFrom(_ step: Int, atMost limit: Int) -> Int {
     let count = leftOutInARow(step)
     return count > limit ? 0 : count
@@ -172,7 +173,7 @@ struct StepLog: Equatable, Sendable {
     leftOut = ranges.filter { $0.upperBound >= newestCheckpoint ?? 0 }.suffix(StepLog.leftOutLimit)
   }
 
-  /// The run has stopped because too many steps were not applied, and a user wants it to go on.
+  /// The run stopped because too many steps were not applied, and a user has resumed it.
   mutating func forgiveLeftOut(atMost limit: Int) {
     if leftOutInARow(step) > limit { leftOut?.removeAll { $0.contains(step) } }
   }

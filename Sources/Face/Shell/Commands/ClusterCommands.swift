@@ -1,8 +1,39 @@
-// The descriptions of the two daemons, `ress coordinator` and `ress worker`.
+// The two daemons, `ress coordinator` and `ress worker`.
+
+package struct CoordinatorOptions: CommandOptions {
+  package let listen: String
+  package let patienceSeconds: Double
+  package let store: String
+  package let http, httpTokenFile: String?
+  package let roots: [String]
+  package let allowsCommands, insecure: Bool
+
+  package init(_ line: inout OptionReader) {
+    listen = line.text(
+      "--listen", "ADDRESS", default: CommandTable.standardAddress,
+      "The address for workers and commands: tcp://HOST:PORT, or ipc:///PATH on one machine.")
+    patienceSeconds = line.real(
+      "--patience", "SECONDS", 0.1...3_600, default: 10, "Silence after which a worker counts as lost.")
+    store = line.text(
+      "--store", "FILE", default: CommandTable.standardStore,
+      "The database of runs and their stories (SQLite); :memory: stores nothing.")
+    http = line.text(
+      "--http", "HOST:PORT", "Serve a read-only dashboard at this address, and metrics for Prometheus at /metrics.")
+    httpTokenFile = line.text(
+      "--http-token", "FILE", "A file with the bearer token that HTTP clients must send (Authorization: Bearer).")
+    roots = line.list(
+      "--root", "FOLDER", "A folder to which reads and writes of runs are restricted, whatever a configuration says.")
+    allowsCommands = line.flag(
+      "--allow-commands",
+      "Run the commands of cluster.on_end. Every user who may submit a run can then run any program with the rights of this process."
+    )
+    insecure = line.insecure()
+  }
+}
 
 extension CommandDescription {
   package static let coordinator = CommandDescription(
-    "coordinator", summary: "run the daemon that places runs on workers",
+    "coordinator", Command.coordinator, summary: "run the daemon that places runs on workers",
     discussion: """
       Waits for workers and runs. It assigns experts and units of every batch to the workers of a run, monitors the workers, and commits
       checkpoints. It computes nothing itself. It ends on Ctrl-C or SIGTERM.
@@ -13,31 +44,6 @@ extension CommandDescription {
       At an address that other machines can reach, connections are encrypted and only allowed keys can connect: `ress keys new`,
       `ress keys allow`.
       """,
-    options: [
-      OptionDescription(
-        "--listen", .text("ADDRESS"), standard: CommandTable.standardAddress,
-        "The address for workers and commands: tcp://HOST:PORT, or ipc:///PATH on one machine."),
-      OptionDescription(
-        "--patience", .real("SECONDS", 0.1...3_600), standard: "10",
-        "Silence after which a worker counts as lost."),
-      OptionDescription(
-        "--store", .text("FILE"), standard: CommandTable.standardStore,
-        "The database of runs and their stories (SQLite); :memory: stores nothing."),
-      OptionDescription(
-        "--http", .text("HOST:PORT"),
-        "Serve a read-only dashboard at this address, and metrics for Prometheus at /metrics."),
-      OptionDescription(
-        "--http-token", .text("FILE"),
-        "A file with the bearer token that HTTP clients must send (Authorization: Bearer)."),
-      OptionDescription(
-        "--root", .text("FOLDER"), repeats: true,
-        "A folder to which reads and writes of runs are restricted, whatever a configuration says."),
-      OptionDescription(
-        "--allow-commands",
-        "Run the commands of cluster.on_end. Every user who may submit a run can then run any program with the rights of this process."
-      ),
-      .insecure,
-    ],
     examples: [
       CommandExample("ress coordinator", "Serve workers and commands on this machine."),
       CommandExample(
@@ -47,9 +53,40 @@ extension CommandDescription {
         "ress coordinator --listen tcp://10.0.0.1:7077 --root /scratch/ress",
         "For other machines, whose keys are allowed."),
     ])
+}
 
+package struct WorkerOptions: CommandOptions {
+  package let coordinator: String
+  /// Nil: the host's name and the process's number.
+  package let name: String?
+  package let threads: Int?
+  /// Nil: a free port of this machine's loopback address.
+  package let listen: String?
+  package let joinWithinSeconds, returnWithinSeconds: Double
+  package let insecure, endsWithInput: Bool
+
+  package init(_ line: inout OptionReader) {
+    coordinator = line.coordinator("The coordinator to work for.")
+    name = line.text(
+      "--name", "NAME", defaultText: "host name and process id", "Its name in messages and logs; it must be unique.")
+    threads = line.threads(defaultText: "an equal share of the cores")
+    listen = line.text(
+      "--listen", "ADDRESS", defaultText: "a free port at 127.0.0.1",
+      "The address for other workers: tcp://HOST:PORT, with * for a free port, or ipc:///PATH.")
+    joinWithinSeconds = line.real(
+      "--join-within", "SECONDS", 0.1...86_400, default: 30, "How long to try to reach the coordinator at the start.")
+    returnWithinSeconds = line.real(
+      "--return-within", "SECONDS", 0.1...1_000_000, default: 3600,
+      "How long to keep working, and trying to reach the coordinator, after it is lost.")
+    insecure = line.insecure()
+    endsWithInput = line.flag(
+      "--end-with-input", "End when standard input closes, so that the worker ends with its parent process.")
+  }
+}
+
+extension CommandDescription {
   package static let worker = CommandDescription(
-    "worker", summary: "compute for a coordinator",
+    "worker", Command.worker, summary: "compute for a coordinator",
     discussion: """
       Connects to a coordinator, waits for work, computes its share of a run and writes its part of checkpoints. Start one on each
       machine, or several on a large one. Workers may join and leave at any time: a run that needs more workers takes one in at the end of a
@@ -58,26 +95,6 @@ extension CommandDescription {
       A worker that is started by `mpirun -n 4 ress worker ...` or by `srun --mpi=pmix` is a rank and can take part in runs whose data
       travel over MPI (`cluster.exchange: mpi`): docs/mpi.md.
       """,
-    options: [
-      OptionDescription(
-        "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress, "The coordinator to work for."),
-      OptionDescription(
-        "--name", .text("NAME"), standard: "host name and process id",
-        "Its name in messages and logs; it must be unique."),
-      .threads(standard: "an equal share of the cores"),
-      OptionDescription(
-        "--listen", .text("ADDRESS"), standard: "a free port at 127.0.0.1",
-        "The address for other workers: tcp://HOST:PORT, with * for a free port, or ipc:///PATH."),
-      OptionDescription(
-        "--join-within", .real("SECONDS", 0.1...86_400), standard: "30",
-        "How long to try to reach the coordinator at the start."),
-      OptionDescription(
-        "--return-within", .real("SECONDS", 0.1...1_000_000), standard: "3600",
-        "How long to keep working, and trying to reach the coordinator, after it is lost."),
-      .insecure,
-      OptionDescription(
-        "--end-with-input", "End when standard input closes, so that the worker ends with its parent process."),
-    ],
     examples: [
       CommandExample("ress worker", "Work for the coordinator on this machine, with all cores."),
       CommandExample(

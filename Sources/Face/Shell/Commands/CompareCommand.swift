@@ -1,8 +1,35 @@
-// The description of `ress compare`.
+// `ress compare`.
+
+package struct CompareOptions: CommandOptions {
+  package let runs: [String]
+  /// Nil: names are looked up here first.
+  package let coordinator: String?
+  package let target: Double?
+  package let plot: String?
+  package let axis: CurvePlot.Axis
+  package let smooth: Int?
+  package let json: Bool
+
+  package init(_ line: inout OptionReader) {
+    runs = line.argumentList("RUN", "Runs, such as checkpoints/first, or first.")
+    coordinator = line.text(
+      "--coordinator", "ADDRESS", defaultText: "\(CommandTable.standardAddress), if a name is not found here",
+      "The coordinator whose runs are named.")
+    target = line.real(
+      "--to", "LOSS", 0...1_000_000, defaultText: "the best loss of the run that did worst",
+      "The validation loss up to which tokens and time are counted.")
+    plot = line.text("--plot", "FILE", "Write the curves as a picture (SVG) to this file.")
+    axis = line.choice("--x", default: .step, "The picture's axis.")
+    smooth = line.whole(
+      "--smooth", "STEPS", 1...1_000_000, defaultText: "a fiftieth of the steps",
+      "Steps over which a line of the picture is the mean.")
+    json = line.json()
+  }
+}
 
 extension CommandDescription {
   package static let compare = CommandDescription(
-    "compare", summary: "compare runs: configuration, losses, and what a loss cost",
+    "compare", Command.compare, summary: "compare runs: configuration, losses, and what a loss cost",
     discussion: """
       Prints a table of the runs: loss, best validation loss, and the tokens and the time that each took to reach a loss; then the keys of
       their configurations that differ, and the losses at steps that all of them have. Time is the time of training, without waiting,
@@ -11,22 +38,6 @@ extension CommandDescription {
       A RUN is a run's folder, a metrics.jsonl, a folder of runs, the name of a run in checkpoints/, or the name or identifier of a run
       of the coordinator. With --coordinator, names are looked up there first.
       """,
-    arguments: [ArgumentDescription("RUN", .oneOrMore, "Runs, such as checkpoints/first, or first.")],
-    options: [
-      OptionDescription(
-        "--coordinator", .text("ADDRESS"), standard: "\(CommandTable.standardAddress), if a name is not found here",
-        "The coordinator whose runs are named."),
-      OptionDescription(
-        "--to", .real("LOSS", 0...1_000_000), standard: "the best loss of the run that did worst",
-        "The validation loss up to which tokens and time are counted."),
-      OptionDescription("--plot", .text("FILE"), "Write the curves as a picture (SVG) to this file."),
-      OptionDescription(
-        "--x", .choice(CurvePlot.Axis.allCases.map(\.rawValue)), standard: "step", "The picture's axis."),
-      OptionDescription(
-        "--smooth", .whole("STEPS", 1...1_000_000), standard: "a fiftieth of the steps",
-        "Steps over which a line of the picture is the mean."),
-      .json,
-    ],
     examples: [
       CommandExample("ress compare first second", "Two runs in checkpoints/."),
       CommandExample(

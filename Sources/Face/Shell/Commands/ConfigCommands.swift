@@ -1,14 +1,24 @@
-// The descriptions of `ress config show`, `ress config reference` and `ress doctor`.
+// `ress config show`, `ress config reference`, `ress doctor`, `ress completion` and `ress man`.
+
+import Configuration
+
+package struct ConfigShowOptions: CommandOptions {
+  package let configuration: String
+  package let set: [ConfigurationOverride]
+
+  package init(_ line: inout OptionReader) {
+    configuration = line.argument("CONFIG", "A run's configuration.")
+    set = line.set()
+  }
+}
 
 extension CommandDescription {
   package static let configShow = CommandDescription(
-    "config show", summary: "check a configuration and print all of it",
+    "config show", Command.configShow, summary: "check a configuration and print all of it",
     discussion: """
       Reads a configuration as `ress train` does, and prints it with all defaults filled in and every key explained. The output is itself a
       valid configuration.
       """,
-    arguments: [ArgumentDescription("CONFIG", "A run's configuration.")],
-    options: [.set],
     examples: [
       CommandExample("ress config show configs/demo.yaml", "Every key with its value and meaning."),
       CommandExample(
@@ -16,7 +26,7 @@ extension CommandDescription {
     ])
 
   package static let configReference = CommandDescription(
-    "config reference", summary: "print docs/configuration.md",
+    "config reference", Command.configReference, summary: "print docs/configuration.md",
     discussion:
       "Prints the page that lists every key of a configuration, with defaults, ranges and meanings, as Markdown.",
     examples: [
@@ -25,19 +35,18 @@ extension CommandDescription {
     ])
 
   package static let doctor = CommandDescription(
-    "doctor", summary: "check this machine",
+    "doctor", Command.doctor, summary: "check this machine",
     discussion: """
       Prints library versions, the processor and its speed, memory, disk and sockets, with a remedy for everything that would stop or slow a
       run. Ends with code 1 if runs cannot work on this machine.
       """,
-    options: [.json],
     examples: [
       CommandExample("ress doctor", "The table, with remedies."),
       CommandExample("ress doctor --json", "The same as JSON."),
     ])
 
   package static let completion = CommandDescription(
-    "completion", summary: "print completion for the shell",
+    "completion", Command.completion, summary: "print completion for the shell",
     discussion:
       "Completes commands, options and their choices in bash, and in zsh after `autoload -U bashcompinit && bashcompinit`.",
     examples: [
@@ -47,7 +56,7 @@ extension CommandDescription {
     ])
 
   package static let man = CommandDescription(
-    "man", summary: "print the manual page", discussion: "ress(1) for man, with all commands and options.",
+    "man", Command.man, summary: "print the manual page", discussion: "ress(1) for man, with all commands and options.",
     examples: [
       CommandExample("ress man | man -l -", "Read it."),
       CommandExample("ress man > /usr/local/share/man/man1/ress.1", "Install it for `man ress`."),

@@ -1,8 +1,54 @@
-// The descriptions of `ress data prepare` and `ress data show`.
+// `ress data prepare` and `ress data show`.
+
+package struct DataPrepareOptions: CommandOptions {
+  package let sources: [String]
+  package let task, output: String
+  /// Nil: a token is a byte.
+  package let tokenizer: String?
+  package let files: SourceFileOptions
+  package let validationShare: Double
+  package let splitBy: String
+  package let validationFiles: [String]
+  package let contextBytes, nodes: Int
+  package let validationSplit: String
+  package let shards, threads: Int?
+  package let force, json: Bool
+
+  package init(_ line: inout OptionReader) {
+    sources = line.argumentList("FILE", "Files of text, rows or tables, or folders of them; - is standard input.")
+    task = line.choice(
+      "--task", ["lm", "classify", "multiple_choice", "span", "tag", "tables", "graphs"], default: "lm",
+      "The task of the dataset; all but `lm` need rows (docs/tasks.md).")
+    output = line.required("--out", "D.h5", "The dataset to write.")
+    tokenizer = line.text(
+      "--tokenizer", "TOKENIZER", defaultText: "byte",
+      "A tokenizer.json, a tokenizer.model of SentencePiece, or a folder with one of them or with vocab.json and merges.txt."
+    )
+    files = SourceFileOptions(&line)
+    validationShare = line.real(
+      "--validation", "SHARE", 0...0.9, default: 0.05, "The share of the text that is kept for validation.")
+    splitBy = line.choice(
+      "--split-by", ["range", "documents"], default: "range",
+      "What is kept for validation: the last part of the text, or the last whole documents.")
+    validationFiles = line.list(
+      "--validation-file", "FILE", "Use this file for validation instead of a share of the others.")
+    contextBytes = line.whole(
+      "--context-bytes", "N", 0...1 << 30, default: 0,
+      "For `span`: surround each text with paragraphs of other rows until it has N bytes.")
+    nodes = line.whole(
+      "--nodes", "N", 1...65_536, default: 32, "For `graphs`: nodes of an example, the nearest by distance.")
+    validationSplit = line.text(
+      "--validation-split", "NAME", default: "valid", "For `graphs`: the split whose nodes are for validation.")
+    shards = line.whole("--shards", "N", 2...99_999, "For text: make a folder with N files instead of one file.")
+    threads = line.threads(defaultText: "all cores")
+    force = line.flag("--force", "Replace D.h5 if it exists.")
+    json = line.json()
+  }
+}
 
 extension CommandDescription {
   package static let dataPrepare = CommandDescription(
-    "data prepare", summary: "make a dataset from text",
+    "data prepare", Command.dataPrepare, summary: "make a dataset from text",
     discussion: """
       Reads text files, rows (JSON, one object a line), tables (CSV or TSV with a header), pipes, or folders of files, uncompressed or
       compressed with gzip, zstd, xz, bzip2 or lz4, and writes one HDF5 file with a training and a validation split. A text file is one
@@ -11,42 +57,6 @@ extension CommandDescription {
       reported. A token is a byte unless a tokenizer is given, which is then stored in the dataset. An interrupted preparation continues where
       it stopped; the output file appears only when it is complete.
       """,
-    arguments: [
-      ArgumentDescription("FILE", .oneOrMore, "Files of text, rows or tables, or folders of them; - is standard input.")
-    ],
-    options: [
-      OptionDescription(
-        "--task", .choice(["lm", "classify", "multiple_choice", "span", "tag", "tables", "graphs"]), standard: "lm",
-        "The task of the dataset; all but `lm` need rows (docs/tasks.md)."),
-      OptionDescription("--out", .text("D.h5"), isRequired: true, "The dataset to write."),
-      OptionDescription(
-        "--tokenizer", .text("TOKENIZER"), standard: "byte",
-        "A tokenizer.json, a tokenizer.model of SentencePiece, or a folder with one of them or with vocab.json and merges.txt."
-      ),
-      .field, .sourceFormat, .skipBadRows, .memory,
-      OptionDescription(
-        "--validation", .real("SHARE", 0...0.9), standard: "0.05", "The share of the text that is kept for validation."),
-      OptionDescription(
-        "--split-by", .choice(["range", "documents"]), standard: "range",
-        "What is kept for validation: the last part of the text, or the last whole documents."),
-      OptionDescription(
-        "--validation-file", .text("FILE"), repeats: true,
-        "Use this file for validation instead of a share of the others."),
-      OptionDescription(
-        "--context-bytes", .whole("N", 0...1 << 30), standard: "0",
-        "For `span`: surround each text with paragraphs of other rows until it has N bytes."),
-      OptionDescription(
-        "--nodes", .whole("N", 1...65_536), standard: "32",
-        "For `graphs`: nodes of an example, the nearest by distance."),
-      OptionDescription(
-        "--validation-split", .text("NAME"), standard: "valid",
-        "For `graphs`: the split whose nodes are for validation."),
-      OptionDescription(
-        "--shards", .whole("N", 2...99_999), "For text: make a folder with N files instead of one file."),
-      .threads(standard: "all cores"),
-      OptionDescription("--force", "Replace D.h5 if it exists."),
-      .json,
-    ],
     examples: [
       CommandExample("ress data prepare books/ --out data/books.h5", "All files below books/, as bytes."),
       CommandExample(
@@ -66,15 +76,23 @@ extension CommandDescription {
         "ress data prepare squad.train.jsonl --task span --context-bytes 8000 --out data/squad.h5",
         "Questions whose answers are spans in texts of 8,000 bytes."),
     ])
+}
 
+package struct DataShowOptions: CommandOptions {
+  package let dataset: String
+  package let json: Bool
+
+  package init(_ line: inout OptionReader) {
+    dataset = line.argument("D.h5", "A dataset that `ress data prepare` wrote: a file, or a folder of shards.")
+    json = line.json()
+  }
+}
+
+extension CommandDescription {
   package static let dataShow = CommandDescription(
-    "data show", summary: "show what a dataset contains",
+    "data show", Command.dataShow, summary: "show what a dataset contains",
     discussion:
       "Prints the tokenizer, vocabulary and sources of a dataset, the sizes of its splits, the lengths of its documents, and a sample of its text.",
-    arguments: [
-      ArgumentDescription("D.h5", "A dataset that `ress data prepare` wrote: a file, or a folder of shards.")
-    ],
-    options: [.json],
     examples: [
       CommandExample("ress data show data/demo.h5", "The splits and their sizes."),
       CommandExample("ress data show data/demo.h5 --json", "The same as JSON."),

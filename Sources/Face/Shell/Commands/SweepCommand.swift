@@ -1,8 +1,57 @@
-// The description of `ress sweep`.
+// `ress sweep`.
+
+import Configuration
+
+package struct SweepOptions: CommandOptions {
+  package enum Place: String, CaseIterable, Sendable { case here, coordinator, slurm }
+
+  package let configuration: String
+  package let over: [String]
+  package let name: String?
+  package let limit: Int
+  package let isDryRun: Bool
+  package let place: Place
+  package let coordinator: String
+  package let sbatch: [String]
+  package let atOnce, workers, threads: Int?
+  package let set: [ConfigurationOverride]
+  package let json: Bool
+
+  package init(_ line: inout OptionReader) {
+    configuration = line.configuration()
+    over = line.list(
+      "--over", "KEY=VALUES", isRequired: true,
+      "A key of the configuration and its values: optimizer.learning_rate=0.001,0.003 or training.seed=1..3.")
+    name = line.text("--name", "NAME", defaultText: "RUN-sweep", "The sweep's name and folder.")
+    limit = line.whole("--limit", "N", 1...10_000, default: 64, "The largest number of runs that the sweep may have.")
+    isDryRun = line.flag("--dry-run", "Check all configurations, print the runs, and train nothing.")
+    let place = line.choice(
+      "--on", of: Place.self, defaultText: "here, or coordinator with --coordinator", "Where the runs are trained.")
+    let coordinator = line.text(
+      "--coordinator", "ADDRESS", defaultText: CommandTable.standardAddress, "The coordinator that trains the runs.")
+    self.place = place ?? (coordinator == nil ? .here : .coordinator)
+    self.coordinator = coordinator ?? CommandTable.standardAddress
+    sbatch = line.sbatch("For Slurm: an option of sbatch, such as partition=debug.")
+    atOnce = line.whole(
+      "--at-once", "N", 1...10_000, defaultText: "all", "For Slurm: the largest number of runs at a time.")
+    workers = line.workers("Workers of each run.")
+    threads = line.threads(defaultText: "cluster.threads of CONFIG, or an equal share of the cores")
+    set = line.set()
+    json = line.json()
+  }
+
+  /// The keys of the configuration that these options replace in every run.
+  package var overrides: [ConfigurationOverride] {
+    var overrides = set
+    overrides.replace("cluster.workers", "--workers", workers)
+    overrides.replace("cluster.threads", "--threads", threads)
+    return overrides
+  }
+}
 
 extension CommandDescription {
   package static let sweep = CommandDescription(
-    "sweep", summary: "train every combination of some settings, and rank them",
+    "sweep", Command.sweep, summary: "train every combination of some settings, and rank them",
     discussion: """
       Trains the run that CONFIG describes once for each combination of the values that --over gives, and prints the runs sorted by
       validation loss; with several seeds also the mean of each arm and its standard error. Every arm has the same seeds.
@@ -15,30 +64,6 @@ extension CommandDescription {
       them enter a coordinator's queue, and this command follows them; Ctrl-C ends this command, but not the runs. With --on slurm they
       are the tasks of one array job, each on one node, and this command returns; call it again for the table.
       """,
-    arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
-    options: [
-      OptionDescription(
-        "--over", .text("KEY=VALUES"), isRequired: true, repeats: true,
-        "A key of the configuration and its values: optimizer.learning_rate=0.001,0.003 or training.seed=1..3."),
-      OptionDescription("--name", .text("NAME"), standard: "RUN-sweep", "The sweep's name and folder."),
-      OptionDescription(
-        "--limit", .whole("N", 1...10_000), standard: "64", "The largest number of runs that the sweep may have."),
-      OptionDescription("--dry-run", "Check all configurations, print the runs, and train nothing."),
-      OptionDescription(
-        "--on", .choice(["here", "coordinator", "slurm"]), standard: "here, or coordinator with --coordinator",
-        "Where the runs are trained."),
-      OptionDescription(
-        "--coordinator", .text("ADDRESS"), standard: CommandTable.standardAddress,
-        "The coordinator that trains the runs."),
-      OptionDescription(
-        "--sbatch", .text("OPTION"), repeats: true,
-        "For Slurm: an option of sbatch, such as partition=debug."),
-      OptionDescription(
-        "--at-once", .whole("N", 1...10_000), standard: "all", "For Slurm: the largest number of runs at a time."),
-      OptionDescription(
-        "--workers", .whole("N", 1...4_096), standard: "cluster.workers of CONFIG", "Workers of each run."),
-      .threads(standard: "cluster.threads of CONFIG, or an equal share of the cores"), .set, .json,
-    ],
     examples: [
       CommandExample(
         "ress sweep configs/demo.yaml --over optimizer.learning_rate=0.004,0.008 --over training.seed=1..3",

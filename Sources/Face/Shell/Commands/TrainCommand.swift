@@ -1,8 +1,27 @@
-// The description of `ress train`.
+// `ress train`.
+
+package struct TrainOptions: CommandOptions {
+  package let configuration: String
+  package let submission: SubmissionOptions
+  /// Nil: the run is trained on this machine.
+  package let coordinator: String?
+  package let tensorboard: String?
+  package let json: Bool
+
+  package init(_ line: inout OptionReader) {
+    configuration = line.configuration()
+    submission = SubmissionOptions(&line)
+    coordinator = line.text(
+      "--coordinator", "ADDRESS",
+      "Submit the run to the coordinator at this address, such as tcp://127.0.0.1:7077.")
+    tensorboard = line.tensorboard()
+    json = line.json()
+  }
+}
 
 extension CommandDescription {
   package static let train = CommandDescription(
-    "train", summary: "train a model and follow its progress",
+    "train", Command.train, summary: "train a model and follow its progress",
     discussion: """
       Trains the model that CONFIG describes and shows its progress. Without --coordinator everything runs on this machine: a coordinator
       inside this process, and workers as its children, which end with it. With --coordinator the run is submitted to an existing
@@ -12,13 +31,6 @@ extension CommandDescription {
       Ctrl-C, SIGTERM or SIGHUP saves the run and ends it, with code 130, 143 or 129; --resume then continues after its last step. The second
       one ends it at once. The numbers of workers and threads do not change the result.
       """,
-    arguments: [ArgumentDescription("CONFIG", "A run's configuration, such as configs/demo.yaml.")],
-    options: OptionDescription.run + [
-      OptionDescription(
-        "--coordinator", .text("ADDRESS"),
-        "Submit the run to the coordinator at this address, such as tcp://127.0.0.1:7077."),
-      .tensorboard, .json,
-    ],
     examples: [
       CommandExample("ress train configs/demo.yaml --workers 2", "Train on this machine, with two worker processes."),
       CommandExample(

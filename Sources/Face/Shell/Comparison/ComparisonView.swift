@@ -1,5 +1,6 @@
 // A comparison as tables for people, and as one line of JSON for each run.
 
+import Configuration
 import Wire
 
 package enum ComparisonView {
@@ -75,24 +76,23 @@ package enum ComparisonView {
       let curve = run.curve, end = curve.points.last
       let reached = comparison.target.flatMap { curve.reaching($0) }
       let settings = comparison.differences.map { difference in
-        (difference.key, JSONText.Value(difference.values[index]))
+        (difference.key, JSON(difference.values[index]))
       }
       let losses = comparison.steps.map { step in
-        JSONText.Value.raw(
-          JSONText.object([
-            ("step", .whole(step)), ("validation", .init(Self.losses[0].loss(curve, step))),
-            ("training", .init(Self.losses[1].loss(curve, step))),
-          ]))
+        JSON.object([
+          ("step", .whole(step)), ("validation", .init(Self.losses[0].loss(curve, step))),
+          ("training", .init(Self.losses[1].loss(curve, step))),
+        ])
       }
-      return JSONText.object([
+      return JSON.object([
         ("run", .text(run.name)), ("source", .text(run.source)), ("steps", .init(end?.step)),
         ("tokens", .init(end?.tokens)), ("seconds", .init(end?.seconds)), ("training_loss", .init(curve.trainingLoss)),
         ("validation_loss", .init(curve.last?.loss)), ("best_validation_loss", .init(curve.best?.loss)),
         ("best_step", .init(curve.best?.step)), ("target", .init(comparison.target)),
         ("steps_to_target", .init(reached?.step)), ("tokens_to_target", .init(reached?.tokens)),
-        ("seconds_to_target", .init(reached?.seconds)), ("losses", JSONText.list(of: losses)),
-        ("configuration", .raw(JSONText.object(settings))),
-      ])
+        ("seconds_to_target", .init(reached?.seconds)), ("losses", .array(losses)),
+        ("configuration", .object(settings)),
+      ]).line
     }
   }
 }

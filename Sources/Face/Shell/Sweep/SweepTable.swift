@@ -1,5 +1,6 @@
 // The results of a sweep: a CSV file with a row for each run, and tables for people, sorted by validation loss.
 
+import Configuration
 import Wire
 
 /// The result of one run, so far.
@@ -164,30 +165,30 @@ package struct SweepTable: Sendable {
   /// - Parameter event: `ended` for a run that has just ended, `run` for a row of the table.
   package static func json(_ row: Row, event: String = "run") -> String {
     let result = row.result
-    return JSONText.object([
+    return JSON.object([
       ("event", .text(event)), ("run", .text(row.run.name)), ("state", .text(result.state.rawValue)),
       ("reason", .init(result.reason)), ("settings", json(row.run.settings)),
       ("validation_loss", .init(result.validation)), ("best_validation_loss", .init(result.best)),
       ("best_step", .init(result.bestStep)), ("training_loss", .init(result.training)),
       ("steps", .whole(result.steps)), ("tokens", .whole(result.tokens)), ("seconds", .real(result.seconds)),
       ("folder", .text(row.folder)),
-    ])
+    ]).line
   }
 
-  private static func json(_ settings: [Sweep.Setting]) -> JSONText.Value {
-    .raw(JSONText.object(settings.map { ($0.key, .text($0.value)) }))
+  private static func json(_ settings: [Sweep.Setting]) -> JSON {
+    .object(settings.map { ($0.key, .text($0.value)) })
   }
 
   /// One line for each run, sorted, then one for each arm.
   package var json: [String] {
     sorted.map { Self.json($0) }
       + arms.map { arm in
-        JSONText.object([
+        JSON.object([
           ("event", .text("arm")), ("settings", Self.json(arm.settings)), ("runs", .whole(arm.count)),
           ("loss", .text(isValidated ? "validation" : "training")), ("mean", .real(arm.mean)),
           ("standard_error", .init(arm.standardError)),
           ("best", .init(arm.best)),
-        ])
+        ]).line
       }
   }
 }

@@ -8,6 +8,7 @@
 //   /train/answers, .../answer_starts   JSON lists of right answers, where an answer is a piece of text
 //   and the same of /validation
 
+import Configuration
 import Foundation
 import HDF5
 import Kernels
@@ -154,7 +155,7 @@ struct ExamplePreparation {
     let lines = try train.finish() + validation.finish()
     try file.setAttribute("vocabulary", vocabulary)
     let names = task == .multipleChoice ? ["wrong", "right"] : labels.names
-    try file.setAttribute("labels", String(decoding: try JSONEncoder().encode(names), as: UTF8.self))
+    try file.setAttribute("labels", String(decoding: try JSON.encode(names), as: UTF8.self))
     try file.setAttribute(
       DatasetDigest.name,
       DatasetDigest.of(
@@ -211,7 +212,8 @@ private final class ExampleWriter {
     if example.targets.allSatisfy({ $0 < 0 }) { withoutAnswer += 1 }
     if task == .span {
       waiting.answerStarts.append(UInt64(answerBytes))
-      let text = try JSONEncoder().encode(example.answers)
+      // These bytes are part of the dataset's digest, which must not change between versions.
+      let text = try JSON.encode(example.answers, escapesSlashes: true)
       waiting.answers += text.map { Int32($0) }
       answerBytes += text.count
     }

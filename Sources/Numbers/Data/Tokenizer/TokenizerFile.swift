@@ -237,10 +237,7 @@ package enum TokenizerFile {
 
   /// The text of a `tokenizer.json`. Equal tokenizers give equal texts.
   package static func json(_ table: BytePairs) -> String {
-    func quoted(_ text: String) -> String {
-      var encoder: JSONEncoder { let e = JSONEncoder(); e.outputFormatting = .withoutEscapingSlashes; return e }
-      return String(decoding: (try? encoder.encode(text)) ?? Data("\"\"".utf8), as: UTF8.self)
-    }
+    func quoted(_ text: String) -> String { JSON.text(text).compact }
     let names = names(table)
     let byteLevel = { (usesPattern: Bool) in
       #"{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":\#(usesPattern)}"#
@@ -311,9 +308,7 @@ package enum TokenizerFile {
         throw .file(path: "vocab.json", problem: "tokens \(other) and \(token) have one name, '\(name)'")
       }
     }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-    guard let text = try? encoder.encode(vocabulary) else {
+    guard let text = try? JSON.encode(vocabulary) else {
       throw .file(path: "vocab.json", problem: "cannot be encoded")
     }
     let lines = table.merges.map { "\(names[Int($0.left)]) \(names[Int($0.right)])\n" }

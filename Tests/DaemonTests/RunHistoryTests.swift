@@ -1,10 +1,10 @@
-// What a run's story becomes when it is folded: small, true, and the same however it came.
+// The summary of a run's events: bounded in size, correct, and the same whether the events arrive one by one or all at once.
 
 import Daemon
 import Testing
 import Wire
 
-@Suite struct `Pictures` {
+@Suite struct RunHistoryTests {
   private func record(
     _ step: Int, loss: Double? = nil, tokens: Int = 100, seconds: Double = 0.5, skipped: String? = nil
   ) -> StepRecord {
@@ -17,7 +17,7 @@ import Wire
     events.enumerated().reduce(into: RunHistory()) { $0.take($1.element, number: $1.offset + 1, time: nil) }
   }
 
-  @Test func `a band holds the smallest, the weighed mean and the largest, and nothing that is no number`() throws {
+  @Test func `a band holds the smallest, the weighted mean and the largest value, and only finite ones`() throws {
     let light = try #require(Band(10, weight: 1)), heavy = try #require(Band(40, weight: 3))
     let band = light + heavy
     #expect(band.minimum == 10 && band.maximum == 40 && band.mean == 32.5)
@@ -43,7 +43,7 @@ import Wire
     }
   }
 
-  @Test func `a spike of one step in a long run is still seen, and a loss that is no number leaves a gap`() {
+  @Test func `a spike of one step in a long run remains visible, and a loss that is not finite leaves a gap`() {
     var events = (1...30_000).map { RunEvent.stepped(record($0, loss: 2)) }
     events[12_344] = .stepped(record(12_345, loss: 99))
     events[20_000] = .stepped(record(20_001, loss: .nan, skipped: "a gradient that is no number"))
@@ -110,7 +110,7 @@ import Wire
     #expect(abs(pace.tokensPerSecond! - 20) < 1e-9 && pace.secondsPerStep == 5)
   }
 
-  @Test func `a run that goes on from an older checkpoint leaves behind what came after it`() {
+  @Test func `a run that continues from an older checkpoint drops the later part of its curve`() {
     let events: [RunEvent] =
       [.began(name: "r", firstStep: 0, steps: 9, checkpoint: nil)] + (1...6).map { .stepped(record($0)) }
       + [

@@ -1,4 +1,4 @@
-// What a coordinator shows over HTTP, and to whom.
+// What a coordinator serves over HTTP, and to which clients.
 
 import Configuration
 import Daemon
@@ -12,7 +12,7 @@ import Wire
   import Glibc
 #endif
 
-@Suite(.serialized) struct `Windows` {
+@Suite(.serialized) struct DashboardStateTests {
   private func get(
     _ address: String, _ method: String = "GET", token: String? = nil
   ) async throws -> (code: Int, headers: [String: String], body: String) {
@@ -51,7 +51,7 @@ import Wire
     for method in ["POST", "PUT", "DELETE"] { #expect(try await get(address + "/metrics", method).code == 405) }
   }
 
-  @Test func `hundreds of connections that speak slowly keep nobody out`() async throws {
+  @Test func `hundreds of slow connections do not lock other clients out`() async throws {
     let server = try HTTPServer("127.0.0.1:0", token: nil) { $0.path == "/x" ? HTTPAnswer("inside") : nil }
     defer { server.close() }
     var there = sockaddr_in()
@@ -96,7 +96,7 @@ import Wire
     #expect(throws: HTTPError.cannotListen(place)) { _ = try HTTPServer(place, token: nil) { _ in nil } }
   }
 
-  @Test func `runs of one name are one series, and a loss that is no number is said as Prometheus says it`() {
+  @Test func `runs of one name are one series, and a loss that is not finite is written as Prometheus writes it`() {
     func run(_ id: UInt64, _ state: RunState, _ step: Int) -> ClusterStatus.Run {
       .init(id: RunID(id), name: "a\\b", state: state, reason: "", step: step, steps: 9)
     }
@@ -133,7 +133,7 @@ import Wire
     #expect(lines(3, skipped: "x").contains(#"ress_run_skipped_steps_total{run="r"} 4.0"#))
   }
 
-  @Test func `a worker that says nothing is not at work`() {
+  @Test func `a silent worker is not shown as working`() {
     func worker(_ name: String, run: String?, silent: Double) -> ClusterStatus.Worker {
       .init(
         description: WorkerDescription(

@@ -18,7 +18,7 @@ package struct EncodedOnce<Value: Codable & Equatable & Sendable>: Codable, Equa
     var json: [UInt8] {
       kept.withLock { kept in
         if let kept { return kept }
-        let json = RecordCodec.encode(value)
+        guard let json = try? JSON.encode(value) else { preconditionFailure("\(Value.self) does not encode") }
         kept = json
         return json
       }

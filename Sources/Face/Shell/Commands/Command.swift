@@ -1,0 +1,50 @@
+// A command of `ress` with the values of its options: what the parser makes of a command line, and what the program carries out.
+// The program's `switch` over it names every case, so no command lacks its function.
+
+package enum Command: Sendable {
+  case train(TrainOptions)
+  case coordinator(CoordinatorOptions)
+  case worker(WorkerOptions)
+  case submit(SubmitOptions)
+  case sweep(SweepOptions)
+  case runs(StatusOptions)
+  case status(RunStatusOptions)
+  case logs(LogsOptions)
+  case compare(CompareOptions)
+  case metrics(MetricsOptions)
+  case clinic(ClinicOptions)
+  case cancel(RunOptions)
+  case pause(RunOptions)
+  case resume(RunOptions)
+  case scale(ScaleOptions)
+  case plan(PlanOptions)
+  case drill(DrillOptions)
+  case dataPrepare(DataPrepareOptions)
+  case dataShow(DataShowOptions)
+  case tokenizerTrain(TokenizerTrainOptions)
+  case tokenizerShow(TokenizerShowOptions)
+  case tokenizerEncode(TokenizerEncodeOptions)
+  case tokenizerDecode(TokenizerDecodeOptions)
+  case generate(GenerateOptions)
+  case predict(PredictOptions)
+  case evaluate(EvaluateOptions)
+  case graph(GraphOptions)
+  case checkpointList(CheckpointListOptions)
+  case checkpointShow(CheckpointShowOptions)
+  case checkpointVerify(CheckpointVerifyOptions)
+  case checkpointDiff(CheckpointDiffOptions)
+  case checkpointRepair(CheckpointRepairOptions)
+  case checkpointExport(CheckpointExportOptions)
+  case checkpointImport(CheckpointImportOptions)
+  case keysNew(KeysNewOptions)
+  case keysShow
+  case keysAllow(KeysAllowOptions)
+  case keysTrust(KeyOptions)
+  case keysRevoke(KeysRevokeOptions)
+  case keysList(JSONOptions)
+  case configShow(ConfigShowOptions)
+  case configReference
+  case doctor(JSONOptions)
+  case completion
+  case man
+}
