@@ -6,7 +6,9 @@ import Foundation
 import Glibc
 
 enum GraphChild {
-  static let limitSeconds = 120.0
+  /// Processor time of a child. Its low priority can make it wait long on a busy machine, which is no reason to give it up.
+  private static let processorSeconds: rlim_t = 120
+  private static let limitSeconds = 1200.0
   /// Neighbours of a token that a page shows; more would be megabytes of useless data.
   private static let strongest = 32
   private static let outputLimit = 32 << 20
@@ -24,6 +26,8 @@ enum GraphChild {
     do { try process.run() } catch { throw GraphError("the graph cannot be computed: \(error.localizedDescription)") }
     let identifier = process.processIdentifier
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), UInt32(identifier), 15)
+    var limit = rlimit(rlim_cur: processorSeconds, rlim_max: processorSeconds)
+    prlimit(identifier, __rlimit_resource_t(UInt32(RLIMIT_CPU.rawValue)), &limit, nil)
     let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
     DispatchQueue.global().asyncAfter(deadline: .now() + limitSeconds, execute: watchdog)
     defer { watchdog.cancel() }
@@ -39,7 +43,9 @@ enum GraphChild {
     process.waitUntilExit()
     guard json.count <= outputLimit else { throw GraphError("the graph is too large to be shown") }
     guard process.terminationReason == .exit else {
-      throw GraphError("the graph was not computed within \(Int(limitSeconds)) seconds, or there was not enough memory")
+      throw GraphError(
+        "the graph was not computed within \(processorSeconds) seconds of processor time, or there was not enough memory"
+      )
     }
     guard process.terminationStatus == 0 else {
       let line = complaint.split(separator: "\n").first.map { String($0) } ?? "it failed without a message"
