@@ -7,7 +7,7 @@ import Glibc
 
 enum GraphChild {
   /// Processor time of a child. Its low priority can make it wait long on a busy machine, which is no reason to give it up.
-  private static let processorSeconds: rlim_t = 120
+  private static let processorSeconds = 120
   private static let limitSeconds = 1200.0
   /// Neighbours of a token that a page shows; more would be megabytes of useless data.
   private static let strongest = 32
@@ -15,10 +15,12 @@ enum GraphChild {
 
   static func compute(_ question: GraphQuestion) throws(GraphError) -> [UInt8] {
     let process = Process(), output = Pipe(), errors = Pipe()
-    process.executableURL = URL(filePath: "/proc/self/exe")
+    // The shell sets the limit of processor time and becomes this program.
+    process.executableURL = URL(filePath: "/bin/sh")
     // A folder whose name begins with a dash must not be read as an option.
     let folder = question.checkpoint.hasPrefix("-") ? "./" + question.checkpoint : question.checkpoint
     process.arguments = [
+      "-c", "ulimit -t \(processorSeconds); exec \"$0\" \"$@\"", "/proc/\(getpid())/exe",
       "graph", folder, "--split", question.split.rawValue, "--sample", "\(question.sample)",
       "--segment", "\(question.segment)", "--strongest", "\(strongest)", "--threads", "1", "--json",
     ]
@@ -26,8 +28,6 @@ enum GraphChild {
     do { try process.run() } catch { throw GraphError("the graph cannot be computed: \(error.localizedDescription)") }
     let identifier = process.processIdentifier
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), UInt32(identifier), 15)
-    var limit = rlimit(rlim_cur: processorSeconds, rlim_max: processorSeconds)
-    prlimit(identifier, __rlimit_resource_t(UInt32(RLIMIT_CPU.rawValue)), &limit, nil)
     let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
     DispatchQueue.global().asyncAfter(deadline: .now() + limitSeconds, execute: watchdog)
     defer { watchdog.cancel() }
