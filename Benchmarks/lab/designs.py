@@ -1,5 +1,6 @@
 """The designs that the laboratory compares: ReSSFormer with one thing changed, by keys of a configuration.
 
+In a setting, {length} is the longest sequence of the task and {narrow} a width at which eight pooled experts have few parameters.
 Each design has the FLOPs a token of the default, as `ress plan --count-only` counts them: where a change alters them, the width of a network that
 every token passes (`fit`) makes up for it. Parameters are what follows from that; the table states them.
 """
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 DENSE_LAYERS = (
     "model.architecture=transformer", "model.segment={length}", "model.shared_expert=false", "model.experts=1", "model.active_experts=1")
 NO_GRAPH = ("model.graph_degree=null", "model.structure_bias=false")
+POOL = ("model.separate_blocks=true", "model.pool_experts=true")
+NARROW = (*POOL, "model.experts=8", "model.active_experts=4", "model.expert_width={narrow}")
 NO_CACHE = ("model.cache=0",)
 
 
@@ -26,10 +29,12 @@ class Design:
 
 BOTH = ("kjv", "recall")
 ALL = ("kjv", "kjv-long", "recall", "chase")
+EVERY = ("kjv-long", "recall", "chase", "far", "needles")
+SEEN = ("recall", "far", "needles")
 
 DESIGNS = (
-    Design("default", "", seeds=3, tasks=ALL, positions=True),
-    Design("dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 3, tasks=ALL, positions=True),
+    Design("default", "", seeds=3, tasks=(*ALL, "far", "needles"), positions=True),
+    Design("dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 3, tasks=(*ALL, "far", "needles"), positions=True),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
@@ -51,6 +56,29 @@ DESIGNS = (
     Design("separate blocks, 4 experts each, 2 reached, no memory", "R2MU", (
         "model.separate_blocks=true", "model.experts=4", "model.active_experts=2", "model.memory_slots=0"),
         against="separate blocks, 4 experts each, 2 reached", tasks=("kjv", "kjv-long"), seeds=2),
+    # Blocks that share a pool of experts and the writing of the memory. The narrow ones have about the parameters of the dense Transformer.
+    Design("pooled, 8 narrow experts, 4 reached", "R2MU", NARROW, tasks=EVERY, seeds=3, positions=True),
+    Design("pooled, 3 experts, 2 reached", "R2MU", (*POOL, "model.experts=3", "model.active_experts=2"), tasks=("kjv-long",), seeds=3),
+    Design("pooled, 8 experts, 2 reached", "R2MU", (*POOL, "model.active_experts=2"), tasks=EVERY, seeds=3),
+    Design("pooled, 12 experts, 2 reached", "R2MU", (
+        *POOL, "model.experts=12", "model.active_experts=2"), against="separate blocks, 4 experts each, 2 reached", tasks=("kjv-long",), seeds=2),
+    Design("separate blocks, one dense network for the experts", "R2MU", (
+        "model.separate_blocks=true", "model.feed_forward=dense"), tasks=("kjv-long",), seeds=2),
+    # A shared block that gives more of its parameters to the experts of each step's own.
+    Design("shared block, 4 experts, 2 reached", "R2MU", ("model.experts=4", "model.active_experts=2"), tasks=("kjv-long",), seeds=2),
+    Design("shared block, 2 experts, 1 reached", "R2MU", ("model.experts=2", "model.active_experts=1"), tasks=("kjv-long",), seeds=2),
+    # A cache that holds every token that training or a measurement shows.
+    Design("cache of all tokens", "memory", ("model.cache={length}",), tasks=SEEN, seeds=3),
+    Design("pooled, narrow, cache of all tokens", "memory", (*NARROW, "model.cache={length}"), tasks=SEEN, seeds=3),
+    # Other rates: the default's is the best of these for ReSSFormer, and not for the dense Transformer.
+    Design("rate 0.0055", "", ("optimizer.learning_rate=0.0055",), tasks=("kjv-long",), seeds=1),
+    Design("rate 0.012", "", ("optimizer.learning_rate=0.012",), tasks=("kjv-long",), seeds=1),
+    Design("dense Transformer, the same help, rate 0.0055", "baseline", (
+        *DENSE_LAYERS, "optimizer.learning_rate=0.0055"), "model.expert_width", 3, tasks=("kjv-long",)),
+    Design("dense Transformer, the same help, rate 0.012", "baseline", (
+        *DENSE_LAYERS, "optimizer.learning_rate=0.012"), "model.expert_width", 1, tasks=("kjv-long",)),
+    Design("pooled, 8 experts, 2 reached, rate 0.0055", "R2MU", (
+        *POOL, "model.active_experts=2", "optimizer.learning_rate=0.0055"), tasks=("kjv-long",), seeds=1),
     Design("one shared expert for all steps, 12 experts", "R2MU", ("model.shared_each_step=false", "model.experts=12"), tasks=BOTH),
     Design("K = 2", "R2MU", ("model.steps=2",)),
     Design("K = 4", "R2MU", ("model.steps=4",)),

@@ -40,8 +40,8 @@ class Task:
         self.name, self.title, self.config, self.quick, self.steps = name, title, config, quick, steps
         self.lower, self.places = lower, places
 
-    def prepare(self, ress):
-        sets = Sets(ress, None, self.folder, self.quick)
+    def prepare(self, ress, data):
+        sets = Sets(ress, data, self.folder, self.quick)
         self.train = getattr(sets, "bible" if self.is_text else self.name)().train
         return self
 
@@ -67,6 +67,12 @@ TASKS = {
     "recall": Task(
         "recall", "Keyed recall among words that mean nothing (MQAR), trained with 32 to 128 words", "configs/paper/recall.yaml", True, 500, False,
         [Measured(length, f"recall-{length}") for length in ("64", "128", "256")]),
+    "far": Task(
+        "far", "A pair in the first segment, asked for n segments later, trained with 1 and 2", "configs/paper/far.yaml", True, 300, False,
+        [Measured(f"{back} back", f"far-{back}-back") for back in (2, 8, 16)]),
+    "needles": Task(
+        "needles", "Codes of people among paragraphs, trained with at most one", "configs/paper/needles.yaml", True, 400, False,
+        [Measured(f"{count} paragraphs", f"needles-{count}-paragraphs") for count in (1, 3, 7)]),
 }
 BY_POSITION = Measured("by position", "bible", ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "16"))
 
@@ -98,7 +104,7 @@ class Laboratory:
 
     def plan(self):
         for name in self.options.tasks:
-            task = TASKS[name].prepare(self.ress)
+            task = TASKS[name].prepare(self.ress, self.options.data)
             shown = json.loads(subprocess.run(
                 [self.ress, "data", "show", task.folder / f"{task.train}.h5", "--json"], check=True, capture_output=True, text=True).stdout)
             text = Path(task.config).read_text()
@@ -107,12 +113,13 @@ class Laboratory:
             length = train["tokens"] // train["examples"] if "examples" in train else longest
             # The baseline sees a sequence whole, also where a longer one is measured.
             whole = LENGTH if task.is_text else longest
+            narrow = round(0.69 * int(text.split("expert_width:")[1].split()[0]))
             base = [
                 f"data.path={task.folder / task.train}.h5", f"checkpoint.directory={self.cluster}/checkpoints", f"training.steps={task.steps}",
                 f"optimizer.warmup_steps={task.steps // 10}"]
             variants = Variants(self.ress, task.config, shown["vocabulary"], length, longest, True, base)
             for design in self.designs(name):
-                own = [setting.format(length=whole) for setting in design.settings]
+                own = [setting.format(length=whole, narrow=narrow) for setting in design.settings]
                 if own:
                     own.append(variants.matched(own, design.fit, "operations_a_token"))
                 self.own[name, design.name] = (*base, *own)
@@ -124,8 +131,11 @@ class Laboratory:
     def designs(self, task):
         return [design for design in DESIGNS if task in design.tasks]
 
+    def is_wanted(self, design):
+        return not self.options.only or any(word in design.name for word in self.options.only)
+
     def jobs(self):
-        jobs = [(seed, name, design) for name in self.options.tasks for design in self.designs(name)
+        jobs = [(seed, name, design) for name in self.options.tasks for design in self.designs(name) if self.is_wanted(design)
                 for seed in range(1, self.options.seeds + 1) if seed <= design.seeds]
         # Task by task two seeds of the designs that decide something and one of the others, then the third seeds.
         return sorted(jobs, key=lambda job: (job[0] > 2, self.options.tasks.index(job[1]), job[2].seeds == 1, job[0]))
@@ -260,7 +270,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", default="paper/lab", help="where runs and numbers go")
     parser.add_argument("--tasks", nargs="*", default=["kjv"], choices=list(TASKS))
+    parser.add_argument("--only", nargs="*", metavar="WORDS", help="train the designs whose names contain one of these")
     parser.add_argument("--seeds", type=int, default=3, help="at most so many of each design")
+    parser.add_argument("--data", help="the folder of published sets, for needles (Benchmarks/paper/README.md)")
     parser.add_argument("--cores", type=int, default=1, help="workers, each on one core")
     parser.add_argument("--report", action="store_true", help="write the table of what is there")
     parser.add_argument("--list", action="store_true", help="print costs and settings of all designs, and train nothing")

@@ -20,7 +20,7 @@ BARE = [
 # name: settings. Every one of them changes one thing.
 ABLATIONS = {
     "one step": ["model.steps=1"],
-    "separate blocks": ["model.separate_blocks=true"],
+    "separate blocks": ["model.separate_blocks=true", "model.pool_experts=false"],
     "no memory": ["model.memory_slots=0"],
     "all keys": ["model.keys=null"],
     "sparsemax": ["model.activation=sparsemax"],
@@ -81,7 +81,7 @@ class Variants:
             return [*own, self.matched(own, "model.expert_width", measure)]
         if name == MIXTURE:
             own = [
-                "model.separate_blocks=true", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
+                "model.separate_blocks=true", "model.pool_experts=false", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
                 "model.structure_bias=false", f"model.experts={self.share_of_experts()}", f"model.segment={self.longest}", "model.cache=0"]
         else:
             own = [*ABLATIONS[name]]

@@ -178,7 +178,7 @@ if __name__ == "__main__":
     check_one_model()
     for name in ("base", "cache-long", "cache-none", "no-memory", "one-step", *VARIANTS):
         check_slopes(name)
-    for name in (*CASES, "wide-taps", "defaults", "defaults-separate-blocks", "transformer-helped"):
+    for name in (*CASES, "wide-taps", "defaults", "defaults-separate-blocks", "defaults-pooled-experts", "transformer-helped"):
         check_causality(name)
     check_sets()
     check_segments_agree({})

@@ -18,6 +18,21 @@ import Testing
       ])
   }
 
+  @Test func `blocks with experts of their own have at most 9999 together, blocks of one pool have one number`() throws
+  {
+    let blocks = minimal + "model: {steps: 4, experts: 2500, separate_blocks: true"
+    #expect(
+      problems(blocks + "}\n") == [
+        "c.yaml:3:49: 4 separate blocks of 2500 experts make 10000 experts, but 9999 is the maximum; "
+          + "lower experts, or set pool_experts: true"
+      ])
+    let pooled = try decode(blocks + ", pool_experts: true}\n").model
+    #expect(pooled.expertCount == 2500 && pooled.experts(in: 3..<5) == [3, 4])
+    var separate = pooled
+    (separate.poolExperts, separate.experts) = (false, 10)
+    #expect(separate.expertCount == 40 && separate.experts(in: 3..<5) == [3, 4, 13, 14, 23, 24, 33, 34])
+  }
+
   @Test func `a batch is whole units`() {
     #expect(
       problems(minimal + "training: {batch_sequences: 7, unit_sequences: 2}\n") == [

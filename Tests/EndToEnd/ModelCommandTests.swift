@@ -30,7 +30,7 @@ extension `Commands` {
     #expect(events.allSatisfy { ($0["dur"] as? Double ?? 0) >= 0 })
   }
 
-  @Test func `a model with a shared block is evaluated with another number of recurrence steps`() throws {
+  @Test func `a model whose steps share the block or the experts is evaluated with another number of steps`() throws {
     let place = try Workplace()
     let short = ["--set", "training.steps=3", "--set", "checkpoint.every=0"]
     #expect(try place.run(["train", "run.yaml"] + short).code == 0)
@@ -47,7 +47,11 @@ extension `Commands` {
     let blocks = ["--set", "model.separate_blocks=true", "--set", "run=blocks"]
     #expect(try place.run(["train", "run.yaml"] + short + blocks).code == 0)
     let refused = try place.run(["evaluate", "checkpoints/blocks", "--recurrence", "5"])
-    #expect(refused.code == 1 && refused.errors.contains("2 separate blocks"), "\(refused.errors)")
+    #expect(refused.code == 1 && refused.errors.contains("2 blocks with experts of their own"), "\(refused.errors)")
+    let pool = ["--set", "model.separate_blocks=true", "--set", "model.pool_experts=true", "--set", "run=pool"]
+    #expect(try place.run(["train", "run.yaml"] + short + pool).code == 0)
+    let pooled = try place.run(["evaluate", "checkpoints/pool", "--recurrence", "5"])
+    #expect(pooled.code == 0, "\(pooled.errors)")
   }
 
   @Test func `the dense baseline is trained, evaluated and sampled like any model, up to its context`() throws {

@@ -40,6 +40,7 @@
       ("no structure bias", { $0.structureBias = false }),
       ("a dense network for the experts", { $0.feedForward = .dense }),
       ("separate blocks", { $0.separateBlocks = true }),
+      ("separate blocks with one pool of experts", { ($0.separateBlocks, $0.poolExperts) = (true, true) }),
       (
         "tags",
         {
@@ -113,6 +114,12 @@
         "the default model with separate blocks",
         {
           $0 = TinyModel.standard; $0.separateBlocks = true
+        }
+      ),
+      (
+        "the default model of tags with separate blocks and one pool of experts",
+        {
+          $0 = TinyModel.standard; $0.separateBlocks = true; $0.poolExperts = true; $0.head = .tag; $0.classes = 3
         }
       ),
       ("taps before the experts", { $0.expertTaps = 4 }),
@@ -224,6 +231,12 @@
         "separate blocks over three segments",
         {
           $0.separateBlocks = true; $0.cache = 0; $0.recencyTaps = 1
+        }
+      ),
+      (
+        "separate blocks with one pool of experts over three segments",
+        {
+          $0.separateBlocks = true; $0.poolExperts = true; $0.cache = 0; $0.recencyTaps = 1
         }
       ),
     ]

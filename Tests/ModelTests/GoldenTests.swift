@@ -41,6 +41,7 @@ import Testing
       var score_scale: ScoreScale?
       var shared_width: Int?
       var shared_each_step: Bool?
+      var pool_experts: Bool?
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
@@ -105,6 +106,7 @@ import Testing
     model.structureBias = g.structure_bias ?? true
     model.feedForward = g.feed_forward ?? .experts
     model.separateBlocks = g.separate_blocks ?? false
+    model.poolExperts = g.pool_experts ?? false
     model.positions = g.positions ?? .rotary
     let tiny = TinyModel(
       model, vocabulary: g.vocabulary, maximumTokens: golden.tokens[0].count - (golden.targets == nil ? 1 : 0),
@@ -129,7 +131,8 @@ import Testing
     "defaults", "defaults-bptt", "defaults-dense", "defaults-more-steps", "defaults-separate-blocks", "defaults-span",
     "defaults-sparsemax", "defaults-tag", "defaults-unordered", "expert-taps", "forget-gates", "forget-gates-tag",
     "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
-    "transformer-helped", "transformer-helped-learned", "transformer-helped-tag",
+    "transformer-helped", "transformer-helped-learned", "transformer-helped-tag", "pooled-experts",
+    "defaults-pooled-experts", "defaults-pooled-experts-more-steps", "defaults-pooled-experts-tag",
   ])
   func `losses, logits and gradients equal PyTorch's`(name: String) throws {
     let golden = try Self.load(name)

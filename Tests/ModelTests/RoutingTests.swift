@@ -35,6 +35,19 @@ import Testing
     #expect(loads == routing.counts)
   }
 
+  @Test func `the load of an expert in the pool of separate blocks is the sum over all steps`() throws {
+    var configuration = TinyModel.base
+    (configuration.separateBlocks, configuration.poolExperts) = (true, true)
+    let routing = try routing(configuration)
+    var loads = [0, 0, 0, 0]
+    routing.addLoads(to: &loads)
+    for expert in 0..<4 {
+      let counts = [0, 4, 8].map { routing.counts[$0 + expert] }
+      #expect(loads[expert] == counts.reduce(0, +))
+    }
+    #expect(routing.counts[..<4] != routing.counts[4..<8], "the steps choose other experts")
+  }
+
   @Test func `an undecided router has entropy log E, and a decided one almost 0`() throws {
     let tiny = TinyModel()
     tiny.parameters.forEachTensor { entry, values in

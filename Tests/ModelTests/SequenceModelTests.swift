@@ -235,12 +235,17 @@ import Testing
 
   // MARK: variations
 
-  @Test func `a shared block runs for any number of steps, and one more step changes the result`() throws {
-    let trained = TinyModel()
+  @Test(arguments: [false, true])
+  func `steps that share the block or the experts run in any number, and one more step changes the result`(
+    pooled: Bool
+  ) throws {
+    var configuration = TinyModel.standard
+    (configuration.separateBlocks, configuration.poolExperts) = (pooled, pooled)
+    let trained = TinyModel(configuration)
     let tokens = TinyModel.tokens(20)
     var results: [[Real]] = []
     for steps in [1, 2, 3, 4, 7] {
-      let tiny = TinyModel(steps: steps)
+      let tiny = TinyModel(configuration, steps: steps)
       let logits = try tiny.logits(tokens)
       #expect(logits.allSatisfy { $0.isFinite })
       let same = try logits == trained.logits(tokens)

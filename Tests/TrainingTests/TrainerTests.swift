@@ -111,8 +111,10 @@ import Training
     #expect(Self.bits(trainer.parameters) != before)
   }
 
-  @Test func `the balancer moves tokens from overloaded experts to idle ones`() throws {
+  @Test(arguments: [false, true])
+  func `the balancer moves tokens from overloaded experts to idle ones`(pooled: Bool) throws {
     var c = Self.configuration
+    (c.model.separateBlocks, c.model.poolExperts) = (pooled, pooled)
     c.model.balancerRate = 0.002
     c.model.balanceWeight = 0
     c.optimizer.learningRate = 0
@@ -123,5 +125,8 @@ import Training
     var last = first
     for step in 1..<60 { last = try trainer.step(step).loads }
     #expect(spread(last) < spread(first) / 2, "from \(first) to \(last)")
+    // The blocks of one pool have the same bias.
+    #expect(trainer.routerBias.count == (pooled ? 2 : 1))
+    #expect(trainer.routerBias.allSatisfy { $0 == trainer.routerBias[0] && $0.contains { $0 != 0 } })
   }
 }

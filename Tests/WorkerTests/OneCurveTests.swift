@@ -183,6 +183,7 @@ import Worker
   /// Switches that change the table of parameters or the number of experts.
   static let variants: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
     ("separate blocks", { $0.separateBlocks = true }),
+    ("separate blocks with one pool of experts", { ($0.separateBlocks, $0.poolExperts) = (true, true) }),
     ("a dense network for the experts", { $0.feedForward = .dense }),
     (
       "no structure bias, no top-k, every token a neighbour",

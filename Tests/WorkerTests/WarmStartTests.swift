@@ -72,6 +72,30 @@ import Worker
     #expect(try values(try train(still, "still", from: from).path, "model/experts/0002/down") == last)
   }
 
+  @Test func `separate blocks that share their experts are written, read back and begun with like other models`() throws
+  {
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery) = (6, 0)
+    (c.model.separateBlocks, c.model.poolExperts, c.model.steps) = (true, true, 3)
+    let base = try train(c, "base", workers: 2)
+    let reader = try CheckpointReader(base.path)
+    #expect(reader.manifest.configuration == c)
+    for name in ["block/0002/attn/query/weight", "block/0001/shared_expert/gate", "memory/pool_key/weight"] {
+      #expect(throws: Never.self) { try reader.shape(of: "model/" + name) }
+    }
+    #expect(throws: CheckpointError.self) { try reader.shape(of: "model/experts/0004/gate") }
+    var own = c
+    own.model.poolExperts = false
+    let mismatch = try #require(throws: WeightMismatch.self) { _ = try WarmStart(base.path, for: own, Corpus(c.data)) }
+    #expect(mismatch.reason == "model.pool_experts is true there and false here")
+    c.model.from = base.path
+    (c.training.steps, c.optimizer.learningRate, c.optimizer.weightDecay, c.model.balancerRate) = (1, 1e-30, 0, 0)
+    let still = try train(c, "still", workers: 3, from: source(base.path))
+    for name in checkpointNames(c) where name.hasPrefix("model/") {
+      #expect(try values(still.path, name) == values(base.path, name), "\(name)")
+    }
+  }
+
   @Test func `a resume after a warm start reads the run's own checkpoint, also when the source is gone`() throws {
     var (path, c) = try base()
     c.training.evaluateSequences = 0
@@ -117,6 +141,10 @@ import Worker
       _ = try start { ($0.model.width, $0.model.experts, $0.model.keys) = (32, 8, 2) }
     }
     #expect(wide.reason == "model.width is 16 there and 32 here, model.experts is 4 there and 8 here")
+    let pool = try #require(throws: WeightMismatch.self) {
+      _ = try start { ($0.model.separateBlocks, $0.model.poolExperts) = (true, true) }
+    }
+    #expect(pool.reason == "model.separate_blocks is false there and true here")
     let taps = try #require(throws: WeightMismatch.self) { _ = try start { $0.model.head = .tag } }
     #expect(
       taps.reason.hasPrefix("model.head is lm there and tag here; ") && taps.reason.hasSuffix("two_sided_taps: false"))

@@ -31,7 +31,7 @@ package enum ConfigurationReference {
       - `model.width` is a multiple of `model.heads`.
       - `model.active_experts` is at most `model.experts`.
       - `model.ordered: false` needs a head other than `lm`.
-      - `model.separate_blocks` makes `steps × experts` experts, at most 9999.
+      - `model.separate_blocks` without `pool_experts` makes `steps × experts` experts, at most 9999.
       - With `model.architecture: transformer`, `data.sequence_length` is at most `model.segment`, and
         rotary positions need an even `width / heads`.
       - `window + graph_degree` (at most the visible tokens) plus `memory_slots` is less than 65536.

@@ -27,9 +27,9 @@ extension Decoding {
       "rotary positions rotate pairs of components, but the width of a head is odd (\(model.width / model.heads))"
         + "; use an even width / heads, or learned positions")
     check(
-      model.expertCount <= 9_999, ["model.experts", "model.steps", "model.separate_blocks"],
+      model.expertCount <= 9_999, ["model.experts", "model.steps", "model.separate_blocks", "model.pool_experts"],
       "\(model.steps) separate blocks of \(model.experts) experts make \(model.expertCount) experts, but 9999 is the maximum"
-    )
+        + "; lower experts, or set pool_experts: true")
     let visible = model.visibleCache + model.segment
     let candidates =
       min(model.window + (model.graphDegree ?? visible), visible) + model.slots

@@ -79,7 +79,8 @@ package enum ConfigurationSchema {
         "embedding_norm", .flag(\.model.embeddingNorm),
         "Whether token vectors are normalised before the first step of recurrence."),
       .choice("feed_forward", \.model.feedForward, "Routed experts, or one dense network with the same FLOPs."),
-      ConfigurationField("experts", .whole(\.model.experts, 1...9_999), "E: number of experts in each block."),
+      ConfigurationField(
+        "experts", .whole(\.model.experts, 1...9_999), "E: number of experts, in each block or in the pool."),
       ConfigurationField(
         "active_experts", .whole(\.model.activeExperts, 1...9_999), "e: number of experts that each token reaches."),
       ConfigurationField("expert_width", .whole(\.model.expertWidth, 1...1_048_576), "f: width of an expert."),
@@ -98,6 +99,9 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "separate_blocks", .flag(\.model.separateBlocks),
         "K separate blocks instead of one block that is applied K times."),
+      ConfigurationField(
+        "pool_experts", .flag(\.model.poolExperts),
+        "Whether separate blocks share one pool of experts and the writing of the memory."),
       .choice("positions", \.model.positions, "The positional encoding of the baseline."),
       ConfigurationField(
         "vocabulary", .wholeOrNull(\.model.vocabulary, 2...16_777_216), "V: number of tokens; null uses the dataset's."),

@@ -17,17 +17,27 @@ extension ModelConfiguration {
   /// Blocks with weights of their own.
   package var blockCount: Int { separateBlocks || isTransformer ? steps : 1 }
 
-  /// Routed experts of a block.
+  /// Routed experts among which a step's router chooses.
   package var routedExperts: Int { feedForward == .dense || isTransformer ? 0 : experts }
 
-  /// Routed experts of the whole model; block t has those from t · `routedExperts`.
-  package var expertCount: Int { blockCount * routedExperts }
+  /// Pools of routed experts: one for all blocks, or one a block. Pool n has the experts from n · `routedExperts`.
+  package var poolCount: Int { poolExperts && !isTransformer ? 1 : blockCount }
 
-  /// The experts of the model that correspond to a share of each block's experts: a worker gets a part of every block, so that it
+  /// Whether separate blocks write the memory with the same weights.
+  package var sharesMemory: Bool { separateBlocks && poolExperts && !isTransformer }
+
+  /// Routed experts of the whole model.
+  package var expertCount: Int { poolCount * routedExperts }
+
+  /// The experts of the model that correspond to a share of each pool's experts: a worker gets a part of every pool, so that it
   /// has work at every step of recurrence.
   package func experts(in share: Range<Int>) -> [Int] {
-    (0..<blockCount).flatMap { block in share.map { block * routedExperts + $0 } }
+    (0..<poolCount).flatMap { pool in share.map { pool * routedExperts + $0 } }
   }
+
+  /// Whether the model can be run for another number of steps than it was trained with: all steps have the same experts, so a step
+  /// beyond the last has what the last one has.
+  package var allowsOtherSteps: Bool { poolCount == 1 && !isTransformer }
 
   /// Width of the network that every token passes: the shared expert, or the dense one in place of all experts. 0: none.
   package var denseWidth: Int {

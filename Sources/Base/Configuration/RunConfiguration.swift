@@ -70,7 +70,7 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var embeddingNorm = true
   /// Whether a token goes to routed experts, or through one dense network with the same FLOPs.
   package var feedForward = FeedForward.experts
-  /// E: experts (of each block, where blocks are separate).
+  /// E: experts; of each block, where separate blocks have experts of their own.
   package var experts = 8
   /// e: number of experts that each token reaches.
   package var activeExperts = 2
@@ -88,6 +88,8 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var sharedEachStep = true
   /// K blocks with weights of their own instead of one applied K times.
   package var separateBlocks = false
+  /// Whether separate blocks share one pool of experts and the weights that write the memory, or each has its own.
+  package var poolExperts = false
   /// The positional encoding of the baseline.
   package var positions = Positions.rotary
   /// V: number of tokens; nil uses the dataset's vocabulary.

@@ -38,7 +38,7 @@ package struct ExpertLayer {
     let outputs: Matrix
     /// Gate and up products of the dense network, (T, 2F).
     let denseGateUp: Matrix
-    /// Number of rows of each expert of the block, (E).
+    /// Number of rows of each expert, (E).
     let counts: UnsafeMutablePointer<Int32>
     init(_ arena: Arena, _ sizes: Sizes) {
       g = arena.matrix(sizes.segment, sizes.width)
@@ -109,7 +109,8 @@ package struct ExpertLayer {
       }
       try team.measure(.experts, .forward) {
         try exchange.forward(
-          site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), rows: sent[rows: 0..<rowCount],
+          site, pieces: order.pieces(first: sizes.firstExpert(site.recurrence), a.counts),
+          rows: sent[rows: 0..<rowCount],
           into: a.outputs[rows: 0..<rowCount], keep: keep)
       }
     }
@@ -156,7 +157,8 @@ package struct ExpertLayer {
       }
       try team.measure(.experts, .backward) {
         try exchange.backward(
-          site, pieces: order.pieces(block: sizes.block(site.recurrence), a.counts), dout: sent[rows: 0..<rowCount],
+          site, pieces: order.pieces(first: sizes.firstExpert(site.recurrence), a.counts),
+          dout: sent[rows: 0..<rowCount],
           into: received[rows: 0..<rowCount])
       }
     }
@@ -233,9 +235,9 @@ private final class ExpertOrder {
     }
   }
 
-  /// The rows of each expert that has any. The experts of block b are numbered after those of the blocks before it.
-  func pieces(block: Int, _ counts: UnsafeMutablePointer<Int32>) -> [ExpertPiece] {
-    ExpertPiece.split(UnsafeBufferPointer(start: counts, count: experts), first: block * experts, into: &list)
+  /// The rows of each expert that has any. The step can reach the model's experts from `first`.
+  func pieces(first: Int, _ counts: UnsafeMutablePointer<Int32>) -> [ExpertPiece] {
+    ExpertPiece.split(UnsafeBufferPointer(start: counts, count: experts), first: first, into: &list)
     return list
   }
 }

@@ -70,12 +70,18 @@ package struct ParameterLayout: Equatable, Sendable {
     add("final_norm/weight", [d], .constant(1))
     if model.head != .lm { add("head/weight", [model.headClasses, d], small, decays: true) }
     for block in 0..<model.blockCount { addBlock(block, model) }
+    if model.sharesMemory { addMemory(block: 0, model) }
     for index in 0..<model.expertCount { addExpert(index, model) }
   }
 
   /// The prefix of a block's tensors: `block/0002/` where blocks are separate, otherwise empty.
   package static func blockPrefix(_ block: Int, _ model: ModelConfiguration) -> String {
     model.separateBlocks || model.isTransformer ? "block/" + fourDigits(block) + "/" : ""
+  }
+
+  /// The prefix of the tensors that write the memory: a block's, or empty where all blocks have the same.
+  package static func memoryPrefix(_ block: Int, _ model: ModelConfiguration) -> String {
+    model.sharesMemory ? "" : blockPrefix(block, model)
   }
 
   /// The prefix of a network that every token passes through: `own_expert/0002/` for a step, `shared_expert/` or
@@ -94,7 +100,7 @@ package struct ParameterLayout: Equatable, Sendable {
     let map = ParameterEntry.Initial.normal(deviation: wide)
     add(prefix + "attn_norm/weight", [d], .constant(1))
     add(prefix + "moe_norm/weight", [d], .constant(1))
-    if !model.isTransformer { add(prefix + "pool_norm/weight", [d], .constant(1)) }
+    if !model.isTransformer, !model.sharesMemory { add(prefix + "pool_norm/weight", [d], .constant(1)) }
     let tap = ParameterEntry.Initial.normal(deviation: model.tapStart)
     if !model.isTransformer || model.attentionTaps > 1 {
       add(prefix + "recency/weight", [model.tapRows(model.attentionTaps), d], tap)
@@ -133,13 +139,21 @@ package struct ParameterLayout: Equatable, Sendable {
         add(ParameterLayout.networkPrefix(network, model) + name, shape, initial, decays: true)
       }
     }
-    if !model.isTransformer {
-      add(prefix + "memory/pool_query", [model.slots, d], small)
-      add(prefix + "memory/pool_key/weight", [d, d], map, decays: true)
-      add(prefix + "memory/pool_value/weight", [d, d], map, decays: true)
-      add(prefix + "memory/gate/weight", [2 * d], small)
-      add(prefix + "memory/gate/bias", [1], .constant(0))
-    }
+    if !model.isTransformer, !model.sharesMemory { addMemory(block: block, model) }
+  }
+
+  /// The parameters that write the memory. The norm of a block's own is with the block's other norms.
+  private mutating func addMemory(block: Int, _ model: ModelConfiguration) {
+    let prefix = ParameterLayout.memoryPrefix(block, model)
+    let d = model.width
+    let small = ParameterEntry.Initial.normal(deviation: 0.02)
+    let map = ParameterEntry.Initial.normal(deviation: 1 / Double(d).squareRoot())
+    if model.sharesMemory { add("pool_norm/weight", [d], .constant(1)) }
+    add(prefix + "memory/pool_query", [model.slots, d], small)
+    add(prefix + "memory/pool_key/weight", [d, d], map, decays: true)
+    add(prefix + "memory/pool_value/weight", [d, d], map, decays: true)
+    add(prefix + "memory/gate/weight", [2 * d], small)
+    add(prefix + "memory/gate/bias", [1], .constant(0))
   }
 
   private mutating func addExpert(_ index: Int, _ model: ModelConfiguration) {

@@ -6,10 +6,10 @@ import Kernels
 /// Sums over some tokens of a batch. The number of recurrence steps is that of the model as it was run.
 package struct Routing: Equatable, Sendable {
   package let steps: Int
-  /// Number of routed experts of a block.
+  /// Number of routed experts among which a step's router chooses.
   package let experts: Int
-  /// 1 for a shared block, or the number of steps for separate blocks.
-  package let blocks: Int
+  /// 1 where all steps have the same experts, otherwise the number of steps.
+  package let pools: Int
   /// Number of tokens that each expert received at each step, (K, E).
   package var counts: [Int]
   /// Σ over tokens of the entropy of the router's softmax, in nats, (K).
@@ -17,16 +17,16 @@ package struct Routing: Equatable, Sendable {
   /// (token, head) pairs whose exact sparsemax support is larger than k, (K).
   package var truncated: [Int]
 
-  package init(steps: Int, experts: Int, blocks: Int) {
+  package init(steps: Int, experts: Int, pools: Int) {
     self.steps = steps
     self.experts = experts
-    self.blocks = blocks
+    self.pools = pools
     counts = Array(repeating: 0, count: steps * experts)
     entropy = Array(repeating: 0, count: steps)
     truncated = Array(repeating: 0, count: steps)
   }
 
-  package init(_ sizes: Sizes) { self.init(steps: sizes.steps, experts: sizes.experts, blocks: sizes.blocks) }
+  package init(_ sizes: Sizes) { self.init(steps: sizes.steps, experts: sizes.experts, pools: sizes.model.poolCount) }
 
   package mutating func clear() {
     for place in counts.indices { counts[place] = 0 }
@@ -45,7 +45,7 @@ package struct Routing: Equatable, Sendable {
   /// Adds to `loads` the number of tokens of each expert of the model, over all steps.
   package func addLoads(to loads: inout [Int]) {
     for step in 0..<steps {
-      let first = blocks == 1 ? 0 : step * experts
+      let first = pools == 1 ? 0 : step * experts
       for expert in 0..<experts { loads[first + expert] += counts[step * experts + expert] }
     }
   }

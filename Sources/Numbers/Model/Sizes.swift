@@ -18,9 +18,12 @@ package struct Sizes: Equatable, Sendable {
   /// K as the model is run: as it was trained, or another number at evaluation.
   package let steps: Int
 
-  /// - Parameter steps: recurrence steps to run instead of the trained number; only a shared block allows it.
+  /// - Parameter steps: recurrence steps to run instead of the trained number; a model allows it in which all steps
+  ///   have the same experts.
   package init(_ model: ModelConfiguration, vocabulary: Int, steps: Int? = nil) {
-    precondition(steps == nil || steps == model.steps || model.blockCount == 1, "separate blocks run as they are")
+    precondition(
+      steps == nil || steps == model.steps || model.allowsOtherSteps, "blocks with experts of their own run as they are"
+    )
     self.model = model
     self.vocabulary = vocabulary
     self.steps = steps ?? model.steps
@@ -49,13 +52,15 @@ package struct Sizes: Equatable, Sendable {
   /// Most attention weights of a row and head.
   package var kept: Int { min(model.keys ?? .max, neighbours + slots) }
   package var rank: Int { model.structureRank }
-  /// Number of routed experts of a block.
+  /// Number of routed experts among which a step's router chooses.
   package var experts: Int { model.routedExperts }
   package var active: Int { experts == 0 ? 0 : model.activeExperts }
   package var expertWidth: Int { model.expertWidth }
   package var blocks: Int { model.blockCount }
-  /// The block whose weights a step uses.
-  package func block(_ step: Int) -> Int { blocks == 1 ? 0 : step }
+  /// The block whose weights a step uses. Steps beyond the trained ones use the last block.
+  package func block(_ step: Int) -> Int { min(step, blocks - 1) }
+  /// The number of the first expert that a step can reach.
+  package func firstExpert(_ step: Int) -> Int { model.poolCount == 1 ? 0 : block(step) * experts }
   /// Whether the memory is read again at every step: it changes between steps, or every block has its own maps.
   package var readsEachStep: Bool { !model.isCausal || blocks > 1 }
   /// Number of rows before a segment that some part of it can still see.

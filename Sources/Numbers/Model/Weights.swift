@@ -56,8 +56,8 @@ package struct Weights {
   private let networks: [ExpertWeights]
   private let packs: WeightPacks?
 
-  /// The weights of a step.
-  package func block(_ step: Int) -> BlockWeights { blocks[blocks.count == 1 ? 0 : step] }
+  /// The weights of a step. Steps beyond the trained ones use the last block.
+  package func block(_ step: Int) -> BlockWeights { blocks[min(step, blocks.count - 1)] }
 
   /// The network that every token passes through at a step; nil where there is none. Steps beyond the trained ones
   /// use the last.
@@ -116,20 +116,20 @@ package struct Weights {
       ExpertWeights(gateUp: maps[firstNetwork + 2 * $0], down: maps[firstNetwork + 2 * $0 + 1])
     }
     blocks = (0..<model.blockCount).map { index in
-      let prefix = ParameterLayout.blockPrefix(index, model)
+      let prefix = ParameterLayout.blockPrefix(index, model), memory = ParameterLayout.memoryPrefix(index, model)
       let own = Array(maps[2 + 6 * index..<8 + 6 * index])
       return BlockWeights(
         attnNorm: pointer(prefix + "attn_norm/weight"), moeNorm: pointer(prefix + "moe_norm/weight"),
-        poolNorm: pointer(prefix + "pool_norm/weight"), recency: pointer(prefix + "recency/weight"),
+        poolNorm: pointer(memory + "pool_norm/weight"), recency: pointer(prefix + "recency/weight"),
         expertRecency: pointer(prefix + "expert_recency/weight"),
         structureQuery: own[0], structureKey: own[1], query: own[2], key: own[3], value: own[4], output: own[5],
         structureGain: pointer(prefix + "attn/structure_gain"), memoryBias: pointer(prefix + "attn/memory_bias"),
         temperature: pointer(prefix + "attn/temperature"), forget: matrix(prefix + "attn/forget/weight"),
         forgetBias: pointer(prefix + "attn/forget/bias"),
         router: matrix(prefix + "router/weight"), routerBias: pointer(prefix + "router/bias"),
-        poolQuery: matrix(prefix + "memory/pool_query"), poolKey: matrix(prefix + "memory/pool_key/weight"),
-        poolValue: matrix(prefix + "memory/pool_value/weight"), gate: pointer(prefix + "memory/gate/weight"),
-        gateBias: pointer(prefix + "memory/gate/bias"), memoryNorm: pointer("memory_norm/weight"))
+        poolQuery: matrix(memory + "memory/pool_query"), poolKey: matrix(memory + "memory/pool_key/weight"),
+        poolValue: matrix(memory + "memory/pool_value/weight"), gate: pointer(memory + "memory/gate/weight"),
+        gateBias: pointer(memory + "memory/gate/bias"), memoryNorm: pointer("memory_norm/weight"))
     }
   }
 }

@@ -7,14 +7,14 @@ import Model
 
 struct Balancer {
   let weights: Weights
-  let experts: Int
+  let sizes: Sizes
   let rate: Real
   /// Whether `training.freeze` fixes the bias of each block.
   let isFrozen: [Bool]
 
   init(_ configuration: ModelConfiguration, _ held: HeldModel) {
     weights = held.weights
-    experts = held.sizes.experts
+    sizes = held.sizes
     rate = Real(configuration.balancerRate)
     isFrozen = weights.blocks.indices.map { block in
       held.layout.denseEntry(ParameterLayout.blockPrefix(block, configuration) + "router/bias")?.isFrozen ?? false
@@ -22,16 +22,18 @@ struct Balancer {
   }
 
   /// The bias of each expert, by block.
-  var routerBias: [[Real]] { weights.blocks.map { block in (0..<experts).map { block.routerBias[$0] } } }
+  var routerBias: [[Real]] { weights.blocks.map { block in (0..<sizes.experts).map { block.routerBias[$0] } } }
 
-  /// router_bias_j += u · sign(mean load − load_j), for the experts of each block. It moves tokens from overloaded
-  /// experts to idle ones.
+  /// router_bias_j += u · sign(mean load − load_j), for the experts that each block can reach. It moves tokens from
+  /// overloaded experts to idle ones. Where blocks share a pool, all of them have the same bias, because the loads
+  /// are sums over the steps: a step may prefer some experts if the other steps prefer others.
   func apply(_ loads: [Int]) {
     for (block, w) in weights.blocks.enumerated() where !isFrozen[block] {
-      let total = loads[block * experts..<(block + 1) * experts].reduce(0, +)
+      let first = sizes.firstExpert(block), experts = sizes.experts
+      let total = loads[first..<first + experts].reduce(0, +)
       for expert in 0..<experts {
         // (mean − load) · E, in integers, so that there is no rounding.
-        let difference = total - loads[block * experts + expert] * experts
+        let difference = total - loads[first + expert] * experts
         if difference != 0 { w.routerBias[expert] += difference > 0 ? rate : -rate }
       }
     }

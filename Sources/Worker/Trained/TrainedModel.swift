@@ -66,7 +66,7 @@ package final class TrainedModel {
       }
       model.segment = length
     }
-    if let recurrence, recurrence != model.steps, model.separateBlocks || model.isTransformer {
+    if let recurrence, recurrence != model.steps, !model.allowsOtherSteps {
       throw ModelUseError.fixedSteps(path: path, steps: model.steps)
     }
     return Sizes(model, vocabulary: vocabulary, steps: recurrence)
@@ -217,7 +217,7 @@ package enum ModelUseError: Error, Equatable, CustomStringConvertible {
   package var description: String {
     switch self {
     case .fixedSteps(let path, let steps):
-      "\(path) has \(steps) separate blocks, so it runs for \(steps) steps; leave --recurrence out"
+      "\(path) has \(steps) blocks with experts of their own, so it runs for \(steps) steps; leave --recurrence out"
     case .writesNoText(let path, let head):
       "\(path) was trained for '\(head.rawValue)'; only a model with head: lm writes text"
     case .runExists(let folder, let step):

@@ -25,6 +25,7 @@ class VariantConfiguration(ModelConfiguration):
     structure_bias: bool = True
     feed_forward: str = "experts"  # or dense
     separate_blocks: bool = False
+    pool_experts: bool = False  # of separate blocks
     positions: str = "rotary"  # or learned, none; the baseline's
     graph_degree: int | None = 32
 
@@ -43,6 +44,16 @@ class VariantConfiguration(ModelConfiguration):
     @property
     def own_blocks(self) -> bool:
         return self.separate_blocks or self.architecture == "transformer"
+
+    @property
+    def pools(self) -> int:
+        """Pools of experts: one for all blocks, or one for each."""
+        return self.steps if self.own_blocks and not self.pool_experts else 1
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether separate blocks write the memory with the same weights."""
+        return self.separate_blocks and self.pool_experts and self.architecture != "transformer"
 
     @property
     def dense(self) -> bool:
@@ -124,10 +135,8 @@ def add_block(parts: nn.Module, c: VariantConfiguration) -> None:
         parts.recency = taps_of(c, c.recency_taps) if c.recency_taps > 1 else None
         parts.attn = FullAttention(c)
     else:
-        parts.pool_norm = Norm(c.width)
         parts.recency = taps_of(c, c.recency_taps)
         parts.soes, parts.attn = VariantGraph(c), VariantAttention(c)
-        parts.memory = Memory(c)
     parts.expert_recency = taps_of(c, c.expert_taps) if c.expert_taps > 1 else None
     if c.dense:
         width = c.active_experts * c.expert_width + (c.width_of_shared if c.shared_expert else 0)
@@ -136,6 +145,11 @@ def add_block(parts: nn.Module, c: VariantConfiguration) -> None:
         parts.router = Router(c)
         own = c.shared_each_step and not c.own_blocks
         parts.shared_expert = Expert(c, c.width_of_shared) if c.shared_expert and not own else None
+
+
+def add_memory(parts: nn.Module, c: VariantConfiguration) -> None:
+    """Adds the parts that write the memory."""
+    parts.pool_norm, parts.memory = Norm(c.width), Memory(c)
 
 
 class Slots(nn.Module):
@@ -161,13 +175,17 @@ class Variant(ReSSFormer):
             self.block = nn.ModuleDict({f"{t:04d}": nn.Module() for t in range(c.steps)})
             for block in self.block.values():
                 add_block(block, c)
-                if c.architecture != "transformer":
+            if c.shares_memory:
+                add_memory(self, c)
+            elif c.architecture != "transformer":
+                for block in self.block.values():
+                    add_memory(block, c)
                     del block.memory.initial
-            if c.architecture != "transformer":
                 self.memory = Slots(c)
         else:
             add_block(self, c)
-        count = 0 if c.dense else c.experts * (c.steps if c.own_blocks else 1)
+            add_memory(self, c)
+        count = 0 if c.dense else c.experts * c.pools
         self.experts = nn.ModuleDict({f"{index:04d}": Expert(c) for index in range(count)})
         self.own_expert = None
         if c.shared_expert and c.shared_each_step and not c.own_blocks and not c.dense:
@@ -180,7 +198,9 @@ class Variant(ReSSFormer):
         return self.configuration.causal
 
     def parts(self, t: int) -> nn.Module:
-        return self.block[f"{t:04d}"] if self.configuration.own_blocks else self
+        """The weights of a step. Steps beyond the trained ones use the last block."""
+        c = self.configuration
+        return self.block[f"{min(t, c.steps - 1):04d}"] if c.own_blocks else self
 
     def forward(
         self, input_BL: Tensor, target_B: Tensor | None = None, bptt_segments: int | None = None,
@@ -207,7 +227,7 @@ class Variant(ReSSFormer):
         else:
             logits = last_BLD @ (self.embed.weight if c.head == "lm" else self.head.weight).T
         loads = tally.count_KBE.sum(1)
-        loads = loads.flatten() if c.own_blocks else loads.sum(0)
+        loads = loads.flatten() if c.pools > 1 else loads.sum(0)
         memory = None if c.architecture == "transformer" else S_BMD
         losses = None if target_B is None else tally.losses(self.task_loss(logits, target_B), tokens=B * L)
         return Output(logits, losses, loads, memory)
@@ -256,7 +276,8 @@ class Variant(ReSSFormer):
                 if before_BTJ is not None:
                     tally.smooth = tally.smooth + (A_BTJ - before_BTJ).square().sum()
                 if c.memory_slots > 0:
-                    S_BMD = parts.memory.write(S_BMD, self.memory_norm(S_BMD), parts.pool_norm(H_BTD))
+                    own = self if c.shares_memory else parts
+                    S_BMD = own.memory.write(S_BMD, self.memory_norm(S_BMD), own.pool_norm(H_BTD))
             rows.append(H_BTD)
         return torch.cat(rows, 1), S_BMD
 
@@ -265,7 +286,7 @@ class Variant(ReSSFormer):
 
     def experts_of(self, t: int) -> list[Expert]:
         c = self.configuration
-        first = t * c.experts if c.own_blocks else 0
+        first = t * c.experts if c.pools > 1 else 0
         return [self.experts[f"{first + index:04d}"] for index in range(c.experts)]
 
 

@@ -32,8 +32,8 @@ export class ExpertPanel {
     }
     this.isByStep = rows === router?.loads;
     this.rows = rows;
-    // Separate blocks have separate experts, numbered consecutively.
-    this.hasBlocks = this.isByStep && router.bias.length > 1;
+    // Blocks with experts of their own have them numbered consecutively; blocks with one pool have the same experts.
+    this.hasPools = this.isByStep && this.places.size > rows[0].length;
     say(this.note, this.isByStep
       ? `Tokens at step ${whole(router.step)}, relative to an even share (1.0). Select a cell with the arrow keys.`
       : `Tokens at step ${whole(newest.step)} over all steps of recurrence, relative to an even share (1.0). With training.clinic_every each step is shown.`);
@@ -59,7 +59,7 @@ export class ExpertPanel {
   }
 
   words(t, expert, load, ratio) {
-    const place = this.places.get(this.hasBlocks ? t * this.rows[0].length + expert : expert);
+    const place = this.places.get(this.hasPools ? t * this.rows[0].length + expert : expert);
     return `${this.isByStep ? `recurrence ${t + 1}, ` : ""}expert ${expert}${place ? ` on ${place}` : ""}: ${plural(load, "token")}, ${ratio.toFixed(2)} × an even share`;
   }
 

@@ -52,7 +52,7 @@ extension OptionReader {
   mutating func recurrence() -> Int? {
     whole(
       "--recurrence", "K", 1...256, defaultText: "as trained",
-      "Steps of recurrence; a model with one shared block accepts any number.")
+      "Steps of recurrence; a model whose steps share the block or the experts accepts any number.")
   }
 }
 
