@@ -292,7 +292,7 @@ import Wire
   @Test func `a worker that the coordinator does not know is asked for a hello`() {
     var cluster = Cluster()
     cluster.say(.heartbeat(Heartbeat()), from: PeerID("stranger"))
-    #expect(cluster.sent[PeerID("stranger")] == [.refused(reason: Coordinator.unknownWorker)])
+    #expect(cluster.sent[PeerID("stranger")] == [.unknownWorker])
   }
 
   @Test func `a configuration that would not pass as a file is refused, whichever client sends it`() {

@@ -152,11 +152,12 @@ import Wire
     cluster.say(.change(run: first.description, .resume), from: Cluster.client)
     #expect(
       cluster.refusals.last
-        == "run run (\(first)) cannot continue: its folder belongs to run run (\(second)), which was submitted after it")
+        == "run run (\(first)) cannot continue: its folder belongs to run run (\(second)), which was submitted after it"
+    )
   }
 
   @Test(arguments: [10.0, 0.5])
-  func `a run of higher priority waits a moment for workers before others give way, whatever its patience`(
+  func `a run of higher priority waits a moment for free workers before others have to save and leave`(
     patience: Double
   ) {
     var cluster = Cluster()

@@ -43,7 +43,8 @@ import Wire
     var (cluster, run, workers) = mirrored()
     cluster.wait(.seconds(11), alive: [workers[0]])
     let placing = cluster.story(of: run).first { $0.1.contains("is lost") }!
-    #expect(placing.1.hasPrefix("worker w1 (host-w1, process 102) is lost at step 0: no message from it arrived for 10"))
+    #expect(
+      placing.1.hasPrefix("worker w1 (host-w1, process 102) is lost at step 0: no message from it arrived for 10"))
     let assignment = cluster.assignment(workers[0])!
     #expect(assignment.roster.count == 1 && assignment.firstStep == 5)
     guard case .memory(let state) = assignment.start else {

@@ -90,6 +90,7 @@ extension Cluster {
     case .welcome(_, _, let asked, let keep, _):
       let what = asked == 0 ? "" : keep == asked ? "; keep generation \(keep)" : "; give generation \(asked) up"
       transcript.append("→ \(name): welcome\(what)")
+    case .unknownWorker: transcript.append("→ \(name): unknown; send a hello first")
     case .refused(let reason): transcript.append("→ \(name): refused: \(reason)")
     case .accepted(_, _, let sentence): transcript.append("→ \(name): accepted: \(sentence)")
     case .submitted(let run, let runName, _):

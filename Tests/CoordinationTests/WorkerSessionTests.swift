@@ -97,7 +97,7 @@ import Wire
   @Test mutating func `a coordinator that does not keep the generation ends it`() {
     _ = session.receive(welcome(), at: now)
     _ = session.receive(.assigned(assignment(4)), at: now)
-    _ = session.receive(.refused(reason: Coordinator.unknownWorker), at: now)
+    _ = session.receive(.unknownWorker, at: now)
     let hello = self.hello
     #expect(run(.milliseconds(100)).contains(hello))
     _ = session.report(.ready, generation: 4)
@@ -132,7 +132,7 @@ import Wire
     #expect(
       session.receive(.refused(reason: "no"), at: now) == [.stop(generation: 4, reason: reason), .exit(reason: reason)])
     #expect(session.receive(.refused(reason: "no"), at: now).isEmpty)
-    #expect(session.receive(.refused(reason: Coordinator.unknownWorker), at: now).isEmpty)
+    #expect(session.receive(.unknownWorker, at: now).isEmpty)
     #expect(session.tick(Heartbeat(), at: now + .seconds(9)).isEmpty)
   }
 

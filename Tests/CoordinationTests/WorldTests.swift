@@ -53,7 +53,7 @@ import Wire
     #expect(cluster.assignment(ranks[0])?.roster.compactMap(\.worker.mpi?.world) == [20, 20])
   }
 
-  @Test func `a run waits for all ranks of a world, but not for one that does not come`() {
+  @Test func `a run waits for all ranks of a world, but not for ever for one that does not join`() {
     var cluster = Cluster()
     let first = cluster.join("w0", mpi: Self.place(0, of: 3, world: 7))
     cluster.submit(Self.submission(workers: 3, minimum: 1))

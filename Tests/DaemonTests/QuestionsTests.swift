@@ -46,7 +46,7 @@ import Wire
     #expect(places.count == 20 && peers.count == 20, "\(places) \(peers.count)")
   }
 
-  @Test func `a flood of questions leaves the coordinator to others, and is answered one page at a time`() throws {
+  @Test func `a flood of expensive requests does not delay others, and is answered one page at a time`() throws {
     let daemon = try CoordinatorDaemon(.init(listen: "ipc://\(folder)/c", program: "ress test"))
     daemon.start()
     defer { daemon.stop() }

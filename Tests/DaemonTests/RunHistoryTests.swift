@@ -84,7 +84,7 @@ import Wire
     #expect(history.best?.step == 2)
   }
 
-  @Test func `what was found of a checkpoint is shown, and one that was removed is marked`() {
+  @Test func `the state of each checkpoint is shown, and a removed one is marked`() {
     var history = picture([.saved(step: 3, path: "c/3"), .saved(step: 6, path: "c/6")])
     history.note(["c/3": .nothing, "c/6": .manifest(loss: 1.5, byteCount: 100), "c/9": .nothing])
     #expect(history.checkpoints.map(\.found) == [.nothing, .manifest(loss: 1.5, byteCount: 100)])

@@ -8,7 +8,7 @@ import Testing
   import Glibc
 #endif
 
-@Suite(.serialized) final class `A bad night` {
+@Suite(.serialized) final class `Many faults in one run` {
   private let place: Workplace
   private let curve: [String]
   private var address: String

@@ -4,7 +4,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite(.serialized) final class `Runs behind locked doors` {
+@Suite(.serialized) final class `Encrypted connections` {
   @Test func `two workers with keys give the curve of one without, and a run continues without a revoked worker`()
     throws
   {

@@ -22,7 +22,7 @@ private func healthy() -> MachineFacts {
   return facts
 }
 
-@Suite struct `The doctor` {
+@Suite struct `The report of ress doctor` {
   @Test func `a healthy machine is good in every line`() {
     let report = DoctorReport(healthy())
     #expect(report.isUsable)

@@ -3,7 +3,7 @@
 import Shell
 import Testing
 
-@Suite struct `The sheet of a drill` {
+@Suite struct `The table of a drill` {
   private let results = [
     DrillResult(fault: "kill-worker", verdict: .passed, noticedSeconds: 0.61, againSeconds: 0.7, story: ["b is lost"]),
     DrillResult(fault: "cut-worker", verdict: .failed("step 3 has loss 2.0, but 1.0 undisturbed"), story: ["placing"]),

@@ -3,7 +3,7 @@
 import Shell
 import Testing
 
-@Suite struct `Numbers as people read them` {
+@Suite struct `Formatting of numbers` {
   @Test(arguments: [
     (2.225, 2, "2.23"), (2.0, 4, "2.0000"), (-0.04, 1, "0.0"), (-1.25, 2, "-1.25"), (0.005, 3, "0.005"),
     (9.999, 2, "10.00"),

@@ -207,7 +207,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
   }
 }
 
-@Suite struct `Numbers that JSON has no word for` {
+@Suite struct `Numbers that are not finite, as JSON` {
   @Test func `are null in lists as well`() {
     let step = RunEvent.stepped(
       StepRecord(

@@ -245,7 +245,7 @@ import Wire
     return "no error"
   }
 
-  @Test func `without encryption only addresses of this machine may be listened at`() throws {
+  @Test func `without encryption a process listens only at addresses of this machine`() throws {
     for fine in ["tcp://127.0.0.1:80", "tcp://127.9.9.9:*", "tcp://localhost:0", "tcp://[::1]:9", "ipc:///tmp/x"] {
       try EndpointPolicy.check(listening: fine, insecure: false)
     }

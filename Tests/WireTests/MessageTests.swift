@@ -49,7 +49,7 @@ import Wire
     .welcome(worker: WorkerID(3), patienceSeconds: 2.5, asked: 2, keep: 2, noted: 7), .alive(generation: 2, noted: 8),
     .assigned(assignment), .begin(generation: 2, leftOut: 1),
     .halt(generation: 2, saving: true, reason: "r"), .stop(generation: 2, reason: "r"),
-    .rewrite(RewriteOrder(shard: shard, units: [0..<3], experts: [[1]], folder: "/f")),
+    .rewrite(RewriteOrder(shard: shard, units: [0..<3], experts: [[1]], folder: "/f")), .unknownWorker,
     .submitted(run: RunID(5), name: "n", after: 3), .accepted(run: RunID(5), name: "n", "s"),
     .events(
       run: RunID(5), first: 4,

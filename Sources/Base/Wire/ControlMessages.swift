@@ -80,6 +80,8 @@ package enum Reply: Codable, Equatable, Sendable {
   case stop(generation: UInt32, reason: String)
   /// Write one file of a damaged checkpoint again, from a shard that this worker still holds.
   case rewrite(RewriteOrder)
+  /// The coordinator does not know the worker, which must send a `hello` before anything else.
+  case unknownWorker
 
   // To commands
   /// The run was accepted. Its first new event follows event number `after`, which is not 0 for a run that was

@@ -169,8 +169,11 @@ extension Coordinator {
     turn.log("worker \(member.description.spoken) is lost: \(reason)")
     // A rank cannot return, because its world cannot continue.
     let isAlone = member.description.mpi == nil
-    turn.refuse(
-      mayReturn && isAlone ? Coordinator.unknownWorker : "\(reason): \(member.description.spoken)", to: member.peer)
+    if mayReturn && isAlone {
+      turn.send(.unknownWorker, to: member.peer)
+    } else {
+      turn.refuse("\(reason): \(member.description.spoken)", to: member.peer)
+    }
     let id = run(of: member)
     members.remove(member, id.map { runs[$0].name }, reason, at: turn.now)
     if let id, let index = runs[id].generation?.index(of: member.description) {

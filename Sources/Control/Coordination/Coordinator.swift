@@ -47,9 +47,6 @@ package struct Coordinator: Sendable {
   /// Name of the stored value that holds the counters.
   package static let countersName = "counters"
 
-  /// The reply to a worker that must send a hello first.
-  package static let unknownWorker = "this coordinator does not know the worker; say hello first"
-
   /// Restores the state of the previous process from its records, and repeats the actions that it may not have
   /// completed. Workers return by themselves; those that do not return within the patience are lost.
   package mutating func restore(records: [[UInt8]], counters stored: [UInt8]?, at now: Instant) throws(WireError)
@@ -145,10 +142,10 @@ package struct Coordinator: Sendable {
     switch request {
     case .hello(let description, let heartbeat): join(description, heartbeat, peer, &turn)
     case .heartbeat(let heartbeat):
-      guard let member = members[peer] else { return turn.refuse(Coordinator.unknownWorker, to: peer) }
+      guard let member = members[peer] else { return turn.send(.unknownWorker, to: peer) }
       heard(heartbeat, from: member, &turn)
     case .report(let generation, let number, let report):
-      guard let member = members[peer] else { return turn.refuse(Coordinator.unknownWorker, to: peer) }
+      guard let member = members[peer] else { return turn.send(.unknownWorker, to: peer) }
       take(report, number, of: generation, from: member, &turn)
     case .goodbye(let reason):
       if let member = members[peer] { lose(member, "left: \(reason)", &turn) }

@@ -117,7 +117,7 @@ package struct WorkerSession: Sendable {
       guard stopped == generation, generation != 0 else { return [] }
       return [letGo(reason)]
     case .rewrite(let order): return [.rewrite(order)]
-    case .refused(Coordinator.unknownWorker): return rejoin("the coordinator does not know this worker", at: now)
+    case .unknownWorker: return rejoin("the coordinator does not know this worker", at: now)
     // Its name belongs to another process, or the coordinator cannot read its messages. Repetition would not change
     // that.
     case .refused(let reason): return end("the coordinator refused: \(reason)")

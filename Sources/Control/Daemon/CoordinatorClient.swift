@@ -136,7 +136,9 @@ package final class CoordinatorClient {
       case .refused(let reason):
         guard wished != nil else { throw .refused(reason) }
         refusal = (reason, MonotonicClock.now)
-      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .submitted, .accepted, .status, .described, nil:
+      case .welcome, .alive, .assigned, .begin, .halt, .stop, .rewrite, .unknownWorker, .submitted, .accepted, .status,
+        .described,
+        nil:
         break
       }
       let now = clock.now(at: MonotonicClock.now)

@@ -35,8 +35,8 @@ package enum TransportError: Error, Equatable, CustomStringConvertible {
     case .badEndpoint(let endpoint): "'\(endpoint)' is not an address; write tcp://HOST:PORT or ipc://PATH"
     case .system(let call, let reason): "\(call): \(reason)"
     case .notLetIn(let endpoint, let seconds, let key):
-      "no coordinator at \(endpoint) lets this key in (waited \(seconds) s). Either none is there; or it has another key than "
-        + "coordinator.pub says; or it does not know this one: on its machine, ress keys allow '\(key)' --role submit --name NAME"
+      "no coordinator at \(endpoint) accepts this key (waited \(seconds) s). Either no coordinator listens there; or its key is not "
+        + "the one in coordinator.pub; or it does not allow this key: on its machine, ress keys allow '\(key)' --role submit --name NAME"
     case .noAnswer(let endpoint, let seconds):
       "no coordinator answers at \(endpoint) (waited \(seconds) s); start one with: ress coordinator --listen \(endpoint)"
     }

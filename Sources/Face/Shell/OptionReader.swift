@@ -6,7 +6,7 @@
 //
 //     package init(_ line: inout OptionReader) {
 //       run = line.argument("RUN", "A run's name or identifier.")
-//       workers = line.whole("--workers", "N", 1...4_096, "Number of workers.")
+//       workers = line.required("--workers", "N", 1...4_096, "Number of workers.")
 //     }
 //   }
 //

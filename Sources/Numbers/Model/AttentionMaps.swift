@@ -18,8 +18,9 @@ package struct AttentionMaps {
   }
 
   /// Computes a tile's queries (N, D), and its keys and values in the tables.
-  func project(_ x: Matrix, _ rows: Range<Int>, _ span: Span, _ tables: StepTables, _ w: BlockWeights, queries: Matrix)
-  {
+  func project(
+    _ x: Matrix, _ rows: Range<Int>, span: Span, tables: StepTables, weights w: BlockWeights, queries: Matrix
+  ) {
     let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
     BLAS.apply(w.query, to: x[rows: rows], into: queries[rows: rows])
     BLAS.apply(w.key, to: x[rows: rows], into: tables.keys[rows: tableRows])
@@ -27,7 +28,7 @@ package struct AttentionMaps {
   }
 
   /// G = H + mixed Woᵀ. (T, D)
-  func output(_ mixed: Matrix, h: Matrix, _ span: Span, _ w: BlockWeights, into g: Matrix) {
+  func output(_ mixed: Matrix, h: Matrix, span: Span, weights w: BlockWeights, into g: Matrix) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
@@ -39,7 +40,7 @@ package struct AttentionMaps {
   /// dmixed (T, D) from dg, and zeros in dkeys and dvalues, to which the heads then add. `tileDone` runs in each
   /// tile's task.
   func backwardOutput(
-    _ mixed: Matrix, _ span: Span, _ w: BlockWeights, dg: Matrix, _ d: BlockWeights,
+    _ mixed: Matrix, span: Span, weights w: BlockWeights, dg: Matrix, gradient d: BlockWeights,
     tileDone: (Range<Int>) -> Void = { _ in }
   ) {
     let tiles = span.tiles
@@ -56,7 +57,7 @@ package struct AttentionMaps {
 
   /// dx (T, D), overwritten, from dqueries, dkeys and dvalues. `tileBegins` runs first in each tile's task.
   func backwardProject(
-    _ x: Matrix, _ span: Span, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights,
+    _ x: Matrix, span: Span, weights w: BlockWeights, dx: Matrix, gradient d: BlockWeights,
     tileBegins: (Range<Int>) -> Void = { _ in }
   ) {
     let tiles = span.tiles

@@ -50,18 +50,18 @@ final class BorderFile {
   func write(_ rows: Matrix, to record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
     try open()
-    try transfer(rows, record, place, "write") { pwrite(descriptor, $0, $1, $2) }
+    try transfer(rows, record: record, at: place, action: "write") { pwrite(descriptor, $0, $1, $2) }
   }
 
   /// Reads rows that `write` has written.
   func read(_ rows: Matrix, from record: Int, at place: Int) throws(BorderFileError) {
     guard rows.count > 0 else { return }
-    try transfer(rows, record, place, "read") { pread(descriptor, $0, $1, $2) }
+    try transfer(rows, record: record, at: place, action: "read") { pread(descriptor, $0, $1, $2) }
   }
 
   /// Transfers all bytes of the rows, in as many calls of `move(bytes, count, offset)` as needed.
   private func transfer(
-    _ rows: Matrix, _ record: Int, _ place: Int, _ action: String, _ move: (UnsafeMutableRawPointer, Int, Int) -> Int
+    _ rows: Matrix, record: Int, at place: Int, action: String, _ move: (UnsafeMutableRawPointer, Int, Int) -> Int
   ) throws(BorderFileError) {
     var bytes = UnsafeMutableRawPointer(rows.pointer)
     var left = rows.count * MemoryLayout<Real>.stride

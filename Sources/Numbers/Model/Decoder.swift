@@ -73,8 +73,8 @@ package final class Decoder {
       current.rows = first..<first + count
       try tokens.withUnsafeBufferPointer { tokens in
         try segment.forward(
-          TokenInput(tokens), ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), current, tables,
-          memory: memory, weights, activations, exchange: exchange, keep: false)
+          TokenInput(tokens), ExpertSite(unit: 0, sequence: 0, segment: segmentIndex, recurrence: 0), span: current,
+          tables: tables, memory: memory, weights: weights, activations: activations, exchange: exchange, keep: false)
       }
       tables.finish(current)
       span = current

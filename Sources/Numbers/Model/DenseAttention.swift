@@ -7,7 +7,6 @@
 // Scores exist for one head and one tile of rows at a time. The forward pass keeps only their logsumexp, and the
 // backward pass computes the scores again (FlashAttention, arXiv 2205.14135).
 
-import CKernels
 import Kernels
 
 package struct DenseAttention {
@@ -67,65 +66,63 @@ package struct DenseAttention {
   /// Rotates rows in place by their positions (direction 1), or back (−1).
   private func turn(_ x: Matrix, positions: Range<Int>, direction: Real) {
     guard turns.rows > 0 else { return }
-    ress_rotate(
-      Int64(x.rows), Int64(sizes.heads), Int64(half), turns.row(positions.lowerBound), direction, x.pointer)
+    Rotation.apply(
+      to: x, angles: turns.row(positions.lowerBound), heads: sizes.heads, half: half, direction: direction)
   }
 
   /// Which tokens a head's rows see: the first `width` tokens or, in a causal model, those up to each row's own.
-  private func sight(_ head: Int, _ rows: Range<Int>, _ span: Span, _ w: BlockWeights, _ a: Activations)
-    -> ress_visible_shape
+  private func sight(_ head: Int, _ rows: Range<Int>, span: Span, weights w: BlockWeights, activations a: Activations)
+    -> VisibleSoftmax
   {
     let isCausal = sizes.model.isCausal
-    let columns = Int64(isCausal ? rows.upperBound : span.rows.upperBound)
-    return ress_visible_shape(
-      width: columns, stride: columns, visible: isCausal ? Int64(rows.lowerBound + 1) : columns,
-      growth: isCausal ? 1 : 0, scale: scale * scales.factor(head, w), logsum_stride: Int64(sizes.heads),
-      first: Int64(rows.lowerBound), decays: a.forget.head(head))
+    return VisibleSoftmax(
+      width: isCausal ? rows.upperBound : span.rows.upperBound, first: rows.lowerBound, isCausal: isCausal,
+      scale: scale * scales.factor(head, w), logsumStride: sizes.heads, decays: a.forget.head(head))
   }
 
   private func head(_ head: Int) -> Range<Int> { head * sizes.headWidth..<(head + 1) * sizes.headWidth }
 
   /// x, h (T, D) → g (T, D). The keys and values of the rows are stored in the tables.
   func forward(
-    _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, into g: Matrix
+    _ x: Matrix, h: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations,
+    into g: Matrix
   ) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      maps.project(x, rows, span, tables, w, queries: a.queries)
+      maps.project(x, rows, span: span, tables: tables, weights: w, queries: a.queries)
       turn(a.queries[rows: rows], positions: rows, direction: 1)
       turn(tables.keys[rows: rows], positions: rows, direction: 1)
     }
-    forget.forward(x, span, tables, w, a.forget)
+    forget.forward(x, span: span, tables: tables, weights: w, activations: a.forget)
     team.run(sizes.heads * tiles.count) { task, lane in
       let number = task % sizes.heads
       let columns = head(number)
       // Later rows see more tokens and take longer, so they are first; then the lanes end at about the same time.
       let rows = tiles[tiles.count - 1 - task / sizes.heads]
-      let sight = sight(number, rows, span, w, a)
-      let seen = 0..<Int(sight.width)
+      let sight = sight(number, rows, span: span, weights: w, activations: a)
+      let seen = 0..<sight.width
       let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: seen.count)
       BLAS.multiplyTransposed(
         a.queries[rows: rows][columns: columns], tables.keys[rows: seen][columns: columns], into: scores_TS)
-      withUnsafePointer(to: sight) {
-        ress_visible_softmax($0, Int64(rows.count), scores_TS.pointer, a.logsums.row(rows.lowerBound) + number)
-      }
+      sight.forward(scores_TS, logsums: a.logsums.row(rows.lowerBound) + number)
       BLAS.multiply(scores_TS, tables.values[rows: seen][columns: columns], into: a.mixed[rows: rows][columns: columns])
     }
-    maps.output(a.mixed, h: h, span, w, into: g)
+    maps.output(a.mixed, h: h, span: span, weights: w, into: g)
   }
 
   /// dg (T, D) → dx (T, D), overwritten. The caller adds the residual path: dg is also the gradient of h.
   func backward(
-    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, dg: Matrix, dx: Matrix,
-    _ d: BlockWeights
+    _ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations, dg: Matrix,
+    dx: Matrix, gradient d: BlockWeights
   ) {
     let tiles = span.tiles
-    maps.backwardOutput(a.mixed, span, w, dg: dg, d) { rows in
+    maps.backwardOutput(a.mixed, span: span, weights: w, dg: dg, gradient: d) { rows in
       for row in rows {
         for head in 0..<sizes.heads {
           let at = row * sizes.width + head * sizes.headWidth
-          delta.row(row)[head] = ress_dot(Int64(sizes.headWidth), maps.dmixed.pointer + at, a.mixed.pointer + at)
+          delta.row(row)[head] = Vectors.dot(
+            maps.dmixed.pointer + at, a.mixed.pointer + at, count: sizes.headWidth)
         }
       }
     }
@@ -137,8 +134,8 @@ package struct DenseAttention {
       let columns = head(number)
       for index in 0..<tiles.count {
         let rows = tiles[index]
-        let sight = sight(number, rows, span, w, a)
-        let seen = 0..<Int(sight.width)
+        let sight = sight(number, rows, span: span, weights: w, activations: a)
+        let seen = 0..<sight.width
         let p_TS = Matrix(scores.row(lane), rows: rows.count, columns: seen.count)
         let dp_TS = Matrix(p_TS.pointer + Sizes.rowTile * sizes.segment, rows: rows.count, columns: seen.count)
         let queries_TC = a.queries[rows: rows][columns: columns]
@@ -146,11 +143,9 @@ package struct DenseAttention {
         let dmixed_TC = maps.dmixed[rows: rows][columns: columns]
         BLAS.multiplyTransposed(queries_TC, keys_SC, into: p_TS)
         BLAS.multiplyTransposed(dmixed_TC, tables.values[rows: seen][columns: columns], into: dp_TS)
-        withUnsafePointer(to: sight) {
-          ress_visible_softmax_backward(
-            $0, Int64(rows.count), a.logsums.row(rows.lowerBound) + number, delta.row(rows.lowerBound) + number,
-            p_TS.pointer, dp_TS.pointer, sizes.forgets ? forget.ddecays.row(number) : nil)
-        }
+        sight.backward(
+          p_TS, dp: dp_TS, logsums: a.logsums.row(rows.lowerBound) + number, delta: delta.row(rows.lowerBound) + number,
+          ddecays: sizes.forgets ? forget.ddecays.row(number) : nil)
         BLAS.transposeMultiply(p_TS, dmixed_TC, into: maps.dvalues[rows: seen][columns: columns], adding: true)
         BLAS.transposeMultiply(dp_TS, queries_TC, into: maps.dkeys[rows: seen][columns: columns], adding: true)
         BLAS.multiply(dp_TS, keys_SC, into: maps.dqueries[rows: rows][columns: columns])
@@ -158,11 +153,11 @@ package struct DenseAttention {
       }
     }
     scales.finishBackward(d)
-    maps.backwardProject(x, span, w, dx: dx, d) { rows in
+    maps.backwardProject(x, span: span, weights: w, dx: dx, gradient: d) { rows in
       turn(maps.dqueries[rows: rows], positions: rows, direction: -1)
       turn(maps.dkeys[rows: rows], positions: rows, direction: -1)
     }
-    forget.backward(x, span, tables, w, dx: dx, d)
+    forget.backward(x, span: span, tables: tables, weights: w, dx: dx, gradient: d)
   }
 
   /// The gradient of a head's log τ. Scores are linear in τ and in the query, so it is Σ q · dq.
@@ -170,8 +165,8 @@ package struct DenseAttention {
     guard sizes.model.scalesScores else { return }
     for row in rows {
       let at = row * sizes.width + head * sizes.headWidth
-      scales.gradient[head] += ress_dot(
-        Int64(sizes.headWidth), a.queries.pointer + at, maps.dqueries.pointer + at)
+      scales.gradient[head] += Vectors.dot(
+        a.queries.pointer + at, maps.dqueries.pointer + at, count: sizes.headWidth)
     }
   }
 }

@@ -20,7 +20,7 @@ package struct Embedding {
   }
 
   /// tokens (T) → h (T, D)
-  func forward(_ tokens: TokenInput, rows: Range<Int>, _ w: Weights, _ a: Activations, into h: Matrix) {
+  func forward(_ tokens: TokenInput, rows: Range<Int>, weights w: Weights, activations a: Activations, into h: Matrix) {
     for row in rows {
       let e = vector(tokens[row], row: row, w)
       if sizes.model.normalizesEmbedding {
@@ -33,7 +33,8 @@ package struct Embedding {
 
   /// Adds to the gradients of the embeddings of the tokens' features, in token order, and of learned positions.
   func backward(
-    _ tokens: TokenInput, rows: Range<Int>, _ w: Weights, _ a: Activations, dh: Matrix, _ d: Weights
+    _ tokens: TokenInput, rows: Range<Int>, weights w: Weights, activations a: Activations, dh: Matrix,
+    gradient d: Weights
   ) {
     let width = sizes.width
     for row in rows {

@@ -4,7 +4,6 @@
 // between them. Both kinds of attention use it. The terms of cached tokens are stored with their keys and get no
 // gradient.
 
-import CKernels
 import Kernels
 
 package struct ForgetGates {
@@ -35,41 +34,39 @@ package struct ForgetGates {
   }
 
   /// Computes the rows' terms, into the tables, and F over all visible tokens. x (T, D).
-  func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
+  func forward(_ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations) {
     guard sizes.forgets else { return }
     let tiles = span.tiles
-    let heads = Int64(sizes.heads)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let terms = tables.forgets[rows: span.start + rows.lowerBound..<span.start + rows.upperBound]
       BLAS.multiplyTransposed(x[rows: rows], w.forget, into: terms)
-      ress_forget_forward(Int64(rows.count), heads, terms.pointer, w.forgetBias, terms.pointer)
+      ForgetKernel.forward(terms, bias: w.forgetBias)
     }
-    let visible = Int64(span.cached + span.rows.upperBound)
-    for head in 0..<sizes.heads {
-      ress_forget_sum(visible, heads, Int64(head), tables.forgets.row(span.firstVisible), a.decays.row(head))
-    }
+    let terms = tables.forgets[rows: span.firstVisible..<span.start + span.rows.upperBound]
+    for head in 0..<sizes.heads { ForgetKernel.sum(terms, head: head, into: a.decays.row(head)) }
   }
 
   /// Clears the gradient; call before attention's backward pass.
   func beginBackward() { ddecays.clear() }
 
   /// dx (T, D) += the part that comes through `ddecays`.
-  func backward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights) {
+  func backward(
+    _ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, dx: Matrix, gradient d: BlockWeights
+  ) {
     guard sizes.forgets else { return }
     let tiles = span.tiles
     let all = 0..<span.rows.count
+    let terms = tables.forgets[rows: span.start..<span.start + all.count]
     for head in 0..<sizes.heads {
-      ress_forget_backward(
-        Int64(all.count), Int64(sizes.heads), Int64(head), tables.forgets.row(span.start), ddecays.row(head),
-        dlogits.pointer)
+      ForgetKernel.backward(terms, head: head, ddecays: ddecays.row(head), into: dlogits.pointer)
     }
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       BLAS.multiply(dlogits[rows: rows], w.forget, into: dx[rows: rows], adding: true)
     }
     addWeightGradient(dlogits[rows: all], x[rows: all], into: d.forget, team)
-    ress_sum_rows(Int64(all.count), Int64(sizes.heads), dlogits.pointer, d.forgetBias)
+    dlogits[rows: all].addRows(to: d.forgetBias)
   }
 }
 
@@ -93,6 +90,6 @@ package struct ScoreScales {
   func beginBackward() { gradient.update(repeating: 0, count: heads) }
 
   func finishBackward(_ d: BlockWeights) {
-    if isLearned { ress_add(Int64(heads), gradient, d.temperature) }
+    if isLearned { Vectors.add(gradient, to: d.temperature, count: heads) }
   }
 }

@@ -72,22 +72,28 @@ package struct RecurrentStep {
   /// h (T, D) → next (T, D). The rows are scored for the memory; the memory is written when the segment's last row
   /// is complete.
   func forward(
-    _ h: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
-    _ weights: Weights, _ a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
+    _ h: Matrix, _ site: ExpertSite, span: Span, tables: StepTables, read: MemoryRead.Activations, weights: Weights,
+    activations a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
   ) throws {
     let w = weights.block(site.recurrence)
     team.measure(.input, .forward) {
-      input.forward(h, step: embedding(site.recurrence, weights), span, tables, w, a.input)
+      input.forward(
+        h, step: embedding(site.recurrence, weights), span: span, tables: tables, weights: w, activations: a.input)
     }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
-      team.measure(.graph, .forward) { graph.forward(a.input.x, span, tables, w, chosen) }
+      team.measure(.graph, .forward) {
+        graph.forward(a.input.x, span: span, tables: tables, weights: w, activations: chosen)
+      }
       team.measure(.attention, .forward) {
-        attention.forward(a.input.x, h: h, span, tables, chosen, read, w, mixed, into: a.experts.g)
+        attention.forward(
+          a.input.x, h: h, span: span, tables: tables, graph: chosen, memory: read, weights: w, activations: mixed,
+          into: a.experts.g)
       }
     case (.dense(let attention), .dense(let mixed)):
       team.measure(.denseAttention, .forward) {
-        attention.forward(a.input.x, h: h, span, tables, w, mixed, into: a.experts.g)
+        attention.forward(
+          a.input.x, h: h, span: span, tables: tables, weights: w, activations: mixed, into: a.experts.g)
       }
     case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
     }
@@ -97,7 +103,9 @@ package struct RecurrentStep {
         into: next)
     }
     if sizes.slots > 0 {
-      team.measure(.memory, .forward) { memory.score(next, step: site.recurrence, span, w, a.memory) }
+      team.measure(.memory, .forward) {
+        memory.score(next, step: site.recurrence, span: span, weights: w, activations: a.memory)
+      }
     }
   }
 
@@ -106,15 +114,17 @@ package struct RecurrentStep {
   /// step on entry, and before it on return. The graphs of the neighbouring steps take part in the smoothness loss,
   /// which compares the graphs of consecutive steps; nil for the first and the last step.
   func backward(
-    _ h: Matrix, next: Matrix, _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ read: MemoryRead.Activations,
-    _ readGradient: MemoryRead.Gradient, _ weights: Weights, _ a: Activations,
+    _ h: Matrix, next: Matrix, site: ExpertSite, span: Span, tables: StepTables, read: MemoryRead.Activations,
+    readGradient: MemoryRead.Gradient, weights: Weights, activations a: Activations,
     previousGraph: StructureGraph.Activations?, nextGraph: StructureGraph.Activations?, exchange: any ExpertExchange,
-    scales: LossScales, balance: RealPointer, dh: Matrix, dmemory: Matrix, _ gradients: Weights
+    scales: LossScales, balance: RealPointer, dh: Matrix, dmemory: Matrix, gradients: Weights
   ) throws {
     let (w, d) = (weights.block(site.recurrence), gradients.block(site.recurrence))
     if sizes.slots > 0 {
       team.measure(.memory, .backward) {
-        memory.backward(h: next, step: site.recurrence, span, w, a.memory, dmemory: dmemory, dh: dh, d)
+        memory.backward(
+          h: next, step: site.recurrence, span: span, weights: w, activations: a.memory, dmemory: dmemory, dh: dh,
+          gradient: d)
       }
     }
     try team.measure(.feedForward, .backward) {
@@ -125,23 +135,27 @@ package struct RecurrentStep {
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
       team.measure(.attention, .backward) {
-        attention.backward(a.input.x, span, tables, chosen, read, readGradient, w, mixed, dg: dh, dx: dx, d)
+        attention.backward(
+          a.input.x, span: span, tables: tables, graph: chosen, memory: read, memoryGradient: readGradient, weights: w,
+          activations: mixed, dg: dh, dx: dx, gradient: d)
       }
       team.measure(.graph, .backward) {
         graph.backward(
-          a.input.x, span, tables, w, chosen, previous: previousGraph, next: nextGraph, attention: mixed,
-          dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, d)
+          a.input.x, span: span, tables: tables, weights: w, activations: chosen, previous: previousGraph,
+          next: nextGraph, attention: mixed, dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, gradient: d
+        )
       }
     case (.dense(let attention), .dense(let mixed)):
       team.measure(.denseAttention, .backward) {
-        attention.backward(a.input.x, span, tables, w, mixed, dg: dh, dx: dx, d)
+        attention.backward(
+          a.input.x, span: span, tables: tables, weights: w, activations: mixed, dg: dh, dx: dx, gradient: d)
       }
     case (.sparse, .dense), (.dense, .sparse): preconditionFailure("activations of another architecture")
     }
     team.measure(.input, .backward) {
       input.backward(
-        h, step: embedding(site.recurrence, weights), span, tables, w, a.input, dx: dx, dh: dh, d,
-        dstep: embedding(site.recurrence, gradients))
+        h, step: embedding(site.recurrence, weights), span: span, tables: tables, weights: w, activations: a.input,
+        dx: dx, dh: dh, gradient: d, dstep: embedding(site.recurrence, gradients))
     }
   }
 }

@@ -57,19 +57,20 @@ package struct Segment {
   /// Computes the rows of the span. tokens (T) are those of the segment. A bidirectional model also writes `memory`
   /// (M, D).
   func forward(
-    _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, memory: Matrix,
-    _ w: Weights, _ a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
+    _ tokens: TokenInput, _ site: ExpertSite, span: Span, tables: SequenceTables, memory: Matrix, weights w: Weights,
+    activations a: SegmentActivations, exchange: any ExpertExchange, keep: Bool
   ) throws {
     let writesEachStep = sizes.slots > 0 && !sizes.model.isCausal
     team.measure(.embedding, .forward) {
-      embedding.forward(tokens, rows: span.rows, w, a.embedding, into: a.h[0])
+      embedding.forward(tokens, rows: span.rows, weights: w, activations: a.embedding, into: a.h[0])
     }
     for t in 0..<sizes.steps {
       var site = site
       site.recurrence = t
       if writesEachStep { read.forward(memory, w.block(t), a.reads[t]) }
       try step.forward(
-        a.h[t], site, span, tables.steps[t], a.read(t), w, a.steps[t], exchange: exchange, keep: keep, into: a.h[t + 1])
+        a.h[t], site, span: span, tables: tables.steps[t], read: a.read(t), weights: w, activations: a.steps[t],
+        exchange: exchange, keep: keep, into: a.h[t + 1])
       if writesEachStep {
         step.memory.forward(rowCount: span.rows.count, w.block(t), a.steps[t].memory, memory: memory)
       }
@@ -89,9 +90,9 @@ package struct Segment {
   /// dh (T, D) is the gradient of Hᴷ on entry. dmemory (M, D) is that of the memory after the segment on entry,
   /// before it on return.
   func backward(
-    _ tokens: TokenInput, _ site: ExpertSite, _ span: Span, _ tables: SequenceTables, _ w: Weights,
-    _ a: SegmentActivations, exchange: any ExpertExchange, scales: LossScales, balance: Matrix, dh: Matrix,
-    dmemory: Matrix, _ d: Weights
+    _ tokens: TokenInput, _ site: ExpertSite, span: Span, tables: SequenceTables, weights w: Weights,
+    activations a: SegmentActivations, exchange: any ExpertExchange, scales: LossScales, balance: Matrix, dh: Matrix,
+    dmemory: Matrix, gradient d: Weights
   ) throws {
     dfound.clear()
     readGradient.clear()
@@ -99,20 +100,22 @@ package struct Segment {
       var site = site
       site.recurrence = t
       try step.backward(
-        a.h[t], next: a.h[t + 1], site, span, tables.steps[t], a.read(t), readGradient, w, a.steps[t],
+        a.h[t], next: a.h[t + 1], site: site, span: span, tables: tables.steps[t], read: a.read(t),
+        readGradient: readGradient, weights: w, activations: a.steps[t],
         previousGraph: t > 0 ? a.steps[t - 1].graph : nil,
         nextGraph: t + 1 < sizes.steps ? a.steps[t + 1].graph : nil, exchange: exchange, scales: scales,
-        balance: balance.row(t), dh: dh, dmemory: dmemory, d)
+        balance: balance.row(t), dh: dh, dmemory: dmemory, gradients: d)
       guard sizes.slots > 0, sizes.readsEachStep || t == 0 else { continue }
       team.measure(.memory, .backward) {
         read.backward(
-          w.block(t), a.read(t), readGradient, dmemory: sizes.model.isCausal ? dfound : dmemory, d.block(t))
+          w.block(t), a.read(t), readGradient: readGradient, dmemory: sizes.model.isCausal ? dfound : dmemory,
+          gradient: d.block(t))
         readGradient.clear()
       }
     }
     Vectors.add(dfound.pointer, to: dmemory.pointer, count: dfound.count)
     team.measure(.embedding, .backward) {
-      embedding.backward(tokens, rows: span.rows, w, a.embedding, dh: dh, d)
+      embedding.backward(tokens, rows: span.rows, weights: w, activations: a.embedding, dh: dh, gradient: d)
     }
   }
 }

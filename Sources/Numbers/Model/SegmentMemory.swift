@@ -76,7 +76,7 @@ package struct MemoryWrite {
   }
 
   /// Normalises the span's rows of h (T, D) and computes their scores for every slot.
-  func score(_ h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations) {
+  func score(_ h: Matrix, step: Int, span: Span, weights w: BlockWeights, activations a: Activations) {
     let tiles = span.tiles
     let pooledQuery = pooledQueries[sizes.block(step)]
     team.run(tiles.count) { task, _ in
@@ -113,8 +113,8 @@ package struct MemoryWrite {
   /// gate, which reads their norm. The candidate Ŝ likewise: with factor 1 − α, and through the gate. The gate's
   /// logit gets dα · α (1 − α), dα = dS' · (S − Ŝ). Then Ŝ = P Z pool_valueᵀ passes the gradient on to the rows.
   func backward(
-    h: Matrix, step: Int, _ span: Span, _ w: BlockWeights, _ a: Activations, dmemory: Matrix, dh: Matrix,
-    _ d: BlockWeights
+    h: Matrix, step: Int, span: Span, weights w: BlockWeights, activations a: Activations, dmemory: Matrix, dh: Matrix,
+    gradient d: BlockWeights
   ) {
     let (pooledQuery, dpooledQuery) = (pooledQueries[sizes.block(step)], dpooledQueries[sizes.block(step)])
     let width = sizes.width
@@ -218,7 +218,9 @@ package struct MemoryRead {
   }
 
   /// dmemory (M, D) +=.
-  func backward(_ w: BlockWeights, _ a: Activations, _ gradient: Gradient, dmemory: Matrix, _ d: BlockWeights) {
+  func backward(
+    _ w: BlockWeights, _ a: Activations, readGradient gradient: Gradient, dmemory: Matrix, gradient d: BlockWeights
+  ) {
     BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key.weight, adding: true)
     BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, adding: true)
     BLAS.multiply(gradient.keys, w.key.weight, into: dnormed)

@@ -136,7 +136,9 @@ package final class SequenceModel {
       if recomputes && index != segments - 1 {
         try tables.restore(segment: index, memory: memory)
         segment.begin(memory: memory, w, a)
-        try segment.forward(rest, site, span, tables, memory: memory, w, a, exchange: exchange, keep: true)
+        try segment.forward(
+          rest, site, span: span, tables: tables, memory: memory, weights: w, activations: a, exchange: exchange,
+          keep: true)
         segment.end(rowCount: span.rows.count, memory: memory, w, a)
       }
       taskLosses.pointer[index] = team.measure(.head, .backward) {
@@ -144,8 +146,8 @@ package final class SequenceModel {
           a.last, start: start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh, gradient: d)
       }
       try segment.backward(
-        rest, site, span, tables, w, a, exchange: exchange, scales: scales, balance: balance, dh: dh, dmemory: dmemory,
-        d)
+        rest, site, span: span, tables: tables, weights: w, activations: a, exchange: exchange, scales: scales,
+        balance: balance, dh: dh, dmemory: dmemory, gradient: d)
       // Truncated back-propagation: at every so many segments, no gradient passes through the memory to the segment
       // before.
       if let bpttSegments, index > 0, index % bpttSegments == 0 { dmemory.clear() }
@@ -236,7 +238,8 @@ package final class SequenceModel {
       if isTraining { try tables.keep(memory: memory, segment: index) }
       segment.begin(memory: memory, w, a)
       try segment.forward(
-        tokens.from(index * sizes.segment), site, span, tables, memory: memory, w, a, exchange: exchange,
+        tokens.from(index * sizes.segment), site, span: span, tables: tables, memory: memory, weights: w,
+        activations: a, exchange: exchange,
         keep: isTraining && (!recomputes || index == segments - 1))
       segment.end(rowCount: span.rows.count, memory: memory, w, a)
       team.measure(.losses) { count(span, a, &report) }

@@ -77,12 +77,14 @@ package struct SparseAttention {
 
   /// x, h (T, D) → g (T, D). The keys and values of the rows are stored in the tables.
   func forward(
-    _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
-    _ memory: MemoryRead.Activations, _ w: BlockWeights, _ a: Activations, into g: Matrix
+    _ x: Matrix, h: Matrix, span: Span, tables: StepTables, graph: StructureGraph.Activations,
+    memory: MemoryRead.Activations, weights w: BlockWeights, activations a: Activations, into g: Matrix
   ) {
     let tiles = span.tiles
-    team.run(tiles.count) { task, _ in maps.project(x, tiles[task], span, tables, w, queries: a.queries) }
-    forget.forward(x, span, tables, w, a.forget)
+    team.run(tiles.count) { task, _ in
+      maps.project(x, tiles[task], span: span, tables: tables, weights: w, queries: a.queries)
+    }
+    forget.forward(x, span: span, tables: tables, weights: w, activations: a.forget)
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
@@ -99,18 +101,17 @@ package struct SparseAttention {
             order + lane * candidates))
       }
     }
-    maps.output(a.mixed, h: h, span, w, into: g)
+    maps.output(a.mixed, h: h, span: span, weights: w, into: g)
   }
 
   /// dg (T, D) → dx (T, D), overwritten; gradients of the slots in `memoryGradient` (+=); `dlogits` for the graph.
   /// The caller adds the residual path: dg is also the gradient of h.
   func backward(
-    _ x: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
-    _ memory: MemoryRead.Activations, _ memoryGradient: MemoryRead.Gradient, _ w: BlockWeights, _ a: Activations,
-    dg: Matrix,
-    dx: Matrix, _ d: BlockWeights
+    _ x: Matrix, span: Span, tables: StepTables, graph: StructureGraph.Activations, memory: MemoryRead.Activations,
+    memoryGradient: MemoryRead.Gradient, weights w: BlockWeights, activations a: Activations, dg: Matrix, dx: Matrix,
+    gradient d: BlockWeights
   ) {
-    maps.backwardOutput(a.mixed, span, w, dg: dg, d)
+    maps.backwardOutput(a.mixed, span: span, weights: w, dg: dg, gradient: d)
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)
     let values = tables.values.row(span.firstVisible)
@@ -130,8 +131,8 @@ package struct SparseAttention {
       }
     }
     scales.finishBackward(d)
-    maps.backwardProject(x, span, w, dx: dx, d)
-    forget.backward(x, span, tables, w, dx: dx, d)
+    maps.backwardProject(x, span: span, weights: w, dx: dx, gradient: d)
+    forget.backward(x, span: span, tables: tables, weights: w, dx: dx, gradient: d)
   }
 }
 

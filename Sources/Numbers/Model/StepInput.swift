@@ -33,7 +33,7 @@ package struct StepInput {
 
   /// h (T, D), step[t] (D) → a.x (T, D). The rows before the taps are stored in the tables.
   func forward(
-    _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations
+    _ h: Matrix, step: RealPointer?, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations
   ) {
     let tiles = span.tiles
     team.run(tiles.count) { task, lane in
@@ -59,8 +59,8 @@ package struct StepInput {
 
   /// dx (T, D) → dh (T, D) +=, dstep (D) +=
   func backward(
-    _ h: Matrix, step: RealPointer?, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations,
-    dx: Matrix, dh: Matrix, _ d: BlockWeights, dstep: RealPointer?
+    _ h: Matrix, step: RealPointer?, span: Span, tables: StepTables, weights w: BlockWeights,
+    activations a: Activations, dx: Matrix, dh: Matrix, gradient d: BlockWeights, dstep: RealPointer?
   ) {
     taps.backwardWeight(span, x: tables.inputs.row(span.start), dy: dx.pointer, into: d.recency)
     let tiles = span.tiles

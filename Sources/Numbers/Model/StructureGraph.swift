@@ -60,7 +60,7 @@ package struct StructureGraph {
   /// The scores of all pairs exist for one tile of rows at a time, by lane; only the chosen N of each row are kept.
   ///
   /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
-  func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
+  func forward(_ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations) {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
@@ -103,9 +103,10 @@ package struct StructureGraph {
   /// dx (T, D) += from the gradients of attention's logits (T, H, k), and from the smoothness loss with respect to
   /// the graphs of the steps before and after. `smoothScale` is the factor of Σ (A − A')².
   func backward(
-    _ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations, previous: Activations?,
+    _ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations,
+    previous: Activations?,
     next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
-    _ d: BlockWeights
+    gradient d: BlockWeights
   ) {
     let tiles = span.tiles
     let capacity = Int64(sizes.neighbours)

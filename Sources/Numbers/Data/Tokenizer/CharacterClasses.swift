@@ -13,8 +13,10 @@ enum CharacterClasses {
     return byte < 0x80 ? (ascii[Int(byte)], 1) : readMany(text, at: place)
   }
 
-  /// The class of the character that ends before `place`.
+  /// The class of the character that ends before `place`; `other` at the beginning of the text, where a match of no
+  /// characters can end.
   static func classBefore(_ text: UnsafeBufferPointer<UInt8>, _ place: Int) -> CharacterClass {
+    guard place > 0 else { return .other }
     var first = place - 1
     while first > max(0, place - 4), text[first] & 0xC0 == 0x80 { first -= 1 }
     return read(text, at: first).class
