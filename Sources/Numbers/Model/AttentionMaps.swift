@@ -28,7 +28,7 @@ package struct AttentionMaps {
 
   /// G = H + mixed Woᵀ. (T, D)
   func output(_ mixed: Matrix, h: Matrix, _ span: Span, _ w: BlockWeights, into g: Matrix) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       g[rows: rows].copy(from: h[rows: rows])
@@ -42,7 +42,7 @@ package struct AttentionMaps {
     _ mixed: Matrix, _ span: Span, _ w: BlockWeights, dg: Matrix, _ d: BlockWeights,
     tileDone: (Range<Int>) -> Void = { _ in }
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team)
     team.run(tiles.count) { task, _ in
@@ -59,7 +59,7 @@ package struct AttentionMaps {
     _ x: Matrix, _ span: Span, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights,
     tileBegins: (Range<Int>) -> Void = { _ in }
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]

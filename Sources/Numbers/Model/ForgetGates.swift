@@ -37,7 +37,7 @@ package struct ForgetGates {
   /// Computes the rows' terms, into the tables, and F over all visible tokens. x (T, D).
   func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
     guard sizes.forgets else { return }
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let heads = Int64(sizes.heads)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
@@ -57,7 +57,7 @@ package struct ForgetGates {
   /// dx (T, D) += the part that comes through `ddecays`.
   func backward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, dx: Matrix, _ d: BlockWeights) {
     guard sizes.forgets else { return }
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     for head in 0..<sizes.heads {
       ress_forget_backward(

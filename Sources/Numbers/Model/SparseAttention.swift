@@ -80,8 +80,8 @@ package struct SparseAttention {
     _ x: Matrix, h: Matrix, _ span: Span, _ tables: StepTables, _ graph: StructureGraph.Activations,
     _ memory: MemoryRead.Activations, _ w: BlockWeights, _ a: Activations, into g: Matrix
   ) {
-    let tiles = span.tiles
-    team.run(tiles.count) { task, _ in maps.project(x, tiles[task], span, tables, w, queries: a.queries) }
+    let tiles = span.tiles, fine = span.tiles(for: team)
+    team.run(fine.count) { task, _ in maps.project(x, fine[task], span, tables, w, queries: a.queries) }
     forget.forward(x, span, tables, w, a.forget)
     let shape = shape(span)
     let keys = tables.keys.row(span.firstVisible)

@@ -61,7 +61,7 @@ package struct StructureGraph {
   ///
   /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
   func forward(_ x: Matrix, _ span: Span, _ tables: StepTables, _ w: BlockWeights, _ a: Activations) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
@@ -107,7 +107,7 @@ package struct StructureGraph {
     next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
     _ d: BlockWeights
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let capacity = Int64(sizes.neighbours)
     let rank = Int64(sizes.rank)
     let rowCount = span.rows.count
