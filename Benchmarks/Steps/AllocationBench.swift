@@ -10,7 +10,7 @@ enum AllocationBench {
   static func run(_ arguments: BenchArguments) throws {
     let shape = try Shape(
       arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
-    let trainer = try StepBench.makeTrainer(shape, threads: Int(arguments.number("--threads", 2)))
+    let trainer = try StepBench.makeTrainer(shape, arguments)
     let (warmup, steps) = (4, 5)
     for step in 0..<warmup { _ = try trainer.step(step) }
     let calls = ress_allocation_count()

@@ -13,14 +13,19 @@ enum StepBench {
       arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
     let threads = Int(arguments.number("--threads", 1))
     let peak = SgemmPeak.measure(threads: threads)
-    let trainer = try makeTrainer(shape, threads: threads)
-    let seconds = times(trainer, warmup: 3, atLeast: arguments.number("--seconds", 5)).sorted()
-    let tokens = Double(shape.configuration.data.sequenceLength)
+    let trainer = try makeTrainer(shape, arguments)
+    let seconds = times(
+      trainer, warmup: Int(arguments.number("--warmup", 3)), steps: Int(arguments.number("--steps", 5)),
+      atLeast: arguments.number("--seconds", 5)
+    ).sorted()
+    let units = max(1, Int(arguments.number("--units", 1)))
+    let tokens = Double(shape.configuration.data.sequenceLength * units)
     let rate = tokens / seconds[seconds.count / 2]
     let flops = shape.gigaflopsPerToken
     print(
       JSONLine([
         ("program", "\"ress\""), ("shape", "\"\(shape.name)\""), ("threads", "\(threads)"),
+        ("teams", "\(trainer.held.division.teams.count)"), ("units", "\(units)"),
         ("tokens_per_second", JSONLine.number(rate)), ("steps", "\(seconds.count)"),
         ("step_seconds_best", JSONLine.number(seconds[0])),
         ("step_seconds_median", JSONLine.number(seconds[seconds.count / 2])),
@@ -35,11 +40,11 @@ enum StepBench {
     let shape = try Shape(
       arguments.text("--shape", "bench-small"), file: arguments.text("--shapes", Shape.standardFile))
     let threads = Int(arguments.number("--threads", 1))
-    let trainer = try makeTrainer(shape, threads: threads)
+    let trainer = try makeTrainer(shape, arguments)
     let (warmup, steps) = (3, 10)
     for step in 0..<warmup { _ = try trainer.step(step) }
-    let profile = Profile(laneCount: threads)
-    trainer.team.profile = profile
+    let profile = Profile(laneCount: threads, teamCount: trainer.held.division.teams.count)
+    trainer.held.division.profile = profile
     for step in warmup..<warmup + steps { _ = try trainer.step(step) }
     let report = ProfileReport(
       profile, worker: shape.name, laneCount: threads, firstStep: warmup + 1, stepCount: steps)
@@ -49,7 +54,7 @@ enum StepBench {
   /// Prints one line of losses per step; they are the same on all processors.
   static func losses(_ arguments: BenchArguments) throws {
     let shape = try Shape(arguments.text("--shape", "tiny"), file: arguments.text("--shapes", Shape.standardFile))
-    let trainer = try makeTrainer(shape, threads: Int(arguments.number("--threads", 1)))
+    let trainer = try makeTrainer(shape, arguments)
     print("\(Fingerprint.measure()) \(Fingerprint.kernelClone)")
     for step in 0..<Int(arguments.number("--steps", 3)) {
       let result = try trainer.step(step)
@@ -60,11 +65,20 @@ enum StepBench {
     }
   }
 
-  static func makeTrainer(_ shape: Shape, threads: Int) throws -> Trainer {
+  /// With `--threads`, `--teams` and `--units`, all of them 1 where they are left out.
+  static func makeTrainer(_ shape: Shape, _ arguments: BenchArguments) throws -> Trainer {
+    var shape = shape
+    shape.configuration.training.batchSequences = max(1, Int(arguments.number("--units", 1)))
+    return try makeTrainer(
+      shape, threads: Int(arguments.number("--threads", 1)), teams: max(1, Int(arguments.number("--teams", 1))))
+  }
+
+  static func makeTrainer(_ shape: Shape, threads: Int, teams: Int = 1) throws -> Trainer {
     let configuration = shape.configuration
     return try Trainer(
       alone: configuration, vocabulary: shape.vocabulary,
-      source: RandomTokens(length: configuration.data.sequenceLength, vocabulary: shape.vocabulary), threads: threads)
+      source: RandomTokens(length: configuration.data.sequenceLength, vocabulary: shape.vocabulary), threads: threads,
+      teams: teams)
   }
 
   /// Seconds of each step after the warm-up: a given number of steps, or as many as take a given time and at least

@@ -1,10 +1,12 @@
 // ress-bench: measures the speed of the training step on this machine, with the same `Trainer` that a worker uses.
 //
 //   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
+//   ress-bench step --threads 16 --teams 8 --units 8                 threads in teams, which compute units side by side
 //   ress-bench profile --shape bench-small --threads 1               time of each part of a step
 //   ress-bench losses --shape tiny --steps 3                         the losses of some steps, to compare processors
 //   ress-bench context --threads 2                                   time and memory per token as the context grows
 //   ress-bench generate --shape bench-small --texts 1,16             tokens a second of texts written at the same time
+//   ress-bench bound --shape bench-small --units 8 --threads 8,16    share of waiting on more cores, counted from tasks
 //   ress-bench allocations                                           calls of malloc in a steady step
 //   ress-bench coordinator --workers 256,1000                        the coordinator's decisions with many workers
 //
@@ -25,10 +27,11 @@ do {
   case "context": try ContextBench.run(arguments)
   case "generate": try GenerationBench.run(arguments)
   case "allocations": try AllocationBench.run(arguments)
+  case "bound": try BoundBench.run(arguments)
   case "coordinator": try CoordinatorBench.run(arguments)
   default:
     arguments.fail(
-      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate, allocations or "
+      "unknown command '\(arguments.command)'; use step, profile, losses, context, generate, allocations, bound or "
         + "coordinator")
   }
 } catch {

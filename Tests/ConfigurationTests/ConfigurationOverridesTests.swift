@@ -26,6 +26,11 @@ import Testing
     ("model.width=abc", "expected a whole number, found 'abc'"),
     ("model.width=", "expected a whole number, found nothing"),
     ("model.width=0", "'width' is 0, but must be a whole number from 1 to 65536"),
+    (
+      "cluster.teams=aut", "expected auto, or a whole number from 1 to 4096, found 'aut'; did you mean 'auto'?"
+    ),
+    ("cluster.teams=0", "'teams' is 0, but must be auto, or a whole number from 1 to 4096"),
+    ("cluster.team=2", "unknown key 'team' in 'cluster'; did you mean 'teams'?"),
     ("model.width", "expected KEY=VALUE, such as model.width=64"),
     ("model={}", "unknown key 'model'"),
   ])
@@ -33,6 +38,17 @@ import Testing
     let reported = problems(minimal, [option])
     #expect(reported.count == 1)
     #expect(reported.first?.hasPrefix("--set \(option): \(message)") == true, "\(reported)")
+  }
+
+  @Test func `a number that the program may choose is written as auto`() throws {
+    #expect(try decode(minimal, ["cluster.teams=3", "cluster.teams=auto"]).cluster.teams == 0)
+    let fixed = try decode(minimal, ["cluster.teams=3"])
+    #expect(fixed.cluster.teams == 3)
+    for configuration in [fixed, try decode(minimal)] {
+      let text = ConfigurationEncoder.yaml(configuration)
+      #expect(text.contains(configuration.cluster.teams == 0 ? "teams: auto" : "teams: 3"))
+      #expect(try decode(text) == configuration)
+    }
   }
 
   @Test func `an option with a name of its own is called by it`() {

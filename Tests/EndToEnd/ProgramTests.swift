@@ -176,9 +176,11 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
   }
 
   /// ress-bench counts every call of malloc and related functions in its process.
-  @Test(arguments: ["1", "2"], ["bench-small", "dense-small"])
-  func `a steady training step does not call the allocator`(threads: String, shape: String) throws {
-    let bench = try run("ress-bench", ["allocations", "--threads", threads, "--shape", shape])
+  @Test(
+    arguments: [["--threads", "1"], ["--threads", "2"], ["--threads", "4", "--teams", "2", "--units", "4"]],
+    ["bench-small", "dense-small"])
+  func `a steady training step does not call the allocator`(division: [String], shape: String) throws {
+    let bench = try run("ress-bench", ["allocations", "--shape", shape] + division)
     #expect(bench.code == 0 && bench.output.hasPrefix("0 allocations in 5 steps"), "\(bench.output)\(bench.errors)")
   }
 }

@@ -135,7 +135,7 @@ private final class SilentExchange: GradientExchange {
   var sentBytes = 0
   var notes: [StepNote] = []
   func begin(_ round: Round) {}
-  func finish(unit: Int, _ report: UnitReport) {}
+  func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) {}
   func reports() -> [UnitReport] { [] }
   func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) -> RealPointer { sums[0].value!.pointer }
   func gather(_ squares: [Double], _ note: StepNote) -> [Double] { squares }

@@ -97,6 +97,44 @@ import Worker
     }
   }
 
+  @Test func `teams of any number on any number of workers compute one curve, wherever experts compute`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.audit) = (4, 2, 0.3)
+    (c.cluster.teams, c.cluster.experts) = (1, .travel)
+    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
+    #expect(alone.errors == [])
+    let saved = try tensors(scratch.path + "/1", step: 4, alone.files[4] ?? [], c)
+    for workers in 1...3 {
+      for (teams, threads) in [(2, 2), (2, 5), (3, 5)] {
+        for choice in ["travel", "copy", "mixed"] where workers > 1 || choice == "travel" {
+          let name = "\(workers) workers, \(teams) teams, \(threads) threads, \(choice)"
+          let folder = scratch.path + "/" + name
+          (c.cluster.teams, c.cluster.experts) = (teams, ExpertChoice(rawValue: choice) ?? .travel)
+          let outcome = try OneProcessCluster(
+            c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
+          ).run()
+          #expect(outcome.errors == [], "\(name)")
+          #expect(outcome.steps == alone.steps, "\(name)")
+          #expect(outcome.evaluations == alone.evaluations, "\(name)")
+          #expect(try tensors(folder, step: 4, outcome.files[4] ?? [], c) == saved, "\(name)")
+        }
+      }
+    }
+  }
+
+  @Test func `a stop ends a job whose teams wait for a peer`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.cluster.teams, c.cluster.experts) = (1_000_000, 2, .travel)
+    let cluster = OneProcessCluster(c, workers: 2, threads: 2, folder: scratch.path + "/run")
+    let outcome = try cluster.run {
+      _ = waitUntil { cluster.channels[0].reports.count > 2 }
+      cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
+    }
+    #expect(outcome.errors.count == 2)
+  }
+
   @Test func `other experts may be copied in the next generation, which takes the state from memory`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)

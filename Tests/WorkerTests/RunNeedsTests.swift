@@ -43,6 +43,28 @@ import Worker
     }
   }
 
+  @Test func `the plan counts the memory of each team, and a machine with little memory gets fewer teams`() throws {
+    var c = RunConfiguration()
+    (c.training.batchSequences, c.cluster.threads, c.data.sequenceLength) = (16, 8, 8192)
+    func needs(_ teams: Int, memoryBytes: Int = 64 << 30) -> RunNeeds {
+      c.cluster.teams = teams
+      return RunNeeds(c, vocabulary: 257, cores: 8, memoryBytes: memoryBytes, hosts: 1)
+    }
+    let one = needs(1), two = needs(2), four = needs(4)
+    #expect((one.teams, two.teams, four.teams) == (1, 2, 4))
+    // A team has activations and a gradient of its own.
+    #expect(two.activationBytes > 19 * one.activationBytes / 10)
+    #expect(four.activationBytes > 19 * two.activationBytes / 10 && four.modelBytes > two.modelBytes)
+    let most = needs(0)
+    #expect(most.teams == 8 && !most.recomputes)
+    // Half of the memory is for units under way.
+    let half = needs(0, memoryBytes: 2 * most.activationBytes * 5 / 8)
+    #expect((2...5).contains(half.teams) && !half.recomputes)
+    #expect(half.memoryBytes < most.memoryBytes)
+    let little = needs(0, memoryBytes: one.activationBytes)
+    #expect(little.recomputes && little.activationBytes < one.activationBytes)
+  }
+
   @Test func `a run that cannot fit is refused with needed and available memory, and a doubtful one may try`() throws {
     let c = RunConfiguration()
     let needs = needs(c, workers: 2)

@@ -9,6 +9,8 @@ package struct ConfigurationField: Sendable {
     case whole(Path<Int>, ClosedRange<Int>)
     /// A whole number or `null`.
     case wholeOrNull(Path<Int?>, ClosedRange<Int>)
+    /// A whole number or `auto`, which is 0.
+    case wholeOrAuto(Path<Int>, ClosedRange<Int>)
     case seed(Path<UInt64>)
     case real(Path<Double>, RealRange)
     case flag(Path<Bool>)
@@ -54,6 +56,7 @@ package struct ConfigurationField: Sendable {
     switch kind {
     case .whole(_, let range): "a whole number" + Self.describe(range)
     case .wholeOrNull(_, let range): "a whole number" + Self.describe(range) + ", or null"
+    case .wholeOrAuto(_, let range): "auto, or a whole number" + Self.describe(range)
     case .seed: "a whole number from 0 to \(UInt64.max)"
     case .real(_, let range): "a number \(range)"
     case .flag: "true or false"

@@ -13,6 +13,15 @@ extension ConfigurationField {
       configuration[keyPath: path] = try whole(text, isPlain, range)
     case .wholeOrNull(let path, let range):
       configuration[keyPath: path] = isPlain && Self.isNull(text) ? nil : try whole(text, isPlain, range)
+    case .wholeOrAuto(let path, let range):
+      if isPlain, text == Self.auto {
+        configuration[keyPath: path] = 0
+      } else if isPlain, !Self.isWhole(text) {
+        let hint = NearestName.hint(for: text, among: [Self.auto])
+        throw FieldComplaint(message: "expected \(expectation), found \(Self.found(text, isPlain))\(hint)")
+      } else {
+        configuration[keyPath: path] = try whole(text, isPlain, range)
+      }
     case .seed(let path):
       guard isPlain, Self.isWhole(text) else { throw wrongType("a whole number", text, isPlain) }
       guard let value = UInt64(text) else { throw outOfRange(text) }
@@ -65,6 +74,7 @@ extension ConfigurationField {
     switch kind {
     case .whole(let path, _): String(configuration[keyPath: path])
     case .wholeOrNull(let path, _): configuration[keyPath: path].map { String($0) } ?? "null"
+    case .wholeOrAuto(let path, _): configuration[keyPath: path] == 0 ? Self.auto : String(configuration[keyPath: path])
     case .seed(let path): String(configuration[keyPath: path])
     case .real(let path, _): String(configuration[keyPath: path])
     case .flag(let path): String(configuration[keyPath: path])
@@ -144,6 +154,9 @@ extension ConfigurationField {
 
   /// At most 60 characters, so that a pasted paragraph does not hide the message.
   static func shortened(_ text: String) -> String { text.count <= 60 ? text : text.prefix(60) + "…" }
+
+  /// How a file writes that the program chooses the number.
+  private static let auto = "auto"
 
   static func isNull(_ text: String) -> Bool { text == "null" || text == "~" || text.isEmpty }
 

@@ -221,6 +221,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "threads", .whole(\.cluster.threads, 0...4_096),
         "Threads of each worker; 0 divides the machine's cores among its workers."),
+      ConfigurationField(
+        "teams", .wholeOrAuto(\.cluster.teams, 1...4_096),
+        "Teams into which the threads of a worker are divided; each computes units of its own. auto weighs speed against the memory of each team."
+      ),
       .choice(
         "exchange", \.cluster.exchange,
         "Transport of tokens and gradients between workers; with mpi, workers must be ranks of one launch (docs/mpi.md)."

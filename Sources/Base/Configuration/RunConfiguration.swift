@@ -240,6 +240,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var priority = 0
   /// Threads of each worker; 0 divides the machine's cores among its workers. Never changes a number.
   package var threads = 0
+  /// Teams into which a worker's threads are divided, at most; 0: the program decides. Never changes a number.
+  package var teams = 0
   /// The transport between workers. Never changes a number.
   package var exchange = Exchange.zeromq
   /// Whether rows travel to experts, or the weights of experts to all workers. Never changes a number.

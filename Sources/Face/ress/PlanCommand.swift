@@ -95,7 +95,7 @@ struct PlanView {
       : "\(needs.workers) workers"
         + (needs.workersAHost == needs.workers ? " on one machine" : ", \(needs.workersAHost) a machine")
     return """
-      run \(configuration.run), on \(spread), \(needs.threads) thread\(needs.threads == 1 ? "" : "s") each:
+      run \(configuration.run), on \(spread), \(needs.threads) thread\(needs.threads == 1 ? "" : "s")\(needs.teams == 1 ? "" : " in \(needs.teams) teams") each:
         parameters       \(Format.grouped(needs.layout.totalCount)), \(needs.layout.experts.count) experts, vocabulary \(needs.vocabulary)
         units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")\(experts)
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
@@ -142,6 +142,7 @@ struct PlanView {
   var json: [(String, JSON)] {
     [
       ("run", .text(configuration.run)), ("workers", .whole(needs.workers)), ("threads", .whole(needs.threads)),
+      ("teams", .whole(needs.teams)),
       ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
       ("experts", .whole(needs.layout.experts.count)), ("operations_a_token", .real(needs.operationsPerToken)),
       ("units", .whole(configuration.training.unitCount)), ("memory_bytes", .whole(needs.memoryBytes)),

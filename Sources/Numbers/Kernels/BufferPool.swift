@@ -18,8 +18,8 @@ package final class PooledBuffer {
   deinit { UnsafeMutableRawPointer(pointer).deallocate() }
 }
 
-/// Free buffers by size class. A pool is used by one thread.
-package final class BufferPool {
+/// Free buffers by size class. Any thread may take and give.
+package final class BufferPool: @unchecked Sendable {
   private struct Shelf {
     let capacity: Int
     var buffers: [PooledBuffer] = []
@@ -31,6 +31,7 @@ package final class BufferPool {
   }
   /// Ascending by capacity.
   private var shelves: [Shelf] = []
+  private let lock = Lock()
 
   package init() {}
 
@@ -38,21 +39,31 @@ package final class BufferPool {
   /// to twice that size.
   package func take(_ count: Int) -> PooledBuffer {
     let capacity = BufferPool.sizeClass(count)
-    var place = shelf(capacity)
-    while place < shelves.count, shelves[place].capacity <= 2 * capacity {
-      if let buffer = shelves[place].buffers.popLast() { return buffer }
-      place += 1
+    let found = lock.hold { () -> PooledBuffer? in
+      var place = shelf(capacity)
+      while place < shelves.count, shelves[place].capacity <= 2 * capacity {
+        if let buffer = shelves[place].buffers.popLast() { return buffer }
+        place += 1
+      }
+      return nil
     }
-    return PooledBuffer(capacity: capacity)
+    return found ?? PooledBuffer(capacity: capacity)
+  }
+
+  /// Fills the pool with so many buffers for `count` values. Their pages take no memory until they are used.
+  package func reserve(_ buffers: Int, of count: Int) {
+    for _ in 0..<buffers { give(PooledBuffer(capacity: BufferPool.sizeClass(count))) }
   }
 
   /// Returns a buffer to the pool.
   package func give(_ buffer: PooledBuffer) {
-    let place = shelf(buffer.capacity)
-    if place == shelves.count || shelves[place].capacity != buffer.capacity {
-      shelves.insert(Shelf(capacity: buffer.capacity), at: place)
+    lock.hold {
+      let place = shelf(buffer.capacity)
+      if place == shelves.count || shelves[place].capacity != buffer.capacity {
+        shelves.insert(Shelf(capacity: buffer.capacity), at: place)
+      }
+      shelves[place].buffers.append(buffer)
     }
-    shelves[place].buffers.append(buffer)
   }
 
   /// Index of the first shelf with at least that capacity.
@@ -67,14 +78,18 @@ package final class BufferPool {
   }
 }
 
-extension PooledBuffer {
-  /// self += other, over the first `count` values.
-  package func add(_ other: PooledBuffer, count: Int) { ress_add(Int64(count), other.pointer, pointer) }
-}
-
 extension Team {
   /// Values of a task.
-  private static let addedTogether = 1 << 16
+  package static let addedTogether = 1 << 16
+
+  /// Sets `count` values to 0.
+  package func clear(_ values: RealPointer, count: Int) {
+    let tiles = Tiles(of: count, size: Team.addedTogether)
+    run(tiles.count) { task, _ in
+      let tile = tiles[task]
+      (values + tile.lowerBound).update(repeating: 0, count: tile.count)
+    }
+  }
 
   /// to += from, over `count` values.
   package func add(_ from: RealPointer, to: RealPointer, count: Int) {

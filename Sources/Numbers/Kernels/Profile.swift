@@ -24,8 +24,8 @@ package final class Profile: @unchecked Sendable {
   package struct Span: Sendable {
     package var part: ProfilePart
     package var direction: ProfileDirection
-    /// Thread number. 0 is the training thread; the spans of other threads are the parallel regions in which they
-    /// worked.
+    /// Thread number. 0 is the training thread, and the threads that lead the other teams have spans like it; the spans
+    /// of all other threads are the parallel regions in which they worked.
     package var lane: Int
     /// Nanoseconds since the profile began.
     package var begin: Int64
@@ -37,10 +37,15 @@ package final class Profile: @unchecked Sendable {
   /// Spans of each thread, in the order in which they ended. Each thread writes only its own.
   private var lanes: [Lane]
   private let origin: Int64
-  /// The spans of the training thread that have not ended, the innermost last.
-  private var open: [Span] = []
-  /// The innermost span of the training thread; spans of other threads get its name.
-  private var current: (part: ProfilePart, direction: ProfileDirection) = (.step, .neither)
+  /// The spans under way of each team that measures: the whole, then the teams of its division.
+  private let tracks: [Track]
+
+  private final class Track: @unchecked Sendable {
+    /// The spans of the leading thread that have not ended, the innermost last.
+    var open: [Span] = []
+    /// The innermost span of the leading thread; spans of the team's other threads get its name.
+    var current: (part: ProfilePart, direction: ProfileDirection) = (.step, .neither)
+  }
 
   private final class Lane: @unchecked Sendable {
     var spans: [Span] = []
@@ -51,7 +56,9 @@ package final class Profile: @unchecked Sendable {
   private static let capacity = 1 << 19
   package private(set) var isComplete = true
 
-  package init(laneCount: Int) {
+  /// - Parameter teamCount: teams of the division whose threads are recorded.
+  package init(laneCount: Int, teamCount: Int = 1) {
+    tracks = (0...teamCount).map { _ in Track() }
     lanes = (0..<laneCount).map { _ in Lane() }
     origin = Profile.now()
   }
@@ -62,15 +69,23 @@ package final class Profile: @unchecked Sendable {
     return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
   }
 
+  /// - Parameters:
+  ///   - track: the team that measures: 0 is the whole.
+  ///   - lane: the thread that leads it.
   func measure<Result, Failure: Error>(
-    _ part: ProfilePart, _ direction: ProfileDirection, _ body: () throws(Failure) -> Result
+    _ part: ProfilePart, _ direction: ProfileDirection, track: Int, lane: Int, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
-    let outer = current
-    current = (part, direction)
-    open.append(Span(part: part, direction: direction, lane: 0, begin: Profile.now(), end: 0, depth: open.count))
+    let own = tracks[track]
+    let outer = own.current
+    own.current = (part, direction)
+    // The thread that leads the whole also leads the first team, inside the spans of the whole.
+    let outside = track > 0 && lane == 0 ? tracks[0].open.count : 0
+    own.open.append(
+      Span(
+        part: part, direction: direction, lane: lane, begin: Profile.now(), end: 0, depth: outside + own.open.count))
     defer {
-      current = outer
-      end(open.removeLast())
+      own.current = outer
+      end(own.open.removeLast())
     }
     return try body()
   }
@@ -83,27 +98,31 @@ package final class Profile: @unchecked Sendable {
 
   /// Spans that were interrupted, because another thread computes for a while.
   struct Paused {
+    fileprivate var track: Int
     fileprivate var open: [Span]
     fileprivate var current: (part: ProfilePart, direction: ProfileDirection)
   }
 
-  /// Ends the open spans for now.
-  func pause() -> Paused {
-    let paused = Paused(open: open, current: current)
-    while let span = open.popLast() { end(span) }
+  /// Ends the open spans of a team for now.
+  func pause(track: Int) -> Paused {
+    let own = tracks[track]
+    let paused = Paused(track: track, open: own.open, current: own.current)
+    while let span = own.open.popLast() { end(span) }
     return paused
   }
 
   /// Goes on with the spans that `pause` ended; nothing is recorded for the time between.
   func resume(_ paused: Paused) {
-    open = paused.open
-    current = paused.current
+    let own = tracks[paused.track]
+    own.open = paused.open
+    own.current = paused.current
     let now = Profile.now()
-    for place in open.indices { open[place].begin = now }
+    for place in own.open.indices { own.open[place].begin = now }
   }
 
-  /// Adds a parallel region in which a thread other than the training thread worked.
-  func note(lane: Int, begin: Int64) {
+  /// Adds a parallel region of a team in which a thread other than its leading thread worked.
+  func note(track: Int, lane: Int, begin: Int64) {
+    let current = tracks[track].current
     add(
       Span(part: current.part, direction: current.direction, lane: lane, begin: begin, end: Profile.now(), depth: 0))
   }
@@ -118,7 +137,13 @@ package final class Profile: @unchecked Sendable {
 
   package var spans: [Span] { lanes.flatMap(\.spans) }
 
-  /// Nanoseconds that the training thread spent in each part, without the parts nested in it.
+  /// Nanoseconds that a thread worked.
+  package func busy(lane: Int) -> Int64 {
+    lanes[lane].spans.reduce(0) { $1.depth == 0 ? $0 + $1.end - $1.begin : $0 }
+  }
+
+  /// Nanoseconds that the training thread, which leads the first team, spent in each part, without the parts nested in
+  /// it.
   package func selfTimes() -> [(part: ProfilePart, direction: ProfileDirection, nanoseconds: Int64)] {
     var totals: [String: Int64] = [:]
     // Spans are in the order of their ends, so a span's children precede it.

@@ -1,4 +1,4 @@
-// Two threads that compute in turn, so that one worker has two units under way: while the rows of one unit travel, the
+// Two threads that compute in turn, so that a team has two units under way: while the rows of one unit travel, the
 // other unit computes.
 //
 //     lane 0   computes ── sends rows, passes ·················· takes results, computes ── …
@@ -7,8 +7,8 @@
 //
 // When both lanes wait, the one that has the turn serves the rows of other workers until results arrive.
 //
-// Only the thread that has the turn runs, so everything that the two share (experts, pools, the exchange, the team of
-// kernel threads) is used by one thread at a time, as if there were only one. A thread gives the turn away where it
+// Only the thread that has the turn runs, so everything that the two share (the team of kernel threads and its scratch
+// memory) is used by one thread at a time, as if there were only one. A thread gives the turn away where it
 // would wait (`pass`), and when it has ended. Which unit computes when depends on chance and does not matter: units
 // write to separate memory, and their results are combined in the units' tree.
 //
@@ -20,7 +20,7 @@
 #endif
 
 package final class Relay: @unchecked Sendable {
-  /// Number of units under way.
+  /// Number of units of a team under way.
   package static let laneCount = 2
 
   /// The lane that has the turn. Only the thread that has it reads this.
@@ -70,10 +70,10 @@ package final class Relay: @unchecked Sendable {
         }, second.toOpaque())
       precondition(status == 0, "cannot start a thread: error \(status)")
       perform(0, body)
-      let paused = team.profile?.pause()
+      let paused = team.pauseProfile()
       giveTurn(to: 1)
       pthread_join(thread, nil)
-      if let paused { team.profile?.resume(paused) }
+      team.resumeProfile(paused)
     }
     if let failure { throw failure }
   }
@@ -88,10 +88,10 @@ package final class Relay: @unchecked Sendable {
   package func pass() throws {
     let own = lane
     guard hasOther else { return }
-    let paused = team.profile?.pause()
+    let paused = team.pauseProfile()
     giveTurn(to: 1 - own)
     takeTurn(own)
-    if let paused { team.profile?.resume(paused) }
+    team.resumeProfile(paused)
     if let failure { throw failure }
   }
 

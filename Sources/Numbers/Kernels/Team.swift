@@ -11,8 +11,8 @@ import Synchronization
 
 /// A fixed group of threads that run the tasks of a parallel region together with the calling thread.
 ///
-/// A region ends when all its tasks have ended; regions cannot be nested. The threads are our own and not those of
-/// Swift's concurrency pool: a task takes microseconds and must not queue after other work.
+/// A region ends when all its tasks have ended; regions of a team cannot be nested. The threads are our own and not
+/// those of Swift's concurrency pool: a task takes microseconds and must not queue after other work.
 package final class Team: @unchecked Sendable {
   package typealias Task = (_ task: Int, _ lane: Int) -> Void
 
@@ -27,12 +27,24 @@ package final class Team: @unchecked Sendable {
     set { bench.profile = newValue }
   }
 
+  /// Records this team as one of several in a profile.
+  /// - Parameters:
+  ///   - track: its number, from 1.
+  ///   - firstLane: the number of its first thread among all threads.
+  func record(in profile: Profile?, track: Int, firstLane: Int) {
+    (bench.profile, bench.track, bench.firstLane) = (profile, track, firstLane)
+  }
+
+  /// Ends the spans under way, because another thread leads the team for a while.
+  func pauseProfile() -> Profile.Paused? { bench.profile?.pause(track: bench.track) }
+  func resumeProfile(_ paused: Profile.Paused?) { if let paused { bench.profile?.resume(paused) } }
+
   /// Runs `body`, and records its duration where there is a profile.
   package func measure<Result, Failure: Error>(
     _ part: ProfilePart, _ direction: ProfileDirection = .neither, _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
     guard let profile = bench.profile else { return try body() }
-    return try profile.measure(part, direction, body)
+    return try profile.measure(part, direction, track: bench.track, lane: bench.firstLane, body)
   }
 
   package init(laneCount: Int) {
@@ -53,6 +65,24 @@ package final class Team: @unchecked Sendable {
     }
   }
 
+  /// A team without threads of its own: a thread calls `open` and leads the team until it calls `close`; meanwhile
+  /// the others serve in `join`.
+  init(borrowing laneCount: Int) { (self.laneCount, bench) = (max(1, laneCount), Bench()) }
+
+  /// A team whose tasks all run on the calling thread; everything else is as with so many threads.
+  package init(simulating laneCount: Int) {
+    (self.laneCount, bench) = (max(1, laneCount), Bench())
+    isSimulated = true
+  }
+
+  package private(set) var isSimulated = false
+  /// Records the tasks of a simulated team.
+  package var log: TaskLog?
+
+  func open() { bench.open() }
+  func join(lane: Int) { bench.serve(lane: lane, after: bench.opening) }
+  func close() { bench.close() }
+
   deinit {
     bench.close()
     for thread in threads { pthread_join(thread, nil) }
@@ -61,11 +91,19 @@ package final class Team: @unchecked Sendable {
   /// Runs `body(task, lane)` for every task in 0 ..< count, and returns when all have ended.
   package func run(_ count: Int, _ body: Task) {
     Progress.note()
-    if laneCount == 1 || count <= 1 {
+    if let log { return log.run(count, body) }
+    if laneCount == 1 || count <= 1 || isSimulated {
       for task in 0..<count { body(task, 0) }
       return
     }
     bench.run(count, others: laneCount - 1, body)
+  }
+
+  /// Runs `body(lane)` once on each thread.
+  package func onEachLane(_ body: (_ lane: Int) -> Void) {
+    Progress.note()
+    if laneCount == 1 { return body(0) }
+    bench.run(laneCount, others: laneCount - 1, isFixed: true) { _, lane in body(lane) }
   }
 }
 
@@ -84,7 +122,13 @@ private final class Bench: @unchecked Sendable {
   private let ending = Atomic<Bool>(false)
   // Written by the caller before it increments `region`, read by the threads after they have seen the new value.
   private var taskCount = 0
+  /// Whether each thread runs the task that has its number, and no other.
+  private var isFixed = false
+  /// The newest region when the bench was opened: a thread that joins waits for the ones after it.
+  private(set) var opening: UInt64 = 0
   var profile: Profile?
+  var track = 0
+  var firstLane = 0
   private var others = 0
   private let lent: UnsafeMutablePointer<ress_closure>
 
@@ -116,9 +160,16 @@ private final class Bench: @unchecked Sendable {
     pthread_mutex_unlock(mutex)
   }
 
-  func run(_ count: Int, others: Int, _ body: Team.Task) {
+  /// Before threads join. They may do so at any time after it, because no region ends without them.
+  func open() {
+    opening = region.load(ordering: .relaxed)
+    ending.store(false, ordering: .releasing)
+  }
+
+  func run(_ count: Int, others: Int, isFixed: Bool = false, _ body: Team.Task) {
     taskCount = count
     self.others = others
+    self.isFixed = isFixed
     // A region must not allocate; withoutActuallyEscaping would allocate a box for the closure.
     lend(
       body, lent, { Unmanaged<Bench>.fromOpaque($0!).takeUnretainedValue().runLent() },
@@ -142,6 +193,7 @@ private final class Bench: @unchecked Sendable {
 
   /// Takes tasks until there are none left.
   private func take(lane: Int) {
+    if isFixed { return ress_call_lent(lent, Int64(lane), Int64(lane)) }
     while true {
       let task = nextTask.wrappingAdd(1, ordering: .relaxed).oldValue
       if task >= taskCount { return }
@@ -149,9 +201,9 @@ private final class Bench: @unchecked Sendable {
     }
   }
 
-  /// The loop of a thread other than the caller.
-  func serve(lane: Int) {
-    var seen: UInt64 = 0
+  /// The loop of a thread other than the caller, for the regions after that number, until the bench is closed.
+  func serve(lane: Int, after first: UInt64 = 0) {
+    var seen = first
     while true {
       var spins = 0
       while region.load(ordering: .acquiring) == seen && spins < Bench.spinCount { spins += 1 }
@@ -164,10 +216,10 @@ private final class Bench: @unchecked Sendable {
       }
       if ending.load(ordering: .acquiring) { return }
       seen = region.load(ordering: .acquiring)
-      if let profile {
+      if let profile, !isFixed {
         let begin = Profile.now()
         take(lane: lane)
-        profile.note(lane: lane, begin: begin)
+        profile.note(track: track, lane: firstLane + lane, begin: begin)
       } else {
         take(lane: lane)
       }

@@ -29,7 +29,7 @@ package struct AttentionMaps {
 
   /// G = H + mixed Woᵀ. (T, D)
   func output(_ mixed: Matrix, h: Matrix, span: Span, weights w: BlockWeights, into g: Matrix) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       g[rows: rows].copy(from: h[rows: rows])
@@ -43,7 +43,7 @@ package struct AttentionMaps {
     _ mixed: Matrix, span: Span, weights w: BlockWeights, dg: Matrix, gradient d: BlockWeights,
     tileDone: (Range<Int>) -> Void = { _ in }
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team)
     team.run(tiles.count) { task, _ in
@@ -60,7 +60,7 @@ package struct AttentionMaps {
     _ x: Matrix, span: Span, weights w: BlockWeights, dx: Matrix, gradient d: BlockWeights,
     tileBegins: (Range<Int>) -> Void = { _ in }
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]

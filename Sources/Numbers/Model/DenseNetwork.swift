@@ -31,7 +31,7 @@ package struct DenseNetwork {
   /// Adds the gradients of the weights (+=) from dout (T, D), and computes that of gate and up, which
   /// `backwardInput` uses.
   func backward(_ span: Span, y: Matrix, _ w: ExpertWeights, gateUp: Matrix, dout: Matrix, _ d: ExpertWeights) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]

@@ -76,7 +76,7 @@ package struct ExpertLayer {
     _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
     _ a: Activations, exchange: any ExpertExchange, keep: Bool, into h: Matrix
   ) throws {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let isRouted = sizes.experts > 0
     // Taps read rows of other tiles, so all rows are normalised first.
     if taps.areOn {
@@ -143,12 +143,14 @@ package struct ExpertLayer {
     networkGradient: ExpertWeights?
   ) throws {
     let tiles = span.tiles
+    // Without taps the norm's backward is part of the tasks, and it forms the sums of a tile.
+    let fine = taps.areOn ? span.tiles(for: team) : tiles
     let all = 0..<span.rows.count
     let isRouted = sizes.experts > 0
     if isRouted {
       let rowCount = span.rows.count * sizes.active
-      team.run(tiles.count) { task, _ in
-        let rows = tiles[task]
+      team.run(fine.count) { task, _ in
+        let rows = fine[task]
         let first = rows.lowerBound
         ress_gather_rows_backward(
           Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.outputs.pointer,
@@ -165,8 +167,8 @@ package struct ExpertLayer {
     if let dense, let network, let networkGradient {
       dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, networkGradient)
     }
-    team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
+    team.run(fine.count) { task, _ in
+      let rows = fine[task]
       let first = rows.lowerBound
       let dy_TD = dy[rows: rows]
       if let dense, let network { dense.backwardInput(rows, network, into: dy_TD) }

@@ -36,7 +36,7 @@ package struct ForgetGates {
   /// Computes the rows' terms, into the tables, and F over all visible tokens. x (T, D).
   func forward(_ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations) {
     guard sizes.forgets else { return }
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let terms = tables.forgets[rows: span.start + rows.lowerBound..<span.start + rows.upperBound]
@@ -55,7 +55,7 @@ package struct ForgetGates {
     _ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, dx: Matrix, gradient d: BlockWeights
   ) {
     guard sizes.forgets else { return }
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     let terms = tables.forgets[rows: span.start..<span.start + all.count]
     for head in 0..<sizes.heads {

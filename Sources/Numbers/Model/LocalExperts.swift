@@ -2,7 +2,8 @@
 //
 // Requests come from this worker's own units and from those of other workers, several units at a time and in an
 // order that depends on chance. To keep chance out of the results, what the backward pass needs is stored by site
-// and gradients are stored by unit. The gradients are added over the units later, in the tree.
+// and gradients are stored by unit. The gradients are added over the units later, in the tree. Each team of the worker
+// has a `LocalExperts` of its own; all of them have one `ExpertStore`.
 //
 // Order of operations in one unit: the calls of one (unit, expert) come from the worker that computes the unit,
 // which makes them one after the other, so a unit's gradient is added in the same order wherever the expert is.
@@ -15,107 +16,96 @@ import Configuration
 import Kernels
 
 package final class LocalExperts: ExpertExchange {
-  package let held: [Int]
-  private let width: Int
-  private let expertWidth: Int
-  private let blockCount: Int
-  /// By expert of the model, nil for those on other workers; `packs` repacks them when the parameters change.
-  private let weights: [ExpertWeights?]
-  private let packs: WeightPacks
+  package var held: [Int] { store.held }
+  private let store: ExpertStore
+  private var width: Int { store.width }
+  private var expertWidth: Int { store.expertWidth }
   package let team: Team
+  /// Memory of the rows of this team's calls.
   private let pool = BufferPool()
-  private var kept: [ExpertSite: Kept] = [:]
-  private var gradients: [UnitExpert: PooledBuffer] = [:]
   /// By lane: hidden rows, their gradient, and the gradient of gate and up, (F + F + 2F) · rows.
   private var scratch: [PooledBuffer?]
-  /// Gradient blocks of the current call, one per piece. The list is reused.
-  private var gradientBlocks: [GradientBlock] = []
+  /// Gradient blocks of the current call, one per piece. The list is reused, and so is that of tasks.
+  private var gradientBlocks: [ExpertStore.GradientBlock] = []
+  private var tasks: [Task] = []
 
-  private struct UnitExpert: Hashable {
-    var unit: Int
-    var expert: Int
-  }
-  /// A fresh block has no valid contents; the first product overwrites it.
-  private struct GradientBlock {
-    var buffer: PooledBuffer
-    var isFresh: Bool
-  }
-  /// Input rows (N, D) and gate-up products (N, 2F) of all pieces of one forward call.
-  private struct Kept {
-    var buffer: PooledBuffer
-    var rows: Int
+  /// A tile of a piece's rows, or of the gradients of its weights.
+  private struct Task {
+    var piece: Int
+    var tile: Int
+    var isOfDown = false
   }
 
   package init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team) {
-    self.held = held
+    store = ExpertStore(model, parameters: parameters, held: held)
     self.team = team
-    width = model.width
-    expertWidth = model.expertWidth
-    blockCount = parameters.layout.expertCount
     scratch = Array(repeating: nil, count: team.laneCount)
-    var maps: [LinearMap] = []
-    for expert in held {
-      guard let block = parameters.experts[expert] else { preconditionFailure("expert \(expert) is not in the buffer") }
-      let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth)
-      maps += [views.gateUp, views.down]
-    }
-    packs = WeightPacks(&maps, of: parameters)
-    var weights = [ExpertWeights?](repeating: nil, count: parameters.experts.count)
-    for (place, expert) in held.enumerated() {
-      weights[expert] = ExpertWeights(gateUp: maps[2 * place], down: maps[2 * place + 1])
-    }
-    self.weights = weights
+    tasks.reserveCapacity(LocalExperts.usualTasks)
   }
 
-  /// The same experts for another team: the weights are shared, and everything that a call writes is its own. The
-  /// weights of `other` must be packed (`refresh`), and must not change while both are used.
+  /// More tasks than a call has, as a rule: lists that grow in a steady step would be allocated.
+  private static let usualTasks = 1024
+
+  /// The same experts for another team, which may compute at the same time. The weights of `other` must be packed
+  /// (`refresh`), and must not change while both are used.
   package init(sharing other: LocalExperts, team: Team) {
-    (held, width, expertWidth, blockCount) = (other.held, other.width, other.expertWidth, other.blockCount)
-    (weights, packs) = (other.weights, other.packs)
+    store = other.store
     self.team = team
     scratch = Array(repeating: nil, count: team.laneCount)
+    tasks.reserveCapacity(LocalExperts.usualTasks)
   }
 
   /// Packs the weights for products, if they have changed since.
-  package func refresh() { packs.refresh(team) }
+  package func refresh() { store.refresh(team) }
 
-  /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece; one task per expert.
+  /// Makes so many blocks of gradients in advance.
+  package func reserveGradients(_ count: Int) { store.gradientPool.reserve(count, of: store.blockCount) }
+
+  /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece; one task per expert, or tiles of an expert's
+  /// rows where a team has more threads than experts.
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) {
-    packs.refresh(team)
+    store.refresh(team)
     let rowCount = LocalExperts.rowCount(pieces)
     let buffer = pool.take(rowCount * (width + 2 * expertWidth))
     reserveScratch(pieces)
-    team.run(pieces.count) { task, lane in
-      let piece = pieces[task]
-      let w = weights(piece.expert)
-      let (rows_ND, gateUp_N2F) = parts(buffer, of: rowCount, pieces, task)
-      let h_NF = Matrix(scratch[lane]!.pointer, rows: piece.rows.count, columns: expertWidth)
-      rows_ND.copy(from: rows[rows: piece.rows])
+    let size = rowTile(pieces, rowCount)
+    listRowTiles(pieces, size)
+    team.run(tasks.count) { task, lane in
+      let task = tasks[task]
+      let piece = pieces[task.piece]
+      let w = store.weights(piece.expert)
+      let tile = Tiles(of: piece.rows.count, size: size)[task.tile]
+      let whole = parts(buffer, of: rowCount, pieces, task.piece)
+      let (rows_ND, gateUp_N2F) = (whole.rows_ND[rows: tile], whole.gateUp_N2F[rows: tile])
+      let h_NF = Matrix(scratch[lane]!.pointer, rows: tile.count, columns: expertWidth)
+      let place = piece.rows.lowerBound + tile.lowerBound..<piece.rows.lowerBound + tile.upperBound
+      rows_ND.copy(from: rows[rows: place])
       BLAS.apply(w.gateUp, to: rows_ND, into: gateUp_N2F)
       ress_swiglu_forward(Int64(h_NF.rows), Int64(expertWidth), gateUp_N2F.pointer, h_NF.pointer)
-      BLAS.apply(w.down, to: h_NF, into: out[rows: piece.rows])
+      BLAS.apply(w.down, to: h_NF, into: out[rows: place])
     }
-    if keep { kept[site] = Kept(buffer: buffer, rows: rowCount) } else { pool.give(buffer) }
+    if keep { store.keep(.init(buffer: buffer, rows: rowCount, pool: pool), at: site) } else { pool.give(buffer) }
   }
 
   /// Whether a forward call of that many rows was kept for the backward pass.
-  package func hasForward(_ site: ExpertSite, rows: Int) -> Bool { kept[site]?.rows == rows }
+  package func hasForward(_ site: ExpertSite, rows: Int) -> Bool { store.hasForward(site, rows: rows) }
 
   /// drows = the gradient of the rows of the forward call at this site, whose inputs were kept; the gradients of the
   /// experts' weights are added to the unit's blocks. The hidden rows h are computed again, since keeping them would
   /// take half as much memory again as gate and up.
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) {
-    reserveScratch(pieces)
     let rowCount = LocalExperts.rowCount(pieces)
-    guard let call = kept.removeValue(forKey: site), call.rows == rowCount else {
-      preconditionFailure("no forward at \(site) with \(rowCount) rows")
-    }
+    let call = store.takeForward(site, rows: rowCount)
     gradientBlocks.removeAll(keepingCapacity: true)
-    for piece in pieces { gradientBlocks.append(gradientBlock(unit: site.unit, expert: piece.expert)) }
+    for piece in pieces { gradientBlocks.append(store.gradientBlock(unit: site.unit, expert: piece.expert)) }
+    defer { call.pool.give(call.buffer) }
+    let size = rowTile(pieces, rowCount)
+    if size < rowCount { return backward(pieces, rowCount, size, call.buffer, dout: dout, into: drows) }
+    reserveScratch(pieces)
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let count = piece.rows.count
-      let w = weights(piece.expert)
+      let w = store.weights(piece.expert)
       let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
       let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: count, columns: expertWidth)
@@ -131,27 +121,79 @@ package final class LocalExperts: ExpertExchange {
       BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
       BLAS.multiply(dgateUp_N2F, w.gateUp.weight, into: drows[rows: piece.rows])
     }
-    pool.give(call.buffer)
+  }
+
+  /// The same for a team with more threads than experts: first tiles of all rows, and then tiles of all weights'
+  /// gradients, which need the hidden rows of a whole piece.
+  private func backward(
+    _ pieces: [ExpertPiece], _ rowCount: Int, _ size: Int, _ kept: PooledBuffer, dout: Matrix, into drows: Matrix
+  ) {
+    let buffer = pool.take(4 * rowCount * expertWidth)
+    defer { pool.give(buffer) }
+    let h_NF = Matrix(buffer.pointer, rows: rowCount, columns: expertWidth)
+    let dh_NF = Matrix(h_NF.pointer + h_NF.count, rows: rowCount, columns: expertWidth)
+    let dgateUp_N2F = Matrix(dh_NF.pointer + dh_NF.count, rows: rowCount, columns: 2 * expertWidth)
+    listRowTiles(pieces, size)
+    team.run(tasks.count) { task, _ in
+      let task = tasks[task]
+      let piece = pieces[task.piece]
+      let w = store.weights(piece.expert)
+      let tile = Tiles(of: piece.rows.count, size: size)[task.tile]
+      let gateUp_N2F = parts(kept, of: rowCount, pieces, task.piece).gateUp_N2F[rows: tile]
+      let before = LocalExperts.rowCount(pieces[..<task.piece])
+      let own = before + tile.lowerBound..<before + tile.upperBound
+      let place = piece.rows.lowerBound + tile.lowerBound..<piece.rows.lowerBound + tile.upperBound
+      BLAS.multiply(dout[rows: place], w.down.weight, into: dh_NF[rows: own])
+      ress_swiglu_backward(
+        Int64(tile.count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.row(own.lowerBound),
+        dgateUp_N2F.row(own.lowerBound), h_NF.row(own.lowerBound))
+      BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp.weight, into: drows[rows: place])
+    }
+    tasks.removeAll(keepingCapacity: true)
+    let shape = ExpertWeights(gradientBlocks[0].buffer.pointer, width: width, expertWidth: expertWidth)
+    let share = (team.laneCount + pieces.count - 1) / pieces.count
+    let down = WeightTiles(shape.down.weight, lanes: share), gateUp = WeightTiles(shape.gateUp.weight, lanes: share)
+    for piece in pieces.indices {
+      for tile in 0..<down.count { tasks.append(Task(piece: piece, tile: tile, isOfDown: true)) }
+      for tile in 0..<gateUp.count { tasks.append(Task(piece: piece, tile: tile)) }
+    }
+    team.run(tasks.count) { task, _ in
+      let task = tasks[task]
+      let block = gradientBlocks[task.piece]
+      let d = ExpertWeights(block.buffer.pointer, width: width, expertWidth: expertWidth)
+      let before = LocalExperts.rowCount(pieces[..<task.piece])
+      let own = before..<before + pieces[task.piece].rows.count
+      if task.isOfDown {
+        down.multiply(
+          task.tile, dout[rows: pieces[task.piece].rows], h_NF[rows: own], into: d.down.weight, adding: !block.isFresh)
+      } else {
+        let rows_ND = parts(kept, of: rowCount, pieces, task.piece).rows_ND
+        gateUp.multiply(task.tile, dgateUp_N2F[rows: own], rows_ND, into: d.gateUp.weight, adding: !block.isFresh)
+      }
+    }
+  }
+
+  /// Rows of a task: all rows of a piece, unless the team has too many threads for that.
+  private func rowTile(_ pieces: [ExpertPiece], _ rowCount: Int) -> Int {
+    guard team.laneCount > 1, pieces.count < 2 * team.laneCount else { return max(1, rowCount) }
+    return RowTiles.size(of: rowCount, lanes: team.laneCount)
+  }
+
+  private func listRowTiles(_ pieces: [ExpertPiece], _ size: Int) {
+    tasks.removeAll(keepingCapacity: true)
+    for (place, piece) in pieces.enumerated() {
+      for tile in 0..<Tiles(of: piece.rows.count, size: size).count { tasks.append(Task(piece: place, tile: tile)) }
+    }
   }
 
   /// Ends a unit for an expert. Returns the block of its gradients, nil if it had no rows. The caller returns it
   /// with `recycle`.
-  package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? {
-    gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert))
-  }
+  package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? { store.takeGradient(unit: unit, expert: expert) }
 
-  package func recycle(_ buffer: PooledBuffer) { pool.give(buffer) }
+  package func recycle(_ buffer: PooledBuffer) { store.gradientPool.give(buffer) }
 
   /// Drops all kept forward calls and gradients, after a step was abandoned.
-  package func reset() {
-    kept.removeAll()
-    gradients.removeAll()
-  }
-
-  private func weights(_ expert: Int) -> ExpertWeights {
-    guard let weights = weights[expert] else { preconditionFailure("expert \(expert) is not held here") }
-    return weights
-  }
+  package func reset() { store.reset() }
 
   private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }
 
@@ -165,14 +207,6 @@ package final class LocalExperts: ExpertExchange {
       Matrix(buffer.pointer + first * width, rows: rows, columns: width),
       Matrix(buffer.pointer + total * width + first * 2 * expertWidth, rows: rows, columns: 2 * expertWidth)
     )
-  }
-
-  private func gradientBlock(unit: Int, expert: Int) -> GradientBlock {
-    let key = UnitExpert(unit: unit, expert: expert)
-    if let buffer = gradients[key] { return GradientBlock(buffer: buffer, isFresh: false) }
-    let buffer = pool.take(blockCount)
-    gradients[key] = buffer
-    return GradientBlock(buffer: buffer, isFresh: true)
   }
 
   private func reserveScratch(_ pieces: [ExpertPiece]) {

@@ -104,7 +104,9 @@ package final class SequenceModel {
   }
 
   /// Bytes that a model of these sizes would take; nothing is allocated.
-  package static func byteCount(_ sizes: Sizes, _ shape: Shape, maximumTokens: Int, team: Team) -> Int {
+  /// - Parameter lanes: threads of the team.
+  package static func byteCount(_ sizes: Sizes, _ shape: Shape, maximumTokens: Int, lanes: Int) -> Int {
+    let team = Team(simulating: lanes)
     // The activations of all segments have the same size, so one is measured; there may be a billion segments.
     let others = shape.recomputes ? 0 : shape.segments - 1
     return Arena.measure { _ = Parts($0, sizes, shape.withOneSegment, team, maximumTokens: maximumTokens) }

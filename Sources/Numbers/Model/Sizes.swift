@@ -1,6 +1,7 @@
-// The sizes of a model under the names that the code uses, and the fixed tiles by which rows are divided among
-// threads. Tiles depend on the sizes alone and not on the number of threads, because the shape of a matrix product
-// can affect the bits of its result.
+// The sizes of a model under the names that the code uses, and the tiles by which rows are divided among threads.
+// Partial sums are formed by tiles that depend on the sizes alone and not on the number of threads, because sums are
+// added in their order. Work on rows that does not form sums may use smaller tiles, so that a team with more threads
+// than tiles has work for all of them: a row has the same bits in any product.
 //
 // Legend for every file of this module:
 //   T tokens a segment   D width            H heads          C head width       K recurrence steps
@@ -91,21 +92,44 @@ package struct Span: Equatable, Sendable {
   /// Row of the tables of the first visible token.
   package var firstVisible: Int { start - cached }
   package var tiles: RowTiles { RowTiles(rows) }
+
+  /// Tiles for work that forms no sums over a tile's rows: smaller ones where the threads of the team need them.
+  func tiles(for team: Team) -> RowTiles {
+    RowTiles(rows, size: RowTiles.size(of: rows.count, lanes: team.laneCount))
+  }
 }
 
-/// A span's rows, divided into fixed tiles.
+/// Rows, divided into tiles.
 package struct RowTiles: Sendable {
   package let count: Int
   private let rows: Range<Int>
+  private let size: Int
 
-  package init(_ rows: Range<Int>) {
+  package init(_ rows: Range<Int>, size: Int = Sizes.rowTile) {
     self.rows = rows
-    count = (rows.count + Sizes.rowTile - 1) / Sizes.rowTile
+    self.size = size
+    count = (rows.count + size - 1) / size
   }
 
   package subscript(index: Int) -> Range<Int> {
-    let lower = rows.lowerBound + index * Sizes.rowTile
-    return lower..<min(rows.upperBound, lower + Sizes.rowTile)
+    let lower = rows.lowerBound + index * size
+    return lower..<min(rows.upperBound, lower + size)
+  }
+
+  /// The size of tiles, at most `Sizes.rowTile`, with which so many threads end soonest. A product of fewer rows reads
+  /// its weights for less work.
+  package static func size(of rows: Int, lanes: Int) -> Int {
+    let half = Sizes.rowTile / 2, quarter = Sizes.rowTile / 4
+    let whole = mostRows(of: rows, lanes: lanes, size: Sizes.rowTile)
+    let halves = 1.03 * mostRows(of: rows, lanes: lanes, size: half)
+    let quarters = 1.1 * mostRows(of: rows, lanes: lanes, size: quarter)
+    if whole <= halves, whole <= quarters { return Sizes.rowTile }
+    return halves <= quarters ? half : quarter
+  }
+
+  /// Rows of the thread that has most.
+  package static func mostRows(of rows: Int, lanes: Int, size: Int) -> Double {
+    Double(((rows + size - 1) / size + lanes - 1) / lanes * size)
   }
 }
 
@@ -129,11 +153,31 @@ package struct TilePartials {
   }
 }
 
-/// dW (out, in) += dyᵀ x over all rows, divided into tiles of dW's rows.
+/// dW (out, in) += dyᵀ x over all rows, divided into tiles of dW.
 package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, _ team: Team) {
-  let tiles = Tiles(of: dw.rows, size: Sizes.weightTile(of: dw.rows))
-  team.run(tiles.count) { task, _ in
-    let part = tiles[task]
-    BLAS.transposeMultiply(dy[columns: part], x, into: dw[rows: part], adding: true)
+  let tiles = WeightTiles(dw, lanes: team.laneCount)
+  team.run(tiles.count) { task, _ in tiles.multiply(task, dy, x, into: dw, adding: true) }
+}
+
+/// A weight's gradient, divided into tiles of rows, and of columns where a team has more threads than those.
+struct WeightTiles {
+  private let rows, columns: Tiles
+  var count: Int { rows.count * columns.count }
+
+  /// Least columns of a tile: both factors are copied for each tile.
+  private static let leastColumns = 64
+
+  init(_ dw: Matrix, lanes: Int) {
+    rows = Tiles(of: dw.rows, size: Sizes.weightTile(of: dw.rows))
+    let parts = max(1, min(dw.columns / WeightTiles.leastColumns, (lanes + rows.count - 1) / max(1, rows.count)))
+    let least = WeightTiles.leastColumns
+    columns = Tiles(
+      of: dw.columns, size: parts == 1 ? max(1, dw.columns) : (dw.columns / parts + least - 1) / least * least)
+  }
+
+  /// One tile of dw = dyᵀ x, or dw += dyᵀ x.
+  func multiply(_ tile: Int, _ dy: Matrix, _ x: Matrix, into dw: Matrix, adding: Bool) {
+    let (part, across) = (rows[tile / columns.count], columns[tile % columns.count])
+    BLAS.transposeMultiply(dy[columns: part], x[columns: across], into: dw[rows: part][columns: across], adding: adding)
   }
 }

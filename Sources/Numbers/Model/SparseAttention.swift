@@ -80,9 +80,9 @@ package struct SparseAttention {
     _ x: Matrix, h: Matrix, span: Span, tables: StepTables, graph: StructureGraph.Activations,
     memory: MemoryRead.Activations, weights w: BlockWeights, activations a: Activations, into g: Matrix
   ) {
-    let tiles = span.tiles
-    team.run(tiles.count) { task, _ in
-      maps.project(x, tiles[task], span: span, tables: tables, weights: w, queries: a.queries)
+    let tiles = span.tiles, fine = span.tiles(for: team)
+    team.run(fine.count) { task, _ in
+      maps.project(x, fine[task], span: span, tables: tables, weights: w, queries: a.queries)
     }
     forget.forward(x, span: span, tables: tables, weights: w, activations: a.forget)
     let shape = shape(span)

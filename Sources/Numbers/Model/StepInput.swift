@@ -35,7 +35,7 @@ package struct StepInput {
   func forward(
     _ h: Matrix, step: RealPointer?, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       let u = input(h[rows: rows], step, sum: scratch.row(lane))

@@ -61,7 +61,7 @@ package struct StructureGraph {
   ///
   /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
   func forward(_ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       let tableRows = span.start + rows.lowerBound..<span.start + rows.upperBound
@@ -108,7 +108,7 @@ package struct StructureGraph {
     next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
     gradient d: BlockWeights
   ) {
-    let tiles = span.tiles
+    let tiles = span.tiles(for: team)
     let capacity = Int64(sizes.neighbours)
     let rank = Int64(sizes.rank)
     let rowCount = span.rows.count

@@ -15,7 +15,8 @@ package struct TokenHead: OutputHead {
   private let normed, dnormed, logits: Matrix
   private let rstd: RealPointer
   private let gainPartials: Matrix
-  private let losses: DoubleBuffer
+  /// Of each tile, and of each row of the chunk.
+  private let losses, rowLosses: DoubleBuffer
 
   /// Rows of one task: enough that packing the map for a product takes a small part of the time.
   private static let tile = 128
@@ -37,6 +38,7 @@ package struct TokenHead: OutputHead {
     rstd = arena.reals(chunk)
     gainPartials = arena.matrix(tilesPerChunk, sizes.width)
     losses = DoubleBuffer(tilesPerChunk)
+    rowLosses = DoubleBuffer(chunk)
   }
 
   /// The output map, (V, D): the embedding itself in a language model (tied weights), otherwise a map of classes.
@@ -64,16 +66,26 @@ package struct TokenHead: OutputHead {
     for first in stride(from: 0, to: rowCount, by: self.chunk) {
       let chunk = min(self.chunk, rowCount - first)
       let tiles = Tiles(of: chunk, size: TokenHead.tile)
+      let fine = RowTiles(0..<chunk, size: RowTiles.size(of: chunk, lanes: team.laneCount))
+      team.run(fine.count) { task, _ in
+        let rows = fine[task]
+        let row = first + rows.lowerBound
+        RMSNorm.forward(
+          h[rows: row..<row + rows.count], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd + rows.lowerBound)
+        BLAS.apply(map, to: normed[rows: rows], into: logits[rows: rows])
+        for place in rows {
+          rowLosses.pointer[place] = CrossEntropy.sum(
+            logits[rows: place..<place + 1], targets: targets + first + place, gradientScale: d == nil ? 0 : scale)
+        }
+        if d != nil { BLAS.multiply(logits[rows: rows], map.weight, into: dnormed[rows: rows]) }
+      }
       team.run(tiles.count) { task, _ in
         let rows = tiles[task]
+        losses.pointer[task] = 0
+        for place in rows { losses.pointer[task] += rowLosses.pointer[place] }
+        guard d != nil else { return }
         let row = first + rows.lowerBound
         let h = h[rows: row..<row + rows.count], rstd = rstd + rows.lowerBound
-        RMSNorm.forward(h, gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
-        BLAS.apply(map, to: normed[rows: rows], into: logits[rows: rows])
-        losses.pointer[task] = CrossEntropy.sum(
-          logits[rows: rows], targets: targets + row, gradientScale: d == nil ? 0 : scale)
-        guard d != nil else { return }
-        BLAS.multiply(logits[rows: rows], map.weight, into: dnormed[rows: rows])
         gainPartials.row(task).update(repeating: 0, count: sizes.width)
         let dh = dh[rows: row..<row + rows.count]
         dh.clear()

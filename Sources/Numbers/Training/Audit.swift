@@ -66,12 +66,16 @@ struct Auditor {
   private let plan: WorkPlan
   private let share: Double
   private let seed: UInt64
-  private let batch: StepBatch
+  private let loop: UnitLoop
+  private let batches: [StepBatch]
   private let rounds: Rounds
 
-  init(_ configuration: RunConfiguration, _ plan: WorkPlan, _ batch: StepBatch, _ rounds: Rounds) {
+  init(
+    _ configuration: RunConfiguration, _ plan: WorkPlan, _ loop: UnitLoop, _ batches: [StepBatch], _ rounds: Rounds
+  ) {
     self.plan = plan
-    self.batch = batch
+    self.loop = loop
+    self.batches = batches
     self.rounds = rounds
     share = configuration.cluster.audit
     seed = configuration.training.seed
@@ -107,12 +111,14 @@ struct Auditor {
   private func hashes(of units: [Int], step: Int, opinion: Int) throws -> [UInt64] {
     try rounds.begin(.audit, step: step, unitCount: units.count)
     var hashes = [UInt64](repeating: 0, count: units.count)
-    for (place, unit) in units.enumerated()
-    where Audit.auditor(of: unit, opinion: opinion, in: plan) == plan.index {
-      let gradient = try batch.train(unit, as: place)
-      hashes[place] = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+    try loop.run(units.indices) { number, place in
+      guard Audit.auditor(of: units[number], opinion: opinion, in: plan) == plan.index else { return }
+      let batch = batches[place.number]
+      let gradient = try batch.train(units[number], as: number)
+      let hash = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+      loop.alone { hashes[number] = hash }
       batch.recycle(gradient)
-      try rounds.exchange.finish(unit: place, batch.report)
+      try rounds.exchange.finish(unit: number, batch.report, loop.end(number, at: place))
     }
     _ = try rounds.exchange.reports()
     return hashes

@@ -8,14 +8,18 @@ import Model
 package final class Evaluator {
   private let source: any SequenceSource
   private let sizes: Sizes
+  private let reading: Lock
   private var buffer = SequenceBuffer()
   private var logits: [Real] = []
   /// Whether answers contain logits even where the judge does not need them.
   package var keepsLogits = false
 
-  package init(_ source: any SequenceSource, _ sizes: Sizes) {
+  /// - Parameter reading: held while the source is read, and while it judges; evaluators that ask the same source at
+  ///   the same time share one.
+  package init(_ source: any SequenceSource, _ sizes: Sizes, _ reading: Lock = Lock()) {
     self.source = source
     self.sizes = sizes
+    self.reading = reading
   }
 
   /// Adds the losses and scores of a question to `report`.
@@ -27,7 +31,7 @@ package final class Evaluator {
     let sequences = source.sequences(of: question)
     guard let judge = source.judge else {
       for (place, sequence) in sequences.enumerated() {
-        try source.read(sequence, into: &buffer)
+        try reading.hold { try source.read(sequence, into: &buffer) }
         try buffer.withInput { tokens, targets in
           try model.evaluate(tokens, targets: targets, unit: unit, sequence: place, weights, report: &report)
         }
@@ -36,7 +40,7 @@ package final class Evaluator {
     }
     var answers: [Answer] = []
     for (place, sequence) in sequences.enumerated() {
-      try source.read(sequence, into: &buffer)
+      try reading.hold { try source.read(sequence, into: &buffer) }
       let rows = judge.needsLogits || keepsLogits ? sizes.logitRows(buffer.tokenCount) : 0
       let columns = sizes.logitColumns
       if logits.count < rows * columns { logits = Array(repeating: 0, count: rows * columns) }
@@ -52,7 +56,7 @@ package final class Evaluator {
           sequence: sequence, tokens: buffer.tokens, targets: buffer.targets, classes: columns,
           logits: Array(logits[..<(rows * columns)])))
     }
-    report.losses.scores = report.losses.scores + (try judge.scores(answers))
+    report.losses.scores = report.losses.scores + (try reading.hold { try judge.scores(answers) })
     return answers
   }
 }

@@ -47,8 +47,9 @@ package protocol GradientExchange: AnyObject {
   /// A round begins on this worker. Peers may have begun it before.
   func begin(_ round: Round) throws
 
-  /// A unit of this worker is done: no expert will get further rows of it.
-  func finish(unit: Int, _ report: UnitReport) throws
+  /// A unit of this worker is done: no expert will get further rows of it. The teams of a worker may call this at the
+  /// same time, for different units.
+  func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws
 
   /// Blocks until the units of all workers are done. Returns their reports, by unit.
   func reports() throws -> [UnitReport]
@@ -80,6 +81,7 @@ package final class LocalGradientExchange: GradientExchange {
   private let sizes: Sizes
   private var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   private var finished: [UnitReport] = []
+  private let lock = Lock()
   package private(set) var notes = [StepNote()]
   package var waitedSeconds: Double { 0 }
   package var sentBytes: Int { 0 }
@@ -98,9 +100,9 @@ package final class LocalGradientExchange: GradientExchange {
     }
   }
 
-  package func finish(unit: Int, _ report: UnitReport) {
-    finished[unit].copy(report)
-    if round.purpose == .training { expertGradients.close(unit: unit) }
+  package func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) {
+    lock.hold { finished[unit].copy(report) }
+    if round.purpose == .training { expertGradients.close(unit: unit, end) }
   }
 
   package func reports() -> [UnitReport] { finished }

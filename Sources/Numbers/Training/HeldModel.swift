@@ -8,47 +8,72 @@ import Model
 package final class HeldModel {
   package let plan: WorkPlan
   package let sizes: Sizes
+  /// All threads, and the teams that they form while units are computed.
   package let team: Team
+  package let division: TeamDivision
   package let parameters: ParameterBuffer
   package let weights: Weights
   package let experts: LocalExperts
+  /// The same experts for each team.
+  package let teamExperts: [LocalExperts]
   package let expertGradients: ExpertGradients
   package var layout: ParameterLayout { parameters.layout }
 
+  /// Packs the weights, if the parameters have changed. Must be called before teams compute, which only read them.
+  func refresh() {
+    weights.refresh(team)
+    experts.refresh()
+  }
+
   /// Parameters are initialised from the seed.
-  /// - Parameter isLoaded: skips the initialisation, for parameters that will be overwritten, from a checkpoint for
-  ///   example.
+  /// - Parameters:
+  ///   - teams: number of teams, at most the threads; they compute units side by side.
+  ///   - isLoaded: skips the initialisation, for parameters that will be overwritten, from a checkpoint for example.
+  package convenience init(
+    _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, threads: Int, teams: Int = 1,
+    isLoaded: Bool = false
+  ) {
+    self.init(
+      configuration, vocabulary: vocabulary, plan: plan, Team(laneCount: threads), teams: teams, isLoaded: isLoaded)
+  }
+
+  /// - Parameter team: all threads.
   package init(
-    _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, threads: Int, isLoaded: Bool = false
+    _ configuration: RunConfiguration, vocabulary: Int, plan: WorkPlan, _ team: Team, teams: Int = 1,
+    isLoaded: Bool = false
   ) {
     self.plan = plan
     let model = configuration.model
     sizes = Sizes(model, vocabulary: vocabulary)
-    team = Team(laneCount: threads)
+    self.team = team
+    division = TeamDivision(team, count: min(teams, team.laneCount))
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     parameters = ParameterBuffer(layout, experts: plan.heldExperts)
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)
     experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
+    let experts = experts
+    teamExperts = division.teams.map { $0 === team ? experts : LocalExperts(sharing: experts, team: $0) }
     expertGradients = ExpertGradients(experts, plan, layout: layout)
   }
 }
 
 /// How a worker reaches the experts and the gradients of the others.
 package struct Exchanges {
-  package let experts: any ExpertExchange
+  /// By team.
+  package let experts: [any ExpertExchange]
   package let gradients: any GradientExchange
-  /// Lets two units of this worker be under way at once; nil where a unit never waits.
-  package let relay: Relay?
+  /// Let each team have two units under way; empty where a unit never waits.
+  package let relays: [Relay]
 
   /// The exchanges of a worker without peers.
   package init(alone held: HeldModel) {
-    experts = held.experts
+    experts = held.teamExperts
     gradients = LocalGradientExchange(held.expertGradients, held.sizes)
-    relay = nil
+    relays = []
   }
 
-  package init(_ peers: any ExpertExchange & GradientExchange, _ relay: Relay?) {
-    (experts, gradients, self.relay) = (peers, peers, relay)
+  package init(_ gradients: any GradientExchange, experts: [any ExpertExchange], relays: [Relay]) {
+    (self.experts, self.gradients, self.relays) = (experts, gradients, relays)
   }
 }

@@ -8,17 +8,18 @@ import Model
 
 package struct NonFiniteSearch {
   let plan: WorkPlan
-  let batch: StepBatch
+  let loop: UnitLoop
+  let batches: [StepBatch]
   let rounds: Rounds
 
   /// What in the step is not finite, and which unit caused it; nil where everything is finite.
   func find(_ reports: [UnitReport], norm: Double, step: Int) throws -> String? {
     if let unit = NonFiniteSearch.unit(of: reports) {
-      return "the loss of \(batch.spoken(unit)) is not a finite number"
+      return "the loss of \(batches[0].spoken(unit)) is not a finite number"
     }
     if norm.isFinite { return nil }
     guard let unit = try unitOfBadGradient(step) else { return "the gradient's norm is not a finite number" }
-    return "the gradient of \(batch.spoken(unit)) is not finite"
+    return "the gradient of \(batches[0].spoken(unit)) is not finite"
   }
 
   /// The first unit with a loss that is not finite.
@@ -34,11 +35,13 @@ package struct NonFiniteSearch {
   private func unitOfBadGradient(_ step: Int) throws -> Int? {
     try rounds.begin(.audit, step: step, unitCount: plan.unitCount)
     var first = plan.unitCount
-    for unit in plan.myUnits {
+    try loop.run(plan.myUnits) { unit, place in
+      let batch = batches[place.number]
       let gradient = try batch.train(unit, as: unit)
-      if first == plan.unitCount, !(0..<batch.denseCount).allSatisfy({ gradient.pointer[$0].isFinite }) { first = unit }
+      let isFinite = (0..<batch.denseCount).allSatisfy { gradient.pointer[$0].isFinite }
+      loop.alone { if !isFinite { first = min(first, unit) } }
       batch.recycle(gradient)
-      try rounds.exchange.finish(unit: unit, batch.report)
+      try rounds.exchange.finish(unit: unit, batch.report, loop.end(unit, at: place))
     }
     _ = try rounds.exchange.reports()
     var note = StepNote()

@@ -43,7 +43,7 @@ package struct ProfileReport {
       lines.append(row(name, cell(.forward), cell(.backward), cell(.neither), fixed(100 * share, 1) + " %"))
     }
     for lane in 1..<max(1, laneCount) {
-      let busy = profile.spans.filter { $0.lane == lane }.reduce(0) { $0 + $1.end - $1.begin }
+      let busy = profile.busy(lane: lane)
       lines.append("thread \(lane + 1) computed \(fixed(100 * Double(busy) / Double(total), 1)) % of the time")
     }
     if !profile.isComplete { lines.append("the profile is incomplete: its buffer was full before the last step ended") }

@@ -8,11 +8,14 @@ import Model
 
 final class StepBatch {
   private let held: HeldModel
+  private let team: Team
   private let source: any SequenceSource
+  /// Held while the source is read, which one thread may do at a time.
+  private let reading: Lock
   private let order: SequenceOrder
   private let model: SequenceModel
   private let configuration: RunConfiguration
-  private let pool: BufferPool
+  private let gradients: DenseGradients
   private var buffer = SequenceBuffer()
   /// The sequences of the step, and the factors of its losses.
   private var sequences: [Int]
@@ -20,20 +23,23 @@ final class StepBatch {
   private(set) var tokenCount = 0
   /// The report of the unit that was computed last.
   private(set) var report: UnitReport
-  private var views: [RealPointer: Weights] = [:]
 
-  var denseCount: Int { held.layout.denseCount }
+  var denseCount: Int { gradients.count }
 
-  /// - Parameter pool: where gradients come from; batches whose gradients are added share one.
+  /// - Parameters:
+  ///   - team: the threads of `model`.
+  ///   - gradients: where gradients come from; batches whose gradients are added share one, and `reading`.
   init(
-    _ configuration: RunConfiguration, _ held: HeldModel, _ source: any SequenceSource, _ model: SequenceModel,
-    _ pool: BufferPool
+    _ configuration: RunConfiguration, _ held: HeldModel, _ team: Team, _ source: any SequenceSource, _ reading: Lock,
+    _ model: SequenceModel, _ gradients: DenseGradients
   ) {
     self.configuration = configuration
     self.held = held
+    self.team = team
     self.source = source
+    self.reading = reading
     self.model = model
-    self.pool = pool
+    self.gradients = gradients
     order = source.order(seed: configuration.training.seed)
     sequences = Array(repeating: 0, count: configuration.training.batchSequences)
     scales = LossScales(configuration.model, targets: 0, tokens: 0)
@@ -52,42 +58,29 @@ final class StepBatch {
   /// loads in `report`.
   /// - Parameter number: the unit's number in the round, which differs from `unit` in an audit.
   func train(_ unit: Int, as number: Int) throws -> PooledBuffer {
-    let gradient = pool.take(denseCount)
-    gradient.pointer.update(repeating: 0, count: denseCount)
+    let gradient = gradients.take(team)
+    let view = gradients.view(of: gradient)
     let perUnit = configuration.training.unitSequences
     report.clear()
     for sequence in 0..<perUnit {
-      try held.team.measure(.read) { try source.read(sequences[unit * perUnit + sequence], into: &buffer) }
+      try team.measure(.read) {
+        try reading.hold { try source.read(sequences[unit * perUnit + sequence], into: &buffer) }
+      }
       try buffer.withInput { tokens, targets in
         try model.train(
           tokens, targets: targets, unit: number, sequence: sequence, held.weights, scales: scales,
-          bpttSegments: configuration.training.bpttSegments, gradient: views(of: gradient.pointer), report: &report)
+          bpttSegments: configuration.training.bpttSegments, gradient: view, report: &report)
       }
     }
     return gradient
   }
 
-  func recycle(_ gradient: PooledBuffer) { pool.give(gradient) }
-
-  /// left += right, whose memory is used again.
-  func add(_ left: PooledBuffer, _ right: PooledBuffer) -> PooledBuffer {
-    left.add(right, count: denseCount)
-    pool.give(right)
-    return left
-  }
+  func recycle(_ gradient: PooledBuffer) { gradients.recycle(gradient) }
 
   /// `unit 3 (training sequence 4711)`
   func spoken(_ unit: Int) -> String {
     let perUnit = configuration.training.unitSequences
     let own = sequences[unit * perUnit..<(unit + 1) * perUnit].map { String($0) }.joined(separator: ", ")
     return "unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(own))"
-  }
-
-  /// The weight views of a gradient buffer. Buffers are reused, so after some steps the views exist already.
-  private func views(of gradient: RealPointer) -> Weights {
-    if let known = views[gradient] { return known }
-    let new = Weights(held.layout, dense: gradient, configuration.model)
-    views[gradient] = new
-    return new
   }
 }

@@ -47,10 +47,12 @@ package final class Trainer {
   package let held: HeldModel
   package let optimizer: Optimizer
   private let exchange: any GradientExchange
+  /// The model and the batch of each place at which a unit may be under way.
   private let models: [SequenceModel]
-  /// The batch, for each unit that may be under way; evaluations and audits use the first.
-  private let lanes: [StepBatch]
-  private let relay: Relay?
+  private let batches: [StepBatch]
+  private let loop: UnitLoop
+  /// Held while a source of sequences is read.
+  private let reading = Lock()
   private let rounds: Rounds
   private let auditor: Auditor
   private let search: NonFiniteSearch
@@ -60,11 +62,10 @@ package final class Trainer {
   /// For drills: the step in which one bit of a unit's gradient is flipped.
   private let flipsBitInStep: Int?
   // Reused in every step, so that a steady step does not allocate.
-  private var tree = UnitTree<PooledBuffer>(unitCount: 1)
+  private let gradients: DenseGradients
+  private let postponed: PostponedSums
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var loads: [Int]
-  /// Units of this worker that no lane has taken. A property and not a variable of the step, which would be allocated.
-  private var unitsLeft = 0..<0
   /// How the last step's tokens were routed, over all workers.
   package private(set) var routing: Routing
 
@@ -85,19 +86,30 @@ package final class Trainer {
     self.flipsBitInStep = flipsBitInStep
     exchange = exchanges.gradients
     optimizer = Optimizer(configuration.optimizer, parameters: held.parameters, plan: held.plan, team: held.team)
-    relay = held.plan.myUnits.count > 1 ? exchanges.relay : nil
-    let count = relay == nil ? 1 : Relay.laneCount
-    models = (0..<count).map { _ in
-      SequenceModel(
+    let units = held.plan.myUnits.count, teams = held.division.teams.count
+    let loop = UnitLoop(held.division, relays: units > teams ? exchanges.relays : [])
+    self.loop = loop
+    models = (0..<loop.placeCount).map { place in
+      let team = loop.team(ofPlace: place)
+      return SequenceModel(
         held.sizes, maximumTokens: source.length, recompute: configuration.training.recompute,
-        memoryLimit: memoryLimit / count, team: held.team, exchange: exchanges.experts)
+        memoryLimit: memoryLimit / loop.placeCount, team: held.division.teams[team], exchange: exchanges.experts[team])
     }
-    let pool = BufferPool()
-    lanes = models.map { StepBatch(configuration, held, source, $0, pool) }
-    let batch = lanes[0]
+    // One for each unit under way, and one for each sum that waits. With several teams the sums are postponed, and how
+    // many wait at the same time depends on chance.
+    let sums = Int.bitWidth - units.leadingZeroBitCount
+    let reserve = teams == 1 ? 0 : min(units, 2 * loop.placeCount + sums)
+    gradients = DenseGradients(held.layout, configuration.model, reserve: reserve)
+    held.expertGradients.reserve(reserve)
+    postponed = PostponedSums(capacity: reserve * (1 + held.experts.held.count))
+    let gradients = gradients, reading = reading
+    batches = models.enumerated().map { place, model in
+      StepBatch(
+        configuration, held, held.division.teams[loop.team(ofPlace: place)], source, reading, model, gradients)
+    }
     rounds = Rounds(exchange, chunkCount: optimizer.chunkCount)
-    auditor = Auditor(configuration, held.plan, batch, rounds)
-    search = NonFiniteSearch(plan: held.plan, batch: batch, rounds: rounds)
+    auditor = Auditor(configuration, held.plan, loop, batches, rounds)
+    search = NonFiniteSearch(plan: held.plan, loop: loop, batches: batches, rounds: rounds)
     balancer = Balancer(configuration.model, held)
     clock = StepClock(exchange)
     zeros = ParameterZeros(Optimizer.zeroCount)
@@ -107,11 +119,12 @@ package final class Trainer {
 
   /// A trainer without peers.
   package convenience init(
-    alone configuration: RunConfiguration, vocabulary: Int, source: any SequenceSource, threads: Int
+    alone configuration: RunConfiguration, vocabulary: Int, source: any SequenceSource, threads: Int, teams: Int = 1
   ) throws {
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     let held = HeldModel(
-      configuration, vocabulary: vocabulary, plan: .alone(configuration, layout: layout), threads: threads)
+      configuration, vocabulary: vocabulary, plan: .alone(configuration, layout: layout), threads: threads,
+      teams: min(teams, configuration.training.unitCount))
     try self.init(configuration, held, Exchanges(alone: held), source: source, memoryLimit: .max)
   }
 
@@ -121,7 +134,7 @@ package final class Trainer {
   /// Bytes of parameters, moments and activations.
   package var byteCount: Int { parameters.byteCount + optimizer.byteCount + models.reduce(0) { $0 + $1.byteCount } }
   package var recomputes: Bool { models[0].recomputes }
-  private var batch: StepBatch { lanes[0] }
+  private var batch: StepBatch { batches[0] }
   /// Seconds that each worker computed in the last step, and bytes that it sent.
   package var busy: [Double] { clock.busy }
   package var sent: [Double] { clock.sent }
@@ -134,11 +147,13 @@ package final class Trainer {
     try team.measure(.step) { try runStep(step, wish) }
   }
 
+  /// Before teams compute, all threads pack the weights (`held.refresh`), which teams then only read.
   private func runStep(_ step: Int, _ wish: HaltWish) throws -> StepResult {
     clock.begin()
     var note = StepNote()
     note.halt = wish
-    for lane in lanes { try lane.sample(step) }
+    for batch in batches { try batch.sample(step) }
+    held.refresh()
     let audit = try auditor.begin(step, &note)
     try rounds.begin(.training, step: step, unitCount: plan.unitCount)
     try computeUnits(step, audit, &note)
@@ -146,8 +161,8 @@ package final class Trainer {
     let reports = try team.measure(.waiting) { try exchange.reports() }
     let losses = Losses(sum(reports), configuration.model)
     addRouting(of: reports)
-    let gradients = try total()
-    let mine = team.measure(.optimizer) { optimizer.squares(gradients) }
+    let total = try self.total()
+    let mine = team.measure(.optimizer) { optimizer.squares(total) }
     clock.stamp(&note)
     let squares = try team.measure(.waiting) { try exchange.gather(mine, note) }
     clock.read(exchange.notes)
@@ -156,7 +171,7 @@ package final class Trainer {
     let norm = squares.reduce(0, +).squareRoot()
     let skipped = try search.find(reports, norm: norm, step: step)
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
-    if skipped == nil { update(gradients, norm: norm, step: step, rate: rate) }
+    if skipped == nil { update(total, norm: norm, step: step, rate: rate) }
     recycle()
     if skipped == nil { try share() }
     return StepResult(
@@ -167,29 +182,36 @@ package final class Trainer {
   /// Computes this worker's units. Their gradients are added in the tree as far as its units form complete subtrees.
   private func computeUnits(_ step: Int, _ audit: Audit, _ note: inout StepNote) throws {
     held.expertGradients.begin(unitCount: plan.unitCount)
-    tree.begin(unitCount: plan.unitCount)
-    unitsLeft = plan.myUnits
-    if let relay {
-      try relay.run { lane in while !unitsLeft.isEmpty { try computeNext(step, lanes[lane], audit, &note) } }
-    } else {
-      while !unitsLeft.isEmpty { try computeNext(step, batch, audit, &note) }
+    gradients.begin(unitCount: plan.unitCount)
+    try loop.run(plan.myUnits) { unit, place in
+      let batch = batches[place.number], team = held.division.teams[place.team]
+      let gradient = try batch.train(unit, as: unit)
+      if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: batch.denseCount) }
+      if let opinion = audit.units.firstIndex(of: unit) {
+        let hash = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+        loop.alone { note.owned[opinion] = hash }
+      }
+      let end = loop.end(unit, at: place)
+      team.measure(.tree) { gradients.insert(gradient, unit: unit, end) }
+      try team.measure(.tree) { try exchange.finish(unit: unit, batch.report, end) }
     }
+    team.measure(.tree) { formPostponedSums() }
   }
 
-  private func computeNext(_ step: Int, _ batch: StepBatch, _ audit: Audit, _ note: inout StepNote) throws {
-    let unit = unitsLeft.removeFirst()
-    let gradient = try batch.train(unit, as: unit)
-    if step == flipsBitInStep, unit == plan.myUnits.lowerBound { gradient.flipABit(count: batch.denseCount) }
-    if let place = audit.units.firstIndex(of: unit) {
-      note.owned[place] = Audit.hash(batch.report, gradient: gradient.pointer, count: batch.denseCount)
+  /// Makes the additions that teams have left to all threads together, level by level of the tree.
+  private func formPostponedSums() {
+    while true {
+      let dense = gradients.takePairs(postponed), experts = held.expertGradients.takePairs(postponed)
+      guard dense || experts else { return }
+      postponed.run(team)
+      gradients.putBack()
+      held.expertGradients.putBack()
     }
-    team.measure(.tree) { tree.insert(gradient, at: UnitNode(level: 0, index: unit), add: { batch.add($0, $1) }) }
-    try team.measure(.tree) { try exchange.finish(unit: unit, batch.report) }
   }
 
   /// The gradients over the whole batch of what this worker updates.
   private func total() throws -> Optimizer.Gradients {
-    let dense = try team.measure(.waiting) { try exchange.reduce(tree.pending) }
+    let dense = try team.measure(.waiting) { try exchange.reduce(gradients.sums) }
     held.expertGradients.finish()
     return Optimizer.Gradients(dense: dense, experts: held.expertGradients.totals)
   }
@@ -202,8 +224,7 @@ package final class Trainer {
 
   /// Returns the memory of the step's gradients.
   private func recycle() {
-    for (_, buffer) in tree.pending { if let buffer { batch.recycle(buffer) } }
-    tree.begin(unitCount: plan.unitCount)
+    gradients.recycle()
     held.expertGradients.recycle()
   }
 
@@ -223,12 +244,13 @@ package final class Trainer {
     let count = min(questions, validation.questionCount)
     guard count > 0 else { return nil }
     try rounds.begin(.evaluation, step: step, unitCount: count)
-    let evaluator = Evaluator(validation, held.sizes)
-    var report = UnitReport(held.sizes)
-    for unit in evenShares(of: count, among: plan.workerCount)[plan.index] {
-      report.clear()
-      try evaluator.ask(unit * validation.questionCount / count, unit: unit, models[0], held.weights, &report)
-      try exchange.finish(unit: unit, report)
+    held.refresh()
+    let evaluators = models.map { _ in Evaluator(validation, held.sizes, reading) }
+    try loop.run(evenShares(of: count, among: plan.workerCount)[plan.index]) { unit, place in
+      var report = UnitReport(held.sizes)
+      try evaluators[place.number].ask(
+        unit * validation.questionCount / count, unit: unit, models[place.number], held.weights, &report)
+      try exchange.finish(unit: unit, report, loop.end(unit, at: place))
     }
     return sum(try exchange.reports())
   }

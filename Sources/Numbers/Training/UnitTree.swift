@@ -27,6 +27,8 @@ package struct UnitNode: Hashable, Comparable, Sendable {
     self.index = index
   }
 
+  var sibling: UnitNode { UnitNode(level: level, index: index ^ 1) }
+  var parent: UnitNode { UnitNode(level: level + 1, index: index / 2) }
   /// First unit that it covers. No two pending nodes have the same one.
   package var firstUnit: Int { index << level }
   package static func < (x: UnitNode, y: UnitNode) -> Bool { x.firstUnit < y.firstUnit }
@@ -51,6 +53,8 @@ package struct UnitTree<Value> {
     precondition(unitCount > 0)
     self.unitCount = unitCount
     pending.removeAll(keepingCapacity: true)
+    // How many sums wait at the same time depends on chance where several teams compute.
+    pending.reserveCapacity(min(unitCount, 64))
   }
 
   private var root: UnitNode {
@@ -69,18 +73,57 @@ package struct UnitTree<Value> {
   /// Inserts a node's sum and adds siblings as far as possible. `add(left, right)` returns their sum and may reuse
   /// either.
   package mutating func insert(_ value: Value?, at node: UnitNode, add: (Value, Value) -> Value) {
-    var node = node
-    var value = value
-    while node != root {
-      let sibling = UnitNode(level: node.level, index: node.index ^ 1)
-      if sibling.firstUnit < unitCount {
-        guard let place = pending.firstIndex(where: { $0.node == sibling }) else { break }
-        let other = pending.remove(at: place).value
-        let (left, right) = node.index % 2 == 0 ? (value, other) : (other, value)
-        if let left, let right { value = add(left, right) } else { value = left ?? right }
-      }
-      node = UnitNode(level: node.level + 1, index: node.index / 2)
+    var (value, node) = (value, node)
+    while let pair = meet(value, at: node) { (value, node) = (pair.sum(add), pair.parent) }
+  }
+
+  /// Two siblings whose sum belongs at their parent.
+  package struct Pair {
+    package let left, right: Value?
+    package let parent: UnitNode
+
+    /// left + right, or the one that is there.
+    package func sum(_ add: (Value, Value) -> Value) -> Value? {
+      if let left, let right { add(left, right) } else { left ?? right }
     }
+  }
+
+  /// Inserts a node's sum if its sibling is missing, and returns nil. Otherwise removes the sibling and returns the two:
+  /// the caller adds them, which may take long and needs no access to the tree, and inserts their sum at the parent.
+  package mutating func meet(_ value: Value?, at node: UnitNode) -> Pair? {
+    let node = grown(node)
+    let sibling = node.sibling
+    guard node != root, let place = pending.firstIndex(where: { $0.node == sibling }) else {
+      put(value, at: node)
+      return nil
+    }
+    let other = pending.remove(at: place).value
+    let isLeft = node.index % 2 == 0
+    return Pair(left: isLeft ? value : other, right: isLeft ? other : value, parent: node.parent)
+  }
+
+  /// Inserts a node's sum and leaves all additions to later calls of `nextPair`.
+  package mutating func postpone(_ value: Value?, at node: UnitNode) { put(value, at: grown(node)) }
+
+  /// Removes two siblings that both wait, and returns them; nil where no siblings wait. Their sum belongs at the parent.
+  package mutating func nextPair() -> Pair? {
+    guard
+      let place = pending.indices.dropLast().first(where: {
+        pending[$0].node != root && pending[$0].node.sibling == pending[$0 + 1].node
+      })
+    else { return nil }
+    let (left, right) = (pending.remove(at: place), pending.remove(at: place))
+    return Pair(left: left.value, right: right.value, parent: left.node.parent)
+  }
+
+  /// The node, or the largest one above it that covers no other units that exist.
+  private func grown(_ node: UnitNode) -> UnitNode {
+    var node = node
+    while node != root, node.sibling.firstUnit >= unitCount { node = node.parent }
+    return node
+  }
+
+  private mutating func put(_ value: Value?, at node: UnitNode) {
     let place = pending.firstIndex { $0.node.firstUnit >= node.firstUnit } ?? pending.count
     precondition(
       place == pending.count || pending[place].node.firstUnit != node.firstUnit, "units at \(node) were added twice")

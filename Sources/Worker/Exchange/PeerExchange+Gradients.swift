@@ -10,7 +10,7 @@ import Wire
 extension PeerExchange: GradientExchange {
   // MARK: reports
 
-  package func finish(unit: Int, _ report: UnitReport) throws {
+  package func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws {
     let payload = Payload(byteCount: 8 * (LossSums.numberCount + report.routing.numberCount))
     payload.bytes.withMemoryRebound(to: Double.self) { values in
       for (index, value) in (report.losses.numbers + report.routing.numbers).enumerated() {
@@ -18,27 +18,27 @@ extension PeerExchange: GradientExchange {
       }
     }
     for peer in peers { try send(.unitFinished, .unit(unit), rows: 0, payload, to: peer) }
-    note(unit: unit, report)
+    note(unit: unit, report, end)
   }
 
-  private func note(unit: Int, _ report: UnitReport) {
-    reported[unit] = report
+  private func note(unit: Int, _ report: UnitReport, _ end: UnitEnd) {
+    lock.hold { reported[unit] = report }
     switch round.purpose {
-    case .training: held.expertGradients.close(unit: unit)
+    case .training: held.expertGradients.close(unit: unit, end)
     case .audit: held.expertGradients.discard(unit: unit)
     case .evaluation, .probe: break
     }
   }
 
-  func take(report message: DataMessage, of unit: Int, from sender: Int) throws {
+  func take(report message: DataMessage, of unit: Int, from sender: Int, _ end: UnitEnd) throws {
     let values = message.payload.doubles
     var routing = Routing(held.sizes)
-    guard unit < reported.count, reported[unit] == nil,
+    guard lock.hold({ unit < reported.count && reported[unit] == nil }),
       round.purpose != .training || plan.units[sender].contains(unit),
       let losses = LossSums(values.prefix(LossSums.numberCount)),
       routing.take(values.dropFirst(LossSums.numberCount))
     else { throw message.header.refusal("a report of unit \(unit) with \(values.count) numbers") }
-    note(unit: unit, UnitReport(losses: losses, routing: routing))
+    note(unit: unit, UnitReport(losses: losses, routing: routing), end)
   }
 
   package func reports() throws -> [UnitReport] {

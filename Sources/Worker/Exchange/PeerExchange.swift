@@ -10,7 +10,12 @@
 // The order in which requests arrive depends on chance but does not affect any number: activations are stored by
 // site, gradients by unit, and sums are formed in the order of the units' tree (`UnitTree`).
 //
-// Rows are in PeerExchange+Rows.swift, sums and parameters in PeerExchange+Gradients.swift, the measurement of the
+// While units are computed, each team of the worker uses the exchange through a `TeamExchange` of its own, and several
+// may wait at the same time. One of the waiting teams receives messages, for all of them; each team computes the
+// requests that it has received itself, with its own threads. Before and after, the training thread alone uses the
+// exchange.
+//
+// Rows are in TeamExchange.swift, sums and parameters in PeerExchange+Gradients.swift, the measurement of the
 // connections in PeerExchange+Probe.swift.
 
 import Kernels
@@ -18,12 +23,12 @@ import Model
 import Training
 import Wire
 
-/// The exchange of one worker with all others of its generation. Only the training thread uses it.
+/// The exchange of one worker with all others of its generation.
 package final class PeerExchange {
   let held: HeldModel
   let peers: [Int]
   let pool = BufferPool()
-  private let link: any PeerLink
+  let link: any PeerLink
   private var inbox: RoundInbox
   var round = Round(number: 0, step: 0, purpose: .training, unitCount: 0)
   /// The report of each unit of the round, nil until it arrives.
@@ -40,10 +45,20 @@ package final class PeerExchange {
   var updatedCopies: Set<Int> = []
   /// The worker that computes each expert for this worker's units.
   let computers: [Int]
-  /// The rows that the units under way wait for, by lane of the relay; nil for a unit that does not wait.
-  var expected: [ExpectedRows?] = [nil, nil]
-  /// Two units are under way where rows travel; nil where all experts are here.
-  package let relay: Relay?
+  /// Held for everything below that teams use at the same time, and for `send`; announced when a message is processed.
+  let lock = Lock()
+  /// The rows that the units under way wait for, by place; nil for a unit that does not wait.
+  var expected: [ExpectedRows?] = []
+  /// Whether a team is receiving, for all teams that wait.
+  var isReceiving = false
+  /// The first error of a team, which ends the waits of the others.
+  var failure: (any Error)?
+  /// Seconds of waits, divided by the number of teams where only one of them waited.
+  var waited = 0.0
+  /// By team.
+  package private(set) var teams: [TeamExchange] = []
+  /// Each team has two units under way where rows travel; empty where all experts are here.
+  package let relays: [Relay]
   /// Answers to measurements of a connection that have arrived in the round.
   var echoes = 0
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
@@ -54,7 +69,7 @@ package final class PeerExchange {
 
   var plan: WorkPlan { held.plan }
   var width: Int { held.sizes.width }
-  package var waitedSeconds: Double { link.waitedSeconds }
+  package var waitedSeconds: Double { waited }
 
   package init(_ held: HeldModel, _ link: any PeerLink) {
     self.held = held
@@ -66,7 +81,12 @@ package final class PeerExchange {
     computers = held.plan.expertOwners.indices.map {
       held.plan.computer(of: $0, forUnitsOf: held.plan.index)
     }
-    relay = computers.allSatisfy { $0 == held.plan.index } ? nil : Relay(held.team)
+    relays =
+      computers.allSatisfy { $0 == held.plan.index } ? [] : held.division.teams.map { Relay($0) }
+    expected = Array(repeating: nil, count: held.division.teams.count * Relay.laneCount)
+    teams = held.division.teams.indices.map {
+      TeamExchange(self, team: $0, held.teamExperts[$0], relays.isEmpty ? nil : relays[$0])
+    }
   }
 
   package func begin(_ round: Round) throws {
@@ -78,7 +98,8 @@ package final class PeerExchange {
     updatedParts = [:]
     updatedCopies = []
     echoes = 0
-    expected = [nil, nil]
+    for place in expected.indices { expected[place] = nil }
+    failure = nil
   }
 
   func send(_ phase: DataPhase, _ subject: DataSubject, rows: Int, _ payload: Payload, to peer: Int) throws {
@@ -86,23 +107,27 @@ package final class PeerExchange {
     header.round = UInt64(round.number)
     header.rows = UInt32(rows)
     header.columns = UInt32(width)
-    if round.purpose == .training { sentBytes += DataHeader.byteCount + payload.bytes.count }
-    try link.send(DataMessage(header: header, payload: payload), to: peer)
+    try lock.hold {
+      if round.purpose == .training { sentBytes += DataHeader.byteCount + payload.bytes.count }
+      try link.send(DataMessage(header: header, payload: payload), to: peer)
+    }
   }
 
-  /// Receives one message of this round and processes it.
+  /// Receives one message of this round. One thread at a time may call it.
+  func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+    try inbox.next(awaited: awaited, in: phase)
+  }
+
+  /// Receives one message of this round and processes it, while no team computes units.
   func serve(awaited: [Int], in phase: DataPhase) throws {
-    let message = try held.team.measure(.waiting) { try inbox.next(awaited: awaited, in: phase) }
+    let before = link.waitedSeconds
+    let message = try held.team.measure(.waiting) { try receive(awaited: awaited, in: phase) }
+    waited += link.waitedSeconds - before
     // The calls below read the payload through pointers, which do not keep it alive.
     defer { withExtendedLifetime(message) {} }
     let header = message.header
-    let sender = Int(header.sender)
-    guard sender != plan.index, sender < plan.workerCount else { throw header.refusal("no such sender") }
+    let sender = try sender(of: message)
     switch (header.phase, header.subject) {
-    case (.dispatchForward, .site), (.dispatchEvaluation, .site), (.dispatchBackward, .site):
-      try answer(message, from: sender)
-    case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
-    case (.unitFinished, .unit(let unit)): try take(report: message, of: unit, from: sender)
     case (.gradient, .node(let level, let index, let part)):
       try take(sum: message, UnitNode(level: level, index: index), part: part)
     case (.expertGradient, .expertNode(let level, let index, let expert)):
@@ -112,8 +137,27 @@ package final class PeerExchange {
     case (.echo, _): echoes += 1
     case (.norms, _): try take(norms: message, from: sender)
     case (.parameters, .part(let part)): try take(parameters: message, part: part, from: sender)
-    default: throw header.refusal("it is not part of a step")
+    default: try process(ofUnit: message, from: sender, held.experts)
     }
+  }
+
+  /// Processes a message of the kinds that arrive while teams compute units.
+  /// - Parameter experts: those of the team that has received it.
+  func process(ofUnit message: DataMessage, from sender: Int, _ experts: LocalExperts) throws {
+    switch (message.header.phase, message.header.subject) {
+    case (.dispatchForward, .site), (.dispatchEvaluation, .site), (.dispatchBackward, .site):
+      try answer(message, from: sender, experts)
+    case (.combineForward, .site), (.combineBackward, .site): try take(rows: message, from: sender)
+    case (.unitFinished, .unit(let unit)):
+      try take(report: message, of: unit, from: sender, UnitEnd(team: experts.team))
+    default: throw message.header.refusal("it is not part of a step")
+    }
+  }
+
+  func sender(of message: DataMessage) throws -> Int {
+    let sender = Int(message.header.sender)
+    guard sender != plan.index, sender < plan.workerCount else { throw message.header.refusal("no such sender") }
+    return sender
   }
 }
 
@@ -121,6 +165,6 @@ extension Exchanges {
   /// The exchanges of a worker with its peers.
   package static func withPeers(of held: HeldModel, over link: any PeerLink) -> Exchanges {
     let exchange = PeerExchange(held, link)
-    return Exchanges(exchange, exchange.relay)
+    return Exchanges(exchange, experts: exchange.teams, relays: exchange.relays)
   }
 }

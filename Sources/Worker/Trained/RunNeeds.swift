@@ -21,7 +21,8 @@ package struct RunNeeds {
   package let threads: Int
   package let workersAHost: Int
   private let sizes: Sizes
-  private let shape: SequenceModel.Shape
+  /// The teams of a worker, and what each unit under way keeps.
+  private let choice: TeamChoice
   /// Values of the largest shard: the tensors that one worker updates, and their moments.
   private let largestShard: Int
   /// Moments of the worker that has most.
@@ -52,17 +53,16 @@ package struct RunNeeds {
     copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts))
     copiedExperts = copies.choose(
       memoryBytes: ExpertCopies.memoryBytes(ofMachine: memoryBytes, workersOnIt: workersAHost))
-    let rowsTravel = count > 1 && copiedExperts.count < layout.experts.count
-    lanes = rowsTravel && configuration.training.unitCount > count ? Relay.laneCount : 1
-    shape = SequenceModel.Shape(
-      sizes, maximumTokens: configuration.data.sequenceLength, recompute: configuration.training.recompute,
-      memoryLimit: memoryBytes / 2 / workersAHost / lanes)
     let plans = RunNeeds.plans(configuration, layout, workers: count, copied: copiedExperts)
     let shards = plans.map { ShardLayout(layout, $0) }
     largestShard = shards.map(\.count).max()!
     mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
     mostDense = plans.map(\.myDense.count).max()!
+    choice = TeamChoice(
+      configuration, sizes, layout, threads: threads, units: (configuration.training.unitCount + count - 1) / count,
+      heldExperts: plans.map(\.heldExperts.count).max()!,
+      rowsTravel: count > 1 && copiedExperts.count < layout.experts.count, memoryLimit: memoryBytes / 2 / workersAHost)
   }
 
   /// The work plans of the first generation, by worker.
@@ -82,6 +82,11 @@ package struct RunNeeds {
   /// Units of the worker that has most.
   package var unitsAWorker: Int { (configuration.training.unitCount + workers - 1) / workers }
   package var recomputes: Bool { shape.recomputes }
+  /// Teams of a worker.
+  package var teams: Int { choice.teams }
+  private var shape: SequenceModel.Shape { choice.shape }
+  /// Units of a worker that are under way at once.
+  private var places: Int { choice.places }
   /// Segments of one sequence.
   package var segments: Int { shape.segments }
   /// Most tokens of a step; examples of a task may be shorter.
@@ -101,42 +106,37 @@ package struct RunNeeds {
     // A worker holds at most one gradient sum per level of the tree and the one being computed; so does the owner
     // for its part.
     func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
-    let unitGradients = (levels(unitsAWorker) + lanes - 1) * dense
+    let unitGradients = min(unitsAWorker, levels(unitsAWorker) + places - 1) * dense
     let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
-    // Gradients of the experts here: one for the current unit of each worker whose rows come here, and the sums that
+    // Gradients of the experts here: one for each unit under way of each worker whose rows come here, and the sums that
     // wait for their siblings in the tree. A copy gets those of this worker's units alone.
     let travelling = workers > 1 && copiedExperts.count < layout.experts.count ? workers : 1
     let expertGradients =
-      (travelling * lanes + levels(configuration.training.unitCount) - 1) * experts + levels(unitsAWorker) * copied
+      min(configuration.training.unitCount, travelling * places + levels(configuration.training.unitCount) - 1)
+      * experts
+      + min(unitsAWorker, levels(unitsAWorker) + places - 1) * copied
     return real * (2 * (dense + experts + copied) + mostMoments + unitGradients + ownerSums + expertGradients)
   }
-
-  /// Units of a worker that are under way at once: two where rows travel.
-  private let lanes: Int
 
   /// Experts of other workers of which a worker has a copy, at most.
   private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }
 
-  /// Activations that a unit keeps between its forward and its backward pass.
+  /// Activations that the units under way keep between their forward and their backward pass.
   package var activationBytes: Int {
-    let team = Team(laneCount: threads)
     let own = SequenceModel.byteCount(
-      sizes, shape, maximumTokens: configuration.data.sequenceLength, team: team)
-    return RunNeeds.whole((Double(own) + Double(expertRowBytes)) * Double(lanes))
+      sizes, shape, maximumTokens: configuration.data.sequenceLength,
+      lanes: TeamDivision.sizes(threads: threads, teams: teams).max()!)
+    return RunNeeds.whole((Double(own) + Double(expertRowBytes)) * Double(places))
   }
 
   /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
-  /// workers' current units.
+  /// workers' units under way, for each of its own.
   private var expertRowBytes: Int {
-    guard sizes.experts > 0 else { return 0 }
-    let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
-    let unitRows = Double(tokens) * Double(sizes.steps * sizes.active)
     let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
     // Of the copied experts the rows of this worker's unit, of the others those of every worker's.
     let own = Double(mostExperts) / Double(max(1, layout.experts.count))
-    let rows = unitRows * (copied + (1 - copied) * Double(workers) * own)
-    // Buffers come in four size classes per octave, so an eighth is unused on average.
-    return RunNeeds.whole(rows * Double((sizes.width + 2 * sizes.expertWidth) * real) * 9 / 8)
+    let share = copied + (1 - copied) * Double(workers) * own
+    return RunNeeds.whole(TeamChoice.rowBytes(configuration, sizes, shape) * share)
   }
 
   /// Copies of the state: two of the worker's own and briefly a third, and as many of the peer whose mirror it is.

@@ -1,8 +1,9 @@
 // Estimates the duration of a training step by experiment (`ress plan`).
 //
 // It runs a few short steps of the run on this machine, in one process, with as many workers side by side as would
-// share one machine, on the run's data or on random tokens where the data is not available. Compute time grows
-// linearly with units and with segments, so a few short steps predict a long one. The network's part is computed: a
+// share one machine, on the run's data or on random tokens where the data is not available. The teams of a worker
+// compute a unit each at the same time, which is called a round here. Compute time grows linearly with rounds and with
+// segments, so a few short steps predict a long one. The network's part is computed: a
 // latency for each message that a worker waits for, and bytes over the line's speed.
 //
 // Rejected: dividing floating-point operations by the speed of sgemm. Small shapes reach half of that speed and
@@ -64,29 +65,33 @@ package struct StepRehearsal {
   /// Rough duration of the experiment in seconds, at the 20 Gflop/s per core that small shapes reach.
   package var expectedSeconds: Double {
     let tokens = min(needs.segments, 4 * Self.short) * needs.configuration.model.segment
-    let operations = needs.operationsPerToken * Double(tokens * workers * needs.configuration.training.unitSequences)
+    let operations =
+      needs.operationsPerToken
+      * Double(
+        tokens * workers * needs.teams * needs.configuration.training.unitSequences)
     return max(1, operations * Double(3 * Self.leastSteps) / (20e9 * Double(workers * needs.threads)))
   }
 
   /// Runs the experiment and extrapolates. Blocks for about `expectedSeconds`.
   package func run() throws -> Result {
-    let units = needs.unitsAWorker
+    let units = needs.unitsAWorker, teams = needs.teams
+    let rounds = (units + teams - 1) / teams
     let exchange = exchangeSeconds
-    if needs.segments <= 2 * Self.short && units <= 2 {
+    if needs.segments <= 2 * Self.short && rounds <= 2 {
       return Result(stepSeconds: try measure(units: units, segments: nil) + exchange, exchangeSeconds: exchange)
     }
     if needs.segments <= 2 * Self.short {
-      let one = try measure(units: 1, segments: nil), two = try measure(units: 2, segments: nil)
-      let step = one + Double(units - 1) * max(0, two - one)
+      let one = try measure(units: teams, segments: nil), two = try measure(units: 2 * teams, segments: nil)
+      let step = one + Double(rounds - 1) * max(0, two - one)
       return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
     }
-    // seconds = c + units · (a + b · segments)
-    let first = try measure(units: 1, segments: Self.short)
-    let longer = try measure(units: 1, segments: 2 * Self.short)
-    let more = try measure(units: 2, segments: Self.short)
+    // seconds = c + rounds · (a + b · segments)
+    let first = try measure(units: teams, segments: Self.short)
+    let longer = try measure(units: teams, segments: 2 * Self.short)
+    let more = try measure(units: 2 * teams, segments: Self.short)
     let b = max(0, longer - first) / Double(Self.short)
-    let unit = max(0, more - first) + b * Double(needs.segments - Self.short)
-    let step = first - (more - first) + Double(units) * unit
+    let round = max(0, more - first) + b * Double(needs.segments - Self.short)
+    let step = first - (more - first) + Double(rounds) * round
     return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
   }
 
@@ -110,7 +115,7 @@ package struct StepRehearsal {
     let plans = RunNeeds.plans(c, needs.layout, workers: workers, copied: workers > 1 ? needs.copiedExperts : [])
     let links = RehearsalLink.all(workers)
     let trainers = try plans.map { plan in
-      let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads)
+      let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads, teams: needs.teams)
       let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges.withPeers(of: held, over: links[plan.index])
       return try Trainer(c, held, exchanges, source: source(c), memoryLimit: .max)
     }

@@ -111,8 +111,13 @@ package final class RunJob {
         }))
     let link = NetworkLink(network, assignment)
     self.link = link
+    let choice = TeamChoice(
+      configuration, Sizes(configuration.model, vocabulary: vocabulary), layout, threads: threads,
+      units: plan.myUnits.count, heldExperts: plan.heldExperts.count,
+      rowsTravel: plan.heldExperts.count < plan.expertOwners.count, memoryLimit: memory)
     let model = HeldModel(
-      configuration, vocabulary: vocabulary, plan: plan, threads: threads, isLoaded: !assignment.start.isBeginning)
+      configuration, vocabulary: vocabulary, plan: plan, threads: threads, teams: choice.teams,
+      isLoaded: !assignment.start.isBeginning)
     let exchanges = plan.workerCount > 1 ? Exchanges.withPeers(of: model, over: link) : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
@@ -130,9 +135,10 @@ package final class RunJob {
     }
     let copied = plan.copies[plan.index]
     let copies = copied.isEmpty ? "" : " and copies of \(SpokenNumbers.ranges(copied))"
+    let teams = choice.teams == 1 ? "" : " in \(choice.teams) teams"
     log(
       "generation \(assignment.generation): units \(SpokenNumbers.ranges(plan.myUnits)), "
-        + "experts \(SpokenNumbers.ranges(plan.myExperts))\(copies), \(threads) thread\(threads == 1 ? "" : "s"), "
+        + "experts \(SpokenNumbers.ranges(plan.myExperts))\(copies), \(threads) thread\(threads == 1 ? "" : "s")\(teams), "
         + "\(layout.totalCount) parameters in the model, \(trainer.byteCount >> 20) MiB here"
         + (trainer.recomputes ? ", segments are computed again in the backward" : ""))
   }

@@ -26,10 +26,13 @@ final class StepProfile {
   /// Runs one training step, profiled if it is one of the wanted. Time between steps is not part of the profile.
   func step(_ step: Int, _ trainer: Trainer, wish: HaltWish, log: (String) -> Void) throws -> StepResult {
     guard steps.contains(step) else { return try trainer.step(step, wish: wish) }
-    let profile = self.profile ?? Profile(laneCount: trainer.team.laneCount)
+    let profile =
+      self.profile
+      ?? Profile(
+        laneCount: trainer.team.laneCount, teamCount: trainer.held.division.teams.count)
     self.profile = profile
-    trainer.team.profile = profile
-    defer { trainer.team.profile = nil }
+    trainer.held.division.profile = profile
+    defer { trainer.held.division.profile = nil }
     let result = try trainer.step(step, wish: wish)
     if step == steps.upperBound - 1 { try write(profile, laneCount: trainer.team.laneCount, log: log) }
     return result
