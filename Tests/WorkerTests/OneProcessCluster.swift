@@ -53,11 +53,11 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   }
 
   /// The work of the network threads of two processes.
-  func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
-    let size = ShardStore.mirrorPieceSize
+  func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int) {
+    let size = ShardStore.mirrorPieceSize, count = copy.layout.count
     let pieces = (count + size - 1) / size
     for piece in 0..<pieces {
-      let values = Payload(copying: memory.pointer + piece * size, count: min(size, count - piece * size))
+      let values = copy.payload(piece * size..<min(count, (piece + 1) * size))
       let isTaken = hub.channels[index].store.accept(key, piece: piece, of: pieces, values)
       precondition(isTaken, "piece \(piece) of \(pieces) of the copy of step \(key.step) was refused")
     }

@@ -92,6 +92,24 @@ package final class Shard: @unchecked Sendable {
 
   package func values(_ piece: Int) -> RealPointer { places[piece] }
 
+  /// Copies the values of `range` of the shard, in the order of its pieces, to `target`.
+  package func copy(_ range: Range<Int>, to target: RealPointer) {
+    // The last piece that begins at or before the range.
+    var low = 0, high = layout.pieces.count
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if layout.pieces[middle].offset <= range.lowerBound { low = middle } else { high = middle }
+    }
+    var place = range.lowerBound
+    while place < range.upperBound {
+      let piece = layout.pieces[low]
+      let end = min(range.upperBound, piece.offset + piece.count)
+      (target + place - range.lowerBound).update(from: places[low] + place - piece.offset, count: end - place)
+      place = end
+      low += 1
+    }
+  }
+
   /// Copies the values into `memory`, with all threads of the team.
   package func copy(into memory: ShardMemory, _ team: Team) -> Shard {
     precondition(memory.count >= layout.count, "a shard of \(layout.count) values and memory for \(memory.count)")

@@ -41,6 +41,16 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
   }
 }
 
+/// Keeps copies of a worker's state, which are made from the trainer's own tensors while a step is computed. A step
+/// changes these tensors only in its update.
+package protocol StateKeeper: AnyObject {
+  /// All units of the step are computed. The other workers wait for this worker's norms when this returns.
+  func beforeNorms() throws
+  /// The norms of all workers have arrived: each of them has returned from `beforeNorms` in this step. The state
+  /// changes when this returns.
+  func beforeUpdate()
+}
+
 /// One worker's part of a run's training.
 package final class Trainer {
   package let configuration: RunConfiguration
@@ -65,6 +75,10 @@ package final class Trainer {
   private var loads: [Int]
   /// Units of this worker that no lane has taken. A property and not a variable of the step, which would be allocated.
   private var unitsLeft = 0..<0
+  /// Called in every step before the state changes.
+  package weak var keeper: (any StateKeeper)?
+  /// Whether the state is that after a step. It is not between the update and the end of a step.
+  package private(set) var isWhole = true
   /// How the last step's tokens were routed, over all workers.
   package private(set) var routing: Routing
 
@@ -149,6 +163,7 @@ package final class Trainer {
     let gradients = try total()
     let mine = team.measure(.optimizer) { optimizer.squares(gradients) }
     clock.stamp(&note)
+    try keeper?.beforeNorms()
     let squares = try team.measure(.waiting) { try exchange.gather(mine, note) }
     clock.read(exchange.notes)
     // All workers have the same reports, notes and norm, so all decide the same.
@@ -156,9 +171,12 @@ package final class Trainer {
     let norm = squares.reduce(0, +).squareRoot()
     let skipped = try search.find(reports, norm: norm, step: step)
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
+    keeper?.beforeUpdate()
+    isWhole = skipped != nil
     if skipped == nil { update(gradients, norm: norm, step: step, rate: rate) }
     recycle()
     if skipped == nil { try share() }
+    isWhole = true
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads, tokens: batch.tokenCount,
       skipped: skipped, halt: exchange.notes.reduce(.none) { max($0, $1.halt) })
