@@ -8,6 +8,8 @@ import CKernels
 package final class PooledBuffer {
   package let pointer: RealPointer
   package let capacity: Int
+  /// Number of parts in use, for users that give the buffer back when all parts are done with.
+  package var shares = 1
 
   fileprivate init(capacity: Int) {
     self.capacity = capacity
@@ -31,6 +33,8 @@ package final class BufferPool {
   }
   /// Ascending by capacity.
   private var shelves: [Shelf] = []
+  /// Bytes of all buffers that were made, which stay in memory.
+  package private(set) var byteCount = 0
 
   package init() {}
 
@@ -43,6 +47,7 @@ package final class BufferPool {
       if let buffer = shelves[place].buffers.popLast() { return buffer }
       place += 1
     }
+    byteCount += capacity * MemoryLayout<Real>.stride
     return PooledBuffer(capacity: capacity)
   }
 

@@ -16,18 +16,25 @@ import Kernels
 
 package final class LocalExperts: ExpertExchange {
   package let held: [Int]
-  private let width: Int
-  private let expertWidth: Int
+  let width: Int
+  let expertWidth: Int
   private let blockCount: Int
   /// By expert of the model, nil for those on other workers; `packs` repacks them when the parameters change.
-  private let weights: [ExpertWeights?]
+  let weights: [ExpertWeights?]
   private let packs: WeightPacks
   package let team: Team
-  private let pool = BufferPool()
+  let pool = BufferPool()
   private var kept: [ExpertSite: Kept] = [:]
   private var gradients: [UnitExpert: PooledBuffer] = [:]
   /// By lane: hidden rows, their gradient, and the gradient of gate and up, (F + F + 2F) · rows.
   private var scratch: [PooledBuffer?]
+  /// Whether gradients are computed after their unit, from rows that are kept (`delay`).
+  var delays = false
+  /// By unit, the backward calls whose rows are kept, in order; and lists to be used again.
+  var delayed: [Int: [DelayedCall]] = [:]
+  var spareLists: [[DelayedCall]] = []
+  /// By lane and level of the units' tree: a band of a gradient.
+  var bands: [[PooledBuffer]] = []
   /// Gradient blocks of the current call, one per piece. The list is reused.
   private var gradientBlocks: [GradientBlock] = []
 
@@ -41,8 +48,18 @@ package final class LocalExperts: ExpertExchange {
     var isFresh: Bool
   }
   /// Input rows (N, D) and gate-up products (N, 2F) of all pieces of one forward call.
-  private struct Kept {
+  struct Kept {
     var buffer: PooledBuffer
+    var rows: Int
+  }
+
+  /// A backward call whose rows wait for their gradients.
+  struct DelayedCall {
+    /// Input rows (N, D) and gradients of the gate-up products (N, 2F) of all pieces.
+    var inputs: PooledBuffer
+    /// Gradients of the output (N, D), hidden rows (N, F), and the first row of each expert of the model and of the
+    /// one after the last (Int32).
+    var outputs: PooledBuffer
     var rows: Int
   }
 
@@ -111,12 +128,14 @@ package final class LocalExperts: ExpertExchange {
       preconditionFailure("no forward at \(site) with \(rowCount) rows")
     }
     gradientBlocks.removeAll(keepingCapacity: true)
-    for piece in pieces { gradientBlocks.append(gradientBlock(unit: site.unit, expert: piece.expert)) }
+    let later = delays ? keepRows(of: call, pieces, site.unit) : nil
+    if later == nil {
+      for piece in pieces { gradientBlocks.append(gradientBlock(unit: site.unit, expert: piece.expert)) }
+    }
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let count = piece.rows.count
       let w = weights(piece.expert)
-      let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
       let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: count, columns: expertWidth)
       let dh_NF = Matrix(h_NF.pointer + h_NF.count, rows: count, columns: expertWidth)
@@ -126,12 +145,21 @@ package final class LocalExperts: ExpertExchange {
       BLAS.multiply(dout_ND, w.down.weight, into: dh_NF)
       ress_swiglu_backward(
         Int64(count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.pointer, dgateUp_N2F.pointer, h_NF.pointer)
-      let adding = !gradientBlocks[task].isFresh
-      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
-      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+      if let later {
+        let (keptDout_ND, keptH_NF) = outputs(of: later, piece.rows)
+        keptDout_ND.copy(from: dout_ND)
+        keptH_NF.copy(from: h_NF)
+        // The gate-up products are not needed any more; their gradient takes their place.
+        gateUp_N2F.copy(from: dgateUp_N2F)
+      } else {
+        let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
+        let adding = !gradientBlocks[task].isFresh
+        BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
+        BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+      }
       BLAS.multiply(dgateUp_N2F, w.gateUp.weight, into: drows[rows: piece.rows])
     }
-    pool.give(call.buffer)
+    if later == nil { pool.give(call.buffer) }
   }
 
   /// Ends a unit for an expert. Returns the block of its gradients, nil if it had no rows. The caller returns it
@@ -140,12 +168,17 @@ package final class LocalExperts: ExpertExchange {
     gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert))
   }
 
+  /// Bytes of packed weights, kept rows and gradients.
+  package var byteCount: Int { packs.byteCount + pool.byteCount }
+
   package func recycle(_ buffer: PooledBuffer) { pool.give(buffer) }
+  package func take(_ count: Int) -> PooledBuffer { pool.take(count) }
 
   /// Drops all kept forward calls and gradients, after a step was abandoned.
   package func reset() {
     kept.removeAll()
     gradients.removeAll()
+    delayed.removeAll()
   }
 
   private func weights(_ expert: Int) -> ExpertWeights {

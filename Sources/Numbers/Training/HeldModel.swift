@@ -30,7 +30,9 @@ package final class HeldModel {
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)
     experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
-    expertGradients = ExpertGradients(experts, plan, layout: layout)
+    expertGradients = ExpertGradients(
+      experts, plan, layout: layout,
+      delay: GradientDelay.level(configuration, layout, workers: plan.workerCount, lanes: plan.lanes))
   }
 }
 

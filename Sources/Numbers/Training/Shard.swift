@@ -20,6 +20,14 @@ package struct ShardLayout: Equatable, Sendable {
     package let offset: Int
     package var count: Int { entry.count }
 
+    package init(entry: ParameterEntry, tensor: Int, kind: Kind, expert: Int?, offset: Int) {
+      self.entry = entry
+      self.tensor = tensor
+      self.kind = kind
+      self.expert = expert
+      self.offset = offset
+    }
+
     /// `model/embed/weight`, `optimizer/first/embed/weight`
     package var name: String {
       switch kind {
@@ -34,6 +42,9 @@ package struct ShardLayout: Equatable, Sendable {
   /// Values of a message that carries a part of a shard (4 MiB).
   package static let messageSize = 1 << 20
   package var count: Int { pieces.last.map { $0.offset + $0.count } ?? 0 }
+
+  /// - Parameter pieces: in the order of their offsets, without gaps.
+  package init(_ pieces: [Piece]) { self.pieces = pieces }
 
   /// The shard of the worker that the plan is for.
   package init(_ layout: ParameterLayout, _ plan: WorkPlan) {

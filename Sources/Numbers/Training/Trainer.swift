@@ -61,6 +61,7 @@ package final class Trainer {
   /// The batch, for each unit that may be under way; evaluations and audits use the first.
   private let lanes: [StepBatch]
   private let relay: Relay?
+  private let gradientPool: BufferPool
   private let rounds: Rounds
   private let auditor: Auditor
   private let search: NonFiniteSearch
@@ -107,6 +108,7 @@ package final class Trainer {
         memoryLimit: memoryLimit / count, team: held.team, exchange: exchanges.experts)
     }
     let pool = BufferPool()
+    gradientPool = pool
     lanes = models.map { StepBatch(configuration, held, source, $0, pool) }
     let batch = lanes[0]
     rounds = Rounds(exchange, chunkCount: optimizer.chunkCount)
@@ -134,6 +136,11 @@ package final class Trainer {
   package var parameters: ParameterBuffer { held.parameters }
   /// Bytes of parameters, moments and activations.
   package var byteCount: Int { parameters.byteCount + optimizer.byteCount + models.reduce(0) { $0 + $1.byteCount } }
+  /// The same with packed weights, gradients and rows that wait for experts: everything that a step needs here, but
+  /// for messages.
+  package var heldByteCount: Int {
+    byteCount + held.weights.packedByteCount + held.experts.byteCount + gradientPool.byteCount
+  }
   package var recomputes: Bool { models[0].recomputes }
   private var batch: StepBatch { lanes[0] }
   /// Seconds that each worker computed in the last step, and bytes that it sent.

@@ -186,6 +186,8 @@ package final class RunJob {
   package func accept(early message: DataMessage) { link.accept(early: message) }
 
   package var heartbeat: Heartbeat { link.heartbeat }
+  /// Bytes of this worker's model, gradients, activations and copies, counted; without messages.
+  package var heldByteCount: Int { trainer.heldByteCount + 4 * store.valueCount }
 
   /// Runs the steps that are left, or those up to the step after which all workers agree to stop.
   ///
@@ -276,7 +278,8 @@ package final class RunJob {
     let record = StepRecord(
       step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
       routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: copies.takeStall(),
+      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy,
+      stall: copies.takeStall(),
       sent: trainer.sent, skipped: result.skipped, time: RunJob.clock)
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }

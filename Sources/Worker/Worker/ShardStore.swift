@@ -16,6 +16,7 @@
 // fields.
 
 import Foundation
+import Kernels
 import Synchronization
 import Training
 import Wire
@@ -63,7 +64,9 @@ package final class ShardStore: @unchecked Sendable {
   }
 
   /// Values of all copies here, and of memory that is kept for the next ones.
-  package var valueCount: Int { locked { copies.values.reduce(0) { $0 + $1.memory.count } + free.reduce(0) { $0 + $1.count } } }
+  package var valueCount: Int {
+    locked { copies.values.reduce(0) { $0 + $1.memory.count } + free.reduce(0) { $0 + $1.count } }
+  }
 
   /// A shard to read from; nil where it is not here or not complete.
   package func shard(_ key: HeldShard, _ layout: ShardLayout) -> Shard? {
