@@ -149,12 +149,12 @@ import Testing
     var place = gap
     var filled: [FilledFile.Block] = []
     for block in blocks {
-      let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: block.count, alignment: 1)
-      copy.copyBytes(from: block)
-      filled.append(FilledFile.Block(place: place, bytes: UnsafeRawBufferPointer(copy)))
+      filled.append(
+        FilledFile.Block(place: place, byteCount: block.count) { range, target in
+          block[range].withUnsafeBytes { target.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        })
       place += block.count + gap
     }
-    defer { for block in filled { block.bytes.deallocate() } }
     let (digest, count) = try FilledFile.fill(path, filled.reversed())
     #expect(try (digest, count) == SHA256.ofFile(path))
     let bytes = Array(try #require(FileManager.default.contents(atPath: path)))
@@ -165,7 +165,7 @@ import Testing
     // A block that would overlap another, or exceed the end, is not written.
     #expect(message { _ = try FilledFile.fill(path, filled + filled.suffix(1)) }.contains("no room for"))
     #expect(
-      message { _ = try FilledFile.fill(path, [.init(place: size - 3, bytes: filled[4].bytes)]) }.contains(
+      message { _ = try FilledFile.fill(path, [.init(place: size - 3, byteCount: 77, copy: filled[4].copy)]) }.contains(
         "no room for")
     )
   }

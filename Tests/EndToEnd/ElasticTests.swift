@@ -340,12 +340,11 @@ final class TestCluster {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b")
     try submit(
-      cluster, "mended", workers: 2, "--set", "training.steps=1000", "--set", "checkpoint.every=100", "--set",
-      "cluster.mirror_every=100")
-    // Workers hold copies of the last two checkpoints. If experts moved meanwhile, the new generation would hold
-    // neither.
+      cluster, "mended", workers: 2, "--set", "training.steps=2000", "--set", "checkpoint.every=200", "--set",
+      "cluster.mirror_every=200")
+    // Workers hold copies of the last checkpoint. If experts moved meanwhile, the new generation would not hold them.
     var isMended = false
-    for step in stride(from: 100, through: 900, by: 100) where !isMended {
+    for step in stride(from: 200, through: 1800, by: 200) where !isMended {
       let checkpoint = "checkpoints/mended/step-\(String(format: "%08d", step))"
       #expect(waitUntil(60) { FileManager.default.fileExists(atPath: "\(place.path)/\(checkpoint)/manifest.json") })
       for shard in ["shard-0000-of-0002.h5", "shard-0001-of-0002.h5"] {

@@ -198,7 +198,8 @@ import Wire
         [.dispatchForward, .dispatchEvaluation, .dispatchBackward, .combineForward, .combineBackward]
       ),
       (.node(level: 3, index: most, part: 6), [.gradient]), (.part(most), [.parameters]),
-      (.expertNode(level: 3, index: most, expert: 7), [.expertGradient]), (.expert(most), [.expertParameters]),
+      (.expertNode(level: 3, index: most, expert: 7, part: 5), [.expertGradient]),
+      (.expertPart(expert: most, part: 4), [.expertParameters]),
       (.tensor(number: most, kind: 2, piece: 5), [.state]),
       (.copy(step: most, piece: 6, count: 7), [.mirror, .mirrored]),
     ]
@@ -224,6 +225,29 @@ import Wire
       let encoded = encodedRaw(piece, place: place, whole: whole)
       #expect(throws: WireError.self) { try DataPiece(header: encoded, payload: piece.payload) }
     }
+  }
+
+  @Test func `a message that is larger than any of the run is refused at its first piece`() throws {
+    var c = RunConfiguration()
+    #expect(DataPiece.largestMessage(of: c) == 16 << 20)
+    (c.model.segment, c.model.activeExperts, c.model.width) = (4096, 4, 1024)
+    c.data.sequenceLength = 4096
+    let largest = DataPiece.largestMessage(of: c)
+    #expect(largest == 4 * (4096 * 4 * 1024 + c.model.expertCount))
+    c.data.sequenceLength = 100
+    #expect(DataPiece.largestMessage(of: c) == 16 << 20)
+    (c.model.segment, c.model.activeExperts, c.model.width) = (1 << 20, 9_999, 65_536)
+    c.data.sequenceLength = 1 << 30
+    #expect(DataPiece.largestMessage(of: c) == DataPiece.largestMessage)
+    for (count, isTaken) in [(8, true), (9, false)] {
+      var assembly = DataAssembly(largest: 8)
+      let taken = try? assembly.take(DataPiece.pieces(of: data(count))[0])
+      #expect((taken != nil) == isTaken)
+    }
+    var piece = DataPiece.pieces(of: data(DataPiece.largest + 1))[0]
+    piece.messageByteCount = largest + 1
+    var assembly = DataAssembly(largest: largest)
+    #expect(throws: WireError.self) { try assembly.take(piece) }
   }
 
   /// A forged header: numbers that do not fit an `Int`, with a correct checksum.

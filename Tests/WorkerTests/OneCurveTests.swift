@@ -7,6 +7,7 @@ import Model
 import RunFolder
 import TestSupport
 import Testing
+import Training
 import Wire
 import Worker
 
@@ -94,6 +95,61 @@ import Worker
       // Not one row travels where all experts are copied, so the messages are others.
       let bytes = ["travel", "copy", "mixed"].map { sent["\(workers)-\(threads)-\($0)"]! }
       #expect(Set(bytes).count == 3, "\(bytes)")
+    }
+  }
+
+  @Test func `a generation that is stopped between two updates leaves its state for the next one`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery) = (4, 0, 2)
+    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
+    func cluster(_ firstStep: Int, after before: OneProcessCluster?) -> OneProcessCluster {
+      OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/parts", firstStep: firstStep, after: before)
+    }
+    func held(_ cluster: OneProcessCluster, _ generation: UInt32) -> [[Int]] {
+      cluster.channels.enumerated().map { index, channel in
+        channel.store.held.filter { $0.generation == generation && $0.index == index }.map(\.step)
+      }
+    }
+    let first = cluster(0, after: nil)
+    for channel in first.channels { channel.mailbox.put(.halt(generation: 1, saving: false)) }
+    #expect(try first.run().endings == [.halted, .halted])
+    let second = cluster(1, after: first)
+    for channel in second.channels { channel.mailbox.put(.stop(generation: 2, reason: "a worker was lost")) }
+    #expect(try second.run().errors.count == 2)
+    #expect(held(second, 2) == [[1], [1]])
+    let third = cluster(1, after: second)
+    let rest = try third.run()
+    #expect(rest.errors == [] && rest.steps == Array(whole.steps.dropFirst()))
+    // Copies are kept once every worker has the norms of the step after them; the last one has no step after it.
+    #expect(held(third, 3) == [[2], [2]] && held(third, 2) == [[], []])
+  }
+
+  @Test func `large experts travel in parts of 4 MiB, and rows that wait for their gradients change no bit`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery) = (2, 0, 1)
+    // Three parts of 1.1 million numbers each, one of which is larger than a message.
+    (c.model.width, c.model.heads, c.model.expertWidth, c.model.experts) = (520, 4, 2050, 2)
+    c.model.activeExperts = 1
+    c.model.sharedExpert = false
+    (c.data.sequenceLength, c.training.batchSequences) = (16, 4)
+    let layout = ParameterLayout(c, vocabulary: 257)
+    #expect(layout.expertParts.count == 6)
+    for workers in 1...3 { #expect(GradientDelay.level(c, layout, workers: workers, lanes: 1) != nil) }
+    var reference: (steps: [StepRecord], tensors: [String: [Float]])?
+    for (workers, choice, teams) in [
+      (1, ExpertChoice.travel, 1), (1, .travel, 2), (2, .travel, 1), (2, .travel, 2), (2, .copy, 2), (3, .copy, 1),
+    ] {
+      (c.cluster.experts, c.cluster.teams) = (choice, teams)
+      let folder = scratch.path + "/\(workers)-\(choice)-\(teams)"
+      let outcome = try OneProcessCluster(c, workers: workers, threads: teams, folder: folder).run()
+      #expect(outcome.errors == [])
+      #expect(outcome.largestMessage <= 4 << 20)
+      let saved = try tensors(folder, step: 2, outcome.files[2] ?? [], c)
+      #expect(outcome.steps == reference?.steps ?? outcome.steps && outcome.steps.count == 2, "\(folder)")
+      #expect(saved == reference?.tensors ?? saved, "\(folder)")
+      reference = reference ?? (outcome.steps, saved)
     }
   }
 

@@ -38,7 +38,11 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
 
   var reports: [Report] { reported.withLock { $0 } }
 
+  /// Bytes of the largest message that was sent.
+  let largest = Mutex(0)
+
   func send(_ message: DataMessage, to index: Int) {
+    largest.withLock { $0 = max($0, message.payload.bytes.count) }
     // Encoded and decoded, as on a network.
     let copy = Payload(byteCount: message.payload.bytes.count)
     copy.bytes.copyMemory(from: UnsafeRawBufferPointer(message.payload.bytes))
@@ -53,11 +57,11 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   }
 
   /// The work of the network threads of two processes.
-  func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
-    let size = ShardStore.mirrorPieceSize
+  func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int) {
+    let size = ShardStore.mirrorPieceSize, count = copy.layout.count
     let pieces = (count + size - 1) / size
     for piece in 0..<pieces {
-      let values = Payload(copying: memory.pointer + piece * size, count: min(size, count - piece * size))
+      let values = copy.payload(piece * size..<min(count, (piece + 1) * size))
       let isTaken = hub.channels[index].store.accept(key, piece: piece, of: pieces, values)
       precondition(isTaken, "piece \(piece) of \(pieces) of the copy of step \(key.step) was refused")
     }
@@ -127,6 +131,9 @@ final class OneProcessCluster: @unchecked Sendable {
     var files: [Int: [CheckpointManifest.File]]
     var errors: [String]
     var endings: [RunJob.Ending] = []
+    /// Bytes that each worker held at the end, counted, and of the largest message.
+    var heldBytes: [Int] = []
+    var largestMessage = 0
   }
 
   /// What threads have loaded, by index. Each writes its own place, and it is read when all have ended.
@@ -151,7 +158,11 @@ final class OneProcessCluster: @unchecked Sendable {
       group.enter()
       let thread = Thread { [self] in
         let channel = channels[assignment.index]
-        channel.store.begin(assignment.run)
+        if case .memory(let state) = assignment.start {
+          channel.store.begin(assignment.run, from: state)
+        } else {
+          channel.store.begin(assignment.run)
+        }
         loaded.keep(
           assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
         group.leave()
@@ -171,6 +182,7 @@ final class OneProcessCluster: @unchecked Sendable {
     let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
     let jobs = try load()
+    for channel in channels { channel.store.dropLive() }
     for job in jobs {
       nonisolated(unsafe) let job = job
       group.enter()
@@ -193,6 +205,8 @@ final class OneProcessCluster: @unchecked Sendable {
     group.wait()
     var outcome = Outcome(steps: [], evaluations: [], files: [:], errors: errors.withLock { $0 })
     outcome.endings = endings.withLock { $0 }
+    outcome.heldBytes = jobs.map(\.heldByteCount)
+    outcome.largestMessage = channels.map { $0.largest.withLock { $0 } }.max() ?? 0
     for channel in channels {
       for report in channel.reports {
         switch report {

@@ -111,16 +111,16 @@ import Wire
     expect(copied, "rows for experts of another worker")
     let block = 4 * setup.held.layout.expertCount
     func node(_ level: Int, _ index: Int, _ expert: Int) -> DataSubject {
-      .expertNode(level: level, index: index, expert: expert)
+      .expertNode(level: level, index: index, expert: expert, part: 0)
     }
     expect(message(.expertGradient, node(1, 1, 2), bytes: 4), "wrong length")
     for (level, index, expert) in [(1, 0, 2), (2, 0, 2), (1, 1, 0), (1, 1, 3), (1, 1, 9), (40, 0, 2), (0, 4, 2)] {
       expect(message(.expertGradient, node(level, index, expert), bytes: block), "a sum that is not expected")
     }
-    expect(message(.expertParameters, .expert(3), bytes: 4), "wrong length")
+    expect(message(.expertParameters, .expertPart(expert: 3, part: 0), bytes: 4), "wrong length")
     for expert in [3, 1, 2, 9] {
       // Expert 3 is copied here, but its owner has not sent its norms yet.
-      expect(message(.expertParameters, .expert(expert), bytes: block), "which is not expected")
+      expect(message(.expertParameters, .expertPart(expert: expert, part: 0), bytes: block), "which is not expected")
     }
     let many = message(.dispatchForward, site, rows: 1, bytes: counts + row)
     many.payload.words[0] = 2
@@ -138,10 +138,11 @@ import Wire
     #expect(setup.refusal(norms) == "asked for another message")
     #expect(setup.refusal(norms).contains("a second message of norms"))
     let sumOfExpert = message(
-      .expertGradient, .expertNode(level: 1, index: 1, expert: 2), bytes: 4 * setup.held.layout.expertCount)
+      .expertGradient, .expertNode(level: 1, index: 1, expert: 2, part: 0), bytes: 4 * setup.held.layout.expertCount)
     #expect(setup.refusal(sumOfExpert) == "asked for another message")
     #expect(setup.refusal(sumOfExpert).contains("a sum that is not expected"))
-    let parameters = message(.expertParameters, .expert(3), bytes: 4 * setup.held.layout.expertCount)
+    let parameters = message(
+      .expertParameters, .expertPart(expert: 3, part: 0), bytes: 4 * setup.held.layout.expertCount)
     #expect(setup.refusal(parameters) == "asked for another message")
     #expect(setup.refusal(parameters).contains("which is not expected"))
   }

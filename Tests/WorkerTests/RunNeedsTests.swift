@@ -7,6 +7,7 @@ import RunFolder
 import Testing
 import Wire
 import Trained
+import Training
 import Worker
 
 @Suite struct `Needs of a run` {
@@ -41,6 +42,29 @@ import Worker
       let saved = try #require(outcome.files[6]).reduce(0) { $0 + $1.byteCount }
       #expect(abs(Double(saved) / Double(needs.checkpointBytes) - 1) < 0.15, "\(saved) of \(needs.checkpointBytes)")
     }
+  }
+
+  @Test(arguments: [
+    (1, ExpertChoice.travel, 16), (2, .travel, 16), (2, .copy, 16), (4, .travel, 16), (2, .travel, 256),
+  ])
+  func `the planned memory of a worker's model, gradients, activations and copies is what its buffers have`(
+    workers: Int, choice: ExpertChoice, length: Int
+  ) throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery) = (4, 0, 1)
+    // With 16 tokens a unit's rows are kept for their gradients, with 256 they are not.
+    (c.model.width, c.model.heads, c.model.expertWidth, c.model.experts) = (128, 4, 256, 8)
+    (c.data.sequenceLength, c.training.batchSequences) = (length, 8)
+    c.cluster.experts = choice
+    let layout = ParameterLayout(c, vocabulary: 257)
+    #expect((GradientDelay.level(c, layout, workers: workers, lanes: 1) == nil) == (length == 256))
+    let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/run").run()
+    #expect(outcome.errors == [])
+    let needs = needs(c, workers: workers)
+    let planned = needs.modelBytes + needs.activationBytes + needs.copyBytes
+    let most = outcome.heldBytes.max()!
+    #expect(abs(Double(most) / Double(planned) - 1) < 0.15, "\(outcome.heldBytes) of \(planned)")
   }
 
   @Test func `the plan counts the memory of each team, and a machine with little memory gets fewer teams`() throws {

@@ -1,9 +1,23 @@
 // Copies of peers' shards: expected ones are kept, and a forged header makes the worker allocate nothing.
 
+import Configuration
+import Kernels
+import Model
+import TestSupport
 import Testing
 import Training
 import Wire
 import Worker
+
+/// A shard with one tensor, whose values are 0, 1, 2, …
+func oneTensor(_ count: Int) -> Shard {
+  var model = RunConfiguration.smallModel.model
+  (model.width, model.heads) = (1, 1)
+  let entry = ParameterLayout(model, vocabulary: count).dense[0]
+  let memory = ShardMemory(count: count)
+  for place in 0..<count { memory.pointer[place] = Float(place) }
+  return Shard(ShardLayout([.init(entry: entry, tensor: 0, kind: .values, expert: nil, offset: 0)]), in: memory)
+}
 
 @Suite struct ShardStoreTests {
   private static let size = ShardStore.mirrorPieceSize
@@ -51,38 +65,94 @@ import Worker
     #expect(taken == store.held.count && taken < 10)
   }
 
-  @Test func `the third copy is kept until the step after the newest copy is done, for own copies and for a peer's`() {
+  @Test func `when everyone's newest copy is complete, this worker's takes the place of the older ones`() {
     let store = ShardStore()
     store.begin(RunID(1))
     store.expect(3, [1: 5])
-    let values = Payload(byteCount: 20)
-    func copy(_ step: Int) {
-      store.keep(key(step, index: 0), ShardMemory(count: 5))
-      #expect(store.accept(key(step), piece: 0, of: 1, values))
-    }
+    let values = Payload(byteCount: 20), team = Team(laneCount: 1)
     func steps(_ index: Int) -> [Int] { store.held.filter { $0.index == index }.map(\.step) }
-    // A copy of the generation before is kept until there are two of this one.
-    store.keep(key(2, index: 0, generation: 2), ShardMemory(count: 5))
-    copy(4)
-    store.stepDone(3)
-    #expect(steps(0) == [2, 4] && steps(1) == [4])
-    copy(8)
-    #expect(steps(0) == [2, 4, 8])
-    store.stepDone(3)
-    #expect(steps(0) == [4, 8] && steps(1) == [4, 8])
-    copy(12)
-    #expect(steps(0) == [4, 8, 12] && steps(1) == [4, 8, 12], "the step after the copy is not done")
-    store.stepDone(3)
-    #expect(steps(0) == [8, 12] && steps(1) == [8, 12])
+    // A copy of the generation before is kept until that of this one is complete everywhere.
+    store.complete(key(2, index: 0, generation: 2), LateCopy(oneTensor(5)), team)
+    #expect(store.accept(key(4), piece: 0, of: 1, values))
+    #expect(steps(0) == [2] && steps(1) == [4])
+    store.complete(key(4, index: 0), LateCopy(oneTensor(5)), team)
+    #expect(steps(0) == [4] && steps(1) == [4])
+    let memory = store.valueCount
+    for step in stride(from: 8, to: 40, by: 4) {
+      #expect(store.accept(key(step), piece: 0, of: 1, values))
+      #expect(steps(0) == [step - 4] && steps(1) == [step - 4, step], "the copies of \(step) may not be complete")
+      store.complete(key(step, index: 0), LateCopy(oneTensor(5)), team)
+      #expect(steps(0) == [step] && steps(1) == [step])
+    }
+    // One copy of its own, and two of the peer's.
+    #expect(memory == 10 && store.valueCount == 15)
+  }
+
+  @Test func `a late copy keeps the values of its step, and is made where somebody still reads it`() {
+    let team = Team(laneCount: 1)
+    func value(_ copy: LateCopy) -> Float {
+      var value: Float = 0
+      copy.read(0) { value = $0[3] }
+      return value
+    }
+    var taken = 0
+    var returned: [ShardMemory] = []
+    let (read, over) = (oneTensor(5), oneTensor(5))
+    let copies = [LateCopy(read), LateCopy(over)]
+    copies[1].end()
+    for copy in copies {
+      copy.moveUnlessOver(
+        to: {
+          taken += 1
+          return ShardMemory(count: 5)
+        }, team, giveBack: { returned.append($0) })
+    }
+    // The step changes the tensors.
+    for shard in [read, over] { shard.values(0)[3] = 100 }
+    #expect(taken == 1 && value(copies[0]) == 3 && copies[0].isInOwnMemory && !copies[1].isInOwnMemory)
+    #expect(Array(UnsafeBufferPointer(start: copies[0].payload(2..<5).reals, count: 3)) == [2, 3, 4])
+    #expect(returned.isEmpty)
+    copies[0].end()
+    copies[0].end()
+    #expect(returned.count == 1)
+  }
+
+  @Test func `any range of a shard is copied in the order of its tensors`() {
+    var layout = ShardLayout(oneTensor(4).layout.pieces)
+    let entry = layout.pieces[0].entry
+    layout = ShardLayout((0..<3).map { .init(entry: entry, tensor: $0, kind: .values, expert: nil, offset: 4 * $0) })
+    let memory = ShardMemory(count: 12)
+    for place in 0..<12 { memory.pointer[place] = Float(place) }
+    let shard = Shard(layout, in: memory)
+    for low in 0..<12 {
+      for high in low + 1...12 {
+        let copied = LateCopy(shard).payload(low..<high)
+        #expect(Array(UnsafeBufferPointer(start: copied.reals, count: high - low)) == (low..<high).map { Float($0) })
+      }
+    }
+  }
+
+  @Test func `a live shard that the next generation does not begin with is dropped`() {
+    let store = ShardStore()
+    store.begin(RunID(1))
+    func state(_ step: Int) -> MemoryState {
+      MemoryState(generation: 3, step: step, units: [], experts: [], holders: [])
+    }
+    store.setLive(key(7, index: 0), oneTensor(5))
+    store.begin(RunID(1), from: state(7))
+    #expect(store.held == [key(7, index: 0)])
+    store.begin(RunID(1), from: state(4))
+    #expect(store.held == [])
   }
 
   @Test func `without mirrors, the copies of earlier generations go with the first checkpoint`() {
     let store = ShardStore()
     store.begin(RunID(1))
-    store.keep(key(4, index: 0, generation: 2), ShardMemory(count: 5))
-    store.keep(key(6, index: 0), ShardMemory(count: 5))
+    store.complete(key(4, index: 0, generation: 2), LateCopy(oneTensor(5)), Team(laneCount: 1))
+    store.expect(3, [1: 5])
+    #expect(store.accept(key(6), piece: 0, of: 1, Payload(byteCount: 20)))
     store.checkpointed(in: 3)
-    #expect(store.held == [key(6, index: 0)])
+    #expect(store.held == [key(6)])
   }
 
   @Test func `the memory of a dropped copy is reused for the next one`() {

@@ -69,8 +69,9 @@ import Worker
             memory.pointer[piece.offset + position] = StateTransferTests.value(piece, position)
           }
         }
-        stores[holder].keep(
-          HeldShard(run: RunID(1), generation: 3, index: index, count: old, step: 7), memory)
+        stores[holder].complete(
+          HeldShard(run: RunID(1), generation: 3, index: index, count: old, step: 7),
+          LateCopy(Shard(layout, in: memory)), Team(laneCount: 1))
       }
     }
 
@@ -115,7 +116,7 @@ import Worker
     func note(_ heartbeat: Heartbeat) {}
     func pendingStop() -> String? { nil }
     func pendingHalt(_ generation: UInt32) -> HaltWish { .none }
-    func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {}
+    func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int) {}
   }
 
   /// A trainer needs a source; nothing is read from this one.

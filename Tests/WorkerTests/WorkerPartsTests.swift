@@ -18,6 +18,8 @@ import Worker
     HeldShard(run: RunID(1), generation: 3, index: 0, count: 2, step: step)
   }
 
+  private func copy(_ count: Int) -> LateCopy { LateCopy(oneTensor(count)) }
+
   /// The next piece and its receiver, as values that an expectation can compare.
   private func next(_ sender: inout MirrorSender) -> (subject: DataSubject?, message: DataMessage?, peer: Int?) {
     let next = sender.next()
@@ -35,7 +37,7 @@ import Worker
     let nothing = next(&sender)
     #expect(nothing.message == nil)
     let count = 2 * Self.size + 5
-    sender.start(key(4), ShardMemory(count: count), count: count, to: 1)
+    sender.start(key(4), copy(count), to: 1)
     let first = next(&sender), second = next(&sender), tooEarly = next(&sender)
     #expect(first.subject == .copy(step: 4, piece: 0, count: 3) && first.peer == 1)
     #expect(second.subject == .copy(step: 4, piece: 1, count: 3))
@@ -55,12 +57,12 @@ import Worker
 
   @Test func `copies are sent one after the other, and not after the end of the generation`() {
     var sender = MirrorSender()
-    for step in [4, 8] { sender.start(key(step), ShardMemory(count: 3), count: 3, to: 1) }
+    for step in [4, 8] { sender.start(key(step), copy(3), to: 1) }
     let first = next(&sender), tooEarly = next(&sender)
     #expect(first.subject == .copy(step: 4, piece: 0, count: 1) && tooEarly.message == nil)
     let received = receive(first.message, &sender), second = next(&sender)
     #expect(received == key(4) && second.subject == .copy(step: 8, piece: 0, count: 1))
-    sender.start(key(12), ShardMemory(count: 3), count: 3, to: 1)
+    sender.start(key(12), copy(3), to: 1)
     sender.clear()
     let nothing = next(&sender)
     #expect(nothing.message == nil)

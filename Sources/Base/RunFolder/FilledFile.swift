@@ -23,15 +23,18 @@ import Foundation
 #endif
 
 package enum FilledFile {
-  /// Memory that belongs at an offset of the file.
+  /// Bytes that belong at an offset of the file.
   package struct Block {
     /// Offset in the file, in bytes.
     package var place: Int
-    package var bytes: UnsafeRawBufferPointer
+    package var byteCount: Int
+    /// Copies a range of its bytes.
+    package var copy: (Range<Int>, UnsafeMutableRawPointer) -> Void
 
-    package init(place: Int, bytes: UnsafeRawBufferPointer) {
+    package init(place: Int, byteCount: Int, copy: @escaping (Range<Int>, UnsafeMutableRawPointer) -> Void) {
       self.place = place
-      self.bytes = bytes
+      self.byteCount = byteCount
+      self.copy = copy
     }
   }
 
@@ -49,10 +52,10 @@ package enum FilledFile {
     let blocks = blocks.sorted { $0.place < $1.place }
     var end = 0
     for block in blocks {
-      guard block.place >= end, block.bytes.count <= size - block.place else {
-        throw .damaged(path: path, problem: "its layout has no room for \(block.bytes.count) bytes at \(block.place)")
+      guard block.place >= end, block.byteCount <= size - block.place else {
+        throw .damaged(path: path, problem: "its layout has no room for \(block.byteCount) bytes at \(block.place)")
       }
-      end = block.place + block.bytes.count
+      end = block.place + block.byteCount
     }
     let output = Output(path, descriptor)
     let sum = PieceSum(pieces: size > 2 * pieceBytes ? 3 : 1, pieceBytes: pieceBytes, alignment: alignment)
@@ -60,7 +63,7 @@ package enum FilledFile {
     var next = 0
     for start in stride(from: 0, to: size, by: pieceBytes) {
       let piece = UnsafeMutableRawBufferPointer(rebasing: sum.free()[..<min(pieceBytes, size - start)])
-      while next < blocks.count && blocks[next].place + blocks[next].bytes.count <= start { next += 1 }
+      while next < blocks.count && blocks[next].place + blocks[next].byteCount <= start { next += 1 }
       try assemble(piece, at: start, blocks[next...], descriptor, path)
       sum.add(piece.count)
       if next < blocks.count && blocks[next].place < start + piece.count {
@@ -82,11 +85,8 @@ package enum FilledFile {
     for block in blocks {
       guard block.place < end else { break }
       try read(piece, at: start, place..<max(place, block.place), descriptor, path)
-      let from = max(start, block.place), to = min(end, block.place + block.bytes.count)
-      if from < to {
-        UnsafeMutableRawBufferPointer(rebasing: piece[from - start..<to - start])
-          .copyMemory(from: UnsafeRawBufferPointer(rebasing: block.bytes[from - block.place..<to - block.place]))
-      }
+      let from = max(start, block.place), to = min(end, block.place + block.byteCount)
+      if from < to { block.copy(from - block.place..<to - block.place, piece.baseAddress! + from - start) }
       place = to
     }
     try read(piece, at: start, place..<end, descriptor, path)

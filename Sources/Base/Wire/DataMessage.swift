@@ -6,6 +6,8 @@
 // A message of more than `DataPiece.largest` bytes travels in several pieces, which `DataAssembly` puts together.
 // Header and numbers have a CRC-32C each, because TCP's 16-bit checksum misses about one damaged packet in 65,536.
 
+import Configuration
+
 /// The purpose of a data message.
 package enum DataPhase: UInt8, Sendable, CaseIterable {
   /// Rows for experts in training, whose inputs are kept for the backward pass; rows for experts in an evaluation;
@@ -21,8 +23,8 @@ package enum DataPhase: UInt8, Sendable, CaseIterable {
   case state
   /// A piece of a worker's shard, for the peer that keeps a copy; the receipt of the whole copy.
   case mirror, mirrored
-  /// The sum of an expert's gradients over a subtree of units, from a worker with a copy of the expert, empty where no
-  /// token reached it; an expert's updated parameters, for those workers.
+  /// The sum of the gradients of a part of an expert over a subtree of units, from a worker with a copy of the expert,
+  /// one empty message where no token reached it; a part of an expert's updated parameters, for those workers.
   case expertGradient, expertParameters
   /// A message that measures the connection to a peer, and its answer.
   case probe, echo
@@ -108,11 +110,21 @@ package struct DataPiece: Sendable {
   package var place: Int
   package var messageByteCount: Int
 
-  /// Largest piece, in bytes. Mirrors and states are cut into messages of this size by their senders.
+  /// Largest piece, in bytes. Sums, parameters, copies and states are cut into messages of this size by their senders,
+  /// so only the rows of one call, and norms, can be larger messages.
   package static let largest = 4 << 20
-  /// Largest message, in bytes. The largest in use is a worker's part of the dense gradients; this limit is half a
-  /// billion numbers.
+  /// Largest message of any run, in bytes; see `largestMessage(_:)`.
   package static let largestMessage = 2 << 30
+
+  /// Largest message of a run, in bytes: a multiple of a piece, the rows of one call of the expert layer with the row
+  /// counts of all experts, or the norms.
+  package static func largestMessage(of configuration: RunConfiguration) -> Int {
+    let model = configuration.model
+    func bytes(_ factors: Int...) -> Int { factors.reduce(4) { min(largestMessage, $0 * $1) } }
+    let tokens = min(model.segment, max(1, configuration.data.sequenceLength))
+    let rows = bytes(tokens, model.activeExperts, model.width) + bytes(model.expertCount)
+    return min(largestMessage, max(4 * largest, rows))
+  }
 
   fileprivate init(_ message: DataMessage, _ range: Range<Int>) {
     (header, payload, self.range) = (message.header, message.payload, range)
@@ -191,12 +203,18 @@ package struct DataPiece: Sendable {
 package struct DataAssembly: Sendable {
   /// An incomplete message, of which the first `byteCount` bytes have arrived.
   private var begun: (header: DataHeader, payload: Payload, byteCount: Int)?
+  /// Largest message that is accepted, in bytes.
+  private let largest: Int
 
-  package init() {}
+  package init(largest: Int = DataPiece.largestMessage) { self.largest = largest }
 
   /// Adds a piece and returns the message that it completes; nil where more pieces must follow. Throws where the
   /// piece does not continue the piece before it, and then drops the incomplete message.
   package mutating func take(_ piece: DataPiece) throws(WireError) -> DataMessage? {
+    guard piece.messageByteCount <= largest else {
+      begun = nil
+      throw .malformed("a message of \(piece.messageByteCount) bytes, where the run has none above \(largest)")
+    }
     if begun == nil, piece.place == 0, piece.range.count == piece.messageByteCount {
       return DataMessage(header: piece.header, payload: piece.payload)
     }

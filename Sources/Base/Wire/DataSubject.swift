@@ -1,7 +1,8 @@
 // What the numbers of a data message belong to. The phase of a message decides the case, so on the wire every case
 // uses the same 14 bytes, and each of them has one meaning in a case.
 
-/// What a message between workers is about. Numbers that are sent fit 32 bits, the recurrence of a site 16 bits.
+/// What a message between workers is about. Numbers that are sent fit 32 bits, the recurrence of a site and
+/// the level of an expert's node 16 bits.
 package enum DataSubject: Equatable, Sendable {
   /// The whole round: norms, and measurements of a connection.
   case step
@@ -13,9 +14,9 @@ package enum DataSubject: Equatable, Sendable {
   case node(level: Int, index: Int, part: Int)
   /// A part of the dense parameters that the sender updated.
   case part(Int)
-  /// The sum of the gradients of an expert over a subtree of units; all parameters of an expert.
-  case expertNode(level: Int, index: Int, expert: Int)
-  case expert(Int)
+  /// The sum of the gradients of a part of an expert over a subtree of units; a part of an expert's parameters.
+  case expertNode(level: Int, index: Int, expert: Int, part: Int)
+  case expertPart(expert: Int, part: Int)
   /// The values from `piece` times the length of a piece on, of one kind (parameter, first or second moment) of a
   /// tensor of the model.
   case tensor(number: Int, kind: Int, piece: Int)
@@ -40,9 +41,9 @@ package enum DataSubject: Equatable, Sendable {
     case .node(let level, let index, let part):
       Words(first: UInt32(index), second: UInt32(level), third: UInt32(part))
     case .part(let part): Words(first: UInt32(part))
-    case .expertNode(let level, let index, let expert):
-      Words(first: UInt32(index), second: UInt32(level), third: UInt32(expert))
-    case .expert(let expert): Words(first: UInt32(expert))
+    case .expertNode(let level, let index, let expert, let part):
+      Words(first: UInt32(index), second: UInt32(part), third: UInt32(expert), fourth: UInt16(level))
+    case .expertPart(let expert, let part): Words(first: UInt32(expert), second: UInt32(part))
     case .tensor(let number, let kind, let piece):
       Words(first: UInt32(number), second: UInt32(kind), third: UInt32(piece))
     case .copy(let step, let piece, let count):
@@ -60,8 +61,9 @@ package enum DataSubject: Equatable, Sendable {
     case .gradient: self = .node(level: second, index: first, part: third)
     case .parameters: self = .part(first)
     case .norms, .probe, .echo: self = .step
-    case .expertGradient: self = .expertNode(level: second, index: first, expert: third)
-    case .expertParameters: self = .expert(first)
+    case .expertGradient:
+      self = .expertNode(level: Int(words.fourth), index: first, expert: third, part: second)
+    case .expertParameters: self = .expertPart(expert: first, part: second)
     case .state: self = .tensor(number: first, kind: second, piece: third)
     case .mirror, .mirrored: self = .copy(step: third, piece: first, count: second)
     }

@@ -116,9 +116,9 @@ package struct ReliableLink<Message> {
   /// Most messages in flight; further ones wait until earlier ones are acknowledged.
   package static var window: Int { 512 }
   /// Most bytes in flight, where the link knows the sizes of its messages; a single larger message is permitted. At
-  /// 10 Gbit/s this takes about ten times `acknowledgeWithin`, so waiting for acknowledgements does not slow the
+  /// 10 Gbit/s this takes more than twice `acknowledgeWithin`, so waiting for acknowledgements does not slow the
   /// connection.
-  package static var windowBytes: Int { 256 << 20 }
+  package static var windowBytes: Int { 64 << 20 }
 
   private let incarnation: UInt64
   private var peer: UInt64

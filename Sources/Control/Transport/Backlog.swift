@@ -30,9 +30,12 @@ package struct Backlog {
 
     /// For control connections: a frame has at most 4 MiB, and a process may send 32 MB a second.
     package static let control = Limits(known: 48 << 20, stranger: 16 << 20, together: 512 << 20, strangers: 128 << 20)
-    /// For data connections: a peer has at most one window of its link in flight.
+    /// For data connections: a peer has at most one window of its link in flight, and may have sent all of it when its
+    /// first message is read.
     package static let data = Limits(
-      known: ReliableLink<DataPiece>.windowBytes + (64 << 20), stranger: 64 << 20, together: .max, strangers: 256 << 20)
+      known: ReliableLink<DataPiece>.windowBytes + (16 << 20),
+      stranger: ReliableLink<DataPiece>.windowBytes + (16 << 20),
+      together: .max, strangers: 256 << 20)
   }
 
   private struct Connection {

@@ -42,6 +42,7 @@ package final class DataPort: DataPlane {
   package func open(_ assignment: Assignment) throws(TransportError) {
     close()
     let mine = assignment.incarnation(assignment.index)
+    let largest = DataPiece.largestMessage(of: assignment.configuration)
     allowed.replace(Set(assignment.peers.compactMap(\.publicKey)))
     for (index, peer) in assignment.peers.enumerated() where index != assignment.index {
       let dealer = try Socket(.dealer, context)
@@ -50,6 +51,7 @@ package final class DataPort: DataPlane {
       let theirs = assignment.incarnation(index)
       links[index] = ReliableLink(incarnation: mine, peer: theirs) { $0.range.count }
       senders[theirs] = index
+      assemblies[index] = DataAssembly(largest: largest)
     }
   }
 
@@ -96,7 +98,7 @@ package final class DataPort: DataPlane {
         transmit(packets, to: sender)
         guard let delivered = arrival.delivered else { continue }
         do throws(WireError) {
-          if let message = try assemblies[sender, default: DataAssembly()].take(delivered) {
+          if let message = try assemblies[sender]!.take(delivered) {
             arrived(.message(message))
           }
         } catch {

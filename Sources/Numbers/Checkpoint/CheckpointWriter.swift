@@ -20,14 +20,23 @@ import RunFolder
 /// A tensor under its name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight`,
 /// `optimizer/second/…`.
 package struct NamedTensor {
+  /// Calls its argument with the values, which stay where they are until that returns.
+  package typealias Reader = ((UnsafePointer<Float>) -> Void) -> Void
+
   package var name: String
   package var shape: [Int]
-  package var values: UnsafePointer<Float>
+  package var read: Reader
+  package var count: Int { shape.reduce(1, *) }
 
   package init(name: String, shape: [Int], values: UnsafePointer<Float>) {
+    self.init(name: name, shape: shape) { $0(values) }
+  }
+
+  /// A tensor that may be elsewhere at each call of `read`.
+  package init(name: String, shape: [Int], read: @escaping Reader) {
     self.name = name
     self.shape = shape
-    self.values = values
+    self.read = read
   }
 }
 
@@ -83,13 +92,26 @@ package struct CheckpointWriter {
     try write(CheckpointWriter.shardName(index, of: shardCount)) { file throws(HDF5Error) in
       var blocks: [FilledFile.Block] = []
       for tensor in tensors {
-        let bytes = UnsafeRawBufferPointer(start: tensor.values, count: 4 * tensor.shape.reduce(1, *))
-        let sum = ress_crc32c(0, tensor.values, bytes.count)
+        let sum = CheckpointWriter.sum(of: tensor)
         let place = try file.reserve(tensor.name, shape: tensor.shape, crc32c: sum)
-        blocks.append(FilledFile.Block(place: place, bytes: bytes))
+        blocks.append(
+          FilledFile.Block(place: place, byteCount: 4 * tensor.count) { range, target in
+            tensor.read { target.copyMemory(from: UnsafeRawPointer($0) + range.lowerBound, byteCount: range.count) }
+          })
       }
       return blocks
     }
+  }
+
+  /// Values that are read in one call, so that nobody waits long for the tensor.
+  private static let readTogether = 1 << 20
+
+  private static func sum(of tensor: NamedTensor) -> UInt32 {
+    var sum: UInt32 = 0
+    for start in stride(from: 0, to: tensor.count, by: readTogether) {
+      tensor.read { sum = ress_crc32c(sum, $0 + start, 4 * min(readTogether, tensor.count - start)) }
+    }
+    return sum
   }
 
   /// Writes `model.h5`. `shards` lists the shard that contains each tensor.

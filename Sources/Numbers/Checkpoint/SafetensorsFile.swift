@@ -69,7 +69,7 @@ package enum SafetensorsFile {
     var length = UInt64(header.utf8.count).littleEndian
     var isWritten = withUnsafeBytes(of: &length, put) && Array(header.utf8).withUnsafeBytes(put)
     for tensor in tensors where isWritten {
-      isWritten = put(UnsafeRawBufferPointer(start: tensor.values, count: 4 * tensor.shape.reduce(1, *)))
+      tensor.read { isWritten = put(UnsafeRawBufferPointer(start: $0, count: 4 * tensor.count)) }
     }
     isWritten = isWritten && fsync(descriptor) == 0
     let problem = failure("written")

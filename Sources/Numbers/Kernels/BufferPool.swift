@@ -2,12 +2,19 @@
 // that a steady step does not call the allocator.
 
 import CKernels
+import Synchronization
 
 /// A buffer from a pool. Its user returns it with `BufferPool.give`; a buffer that is not returned is freed with
 /// its last reference.
 package final class PooledBuffer {
   package let pointer: RealPointer
   package let capacity: Int
+  /// Number of parts in use, for users that give the buffer back when all parts are done with.
+  private let parts = Atomic<Int>(1)
+
+  package func share(_ count: Int) { parts.store(count, ordering: .relaxed) }
+  /// One part is not used any more. Returns whether it was the last one.
+  package func endShare() -> Bool { parts.wrappingSubtract(1, ordering: .acquiringAndReleasing).newValue == 0 }
 
   fileprivate init(capacity: Int) {
     self.capacity = capacity
@@ -31,6 +38,8 @@ package final class BufferPool: @unchecked Sendable {
   }
   /// Ascending by capacity.
   private var shelves: [Shelf] = []
+  /// Bytes of all buffers that were made, which stay in memory.
+  package private(set) var byteCount = 0
   private let lock = Lock()
 
   package init() {}
@@ -47,12 +56,18 @@ package final class BufferPool: @unchecked Sendable {
       }
       return nil
     }
-    return found ?? PooledBuffer(capacity: capacity)
+    if let found { return found }
+    return make(capacity)
+  }
+
+  private func make(_ capacity: Int) -> PooledBuffer {
+    lock.hold { byteCount += capacity * MemoryLayout<Real>.stride }
+    return PooledBuffer(capacity: capacity)
   }
 
   /// Fills the pool with so many buffers for `count` values. Their pages take no memory until they are used.
   package func reserve(_ buffers: Int, of count: Int) {
-    for _ in 0..<buffers { give(PooledBuffer(capacity: BufferPool.sizeClass(count))) }
+    for _ in 0..<buffers { give(make(BufferPool.sizeClass(count))) }
   }
 
   /// Returns a buffer to the pool.

@@ -25,6 +25,8 @@ package final class PackedMaps {
   private let arena: Arena
   private var pieces: [(map: LinearMap, panels: Range<Int>)] = []
 
+  package var byteCount: Int { arena.byteCount }
+
   /// Allocates the packed copy of every map; `pack` fills them.
   package init(_ maps: inout [LinearMap]) {
     let counts = maps.map(\.packedCount)

@@ -18,6 +18,11 @@ final class ExpertStore: @unchecked Sendable {
   private var kept: [ExpertSite: Kept] = [:]
   private var gradients: [UnitExpert: PooledBuffer] = [:]
   let gradientPool = BufferPool()
+  /// Whether gradients are computed after their unit, from rows that are kept.
+  private(set) var delays = false
+  /// By unit, the backward calls whose rows are kept, in order; and lists to be used again.
+  private var delayed: [Int: [DelayedCall]] = [:]
+  private var spareLists: [[DelayedCall]] = []
 
   private struct UnitExpert: Hashable {
     var unit: Int
@@ -29,6 +34,17 @@ final class ExpertStore: @unchecked Sendable {
     var rows: Int
     /// The pool of the team that made the call.
     var pool: BufferPool
+  }
+  /// A backward call whose rows wait for their gradients (LocalExperts+Delay.swift).
+  struct DelayedCall {
+    /// Input rows (N, D) and gradients of the gate-up products (N, 2F) of all pieces.
+    var inputs: PooledBuffer
+    /// Gradients of the output (N, D), hidden rows (N, F), and the first row of each expert of the model and of the
+    /// one after the last (Int32).
+    var outputs: PooledBuffer
+    var rows: Int
+    /// The pools that they are from.
+    var inputPool, outputPool: BufferPool
   }
   /// A fresh block has no valid contents; the first product overwrites it.
   struct GradientBlock {
@@ -85,10 +101,38 @@ final class ExpertStore: @unchecked Sendable {
     lock.hold { gradients.removeValue(forKey: UnitExpert(unit: unit, expert: expert)) }
   }
 
+  /// Number of experts of the model.
+  var expertCount: Int { weights.count }
+  var byteCount: Int { packs.byteCount + gradientPool.byteCount }
+
+  func delay() { delays = true }
+
+  func keep(_ call: DelayedCall, unit: Int) {
+    lock.hold {
+      if delayed[unit] == nil { delayed[unit] = spareLists.popLast() ?? [] }
+      delayed[unit]!.append(call)
+    }
+  }
+
+  /// The calls of a unit whose rows are kept; nil where there are none.
+  func calls(ofUnit unit: Int) -> [DelayedCall]? { lock.hold { delayed[unit] } }
+
+  /// Gives the rows of a unit back to their pools.
+  func release(unit: Int) {
+    guard var calls = lock.hold({ delayed.removeValue(forKey: unit) }) else { return }
+    for call in calls {
+      call.inputPool.give(call.inputs)
+      call.outputPool.give(call.outputs)
+    }
+    calls.removeAll(keepingCapacity: true)
+    lock.hold { spareLists.append(calls) }
+  }
+
   func reset() {
     lock.hold {
       kept.removeAll()
       gradients.removeAll()
+      delayed.removeAll()
     }
   }
 }

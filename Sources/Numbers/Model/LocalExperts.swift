@@ -17,12 +17,14 @@ import Kernels
 
 package final class LocalExperts: ExpertExchange {
   package var held: [Int] { store.held }
-  private let store: ExpertStore
-  private var width: Int { store.width }
-  private var expertWidth: Int { store.expertWidth }
+  let store: ExpertStore
+  var width: Int { store.width }
+  var expertWidth: Int { store.expertWidth }
   package let team: Team
   /// Memory of the rows of this team's calls.
-  private let pool = BufferPool()
+  let pool = BufferPool()
+  /// By lane and level of the units' tree: a band of a gradient (`delay`).
+  var bands: [[PooledBuffer]] = []
   /// By lane: hidden rows, their gradient, and the gradient of gate and up, (F + F + 2F) · rows.
   private var scratch: [PooledBuffer?]
   /// Gradient blocks of the current call, one per piece. The list is reused, and so is that of tasks.
@@ -58,8 +60,8 @@ package final class LocalExperts: ExpertExchange {
   /// Packs the weights for products, if they have changed since.
   package func refresh() { store.refresh(team) }
 
-  /// Makes so many blocks of gradients in advance.
-  package func reserveGradients(_ count: Int) { store.gradientPool.reserve(count, of: store.blockCount) }
+  /// Makes memory for so many gradients of `size` values in advance.
+  package func reserveGradients(_ count: Int, of size: Int) { store.gradientPool.reserve(count, of: size) }
 
   /// out = down · (silu(gate · y) ⊙ (up · y)) for the rows of each piece; one task per expert, or tiles of an expert's
   /// rows where a team has more threads than experts.
@@ -97,16 +99,18 @@ package final class LocalExperts: ExpertExchange {
     let rowCount = LocalExperts.rowCount(pieces)
     let call = store.takeForward(site, rows: rowCount)
     gradientBlocks.removeAll(keepingCapacity: true)
-    for piece in pieces { gradientBlocks.append(store.gradientBlock(unit: site.unit, expert: piece.expert)) }
-    defer { call.pool.give(call.buffer) }
+    let later = store.delays ? keepRows(of: call, pieces, site.unit) : nil
+    if later == nil {
+      for piece in pieces { gradientBlocks.append(store.gradientBlock(unit: site.unit, expert: piece.expert)) }
+    }
+    defer { if later == nil { call.pool.give(call.buffer) } }
     let size = rowTile(pieces, rowCount)
-    if size < rowCount { return backward(pieces, rowCount, size, call.buffer, dout: dout, into: drows) }
+    if size < rowCount { return backward(pieces, rowCount, size, call.buffer, later, dout: dout, into: drows) }
     reserveScratch(pieces)
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let count = piece.rows.count
       let w = store.weights(piece.expert)
-      let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
       let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces, task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: count, columns: expertWidth)
       let dh_NF = Matrix(h_NF.pointer + h_NF.count, rows: count, columns: expertWidth)
@@ -116,9 +120,15 @@ package final class LocalExperts: ExpertExchange {
       BLAS.multiply(dout_ND, w.down.weight, into: dh_NF)
       ress_swiglu_backward(
         Int64(count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.pointer, dgateUp_N2F.pointer, h_NF.pointer)
-      let adding = !gradientBlocks[task].isFresh
-      BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
-      BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+      if let later {
+        let before = LocalExperts.rowCount(pieces[..<task])
+        keep(dout_ND, h_NF, dgateUp_N2F, gateUp_N2F, before..<before + count, later)
+      } else {
+        let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
+        let adding = !gradientBlocks[task].isFresh
+        BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
+        BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+      }
       BLAS.multiply(dgateUp_N2F, w.gateUp.weight, into: drows[rows: piece.rows])
     }
   }
@@ -126,7 +136,8 @@ package final class LocalExperts: ExpertExchange {
   /// The same for a team with more threads than experts: first tiles of all rows, and then tiles of all weights'
   /// gradients, which need the hidden rows of a whole piece.
   private func backward(
-    _ pieces: [ExpertPiece], _ rowCount: Int, _ size: Int, _ kept: PooledBuffer, dout: Matrix, into drows: Matrix
+    _ pieces: [ExpertPiece], _ rowCount: Int, _ size: Int, _ kept: PooledBuffer, _ later: ExpertStore.DelayedCall?,
+    dout: Matrix, into drows: Matrix
   ) {
     let buffer = pool.take(4 * rowCount * expertWidth)
     defer { pool.give(buffer) }
@@ -148,7 +159,9 @@ package final class LocalExperts: ExpertExchange {
         Int64(tile.count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.row(own.lowerBound),
         dgateUp_N2F.row(own.lowerBound), h_NF.row(own.lowerBound))
       BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp.weight, into: drows[rows: place])
+      if let later { keep(dout[rows: place], h_NF[rows: own], dgateUp_N2F[rows: own], gateUp_N2F, own, later) }
     }
+    guard later == nil else { return }
     tasks.removeAll(keepingCapacity: true)
     let shape = ExpertWeights(gradientBlocks[0].buffer.pointer, width: width, expertWidth: expertWidth)
     let share = (team.laneCount + pieces.count - 1) / pieces.count
@@ -191,6 +204,11 @@ package final class LocalExperts: ExpertExchange {
   package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? { store.takeGradient(unit: unit, expert: expert) }
 
   package func recycle(_ buffer: PooledBuffer) { store.gradientPool.give(buffer) }
+  package func take(_ count: Int) -> PooledBuffer { store.gradientPool.take(count) }
+
+  /// Bytes of the rows of this team's calls; and of what all teams share: packed weights and gradients.
+  package var byteCount: Int { pool.byteCount }
+  package var sharedByteCount: Int { store.byteCount }
 
   /// Drops all kept forward calls and gradients, after a step was abandoned.
   package func reset() { store.reset() }
@@ -198,7 +216,7 @@ package final class LocalExperts: ExpertExchange {
   private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }
 
   /// The rows and gate-up products of one piece in the buffer of a call with `total` rows.
-  private func parts(
+  func parts(
     _ buffer: PooledBuffer, of total: Int, _ pieces: [ExpertPiece], _ place: Int
   ) -> (rows_ND: Matrix, gateUp_N2F: Matrix) {
     let first = LocalExperts.rowCount(pieces[..<place])

@@ -55,6 +55,8 @@ package struct Weights {
   /// Networks that every token passes through: one per step, one per block, or a single one.
   private let networks: [ExpertWeights]
   private let packs: WeightPacks?
+  /// Bytes of the packed copies.
+  package var packedByteCount: Int { packs?.byteCount ?? 0 }
 
   /// The weights of a step. Steps beyond the trained ones use the last block.
   package func block(_ step: Int) -> BlockWeights { blocks[min(step, blocks.count - 1)] }
@@ -137,6 +139,7 @@ package struct Weights {
 /// The packed forms of a buffer's weights, and the version of the parameters that they were made from.
 final class WeightPacks {
   private let maps: PackedMaps
+  var byteCount: Int { maps.byteCount }
   private let buffer: ParameterBuffer
   private var version = -1
 

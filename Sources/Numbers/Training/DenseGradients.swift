@@ -16,6 +16,7 @@ final class DenseGradients {
   private var added: [PooledBuffer] = []
 
   var count: Int { layout.denseCount }
+  var byteCount: Int { pool.byteCount }
 
   /// - Parameter reserve: gradients that exist at the same time, at most; their memory is not touched before it is used.
   init(_ layout: ParameterLayout, _ model: ModelConfiguration, reserve: Int) {

@@ -13,8 +13,9 @@ package struct GradientSum {
   package let values: RealPointer
   private let memory: Memory
 
-  package init(_ buffer: PooledBuffer) {
-    values = buffer.pointer
+  /// - Parameter offset: of the first value. The buffer goes back to the pool with the last of its parts.
+  package init(_ buffer: PooledBuffer, at offset: Int) {
+    values = buffer.pointer + offset
     memory = .pooled(buffer)
   }
 
@@ -22,6 +23,14 @@ package struct GradientSum {
   package init(_ values: RealPointer, keptBy keeper: AnyObject?) {
     self.values = values
     memory = .kept(keeper)
+  }
+
+  /// What keeps `values` alive; nil where the caller does.
+  package var keeper: AnyObject? {
+    switch memory {
+    case .pooled(let buffer): buffer
+    case .kept(let keeper): keeper
+    }
   }
 
   /// left + right, in the memory of the left one; that of the right one is recycled.
@@ -34,5 +43,8 @@ package struct GradientSum {
   }
 
   /// Gives memory back to the pool that it was taken from.
-  package func recycle(_ recycle: (PooledBuffer) -> Void) { if case .pooled(let buffer) = memory { recycle(buffer) } }
+  package func recycle(_ recycle: (PooledBuffer) -> Void) {
+    guard case .pooled(let buffer) = memory else { return }
+    if buffer.endShare() { recycle(buffer) }
+  }
 }

@@ -54,7 +54,11 @@ package final class HeldModel {
     experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
     let experts = experts
     teamExperts = division.teams.map { $0 === team ? experts : LocalExperts(sharing: experts, team: $0) }
-    expertGradients = ExpertGradients(experts, plan, layout: layout)
+    expertGradients = ExpertGradients(
+      experts, plan, layout: layout,
+      delay: GradientDelay.level(
+        configuration, layout, workers: plan.workerCount, lanes: plan.lanes * division.teams.count),
+      teams: teamExperts)
   }
 }
 

@@ -17,7 +17,7 @@ package final class Optimizer {
     package let first: RealPointer
     package let second: RealPointer
     /// Its expert, nil for a dense tensor; the gradient's offset in the expert's block, or in the worker's dense
-    /// part.
+    /// range.
     let expert: Int?
     let gradientOffset: Int
     /// Its chunks in the list of all chunks of the model.
@@ -30,6 +30,10 @@ package final class Optimizer {
     let start: Int
     let count: Int
     let chunk: Int
+    /// The place of its gradient: a dense tensor's offset, or an expert's part (`ParameterLayout.expertParts`) by
+    /// expert and part, and the offset there.
+    let part: Int?
+    let offset: Int
   }
 
   package let owned: [Owned]
@@ -84,11 +88,17 @@ package final class Optimizer {
     }
     self.arena = arena
     self.owned = owned
+    let parts = layout.expertParts
     pieces = owned.filter(\.entry.isTrained).flatMap { tensor in
       tensor.chunks.enumerated().map { index, chunk in
-        let start = index * Optimizer.chunkSize
+        let start = index * Optimizer.chunkSize, place = tensor.gradientOffset + start
+        let count = min(Optimizer.chunkSize, tensor.entry.count - start)
+        let part = tensor.expert.map { _ in parts.firstIndex { $0.contains(place) }! }
+        if let part { precondition(parts[part].upperBound >= place + count, "a chunk at \(place) is in two parts") }
         return Piece(
-          tensor: tensor, start: start, count: min(Optimizer.chunkSize, tensor.entry.count - start), chunk: chunk)
+          tensor: tensor, start: start, count: count, chunk: chunk,
+          part: part.map { tensor.expert! * parts.count + $0 }, offset: place - (part.map { parts[$0].lowerBound } ?? 0)
+        )
       }
     }
     squares = Array(repeating: 0, count: chunkCount)
@@ -102,11 +112,11 @@ package final class Optimizer {
     (layout.dense + layout.experts.flatMap { $0 }).reduce(0) { $0 + ($1.count + chunkSize - 1) / chunkSize }
   }
 
-  /// Gradients summed over the batch: this worker's part of the dense parameters, and a block for each of its
-  /// experts, which is nil where no token reached the expert.
+  /// Gradients summed over the batch: this worker's range of the dense parameters, and the parts of its experts'
+  /// blocks, which are nil where no token reached the expert.
   package struct Gradients {
     package var dense: RealPointer
-    /// By expert of the whole model.
+    /// By expert of the whole model and part of its block.
     package var experts: [RealPointer?]
 
     package init(dense: RealPointer, experts: [RealPointer?]) {
@@ -115,17 +125,17 @@ package final class Optimizer {
     }
   }
 
-  private func gradient(of tensor: Owned, _ gradients: Gradients) -> RealPointer? {
-    guard let expert = tensor.expert else { return gradients.dense + tensor.gradientOffset }
-    return gradients.experts[expert].map { $0 + tensor.gradientOffset }
+  private func gradient(of piece: Piece, _ gradients: Gradients) -> RealPointer? {
+    guard let part = piece.part else { return gradients.dense + piece.offset }
+    return gradients.experts[part].map { $0 + piece.offset }
   }
 
   /// Sums of squares of this worker's chunks, in the list of all chunks; 0 in the others' places.
   package func squares(_ gradients: Gradients) -> [Double] {
     team.run(pieces.count) { task, _ in
       let piece = pieces[task]
-      let gradient = gradient(of: piece.tensor, gradients)
-      sums.pointer[task] = gradient.map { ress_sum_of_squares(Int64(piece.count), $0 + piece.start) } ?? 0
+      let gradient = gradient(of: piece, gradients)
+      sums.pointer[task] = gradient.map { ress_sum_of_squares(Int64(piece.count), $0) } ?? 0
     }
     for (place, piece) in pieces.enumerated() { squares[piece.chunk] = sums.pointer[place] }
     return squares
@@ -143,7 +153,7 @@ package final class Optimizer {
     let c2 = 1 - power(configuration.beta2, step + 1)
     team.run(pieces.count) { task, _ in
       let (tensor, start) = (pieces[task].tensor, pieces[task].start)
-      let gradient = gradient(of: tensor, gradients).map { $0 + start } ?? zeros
+      let gradient = gradient(of: pieces[task], gradients) ?? zeros
       ress_adamw(
         Int64(pieces[task].count), tensor.values + start, tensor.first + start, tensor.second + start, gradient,
         Real(scale),

@@ -20,6 +20,14 @@ package struct ShardLayout: Equatable, Sendable {
     package let offset: Int
     package var count: Int { entry.count }
 
+    package init(entry: ParameterEntry, tensor: Int, kind: Kind, expert: Int?, offset: Int) {
+      self.entry = entry
+      self.tensor = tensor
+      self.kind = kind
+      self.expert = expert
+      self.offset = offset
+    }
+
     /// `model/embed/weight`, `optimizer/first/embed/weight`
     package var name: String {
       switch kind {
@@ -34,6 +42,9 @@ package struct ShardLayout: Equatable, Sendable {
   /// Values of a message that carries a part of a shard (4 MiB).
   package static let messageSize = 1 << 20
   package var count: Int { pieces.last.map { $0.offset + $0.count } ?? 0 }
+
+  /// - Parameter pieces: in the order of their offsets, without gaps.
+  package init(_ pieces: [Piece]) { self.pieces = pieces }
 
   /// The shard of the worker that the plan is for.
   package init(_ layout: ParameterLayout, _ plan: WorkPlan) {
@@ -91,6 +102,24 @@ package final class Shard: @unchecked Sendable {
   }
 
   package func values(_ piece: Int) -> RealPointer { places[piece] }
+
+  /// Copies the values of `range` of the shard, in the order of its pieces, to `target`.
+  package func copy(_ range: Range<Int>, to target: RealPointer) {
+    // The last piece that begins at or before the range.
+    var low = 0, high = layout.pieces.count
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if layout.pieces[middle].offset <= range.lowerBound { low = middle } else { high = middle }
+    }
+    var place = range.lowerBound
+    while place < range.upperBound {
+      let piece = layout.pieces[low]
+      let end = min(range.upperBound, piece.offset + piece.count)
+      (target + place - range.lowerBound).update(from: places[low] + place - piece.offset, count: end - place)
+      place = end
+      low += 1
+    }
+  }
 
   /// Copies the values into `memory`, with all threads of the team.
   package func copy(into memory: ShardMemory, _ team: Team) -> Shard {

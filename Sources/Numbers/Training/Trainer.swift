@@ -41,6 +41,16 @@ package enum TrainingError: Error, Equatable, CustomStringConvertible {
   }
 }
 
+/// Keeps copies of a worker's state, which are made from the trainer's own tensors while a step is computed. A step
+/// changes these tensors only in its update.
+package protocol StateKeeper: AnyObject {
+  /// All units of the step are computed. The other workers wait for this worker's norms when this returns.
+  func beforeNorms() throws
+  /// The norms of all workers have arrived: each of them has returned from `beforeNorms` in this step. The state
+  /// changes when this returns.
+  func beforeUpdate()
+}
+
 /// One worker's part of a run's training.
 package final class Trainer {
   package let configuration: RunConfiguration
@@ -66,6 +76,10 @@ package final class Trainer {
   private let postponed: PostponedSums
   private var lossTree = UnitTree<LossSums>(unitCount: 1)
   private var loads: [Int]
+  /// Called in every step before the state changes.
+  package weak var keeper: (any StateKeeper)?
+  /// Whether the state is that after a step. It is not between the update and the end of a step.
+  package private(set) var isWhole = true
   /// How the last step's tokens were routed, over all workers.
   package private(set) var routing: Routing
 
@@ -101,7 +115,7 @@ package final class Trainer {
     let reserve = teams == 1 ? 0 : min(units, 2 * loop.placeCount + sums)
     gradients = DenseGradients(held.layout, configuration.model, reserve: reserve)
     held.expertGradients.reserve(reserve)
-    postponed = PostponedSums(capacity: reserve * (1 + held.experts.held.count))
+    postponed = PostponedSums(capacity: reserve * (1 + held.experts.held.count * held.expertGradients.parts.count))
     let gradients = gradients, reading = reading
     batches = models.enumerated().map { place, model in
       StepBatch(
@@ -133,6 +147,12 @@ package final class Trainer {
   package var parameters: ParameterBuffer { held.parameters }
   /// Bytes of parameters, moments and activations.
   package var byteCount: Int { parameters.byteCount + optimizer.byteCount + models.reduce(0) { $0 + $1.byteCount } }
+  /// The same with packed weights, gradients and rows that wait for experts: everything that a step needs here, but
+  /// for messages.
+  package var heldByteCount: Int {
+    byteCount + held.weights.packedByteCount
+      + held.teamExperts.reduce(held.experts.sharedByteCount) { $0 + $1.byteCount } + gradients.byteCount
+  }
   package var recomputes: Bool { models[0].recomputes }
   private var batch: StepBatch { batches[0] }
   /// Seconds that each worker computed in the last step, and bytes that it sent.
@@ -164,6 +184,7 @@ package final class Trainer {
     let total = try self.total()
     let mine = team.measure(.optimizer) { optimizer.squares(total) }
     clock.stamp(&note)
+    try keeper?.beforeNorms()
     let squares = try team.measure(.waiting) { try exchange.gather(mine, note) }
     clock.read(exchange.notes)
     // All workers have the same reports, notes and norm, so all decide the same.
@@ -171,9 +192,12 @@ package final class Trainer {
     let norm = squares.reduce(0, +).squareRoot()
     let skipped = try search.find(reports, norm: norm, step: step)
     let rate = configuration.optimizer.learningRate(step: step, of: configuration.training.steps)
+    keeper?.beforeUpdate()
+    isWhole = skipped != nil
     if skipped == nil { update(total, norm: norm, step: step, rate: rate) }
     recycle()
     if skipped == nil { try share() }
+    isWhole = true
     return StepResult(
       step: step, losses: losses, gradientNorm: norm, learningRate: rate, loads: loads, tokens: batch.tokenCount,
       skipped: skipped, halt: exchange.notes.reduce(.none) { max($0, $1.halt) })
@@ -200,6 +224,7 @@ package final class Trainer {
 
   /// Makes the additions that teams have left to all threads together, level by level of the tree.
   private func formPostponedSums() {
+    held.expertGradients.computePostponed()
     while true {
       let dense = gradients.takePairs(postponed), experts = held.expertGradients.takePairs(postponed)
       guard dense || experts else { return }

@@ -57,9 +57,10 @@ package struct UnitTree<Value> {
     pending.reserveCapacity(min(unitCount, 64))
   }
 
-  private var root: UnitNode {
-    UnitNode(level: Int.bitWidth - (unitCount - 1).leadingZeroBitCount, index: 0)
-  }
+  private var root: UnitNode { UnitNode(level: rootLevel, index: 0) }
+
+  /// Level of the node that covers all units.
+  package var rootLevel: Int { Int.bitWidth - (unitCount - 1).leadingZeroBitCount }
 
   /// Whether a node's sum may be inserted: it is a node of the tree, and none of its units was added before.
   package func accepts(_ node: UnitNode) -> Bool {

@@ -7,6 +7,7 @@
 // units travel to the owner.
 
 import Configuration
+import Kernels
 import Model
 
 package struct WorkPlan: Equatable, Sendable {
@@ -70,6 +71,13 @@ package struct WorkPlan: Equatable, Sendable {
   /// The worker that computes an expert for the units of a worker.
   package func computer(of expert: Int, forUnitsOf worker: Int) -> Int {
     holds[worker][expert] ? worker : expertOwners[expert]
+  }
+
+  /// Units that a worker has under way at once, at most: two where rows travel, so that one computes while the rows of
+  /// the other are on their way.
+  package var lanes: Int {
+    let travels = units.indices.contains { worker in holds[worker].contains(false) }
+    return travels && units.contains { $0.count > 1 } ? Relay.laneCount : 1
   }
 
   /// The workers that have a copy of an expert, ascending.

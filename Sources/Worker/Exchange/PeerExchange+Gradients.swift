@@ -7,6 +7,12 @@ import Model
 import Training
 import Wire
 
+/// A part of an expert's block (`ParameterLayout.expertParts`).
+struct ExpertPart: Hashable {
+  var expert: Int
+  var part: Int
+}
+
 extension PeerExchange: GradientExchange {
   // MARK: reports
 
@@ -72,7 +78,8 @@ extension PeerExchange: GradientExchange {
       for (part, range) in parts(of: peer).enumerated() {
         for (node, value) in sums {
           guard let values = value else { continue }
-          let payload = Payload(copying: values.pointer + range.lowerBound, count: range.count)
+          // The caller keeps the sums until it has the norms of all workers, who have received them by then.
+          let payload = Payload(sharing: values.pointer + range.lowerBound, count: range.count, of: values)
           try send(.gradient, .node(level: node.level, index: node.index, part: part), rows: 1, payload, to: peer)
         }
       }
@@ -97,26 +104,36 @@ extension PeerExchange: GradientExchange {
 
   /// Sends the owners of the experts that are copied here the sums of this worker's units.
   private func sendSumsOfCopies() throws {
+    let parts = held.expertGradients.parts
     for expert in plan.copies[plan.index] {
-      for (node, value) in held.expertGradients.sums(of: expert) {
-        let payload = value.map { Payload(copying: $0.values, count: held.layout.expertCount) }
-        try send(
-          .expertGradient, .expertNode(level: node.level, index: node.index, expert: expert),
-          rows: value == nil ? 0 : 1, payload ?? Payload(byteCount: 0), to: plan.expertOwners[expert])
+      for (part, range) in parts.enumerated() {
+        for (node, value) in held.expertGradients.sums(of: expert, part: part) {
+          // Without a value all parts are without one, and the first message stands for all.
+          if value == nil, part > 0 { continue }
+          let payload = value.map { Payload(sharing: $0.values, count: range.count, of: $0.keeper!) }
+          try send(
+            .expertGradient, .expertNode(level: node.level, index: node.index, expert: expert, part: part),
+            rows: value == nil ? 0 : 1, payload ?? Payload(byteCount: 0), to: plan.expertOwners[expert])
+        }
       }
     }
   }
 
-  func take(sum message: DataMessage, _ node: UnitNode, of expert: Int, from sender: Int) throws {
-    let count = message.payload.bytes.count
-    guard count == 0 || count == 4 * held.layout.expertCount else { throw message.header.refusal("wrong length") }
-    guard plan.copies[sender].contains(expert), node.level < 32, plan.units[sender].lowerBound <= node.firstUnit,
+  func take(sum message: DataMessage, _ node: UnitNode, of place: ExpertPart, from sender: Int) throws {
+    let count = message.payload.bytes.count, parts = held.expertGradients.parts
+    let isEmpty = count == 0 && place.part == 0
+    guard parts.indices.contains(place.part), isEmpty || count == 4 * parts[place.part].count else {
+      throw message.header.refusal("wrong length")
+    }
+    let sum = isEmpty ? nil : GradientSum(message.payload.reals, keptBy: message.payload)
+    guard plan.copies[sender].contains(place.expert), node.level < 32, plan.units[sender].lowerBound <= node.firstUnit,
       node.firstUnit < plan.units[sender].upperBound,
-      held.expertGradients.take(
-        count == 0 ? nil : GradientSum(message.payload.reals, keptBy: message.payload), of: expert, at: node)
+      (isEmpty ? parts.indices : place.part..<place.part + 1).allSatisfy({
+        held.expertGradients.take(sum, of: place.expert, part: $0, at: node)
+      })
     else {
       throw message.header.refusal(
-        "a sum that is not expected: expert \(expert), node \(node.index) of level \(node.level)")
+        "a sum that is not expected: expert \(place.expert), node \(node.index) of level \(node.level)")
     }
   }
 
@@ -171,33 +188,44 @@ extension PeerExchange: GradientExchange {
   /// Sends the parameters that this worker updated, and waits for those of all others.
   package func share(_ parameters: ParameterBuffer) throws {
     for (part, range) in parts(of: plan.index).enumerated() {
-      let payload = Payload(copying: parameters.dense + range.lowerBound, count: range.count)
+      // They change in the next update, and all workers have received them before they send its norms.
+      let payload = Payload(sharing: parameters.dense + range.lowerBound, count: range.count, of: parameters)
       for peer in peers { try send(.parameters, .part(part), rows: 1, payload, to: peer) }
     }
     for expert in plan.myExperts {
       let holders = plan.copyHolders(of: expert)
       guard !holders.isEmpty else { continue }
-      let block = Payload(copying: parameters.experts[expert]!, count: held.layout.expertCount)
-      for holder in holders { try send(.expertParameters, .expert(expert), rows: 1, block, to: holder) }
+      for (part, range) in held.expertGradients.parts.enumerated() {
+        let payload = Payload(
+          sharing: parameters.experts[expert]! + range.lowerBound, count: range.count, of: parameters)
+        for holder in holders {
+          try send(.expertParameters, .expertPart(expert: expert, part: part), rows: 1, payload, to: holder)
+        }
+      }
     }
     func isLate(_ peer: Int) -> Bool { updatedParts[peer, default: []].count < parts(of: peer).count }
     while peers.contains(where: isLate) { try serve(awaited: peers.filter(isLate), in: .parameters) }
-    let copies = plan.copies[plan.index]
-    while updatedCopies.count < copies.count {
-      let late = copies.filter { !updatedCopies.contains($0) }.map { plan.expertOwners[$0] }
-      try serve(awaited: Set(late).sorted(), in: .expertParameters)
+    let copies = plan.copies[plan.index], count = held.expertGradients.parts.count
+    while updatedCopies.count < copies.count * count {
+      let late = copies.filter { expert in
+        (0..<count).contains { !updatedCopies.contains(ExpertPart(expert: expert, part: $0)) }
+      }
+      try serve(awaited: Set(late.map { plan.expertOwners[$0] }).sorted(), in: .expertParameters)
     }
   }
 
-  /// The parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
+  /// A part of the parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
   /// every worker has computed all its units, and none of them reads the old values any more.
-  func take(parameters message: DataMessage, of expert: Int, from sender: Int) throws {
-    let count = held.layout.expertCount
-    guard message.payload.bytes.count == 4 * count else { throw message.header.refusal("wrong length") }
-    guard plan.copies[plan.index].contains(expert), plan.expertOwners[expert] == sender,
-      squares[sender] != nil, updatedCopies.insert(expert).inserted
-    else { throw message.header.refusal("parameters of expert \(expert), which is not expected") }
-    held.parameters.experts[expert]!.update(from: message.payload.reals, count: count)
+  func take(parameters message: DataMessage, of place: ExpertPart, from sender: Int) throws {
+    let parts = held.expertGradients.parts
+    guard parts.indices.contains(place.part), message.payload.bytes.count == 4 * parts[place.part].count else {
+      throw message.header.refusal("wrong length")
+    }
+    guard plan.copies[plan.index].contains(place.expert), plan.expertOwners[place.expert] == sender,
+      squares[sender] != nil, updatedCopies.insert(place).inserted
+    else { throw message.header.refusal("parameters of expert \(place.expert), which is not expected") }
+    (held.parameters.experts[place.expert]! + parts[place.part].lowerBound).update(
+      from: message.payload.reals, count: parts[place.part].count)
   }
 
   /// A part of the dense parameters, which is written at once for the same reason.

@@ -41,8 +41,8 @@ package final class PeerExchange {
   var squares: [Int: [Double]] = [:]
   /// The parts of the dense parameters that have arrived, by the worker that updated them.
   var updatedParts: [Int: Set<Int>] = [:]
-  /// The experts copied here whose updated parameters have arrived.
-  var updatedCopies: Set<Int> = []
+  /// The parts of experts copied here whose updated parameters have arrived.
+  var updatedCopies: Set<ExpertPart> = []
   /// The worker that computes each expert for this worker's units.
   let computers: [Int]
   /// Held for everything below that teams use at the same time, and for `send`; announced when a message is processed.
@@ -130,9 +130,11 @@ package final class PeerExchange {
     switch (header.phase, header.subject) {
     case (.gradient, .node(let level, let index, let part)):
       try take(sum: message, UnitNode(level: level, index: index), part: part)
-    case (.expertGradient, .expertNode(let level, let index, let expert)):
-      try take(sum: message, UnitNode(level: level, index: index), of: expert, from: sender)
-    case (.expertParameters, .expert(let expert)): try take(parameters: message, of: expert, from: sender)
+    case (.expertGradient, .expertNode(let level, let index, let expert, let part)):
+      try take(
+        sum: message, UnitNode(level: level, index: index), of: ExpertPart(expert: expert, part: part), from: sender)
+    case (.expertParameters, .expertPart(let expert, let part)):
+      try take(parameters: message, of: ExpertPart(expert: expert, part: part), from: sender)
     case (.probe, _): try send(.echo, .step, rows: 0, message.payload, to: sender)
     case (.echo, _): echoes += 1
     case (.norms, _): try take(norms: message, from: sender)

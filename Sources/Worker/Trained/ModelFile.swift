@@ -42,7 +42,7 @@ package enum ModelFile {
   static func write(_ model: TrainedModel, to path: String, proofTokens count: Int) throws -> Export {
     let proof = try count > 0 ? model.proof(tokens: count) : nil
     var tensors = model.tensors.map {
-      NamedTensor(name: SafetensorsFile.name(of: $0.name), shape: $0.shape, values: $0.values)
+      NamedTensor(name: SafetensorsFile.name(of: $0.name), shape: $0.shape, read: $0.read)
     }
     let parameters = tensors.reduce(0) { $0 + $1.shape.reduce(1, *) }
     let counted = tensors.count

@@ -100,23 +100,49 @@ package struct RunNeeds {
   private static func whole(_ bytes: Double) -> Int { Int(min(bytes, Double(Arena.most))) }
 
   /// Parameters and the packed copy that matrix products read, moments, and gradients.
-  package var modelBytes: Int {
-    let dense = layout.denseCount, experts = mostExperts * layout.expertCount
-    let copied = copiesHere * layout.expertCount
-    // A worker holds at most one gradient sum per level of the tree and the one being computed; so does the owner
-    // for its part.
-    func levels(_ units: Int) -> Int { Int.bitWidth - units.leadingZeroBitCount + 1 }
-    let unitGradients = min(unitsAWorker, levels(unitsAWorker) + places - 1) * dense
-    let ownerSums = workers > 1 ? levels(configuration.training.unitCount) * mostDense : 0
-    // Gradients of the experts here: one for each unit under way of each worker whose rows come here, and the sums that
-    // wait for their siblings in the tree. A copy gets those of this worker's units alone.
-    let travelling = workers > 1 && copiedExperts.count < layout.experts.count ? workers : 1
-    let expertGradients =
-      min(configuration.training.unitCount, travelling * places + levels(configuration.training.unitCount) - 1)
-      * experts
-      + min(unitsAWorker, levels(unitsAWorker) + places - 1) * copied
-    return real * (2 * (dense + experts + copied) + mostMoments + unitGradients + ownerSums + expertGradients)
+  package var modelBytes: Int { stateBytes + gradientBytes }
+
+  /// Parameters and the packed copy that matrix products read, and moments.
+  private var stateBytes: Int {
+    real * (2 * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount) + mostMoments)
   }
+
+  private var gradientBytes: Int {
+    let own = GradientMemory(units: unitsAWorker, workers: 1, lanes: places, delay: nil, rowShare: 0)
+    // The total of the owner's range, and the sums of others that wait for their siblings in the tree.
+    let ownerSums = workers > 1 ? 2 * mostDense : 0
+    return real * (Int(own.blocks) * layout.denseCount + ownerSums) + expertGradientBytes
+  }
+
+  /// Gradients of the experts here, and the rows that are kept for them.
+  private var expertGradientBytes: Int {
+    let delay = gradientDelay
+    let share = GradientDelay.rowShare(configuration, layout) * RunNeeds.poolShare
+    func blocks(units: Int, workers: Int) -> Double {
+      GradientMemory(units: units, workers: workers, lanes: places, delay: delay, rowShare: share).blocks
+    }
+    let block = Double(layout.expertCount * real)
+    let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
+    // An expert gets the rows of all workers where they travel, and those of this worker's units where it is copied.
+    // The owner of a copied expert also has the sum of another worker while it adds.
+    let travelling =
+      Double(mostExperts) * (1 - copied) * blocks(units: configuration.training.unitCount, workers: workers)
+    let own = Double(mostExperts) * copied * (blocks(units: unitsAWorker, workers: 1) + 1)
+    let sums = (travelling + own + Double(copiesHere) * blocks(units: unitsAWorker, workers: 1)) * block
+    guard let delay else { return RunNeeds.whole(sums) }
+    // The parts that each team computes together, and its bands.
+    let parts = layout.expertParts, size = parts.map(\.count).max() ?? 0
+    let together = min(4 * threads, mostExperts * parts.count) * size
+    let bands = threads * delay * max(LocalExperts.bandSize, sizes.width, sizes.expertWidth)
+    return RunNeeds.whole(sums + Double((together + bands) * real))
+  }
+
+  private var gradientDelay: Int? {
+    GradientDelay.level(configuration, layout, workers: workers, lanes: places)
+  }
+
+  /// Buffers come in four size classes per octave, so an eighth is unused on average.
+  private static let poolShare = 9.0 / 8
 
   /// Experts of other workers of which a worker has a copy, at most.
   private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }
@@ -132,6 +158,8 @@ package struct RunNeeds {
   /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
   /// workers' units under way, for each of its own.
   private var expertRowBytes: Int {
+    // Where gradients are delayed, the rows are part of their memory.
+    guard sizes.experts > 0, gradientDelay == nil else { return 0 }
     let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
     // Of the copied experts the rows of this worker's unit, of the others those of every worker's.
     let own = Double(mostExperts) / Double(max(1, layout.experts.count))
@@ -139,24 +167,45 @@ package struct RunNeeds {
     return RunNeeds.whole(TeamChoice.rowBytes(configuration, sizes, shape) * share)
   }
 
-  /// Copies of the state: two of the worker's own and briefly a third, and as many of the peer whose mirror it is.
-  /// Without mirroring, one while a checkpoint is written.
+  /// Copies of the state (`ShardStore`): one of the worker's own, and one of the peer whose mirror it is, with a second
+  /// one while that arrives. Without mirrors, one for a checkpoint that is still being written when the next step ends.
   package var copyBytes: Int {
-    let every = configuration.cluster.mirrorEvery
-    let mirrors = workers > 1 && every > 0 ? 2 * min(3, configuration.training.steps / every) : 0
-    return max(1, mirrors) * largestShard * real
+    guard mirrors else { return outlivesStep ? largestShard * real : 0 }
+    return min(3, 2 * (configuration.training.steps / configuration.cluster.mirrorEvery)) * largestShard * real
   }
 
-  /// What only a run of several workers holds: messages in transit, and during a change of generation the state of
-  /// the old one.
+  private var mirrors: Bool { workers > 1 && configuration.cluster.mirrorEvery > 0 }
+
+  /// Whether a checkpoint may take longer to write than a step takes to compute.
+  private var outlivesStep: Bool {
+    let every = configuration.checkpoint.every
+    let isWritten = every > 0 && every < configuration.training.steps || configuration.checkpoint.keepBest > 0
+    let writing = Double(largestShard * real * workersAHost) / RunNeeds.slowDisk
+    let step = operationsPerToken * Double(stepTokens) / Double(workers * threads) / RunNeeds.fastCore
+    return isWritten && writing > step
+  }
+  /// Bytes a second of a slow disk, and operations a second of a fast core.
+  private static let slowDisk = 400e6, fastCore = 100e9
+
+  /// What only a run of several workers holds: messages in transit, and what a change of generation takes beyond that.
   package var clusterBytes: Int {
     guard workers > 1 else { return 0 }
-    // Gradients and parameters, one received and one sent of each; pieces of copies, two in each direction.
-    let messages =
-      4 * (mostDense + (copiedExperts.isEmpty ? 0 : mostExperts * layout.expertCount)) * real + 4
-      * min(largestShard, ShardLayout.messageSize) * real
-    let state = real * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount + mostMoments)
-    return messages + state
+    return messageBytes + max(0, changeBytes - trainingBytes)
+  }
+
+  /// Parameters of others that arrive while this worker updates its own, and pieces of sums, copies and rows, two in
+  /// each direction. What is sent is not copied.
+  private var messageBytes: Int {
+    let parameters = real * (layout.denseCount + copiesHere * layout.expertCount)
+    return parameters + 8 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
+  }
+
+  private var trainingBytes: Int { modelBytes + activationBytes + copyBytes + messageBytes }
+
+  /// The next generation is loaded while the state of the one before and its copies are still there.
+  private var changeBytes: Int {
+    let before = real * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount + mostMoments)
+    return before + stateBytes + activationBytes + copyBytes
   }
 
   /// The program, its libraries and their buffers, and what HDF5 reads ahead.
@@ -179,13 +228,13 @@ package struct RunNeeds {
   }
 
   /// Resident memory of a worker in the generation after a loss. The worker has more units and experts then, and
-  /// holds copies of the old generation until it has two of the new one.
+  /// holds copies of the old generation until those of the new one are complete.
   package var memoryAfterLossBytes: Int {
     let next = afterLoss ?? self
     guard workers > 1, configuration.cluster.mirrorEvery > 0 else { return next.memoryBytes }
-    let before = 4 * largestShard * real
-    let own = next.workers > 1 ? 4 * next.largestShard * real : 0
-    return next.memoryBytes + max(0, before + own - next.copyBytes)
+    let before = copyBytes
+    let arriving = next.workers > 1 ? next.largestShard * real : 0
+    return next.memoryBytes + max(0, before + arriving - next.copyBytes)
   }
 
   /// Bytes of all files of a checkpoint: the tensors and HDF5's structures.

@@ -184,7 +184,12 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
     return (0..<count).map { RehearsalLink($0, mailboxes) }
   }
 
-  func send(_ message: DataMessage, to worker: Int) { mailboxes[worker].put(message) }
+  /// The numbers are copied, because a receiver adds where they are, and a sender may share its own memory.
+  func send(_ message: DataMessage, to worker: Int) {
+    let copy = Payload(byteCount: message.payload.bytes.count)
+    withExtendedLifetime(message) { copy.bytes.copyMemory(from: UnsafeRawBufferPointer(message.payload.bytes)) }
+    mailboxes[worker].put(DataMessage(header: message.header, payload: copy))
+  }
 
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     // A trainer that failed sends nothing more; without a limit the others would wait for it forever.

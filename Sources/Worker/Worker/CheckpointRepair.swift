@@ -31,7 +31,7 @@ enum CheckpointRepair {
     let aside = path + ".shard-\(key.index).tmp"
     let writer = try CheckpointWriter(aside: aside, step: key.step, shardCount: key.count, boundary)
     let files = try CheckpointSaver.write(
-      shard, writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
+      LateCopy(shard), writer, key.index, key.index == 0 ? RunJob.links(plan, layout) : nil)
     for file in files {
       try boundary.within(path) { (checkpoint) throws(FolderError) in
         try boundary.within(aside) { (fresh) throws(FolderError) in

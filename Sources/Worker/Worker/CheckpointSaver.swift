@@ -1,6 +1,6 @@
 // Writes this worker's files of checkpoints in the background, while training continues.
 //
-// A file is written from a copy of the shard that training does not change. Where writing fails (a full disk, no
+// A file is written from a copy of the shard that training does not change (`LateCopy`). Where writing fails (a full disk, no
 // file descriptors, a network file system that is unavailable), it is repeated from the same copy, at growing
 // intervals, until it succeeds or until the next checkpoint replaces it. A failure does not stop training, because
 // the state in the workers' memory is newer than any checkpoint, and stopping would lose it.
@@ -178,10 +178,10 @@ package final class CheckpointSaver: @unchecked Sendable {
 
   /// Writes one shard's file, and with `links` also the file model.h5, which refers to the tensors of all shards.
   static func write(
-    _ shard: Shard, _ writer: CheckpointWriter, _ place: Int, _ links: [(name: String, shard: Int)]?
+    _ copy: LateCopy, _ writer: CheckpointWriter, _ place: Int, _ links: [(name: String, shard: Int)]?
   ) throws(CheckpointError) -> Files {
-    let tensors = shard.layout.pieces.enumerated().map { number, piece in
-      NamedTensor(name: piece.name, shape: piece.entry.shape, values: shard.values(number))
+    let tensors = copy.layout.pieces.enumerated().map { number, piece in
+      NamedTensor(name: piece.name, shape: piece.entry.shape) { copy.read(number, $0) }
     }
     var files = [try writer.writeShard(place, tensors)]
     if let links { files.append(try writer.writeModel(links)) }

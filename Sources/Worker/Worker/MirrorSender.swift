@@ -16,13 +16,12 @@ package struct MirrorSender {
   package static let pieceSize = ShardLayout.messageSize
   private static let underWay = 2
 
-  /// A copy that is being sent to peer `peer`: `count` values, of which `sent` pieces were sent and `received`
-  /// acknowledged.
+  /// A copy that is being sent to peer `peer`, of which `sent` pieces were sent and `received` acknowledged.
   private struct Copy {
     let key: HeldShard
-    let memory: ShardMemory
-    let count: Int
+    let copy: LateCopy
     let peer: Int
+    var count: Int { copy.layout.count }
     var sent = 0
     var received = 0
     var pieces: Int { (count + MirrorSender.pieceSize - 1) / MirrorSender.pieceSize }
@@ -32,8 +31,8 @@ package struct MirrorSender {
 
   package init() {}
 
-  package mutating func start(_ key: HeldShard, _ memory: ShardMemory, count: Int, to peer: Int) {
-    queue.append(Copy(key: key, memory: memory, count: count, peer: peer))
+  package mutating func start(_ key: HeldShard, _ copy: LateCopy, to peer: Int) {
+    queue.append(Copy(key: key, copy: copy, peer: peer))
   }
 
   package mutating func clear() { queue = [] }
@@ -49,9 +48,7 @@ package struct MirrorSender {
       phase: .mirror, sender: copy.key.index, .copy(step: copy.key.step, piece: copy.sent, count: copy.pieces))
     header.rows = UInt32(count)
     queue[0].sent += 1
-    return (
-      DataMessage(header: header, payload: Payload(copying: copy.memory.pointer + start, count: count)), copy.peer
-    )
+    return (DataMessage(header: header, payload: copy.copy.payload(start..<start + count)), copy.peer)
   }
 
   /// Handles the receipt of a piece. Returns the copy's key when the last piece was received.

@@ -39,14 +39,11 @@ package final class RunJob {
   private let task: TaskKind
   private let link: NetworkLink
   private let profile: StepProfile
-  private let saver = CheckpointSaver()
+  private let copies: StateCopies
   private let log: (String) -> Void
   private var lastNote = ContinuousClock.now
-  /// Steps at which this generation's mirrored copies were made, the newest last.
-  private var copiedSteps: [Int] = []
-  private var savedStep = -1
-  /// Seconds that training was paused (copies, waiting for the disk) since the last report.
-  private var stall = 0.0
+  /// Number of steps done, including those before this generation.
+  private var done: Int
 
   /// Loads data, model and state.
   /// - Throws: `JobError` and the errors of data and checkpoints, which a user can act on; `Stopped`.
@@ -60,6 +57,7 @@ package final class RunJob {
     self.history = history
     self.log = log
     profile = StepProfile(assignment)
+    done = assignment.firstStep
     try FolderToken.find(for: assignment) { network.pendingStop() }
     let configuration = assignment.configuration
     let boundary = Boundary(assignment.roots ?? [])
@@ -122,6 +120,8 @@ package final class RunJob {
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
+    copies = StateCopies(assignment, trainer, link, network, store, layout)
+    trainer.keeper = copies
     switch assignment.start {
     case .fresh: break
     case .weights(let source):
@@ -186,12 +186,14 @@ package final class RunJob {
     return Int(words[1])
   }
 
-  deinit { saver.close() }
+  deinit { copies.close() }
 
   /// Keeps a message that arrived before this worker's `begin`: its sender received `begin` first.
   package func accept(early message: DataMessage) { link.accept(early: message) }
 
   package var heartbeat: Heartbeat { link.heartbeat }
+  /// Bytes of this worker's model, gradients, activations and copies, counted; without messages.
+  package var heldByteCount: Int { trainer.heldByteCount + 4 * store.valueCount }
 
   /// Runs the steps that are left, or those up to the step after which all workers agree to stop.
   ///
@@ -203,19 +205,26 @@ package final class RunJob {
   ///   - evaluations: the best evaluation before the first step. The run ends with a checkpoint after
   ///     `training.stop_after` evaluations without a better one.
   package func run(leftOut: Int = 0, _ evaluations: EvaluationStanding = EvaluationStanding()) throws -> Ending {
+    do { return try runSteps(leftOut, evaluations) } catch let stop as Stopped {
+      copies.keepLive(after: done)
+      throw stop
+    }
+  }
+
+  private func runSteps(_ leftOut: Int, _ evaluations: EvaluationStanding) throws -> Ending {
     let configuration = assignment.configuration
     let steps = configuration.training.steps
     var leftOut = leftOut, evaluations = evaluations
     link.hasBegun = true
     try measureLine()
-    if assignment.firstStep > 0 { try copy(assignment.firstStep, mirrors: mirrors, saves: false) }
+    let mirrors = copies.mirrors
+    if assignment.firstStep > 0 { copies.begin(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
       let begun = ContinuousClock.now
       let wish = max(link.haltWish, network.pendingHalt(assignment.generation))
       let result = try profile.step(step, trainer, wish: wish, log: log)
-      let done = step + 1
-      store.stepDone(assignment.generation)
+      done = step + 1
       report(result, seconds: begun.duration(to: .now))
       let clinicEvery = configuration.training.clinicEvery
       if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }
@@ -234,14 +243,14 @@ package final class RunJob {
       let saves =
         isLast || (isBest && configuration.checkpoint.keepBest > 0) || hasDiverged
         || (saveEvery > 0 && done % saveEvery == 0) || result.halt == .haltSaving
-      let copies = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
-      if saves || copies { try copy(done, mirrors: copies, saves: saves) }
+      let isMirrored = mirrors && done % configuration.cluster.mirrorEvery == 0 && !isLast
+      if saves || isMirrored { copies.begin(done, mirrors: isMirrored, saves: saves) }
       if hasDiverged || (result.halt != .none && !isLast) {
         return try halt(after: done, isLast: isLast, saving: hasDiverged || result.halt == .haltSaving)
       }
       if isLast { break }
     }
-    try finishSaving(insisting: true)
+    try copies.finishSaving(insisting: true)
     network.report(.finished, generation: assignment.generation)
     return .finished
   }
@@ -275,9 +284,9 @@ package final class RunJob {
     let record = StepRecord(
       step: result.step + 1, loss: losses.total, task: losses.task, smooth: losses.smooth, balance: losses.balance,
       routerZ: losses.routerZ, gradientNorm: result.gradientNorm, learningRate: result.learningRate,
-      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy, stall: stall,
+      tokens: result.tokens, seconds: seconds.inSeconds, loads: result.loads, busy: trainer.busy,
+      stall: copies.takeStall(),
       sent: trainer.sent, skipped: result.skipped, time: RunJob.clock)
-    stall = 0
     history.note(.step(record), of: assignment.run)
     if assignment.index == 0 { network.report(.stepDone(record), generation: assignment.generation) }
   }
@@ -314,91 +323,15 @@ package final class RunJob {
     link.step = step
     // The next generation starts from memory. The checkpoint is needed only where the workers are released, that
     // is, where `saving`.
-    try finishSaving(insisting: saving)
+    try copies.finishSaving(insisting: saving)
     // After the last step there is no next generation, so the state need not be kept.
-    if !isLast { store.setLive(key(step), Shard(of: trainer)) }
+    if !isLast { store.setLive(copies.key(step), Shard(of: trainer)) }
     network.note(link.heartbeat)
     network.report(.halted(step: step, held: store.held), generation: assignment.generation)
     return .halted
   }
 
-  // MARK: copies and checkpoints
-
-  private var mirrors: Bool { assignment.configuration.cluster.mirrorEvery > 0 && trainer.plan.workerCount > 1 }
-
-  private func key(_ step: Int) -> HeldShard {
-    HeldShard(
-      run: assignment.run, generation: assignment.generation, index: assignment.index, count: assignment.roster.count,
-      step: step)
-  }
-
-  /// Copies this worker's shard after `step`, for its mirror, for a checkpoint, or for both.
-  private func copy(_ step: Int, mirrors: Bool, saves: Bool) throws {
-    let begun = ContinuousClock.now
-    defer { stall += begun.duration(to: .now).inSeconds }
-    if mirrors, let before = copiedSteps.last {
-      // Wait until the copy before this one is complete at its mirror. Otherwise no step might have copies of all
-      // shards.
-      let arrived = store.waitForMirror(of: before) {
-        link.note("its copy of step \(before) to arrive", since: begun)
-        return network.pendingStop() != nil
-      }
-      if !arrived { throw Stopped(reason: network.pendingStop() ?? "") }
-    }
-    let live = Shard(of: trainer)
-    let memory = store.memory(live.layout.count)
-    let shard = live.copy(into: memory, trainer.team)
-    if mirrors {
-      copiedSteps.append(step)
-      store.keep(key(step), memory)
-      network.mirror(key(step), memory, count: shard.layout.count, to: assignment.mirror(of: assignment.index)!)
-    }
-    if saves, savedStep != step {
-      savedStep = step
-      // A copy that is not mirrored gives its memory to the next copy when it is written: pages that were never
-      // touched cost as much time as copying.
-      save(shard, step, ends: mirrors ? nil : memory)
-    }
-  }
-
-  /// Writes the shard in the background and reports the result to the coordinator.
-  /// - Parameter memory: the memory of the shard, where it can be reused after writing; nil where a mirrored copy
-  ///   keeps it.
-  private func save(_ shard: Shard, _ step: Int, ends memory: ShardMemory?) {
-    let generation = assignment.generation, folder = assignment.folder, place = assignment.index
-    let shardCount = assignment.roster.count, boundary = Boundary(assignment.roots ?? [])
-    let links = place == 0 ? RunJob.links(trainer.plan, layout) : nil
-    nonisolated(unsafe) let channel = network
-    let store = self.store, mirrors = self.mirrors, epoch = store.epoch
-    saver.save { () throws(CheckpointError) in
-      let writer = try CheckpointWriter(
-        folder: folder, step: step, generation: generation, shardCount: shardCount, boundary)
-      return try CheckpointSaver.write(shard, writer, place, links)
-    } done: { result in
-      switch result {
-      case .success(let files):
-        // Only after success: after an error the same memory is written again.
-        if let memory { store.giveBack(memory, epoch) }
-        channel.report(.saved(step: step, files: files), generation: generation)
-        if !mirrors { store.checkpointed(in: generation) }
-      case .failure(let error):
-        channel.report(.saveFailed(step: step, reason: "\(error)"), generation: generation)
-      }
-    }
-  }
-
-  /// Waits until checkpoint files are written; with `insisting` also for those that failed and will be tried again.
-  private func finishSaving(insisting: Bool) throws {
-    let begun = ContinuousClock.now
-    saver.finish(insisting: insisting) { failedAt in
-      // The reported waiting time starts anew with every error: a disk that reports errors does not hang.
-      link.note("its part of a checkpoint to be written", since: max(begun, failedAt ?? begun))
-      return network.pendingStop() != nil
-    }
-    stall += begun.duration(to: .now).inSeconds
-    if let reason = network.pendingStop() { throw Stopped(reason: reason) }
-    network.note(link.heartbeat)
-  }
+  // MARK: checkpoints
 
   /// For each tensor of a checkpoint, the shard file that contains it.
   static func links(_ plan: WorkPlan, _ layout: ParameterLayout) -> [(name: String, shard: Int)] {

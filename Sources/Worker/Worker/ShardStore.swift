@@ -2,17 +2,21 @@
 // shard of the peer whose mirror it is, and between two generations its live shard. When workers die, the run
 // continues from the newest step whose shards all survive in some worker's memory.
 //
-// Which copies are kept. Every `cluster.mirror_every` steps a worker copies its shard and sends the copy to its
-// mirror. Before it makes a copy, it waits until its previous copy has arrived at the mirror (`waitForMirror`). It
-// keeps its two newest copies, and the third until the step after the newest copy is done. A worker that completes
-// that step has heard from all others after they made their copy of the same step, so all of them had seen their
-// previous copy arrive. Hence at every moment the second newest copy is complete at every worker and at every
-// mirror, whatever dies.
+// Which copies are kept. Every `cluster.mirror_every` steps a worker sends its shard to its mirror, from the trainer's
+// own tensors, while it computes the units of the next step. It waits for the arrival before it sends the norms of
+// that step (`StateCopies`). So a worker that has everyone's norms knows that the shards of all workers are complete
+// at their mirrors. Then it puts its own copy in the place of the one before, drops the older copy of its peer
+// (`complete`), and changes its state. Until then its state is the shard after that step, and if the generation ends
+// it is kept as such (`setLive`). Hence at every moment there is a step of which every worker has its shard, and every
+// mirror a complete copy.
+//
+// In memory that is one copy of the own shard, and one of the peer's with a second one while that arrives.
 //
 // Threads: the training thread copies, the network thread receives peers' copies. `NSCondition` protects all
 // fields.
 
 import Foundation
+import Kernels
 import Synchronization
 import Training
 import Wire
@@ -25,6 +29,8 @@ package final class ShardStore: @unchecked Sendable {
     var isMirror = false
     /// Number of the piece that must come next. The link keeps the order of pieces.
     var due = 0
+    /// Whether the values are being copied; they must not be read yet.
+    var isFilling = false
   }
 
   /// Values of one piece of a copy on its way to a mirror.
@@ -57,9 +63,15 @@ package final class ShardStore: @unchecked Sendable {
       .sorted { ($0.generation, $0.step, $0.index) < ($1.generation, $1.step, $1.index) }
   }
 
+  /// Values of all copies here, and of memory that is kept for the next ones.
+  package var valueCount: Int {
+    locked { copies.values.reduce(0) { $0 + $1.memory.count } + free.reduce(0) { $0 + $1.count } }
+  }
+
   /// A shard to read from; nil where it is not here or not complete.
   package func shard(_ key: HeldShard, _ layout: ShardLayout) -> Shard? {
     locked {
+      while copies[key]?.isFilling == true { condition.wait() }
       if let live, live.key == key { return live.shard }
       guard let copy = copies[key], copy.missing == 0 else { return nil }
       return Shard(layout, in: copy.memory)
@@ -69,10 +81,14 @@ package final class ShardStore: @unchecked Sendable {
   // MARK: for the training thread
 
   /// A generation of a run begins to load: shards of other runs are dropped.
-  package func begin(_ run: RunID) {
+  /// - Parameter state: the state with which it begins, where that is in the workers' memory. A live shard of another
+  ///   step has no use then.
+  package func begin(_ run: RunID, from state: MemoryState? = nil) {
     locked {
       copies = copies.filter { $0.key.run == run }
-      if live?.key.run != run { live = nil }
+      if let key = live?.key, key.run != run || key.generation != state?.generation || key.step != state?.step {
+        live = nil
+      }
       mirroredStep = -1
       // Shards of the new generation may have other sizes.
       free = []
@@ -106,8 +122,23 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// Adds a copy of this worker's own shard.
-  package func keep(_ key: HeldShard, _ memory: ShardMemory) { locked { copies[key] = Copy(memory: memory) } }
+  /// The copies of this step are complete at the mirrors of all workers, so older ones are not needed any more. Keeps
+  /// this worker's own copy, in the memory of the one before if nobody reads that.
+  package func complete(_ key: HeldShard, _ copy: LateCopy, _ team: Team) {
+    let memory = locked {
+      for old in copies.keys where old.generation < key.generation || old.step < key.step {
+        drop(old, in: key.generation)
+      }
+      let memory = take(copy.layout.count)
+      copies[key] = Copy(memory: memory, isFilling: true)
+      return memory
+    }
+    copy.move(to: memory, team)
+    locked {
+      copies[key]!.isFilling = false
+      condition.broadcast()
+    }
+  }
 
   /// Blocks until the copy of `step` is complete at the mirror. Returns false where `abandoned` returns true before
   /// that.
@@ -119,26 +150,6 @@ package final class ShardStore: @unchecked Sendable {
       _ = condition.wait(until: Date().addingTimeInterval(0.05))
     }
     return true
-  }
-
-  /// A step of the generation is done: drops the third copy and copies of earlier generations, which are no longer
-  /// needed.
-  package func stepDone(_ generation: UInt32) {
-    locked {
-      func steps(mirrors: Bool) -> [Int] {
-        copies.filter { $0.key.generation == generation && $0.value.isMirror == mirrors && $0.value.missing == 0 }
-          .map(\.key.step).sorted()
-      }
-      let own = steps(mirrors: false)
-      guard own.count >= 2 else { return }
-      let oldestOwn = own[own.count - 2]
-      let mirrored = steps(mirrors: true)
-      let oldestMirrored = mirrored.count >= 2 ? mirrored[mirrored.count - 2] : 0
-      for key in copies.keys {
-        let isOld = key.generation < generation || key.step < (copies[key]!.isMirror ? oldestMirrored : oldestOwn)
-        if isOld { drop(key, in: generation) }
-      }
-    }
   }
 
   /// A generation without mirrors has written its first checkpoint: copies of earlier generations are no longer
@@ -198,6 +209,7 @@ package final class ShardStore: @unchecked Sendable {
     }
   }
 
-  /// Most copies of one peer: the two newest, those kept until the end of a step here, and one being received.
-  private static let mirrorLimit = 6
+  /// Most copies of one peer: the newest, the one before until everyone's newest is complete, and one more, because a
+  /// peer can be a step ahead.
+  private static let mirrorLimit = 3
 }

@@ -19,7 +19,7 @@ package protocol WorkerChannel: AnyObject {
   /// Whether the coordinator has asked for a stop after a step. Never blocks.
   func pendingHalt(_ generation: UInt32) -> HaltWish
   /// Sends a copy of this worker's shard to a peer, in the background.
-  func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int)
+  func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int)
 }
 
 /// A job's peers over a channel. While it waits for a message it shows in the heartbeats for which workers it

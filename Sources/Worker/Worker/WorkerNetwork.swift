@@ -58,7 +58,7 @@ package final class WorkerNetwork: @unchecked Sendable {
   private enum Outgoing {
     case data(DataMessage, to: Int)
     case report(Report, generation: UInt32)
-    case mirror(HeldShard, ShardMemory, count: Int, to: Int)
+    case mirror(HeldShard, LateCopy, to: Int)
     case hurry
     case close(reason: String)
   }
@@ -141,9 +141,9 @@ package final class WorkerNetwork: @unchecked Sendable {
   /// Queues a report to the coordinator about a generation. Returns at once.
   package func report(_ report: Report, generation: UInt32) { put(.report(report, generation: generation)) }
 
-  /// Queues a copy of this worker's shard, `count` values in `memory`, to the peer that mirrors it.
-  package func mirror(_ key: HeldShard, _ memory: ShardMemory, count: Int, to index: Int) {
-    put(.mirror(key, memory, count: count, to: index))
+  /// Queues a copy of this worker's shard to the peer that mirrors it.
+  package func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int) {
+    put(.mirror(key, copy, to: index))
   }
 
   /// Replaces the content of the next heartbeats. A change of generation is sent at once, because the coordinator
@@ -198,8 +198,8 @@ package final class WorkerNetwork: @unchecked Sendable {
         switch item {
         case .data(let message, let index): data.send(message, to: index, at: now)
         case .report(let report, let generation): apply(session.report(report, generation: generation), at: now)
-        case .mirror(let key, let memory, let count, let index):
-          if key.generation == current?.generation { mirrorSender.start(key, memory, count: count, to: index) }
+        case .mirror(let key, let copy, let index):
+          if key.generation == current?.generation { mirrorSender.start(key, copy, to: index) }
         case .hurry: session.hurry(at: now)
         case .close(let reason): return farewell(reason)
         }

@@ -40,7 +40,6 @@ package final class WorkerProcess: Sendable {
         train(current, leftOut: leftOut, evaluations ?? EvaluationStanding())
       case .stop(_, let reason):
         job = nil
-        network.store.dropLive()
         network.note(Heartbeat())
         log("stopped: \(reason)")
       case .data(let message): job?.accept(early: message)
@@ -64,7 +63,11 @@ package final class WorkerProcess: Sendable {
   /// only a helper.
   private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
-    network.store.begin(assignment.run)
+    if case .memory(let state) = assignment.start {
+      network.store.begin(assignment.run, from: state)
+    } else {
+      network.store.begin(assignment.run)
+    }
     network.note(Heartbeat(generation: generation, step: assignment.firstStep))
     do {
       guard !assignment.isHelper else {

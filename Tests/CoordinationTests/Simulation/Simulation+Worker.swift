@@ -26,7 +26,8 @@ extension Simulation {
       check(assignment)
       process.assignment = assignment
       (process.hasBegun, process.isHalted, process.halt) = (false, false, nil)
-      (process.computedAt, process.hasContributed, process.underWay) = (nil, false, nil)
+      (process.computedAt, process.hasContributed, process.underWay, process.uncopied) = (nil, false, nil, nil)
+      if let live = process.live, !isBeginning(assignment, live) { process.live = nil }
       (process.unsaved, process.afterSave) = (nil, nil)
       process.step = assignment.firstStep
       process.readyAt = now + .milliseconds(draw.below(600))
@@ -41,11 +42,16 @@ extension Simulation {
     case .stop(let generation, let reason):
       if process.assignment?.generation != generation { problem = "\(peer) was told to stop generation \(generation)" }
       tell("\(peer) stops generation \(generation): \(reason)")
+      // The state is whole between two updates, and is kept.
+      if let assignment = process.assignment, process.hasBegun, !process.isHalted, assignment.roster.count > 1,
+        process.step > 0
+      {
+        process.live = shard(process)
+      }
       process.assignment = nil
-      process.live = nil
       (process.hasBegun, process.isHalted, process.readyAt, process.computedAt) = (false, false, nil, nil)
       (process.unsaved, process.afterSave) = (nil, nil)
-      process.underWay = nil
+      (process.underWay, process.uncopied) = (nil, nil)
     case .exit(let reason):
       tell("\(peer) exits: \(reason)")
       process.exited = true
@@ -120,6 +126,8 @@ extension Simulation {
   }
 
   mutating func contribute(_ process: inout Process) {
+    // The copy of this worker's state must have arrived before the others may change theirs.
+    guard process.underWay == nil else { return }
     let assignment = process.assignment!
     process.hasContributed = true
     var arrives: [Int: Instant] = [:]
@@ -142,15 +150,13 @@ extension Simulation {
     let assignment = process.assignment!
     let next = process.step + 1
     let copies = assignment.roster.count > 1 && next.isMultiple(of: Simulation.mirrorEvery) && next < Simulation.steps
-    // The copy before must be whole in its mirror.
-    if copies, process.underWay != nil { return }
+    completeCopy(&process)
     let halts = assignment.roster.indices.compactMap {
       contributions[Key(generation: assignment.generation, step: next, place: $0)]?.halt
     }
     process.step = next
     process.hasContributed = false
     process.computedAt = now + .milliseconds(20 + draw.below(160))
-    tidy(&process)
     process.known[assignment.run, default: []].insert(next)
     if assignment.index == 0 { say(.stepDone(stepRecord(next)), &process, peer) }
     process.leftOut = leftOut.contains(next) ? process.leftOut + 1 : 0
@@ -202,7 +208,7 @@ extension Simulation {
   mutating func copy(_ process: inout Process) {
     let assignment = process.assignment!
     guard let mirror = assignment.mirror(of: assignment.index) else { return }
-    process.own.append(shard(process))
+    process.uncopied = shard(process)
     process.underWay = (
       shard(process), assignment.roster[mirror].worker.name, now + .milliseconds(20 + draw.below(400))
     )
@@ -216,19 +222,22 @@ extension Simulation {
     else { return }
     process.underWay = nil
     processes[mirror]!.mirrored.append(shard)
-    let mine = processes[mirror]!.mirrored.filter { $0.generation == shard.generation }
-    if mine.count > 2 {
-      processes[mirror]!.mirrored.removeAll { $0.generation == shard.generation && $0.step < mine[mine.count - 2].step }
-    }
   }
 
-  /// The third copy, and those of generations before, go when the step after the second is done.
-  func tidy(_ process: inout Process) {
-    let generation = process.assignment!.generation
-    let own = process.own.filter { $0.generation == generation }
-    guard own.count >= 2 else { return }
-    let oldest = own[own.count - 2].step
-    process.own.removeAll { $0.generation < generation || $0.step < oldest }
-    process.mirrored.removeAll { $0.generation < generation }
+  /// Everyone's copies have arrived at their mirrors: the own copy takes the place of the older ones, before the state
+  /// changes.
+  func completeCopy(_ process: inout Process) {
+    guard let copy = process.uncopied else { return }
+    process.uncopied = nil
+    func isOld(_ shard: HeldShard) -> Bool { shard.generation < copy.generation || shard.step < copy.step }
+    process.own.removeAll(where: isOld)
+    process.mirrored.removeAll(where: isOld)
+    process.own.append(copy)
+  }
+
+  /// Whether a generation begins with the state of a live shard.
+  func isBeginning(_ assignment: Assignment, _ live: HeldShard) -> Bool {
+    guard case .memory(let state) = assignment.start else { return false }
+    return live.run == assignment.run && live.generation == state.generation && live.step == state.step
   }
 }

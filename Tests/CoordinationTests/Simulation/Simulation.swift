@@ -55,6 +55,8 @@ struct Simulation {
     var live: HeldShard?
     /// Its copy on the way to its mirror, and when it arrives.
     var underWay: (shard: HeldShard, to: String, at: Instant)?
+    /// The shard that was sent to the mirror and not copied here yet, because the state has not changed since.
+    var uncopied: HeldShard?
     /// Steps in a row that were not applied.
     var leftOut = 0
     var exited = false
