@@ -188,14 +188,15 @@ extension PeerExchange: GradientExchange {
   /// Sends the parameters that this worker updated, and waits for those of all others.
   package func share(_ parameters: ParameterBuffer) throws {
     for (part, range) in parts(of: plan.index).enumerated() {
-      // They change in the next update, and all workers have received them before they send its norms.
-      let payload = Payload(sharing: parameters.dense + range.lowerBound, count: range.count, of: parameters)
+      // Copied, because the balancer changes the router's bias when this returns, perhaps before the message is sent.
+      let payload = Payload(copying: parameters.dense + range.lowerBound, count: range.count)
       for peer in peers { try send(.parameters, .part(part), rows: 1, payload, to: peer) }
     }
     for expert in plan.myExperts {
       let holders = plan.copyHolders(of: expert)
       guard !holders.isEmpty else { continue }
       for (part, range) in held.expertGradients.parts.enumerated() {
+        // They change in the next update, and all workers have received them before they send its norms.
         let payload = Payload(
           sharing: parameters.experts[expert]! + range.lowerBound, count: range.count, of: parameters)
         for holder in holders {

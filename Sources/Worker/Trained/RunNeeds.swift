@@ -193,10 +193,10 @@ package struct RunNeeds {
     return messageBytes + max(0, changeBytes - trainingBytes)
   }
 
-  /// Parameters of others that arrive while this worker updates its own, and pieces of sums, copies and rows, two in
-  /// each direction. What is sent is not copied.
+  /// Parameters of others that arrive while this worker updates its own, its own dense ones on their way, and pieces of
+  /// sums, copies and rows, two in each direction. Sums and experts are sent from where they are.
   private var messageBytes: Int {
-    let parameters = real * (layout.denseCount + copiesHere * layout.expertCount)
+    let parameters = real * (layout.denseCount + mostDense + copiesHere * layout.expertCount)
     return parameters + 8 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
   }
 
