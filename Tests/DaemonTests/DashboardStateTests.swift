@@ -74,7 +74,9 @@ import Wire
     }
   }
 
-  @Test func `a bearer token is required where one is set, and must be set where other machines can connect`() async throws {
+  @Test func `a bearer token is required where one is set, and must be set where other machines can connect`()
+    async throws
+  {
     let server = try HTTPServer("127.0.0.1:0", token: "open sesame") { $0.path == "/x" ? HTTPAnswer("inside") : nil }
     defer { server.close() }
     #expect(try await get(server.address + "/x", token: "open sesame").body == "inside")

@@ -77,8 +77,7 @@ import Wire
     #expect(try String(contentsOfFile: path, encoding: .utf8).contains("\"leftOut\" : 2"))
   }
 
-  @Test func `each new run writes a token of its own, and a run that continues keeps its token`() throws
-  {
+  @Test func `each new run writes a token of its own, and a run that continues keeps its token`() throws {
     func token(_ preparation: Event.Preparation) -> String? {
       if case .ready(let beginning) = preparation { beginning.token } else { nil }
     }

@@ -120,7 +120,8 @@ import Testing
     #expect(waitUntil(10) { story("holes").contains("metrics.jsonl is whole again") })
   }
 
-  @Test func `two coordinators cannot write one run, and the error for the second names the process that does`() throws {
+  @Test func `two coordinators cannot write one run, and the error for the second names the process that does`() throws
+  {
     _ = try cluster()
     try submit("wanted")
     #expect(waitUntil(60) { place.curve("wanted").count > 5 })
