@@ -88,6 +88,12 @@ func oneTensor(_ count: Int) -> Shard {
     #expect(memory == 10 && store.valueCount == 15)
   }
 
+  private func reals(_ payload: Payload) -> [Float] {
+    withExtendedLifetime(payload) {
+      Array(UnsafeBufferPointer(start: payload.reals, count: payload.bytes.count / 4))
+    }
+  }
+
   @Test func `a late copy keeps the values of its step, and is made where somebody still reads it`() {
     let team = Team(laneCount: 1)
     func value(_ copy: LateCopy) -> Float {
@@ -110,7 +116,7 @@ func oneTensor(_ count: Int) -> Shard {
     // The step changes the tensors.
     for shard in [read, over] { shard.values(0)[3] = 100 }
     #expect(taken == 1 && value(copies[0]) == 3 && copies[0].isInOwnMemory && !copies[1].isInOwnMemory)
-    #expect(Array(UnsafeBufferPointer(start: copies[0].payload(2..<5).reals, count: 3)) == [2, 3, 4])
+    #expect(reals(copies[0].payload(2..<5)) == [2, 3, 4])
     #expect(returned.isEmpty)
     copies[0].end()
     copies[0].end()
@@ -127,7 +133,7 @@ func oneTensor(_ count: Int) -> Shard {
     for low in 0..<12 {
       for high in low + 1...12 {
         let copied = LateCopy(shard).payload(low..<high)
-        #expect(Array(UnsafeBufferPointer(start: copied.reals, count: high - low)) == (low..<high).map { Float($0) })
+        #expect(reals(copied) == (low..<high).map { Float($0) })
       }
     }
   }

@@ -126,7 +126,7 @@ package final class ShardStore: @unchecked Sendable {
   /// this worker's own copy, in the memory of the one before if nobody reads that.
   package func complete(_ key: HeldShard, _ copy: LateCopy, _ team: Team) {
     let memory = locked {
-      for old in copies.keys where old.generation < key.generation || old.step < key.step {
+      for old in Array(copies.keys) where old.generation < key.generation || old.step < key.step {
         drop(old, in: key.generation)
       }
       let memory = take(copy.layout.count)
@@ -155,9 +155,10 @@ package final class ShardStore: @unchecked Sendable {
   /// A generation without mirrors has written its first checkpoint: copies of earlier generations are no longer
   /// needed.
   package func checkpointed(in generation: UInt32) {
-    locked { for key in copies.keys where key.generation < generation { drop(key, in: generation) } }
+    locked { for key in Array(copies.keys) where key.generation < generation { drop(key, in: generation) } }
   }
 
+  /// The caller must not hold the dictionary (as a loop over `copies.keys` does): its memory would then count as still read.
   private func drop(_ key: HeldShard, in generation: UInt32) {
     guard var memory = copies.removeValue(forKey: key)?.memory else { return }
     // Only memory of this generation fits its next copies, and only if no checkpoint is still being written from it.
