@@ -23,7 +23,7 @@ import Testing
     let blocks = minimal + "model: {steps: 4, experts: 2500, separate_blocks: true"
     #expect(
       problems(blocks + "}\n") == [
-        "c.yaml:3:49: 4 separate blocks of 2500 experts make 10000 experts, but 9999 is the maximum; "
+        "c.yaml:3:28: 4 separate blocks of 2500 experts make 10000 experts, but 9999 is the maximum; "
           + "lower experts, or set pool_experts: true"
       ])
     let pooled = try decode(blocks + ", pool_experts: true}\n").model
