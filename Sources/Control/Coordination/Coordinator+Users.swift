@@ -78,7 +78,7 @@ extension Coordinator {
       runs[id].end(.cancelled, "cancelled on request", &members, &turn)
     case .pause where run.phase.hasWorkers:
       accept("run \(run.name) will save a checkpoint at the end of this step and pause")
-      runs[id].phase.pending = .pause(reason: "paused on request")
+      runs[id].pause("paused on request", members, &turn)
     case .pause:
       accept("run \(run.name) is paused")
       runs[id].rest("paused on request", &members, &turn)

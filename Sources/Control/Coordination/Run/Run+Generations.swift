@@ -176,6 +176,14 @@ extension Run {
     endHalt(turn)
   }
 
+  /// The run is to be paused. Workers that were asked to stop without a checkpoint are asked again, with one; those that have stopped
+  /// by then save nothing.
+  mutating func pause(_ reason: String, _ members: Members, _ turn: inout Turn) {
+    phase.pending = .pause(reason: reason)
+    guard case .halting(let generation, let pending) = phase else { return }
+    for (_, member) in workers(in: members) { turn.send(halt(generation, pending), to: member.peer) }
+  }
+
   private func halt(_ generation: Generation, _ pending: PendingChange) -> Reply {
     .halt(generation: generation.number, saving: pending.releasesWorkers, reason: pending.reason)
   }
@@ -197,6 +205,9 @@ extension Run {
   private mutating func endHalt(_ turn: Turn) {
     guard case .halting(let generation, let pending) = phase, generation.allHalted else { return }
     if pending.releasesWorkers {
+      // Workers report their files before they report the halt. A checkpoint of which files are missing now will never be complete: the
+      // pause came when the workers had stopped for another change, for which they save nothing, and one of them could not write.
+      checkpoints.forgetSaves()
       enter(.saving(generation, then: pending), at: turn.now)
     } else {
       enter(.waiting(.memory(nil), after: generation, then: nil), at: turn.now)
