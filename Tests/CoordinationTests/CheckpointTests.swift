@@ -97,4 +97,21 @@ import Wire
     cluster.step(.commitFailed(run, step: 4, reason: "it does not exist", isFinal: true))
     #expect(cluster.story(of: run).last!.0 == .paused)
   }
+
+  @Test func `a pause while the workers stop for another change does not wait for a file that is never written`() {
+    var cluster = Cluster()
+    let (run, workers) = cluster.startRun(Cluster.submission(workers: 2, minimum: 1, steps: 20))
+    for step in 1...4 { cluster.report(.stepDone(record(step)), from: workers[0]) }
+    cluster.say(.change(run: "run", .scale(workers: 1)), from: Cluster.client)
+    #expect(workers.allSatisfy { cluster.halts($0) == [false] })
+    // Both have stopped, and one of them, which needs no checkpoint for the change, has given its part up.
+    cluster.report(.saveFailed(step: 4, reason: "No space left on device"), from: workers[0])
+    cluster.report(.saved(step: 4, files: []), from: workers[1])
+    cluster.report(.halted(step: 4, held: []), from: workers[0])
+    cluster.say(.change(run: "run", .pause), from: Cluster.client)
+    #expect(workers.allSatisfy { cluster.halts($0) == [false, true] }, "those that have not stopped are to save")
+    cluster.report(.halted(step: 4, held: []), from: workers[1])
+    #expect(cluster.story(of: run).last! == (.paused, "paused on request"))
+    #expect(workers.allSatisfy { cluster.stops($0).count == 1 })
+  }
 }
