@@ -115,8 +115,10 @@ import Worker
     for channel in first.channels { channel.mailbox.put(.halt(generation: 1, saving: false)) }
     #expect(try first.run().endings == [.halted, .halted])
     let second = cluster(1, after: first)
-    for channel in second.channels { channel.mailbox.put(.stop(generation: 2, reason: "a worker was lost")) }
-    #expect(try second.run().errors.count == 2)
+    let stopped = try second.run(loaded: {
+      for channel in second.channels { channel.mailbox.put(.stop(generation: 2, reason: "a worker was lost")) }
+    })
+    #expect(stopped.errors.count == 2)
     #expect(held(second, 2) == [[1], [1]])
     let third = cluster(1, after: second)
     let rest = try third.run()

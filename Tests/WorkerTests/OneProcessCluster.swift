@@ -175,14 +175,17 @@ final class OneProcessCluster: @unchecked Sendable {
   }
 
   /// Runs all jobs to their end, and `meanwhile` in parallel.
+  /// - Parameter loaded: called when all jobs are loaded and none has begun its first step.
   func run(
-    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), meanwhile: () -> Void = {}
+    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), loaded: () -> Void = {},
+    meanwhile: () -> Void = {}
   ) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
     let group = DispatchGroup()
     let jobs = try load()
     for channel in channels { channel.store.dropLive() }
+    loaded()
     for job in jobs {
       nonisolated(unsafe) let job = job
       group.enter()
