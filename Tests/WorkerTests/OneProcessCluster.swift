@@ -174,11 +174,14 @@ final class OneProcessCluster: @unchecked Sendable {
     return try assignments.map { try loaded.job($0.index) }
   }
 
-  /// Runs all jobs to their end, and `meanwhile` in parallel.
-  /// - Parameter loaded: called when all jobs are loaded and none has begun its first step.
+  /// Runs all jobs to their end.
+  /// - Parameters:
+  ///   - meanwhile: called when all jobs have begun, on the caller's thread. It comes first of the two closures,
+  ///     because Swift gives a trailing closure without a label to the first one.
+  ///   - loaded: called when all jobs are loaded and none has begun its first step.
   func run(
-    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), loaded: () -> Void = {},
-    meanwhile: () -> Void = {}
+    leftOut: Int = 0, evaluations: EvaluationStanding = EvaluationStanding(), meanwhile: () -> Void = {},
+    loaded: () -> Void = {}
   ) throws -> Outcome {
     let errors = Mutex<[String]>([])
     let endings = Mutex<[RunJob.Ending]>([])
