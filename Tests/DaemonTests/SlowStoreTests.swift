@@ -5,6 +5,7 @@ import Configuration
 import Coordination
 import Daemon
 import Foundation
+import TestSupport
 import Testing
 import Transport
 import Wire
@@ -56,12 +57,13 @@ import Wire
         Issue.record("\($0)")
       }
       client.tick(at: now)
-      usleep(1000)
     }
     func wait(until isDone: () -> Bool) {
-      let deadline = MonotonicClock.now + .seconds(120)
-      while !isDone(), MonotonicClock.now < deadline { turn() }
-      #expect(isDone())
+      #expect(
+        waitUntil {
+          turn()
+          return isDone()
+        })
     }
     client.send(.status, at: MonotonicClock.now)
     wait { replies.count == 1 }

@@ -62,6 +62,24 @@ import Worker
     }
   }
 
+  /// Trains with experts where `choice` puts them, and requires the curve and the weights of a run on one worker.
+  private func run(
+    _ c: RunConfiguration, _ workers: Int, _ threads: Int, _ choice: String, _ folder: String,
+    like alone: OneProcessCluster.Outcome, _ saved: [String: [Float]]
+  ) throws -> OneProcessCluster.Outcome {
+    var c = c
+    c.cluster.experts = ExpertChoice(rawValue: choice) ?? .travel
+    let outcome = try OneProcessCluster(
+      c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
+    ).run()
+    #expect(outcome.errors == [], "\(folder)")
+    #expect(outcome.steps == alone.steps, "\(folder)")
+    #expect(outcome.evaluations == alone.evaluations, "\(folder)")
+    let step = c.training.steps
+    #expect(try tensors(folder, step: step, outcome.files[step] ?? [], c) == saved, "\(folder)")
+    return outcome
+  }
+
   /// The copies of `workers` workers: expert 0 on every worker, expert 3 on the last one, the others nowhere.
   private func mixed(_ workers: Int) -> [[Int]] { (0..<workers).map { $0 == workers - 1 ? [0, 3] : [0] } }
 
@@ -82,14 +100,7 @@ import Worker
     for (workers, threads) in [(2, 1), (2, 2), (3, 1), (3, 2)] {
       for choice in ["travel", "copy", "mixed", "auto"] {
         let name = "\(workers)-\(threads)-\(choice)", folder = scratch.path + "/" + name
-        c.cluster.experts = ExpertChoice(rawValue: choice) ?? .travel
-        let outcome = try OneProcessCluster(
-          c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
-        ).run()
-        #expect(outcome.errors == [], "\(name)")
-        #expect(outcome.steps == alone.steps, "\(name)")
-        #expect(outcome.evaluations == alone.evaluations, "\(name)")
-        #expect(try tensors(folder, step: 6, outcome.files[6] ?? [], c) == saved, "\(name)")
+        let outcome = try run(c, workers, threads, choice, folder, like: alone, saved)
         sent[name] = outcome.sent.last!.reduce(0, +)
       }
       // Not one row travels where all experts are copied, so the messages are others.
@@ -168,14 +179,8 @@ import Worker
         for choice in ["travel", "copy", "mixed"] where workers > 1 || choice == "travel" {
           let name = "\(workers) workers, \(teams) teams, \(threads) threads, \(choice)"
           let folder = scratch.path + "/" + name
-          (c.cluster.teams, c.cluster.experts) = (teams, ExpertChoice(rawValue: choice) ?? .travel)
-          let outcome = try OneProcessCluster(
-            c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
-          ).run()
-          #expect(outcome.errors == [], "\(name)")
-          #expect(outcome.steps == alone.steps, "\(name)")
-          #expect(outcome.evaluations == alone.evaluations, "\(name)")
-          #expect(try tensors(folder, step: 4, outcome.files[4] ?? [], c) == saved, "\(name)")
+          c.cluster.teams = teams
+          _ = try run(c, workers, threads, choice, folder, like: alone, saved)
         }
       }
     }
@@ -346,9 +351,7 @@ import Worker
           channel.reports.contains { if case .saveFailed(step, _) = $0 { true } else { false } }
         }
       }
-      let deadline = Date().addingTimeInterval(120)
-      while !failed(20), Date() < deadline { Thread.sleep(forTimeInterval: 0.01) }
-      #expect(failed(7))
+      #expect(waitUntil { failed(20) } && failed(7))
       try! FileManager.default.removeItem(atPath: CheckpointFolder.unfinished(folder, step: 20, generation: 1))
     }
     #expect(outcome.errors == [] && outcome.steps == whole.steps)

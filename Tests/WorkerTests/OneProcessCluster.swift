@@ -158,11 +158,7 @@ final class OneProcessCluster: @unchecked Sendable {
       group.enter()
       let thread = Thread { [self] in
         let channel = channels[assignment.index]
-        if case .memory(let state) = assignment.start {
-          channel.store.begin(assignment.run, from: state)
-        } else {
-          channel.store.begin(assignment.run)
-        }
+        channel.store.begin(assignment.run, from: assignment.start)
         loaded.keep(
           assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
         group.leave()

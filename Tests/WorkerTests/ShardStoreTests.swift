@@ -94,7 +94,7 @@ func oneTensor(_ count: Int) -> Shard {
     }
   }
 
-  @Test func `a late copy keeps the values of its step, and is made where somebody still reads it`() {
+  @Test func `a late copy keeps the values of its step, and is made only if it is still being read`() {
     let team = Team(laneCount: 1)
     func value(_ copy: LateCopy) -> Float {
       var value: Float = 0
@@ -141,8 +141,8 @@ func oneTensor(_ count: Int) -> Shard {
   @Test func `a live shard that the next generation does not begin with is dropped`() {
     let store = ShardStore()
     store.begin(RunID(1))
-    func state(_ step: Int) -> MemoryState {
-      MemoryState(generation: 3, step: step, units: [], experts: [], holders: [])
+    func state(_ step: Int) -> StartState {
+      .memory(MemoryState(generation: 3, step: step, units: [], experts: [], holders: []))
     }
     store.setLive(key(7, index: 0), oneTensor(5))
     store.begin(RunID(1), from: state(7))

@@ -53,7 +53,7 @@ package struct EncodedOnce<Value: Codable & Equatable & Sendable>: Codable, Equa
   }
 }
 
-/// The parts of one message that were encoded before, in the order of their placeholders.
+/// The parts of one message that were encoded before it. Placeholders are numbered in the order in which they were added.
 final class Insertions: @unchecked Sendable {
   static let key = CodingUserInfoKey(rawValue: "ress.insertions")!
   /// Random, so that no text of a user is taken for a placeholder.

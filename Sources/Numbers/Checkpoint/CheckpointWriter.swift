@@ -103,7 +103,7 @@ package struct CheckpointWriter {
     }
   }
 
-  /// Values that are read in one call, so that nobody waits long for the tensor.
+  /// Values that are read in one call, so that other users of the tensor do not wait long.
   private static let readTogether = 1 << 20
 
   private static func sum(of tensor: NamedTensor) -> UInt32 {

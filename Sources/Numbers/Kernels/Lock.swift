@@ -1,6 +1,5 @@
-// A lock for the state that the teams of a worker share, and a condition to wait for. The standard library's `Mutex`
-// would do for the lock, but it accepts only values that may be sent between threads, and the buffers of a step are
-// not such values.
+// A lock for the state that threads share, and a condition to wait for. The standard library's `Mutex` would do for the
+// lock, but it accepts only values that may be sent between threads, and the buffers of a step are not such values.
 
 #if canImport(Glibc)
   import Glibc

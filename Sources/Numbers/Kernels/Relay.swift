@@ -28,24 +28,10 @@ package final class Relay: @unchecked Sendable {
   private var isDone = [true, true]
   private var failure: (any Error)?
   private let team: Team
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let changed: UnsafeMutablePointer<pthread_cond_t>
+  private let lock = Lock()
 
   /// - Parameter team: its profile is told when the thread changes.
-  package init(_ team: Team) {
-    self.team = team
-    mutex = .allocate(capacity: 1)
-    changed = .allocate(capacity: 1)
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(changed, nil)
-  }
-
-  deinit {
-    pthread_cond_destroy(changed)
-    pthread_mutex_destroy(mutex)
-    changed.deallocate()
-    mutex.deallocate()
-  }
+  package init(_ team: Team) { self.team = team }
 
   /// Whether there is another lane that has not ended.
   package var hasOther: Bool { !isDone[1 - lane] }
@@ -106,15 +92,13 @@ package final class Relay: @unchecked Sendable {
   }
 
   private func giveTurn(to other: Int) {
-    pthread_mutex_lock(mutex)
-    lane = other
-    pthread_cond_broadcast(changed)
-    pthread_mutex_unlock(mutex)
+    lock.hold {
+      lane = other
+      lock.announce()
+    }
   }
 
   private func takeTurn(_ own: Int) {
-    pthread_mutex_lock(mutex)
-    while lane != own { pthread_cond_wait(changed, mutex) }
-    pthread_mutex_unlock(mutex)
+    lock.hold { while lane != own { lock.wait() } }
   }
 }

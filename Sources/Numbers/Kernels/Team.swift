@@ -114,8 +114,8 @@ package final class Team: @unchecked Sendable {
 /// that sees the new number takes tasks from `nextTask` until all are taken, and then decrements `working`.
 /// The caller takes tasks as well, and waits until `working` is 0.
 private final class Bench: @unchecked Sendable {
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let wake: UnsafeMutablePointer<pthread_cond_t>
+  /// Announced when a region begins and when the bench is closed.
+  private let lock = Lock()
   private let region = Atomic<UInt64>(0)
   private let nextTask = Atomic<Int>(0)
   private let working = Atomic<Int>(0)
@@ -137,27 +137,17 @@ private final class Bench: @unchecked Sendable {
   private static let spinCount = 4_000
 
   init() {
-    mutex = .allocate(capacity: 1)
-    wake = .allocate(capacity: 1)
     lent = .allocate(capacity: 1)
     lent.initialize(to: ress_closure())
-    pthread_mutex_init(mutex, nil)
-    pthread_cond_init(wake, nil)
   }
 
-  deinit {
-    pthread_cond_destroy(wake)
-    pthread_mutex_destroy(mutex)
-    wake.deallocate()
-    lent.deallocate()
-    mutex.deallocate()
-  }
+  deinit { lent.deallocate() }
 
   func close() {
-    pthread_mutex_lock(mutex)
-    ending.store(true, ordering: .releasing)
-    pthread_cond_broadcast(wake)
-    pthread_mutex_unlock(mutex)
+    lock.hold {
+      ending.store(true, ordering: .releasing)
+      lock.announce()
+    }
   }
 
   /// Before threads join. They may do so at any time after it, because no region ends without them.
@@ -179,10 +169,10 @@ private final class Bench: @unchecked Sendable {
   private func runLent() {
     nextTask.store(0, ordering: .relaxed)
     working.store(others, ordering: .relaxed)
-    pthread_mutex_lock(mutex)
-    region.wrappingAdd(1, ordering: .releasing)
-    pthread_cond_broadcast(wake)
-    pthread_mutex_unlock(mutex)
+    lock.hold {
+      region.wrappingAdd(1, ordering: .releasing)
+      lock.announce()
+    }
     take(lane: 0)
     var spins = 0
     while working.load(ordering: .acquiring) > 0 {
@@ -208,11 +198,9 @@ private final class Bench: @unchecked Sendable {
       var spins = 0
       while region.load(ordering: .acquiring) == seen && spins < Bench.spinCount { spins += 1 }
       if region.load(ordering: .acquiring) == seen {
-        pthread_mutex_lock(mutex)
-        while region.load(ordering: .acquiring) == seen && !ending.load(ordering: .acquiring) {
-          pthread_cond_wait(wake, mutex)
+        lock.hold {
+          while region.load(ordering: .acquiring) == seen && !ending.load(ordering: .acquiring) { lock.wait() }
         }
-        pthread_mutex_unlock(mutex)
       }
       if ending.load(ordering: .acquiring) { return }
       seen = region.load(ordering: .acquiring)

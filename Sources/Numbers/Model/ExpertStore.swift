@@ -114,7 +114,7 @@ final class ExpertStore: @unchecked Sendable {
     }
   }
 
-  /// The calls of a unit whose rows are kept; nil where there are none.
+  /// The backward calls of a unit whose rows are kept; nil for a unit without such calls.
   func calls(ofUnit unit: Int) -> [DelayedCall]? { lock.hold { delayed[unit] } }
 
   /// Gives the rows of a unit back to their pools.
@@ -126,13 +126,5 @@ final class ExpertStore: @unchecked Sendable {
     }
     calls.removeAll(keepingCapacity: true)
     lock.hold { spareLists.append(calls) }
-  }
-
-  func reset() {
-    lock.hold {
-      kept.removeAll()
-      gradients.removeAll()
-      delayed.removeAll()
-    }
   }
 }

@@ -6,7 +6,6 @@
 // cache from the first call of the first unit to the last sum. An element's operations and their order are those of a
 // gradient that is added to in every call, so the bits are the same.
 
-import CKernels
 import Kernels
 
 extension LocalExperts {
@@ -128,7 +127,7 @@ extension LocalExperts {
     guard isLeft else { return addUp(expert, level - 1, 2 * index + 1, unitCount, band, target, lane) }
     let right = bands[lane][level - 1].pointer
     if addUp(expert, level - 1, 2 * index + 1, unitCount, band, right, lane) {
-      ress_add(Int64(band.count), right, target)
+      Vectors.add(right, to: target, count: band.count)
     }
     return true
   }

@@ -11,7 +11,6 @@
 // Legend: N rows of one expert at one site, D width, F expert width. Gradients of weights add (+=); gradients of
 // rows overwrite.
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -38,8 +37,16 @@ package final class LocalExperts: ExpertExchange {
     var isOfDown = false
   }
 
-  package init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team) {
-    store = ExpertStore(model, parameters: parameters, held: held)
+  package convenience init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team) {
+    self.init(ExpertStore(model, parameters: parameters, held: held), team)
+  }
+
+  /// The same experts for another team, which may compute at the same time. The weights of `other` must be packed
+  /// (`refresh`), and must not change while both are used.
+  package convenience init(sharing other: LocalExperts, team: Team) { self.init(other.store, team) }
+
+  private init(_ store: ExpertStore, _ team: Team) {
+    self.store = store
     self.team = team
     scratch = Array(repeating: nil, count: team.laneCount)
     tasks.reserveCapacity(LocalExperts.usualTasks)
@@ -47,15 +54,6 @@ package final class LocalExperts: ExpertExchange {
 
   /// More tasks than a call has, as a rule: lists that grow in a steady step would be allocated.
   private static let usualTasks = 1024
-
-  /// The same experts for another team, which may compute at the same time. The weights of `other` must be packed
-  /// (`refresh`), and must not change while both are used.
-  package init(sharing other: LocalExperts, team: Team) {
-    store = other.store
-    self.team = team
-    scratch = Array(repeating: nil, count: team.laneCount)
-    tasks.reserveCapacity(LocalExperts.usualTasks)
-  }
 
   /// Packs the weights for products, if they have changed since.
   package func refresh() { store.refresh(team) }
@@ -74,16 +72,14 @@ package final class LocalExperts: ExpertExchange {
     listRowTiles(pieces, size)
     team.run(tasks.count) { task, lane in
       let task = tasks[task]
-      let piece = pieces[task.piece]
-      let w = store.weights(piece.expert)
-      let tile = Tiles(of: piece.rows.count, size: size)[task.tile]
+      let (tile, place) = tileRows(of: task, pieces, size)
+      let w = store.weights(pieces[task.piece].expert)
       let whole = parts(buffer, of: rowCount, pieces, task.piece)
       let (rows_ND, gateUp_N2F) = (whole.rows_ND[rows: tile], whole.gateUp_N2F[rows: tile])
       let h_NF = Matrix(scratch[lane]!.pointer, rows: tile.count, columns: expertWidth)
-      let place = piece.rows.lowerBound + tile.lowerBound..<piece.rows.lowerBound + tile.upperBound
       rows_ND.copy(from: rows[rows: place])
       BLAS.apply(w.gateUp, to: rows_ND, into: gateUp_N2F)
-      ress_swiglu_forward(Int64(h_NF.rows), Int64(expertWidth), gateUp_N2F.pointer, h_NF.pointer)
+      SwiGLU.forward(gateUp: gateUp_N2F, into: h_NF)
       BLAS.apply(w.down, to: h_NF, into: out[rows: place])
     }
     if keep { store.keep(.init(buffer: buffer, rows: rowCount, pool: pool), at: site) } else { pool.give(buffer) }
@@ -118,8 +114,7 @@ package final class LocalExperts: ExpertExchange {
       let dout_ND = dout[rows: piece.rows]
 
       BLAS.multiply(dout_ND, w.down.weight, into: dh_NF)
-      ress_swiglu_backward(
-        Int64(count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.pointer, dgateUp_N2F.pointer, h_NF.pointer)
+      SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF, dgateUp: dgateUp_N2F, h: h_NF)
       if let later {
         let before = LocalExperts.rowCount(pieces[..<task])
         keep(dout_ND, h_NF, dgateUp_N2F, gateUp_N2F, before..<before + count, later)
@@ -147,17 +142,13 @@ package final class LocalExperts: ExpertExchange {
     listRowTiles(pieces, size)
     team.run(tasks.count) { task, _ in
       let task = tasks[task]
-      let piece = pieces[task.piece]
-      let w = store.weights(piece.expert)
-      let tile = Tiles(of: piece.rows.count, size: size)[task.tile]
+      let (tile, place) = tileRows(of: task, pieces, size)
+      let w = store.weights(pieces[task.piece].expert)
       let gateUp_N2F = parts(kept, of: rowCount, pieces, task.piece).gateUp_N2F[rows: tile]
       let before = LocalExperts.rowCount(pieces[..<task.piece])
       let own = before + tile.lowerBound..<before + tile.upperBound
-      let place = piece.rows.lowerBound + tile.lowerBound..<piece.rows.lowerBound + tile.upperBound
       BLAS.multiply(dout[rows: place], w.down.weight, into: dh_NF[rows: own])
-      ress_swiglu_backward(
-        Int64(tile.count), Int64(expertWidth), gateUp_N2F.pointer, dh_NF.row(own.lowerBound),
-        dgateUp_N2F.row(own.lowerBound), h_NF.row(own.lowerBound))
+      SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF[rows: own], dgateUp: dgateUp_N2F[rows: own], h: h_NF[rows: own])
       BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp.weight, into: drows[rows: place])
       if let later { keep(dout[rows: place], h_NF[rows: own], dgateUp_N2F[rows: own], gateUp_N2F, own, later) }
     }
@@ -199,6 +190,13 @@ package final class LocalExperts: ExpertExchange {
     }
   }
 
+  /// The rows of a task's tile: among those of its piece, and in the caller's matrix.
+  private func tileRows(of task: Task, _ pieces: [ExpertPiece], _ size: Int) -> (tile: Range<Int>, place: Range<Int>) {
+    let rows = pieces[task.piece].rows
+    let tile = Tiles(of: rows.count, size: size)[task.tile]
+    return (tile, rows.lowerBound + tile.lowerBound..<rows.lowerBound + tile.upperBound)
+  }
+
   /// Ends a unit for an expert. Returns the block of its gradients, nil if it had no rows. The caller returns it
   /// with `recycle`.
   package func takeGradient(unit: Int, expert: Int) -> PooledBuffer? { store.takeGradient(unit: unit, expert: expert) }
@@ -209,9 +207,6 @@ package final class LocalExperts: ExpertExchange {
   /// Bytes of the rows of this team's calls; and of what all teams share: packed weights and gradients.
   package var byteCount: Int { pool.byteCount }
   package var sharedByteCount: Int { store.byteCount }
-
-  /// Drops all kept forward calls and gradients, after a step was abandoned.
-  package func reset() { store.reset() }
 
   private static func rowCount(_ pieces: some Sequence<ExpertPiece>) -> Int { pieces.reduce(0) { $0 + $1.rows.count } }
 

@@ -5,7 +5,6 @@
 // borders, and the backward pass computes each segment's forward again. Both ways give the same bits, because they
 // do the same operations in the same order.
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -156,7 +155,7 @@ package final class SequenceModel {
     }
     // dmemory is now the gradient of the memory before the first segment, which is a parameter.
     if sizes.slots > 0 {
-      ress_add(Int64(dmemory.count), dmemory.pointer, d.memoryInitial.pointer)
+      Vectors.add(dmemory.pointer, to: d.memoryInitial.pointer, count: dmemory.count)
       segment.step.memory.finishBackward(w, d)
     }
     for index in 0..<segments { report.losses.task += taskLosses.pointer[index] }

@@ -9,7 +9,6 @@
 //   E experts            A active experts   F expert width   V vocabulary       S visible rows: cache, then segment
 // Gradients: a layer's backward adds (+=) to the gradients of weights and of its input, and overwrites the others.
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -149,7 +148,7 @@ package struct TilePartials {
 
   /// total (D) += the rows of the first `tiles` tiles, in order.
   package func fold(_ tiles: Int, into total: RealPointer) {
-    ress_sum_rows(Int64(tiles), Int64(rows.columns), rows.pointer, total)
+    rows[rows: 0..<tiles].addRows(to: total)
   }
 }
 

@@ -40,7 +40,7 @@ package final class ExpertGradients {
 
   /// Level of the subtrees whose gradients are computed at once; nil where those of each call are.
   private let delay: Int?
-  /// Held for what follows, up to `works`.
+  /// Held while what follows is used, up to `works`.
   private let lock = Lock()
   /// By unit: its worker, whether it is complete, and the number of experts that still need its rows.
   private var workers: [Int] = []
@@ -309,12 +309,7 @@ extension ParameterLayout {
   /// The parts in which an expert's block is added and sent. A part has at most the values of a message. Parts of a
   /// large block are within one tensor and have whole chunks of the optimizer, so that a chunk is in one part.
   package var expertParts: [Range<Int>] {
-    let size = ShardLayout.messageSize
-    guard expertCount > size else { return expertCount > 0 ? [0..<expertCount] : [] }
-    return experts[0].flatMap { entry in
-      stride(from: entry.offset, to: entry.range.upperBound, by: size).map {
-        $0..<min(entry.range.upperBound, $0 + size)
-      }
-    }
+    guard expertCount > ShardLayout.messageSize else { return ShardLayout.messages(of: 0..<expertCount) }
+    return experts[0].flatMap { ShardLayout.messages(of: $0.range) }
   }
 }

@@ -41,6 +41,15 @@ package struct ShardLayout: Equatable, Sendable {
   package private(set) var pieces: [Piece] = []
   /// Values of a message that carries a part of a shard (4 MiB).
   package static let messageSize = 1 << 20
+
+  /// A range of values in the parts that fit a message: no message needs more memory than a part, and its receiver
+  /// processes one part while the next ones are under way.
+  package static func messages(of values: Range<Int>) -> [Range<Int>] {
+    stride(from: values.lowerBound, to: values.upperBound, by: messageSize).map {
+      $0..<min(values.upperBound, $0 + messageSize)
+    }
+  }
+
   package var count: Int { pieces.last.map { $0.offset + $0.count } ?? 0 }
 
   /// - Parameter pieces: in the order of their offsets, without gaps.

@@ -68,9 +68,8 @@ package struct TeamChoice: Equatable, Sendable {
   {
     guard sizes.experts > 0 else { return 0 }
     let tokens = shape.recomputes ? sizes.segment : configuration.data.sequenceLength
-    // Buffers come in four size classes per octave, so an eighth is unused on average.
-    return Double(tokens) * Double(sizes.steps * sizes.active) * Double((sizes.width + 2 * sizes.expertWidth) * 4) * 9
-      / 8
+    return Double(tokens) * Double(sizes.steps * sizes.active) * Double((sizes.width + 2 * sizes.expertWidth) * 4)
+      * BufferPool.meanExcess
   }
 
   /// The share of a unit that one thread computes alone: lists, sums of partial results, starts of regions.

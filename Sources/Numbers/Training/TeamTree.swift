@@ -5,7 +5,6 @@
 // all threads of the worker make them together (`PostponedSums`). The tree fixes what is added to what, so the total
 // has the same bits either way.
 
-import CKernels
 import Kernels
 
 /// How a team ends a unit.
@@ -83,7 +82,7 @@ package final class PostponedSums {
       }
       let addition = additions[low]
       let tile = Tiles(of: addition.count, size: Team.addedTogether)[task - addition.firstTask]
-      ress_add(Int64(tile.count), addition.from + tile.lowerBound, addition.to + tile.lowerBound)
+      Vectors.add(addition.from + tile.lowerBound, to: addition.to + tile.lowerBound, count: tile.count)
     }
     additions.removeAll(keepingCapacity: true)
     taskCount = 0

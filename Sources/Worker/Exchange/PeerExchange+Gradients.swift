@@ -64,14 +64,8 @@ extension PeerExchange: GradientExchange {
 
   // MARK: sums
 
-  /// The dense parameters that a worker updates, in parts that fit a message: a message never needs more memory than
-  /// that, and its receiver adds one part while the next ones are under way.
-  func parts(of worker: Int) -> [Range<Int>] {
-    let whole = plan.denseRanges[worker]
-    return stride(from: whole.lowerBound, to: whole.upperBound, by: ShardLayout.messageSize).map {
-      $0..<min(whole.upperBound, $0 + ShardLayout.messageSize)
-    }
-  }
+  /// The dense parameters that a worker updates, in parts that fit a message.
+  func parts(of worker: Int) -> [Range<Int>] { ShardLayout.messages(of: plan.denseRanges[worker]) }
 
   package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer {
     for peer in peers {

@@ -230,7 +230,3 @@ extension ExpertSite {
     self.init(unit: unit, sequence: sequence, segment: segment, recurrence: recurrence)
   }
 }
-
-extension Duration {
-  fileprivate var inSeconds: Double { Double(components.seconds) + Double(components.attoseconds) * 1e-18 }
-}

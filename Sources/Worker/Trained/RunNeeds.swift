@@ -117,7 +117,7 @@ package struct RunNeeds {
   /// Gradients of the experts here, and the rows that are kept for them.
   private var expertGradientBytes: Int {
     let delay = gradientDelay
-    let share = GradientDelay.rowShare(configuration, layout) * RunNeeds.poolShare
+    let share = GradientDelay.rowShare(configuration, layout) * BufferPool.meanExcess
     func blocks(units: Int, workers: Int) -> Double {
       GradientMemory(units: units, workers: workers, lanes: places, delay: delay, rowShare: share).blocks
     }
@@ -140,9 +140,6 @@ package struct RunNeeds {
   private var gradientDelay: Int? {
     GradientDelay.level(configuration, layout, workers: workers, lanes: places)
   }
-
-  /// Buffers come in four size classes per octave, so an eighth is unused on average.
-  private static let poolShare = 9.0 / 8
 
   /// Experts of other workers of which a worker has a copy, at most.
   private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }

@@ -7,17 +7,16 @@
 // Rejected: a copy at once, which cost 12 bytes a parameter and the time to make it; a process that is forked, whose
 // memory doubles page by page in the update anyway.
 
-import Foundation
 import Kernels
 import Training
 import Wire
 
 package final class LateCopy: @unchecked Sendable {
   package let layout: ShardLayout
-  private let lock = NSLock()
+  private let lock = Lock()
   private var shard: Shard
   private var isMoved = false
-  /// Whether nobody reads the copy any more.
+  /// Whether the last reader has ended.
   private var isOver = false
   /// Memory that `moveUnlessOver` has taken, and how to return it.
   private var spare: (memory: ShardMemory, giveBack: (ShardMemory) -> Void)?
@@ -28,28 +27,22 @@ package final class LateCopy: @unchecked Sendable {
     layout = shard.layout
   }
 
-  private func locked<Result>(_ body: () -> Result) -> Result {
-    lock.lock()
-    defer { lock.unlock() }
-    return body()
-  }
-
   /// Whether the copy is in memory of its own.
-  package var isInOwnMemory: Bool { locked { isMoved } }
+  package var isInOwnMemory: Bool { lock.hold { isMoved } }
 
   /// Calls `body` with the values of a piece. It must be short, because the step may wait for it.
-  package func read(_ piece: Int, _ body: (UnsafePointer<Real>) -> Void) { locked { body(shard.values(piece)) } }
+  package func read(_ piece: Int, _ body: (UnsafePointer<Real>) -> Void) { lock.hold { body(shard.values(piece)) } }
 
   /// A copy of `range` of the values.
   package func payload(_ range: Range<Int>) -> Payload {
     let payload = Payload(byteCount: 4 * range.count)
-    locked { shard.copy(range, to: payload.reals) }
+    lock.hold { shard.copy(range, to: payload.reals) }
     return payload
   }
 
   /// Copies the values into `memory`, where they are read from now on: the tensors may change when this returns.
   package func move(to memory: ShardMemory, _ team: Team) {
-    locked { moveLocked(to: memory, team) }
+    lock.hold { moveLocked(to: memory, team) }
   }
 
   private func moveLocked(to memory: ShardMemory, _ team: Team) {
@@ -58,14 +51,14 @@ package final class LateCopy: @unchecked Sendable {
     isMoved = true
   }
 
-  /// The same, where somebody still reads the copy and it has no memory yet.
+  /// The same, but only if the copy is still read and has no memory of its own.
   /// - Parameters:
   ///   - memory: called where memory is needed.
   ///   - giveBack: called by the last reader, on its thread, with that memory.
   package func moveUnlessOver(
     to memory: () -> ShardMemory, _ team: Team, giveBack: @escaping (ShardMemory) -> Void
   ) {
-    locked {
+    lock.hold {
       guard !isMoved, !isOver else { return }
       let taken = memory()
       moveLocked(to: taken, team)
@@ -73,9 +66,9 @@ package final class LateCopy: @unchecked Sendable {
     }
   }
 
-  /// Nobody reads the copy after this call.
+  /// Called by the last reader: the copy is not read after this call.
   package func end() {
-    let spare = locked {
+    let spare = lock.hold {
       defer { self.spare = nil }
       isOver = true
       return self.spare

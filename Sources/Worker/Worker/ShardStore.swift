@@ -81,9 +81,9 @@ package final class ShardStore: @unchecked Sendable {
   // MARK: for the training thread
 
   /// A generation of a run begins to load: shards of other runs are dropped.
-  /// - Parameter state: the state with which it begins, where that is in the workers' memory. A live shard of another
-  ///   step has no use then.
-  package func begin(_ run: RunID, from state: MemoryState? = nil) {
+  /// - Parameter start: where it begins. A live shard that is not part of that state has no use then.
+  package func begin(_ run: RunID, from start: StartState = .fresh) {
+    let state: MemoryState? = if case .memory(let state) = start { state } else { nil }
     locked {
       copies = copies.filter { $0.key.run == run }
       if let key = live?.key, key.run != run || key.generation != state?.generation || key.step != state?.step {
@@ -123,7 +123,7 @@ package final class ShardStore: @unchecked Sendable {
   }
 
   /// The copies of this step are complete at the mirrors of all workers, so older ones are not needed any more. Keeps
-  /// this worker's own copy, in the memory of the one before if nobody reads that.
+  /// this worker's own copy, in the memory of the one before if that is not being read.
   package func complete(_ key: HeldShard, _ copy: LateCopy, _ team: Team) {
     let memory = locked {
       for old in Array(copies.keys) where old.generation < key.generation || old.step < key.step {

@@ -63,11 +63,7 @@ package final class WorkerProcess: Sendable {
   /// only a helper.
   private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
-    if case .memory(let state) = assignment.start {
-      network.store.begin(assignment.run, from: state)
-    } else {
-      network.store.begin(assignment.run)
-    }
+    network.store.begin(assignment.run, from: assignment.start)
     network.note(Heartbeat(generation: generation, step: assignment.firstStep))
     do {
       guard !assignment.isHelper else {

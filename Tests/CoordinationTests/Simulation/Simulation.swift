@@ -145,7 +145,7 @@ struct Simulation {
       count += 1
       guard count > Simulation.skipAtMost else { continue }
       stops.insert(step)
-      // Somebody has resumed it then.
+      // A user has resumed the run by then.
       count = 0
     }
     self.stops = stops

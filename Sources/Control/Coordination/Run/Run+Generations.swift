@@ -205,8 +205,8 @@ extension Run {
   private mutating func endHalt(_ turn: Turn) {
     guard case .halting(let generation, let pending) = phase, generation.allHalted else { return }
     if pending.releasesWorkers {
-      // Workers report their files before they report the halt. A checkpoint of which files are missing now will never be complete: the
-      // pause came when the workers had stopped for another change, for which they save nothing, and one of them could not write.
+      // Workers report their files before they report the halt, so a checkpoint of which files are missing now will never be complete.
+      // This happens when workers have stopped for another change, for which they need no checkpoint, before a user paused the run.
       checkpoints.forgetSaves()
       enter(.saving(generation, then: pending), at: turn.now)
     } else {
