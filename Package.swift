@@ -20,7 +20,7 @@ let kernelSettings: [CSetting] =
 
 /// Where the sources of a target lie: the folders show the layers.
 let layers: [String: [String]] = [
-  "Base": ["Configuration", "Wire", "RunFolder"],
+  "Base": ["CChecksum", "Checksum", "Configuration", "Wire", "RunFolder"],
   "Numbers": ["CKernels", "Kernels", "OpenBLAS", "Model", "Data", "Training", "Checkpoint", "HDF5"],
   "Control": ["Coordination", "Transport", "RunStore", "Daemon"],
   "Worker": ["Exchange", "Trained", "Worker"],
@@ -89,13 +89,15 @@ let system: [Target] = [
   module(
     "Data",
     [
-      "CZlib", "CZstd", "CBZip2", "CLZMA", "CLZ4", "CPCRE2", "CSentencePiece", "CLinux", "CKernels", "HDF5",
+      "CZlib", "CZstd", "CBZip2", "CLZMA", "CLZ4", "CPCRE2", "CSentencePiece", "CLinux", "Checksum", "HDF5",
       "RunFolder", "Model", "Configuration",
     ]),
-  module("Training", ["Model", "Data", "Configuration"]),
+  module("Training", ["Model", "Data", "Checksum", "Configuration"]),
   module("RunFolder", ["CCrypto", "CLinux", "Configuration"]),
-  module("Checkpoint", ["CKernels", "HDF5", "RunFolder", "Model", "Configuration"]),
-  module("Wire", ["CKernels", "Configuration"]),
+  module("Checkpoint", ["Checksum", "HDF5", "RunFolder", "Model", "Configuration"]),
+  .target(name: "CChecksum", path: sources("CChecksum"), cSettings: [.unsafeFlags(["-O3"])]),
+  module("Checksum", ["CChecksum"]),
+  module("Wire", ["Checksum", "Configuration"]),
   module("Coordination", ["Wire", "Configuration"]),
   module("RunStore", ["CSQLite", "RunFolder", "Wire"]),
   module("Transport", ["CZeroMQ", "CMPI", "CLinux", "Wire", "Configuration"]),
@@ -119,7 +121,7 @@ let system: [Target] = [
       "Model",
       "Kernels", "Configuration", "CLinux",
     ]),
-  module("Shell", ["Wire", "Configuration"]),
+  module("Shell", ["Wire", "Checksum", "Configuration"]),
   .executableTarget(
     name: "ress",
     dependencies: [
@@ -145,7 +147,7 @@ let system: [Target] = [
   tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
   tests("Training", ["Training", "Model", "Kernels", "Configuration", "TestSupport"]),
   tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration", "TestSupport"]),
-  tests("Wire", ["Wire", "CKernels", "Configuration", "TestSupport"]),
+  tests("Wire", ["Wire", "CChecksum", "Checksum", "Configuration", "TestSupport"]),
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),
   tests("Transport", ["Transport", "Wire", "Configuration", "TestSupport"]),
   tests("RunFolder", ["RunFolder", "Configuration"]),
@@ -162,7 +164,7 @@ let system: [Target] = [
       "Training", "Kernels", "Exchange", "Trained", "Worker", "Checkpoint", "RunFolder", "Data", "HDF5", "CHDF5",
       "Wire", "Model", "Configuration", "TestSupport",
     ]),
-  tests("Shell", ["Shell", "Wire", "Configuration", "TestSupport"]),
+  tests("Shell", ["Shell", "Wire", "Checksum", "Configuration", "TestSupport"]),
   .testTarget(
     name: "EndToEndTests", dependencies: ["HDF5", "Checkpoint", "Wire", "Configuration", "TestSupport"],
     path: "Tests/EndToEnd",

@@ -1,5 +1,6 @@
 // Curves in files that other programs read: TensorBoard's events, and tables.
 
+import Checksum
 import Configuration
 import Shell
 import Testing

@@ -1,7 +1,8 @@
 // The encoding of messages, whole and damaged. Nothing that arrives may crash a process or be taken for another
 // message.
 
-import CKernels
+import CChecksum
+import Checksum
 import Configuration
 import Foundation
 import Testing

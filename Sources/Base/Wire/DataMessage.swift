@@ -6,6 +6,7 @@
 // A message of more than `DataPiece.largest` bytes travels in several pieces, which `DataAssembly` puts together.
 // Header and numbers have a CRC-32C each, because TCP's 16-bit checksum misses about one damaged packet in 65,536.
 
+import Checksum
 import Configuration
 
 /// The purpose of a data message.

@@ -19,6 +19,8 @@
 // Rejected: selective repeat, which pays off where loss is common; and relying on TCP, whose guarantee ends with
 // the connection.
 
+import Checksum
+
 /// The header of every packet.
 package struct LinkHeader: Equatable, Sendable {
   /// Incarnation of the sending process (or, between workers, of its part in a generation).

@@ -1,6 +1,7 @@
 // A run's curves for TensorBoard: an event file of TFRecords, each with an Event in the wire format of protocol buffers.
 // https://github.com/tensorflow/tensorboard, proto/event.proto and summary.proto; TFRecord: tensorflow/core/lib/io/record_writer.h.
 
+import Checksum
 import Configuration
 import Wire
 

@@ -3,7 +3,7 @@
 // read.
 
 import Configuration
-import CKernels
+import Checksum
 import HDF5
 import RunFolder
 
@@ -77,7 +77,7 @@ package final class CheckpointReader {
       guard let (file, inner) = try holder(of: name) else { return }
       let count = shape.reduce(1, *)
       try file.read(inner, into: UnsafeMutableBufferPointer(start: values, count: count))
-      guard try file.crc32c(of: inner) == ress_crc32c(0, values, 4 * count) else {
+      guard try file.crc32c(of: inner) == crc32c(UnsafeRawBufferPointer(start: values, count: 4 * count)) else {
         throw HDF5Error.object(path: path, name: name, reason: "its numbers are damaged: another CRC-32C was written")
       }
     } catch {

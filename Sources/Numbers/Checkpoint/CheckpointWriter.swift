@@ -8,7 +8,7 @@
 // A file is written in two steps. HDF5 lays it out, with reserved space for each tensor and its CRC-32C as an
 // attribute; then `FilledFile` writes the numbers and computes the SHA-256 for the manifest.
 
-import CKernels
+import Checksum
 import Configuration
 import HDF5
 import RunFolder
@@ -109,7 +109,8 @@ package struct CheckpointWriter {
   private static func sum(of tensor: NamedTensor) -> UInt32 {
     var sum: UInt32 = 0
     for start in stride(from: 0, to: tensor.count, by: readTogether) {
-      tensor.read { sum = ress_crc32c(sum, $0 + start, 4 * min(readTogether, tensor.count - start)) }
+      let count = min(readTogether, tensor.count - start)
+      tensor.read { sum = crc32c(UnsafeRawBufferPointer(start: $0 + start, count: 4 * count), continuing: sum) }
     }
     return sum
   }

@@ -7,7 +7,7 @@
 //   D.h5.train.progress    JSON: how much of both is committed, checksums, and what they were made from
 
 import Configuration
-import CKernels
+import Checksum
 import Foundation
 
 #if canImport(Glibc)
@@ -59,7 +59,7 @@ final class TokenJournal {
   init(_ path: String, key: String) throws(DataError) {
     let paths = TokenJournal.paths(path)
     (tokensPath, documentsPath, progressPath) = (paths[0], paths[1], paths[2])
-    let sum = key.utf8.withContiguousStorageIfAvailable { ress_crc32c(0, $0.baseAddress, $0.count) } ?? 0
+    let sum = key.utf8.withContiguousStorageIfAvailable { crc32c(UnsafeRawBufferPointer($0)) } ?? 0
     let key = "\(key.utf8.count) \(sum) \(key.prefix(1000))"
     var found = FileManager.default.contents(atPath: progressPath).flatMap {
       try? JSON.decode(Progress.self, from: $0)
@@ -100,7 +100,7 @@ final class TokenJournal {
     guard count > 0 else { return }
     for piece in pieces {
       if piece.beginsDocument { documents.append(UInt64(progress.tokens)) }
-      progress.checksum = piece.tokens.withUnsafeBytes { ress_crc32c(progress.checksum, $0.baseAddress, $0.count) }
+      progress.checksum = piece.tokens.withUnsafeBytes { crc32c($0, continuing: progress.checksum) }
       try write(piece.tokens, to: descriptor, at: progress.tokens * 4, tokensPath)
       progress.tokens += piece.tokens.count
     }
@@ -192,7 +192,7 @@ final class TokenJournal {
   func verify() throws(DataError) {
     var sum: UInt32 = 0
     do {
-      try read(0..<tokenCount) { piece in sum = piece.withUnsafeBytes { ress_crc32c(sum, $0.baseAddress, $0.count) } }
+      try read(0..<tokenCount) { piece in sum = piece.withUnsafeBytes { crc32c($0, continuing: sum) } }
     } catch let error as DataError { throw error } catch { throw .unreadable("\(error)") }
     guard sum == progress.checksum else {
       throw .file(
@@ -207,7 +207,7 @@ final class TokenJournal {
   }
 
   private static func sum(_ offsets: [UInt64], _ before: UInt32) -> UInt32 {
-    offsets.withUnsafeBytes { $0.isEmpty ? before : ress_crc32c(before, $0.baseAddress, $0.count) }
+    offsets.withUnsafeBytes { crc32c($0, continuing: before) }
   }
 
   static func remove(_ path: String) {

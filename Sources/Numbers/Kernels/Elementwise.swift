@@ -74,7 +74,36 @@ package enum Vectors {
     ress_axpy(Int64(count), factor, x, y)
   }
 
+  /// In double, in a fixed order of eight interleaved sums.
+  package static func sumOfSquares(_ x: RealPointer, count: Int) -> Double { ress_sum_of_squares(Int64(count), x) }
+
   package static func dot(_ x: RealPointer, _ y: RealPointer, count: Int) -> Real { ress_dot(Int64(count), x, y) }
+}
+
+/// Adam with bias-corrected moments and decoupled weight decay: the constants of one step. arXiv 1711.05101.
+package struct AdamW {
+  private let rate, gradientScale, beta1, beta2, epsilon, correction1, correction2: Real
+
+  /// - Parameters:
+  ///   - gradientScale: factor of every gradient.
+  ///   - correction1: 1 − β₁ᵗ, and `correction2` 1 − β₂ᵗ, at step t from 1.
+  package init(
+    rate: Double, gradientScale: Double, beta1: Double, beta2: Double, epsilon: Double, correction1: Double,
+    correction2: Double
+  ) {
+    (self.rate, self.gradientScale, self.epsilon) = (Real(rate), Real(gradientScale), Real(epsilon))
+    (self.beta1, self.beta2) = (Real(beta1), Real(beta2))
+    (self.correction1, self.correction2) = (Real(correction1), Real(correction2))
+  }
+
+  /// Changes `count` values and their two moments.
+  package func update(
+    _ values: RealPointer, first: RealPointer, second: RealPointer, gradient: RealPointer, count: Int, decay: Real
+  ) {
+    ress_adamw(
+      Int64(count), values, first, second, gradient, gradientScale, rate, beta1, beta2, epsilon, decay, correction1,
+      correction2)
+  }
 }
 
 extension Matrix {

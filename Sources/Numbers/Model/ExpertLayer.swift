@@ -6,7 +6,6 @@
 // Rows are sorted by expert and, within an expert, by token, and passed to the exchange, which knows where the
 // experts are.
 
-import CKernels
 import Kernels
 
 package struct ExpertLayer {
@@ -20,6 +19,7 @@ package struct ExpertLayer {
   private let dense: DenseNetwork?
   private let gainPartials: TilePartials
   private let order: ExpertOrder
+  private let router: RouterKernel
   private let taps: Taps
 
   package struct Activations {
@@ -28,12 +28,7 @@ package struct ExpertLayer {
     let y: Matrix
     let rstd: RealPointer
     let logits: Matrix
-    let top: UnsafeMutablePointer<Int32>
-    /// u (T, A), the router's softmax P (T, E), and its logsumexp (T).
-    let weights, probabilities: Matrix
-    let logsums: RealPointer
-    /// The row in expert order of each token and slot, (T, A).
-    let places: UnsafeMutablePointer<Int32>
+    let choices: ExpertChoices
     /// The experts' outputs, in expert order, (T · A, D).
     let outputs: Matrix
     /// Gate and up products of the dense network, (T, 2F).
@@ -45,11 +40,7 @@ package struct ExpertLayer {
       y = arena.matrix(sizes.segment, sizes.width)
       rstd = arena.reals(sizes.segment)
       logits = arena.matrix(sizes.segment, sizes.experts)
-      top = arena.indices(sizes.segment * sizes.active)
-      weights = arena.matrix(sizes.segment, sizes.active)
-      probabilities = arena.matrix(sizes.segment, sizes.experts)
-      logsums = arena.reals(sizes.segment)
-      places = arena.indices(sizes.segment * sizes.active)
+      choices = ExpertChoices(arena, rows: sizes.segment, experts: sizes.experts, active: sizes.active)
       outputs = arena.matrix(sizes.segment * sizes.active, sizes.width)
       denseGateUp = arena.matrix(sizes.segment, 2 * sizes.model.denseWidth)
       counts = arena.indices(sizes.experts)
@@ -69,6 +60,7 @@ package struct ExpertLayer {
     dense = sizes.model.denseWidth > 0 ? DenseNetwork(arena, sizes, team) : nil
     gainPartials = TilePartials(arena, sizes)
     order = ExpertOrder(experts: sizes.experts)
+    router = RouterKernel(hasSigmoidGates: sizes.model.gates == .sigmoid)
   }
 
   /// a.g (T, D) → h (T, D)
@@ -86,27 +78,19 @@ package struct ExpertLayer {
     }
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      let first = rows.lowerBound
       if taps.areOn {
         taps.forward(rows, span, x: tables.expertInputs.row(span.start), w.expertRecency, into: a.y.pointer)
       } else {
-        normalize(rows, w, a, into: a.y.row(first))
+        normalize(rows, w, a, into: a.y.row(rows.lowerBound))
       }
       guard isRouted else { return }
       BLAS.multiplyTransposed(a.y[rows: rows], w.router, into: a.logits[rows: rows])
-      ress_router_forward(
-        Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), sigmoidGates, a.logits.row(first), w.routerBias,
-        a.top + first * sizes.active, a.weights.row(first), a.probabilities.row(first), a.logsums + first)
+      router.forward(rows, logits: a.logits, bias: w.routerBias, into: a.choices)
     }
     if isRouted {
       order.sort(span.rows, active: sizes.active, a)
       let rowCount = span.rows.count * sizes.active
-      team.run(tiles.count) { task, _ in
-        let rows = tiles[task]
-        ress_scatter_rows(
-          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.y.row(rows.lowerBound),
-          a.places + rows.lowerBound * sizes.active, sent.pointer)
-      }
+      team.run(tiles.count) { task, _ in a.choices.scatter(tiles[task], of: a.y, into: sent) }
       try team.measure(.experts, .forward) {
         try exchange.forward(
           site, pieces: order.pieces(first: sizes.firstExpert(site.recurrence), a.counts),
@@ -120,20 +104,16 @@ package struct ExpertLayer {
       if let dense, let network {
         dense.forward(a.y[rows: rows], lane: lane, network, gateUp: a.denseGateUp[rows: rows], adding: h[rows: rows])
       }
-      guard isRouted else { return }
-      ress_gather_rows(
-        Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.outputs.pointer,
-        a.places + rows.lowerBound * sizes.active, a.weights.row(rows.lowerBound), h.row(rows.lowerBound))
+      if isRouted { a.choices.addWeighted(rows, of: a.outputs, to: h) }
     }
   }
 
   /// norm(G; moe_norm) of a tile's rows.
   private func normalize(_ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, into y: RealPointer) {
-    let first = rows.lowerBound
-    ress_rmsnorm_forward(Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, y, a.rstd + first)
+    RMSNorm.forward(
+      a.g[rows: rows], gain: w.moeNorm, into: Matrix(y, rows: rows.count, columns: sizes.width),
+      rstd: a.rstd + rows.lowerBound)
   }
-
-  private var sigmoidGates: Int64 { sizes.model.gates == .sigmoid ? 1 : 0 }
 
   /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` is the factor of Σ logsumexp²,
   /// `balance` (E) the gradient of the balance loss with respect to each token's P.
@@ -150,12 +130,7 @@ package struct ExpertLayer {
     if isRouted {
       let rowCount = span.rows.count * sizes.active
       team.run(fine.count) { task, _ in
-        let rows = fine[task]
-        let first = rows.lowerBound
-        ress_gather_rows_backward(
-          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), a.outputs.pointer,
-          a.places + first * sizes.active,
-          a.weights.row(first), dh.row(first), dweights.row(first), sent.pointer)
+        a.choices.backwardWeighted(fine[task], of: a.outputs, dy: dh, into: dweights, dsorted: sent)
       }
       try team.measure(.experts, .backward) {
         try exchange.backward(
@@ -169,18 +144,12 @@ package struct ExpertLayer {
     }
     team.run(fine.count) { task, _ in
       let rows = fine[task]
-      let first = rows.lowerBound
       let dy_TD = dy[rows: rows]
       if let dense, let network { dense.backwardInput(rows, network, into: dy_TD) }
       if isRouted {
-        ress_router_backward(
-          Int64(rows.count), Int64(sizes.experts), Int64(sizes.active), sigmoidGates, a.top + first * sizes.active,
-          a.weights.row(first), a.probabilities.row(first), a.logsums + first, dweights.row(first), zScale, balance,
-          dlogits.row(first))
+        router.backward(rows, a.choices, dweights: dweights, zScale: zScale, balance: balance, into: dlogits)
         BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD, adding: dense != nil)
-        ress_gather_rows(
-          Int64(rows.count), Int64(sizes.active), Int64(sizes.width), received.pointer, a.places + first * sizes.active,
-          nil, dy_TD.pointer)
+        a.choices.add(rows, of: received, to: dy)
       }
       if !taps.areOn { backwardNorm(task, rows, w, a, dy: dy_TD.pointer, dh: dh) }
     }
@@ -203,10 +172,9 @@ package struct ExpertLayer {
   private func backwardNorm(
     _ tile: Int, _ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, dy: RealPointer, dh: Matrix
   ) {
-    let first = rows.lowerBound
-    ress_rmsnorm_backward(
-      Int64(rows.count), Int64(sizes.width), a.g.row(first), w.moeNorm, a.rstd + first, dy, dh.row(first),
-      gainPartials.begin(tile))
+    RMSNorm.backward(
+      a.g[rows: rows], gain: w.moeNorm, rstd: a.rstd + rows.lowerBound,
+      dy: Matrix(dy, rows: rows.count, columns: sizes.width), dx: dh[rows: rows], dgain: gainPartials.begin(tile))
   }
 }
 
@@ -227,12 +195,12 @@ private final class ExpertOrder {
   func sort(_ rows: Range<Int>, active: Int, _ a: ExpertLayer.Activations) {
     a.counts.update(repeating: 0, count: experts)
     let slots = rows.lowerBound * active..<rows.upperBound * active
-    for slot in slots { a.counts[Int(a.top[slot])] += 1 }
+    for slot in slots { a.counts[Int(a.choices.experts[slot])] += 1 }
     next[0] = 0
     for expert in 1..<max(1, experts) { next[expert] = next[expert - 1] + a.counts[expert - 1] }
     for slot in slots {
-      let expert = Int(a.top[slot])
-      a.places[slot] = next[expert]
+      let expert = Int(a.choices.experts[slot])
+      a.choices.places[slot] = next[expert]
       next[expert] += 1
     }
   }

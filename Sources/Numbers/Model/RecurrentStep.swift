@@ -87,7 +87,7 @@ package struct RecurrentStep {
       }
       team.measure(.attention, .forward) {
         attention.forward(
-          a.input.x, h: h, span: span, tables: tables, graph: chosen, memory: read, weights: w, activations: mixed,
+          a.input.x, h: h, span: span, tables: tables, graph: chosen.graph, memory: read, weights: w, activations: mixed,
           into: a.experts.g)
       }
     case (.dense(let attention), .dense(let mixed)):
@@ -136,7 +136,7 @@ package struct RecurrentStep {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
       team.measure(.attention, .backward) {
         attention.backward(
-          a.input.x, span: span, tables: tables, graph: chosen, memory: read, memoryGradient: readGradient, weights: w,
+          a.input.x, span: span, tables: tables, graph: chosen.graph, memory: read, memoryGradient: readGradient, weights: w,
           activations: mixed, dg: dh, dx: dx, gradient: d)
       }
       team.measure(.graph, .backward) {

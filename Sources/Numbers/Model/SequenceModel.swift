@@ -202,7 +202,7 @@ package final class SequenceModel {
     var graphs: [TokenGraph] = []
     try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
       guard index == segmentCount(tokens.count) - 1 else { return }
-      graphs = a.steps.compactMap { $0.graph.map { TokenGraph($0, span, sizes) } }
+      graphs = a.steps.compactMap { $0.graph.map { TokenGraph($0.graph, span, sizes) } }
     }
     return graphs
   }
@@ -321,9 +321,9 @@ private final class RoutingSums {
     let counts_E = counts + step * experts
     let probabilities_E = probabilities.pointer + step * experts
     for row in rows {
-      let logsum = Double(a.logsums[row])
+      let logsum = Double(a.choices.logsums[row])
       report.losses.routerZ += logsum * logsum
-      let row_E = a.probabilities.row(row), logits_E = a.logits.row(row)
+      let row_E = a.choices.probabilities.row(row), logits_E = a.logits.row(row)
       // −Σ P log P = logsumexp − Σ P l, because log P = l − logsumexp; so no logarithm is needed.
       var expected = 0.0
       for expert in 0..<experts {

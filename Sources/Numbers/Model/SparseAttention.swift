@@ -5,7 +5,6 @@
 //   z_ij = τ (q_i · keyS_j / √C + bias)                                         for a memory slot j
 //   G = H + (Σ_j p_ij val_j) Woᵀ
 
-import CKernels
 import Configuration
 import Kernels
 
@@ -23,11 +22,7 @@ package struct SparseAttention {
 
   package struct Activations {
     let queries: Matrix
-    /// Kept positions of a row and head, (T, H, k). With n neighbours, p < n is neighbour p, and p ≥ n is slot p −
-    /// n.
-    let support: UnsafeMutablePointer<UInt16>
-    let supportCounts: UnsafeMutablePointer<UInt16>
-    let supportWeights: RealPointer
+    let support: AttentionSupport
     /// Σ_j p_ij val_j (T, D)
     let mixed: Matrix
     /// For each head and tile, the number of rows whose exact sparsemax support is larger than k.
@@ -35,9 +30,7 @@ package struct SparseAttention {
     let forget: ForgetGates.Activations
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.width)
-      support = arena.shorts(sizes.segment * sizes.heads * sizes.kept)
-      supportCounts = arena.shorts(sizes.segment * sizes.heads)
-      supportWeights = arena.reals(sizes.segment * sizes.heads * sizes.kept)
+      support = AttentionSupport(arena, rows: sizes.segment, heads: sizes.heads, kept: sizes.kept)
       mixed = arena.matrix(sizes.segment, sizes.width)
       truncated = arena.indices(sizes.heads * sizes.rowTiles)
       forget = .init(arena, sizes)
@@ -62,22 +55,29 @@ package struct SparseAttention {
     dlogits = arena.reals(sizes.segment * sizes.heads * sizes.kept)
   }
 
-  private func shape(_ span: Span) -> ress_attention_shape {
-    ress_attention_shape(
-      heads: Int64(sizes.heads), head_width: Int64(sizes.headWidth), width: Int64(sizes.width), kept: Int64(sizes.kept),
-      capacity: Int64(sizes.neighbours), slots: Int64(sizes.slots), cached: Int64(span.cached),
-      activation: Int64(sizes.model.activation.code))
+  private func kernel(_ span: Span) -> SparseAttentionKernel {
+    SparseAttentionKernel(
+      heads: sizes.heads, width: sizes.width, kept: sizes.kept, capacity: sizes.neighbours, slots: sizes.slots,
+      cached: span.cached, weighting: sizes.model.activation.weighting)
   }
 
-  private func terms(_ head: Int, _ w: BlockWeights, _ a: Activations) -> ress_attention_head {
-    ress_attention_head(
-      temperature: scales.factor(head, w), gain: w.structureGain[head], memory_bias: w.memoryBias[head],
+  private func terms(_ head: Int, _ w: BlockWeights, _ a: Activations) -> ScoreTerms {
+    ScoreTerms(
+      temperature: scales.factor(head, w), gain: w.structureGain[head], memoryBias: w.memoryBias[head],
       decays: a.forget.head(head))
+  }
+
+  private func operands(
+    _ span: Span, _ tables: StepTables, _ memory: MemoryRead.Activations, _ a: Activations
+  ) -> AttentionOperands {
+    AttentionOperands(
+      queries: a.queries, keys: tables.keys.row(span.firstVisible), values: tables.values.row(span.firstVisible),
+      slotKeys: memory.keys, slotValues: memory.values)
   }
 
   /// x, h (T, D) → g (T, D). The keys and values of the rows are stored in the tables.
   func forward(
-    _ x: Matrix, h: Matrix, span: Span, tables: StepTables, graph: StructureGraph.Activations,
+    _ x: Matrix, h: Matrix, span: Span, tables: StepTables, graph: GraphRows,
     memory: MemoryRead.Activations, weights w: BlockWeights, activations a: Activations, into g: Matrix
   ) {
     let tiles = span.tiles, fine = span.tiles(for: team)
@@ -85,21 +85,15 @@ package struct SparseAttention {
       maps.project(x, fine[task], span: span, tables: tables, weights: w, queries: a.queries)
     }
     forget.forward(x, span: span, tables: tables, weights: w, activations: a.forget)
-    let shape = shape(span)
-    let keys = tables.keys.row(span.firstVisible)
-    let values = tables.values.row(span.firstVisible)
+    let kernel = kernel(span), operands = operands(span, tables, memory, a)
     let candidates = sizes.neighbours + sizes.slots
     team.run(sizes.heads * tiles.count) { task, lane in
       let head = task % sizes.heads
       let rows = tiles[task / sizes.heads]
-      withUnsafePointers(shape, terms(head, w, a)) { shape, terms in
-        a.truncated[task] = Int32(
-          ress_attention_forward(
-            shape, terms, Int64(head), Int64(rows.lowerBound), Int64(rows.upperBound), a.queries.pointer, keys, values,
-            memory.keys.pointer, memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
-            a.support, a.supportCounts, a.supportWeights, a.mixed.pointer, scratch.row(lane),
-            order + lane * candidates))
-      }
+      a.truncated[task] = Int32(
+        kernel.forward(
+          head: head, rows: rows, terms(head, w, a), operands, graph, into: a.support, mixed: a.mixed,
+          scratch: scratch.row(lane), order: order + lane * candidates))
     }
     maps.output(a.mixed, h: h, span: span, weights: w, into: g)
   }
@@ -107,28 +101,26 @@ package struct SparseAttention {
   /// dg (T, D) → dx (T, D), overwritten; gradients of the slots in `memoryGradient` (+=); `dlogits` for the graph.
   /// The caller adds the residual path: dg is also the gradient of h.
   func backward(
-    _ x: Matrix, span: Span, tables: StepTables, graph: StructureGraph.Activations, memory: MemoryRead.Activations,
+    _ x: Matrix, span: Span, tables: StepTables, graph: GraphRows, memory: MemoryRead.Activations,
     memoryGradient: MemoryRead.Gradient, weights w: BlockWeights, activations a: Activations, dg: Matrix, dx: Matrix,
     gradient d: BlockWeights
   ) {
     maps.backwardOutput(a.mixed, span: span, weights: w, dg: dg, gradient: d)
-    let shape = shape(span)
-    let keys = tables.keys.row(span.firstVisible)
-    let values = tables.values.row(span.firstVisible)
+    let kernel = kernel(span), operands = operands(span, tables, memory, a)
+    let gradients = AttentionOperands(
+      queries: maps.dqueries, keys: maps.dkeys.pointer, values: maps.dvalues.pointer, slotKeys: memoryGradient.keys,
+      slotValues: memoryGradient.values)
     forget.beginBackward()
     scales.beginBackward()
     // Heads have columns of their own, so they run in parallel. Within a head, rows add to the keys' gradient in
     // order.
     team.run(sizes.heads) { head, _ in
-      withUnsafePointers(shape, terms(head, w, a)) { shape, terms in
-        ress_attention_backward(
-          shape, terms, Int64(head), Int64(span.rows.count), a.queries.pointer, keys, values, memory.keys.pointer,
-          memory.values.pointer, graph.neighbours, graph.counts, graph.structure.pointer,
-          a.support, a.supportCounts, a.supportWeights, maps.dmixed.pointer, maps.dqueries.pointer, maps.dkeys.pointer,
-          maps.dvalues.pointer, memoryGradient.keys.pointer, memoryGradient.values.pointer, dlogits,
-          d.structureGain + head, d.memoryBias + head, scales.gradient + head,
-          sizes.forgets ? forget.ddecays.row(head) : nil)
-      }
+      kernel.backward(
+        head: head, rowCount: span.rows.count, terms(head, w, a), operands, graph, a.support, dmixed: maps.dmixed,
+        into: gradients, dlogits: dlogits,
+        terms: .init(
+          gain: d.structureGain + head, memoryBias: d.memoryBias + head, temperature: scales.gradient + head,
+          decays: sizes.forgets ? forget.ddecays.row(head) : nil))
     }
     scales.finishBackward(d)
     maps.backwardProject(x, span: span, weights: w, dx: dx, gradient: d)
@@ -136,17 +128,12 @@ package struct SparseAttention {
   }
 }
 
-/// Passes pointers to both values, as C needs them.
-private func withUnsafePointers<A, B>(_ a: A, _ b: B, _ body: (UnsafePointer<A>, UnsafePointer<B>) -> Void) {
-  withUnsafePointer(to: a) { a in withUnsafePointer(to: b) { b in body(a, b) } }
-}
-
 extension Activation {
-  fileprivate var code: Int {
+  fileprivate var weighting: SparseAttentionKernel.Weighting {
     switch self {
-    case .sparsemax: RESS_SPARSEMAX
-    case .entmax15: RESS_ENTMAX15
-    case .softmax: RESS_SOFTMAX
+    case .sparsemax: .sparsemax
+    case .entmax15: .entmax15
+    case .softmax: .softmax
     }
   }
 }

@@ -8,7 +8,6 @@
 // average weight. Gradients reach the maps through that term. The choice of N_i itself has no gradient. The
 // smoothness loss Σ (Aᵗ − Aᵗ⁻¹)² keeps the graph from changing fast between the steps of recurrence.
 
-import CKernels
 import Kernels
 
 package struct StructureGraph {
@@ -27,17 +26,10 @@ package struct StructureGraph {
   package struct Activations {
     /// a = X soes_qᵀ (T, R)
     let queries: Matrix
-    /// Neighbours of each row, ascending, numbered from the first visible token, (T, N).
-    let neighbours: UnsafeMutablePointer<Int32>
-    let counts: UnsafeMutablePointer<Int32>
-    /// A (T, N), and log A + log |N| (T, N).
-    let weights, structure: Matrix
+    let graph: GraphRows
     init(_ arena: Arena, _ sizes: Sizes) {
       queries = arena.matrix(sizes.segment, sizes.rank)
-      neighbours = arena.indices(sizes.segment * sizes.neighbours)
-      counts = arena.indices(sizes.segment)
-      weights = arena.matrix(sizes.segment, sizes.neighbours)
-      structure = arena.matrix(sizes.segment, sizes.neighbours)
+      graph = GraphRows(arena, rows: sizes.segment, capacity: sizes.neighbours)
     }
   }
 
@@ -68,23 +60,16 @@ package struct StructureGraph {
       BLAS.apply(w.structureQuery, to: x[rows: rows], into: a.queries[rows: rows])
       BLAS.apply(w.structureKey, to: x[rows: rows], into: tables.structureKeys[rows: tableRows])
     }
-    let shape = ress_graph_shape(
-      cached: Int64(span.cached), visible: Int64(span.cached + span.rows.upperBound),
-      causal: sizes.model.isCausal ? 1 : 0,
-      before: Int64(sizes.windowBefore), after: Int64(sizes.windowAfter), degree: Int64(sizes.degree),
-      capacity: Int64(sizes.neighbours))
+    let kernel = GraphKernel(
+      cached: span.cached, visible: span.cached + span.rows.upperBound, isCausal: sizes.model.isCausal,
+      before: sizes.windowBefore, after: sizes.windowAfter, degree: sizes.degree, capacity: sizes.neighbours)
     team.run(tiles.count) { task, lane in
       let rows = tiles[task]
       let lastRow = sizes.model.isCausal ? rows.upperBound : span.rows.upperBound
       let visible = span.firstVisible..<span.start + lastRow
       let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: visible.count)
       BLAS.multiplyTransposed(a.queries[rows: rows], tables.structureKeys[rows: visible], into: scores_TS, scale: scale)
-      withUnsafePointer(to: shape) { shape in
-        ress_graph_forward(
-          shape, Int64(rows.lowerBound), Int64(rows.upperBound), scores_TS.pointer, Int64(scores_TS.stride),
-          a.neighbours,
-          a.counts, a.weights.pointer, a.structure.pointer, heap + lane * max(sizes.degree, 1))
-      }
+      kernel.forward(rows, scores: scores_TS, into: a.graph, heap: heap + lane * max(sizes.degree, 1))
     }
   }
 
@@ -92,10 +77,7 @@ package struct StructureGraph {
   func smoothness(_ span: Span, _ a: Activations, previous: Activations) -> Double {
     let tiles = span.tiles
     team.run(tiles.count) { task, _ in
-      let rows = tiles[task]
-      smoothness[task] = ress_graph_smooth(
-        Int64(rows.lowerBound), Int64(rows.upperBound), Int64(sizes.neighbours), a.neighbours, a.counts,
-        a.weights.pointer, previous.neighbours, previous.counts, previous.weights.pointer)
+      smoothness[task] = a.graph.squaredDifference(tiles[task], from: previous.graph)
     }
     return (0..<tiles.count).reduce(0) { $0 + smoothness[$1] }
   }
@@ -109,25 +91,22 @@ package struct StructureGraph {
     gradient d: BlockWeights
   ) {
     let tiles = span.tiles(for: team)
-    let capacity = Int64(sizes.neighbours)
-    let rank = Int64(sizes.rank)
     let rowCount = span.rows.count
     let keys = tables.structureKeys.row(span.firstVisible)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       dweights[rows: rows].clear()
-      if let previous { backwardSmoothness(rows, a, against: previous, scale: smoothScale) }
-      if let next { backwardSmoothness(rows, a, against: next, scale: smoothScale) }
-      ress_graph_backward(
-        Int64(rows.lowerBound), Int64(rows.upperBound), capacity, rank, Int64(sizes.heads), Int64(sizes.kept), scale,
-        w.structureGain, a.neighbours, a.counts, a.weights.pointer, attention.support, attention.supportCounts, dlogits,
-        dweights.pointer, keys, dscores.pointer, dqueries.pointer)
+      for other in [previous, next] {
+        guard let other else { continue }
+        a.graph.backwardSquaredDifference(rows, from: other.graph, factor: smoothScale, into: dweights)
+      }
+      a.graph.backwardScores(
+        rows, scale: scale, gain: w.structureGain, support: attention.support, dlogits: dlogits, dweights: dweights,
+        keys: keys, into: dscores, dqueries: dqueries)
     }
     let dkeys_TR = dkeys[rows: 0..<rowCount]
     dkeys_TR.clear()
-    ress_graph_backward_keys(
-      Int64(rowCount), capacity, rank, Int64(span.cached), scale, a.neighbours, a.counts, dscores.pointer,
-      a.queries.pointer, dkeys_TR.pointer)
+    a.graph.backwardKeys(cached: span.cached, scale: scale, dscores: dscores, queries: a.queries, into: dkeys_TR)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       BLAS.multiply(dqueries[rows: rows], w.structureQuery.weight, into: dx[rows: rows], adding: true)
@@ -136,27 +115,4 @@ package struct StructureGraph {
     addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery.weight, team)
     addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey.weight, team)
   }
-}
-
-extension StructureGraph {
-  /// dA += scale · 2 (A − A'), where A' is the graph of a neighbouring step.
-  private func backwardSmoothness(_ rows: Range<Int>, _ a: Activations, against other: Activations, scale: Real) {
-    ress_graph_smooth_backward(
-      Int64(rows.lowerBound), Int64(rows.upperBound), Int64(sizes.neighbours), 2 * scale, a.neighbours, a.counts,
-      a.weights.pointer, other.neighbours, other.counts, other.weights.pointer, dweights.pointer)
-  }
-}
-
-/// Doubles, for sums in which float would lose too much precision.
-package final class DoubleBuffer {
-  package let pointer: UnsafeMutablePointer<Double>
-  package let count: Int
-
-  package init(_ count: Int) {
-    self.count = count
-    pointer = .allocate(capacity: max(count, 1))
-    pointer.initialize(repeating: 0, count: max(count, 1))
-  }
-
-  deinit { pointer.deallocate() }
 }

@@ -6,7 +6,7 @@
 // and the coordinator takes the result of the majority to be right. A step with a unit in doubt is not applied by
 // any worker.
 
-import CKernels
+import Checksum
 import Configuration
 import Kernels
 import Model
@@ -43,8 +43,8 @@ package struct Audit: Equatable, Sendable {
       [
         losses.task, losses.smooth, losses.balance, losses.routerZ, Double(losses.targets), Double(losses.tokens),
       ] + report.routing.numbers
-    let low = numbers.withUnsafeBytes { ress_crc32c(0, $0.baseAddress, $0.count) }
-    let high = ress_crc32c(0, gradient, count * MemoryLayout<Real>.stride)
+    let low = numbers.withUnsafeBytes { crc32c($0) }
+    let high = crc32c(UnsafeRawBufferPointer(UnsafeBufferPointer(start: gradient, count: count)))
     return UInt64(high) << 32 | UInt64(low)
   }
 }

@@ -4,7 +4,6 @@
 // The global norm of the gradient is a sum of squares over fixed chunks of tensors. The chunks' sums are always
 // added in the same order, whichever workers own the tensors, so that the norm has the same bits on any cluster.
 
-import CKernels
 import Configuration
 import Kernels
 import Model
@@ -135,7 +134,7 @@ package final class Optimizer {
     team.run(pieces.count) { task, _ in
       let piece = pieces[task]
       let gradient = gradient(of: piece, gradients)
-      sums.pointer[task] = gradient.map { ress_sum_of_squares(Int64(piece.count), $0) } ?? 0
+      sums.pointer[task] = gradient.map { Vectors.sumOfSquares($0, count: piece.count) } ?? 0
     }
     for (place, piece) in pieces.enumerated() { squares[piece.chunk] = sums.pointer[place] }
     return squares
@@ -149,16 +148,16 @@ package final class Optimizer {
   /// Applies step `step` (from 0). An expert that no token reached has a zero gradient: its moments and weights
   /// decay.
   package func update(_ gradients: Gradients, scale: Double, step: Int, rate: Double, zeros: RealPointer) {
-    let c1 = 1 - power(configuration.beta1, step + 1)
-    let c2 = 1 - power(configuration.beta2, step + 1)
+    let rule = AdamW(
+      rate: rate, gradientScale: scale, beta1: configuration.beta1, beta2: configuration.beta2,
+      epsilon: configuration.epsilon, correction1: 1 - power(configuration.beta1, step + 1),
+      correction2: 1 - power(configuration.beta2, step + 1))
     team.run(pieces.count) { task, _ in
       let (tensor, start) = (pieces[task].tensor, pieces[task].start)
       let gradient = gradient(of: pieces[task], gradients) ?? zeros
-      ress_adamw(
-        Int64(pieces[task].count), tensor.values + start, tensor.first + start, tensor.second + start, gradient,
-        Real(scale),
-        Real(rate), Real(configuration.beta1), Real(configuration.beta2), Real(configuration.epsilon),
-        tensor.entry.decays ? Real(configuration.weightDecay) : 0, Real(c1), Real(c2))
+      rule.update(
+        tensor.values + start, first: tensor.first + start, second: tensor.second + start, gradient: gradient,
+        count: pieces[task].count, decay: tensor.entry.decays ? Real(configuration.weightDecay) : 0)
     }
   }
 

@@ -7,7 +7,6 @@
 // that are added to; all others are overwritten.
 #pragma once
 #include <stdint.h>
-#include "crc32c.h"
 #include "team.h"
 
 #ifdef RESS_DOUBLE
