@@ -154,7 +154,7 @@ final class TinyModel {
     // Tests change parameters directly.
     parameters.changed()
     let w = Weights(parameters, configuration)
-    let d = Weights(gradients.layout, dense: gradients.dense, configuration)
+    let d = Weights(gradients.layout, dense: gradients.dense, model: configuration)
     let scales = LossScales(
       configuration, targets: batch.reduce(0) { $0 + $1.targets.count { $0 >= 0 } },
       tokens: batch.reduce(0) { $0 + ($1.bags.isEmpty ? $1.tokens.count : $1.bags.count - 1) })
@@ -165,10 +165,10 @@ final class TinyModel {
         try example.targets.withUnsafeBufferPointer { targets in
           if gradient {
             try model.train(
-              tokens, targets: targets, unit: index, sequence: 0, w, scales: scales, bpttSegments: bpttSegments,
+              tokens, targets: targets, unit: index, sequence: 0, weights: w, scales: scales, bpttSegments: bpttSegments,
               gradient: d, report: &report)
           } else {
-            try model.evaluate(tokens, targets: targets, unit: index, sequence: 0, w, report: &report)
+            try model.evaluate(tokens, targets: targets, unit: index, sequence: 0, weights: w, report: &report)
           }
         }
       }
@@ -194,7 +194,7 @@ final class TinyModel {
     try out.withUnsafeMutableBufferPointer { out in
       try example.withInput { tokens in
         try model.logits(
-          tokens, Weights(parameters, configuration),
+          tokens, weights: Weights(parameters, configuration),
           into: Matrix(out.baseAddress!, rows: rows, columns: columns))
       }
     }

@@ -65,13 +65,13 @@ extension ExpertChoices {
 
   /// y[t] += Σ_slot u[t, slot] · sorted[place of (t, slot)]
   package func addWeighted(_ rows: Range<Int>, of sorted: Matrix, to y: Matrix) {
-    gather(rows, sorted, weights.row(rows.lowerBound), y)
+    gather(rows, sorted, weights: weights.row(rows.lowerBound), to: y)
   }
 
   /// y[t] += Σ_slot sorted[place of (t, slot)]
-  package func add(_ rows: Range<Int>, of sorted: Matrix, to y: Matrix) { gather(rows, sorted, nil, y) }
+  package func add(_ rows: Range<Int>, of sorted: Matrix, to y: Matrix) { gather(rows, sorted, weights: nil, to: y) }
 
-  private func gather(_ rows: Range<Int>, _ sorted: Matrix, _ weights: RealPointer?, _ y: Matrix) {
+  private func gather(_ rows: Range<Int>, _ sorted: Matrix, weights: RealPointer?, to y: Matrix) {
     ress_gather_rows(
       Int64(rows.count), Int64(active), Int64(y.columns), sorted.pointer, places + rows.lowerBound * active, weights,
       y.row(rows.lowerBound))

@@ -80,7 +80,7 @@ package struct SparseAttentionKernel {
   ///   - scratch: 2 (N + M) values, and `order` N + M integers.
   /// - Returns: how many rows have an exact sparsemax support larger than k; 0 for the other functions.
   package func forward(
-    head: Int, rows: Range<Int>, _ terms: ScoreTerms, _ x: AttentionOperands, _ graph: GraphRows,
+    head: Int, rows: Range<Int>, terms: ScoreTerms, x: AttentionOperands, graph: GraphRows,
     into support: AttentionSupport, mixed: Matrix, scratch: RealPointer, order: UnsafeMutablePointer<Int32>
   ) -> Int {
     withUnsafePointers(shape, terms.head) { shape, terms in
@@ -108,9 +108,9 @@ package struct SparseAttentionKernel {
   /// For all rows of a head, from `dmixed` (T, D): d.queries are overwritten in the head's columns, the other gradients of `d`
   /// are added to. dlogits (T, H, k) are the gradients of the kept scores, before τ.
   package func backward(
-    head: Int, rowCount: Int, _ terms: ScoreTerms, _ x: AttentionOperands, _ graph: GraphRows,
-    _ support: AttentionSupport, dmixed: Matrix, into d: AttentionOperands, dlogits: RealPointer,
-    terms dterms: TermGradients
+    head: Int, rowCount: Int, terms: ScoreTerms, x: AttentionOperands, graph: GraphRows,
+    support: AttentionSupport, dmixed: Matrix, into d: AttentionOperands, dlogits: RealPointer,
+    termGradients dterms: TermGradients
   ) {
     withUnsafePointers(shape, terms.head) { shape, terms in
       ress_attention_backward(

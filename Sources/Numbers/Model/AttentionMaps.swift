@@ -9,7 +9,7 @@ package struct AttentionMaps {
   /// (T, D) gradients of the heads' output, queries, keys and values.
   let dmixed, dqueries, dkeys, dvalues: Matrix
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.team = team
     dmixed = arena.matrix(sizes.segment, sizes.width)
     dqueries = arena.matrix(sizes.segment, sizes.width)
@@ -45,7 +45,7 @@ package struct AttentionMaps {
   ) {
     let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
-    addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team)
+    addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
@@ -69,8 +69,8 @@ package struct AttentionMaps {
       BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
       BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team)
-    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team)
-    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team)
+    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team: team)
+    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team: team)
+    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team: team)
   }
 }

@@ -34,7 +34,7 @@ package final class Decoder {
     self.exchange = exchange
     let (arena, parts) = Arena.build { arena in
       (
-        Segment(arena, sizes, team), TokenHead(arena, sizes, team), SegmentActivations(arena, sizes),
+        Segment(arena, sizes, team: team), TokenHead(arena, sizes, team: team), SegmentActivations(arena, sizes),
         arena.matrix(sizes.slots, sizes.width), arena.matrix(1, sizes.vocabulary)
       )
     }
@@ -80,7 +80,7 @@ package final class Decoder {
       span = current
       position += count
       if position == newTokens.count {
-        head.logits(activations.last, row: current.rows.upperBound - 1, weights, into: logits)
+        head.logits(activations.last, row: current.rows.upperBound - 1, weights: weights, into: logits)
       }
       if current.rows.upperBound == sizes.segment { closeSegment() }
     }
@@ -92,14 +92,14 @@ package final class Decoder {
     if let span { return span }
     var fresh = tables.next(segment: segmentIndex, rows: sizes.segment)
     fresh.rows = 0..<0
-    segment.begin(memory: memory, weights, activations)
+    segment.begin(memory: memory, weights: weights, activations: activations)
     span = fresh
     return fresh
   }
 
   /// Writes the memory from the full segment, in all steps of recurrence, so that the next segment can read it.
   private func closeSegment() {
-    segment.end(rowCount: sizes.segment, memory: memory, weights, activations)
+    segment.end(rowCount: sizes.segment, memory: memory, weights: weights, activations: activations)
     segmentIndex += 1
     span = nil
   }

@@ -36,13 +36,13 @@ package struct DenseAttention {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     scores = arena.matrix(team.laneCount, 2 * Sizes.rowTile * sizes.segment)
-    maps = AttentionMaps(arena, sizes, team)
+    maps = AttentionMaps(arena, sizes, team: team)
     delta = arena.matrix(sizes.segment, sizes.heads)
-    forget = ForgetGates(arena, sizes, team)
+    forget = ForgetGates(arena, sizes, team: team)
     scales = ScoreScales(arena, sizes)
     turns = arena.matrix(sizes.model.positions == .rotary ? sizes.segment : 0, sizes.headWidth)
     if arena.isReal { fillTurns() }
@@ -77,7 +77,7 @@ package struct DenseAttention {
     let isCausal = sizes.model.isCausal
     return VisibleSoftmax(
       width: isCausal ? rows.upperBound : span.rows.upperBound, first: rows.lowerBound, isCausal: isCausal,
-      scale: scale * scales.factor(head, w), logsumStride: sizes.heads, decays: a.forget.head(head))
+      scale: scale * scales.factor(head, weights: w), logsumStride: sizes.heads, decays: a.forget.head(head))
   }
 
   private func head(_ head: Int) -> Range<Int> { head * sizes.headWidth..<(head + 1) * sizes.headWidth }
@@ -149,7 +149,7 @@ package struct DenseAttention {
         BLAS.transposeMultiply(p_TS, dmixed_TC, into: maps.dvalues[rows: seen][columns: columns], adding: true)
         BLAS.transposeMultiply(dp_TS, queries_TC, into: maps.dkeys[rows: seen][columns: columns], adding: true)
         BLAS.multiply(dp_TS, keys_SC, into: maps.dqueries[rows: rows][columns: columns])
-        addScaleGradient(number, rows, a)
+        addScaleGradient(number, rows, activations: a)
       }
     }
     scales.finishBackward(d)
@@ -161,7 +161,7 @@ package struct DenseAttention {
   }
 
   /// The gradient of a head's log τ. Scores are linear in τ and in the query, so it is Σ q · dq.
-  private func addScaleGradient(_ head: Int, _ rows: Range<Int>, _ a: Activations) {
+  private func addScaleGradient(_ head: Int, _ rows: Range<Int>, activations a: Activations) {
     guard sizes.model.scalesScores else { return }
     for row in rows {
       let at = row * sizes.width + head * sizes.headWidth

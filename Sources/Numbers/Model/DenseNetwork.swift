@@ -11,7 +11,7 @@ package struct DenseNetwork {
   /// Hidden rows and their gradient (T, F), gradient of gate and up (T, 2F).
   private let hidden, dhidden, dgateUp: Matrix
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.team = team
     width = sizes.model.denseWidth
     laneHidden = arena.matrix(team.laneCount, Sizes.rowTile * width)
@@ -21,7 +21,7 @@ package struct DenseNetwork {
   }
 
   /// For a tile y (N, D): gateUp (N, 2F), and h (N, D) += down · (silu(gate · y) ⊙ (up · y)).
-  func forward(_ y: Matrix, lane: Int, _ w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
+  func forward(_ y: Matrix, lane: Int, weights w: ExpertWeights, gateUp: Matrix, adding h: Matrix) {
     let hidden_NF = Matrix(laneHidden.row(lane), rows: y.rows, columns: width)
     BLAS.apply(w.gateUp, to: y, into: gateUp)
     SwiGLU.forward(gateUp: gateUp, into: hidden_NF)
@@ -30,7 +30,9 @@ package struct DenseNetwork {
 
   /// Adds the gradients of the weights (+=) from dout (T, D), and computes that of gate and up, which
   /// `backwardInput` uses.
-  func backward(_ span: Span, y: Matrix, _ w: ExpertWeights, gateUp: Matrix, dout: Matrix, _ d: ExpertWeights) {
+  func backward(
+    _ span: Span, y: Matrix, weights w: ExpertWeights, gateUp: Matrix, dout: Matrix, gradient d: ExpertWeights
+  ) {
     let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
@@ -39,12 +41,12 @@ package struct DenseNetwork {
       SwiGLU.backward(
         gateUp: gateUp[rows: rows], dh: dhidden[rows: rows], dgateUp: dgateUp[rows: rows], h: hidden[rows: rows])
     }
-    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down.weight, team)
-    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp.weight, team)
+    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down.weight, team: team)
+    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp.weight, team: team)
   }
 
   /// dy (N, D) of a tile's rows, overwritten.
-  func backwardInput(_ rows: Range<Int>, _ w: ExpertWeights, into dy: Matrix) {
+  func backwardInput(_ rows: Range<Int>, weights w: ExpertWeights, into dy: Matrix) {
     BLAS.multiply(dgateUp[rows: rows], w.gateUp.weight, into: dy)
   }
 }

@@ -22,7 +22,7 @@ package struct Embedding {
   /// tokens (T) → h (T, D)
   func forward(_ tokens: TokenInput, rows: Range<Int>, weights w: Weights, activations a: Activations, into h: Matrix) {
     for row in rows {
-      let e = vector(tokens[row], row: row, w)
+      let e = vector(tokens[row], row: row, weights: w)
       if sizes.model.normalizesEmbedding {
         RMSNorm.forward(one(e), gain: w.embedNorm, into: h[rows: row..<row + 1], rstd: a.rstd + row)
       } else {
@@ -46,7 +46,8 @@ package struct Embedding {
         de = isOwn ? d.embed.weight.row(Int(features[0])) : sums.row(1)
         if !isOwn { de.update(repeating: 0, count: width) }
         RMSNorm.backward(
-          one(vector(features, row: row, w)), gain: w.embedNorm, rstd: a.rstd + row, dy: dh[rows: row..<row + 1],
+          one(vector(features, row: row, weights: w)), gain: w.embedNorm, rstd: a.rstd + row,
+          dy: dh[rows: row..<row + 1],
           dx: one(de), dgain: d.embedNorm)
         if isOwn { continue }
       }
@@ -59,7 +60,7 @@ package struct Embedding {
   private func one(_ vector: RealPointer) -> Matrix { Matrix(vector, rows: 1, columns: sizes.width) }
 
   /// Σ embed[feature] (+ position[row]), (D). With a single feature it is the feature's row itself, without a copy.
-  private func vector(_ features: UnsafeBufferPointer<Int32>, row: Int, _ w: Weights) -> RealPointer {
+  private func vector(_ features: UnsafeBufferPointer<Int32>, row: Int, weights w: Weights) -> RealPointer {
     if features.count == 1, w.position.rows == 0 { return w.embed.weight.row(Int(features[0])) }
     let sum = sums.row(0)
     sum.update(repeating: 0, count: sizes.width)

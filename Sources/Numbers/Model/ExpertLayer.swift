@@ -47,17 +47,17 @@ package struct ExpertLayer {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     sent = arena.matrix(sizes.segment * sizes.active, sizes.width)
     received = arena.matrix(sizes.segment * sizes.active, sizes.width)
     dweights = arena.matrix(sizes.segment, sizes.active)
     dlogits = arena.matrix(sizes.segment, sizes.experts)
-    taps = Taps(sizes, taps: sizes.expertTaps, team)
+    taps = Taps(sizes, taps: sizes.expertTaps, team: team)
     dy = arena.matrix(sizes.segment, sizes.width)
     untapped = arena.matrix(taps.areOn ? team.laneCount : 0, Sizes.rowTile * sizes.width)
-    dense = sizes.model.denseWidth > 0 ? DenseNetwork(arena, sizes, team) : nil
+    dense = sizes.model.denseWidth > 0 ? DenseNetwork(arena, sizes, team: team) : nil
     gainPartials = TilePartials(arena, sizes)
     order = ExpertOrder(experts: sizes.experts)
     router = RouterKernel(hasSigmoidGates: sizes.model.gates == .sigmoid)
@@ -65,30 +65,31 @@ package struct ExpertLayer {
 
   /// a.g (T, D) → h (T, D)
   func forward(
-    _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
-    _ a: Activations, exchange: any ExpertExchange, keep: Bool, into h: Matrix
+    _ site: ExpertSite, _ span: Span, tables: StepTables, weights w: BlockWeights, network: ExpertWeights?,
+    activations a: Activations, exchange: any ExpertExchange, keep: Bool, into h: Matrix
   ) throws {
     let tiles = span.tiles(for: team)
     let isRouted = sizes.experts > 0
     // Taps read rows of other tiles, so all rows are normalised first.
     if taps.areOn {
       team.run(tiles.count) { task, _ in
-        normalize(tiles[task], w, a, into: tables.expertInputs.row(span.start + tiles[task].lowerBound))
+        normalize(
+          tiles[task], weights: w, activations: a, into: tables.expertInputs.row(span.start + tiles[task].lowerBound))
       }
     }
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       if taps.areOn {
-        taps.forward(rows, span, x: tables.expertInputs.row(span.start), w.expertRecency, into: a.y.pointer)
+        taps.forward(rows, span, x: tables.expertInputs.row(span.start), weight: w.expertRecency, into: a.y.pointer)
       } else {
-        normalize(rows, w, a, into: a.y.row(rows.lowerBound))
+        normalize(rows, weights: w, activations: a, into: a.y.row(rows.lowerBound))
       }
       guard isRouted else { return }
       BLAS.multiplyTransposed(a.y[rows: rows], w.router, into: a.logits[rows: rows])
       router.forward(rows, logits: a.logits, bias: w.routerBias, into: a.choices)
     }
     if isRouted {
-      order.sort(span.rows, active: sizes.active, a)
+      order.sort(span.rows, active: sizes.active, activations: a)
       let rowCount = span.rows.count * sizes.active
       team.run(tiles.count) { task, _ in a.choices.scatter(tiles[task], of: a.y, into: sent) }
       try team.measure(.experts, .forward) {
@@ -102,14 +103,15 @@ package struct ExpertLayer {
       let rows = tiles[task]
       h[rows: rows].copy(from: a.g[rows: rows])
       if let dense, let network {
-        dense.forward(a.y[rows: rows], lane: lane, network, gateUp: a.denseGateUp[rows: rows], adding: h[rows: rows])
+        dense.forward(
+          a.y[rows: rows], lane: lane, weights: network, gateUp: a.denseGateUp[rows: rows], adding: h[rows: rows])
       }
       if isRouted { a.choices.addWeighted(rows, of: a.outputs, to: h) }
     }
   }
 
   /// norm(G; moe_norm) of a tile's rows.
-  private func normalize(_ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, into y: RealPointer) {
+  private func normalize(_ rows: Range<Int>, weights w: BlockWeights, activations a: Activations, into y: RealPointer) {
     RMSNorm.forward(
       a.g[rows: rows], gain: w.moeNorm, into: Matrix(y, rows: rows.count, columns: sizes.width),
       rstd: a.rstd + rows.lowerBound)
@@ -118,8 +120,9 @@ package struct ExpertLayer {
   /// dh (T, D) is the gradient of h on entry and of a.g on return. `zScale` is the factor of Σ logsumexp²,
   /// `balance` (E) the gradient of the balance loss with respect to each token's P.
   func backward(
-    _ site: ExpertSite, _ span: Span, _ tables: StepTables, _ w: BlockWeights, network: ExpertWeights?,
-    _ a: Activations, exchange: any ExpertExchange, zScale: Real, balance: RealPointer, dh: Matrix, _ d: BlockWeights,
+    _ site: ExpertSite, _ span: Span, tables: StepTables, weights w: BlockWeights, network: ExpertWeights?,
+    activations a: Activations, exchange: any ExpertExchange, zScale: Real, balance: RealPointer, dh: Matrix,
+    gradient d: BlockWeights,
     networkGradient: ExpertWeights?
   ) throws {
     let tiles = span.tiles
@@ -140,18 +143,18 @@ package struct ExpertLayer {
       }
     }
     if let dense, let network, let networkGradient {
-      dense.backward(span, y: a.y, network, gateUp: a.denseGateUp, dout: dh, networkGradient)
+      dense.backward(span, y: a.y, weights: network, gateUp: a.denseGateUp, dout: dh, gradient: networkGradient)
     }
     team.run(fine.count) { task, _ in
       let rows = fine[task]
       let dy_TD = dy[rows: rows]
-      if let dense, let network { dense.backwardInput(rows, network, into: dy_TD) }
+      if let dense, let network { dense.backwardInput(rows, weights: network, into: dy_TD) }
       if isRouted {
         router.backward(rows, a.choices, dweights: dweights, zScale: zScale, balance: balance, into: dlogits)
         BLAS.multiply(dlogits[rows: rows], w.router, into: dy_TD, adding: dense != nil)
         a.choices.add(rows, of: received, to: dy)
       }
-      if !taps.areOn { backwardNorm(task, rows, w, a, dy: dy_TD.pointer, dh: dh) }
+      if !taps.areOn { backwardNorm(task, rows, weights: w, activations: a, dy: dy_TD.pointer, dh: dh) }
     }
     if taps.areOn {
       taps.backwardWeight(span, x: tables.expertInputs.row(span.start), dy: dy.pointer, into: d.expertRecency)
@@ -160,17 +163,17 @@ package struct ExpertLayer {
         let own = untapped.row(lane)
         // The kernel computes addresses from the segment's first row; only this tile's rows are written.
         taps.backwardInput(
-          rows, span, dy: dy.pointer, w.expertRecency, into: own - rows.lowerBound * sizes.width)
-        backwardNorm(task, rows, w, a, dy: own, dh: dh)
+          rows, span, dy: dy.pointer, weight: w.expertRecency, into: own - rows.lowerBound * sizes.width)
+        backwardNorm(task, rows, weights: w, activations: a, dy: own, dh: dh)
       }
     }
     gainPartials.fold(tiles.count, into: d.moeNorm)
-    if isRouted { addWeightGradient(dlogits[rows: all], a.y[rows: all], into: d.router, team) }
+    if isRouted { addWeightGradient(dlogits[rows: all], a.y[rows: all], into: d.router, team: team) }
   }
 
   /// dh (T, D) += from dy, the gradient of a tile's rows of norm(G).
   private func backwardNorm(
-    _ tile: Int, _ rows: Range<Int>, _ w: BlockWeights, _ a: Activations, dy: RealPointer, dh: Matrix
+    _ tile: Int, _ rows: Range<Int>, weights w: BlockWeights, activations a: Activations, dy: RealPointer, dh: Matrix
   ) {
     RMSNorm.backward(
       a.g[rows: rows], gain: w.moeNorm, rstd: a.rstd + rows.lowerBound,
@@ -192,7 +195,7 @@ private final class ExpertOrder {
 
   /// Counts the rows of each expert and assigns every (token, slot) its row: sorted by expert, then by token (a
   /// counting sort).
-  func sort(_ rows: Range<Int>, active: Int, _ a: ExpertLayer.Activations) {
+  func sort(_ rows: Range<Int>, active: Int, activations a: ExpertLayer.Activations) {
     a.counts.update(repeating: 0, count: experts)
     let slots = rows.lowerBound * active..<rows.upperBound * active
     for slot in slots { a.counts[Int(a.choices.experts[slot])] += 1 }

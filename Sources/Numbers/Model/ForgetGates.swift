@@ -25,7 +25,7 @@ package struct ForgetGates {
     func head(_ head: Int) -> RealPointer? { decays.rows > 0 ? decays.row(head) : nil }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     let heads = sizes.forgets ? sizes.heads : 0
@@ -65,7 +65,7 @@ package struct ForgetGates {
       let rows = tiles[task]
       BLAS.multiply(dlogits[rows: rows], w.forget, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dlogits[rows: all], x[rows: all], into: d.forget, team)
+    addWeightGradient(dlogits[rows: all], x[rows: all], into: d.forget, team: team)
     dlogits[rows: all].addRows(to: d.forgetBias)
   }
 }
@@ -83,7 +83,7 @@ package struct ScoreScales {
     gradient = arena.reals(sizes.heads)
   }
 
-  func factor(_ head: Int, _ w: BlockWeights) -> Real {
+  func factor(_ head: Int, weights w: BlockWeights) -> Real {
     isLearned ? Real(SameEverywhere.exp(Double(w.temperature[head]))) : 1
   }
 

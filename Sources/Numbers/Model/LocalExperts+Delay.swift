@@ -21,7 +21,7 @@ extension LocalExperts {
   }
 
   /// Memory for the rows of a backward call. The inputs of the forward call stay where they are.
-  func keepRows(of call: ExpertStore.Kept, _ pieces: [ExpertPiece], _ unit: Int) -> ExpertStore.DelayedCall {
+  func keepRows(of call: ExpertStore.Kept, _ pieces: [ExpertPiece], unit: Int) -> ExpertStore.DelayedCall {
     let count = store.expertCount
     let later = ExpertStore.DelayedCall(
       inputs: call.buffer, outputs: pool.take(call.rows * (width + expertWidth) + count + 1), rows: call.rows,
@@ -47,8 +47,8 @@ extension LocalExperts {
 
   /// Keeps some rows of a call, `rows` of all that it keeps. The gate-up products are not needed any more; their gradient takes their place.
   func keep(
-    _ dout_ND: Matrix, _ h_NF: Matrix, _ dgateUp_N2F: Matrix, _ gateUp_N2F: Matrix, _ rows: Range<Int>,
-    _ later: ExpertStore.DelayedCall
+    _ dout_ND: Matrix, _ h_NF: Matrix, dgateUp_N2F: Matrix, gateUp gateUp_N2F: Matrix, rows: Range<Int>,
+    delayed later: ExpertStore.DelayedCall
   ) {
     let (keptDout_ND, keptH_NF) = outputs(of: later, rows)
     keptDout_ND.copy(from: dout_ND)
@@ -104,7 +104,7 @@ extension LocalExperts {
   /// target = the gradient of values `range` of an expert's block, whole rows, over the units of a node of the tree of
   /// which at least one has rows. Called on a lane of the team.
   package func addUp(
-    expert: Int, level: Int, index: Int, unitCount: Int, _ range: Range<Int>, into target: RealPointer, _ lane: Int
+    expert: Int, level: Int, index: Int, unitCount: Int, range: Range<Int>, into target: RealPointer, lane: Int
   ) {
     var place = range.lowerBound
     let down = 2 * expertWidth * width
@@ -112,28 +112,37 @@ extension LocalExperts {
       let columns = place < down ? width : expertWidth
       let end = place < down ? min(down, range.upperBound) : range.upperBound
       let band = place..<min(end, place + max(1, LocalExperts.bandSize / columns) * columns)
-      _ = addUp(expert, level, index, unitCount, band, target + place - range.lowerBound, lane)
+      _ = addUp(
+        expert: expert, level: level, index: index, unitCount: unitCount, band: band,
+        into: target + place - range.lowerBound, lane: lane)
       place = band.upperBound
     }
   }
 
   /// The same for a band, which is in one weight. Returns false, and writes nothing, where no unit has rows.
   private func addUp(
-    _ expert: Int, _ level: Int, _ index: Int, _ unitCount: Int, _ band: Range<Int>, _ target: RealPointer, _ lane: Int
+    expert: Int, level: Int, index: Int, unitCount: Int, band: Range<Int>, into target: RealPointer, lane: Int
   ) -> Bool {
     guard index << level < unitCount else { return false }
-    guard level > 0 else { return gradient(expert, unit: index, band, into: target) }
-    let isLeft = addUp(expert, level - 1, 2 * index, unitCount, band, target, lane)
-    guard isLeft else { return addUp(expert, level - 1, 2 * index + 1, unitCount, band, target, lane) }
+    guard level > 0 else { return gradient(expert, unit: index, band: band, into: target) }
+    let isLeft = addUp(
+      expert: expert, level: level - 1, index: 2 * index, unitCount: unitCount, band: band, into: target, lane: lane)
+    guard isLeft else {
+      return addUp(
+        expert: expert, level: level - 1, index: 2 * index + 1, unitCount: unitCount, band: band, into: target,
+        lane: lane)
+    }
     let right = bands[lane][level - 1].pointer
-    if addUp(expert, level - 1, 2 * index + 1, unitCount, band, right, lane) {
+    if addUp(
+      expert: expert, level: level - 1, index: 2 * index + 1, unitCount: unitCount, band: band, into: right, lane: lane)
+    {
       Vectors.add(right, to: target, count: band.count)
     }
     return true
   }
 
   /// The gradient of one unit: the sum over its calls.
-  private func gradient(_ expert: Int, unit: Int, _ band: Range<Int>, into target: RealPointer) -> Bool {
+  private func gradient(_ expert: Int, unit: Int, band: Range<Int>, into target: RealPointer) -> Bool {
     guard let calls = store.calls(ofUnit: unit) else { return false }
     let down = 2 * expertWidth * width
     var isFresh = true

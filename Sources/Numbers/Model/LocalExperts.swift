@@ -72,9 +72,9 @@ package final class LocalExperts: ExpertExchange {
     listRowTiles(pieces, size)
     team.run(tasks.count) { task, lane in
       let task = tasks[task]
-      let (tile, place) = tileRows(of: task, pieces, size)
+      let (tile, place) = tileRows(of: task, pieces, size: size)
       let w = store.weights(pieces[task.piece].expert)
-      let whole = parts(buffer, of: rowCount, pieces, task.piece)
+      let whole = parts(buffer, of: rowCount, pieces: pieces, at: task.piece)
       let (rows_ND, gateUp_N2F) = (whole.rows_ND[rows: tile], whole.gateUp_N2F[rows: tile])
       let h_NF = Matrix(scratch[lane]!.pointer, rows: tile.count, columns: expertWidth)
       rows_ND.copy(from: rows[rows: place])
@@ -95,19 +95,21 @@ package final class LocalExperts: ExpertExchange {
     let rowCount = LocalExperts.rowCount(pieces)
     let call = store.takeForward(site, rows: rowCount)
     gradientBlocks.removeAll(keepingCapacity: true)
-    let later = store.delays ? keepRows(of: call, pieces, site.unit) : nil
+    let later = store.delays ? keepRows(of: call, pieces, unit: site.unit) : nil
     if later == nil {
       for piece in pieces { gradientBlocks.append(store.gradientBlock(unit: site.unit, expert: piece.expert)) }
     }
     defer { if later == nil { call.pool.give(call.buffer) } }
     let size = rowTile(pieces, rowCount)
-    if size < rowCount { return backward(pieces, rowCount, size, call.buffer, later, dout: dout, into: drows) }
+    if size < rowCount {
+      return backward(pieces, rowCount, size: size, kept: call.buffer, delayed: later, dout: dout, into: drows)
+    }
     reserveScratch(pieces)
     team.run(pieces.count) { task, lane in
       let piece = pieces[task]
       let count = piece.rows.count
       let w = store.weights(piece.expert)
-      let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces, task)
+      let (rows_ND, gateUp_N2F) = parts(call.buffer, of: rowCount, pieces: pieces, at: task)
       let h_NF = Matrix(scratch[lane]!.pointer, rows: count, columns: expertWidth)
       let dh_NF = Matrix(h_NF.pointer + h_NF.count, rows: count, columns: expertWidth)
       let dgateUp_N2F = Matrix(dh_NF.pointer + dh_NF.count, rows: count, columns: 2 * expertWidth)
@@ -117,7 +119,7 @@ package final class LocalExperts: ExpertExchange {
       SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF, dgateUp: dgateUp_N2F, h: h_NF)
       if let later {
         let before = LocalExperts.rowCount(pieces[..<task])
-        keep(dout_ND, h_NF, dgateUp_N2F, gateUp_N2F, before..<before + count, later)
+        keep(dout_ND, h_NF, dgateUp_N2F: dgateUp_N2F, gateUp: gateUp_N2F, rows: before..<before + count, delayed: later)
       } else {
         let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
         let adding = !gradientBlocks[task].isFresh
@@ -131,7 +133,7 @@ package final class LocalExperts: ExpertExchange {
   /// The same for a team with more threads than experts: first tiles of all rows, and then tiles of all weights'
   /// gradients, which need the hidden rows of a whole piece.
   private func backward(
-    _ pieces: [ExpertPiece], _ rowCount: Int, _ size: Int, _ kept: PooledBuffer, _ later: ExpertStore.DelayedCall?,
+    _ pieces: [ExpertPiece], _ rowCount: Int, size: Int, kept: PooledBuffer, delayed later: ExpertStore.DelayedCall?,
     dout: Matrix, into drows: Matrix
   ) {
     let buffer = pool.take(4 * rowCount * expertWidth)
@@ -142,15 +144,19 @@ package final class LocalExperts: ExpertExchange {
     listRowTiles(pieces, size)
     team.run(tasks.count) { task, _ in
       let task = tasks[task]
-      let (tile, place) = tileRows(of: task, pieces, size)
+      let (tile, place) = tileRows(of: task, pieces, size: size)
       let w = store.weights(pieces[task.piece].expert)
-      let gateUp_N2F = parts(kept, of: rowCount, pieces, task.piece).gateUp_N2F[rows: tile]
+      let gateUp_N2F = parts(kept, of: rowCount, pieces: pieces, at: task.piece).gateUp_N2F[rows: tile]
       let before = LocalExperts.rowCount(pieces[..<task.piece])
       let own = before + tile.lowerBound..<before + tile.upperBound
       BLAS.multiply(dout[rows: place], w.down.weight, into: dh_NF[rows: own])
       SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF[rows: own], dgateUp: dgateUp_N2F[rows: own], h: h_NF[rows: own])
       BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp.weight, into: drows[rows: place])
-      if let later { keep(dout[rows: place], h_NF[rows: own], dgateUp_N2F[rows: own], gateUp_N2F, own, later) }
+      if let later {
+        keep(
+          dout[rows: place], h_NF[rows: own], dgateUp_N2F: dgateUp_N2F[rows: own], gateUp: gateUp_N2F, rows: own,
+          delayed: later)
+      }
     }
     guard later == nil else { return }
     tasks.removeAll(keepingCapacity: true)
@@ -169,10 +175,11 @@ package final class LocalExperts: ExpertExchange {
       let own = before..<before + pieces[task.piece].rows.count
       if task.isOfDown {
         down.multiply(
-          task.tile, dout[rows: pieces[task.piece].rows], h_NF[rows: own], into: d.down.weight, adding: !block.isFresh)
+          task.tile, dout[rows: pieces[task.piece].rows], x: h_NF[rows: own], into: d.down.weight,
+          adding: !block.isFresh)
       } else {
-        let rows_ND = parts(kept, of: rowCount, pieces, task.piece).rows_ND
-        gateUp.multiply(task.tile, dgateUp_N2F[rows: own], rows_ND, into: d.gateUp.weight, adding: !block.isFresh)
+        let rows_ND = parts(kept, of: rowCount, pieces: pieces, at: task.piece).rows_ND
+        gateUp.multiply(task.tile, dgateUp_N2F[rows: own], x: rows_ND, into: d.gateUp.weight, adding: !block.isFresh)
       }
     }
   }
@@ -191,7 +198,7 @@ package final class LocalExperts: ExpertExchange {
   }
 
   /// The rows of a task's tile: among those of its piece, and in the caller's matrix.
-  private func tileRows(of task: Task, _ pieces: [ExpertPiece], _ size: Int) -> (tile: Range<Int>, place: Range<Int>) {
+  private func tileRows(of task: Task, _ pieces: [ExpertPiece], size: Int) -> (tile: Range<Int>, place: Range<Int>) {
     let rows = pieces[task.piece].rows
     let tile = Tiles(of: rows.count, size: size)[task.tile]
     return (tile, rows.lowerBound + tile.lowerBound..<rows.lowerBound + tile.upperBound)
@@ -212,7 +219,7 @@ package final class LocalExperts: ExpertExchange {
 
   /// The rows and gate-up products of one piece in the buffer of a call with `total` rows.
   func parts(
-    _ buffer: PooledBuffer, of total: Int, _ pieces: [ExpertPiece], _ place: Int
+    _ buffer: PooledBuffer, of total: Int, pieces: [ExpertPiece], at place: Int
   ) -> (rows_ND: Matrix, gateUp_N2F: Matrix) {
     let first = LocalExperts.rowCount(pieces[..<place])
     let rows = pieces[place].rows.count

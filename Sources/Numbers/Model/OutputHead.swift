@@ -16,36 +16,38 @@ import Kernels
 package protocol OutputHead {
   /// The forward pass has computed a segment: h (T, D) is its last H, `start` the number of its first token in the
   /// sequence.
-  func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights)
+  func read(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights)
 
   /// The sequence is complete. Returns the loss of the head's predictions for the sequence as a whole. With
   /// `gradient`, dmemory (M, D) is the gradient of the memory after the last segment (overwritten), and later calls
   /// of `segment` continue from it; all times `scale`.
   func sequence(
-    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, weights w: Weights, scale: Real,
+    dmemory: Matrix,
     gradient d: Weights?
   ) -> Double
 
   /// Returns the loss of one segment's rows. With `gradient`, dh (T, D) is overwritten and the gradients of the
   /// head's weights are added to, times `scale`.
   func segment(
-    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, weights w: Weights, scale: Real,
+    dh: Matrix,
     gradient d: Weights?
   ) -> Double
 
   /// Writes the logits of a segment's rows, (rows, classes), into `out` from row `start`; nothing for a head that
   /// has only logits of the whole sequence.
-  func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix)
+  func writeLogits(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights, into out: Matrix)
 
   /// Writes the logits of the whole sequence into the first row of `out`; nothing for a head that has logits per
   /// token.
-  func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix)
+  func writeLogits(memory: Matrix, tokenCount: Int, weights w: Weights, into out: Matrix)
 }
 
 extension Sizes {
   func outputHead(_ arena: Arena, _ team: Team, maximumTokens: Int) -> any OutputHead {
     switch model.head {
-    case .lm, .tag: TokenHead(arena, self, team)
+    case .lm, .tag: TokenHead(arena, self, team: team)
     case .classify: ClassHead(arena, self)
     case .span: SpanHead(arena, self, maximumTokens: maximumTokens)
     }

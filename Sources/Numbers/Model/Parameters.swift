@@ -57,18 +57,18 @@ package struct ParameterLayout: Equatable, Sendable {
     self.frozen = frozen
     let d = model.width
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
-    add("embed/weight", [vocabulary, d], .normal(deviation: model.embeddingStart), decays: true)
+    add("embed/weight", [vocabulary, d], initial: .normal(deviation: model.embeddingStart), decays: true)
     if model.isTransformer {
-      if model.positions == .learned { add("position/weight", [model.segment, d], small) }
-      if model.normalizesEmbedding { add("embed_norm/weight", [d], .constant(1)) }
+      if model.positions == .learned { add("position/weight", [model.segment, d], initial: small) }
+      if model.normalizesEmbedding { add("embed_norm/weight", [d], initial: .constant(1)) }
     } else {
-      add("embed_norm/weight", [d], .constant(1))
-      add("memory_norm/weight", [d], .constant(1))
-      add("step/embedding", [model.steps, d], small)
-      add("memory/initial", [model.slots, d], small)
+      add("embed_norm/weight", [d], initial: .constant(1))
+      add("memory_norm/weight", [d], initial: .constant(1))
+      add("step/embedding", [model.steps, d], initial: small)
+      add("memory/initial", [model.slots, d], initial: small)
     }
-    add("final_norm/weight", [d], .constant(1))
-    if model.head != .lm { add("head/weight", [model.headClasses, d], small, decays: true) }
+    add("final_norm/weight", [d], initial: .constant(1))
+    if model.head != .lm { add("head/weight", [model.headClasses, d], initial: small, decays: true) }
     for block in 0..<model.blockCount { addBlock(block, model) }
     if model.sharesMemory { addMemory(block: 0, model) }
     for index in 0..<model.expertCount { addExpert(index, model) }
@@ -98,45 +98,47 @@ package struct ParameterLayout: Equatable, Sendable {
     let wide = 1 / Double(d).squareRoot()
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
     let map = ParameterEntry.Initial.normal(deviation: wide)
-    add(prefix + "attn_norm/weight", [d], .constant(1))
-    add(prefix + "moe_norm/weight", [d], .constant(1))
-    if !model.isTransformer, !model.sharesMemory { add(prefix + "pool_norm/weight", [d], .constant(1)) }
+    add(prefix + "attn_norm/weight", [d], initial: .constant(1))
+    add(prefix + "moe_norm/weight", [d], initial: .constant(1))
+    if !model.isTransformer, !model.sharesMemory { add(prefix + "pool_norm/weight", [d], initial: .constant(1)) }
     let tap = ParameterEntry.Initial.normal(deviation: model.tapStart)
     if !model.isTransformer || model.attentionTaps > 1 {
-      add(prefix + "recency/weight", [model.tapRows(model.attentionTaps), d], tap)
+      add(prefix + "recency/weight", [model.tapRows(model.attentionTaps), d], initial: tap)
     }
     if model.tapsBeforeExperts > 1 {
-      add(prefix + "expert_recency/weight", [model.tapRows(model.tapsBeforeExperts), d], tap)
+      add(prefix + "expert_recency/weight", [model.tapRows(model.tapsBeforeExperts), d], initial: tap)
     }
     if !model.isTransformer {
-      add(prefix + "soes/query/weight", [r, d], map, decays: true)
-      add(prefix + "soes/key/weight", [r, d], map, decays: true)
+      add(prefix + "soes/query/weight", [r, d], initial: map, decays: true)
+      add(prefix + "soes/key/weight", [r, d], initial: map, decays: true)
     }
-    add(prefix + "attn/query/weight", [d, d], map, decays: true)
-    add(prefix + "attn/key/weight", [d, d], map, decays: true)
-    add(prefix + "attn/value/weight", [d, d], map, decays: true)
-    add(prefix + "attn/output/weight", [d, d], .normal(deviation: wide * model.depthScale), decays: true)
+    add(prefix + "attn/query/weight", [d, d], initial: map, decays: true)
+    add(prefix + "attn/key/weight", [d, d], initial: map, decays: true)
+    add(prefix + "attn/value/weight", [d, d], initial: map, decays: true)
+    add(prefix + "attn/output/weight", [d, d], initial: .normal(deviation: wide * model.depthScale), decays: true)
     if !model.isTransformer {
       // Without the bias the gain stays 0: the graph then only selects neighbours and does not change their scores.
       add(
-        prefix + "attn/structure_gain", [model.heads], .constant(model.structureBias ? 1 : 0),
+        prefix + "attn/structure_gain", [model.heads], initial: .constant(model.structureBias ? 1 : 0),
         isTrained: model.structureBias)
-      add(prefix + "attn/memory_bias", [model.heads], .constant(0))
+      add(prefix + "attn/memory_bias", [model.heads], initial: .constant(0))
     }
-    if model.scalesScores { add(prefix + "attn/temperature", [model.heads], .constant(SameEverywhere.log(0.5))) }
+    if model.scalesScores {
+      add(prefix + "attn/temperature", [model.heads], initial: .constant(SameEverywhere.log(0.5)))
+    }
     if model.forgets {
-      add(prefix + "attn/forget/weight", [model.heads, d], small, decays: true)
-      add(prefix + "attn/forget/bias", [model.heads], .values(model.forgetBiases))
+      add(prefix + "attn/forget/weight", [model.heads, d], initial: small, decays: true)
+      add(prefix + "attn/forget/bias", [model.heads], initial: .values(model.forgetBiases))
     }
     if model.routedExperts > 0 {
-      add(prefix + "router/weight", [model.experts, d], .normal(deviation: model.routerStart), decays: true)
-      add(prefix + "router/bias", [model.experts], .constant(0), isTrained: false)
+      add(prefix + "router/weight", [model.experts, d], initial: .normal(deviation: model.routerStart), decays: true)
+      add(prefix + "router/bias", [model.experts], initial: .constant(0), isTrained: false)
     }
     // A single block has the networks of all its steps.
     let networks = model.hasOwnExperts ? 0..<model.denseCount : model.denseCount > 0 ? block..<block + 1 : 0..<0
     for network in networks {
       for (name, shape, initial) in ParameterLayout.network(model, width: model.denseWidth) {
-        add(ParameterLayout.networkPrefix(network, model) + name, shape, initial, decays: true)
+        add(ParameterLayout.networkPrefix(network, model) + name, shape, initial: initial, decays: true)
       }
     }
     if !model.isTransformer, !model.sharesMemory { addMemory(block: block, model) }
@@ -148,12 +150,12 @@ package struct ParameterLayout: Equatable, Sendable {
     let d = model.width
     let small = ParameterEntry.Initial.normal(deviation: 0.02)
     let map = ParameterEntry.Initial.normal(deviation: 1 / Double(d).squareRoot())
-    if model.sharesMemory { add("pool_norm/weight", [d], .constant(1)) }
-    add(prefix + "memory/pool_query", [model.slots, d], small)
-    add(prefix + "memory/pool_key/weight", [d, d], map, decays: true)
-    add(prefix + "memory/pool_value/weight", [d, d], map, decays: true)
-    add(prefix + "memory/gate/weight", [2 * d], small)
-    add(prefix + "memory/gate/bias", [1], .constant(0))
+    if model.sharesMemory { add("pool_norm/weight", [d], initial: .constant(1)) }
+    add(prefix + "memory/pool_query", [model.slots, d], initial: small)
+    add(prefix + "memory/pool_key/weight", [d, d], initial: map, decays: true)
+    add(prefix + "memory/pool_value/weight", [d, d], initial: map, decays: true)
+    add(prefix + "memory/gate/weight", [2 * d], initial: small)
+    add(prefix + "memory/gate/bias", [1], initial: .constant(0))
   }
 
   private mutating func addExpert(_ index: Int, _ model: ModelConfiguration) {
@@ -179,7 +181,7 @@ package struct ParameterLayout: Equatable, Sendable {
   }
 
   private mutating func add(
-    _ name: String, _ shape: [Int], _ initial: ParameterEntry.Initial, decays: Bool = false, isTrained: Bool = true
+    _ name: String, _ shape: [Int], initial: ParameterEntry.Initial, decays: Bool = false, isTrained: Bool = true
   ) {
     let isFrozen = frozen.contains(name)
     dense.append(

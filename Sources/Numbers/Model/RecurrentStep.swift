@@ -51,21 +51,21 @@ package struct RecurrentStep {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
-    input = StepInput(arena, sizes, team)
+    input = StepInput(arena, sizes, team: team)
     attention =
       sizes.model.isTransformer
-      ? .dense(DenseAttention(arena, sizes, team))
-      : .sparse(StructureGraph(arena, sizes, team), SparseAttention(arena, sizes, team))
-    experts = ExpertLayer(arena, sizes, team)
-    memory = MemoryWrite(arena, sizes, team)
+      ? .dense(DenseAttention(arena, sizes, team: team))
+      : .sparse(StructureGraph(arena, sizes, team: team), SparseAttention(arena, sizes, team: team))
+    experts = ExpertLayer(arena, sizes, team: team)
+    memory = MemoryWrite(arena, sizes, team: team)
     dx = arena.matrix(sizes.segment, sizes.width)
   }
 
   /// The row of `step/embedding` for a step. Steps beyond the trained ones use the last row.
-  private func embedding(_ step: Int, _ w: Weights) -> RealPointer? {
+  private func embedding(_ step: Int, weights w: Weights) -> RealPointer? {
     w.step.rows > 0 ? w.step.row(min(step, w.step.rows - 1)) : nil
   }
 
@@ -78,7 +78,8 @@ package struct RecurrentStep {
     let w = weights.block(site.recurrence)
     team.measure(.input, .forward) {
       input.forward(
-        h, step: embedding(site.recurrence, weights), span: span, tables: tables, weights: w, activations: a.input)
+        h, step: embedding(site.recurrence, weights: weights), span: span, tables: tables, weights: w,
+        activations: a.input)
     }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
@@ -87,7 +88,8 @@ package struct RecurrentStep {
       }
       team.measure(.attention, .forward) {
         attention.forward(
-          a.input.x, h: h, span: span, tables: tables, graph: chosen.graph, memory: read, weights: w, activations: mixed,
+          a.input.x, h: h, span: span, tables: tables, graph: chosen.graph, memory: read, weights: w,
+          activations: mixed,
           into: a.experts.g)
       }
     case (.dense(let attention), .dense(let mixed)):
@@ -99,7 +101,8 @@ package struct RecurrentStep {
     }
     try team.measure(.feedForward, .forward) {
       try experts.forward(
-        site, span, tables, w, network: weights.network(site.recurrence), a.experts, exchange: exchange, keep: keep,
+        site, span, tables: tables, weights: w, network: weights.network(site.recurrence), activations: a.experts,
+        exchange: exchange, keep: keep,
         into: next)
     }
     if sizes.slots > 0 {
@@ -129,14 +132,17 @@ package struct RecurrentStep {
     }
     try team.measure(.feedForward, .backward) {
       try experts.backward(
-        site, span, tables, w, network: weights.network(site.recurrence), a.experts, exchange: exchange,
-        zScale: scales.routerZ, balance: balance, dh: dh, d, networkGradient: gradients.network(site.recurrence))
+        site, span, tables: tables, weights: w, network: weights.network(site.recurrence), activations: a.experts,
+        exchange: exchange,
+        zScale: scales.routerZ, balance: balance, dh: dh, gradient: d,
+        networkGradient: gradients.network(site.recurrence))
     }
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
       team.measure(.attention, .backward) {
         attention.backward(
-          a.input.x, span: span, tables: tables, graph: chosen.graph, memory: read, memoryGradient: readGradient, weights: w,
+          a.input.x, span: span, tables: tables, graph: chosen.graph, memory: read, memoryGradient: readGradient,
+          weights: w,
           activations: mixed, dg: dh, dx: dx, gradient: d)
       }
       team.measure(.graph, .backward) {
@@ -154,8 +160,9 @@ package struct RecurrentStep {
     }
     team.measure(.input, .backward) {
       input.backward(
-        h, step: embedding(site.recurrence, weights), span: span, tables: tables, weights: w, activations: a.input,
-        dx: dx, dh: dh, gradient: d, dstep: embedding(site.recurrence, gradients))
+        h, step: embedding(site.recurrence, weights: weights), span: span, tables: tables, weights: w,
+        activations: a.input,
+        dx: dx, dh: dh, gradient: d, dstep: embedding(site.recurrence, weights: gradients))
     }
   }
 }

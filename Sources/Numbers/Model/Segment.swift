@@ -37,21 +37,23 @@ package struct Segment {
   /// being added.
   private let dfound: Matrix
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     embedding = Embedding(arena, sizes)
     read = MemoryRead(arena, sizes)
-    step = RecurrentStep(arena, sizes, team)
+    step = RecurrentStep(arena, sizes, team: team)
     readGradient = MemoryRead.Gradient(arena, sizes)
     dfound = arena.matrix(sizes.slots, sizes.width)
   }
 
   /// Begins a segment: in a causal model, computes the keys and values of `memory` (M, D) that its tokens will
   /// read.
-  func begin(memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
+  func begin(memory: Matrix, weights w: Weights, activations a: SegmentActivations) {
     guard sizes.slots > 0, sizes.model.isCausal else { return }
-    for (step, activations) in a.reads.enumerated() { read.forward(memory, w.block(step), activations) }
+    for (step, activations) in a.reads.enumerated() {
+      read.forward(memory, weights: w.block(step), activations: activations)
+    }
   }
 
   /// Computes the rows of the span. tokens (T) are those of the segment. A bidirectional model also writes `memory`
@@ -67,22 +69,23 @@ package struct Segment {
     for t in 0..<sizes.steps {
       var site = site
       site.recurrence = t
-      if writesEachStep { read.forward(memory, w.block(t), a.reads[t]) }
+      if writesEachStep { read.forward(memory, weights: w.block(t), activations: a.reads[t]) }
       try step.forward(
         a.h[t], site, span: span, tables: tables.steps[t], read: a.read(t), weights: w, activations: a.steps[t],
         exchange: exchange, keep: keep, into: a.h[t + 1])
       if writesEachStep {
-        step.memory.forward(rowCount: span.rows.count, w.block(t), a.steps[t].memory, memory: memory)
+        step.memory.forward(
+          rowCount: span.rows.count, weights: w.block(t), activations: a.steps[t].memory, memory: memory)
       }
     }
   }
 
   /// Ends a segment: in a causal model, every step's rows are written into `memory` (M, D).
-  func end(rowCount: Int, memory: Matrix, _ w: Weights, _ a: SegmentActivations) {
+  func end(rowCount: Int, memory: Matrix, weights w: Weights, activations a: SegmentActivations) {
     guard sizes.slots > 0, sizes.model.isCausal else { return }
     team.measure(.memory, .forward) {
       for t in 0..<sizes.steps {
-        step.memory.forward(rowCount: rowCount, w.block(t), a.steps[t].memory, memory: memory)
+        step.memory.forward(rowCount: rowCount, weights: w.block(t), activations: a.steps[t].memory, memory: memory)
       }
     }
   }

@@ -43,7 +43,7 @@ package struct MemoryWrite {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     pooledQueries = (0..<sizes.blocks).map { _ in arena.matrix(sizes.slots, sizes.width) }
@@ -88,7 +88,7 @@ package struct MemoryWrite {
 
   /// Writes a segment whose first `rowCount` rows were scored: memory (M, D) is S before on entry and after on
   /// return.
-  func forward(rowCount: Int, _ w: BlockWeights, _ a: Activations, memory: Matrix) {
+  func forward(rowCount: Int, weights w: BlockWeights, activations a: Activations, memory: Matrix) {
     let probabilities_MT = a.probabilities[columns: 0..<rowCount]
     Softmax.rows(of: probabilities_MT, scale: scale)
     BLAS.multiply(probabilities_MT, a.z[rows: 0..<rowCount], into: a.pooled)
@@ -210,7 +210,7 @@ package struct MemoryRead {
     dnormed = arena.matrix(sizes.slots, sizes.width)
   }
 
-  func forward(_ memory: Matrix, _ w: BlockWeights, _ a: Activations) {
+  func forward(_ memory: Matrix, weights w: BlockWeights, activations a: Activations) {
     a.memory.copy(from: memory)
     RMSNorm.forward(memory, gain: w.memoryNorm, into: a.normed, rstd: a.rstd)
     BLAS.apply(w.key, to: a.normed, into: a.keys)

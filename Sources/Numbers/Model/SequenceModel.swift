@@ -48,7 +48,7 @@ package final class SequenceModel {
     self.maximumTokens = maximumTokens
     let shape = Shape(sizes, maximumTokens: maximumTokens, recompute: recompute, memoryLimit: memoryLimit)
     recomputes = shape.recomputes
-    let (arena, parts) = Arena.build { Parts($0, sizes, shape, team, maximumTokens: maximumTokens) }
+    let (arena, parts) = Arena.build { Parts($0, sizes, shape: shape, team: team, maximumTokens: maximumTokens) }
     self.arena = arena
     segment = parts.segment
     head = parts.head
@@ -70,8 +70,8 @@ package final class SequenceModel {
     let activations: [SegmentActivations]
     let memory, dmemory, dh, balance: Matrix
 
-    init(_ arena: Arena, _ sizes: Sizes, _ shape: Shape, _ team: Team, maximumTokens: Int) {
-      segment = Segment(arena, sizes, team)
+    init(_ arena: Arena, _ sizes: Sizes, shape: Shape, team: Team, maximumTokens: Int) {
+      segment = Segment(arena, sizes, team: team)
       head = sizes.outputHead(arena, team, maximumTokens: maximumTokens)
       activations = (0..<(shape.recomputes ? 1 : shape.segments)).map { _ in SegmentActivations(arena, sizes) }
       memory = arena.matrix(sizes.slots, sizes.width)
@@ -108,7 +108,7 @@ package final class SequenceModel {
     let team = Team(simulating: lanes)
     // The activations of all segments have the same size, so one is measured; there may be a billion segments.
     let others = shape.recomputes ? 0 : shape.segments - 1
-    return Arena.measure { _ = Parts($0, sizes, shape.withOneSegment, team, maximumTokens: maximumTokens) }
+    return Arena.measure { _ = Parts($0, sizes, shape: shape.withOneSegment, team: team, maximumTokens: maximumTokens) }
       + Arena.bytes(others, times: Arena.measure { _ = SegmentActivations($0, sizes) })
       + SequenceTables.byteCount(sizes, rows: shape.recomputes ? sizes.history + sizes.segment : maximumTokens)
   }
@@ -116,17 +116,19 @@ package final class SequenceModel {
   /// Trains on one sequence: adds its gradient to `d`, and its losses and routing to `report`. `targets` are in the
   /// form of the head (docs/model.md); negative ones are ignored.
   package func train(
-    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, weights w: Weights,
     scales: LossScales, bpttSegments: Int?, gradient d: Weights, report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
     let segments = segmentCount(tokens.count)
-    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: true, &report) { index, span, a in
-      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
+    try forward(tokens, unit: unit, sequence: sequence, weights: w, isTraining: true, report: &report) {
+      index, span, a in
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, weights: w)
     }
-    routing.setBalance(balance, tokens: tokens.count, scale: scales.balance, sizes)
+    routing.setBalance(balance, tokens: tokens.count, scale: scales.balance, sizes: sizes)
     report.losses.task += head.sequence(
-      memory: memory, targets: targets, tokenCount: tokens.count, w, scale: scales.task, dmemory: dmemory, gradient: d)
+      memory: memory, targets: targets, tokenCount: tokens.count, weights: w, scale: scales.task, dmemory: dmemory,
+      gradient: d)
     for index in (0..<segments).reversed() {
       let span = span(index, of: tokens.count)
       let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
@@ -136,15 +138,16 @@ package final class SequenceModel {
       // The last segment's activations are still there from the forward pass.
       if recomputes && index != segments - 1 {
         try tables.restore(segment: index, memory: memory)
-        segment.begin(memory: memory, w, a)
+        segment.begin(memory: memory, weights: w, activations: a)
         try segment.forward(
           rest, site, span: span, tables: tables, memory: memory, weights: w, activations: a, exchange: exchange,
           keep: true)
-        segment.end(rowCount: span.rows.count, memory: memory, w, a)
+        segment.end(rowCount: span.rows.count, memory: memory, weights: w, activations: a)
       }
       taskLosses.pointer[index] = team.measure(.head, .backward) {
         head.segment(
-          a.last, start: start, rowCount: span.rows.count, targets: targets, w, scale: scales.task, dh: dh, gradient: d)
+          a.last, start: start, rowCount: span.rows.count, targets: targets, weights: w, scale: scales.task, dh: dh,
+          gradient: d)
       }
       try segment.backward(
         rest, site, span: span, tables: tables, weights: w, activations: a, exchange: exchange, scales: scales,
@@ -165,44 +168,45 @@ package final class SequenceModel {
   /// Adds the losses of a sequence to `report`, without gradients. Its logits, (`Sizes.logitRows`, classes), are
   /// written into `logits` where that is given.
   package func evaluate(
-    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, _ w: Weights,
+    _ tokens: TokenInput, targets: UnsafeBufferPointer<Int32>, unit: Int, sequence: Int, weights w: Weights,
     logits: Matrix? = nil, report: inout SequenceReport
   ) throws {
     precondition(targets.count == sizes.targetRows(tokens.count), "\(targets.count) targets of \(tokens.count) tokens")
-    try forward(tokens, unit: unit, sequence: sequence, w, isTraining: false, &report) { index, span, a in
-      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
+    try forward(tokens, unit: unit, sequence: sequence, weights: w, isTraining: false, report: &report) {
+      index, span, a in
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, weights: w)
       if let logits {
-        head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: logits)
+        head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, weights: w, into: logits)
       }
       taskLosses.pointer[index] = head.segment(
-        a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, w, scale: 0, dh: dh,
+        a.last, start: index * sizes.segment, rowCount: span.rows.count, targets: targets, weights: w, scale: 0, dh: dh,
         gradient: nil)
     }
     report.losses.task += head.sequence(
-      memory: memory, targets: targets, tokenCount: tokens.count, w, scale: 0, dmemory: dmemory, gradient: nil)
-    if let logits { head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: logits) }
+      memory: memory, targets: targets, tokenCount: tokens.count, weights: w, scale: 0, dmemory: dmemory, gradient: nil)
+    if let logits { head.writeLogits(memory: memory, tokenCount: tokens.count, weights: w, into: logits) }
     for index in 0..<segmentCount(tokens.count) { report.losses.task += taskLosses.pointer[index] }
     report.count(targets)
   }
 
   /// Computes all logits of a sequence, (`Sizes.logitRows`, classes), which training never holds at once.
-  package func logits(_ tokens: TokenInput, _ w: Weights, into out: Matrix) throws {
+  package func logits(_ tokens: TokenInput, weights w: Weights, into out: Matrix) throws {
     var report = SequenceReport(sizes)
-    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
-      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, w)
-      head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, w, into: out)
+    try forward(tokens, unit: 0, sequence: 0, weights: w, isTraining: false, report: &report) { index, span, a in
+      head.read(a.last, start: index * sizes.segment, rowCount: span.rows.count, weights: w)
+      head.writeLogits(a.last, start: index * sizes.segment, rowCount: span.rows.count, weights: w, into: out)
     }
-    head.writeLogits(memory: memory, tokenCount: tokens.count, w, into: out)
+    head.writeLogits(memory: memory, tokenCount: tokens.count, weights: w, into: out)
   }
 
   /// The token graphs of the last segment of `tokens`, one per step of recurrence; empty for an architecture
   /// without graphs.
-  package func graphs(_ tokens: TokenInput, _ w: Weights) throws -> [TokenGraph] {
+  package func graphs(_ tokens: TokenInput, weights w: Weights) throws -> [TokenGraph] {
     var report = SequenceReport(sizes)
     var graphs: [TokenGraph] = []
-    try forward(tokens, unit: 0, sequence: 0, w, isTraining: false, &report) { index, span, a in
+    try forward(tokens, unit: 0, sequence: 0, weights: w, isTraining: false, report: &report) { index, span, a in
       guard index == segmentCount(tokens.count) - 1 else { return }
-      graphs = a.steps.compactMap { $0.graph.map { TokenGraph($0.graph, span, sizes) } }
+      graphs = a.steps.compactMap { $0.graph.map { TokenGraph($0.graph, span, sizes: sizes) } }
     }
     return graphs
   }
@@ -220,8 +224,8 @@ package final class SequenceModel {
   /// The forward pass over all segments. Losses other than the task's are counted here and not when a segment is
   /// computed again, so that they are counted once.
   private func forward(
-    _ tokens: TokenInput, unit: Int, sequence: Int, _ w: Weights, isTraining: Bool,
-    _ report: inout SequenceReport, segmentDone: (Int, Span, SegmentActivations) -> Void
+    _ tokens: TokenInput, unit: Int, sequence: Int, weights w: Weights, isTraining: Bool,
+    report: inout SequenceReport, segmentDone: (Int, Span, SegmentActivations) -> Void
   ) throws {
     precondition(
       tokens.count > 0 && tokens.count <= maximumTokens, "\(tokens.count) tokens, room for \(maximumTokens)")
@@ -237,29 +241,29 @@ package final class SequenceModel {
       let a = activations[recomputes ? 0 : index]
       let site = ExpertSite(unit: unit, sequence: sequence, segment: index, recurrence: 0)
       if isTraining { try tables.keep(memory: memory, segment: index) }
-      segment.begin(memory: memory, w, a)
+      segment.begin(memory: memory, weights: w, activations: a)
       try segment.forward(
         tokens.from(index * sizes.segment), site, span: span, tables: tables, memory: memory, weights: w,
         activations: a, exchange: exchange,
         keep: isTraining && (!recomputes || index == segments - 1))
-      segment.end(rowCount: span.rows.count, memory: memory, w, a)
-      team.measure(.losses) { count(span, a, &report) }
+      segment.end(rowCount: span.rows.count, memory: memory, weights: w, activations: a)
+      team.measure(.losses) { count(span, a, report: &report) }
       if index < segments - 1 { try tables.advance(segment: index, rows: span.rows.count, keeping: isTraining) }
       segmentDone(index, span, a)
     }
-    routing.finish(tokens: tokens.count, sizes, &report)
+    routing.finish(tokens: tokens.count, sizes, report: &report)
     report.losses.tokens += tokens.count
   }
 
   /// Adds a segment's share of the losses other than the task's.
-  private func count(_ span: Span, _ a: SegmentActivations, _ report: inout SequenceReport) {
+  private func count(_ span: Span, _ a: SegmentActivations, report: inout SequenceReport) {
     for t in 0..<sizes.steps {
       if t > 0, case .sparse(let sparse, _) = segment.step.attention, let graph = a.steps[t].graph,
         let previous = a.steps[t - 1].graph
       {
         report.losses.smooth += sparse.smoothness(span, graph, previous: previous)
       }
-      if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, span.rows, &report) }
+      if sizes.experts > 0 { routing.add(a.steps[t].experts, step: t, rows: span.rows, report: &report) }
       if case .sparse(_, let attention) = a.steps[t].attention {
         report.routing.truncated[t] += attention.truncatedCount(span, heads: sizes.heads)
       }
@@ -317,7 +321,7 @@ private final class RoutingSums {
     probabilities.pointer.update(repeating: 0, count: steps * experts)
   }
 
-  func add(_ a: ExpertLayer.Activations, step: Int, _ rows: Range<Int>, _ report: inout SequenceReport) {
+  func add(_ a: ExpertLayer.Activations, step: Int, rows: Range<Int>, report: inout SequenceReport) {
     let counts_E = counts + step * experts
     let probabilities_E = probabilities.pointer + step * experts
     for row in rows {
@@ -336,7 +340,7 @@ private final class RoutingSums {
     for expert in 0..<experts { counts_E[expert] += Int(a.counts[expert]) }
   }
 
-  func finish(tokens: Int, _ sizes: Sizes, _ report: inout SequenceReport) {
+  func finish(tokens: Int, _ sizes: Sizes, report: inout SequenceReport) {
     for t in 0..<steps {
       for expert in 0..<experts {
         let count = counts[t * experts + expert]
@@ -349,7 +353,7 @@ private final class RoutingSums {
   }
 
   /// balance (K, E) = scale · f, where f is an expert's share of the assignments.
-  func setBalance(_ balance: Matrix, tokens: Int, scale: Real, _ sizes: Sizes) {
+  func setBalance(_ balance: Matrix, tokens: Int, scale: Real, sizes: Sizes) {
     for t in 0..<steps {
       for expert in 0..<experts {
         balance.row(t)[expert] = scale * Real(Double(counts[t * experts + expert]) / Double(sizes.active * tokens))

@@ -153,9 +153,9 @@ package struct TilePartials {
 }
 
 /// dW (out, in) += dyᵀ x over all rows, divided into tiles of dW.
-package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, _ team: Team) {
+package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, team: Team) {
   let tiles = WeightTiles(dw, lanes: team.laneCount)
-  team.run(tiles.count) { task, _ in tiles.multiply(task, dy, x, into: dw, adding: true) }
+  team.run(tiles.count) { task, _ in tiles.multiply(task, dy, x: x, into: dw, adding: true) }
 }
 
 /// A weight's gradient, divided into tiles of rows, and of columns where a team has more threads than those.
@@ -175,7 +175,7 @@ struct WeightTiles {
   }
 
   /// One tile of dw = dyᵀ x, or dw += dyᵀ x.
-  func multiply(_ tile: Int, _ dy: Matrix, _ x: Matrix, into dw: Matrix, adding: Bool) {
+  func multiply(_ tile: Int, _ dy: Matrix, x: Matrix, into dw: Matrix, adding: Bool) {
     let (part, across) = (rows[tile / columns.count], columns[tile % columns.count])
     BLAS.transposeMultiply(dy[columns: part], x[columns: across], into: dw[rows: part][columns: across], adding: adding)
   }

@@ -21,14 +21,15 @@ package struct SpanHead: OutputHead {
   }
 
   /// Computes the segment's logits, (2, rows).
-  package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {
+  package func read(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights) {
     let rows = 0..<rowCount
     RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
     BLAS.multiplyTransposed(w.head.weight, normed[rows: rows], into: logits[columns: start..<start + rowCount])
   }
 
   package func sequence(
-    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, weights w: Weights, scale: Real,
+    dmemory: Matrix,
     gradient d: Weights?
   ) -> Double {
     dmemory.clear()
@@ -41,7 +42,8 @@ package struct SpanHead: OutputHead {
   }
 
   package func segment(
-    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, weights w: Weights, scale: Real,
+    dh: Matrix,
     gradient d: Weights?
   ) -> Double {
     guard let d else { return 0 }
@@ -56,11 +58,11 @@ package struct SpanHead: OutputHead {
     return 0
   }
 
-  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights, into out: Matrix) {
     let rows = 0..<rowCount
     RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
     BLAS.multiplyTransposed(normed[rows: rows], w.head.weight, into: out[rows: start..<start + rowCount])
   }
 
-  package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}
+  package func writeLogits(memory: Matrix, tokenCount: Int, weights w: Weights, into out: Matrix) {}
 }

@@ -42,15 +42,15 @@ package struct SparseAttention {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     let candidates = sizes.neighbours + sizes.slots
     precondition(candidates < 1 << 16, "window + graph_degree + memory_slots must stay below 65536")
     scratch = arena.matrix(team.laneCount, 2 * candidates)
     order = arena.indices(team.laneCount * candidates)
-    maps = AttentionMaps(arena, sizes, team)
-    forget = ForgetGates(arena, sizes, team)
+    maps = AttentionMaps(arena, sizes, team: team)
+    forget = ForgetGates(arena, sizes, team: team)
     scales = ScoreScales(arena, sizes)
     dlogits = arena.reals(sizes.segment * sizes.heads * sizes.kept)
   }
@@ -61,14 +61,14 @@ package struct SparseAttention {
       cached: span.cached, weighting: sizes.model.activation.weighting)
   }
 
-  private func terms(_ head: Int, _ w: BlockWeights, _ a: Activations) -> ScoreTerms {
+  private func terms(_ head: Int, weights w: BlockWeights, activations a: Activations) -> ScoreTerms {
     ScoreTerms(
-      temperature: scales.factor(head, w), gain: w.structureGain[head], memoryBias: w.memoryBias[head],
+      temperature: scales.factor(head, weights: w), gain: w.structureGain[head], memoryBias: w.memoryBias[head],
       decays: a.forget.head(head))
   }
 
   private func operands(
-    _ span: Span, _ tables: StepTables, _ memory: MemoryRead.Activations, _ a: Activations
+    _ span: Span, _ tables: StepTables, memory: MemoryRead.Activations, activations a: Activations
   ) -> AttentionOperands {
     AttentionOperands(
       queries: a.queries, keys: tables.keys.row(span.firstVisible), values: tables.values.row(span.firstVisible),
@@ -85,14 +85,15 @@ package struct SparseAttention {
       maps.project(x, fine[task], span: span, tables: tables, weights: w, queries: a.queries)
     }
     forget.forward(x, span: span, tables: tables, weights: w, activations: a.forget)
-    let kernel = kernel(span), operands = operands(span, tables, memory, a)
+    let kernel = kernel(span), operands = operands(span, tables, memory: memory, activations: a)
     let candidates = sizes.neighbours + sizes.slots
     team.run(sizes.heads * tiles.count) { task, lane in
       let head = task % sizes.heads
       let rows = tiles[task / sizes.heads]
       a.truncated[task] = Int32(
         kernel.forward(
-          head: head, rows: rows, terms(head, w, a), operands, graph, into: a.support, mixed: a.mixed,
+          head: head, rows: rows, terms: terms(head, weights: w, activations: a), x: operands, graph: graph,
+          into: a.support, mixed: a.mixed,
           scratch: scratch.row(lane), order: order + lane * candidates))
     }
     maps.output(a.mixed, h: h, span: span, weights: w, into: g)
@@ -106,7 +107,7 @@ package struct SparseAttention {
     gradient d: BlockWeights
   ) {
     maps.backwardOutput(a.mixed, span: span, weights: w, dg: dg, gradient: d)
-    let kernel = kernel(span), operands = operands(span, tables, memory, a)
+    let kernel = kernel(span), operands = operands(span, tables, memory: memory, activations: a)
     let gradients = AttentionOperands(
       queries: maps.dqueries, keys: maps.dkeys.pointer, values: maps.dvalues.pointer, slotKeys: memoryGradient.keys,
       slotValues: memoryGradient.values)
@@ -116,9 +117,10 @@ package struct SparseAttention {
     // order.
     team.run(sizes.heads) { head, _ in
       kernel.backward(
-        head: head, rowCount: span.rows.count, terms(head, w, a), operands, graph, a.support, dmixed: maps.dmixed,
+        head: head, rowCount: span.rows.count, terms: terms(head, weights: w, activations: a), x: operands,
+        graph: graph, support: a.support, dmixed: maps.dmixed,
         into: gradients, dlogits: dlogits,
-        terms: .init(
+        termGradients: .init(
           gain: d.structureGain + head, memoryBias: d.memoryBias + head, temperature: scales.gradient + head,
           decays: sizes.forgets ? forget.ddecays.row(head) : nil))
     }

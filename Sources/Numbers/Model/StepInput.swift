@@ -22,13 +22,13 @@ package struct StepInput {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     scratch = arena.matrix(team.laneCount, 3 * Sizes.rowTile * sizes.width)
     gainPartials = TilePartials(arena, sizes)
     stepPartials = TilePartials(arena, sizes)
-    taps = Taps(sizes, taps: sizes.attentionTaps, team)
+    taps = Taps(sizes, taps: sizes.attentionTaps, team: team)
   }
 
   /// h (T, D), step[t] (D) → a.x (T, D). The rows before the taps are stored in the tables.
@@ -46,7 +46,7 @@ package struct StepInput {
     // A second run over the tiles: the taps of a row read normalised rows of the tile before it.
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      taps.forward(rows, span, x: tables.inputs.row(span.start), w.recency, into: a.x.pointer)
+      taps.forward(rows, span, x: tables.inputs.row(span.start), weight: w.recency, into: a.x.pointer)
     }
   }
 
@@ -70,7 +70,8 @@ package struct StepInput {
       let du = Matrix(sum + Sizes.rowTile * sizes.width, rows: rows.count, columns: sizes.width)
       let dx0 = Matrix(sum + 2 * Sizes.rowTile * sizes.width, rows: rows.count, columns: sizes.width)
       // The kernel computes addresses from the segment's first row; only this tile's rows are written.
-      taps.backwardInput(rows, span, dy: dx.pointer, w.recency, into: dx0.pointer - rows.lowerBound * sizes.width)
+      taps.backwardInput(
+        rows, span, dy: dx.pointer, weight: w.recency, into: dx0.pointer - rows.lowerBound * sizes.width)
       du.clear()
       RMSNorm.backward(
         input(h[rows: rows], step, sum: sum), gain: w.attnNorm, rstd: a.rstd + rows.lowerBound, dy: dx0, dx: du,

@@ -33,7 +33,7 @@ package struct StructureGraph {
     }
   }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     visibleLimit = sizes.visible
@@ -112,7 +112,7 @@ package struct StructureGraph {
       BLAS.multiply(dqueries[rows: rows], w.structureQuery.weight, into: dx[rows: rows], adding: true)
       BLAS.multiply(dkeys[rows: rows], w.structureKey.weight, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery.weight, team)
-    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey.weight, team)
+    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery.weight, team: team)
+    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey.weight, team: team)
   }
 }

@@ -11,7 +11,7 @@ package struct Taps {
   private let taps: Int
   private let twoSided: Bool
 
-  init(_ sizes: Sizes, taps: Int, _ team: Team) {
+  init(_ sizes: Sizes, taps: Int, team: Team) {
     self.team = team
     self.taps = taps
     width = sizes.width
@@ -31,12 +31,12 @@ package struct Taps {
 
   /// y (T, D) for a tile's rows, from x whose first row is the segment's first. It may be called in a task of a
   /// team.
-  func forward(_ rows: Range<Int>, _ span: Span, x: RealPointer, _ weight: RealPointer, into y: RealPointer) {
+  func forward(_ rows: Range<Int>, _ span: Span, x: RealPointer, weight: RealPointer, into y: RealPointer) {
     kernel(span).forward(rows, x: x, weight: weight, into: y)
   }
 
   /// dx (T, D), overwritten for a tile's rows, from dy (T, D) of the whole segment.
-  func backwardInput(_ rows: Range<Int>, _ span: Span, dy: RealPointer, _ weight: RealPointer, into dx: RealPointer) {
+  func backwardInput(_ rows: Range<Int>, _ span: Span, dy: RealPointer, weight: RealPointer, into dx: RealPointer) {
     kernel(span).backwardInput(rows, dout: dy, weight: weight, into: dx)
   }
 

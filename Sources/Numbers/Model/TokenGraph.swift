@@ -17,7 +17,7 @@ package struct TokenGraph: Equatable, Sendable {
   /// The neighbours of each of the segment's tokens, ascending; their weights add up to 1.
   package let edges: [[Edge]]
 
-  init(_ graph: GraphRows, _ span: Span, _ sizes: Sizes) {
+  init(_ graph: GraphRows, _ span: Span, sizes: Sizes) {
     let start = span.segment * sizes.segment, firstVisible = start - span.cached
     self.firstVisible = firstVisible
     tokens = start + span.rows.lowerBound..<start + span.rows.upperBound

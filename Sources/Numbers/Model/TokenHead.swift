@@ -26,7 +26,7 @@ package struct TokenHead: OutputHead {
   private let tilesPerChunk: Int
   private var chunk: Int { tilesPerChunk * TokenHead.tile }
 
-  init(_ arena: Arena, _ sizes: Sizes, _ team: Team) {
+  init(_ arena: Arena, _ sizes: Sizes, team: Team) {
     self.sizes = sizes
     self.team = team
     let segmentTiles = (sizes.segment + TokenHead.tile - 1) / TokenHead.tile
@@ -44,10 +44,11 @@ package struct TokenHead: OutputHead {
   /// The output map, (V, D): the embedding itself in a language model (tied weights), otherwise a map of classes.
   private func map(_ w: Weights) -> LinearMap { sizes.model.head == .lm ? w.embed : w.head }
 
-  package func read(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights) {}
+  package func read(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights) {}
 
   package func sequence(
-    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, _ w: Weights, scale: Real, dmemory: Matrix,
+    memory: Matrix, targets: UnsafeBufferPointer<Int32>, tokenCount: Int, weights w: Weights, scale: Real,
+    dmemory: Matrix,
     gradient d: Weights?
   ) -> Double {
     dmemory.clear()
@@ -56,7 +57,8 @@ package struct TokenHead: OutputHead {
 
   /// The sum of the cross-entropies of the rows' targets; negative targets are ignored.
   package func segment(
-    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, _ w: Weights, scale: Real, dh: Matrix,
+    _ h: Matrix, start: Int, rowCount: Int, targets: UnsafeBufferPointer<Int32>, weights w: Weights, scale: Real,
+    dh: Matrix,
     gradient d: Weights?
   ) -> Double {
     var total = 0.0
@@ -95,22 +97,22 @@ package struct TokenHead: OutputHead {
       for task in 0..<tiles.count { total += losses.pointer[task] }
       if let d {
         gainPartials[rows: 0..<tiles.count].addRows(to: d.finalNorm)
-        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d).weight, team)
+        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d).weight, team: team)
       }
     }
     return total
   }
 
   /// Logits of one row, (V).
-  func logits(_ h: Matrix, row: Int, _ w: Weights, into out: Matrix) {
+  func logits(_ h: Matrix, row: Int, weights w: Weights, into out: Matrix) {
     let normed = normed[rows: 0..<1]
     RMSNorm.forward(h[rows: row..<row + 1], gain: w.finalNorm, into: normed, rstd: rstd)
     BLAS.apply(map(w), to: normed, into: out)
   }
 
-  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, _ w: Weights, into out: Matrix) {
-    for row in 0..<rowCount { logits(h, row: row, w, into: out[rows: start + row..<start + row + 1]) }
+  package func writeLogits(_ h: Matrix, start: Int, rowCount: Int, weights w: Weights, into out: Matrix) {
+    for row in 0..<rowCount { logits(h, row: row, weights: w, into: out[rows: start + row..<start + row + 1]) }
   }
 
-  package func writeLogits(memory: Matrix, tokenCount: Int, _ w: Weights, into out: Matrix) {}
+  package func writeLogits(memory: Matrix, tokenCount: Int, weights w: Weights, into out: Matrix) {}
 }

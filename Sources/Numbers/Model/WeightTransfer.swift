@@ -18,7 +18,7 @@ package struct WeightTransfer: Equatable, Sendable {
   ) throws(WeightMismatch) {
     let theirs = Shapes(source.configuration, source.vocabulary), own = Shapes(target.configuration, target.vocabulary)
     guard theirs.tensors == own.tensors else {
-      throw WeightMismatch(path: path, reason: WeightTransfer.difference(source, target, theirs, own))
+      throw WeightMismatch(path: path, reason: WeightTransfer.difference(source, target, theirs: theirs, own: own))
     }
     let (a, b) = (source.configuration.model, target.configuration.model)
     drawn = a.head == b.head && theirs.head == own.head ? [] : own.head.map { [$0.name] } ?? []
@@ -47,7 +47,7 @@ package struct WeightTransfer: Equatable, Sendable {
   /// The keys whose values make the sizes differ, with both values.
   private static func difference(
     _ source: (configuration: RunConfiguration, vocabulary: Int),
-    _ target: (configuration: RunConfiguration, vocabulary: Int), _ theirs: Shapes, _ own: Shapes
+    _ target: (configuration: RunConfiguration, vocabulary: Int), theirs: Shapes, own: Shapes
   ) -> String {
     var reasons: [String] = []
     var changesTaps = false

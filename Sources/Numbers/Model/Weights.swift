@@ -70,19 +70,19 @@ package struct Weights {
   /// Views of parameters. The maps are also packed for matrix products; `refresh` repacks them when the parameters
   /// have changed.
   package init(_ buffer: ParameterBuffer, _ model: ModelConfiguration) {
-    self.init(buffer.layout, dense: buffer.dense, model, packing: buffer)
+    self.init(buffer.layout, dense: buffer.dense, model: model, packing: buffer)
   }
 
   /// Views into `dense`, which has the layout's dense parameters, for example gradients. They are not packed.
-  package init(_ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration) {
-    self.init(layout, dense: dense, model, packing: nil)
+  package init(_ layout: ParameterLayout, dense: RealPointer, model: ModelConfiguration) {
+    self.init(layout, dense: dense, model: model, packing: nil)
   }
 
   /// Must be called before products read the weights: repacks them where they have changed.
   package func refresh(_ team: Team) { packs?.refresh(team) }
 
   private init(
-    _ layout: ParameterLayout, dense: RealPointer, _ model: ModelConfiguration, packing buffer: ParameterBuffer?
+    _ layout: ParameterLayout, dense: RealPointer, model: ModelConfiguration, packing buffer: ParameterBuffer?
   ) {
     let entries = Dictionary(uniqueKeysWithValues: layout.dense.map { ($0.name, $0) })
     // A part that the model does not have has no parameters. Its view is empty and its pointer is never used.

@@ -41,7 +41,7 @@ final class DenseGradients {
   func view(of gradient: PooledBuffer) -> Weights {
     lock.hold {
       if let known = views[gradient.pointer] { return known }
-      let new = Weights(layout, dense: gradient.pointer, model)
+      let new = Weights(layout, dense: gradient.pointer, model: model)
       views[gradient.pointer] = new
       return new
     }

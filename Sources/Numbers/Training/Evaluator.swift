@@ -33,7 +33,7 @@ package final class Evaluator {
       for (place, sequence) in sequences.enumerated() {
         try reading.hold { try source.read(sequence, into: &buffer) }
         try buffer.withInput { tokens, targets in
-          try model.evaluate(tokens, targets: targets, unit: unit, sequence: place, weights, report: &report)
+          try model.evaluate(tokens, targets: targets, unit: unit, sequence: place, weights: weights, report: &report)
         }
       }
       return []
@@ -48,7 +48,7 @@ package final class Evaluator {
         let out = rows > 0 ? Matrix(logits.baseAddress!, rows: rows, columns: columns) : nil
         try buffer.withInput { tokens, targets in
           try model.evaluate(
-            tokens, targets: targets, unit: unit, sequence: place, weights, logits: out, report: &report)
+            tokens, targets: targets, unit: unit, sequence: place, weights: weights, logits: out, report: &report)
         }
       }
       answers.append(

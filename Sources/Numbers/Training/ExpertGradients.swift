@@ -198,7 +198,7 @@ package final class ExpertGradients {
       let one = work.due[task]
       work.experts.addUp(
         expert: experts.held[one.place], level: one.node.level, index: one.node.index, unitCount: isClosed.count,
-        one.range, into: one.buffer.pointer, lane)
+        range: one.range, into: one.buffer.pointer, lane: lane)
     }
     for one in work.due {
       one.buffer.share(1)

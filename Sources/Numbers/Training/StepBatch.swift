@@ -68,7 +68,7 @@ final class StepBatch {
       }
       try buffer.withInput { tokens, targets in
         try model.train(
-          tokens, targets: targets, unit: number, sequence: sequence, held.weights, scales: scales,
+          tokens, targets: targets, unit: number, sequence: sequence, weights: held.weights, scales: scales,
           bpttSegments: configuration.training.bpttSegments, gradient: view, report: &report)
       }
     }

@@ -119,7 +119,7 @@ package final class Predictor {
     try input.withUnsafeBufferPointer { input in
       try targets.withUnsafeBufferPointer { targets in
         try network.evaluate(
-          TokenInput(input), targets: targets, unit: 0, sequence: 0, model.weights, report: &report)
+          TokenInput(input), targets: targets, unit: 0, sequence: 0, weights: model.weights, report: &report)
       }
     }
     return .text(
@@ -140,7 +140,7 @@ package final class Predictor {
       try features.withUnsafeBufferPointer { features in
         try bags.withUnsafeBufferPointer { bags in
           try network.logits(
-            TokenInput(features, bags: bags), model.weights,
+            TokenInput(features, bags: bags), weights: model.weights,
             into: Matrix(out.baseAddress!, rows: rows, columns: columns))
         }
       }

@@ -92,7 +92,7 @@ package final class TrainedModel {
       try out.withUnsafeMutableBufferPointer { out in
         try tokens.withUnsafeBufferPointer { tokens in
           try model.logits(
-            TokenInput(tokens), weights, into: Matrix(out.baseAddress!, rows: rows, columns: columns))
+            TokenInput(tokens), weights: weights, into: Matrix(out.baseAddress!, rows: rows, columns: columns))
         }
       }
       return out
@@ -104,7 +104,7 @@ package final class TrainedModel {
   func graphs(of buffer: SequenceBuffer, _ sizes: Sizes) throws -> [TokenGraph] {
     let model = SequenceModel(
       sizes, maximumTokens: buffer.tokenCount, recompute: .always, memoryLimit: 0, team: team, exchange: experts)
-    return try buffer.withInput { tokens, _ in try model.graphs(tokens, weights) }
+    return try buffer.withInput { tokens, _ in try model.graphs(tokens, weights: weights) }
   }
 
   /// The result of evaluating a split.
