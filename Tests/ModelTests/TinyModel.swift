@@ -165,8 +165,8 @@ final class TinyModel {
         try example.targets.withUnsafeBufferPointer { targets in
           if gradient {
             try model.train(
-              tokens, targets: targets, unit: index, sequence: 0, weights: w, scales: scales, bpttSegments: bpttSegments,
-              gradient: d, report: &report)
+              tokens, targets: targets, unit: index, sequence: 0, weights: w, scales: scales,
+              bpttSegments: bpttSegments, gradient: d, report: &report)
           } else {
             try model.evaluate(tokens, targets: targets, unit: index, sequence: 0, weights: w, report: &report)
           }
