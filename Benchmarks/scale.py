@@ -4,6 +4,7 @@
     swift build -c release --product ress && sudo Benchmarks/scale.py
     sudo Benchmarks/scale.py --links 1000 --choices travel,copy --rounds 3 --ress OLD/ress,.build/release/ress
     sudo Benchmarks/scale.py --python PYTHON-WITH-TORCH                 # PyTorch DDP over Gloo as well, in turn
+    sudo Benchmarks/scale.py --shape bench-experts --choices travel --links 10000,1000     # 200 M parameters in 64 experts
 
 Hosts are network namespaces of this machine, with one core each, on a bridge in a namespace of its own; nothing can leave
 it. Everything that is compared runs in turn, --rounds times; the table has the median of the steps of each run, and of
