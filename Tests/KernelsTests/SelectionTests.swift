@@ -173,8 +173,10 @@ import Testing
     kept: Int, levels: Int?, activation: Int, expected reference: ([Double], Int, Int) -> [Int: Double]
   ) {
     let slots = 3, width = 1
-    // Above 512 positions the kernel selects in another way.
-    for (seed, tokens) in (0..<40).map({ (UInt64($0), 12) }) + (40..<44).map({ (UInt64($0), 600) }) {
+    // 61 and 3 positions are several vectors; above 512 positions the kernel selects in another way.
+    let sizes =
+      (0..<40).map { (UInt64($0), 12) } + (40..<50).map { (UInt64($0), 61) } + (50..<54).map { (UInt64($0), 600) }
+    for (seed, tokens) in sizes {
       // Head width 1 and a query of 1: the scores are the keys.
       let keys = random(tokens, seed: seed, levels: levels).map { $0 * 0.3 }
       let slotKeys = random(slots, seed: seed + 100, levels: levels).map { $0 * 0.3 }

@@ -64,10 +64,25 @@ INLINE int32_t sparsemax(const real *restrict z, int32_t count, int32_t tokens, 
 // Up to how many positions `take_best` ranks all of them.
 enum { RANKED = 512 };
 
+// The place of each position where scores may be equal. `padded` is a multiple of the lanes; the scores from `count` on are −∞.
+KERNEL static void rank_with_ties(const real *restrict scores, int32_t count, int32_t padded, int32_t tokens,
+                                  lane_integer *restrict places) {
+  int32_t preference[RANKED];
+  for (int32_t p = 0; p < padded; p++) preference[p] = p < tokens ? count + p : count - p;
+  for (int32_t p = 0; p < count; p++) {
+    int32_t place = 0;
+    for (int32_t q = 0; q < padded; q++)
+      place += (scores[q] > scores[p]) | ((scores[q] == scores[p]) & (preference[q] > preference[p]));
+    places[p] = place;
+  }
+}
+
 // Selects the first `kept` of all positions in the order of preference, sorted.
 //
 // A position's place is the number of positions preferred to it. Counting them compares every pair, but in vectors
-// and without a branch, which is several times faster than looking for one position after the other.
+// and without a branch, which is several times faster than looking for one position after the other. Where no two
+// scores are equal, larger scores are all that counts, and the places are the numbers below `count`, each once; any
+// other sum of places shows a tie, or a score that is not a number, and then the full order is used.
 INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
   int32_t size = count < kept ? count : kept;
   if (count > RANKED) {
@@ -76,20 +91,23 @@ INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, 
     return size;
   }
   real scores[RANKED];
-  int32_t preference[RANKED];
+  lane_integer places[RANKED];
   int32_t padded = (count + LANES - 1) / LANES * LANES;
-  for (int32_t p = 0; p < padded; p++) {
-    scores[p] = p < count ? z[p] : -(real)INFINITY;
-    preference[p] = p < tokens ? count + p : count - p;
+  for (int32_t p = 0; p < padded; p++) scores[p] = p < count ? z[p] : -(real)INFINITY;
+  int64_t sum = 0;
+  for (int32_t b = 0; b < padded; b += LANES) {
+    lanes own = *(const lanes *)(scores + b);
+    lane_integers larger = {0};
+    // A comparison that holds is −1.
+    for (int32_t q = 0; q < count; q++) larger -= scores[q] > own;
+    *(lane_integers *)(places + b) = larger;
   }
-  // Scores that are not finite can share a place, so every place gets a position first.
+  for (int32_t p = 0; p < count; p++) sum += places[p];
+  // Scores that are not numbers can share a place, so every place gets a position first.
   for (int32_t s = 0; s < size; s++) chosen[s] = s;
-  for (int32_t p = 0; p < count; p++) {
-    int32_t place = 0;
-    for (int32_t q = 0; q < padded; q++)
-      place += (scores[q] > scores[p]) | ((scores[q] == scores[p]) & (preference[q] > preference[p]));
-    if (place < size) chosen[place] = p;
-  }
+  if (sum != (int64_t)count * (count - 1) / 2) rank_with_ties(scores, count, padded, tokens, places);
+  for (int32_t p = 0; p < count; p++)
+    if (places[p] < size) chosen[places[p]] = p;
   return size;
 }
 
@@ -174,7 +192,7 @@ INLINE void dot4(int64_t count, const real *restrict query, const real *restrict
     sum_c[l] = madd(query[i + l], c[i + l], sum_c[l]);
     sum_d[l] = madd(query[i + l], d[i + l], sum_d[l]);
   }
-  out[0] = fold(&sum_a), out[1] = fold(&sum_b), out[2] = fold(&sum_c), out[3] = fold(&sum_d);
+  fold4(&sum_a, &sum_b, &sum_c, &sum_d, out);
 }
 
 // The reduction of the score of query i and token j by the forget gates; both are counted from the first visible

@@ -98,6 +98,13 @@ INLINE real sigmoid(real x) { return (real)1 / ((real)1 + REAL_EXP(-x)); }
 
 enum { LANES = 16 };
 typedef real lanes __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real))));
+// What a comparison of lanes gives: −1 where it holds, and 0.
+#ifdef RESS_DOUBLE
+typedef int64_t lane_integer;
+#else
+typedef int32_t lane_integer;
+#endif
+typedef lane_integer lane_integers __attribute__((vector_size(LANES * sizeof(real)), aligned(sizeof(real))));
 typedef real lanes8 __attribute__((vector_size(8 * sizeof(real)), aligned(sizeof(real))));
 typedef real lanes4 __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real))));
 
@@ -107,6 +114,21 @@ INLINE real fold(const lanes *sums) {
                  __builtin_shufflevector(*sums, *sums, 8, 9, 10, 11, 12, 13, 14, 15);
   lanes4 four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
   return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+// `fold` of four sums at once: the same additions, with the sums side by side in one vector.
+INLINE void fold4(const lanes *a, const lanes *b, const lanes *c, const lanes *d, real *restrict out) {
+#define PAIR(x, y, A, B)                                                                                               \
+  __builtin_shufflevector(x, y, A, A + 1, A + 2, A + 3, A + 4, A + 5, A + 6, A + 7, B, B + 1, B + 2, B + 3, B + 4,      \
+                          B + 5, B + 6, B + 7)
+  lanes ab = PAIR(*a, *b, 0, 16) + PAIR(*a, *b, 8, 24), cd = PAIR(*c, *d, 0, 16) + PAIR(*c, *d, 8, 24);
+#undef PAIR
+  // Four lanes of each sum.
+  lanes all = __builtin_shufflevector(ab, cd, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+              __builtin_shufflevector(ab, cd, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+  all += __builtin_shufflevector(all, all, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  all += __builtin_shufflevector(all, all, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  out[0] = all[0], out[1] = all[4], out[2] = all[8], out[3] = all[12];
 }
 
 // Σ x, in lanes.
