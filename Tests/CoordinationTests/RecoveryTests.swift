@@ -175,6 +175,23 @@ import Wire
       })
   }
 
+  @Test func `a worker whose reports arrive works, even if its heartbeats of the last patience are all the same`() {
+    var (cluster, run, workers) = mirrored()
+    let same = cluster.heartbeat(workers[0])
+    for step in 9..<60 {
+      for worker in workers { cluster.say(.heartbeat(worker == workers[0] ? same : moved(step)), from: worker) }
+      cluster.report(.stepDone(record(step)), from: workers[0])
+      cluster.now = cluster.now + .milliseconds(250)
+      cluster.step(.tick)
+    }
+    #expect(cluster.story(of: run).last!.0 == .running, "\(cluster.story(of: run).last!)")
+    func moved(_ progress: Int) -> Heartbeat {
+      var heartbeat = cluster.heartbeat(workers[1])
+      heartbeat.progress = progress
+      return heartbeat
+    }
+  }
+
   @Test func `a worker whose heart beats while nothing moves is named with those who wait, and put aside`() {
     var (cluster, run, workers) = mirrored()
     var stuck = cluster.heartbeat(workers[1])

@@ -183,6 +183,8 @@ package struct Coordinator: Sendable {
     guard let id = run(of: member), let index = runs[id].takeNumber(number, of: generation, from: member) else {
       return
     }
+    // Its next heartbeat can be far behind: after a pause of the coordinator the reports of many steps arrive first.
+    members.progressed(member.peer, at: turn.now)
     switch report {
     case .reads(let data): runs[id].workerReads(index, data, &members, &turn)
     case .ready: runs[id].workerReady(index, &members, &turn)

@@ -210,8 +210,10 @@ struct Simulation {
       if committed[run]?.contains(Simulation.steps) != true { return "finished without its last checkpoint" }
     }
     if order.count != names.count { return "\(names.count) runs were submitted, and \(order.count) are known" }
-    // Afterwards every worker is idle again.
-    for _ in 0..<300 {
+    // Afterwards every worker is idle again, 12 seconds after the coordinator was last stopped.
+    var turns = 300
+    while turns > 0 {
+      if coordinatorStoppedUntil == nil { turns -= 1 }
       now = now + .milliseconds(40)
       turn()
     }
