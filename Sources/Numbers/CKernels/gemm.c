@@ -226,7 +226,7 @@ void ress_gemm(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, in
   part x = {.a_row = packs ? 0 : a_row, .a_step = a_step, .b_step = in_place ? b_row : panel, .c_row = c_row};
   // Where all rows use a panel one after the other, it is copied alone and stays in the first cache; but a long right
   // factor is read row by row, because its rows lie in many pages.
-  const int64_t width = m > HEIGHT || packs || k > 16 * BLOCK ? COLUMNS : panel;
+  const int64_t width = m > HEIGHT || packs || k > 4 * BLOCK ? COLUMNS : panel;
   for (int64_t first = 0; first < n; first += width)
     for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
       const int64_t columns = n - first < width ? n - first : width;
