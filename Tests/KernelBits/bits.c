@@ -52,6 +52,44 @@ static void products(int64_t m, int64_t n, int64_t k) {
   free(a), free(b), free(c), free(packed);
 }
 
+#ifndef RESS_DOUBLE
+// Values whose products lie around the smallest normal number, or single precision's whole range of small ones.
+static float *small_numbers(int64_t count, int range) {
+  float *x = malloc((size_t)(count + 64) * sizeof(float));
+  for (int64_t i = 0; i < count + 64; i++) {
+    state = state * 6364136223846793005ull + 1442695040888963407ull;
+    uint32_t random = (uint32_t)(state >> 32), exponent = range == 0 ? 100 + random % 27 : range == 1 ? 56 + random % 16 : random % 64;
+    random = (random & 0x807FFFFF) | exponent << 23;
+    memcpy(x + i, &random, sizeof random);
+  }
+  return x;
+}
+
+// By each implementation that this processor has; its line tells if they differ.
+static void rounded_products(int64_t m, int64_t n, int64_t k, int range) {
+  float *a = small_numbers(m * k, range), *b = small_numbers(k * n, range), *old = small_numbers(m * n, 2);
+  float *c = malloc((size_t)(m * n) * sizeof(float));
+  int64_t panel = ress_gemm_panel(), panels = (n + panel - 1) / panel;
+  uint32_t *packed = zeros(panels * panel * ((k + 1) / 2), sizeof(uint32_t));
+  ress_bf16_pack(n, k, b, 1, k, 0, panels, packed);
+  for (int way = 0; way < 4; way++) {
+    uint64_t hashes[4] = {0};
+    for (int kind = RESS_BF16_EXACT; kind <= RESS_BF16_DOTS; kind++) {
+      if (!ress_bf16_use(kind)) continue;
+      memcpy(c, old, (size_t)(m * n) * sizeof(float));
+      if (way == 0) ress_bf16(m, n, k, a, k, 1, b, n, 1, c, n, 1);
+      else if (way == 1) ress_bf16(m, n, k, a, k, 1, b, 1, k, c, n, 0);
+      else if (way == 2) ress_bf16(m, n, k, a, 1, m, b, n, 1, c, n, 1);
+      else ress_bf16_packed(m, n, k, a, k, packed, c, n, 1);
+      hashes[kind] = hash(0xCBF29CE484222325ull, c, (size_t)(m * n) * sizeof(float));
+      if (hashes[kind] != hashes[RESS_BF16_EXACT]) printf("implementation %d differs from the exact one\n", kind);
+    }
+    report("bf16", m * 1000 + n, k * 10 + way, c, m * n);
+  }
+  free(a), free(b), free(c), free(old), free(packed);
+}
+#endif
+
 static void elements(int64_t rows, int64_t width) {
   int64_t count = rows * width;
   real *x = numbers(count), *gain = numbers(width), *y = numbers(count), *rstd = numbers(rows), *dx = numbers(count);
@@ -197,6 +235,10 @@ int main(void) {
   for (int i = 0; i < EDGES; i++)
     for (int j = 0; j < EDGES; j++) {
       products(edges[i], edges[j], 5), products(edges[i], edges[j], 300);
+#ifndef RESS_DOUBLE
+      for (int range = 0; range < 3; range++)
+        rounded_products(edges[i], edges[j], 5, range), rounded_products(edges[i], edges[j], 300, range);
+#endif
       elements(edges[i], edges[j]);
       if (edges[j] > 3) routed(edges[i], edges[j], 0), routed(edges[i], edges[j], 1);
       if (edges[j] >= edges[i]) dense(edges[i], edges[j], 0), dense(edges[i], edges[j], 1);

@@ -16,32 +16,12 @@
 //   rows at a time, in tiles. Otherwise each step of k would touch a page of its own.
 // - While a tile is computed, the next tile of the result and a share of the next panel are prefetched. Without that a
 //   weight of 150 MB, which no cache holds, is read at the speed of one miss after the other.
-#include "kernels.h"
+#include "gemm.h"
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define UNROLL _Pragma("clang loop unroll(full)")
-// Values of k for which a tile stays in registers: a block of a panel fits into the first cache (32 KiB with AVX-512).
-// HEIGHT is a multiple of every kernel's rows, COLUMNS of every kernel's panel.
-enum { BLOCK = 256, HEIGHT = 192, COLUMNS = 768 };
-
-// A part of a product: `rows` of the result, at most a panel wide, and one block of k.
-typedef struct {
-  int64_t rows, depth, columns;
-  // Element (i, p) of the left factor is at a[i * a_row + p * a_step]; or, if a_row is 0, it is packed in tiles.
-  const real *a;
-  int64_t a_row, a_step;
-  // Row p of the panel is at b + p * b_step.
-  const real *b;
-  int64_t b_step;
-  real *c;
-  int64_t c_row;
-  int adding;
-  real scale;
-  // Where the panel lies that is read next; prefetched.
-  const real *ahead;
-} part;
 
 // ROWS × 2 vectors of the result; the loops over them are unrolled, so that `sums` lives in registers.
 #define DEFINE_GEMM(NAME, TARGET, BYTES, ROWS)                                                                         \
@@ -125,13 +105,7 @@ typedef struct {
     }                                                                                                                  \
   }
 
-typedef struct {
-  void (*multiply)(const part *);
-  void (*pack)(int64_t, int64_t, const real *, int64_t, real *);
-  void (*copy)(int64_t, int64_t, const real *, int64_t, real *);
-  int64_t panel, rows;
-} kernel;
-#define KERNEL_OF(NAME) (kernel){NAME, NAME##_pack, NAME##_copy, NAME##_panel, NAME##_rows}
+#define KERNEL_OF(NAME) (gemm_kernel){NAME, NAME##_pack, NAME##_copy, NAME##_panel, NAME##_rows}
 
 #if defined(__x86_64__)
 DEFINE_GEMM(gemm_512, __attribute__((target("avx512f"))), 64, 12)
@@ -141,7 +115,8 @@ DEFINE_GEMM(gemm_128, , 16, 4)
 DEFINE_GEMM(gemm_128, , 16, 12)
 #endif
 
-static kernel chosen;
+gemm_kernel ress_gemm_chosen;
+#define chosen ress_gemm_chosen
 static pthread_key_t buffers_key;
 
 __attribute__((constructor)) static void choose(void) {
@@ -156,16 +131,11 @@ __attribute__((constructor)) static void choose(void) {
 #endif
 }
 
-// The buffers of a thread, allocated at its first product that needs them and freed when it ends. They are not
-// thread-local arrays, because those would lie in every thread's stack.
-typedef struct {
-  real right[COLUMNS * BLOCK], left[HEIGHT * BLOCK];
-} buffers;
-static _Thread_local buffers *buffers_here;
+static _Thread_local gemm_buffers *buffers_here;
 
-static buffers *buffers_of_thread(void) {
+gemm_buffers *ress_gemm_buffers(void) {
   if (!buffers_here) {
-    if (!(buffers_here = aligned_alloc(64, sizeof(buffers)))) abort();
+    if (!(buffers_here = aligned_alloc(64, sizeof(gemm_buffers)))) abort();
     pthread_setspecific(buffers_key, buffers_here);
   }
   return buffers_here;
@@ -222,7 +192,7 @@ void ress_gemm(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, in
   // Few rows do not pay for a copy of the right factor, nor for one of the left.
   const int in_place = b_step == 1 && n % panel == 0 && (m < 48 || b_row == panel);
   const int packs = a_row == 1 && a_step != 1 && m >= 24;
-  buffers *own = in_place && !packs ? NULL : buffers_of_thread();
+  gemm_buffers *own = in_place && !packs ? NULL : ress_gemm_buffers();
   part x = {.a_row = packs ? 0 : a_row, .a_step = a_step, .b_step = in_place ? b_row : panel, .c_row = c_row};
   // Where all rows use a panel one after the other, it is copied alone and stays in the first cache; but a long right
   // factor is read row by row, because its rows lie in many pages.

@@ -34,6 +34,31 @@ void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const ress_real *a, int64
 void ress_gemm(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, int64_t a_step, const ress_real *b,
                int64_t b_row, int64_t b_step, ress_real *c, int64_t c_row, int adding, ress_real scale);
 
+#ifndef RESS_DOUBLE
+// --- bf16.c: products of factors rounded to bf16 ------------------------------------------------------------------------
+
+/// How the products are computed; all ways give the same bits. `FASTEST` is the choice of the program.
+enum { RESS_BF16_FASTEST, RESS_BF16_EXACT, RESS_BF16_FUSED, RESS_BF16_DOTS };
+/// Name of the implementation in use: "avx512-bf16", "fused" or "exact". The first call measures which one is the fastest.
+const char *ress_bf16_implementation(void);
+/// Uses one of the implementations from now on; returns 0, and changes nothing, where this processor lacks it.
+int ress_bf16_use(int kind);
+/// Packs panels [panel_begin, panel_end) of a right factor (k, n), whose element (p, j) is at b + p · b_row + j · b_step, one of
+/// which is 1. A panel has `ress_gemm_panel` columns. packed: ⌈n / panel⌉ · panel · ⌈k / 2⌉ words.
+void ress_bf16_pack(int64_t n, int64_t k, const float *b, int64_t b_row, int64_t b_step, int64_t panel_begin,
+                    int64_t panel_end, uint32_t *packed);
+/// c (m, n) = a (m, k) · packed (k, n), or += with `adding`.
+void ress_bf16_packed(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, const uint32_t *packed, float *c,
+                      int64_t c_row, int adding);
+/// c (m, n) = a · b, or += with `adding`; a[i, p] is at a + i · a_row + p · a_step, and b[p, j] at b + p · b_row + j · b_step. One
+/// step of each factor is 1.
+void ress_bf16(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_step, const float *b, int64_t b_row,
+               int64_t b_step, float *c, int64_t c_row, int adding);
+/// Rounds to bf16 as the products do, and the upper half of each float's bits; and back.
+void ress_bf16_encode(int64_t count, const float *x, uint16_t *to);
+void ress_bf16_decode(int64_t count, const uint16_t *x, float *to);
+#endif
+
 // --- numbers.c -------------------------------------------------------------------------------------------------
 
 /// Each to 1 or 2 units in the last place, with the same bits on every processor. |x| < 700 for exp; x > 0 for log.
