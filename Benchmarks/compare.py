@@ -4,7 +4,8 @@
     Benchmarks/compare.py --shapes bench-small,dense-small --threads 1,2 --seconds 20 --rounds 3 --out lines.jsonl
 
 In a round every program runs once, ress first, so that all of them see the same conditions; a cell is the median over the rounds.
-Rates are of whole training steps on one sequence. The variables OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, because they
+Rates are of whole training steps on one sequence. With --precision bf16, ress rounds the factors of its large products to bf16 and
+PyTorch's forward runs under torch.autocast. The variables OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are unset, because they
 choose kernels of older processors; on AMD, PyTorch's MKL is told by a small preloaded library to take its fast path, which it
 otherwise keeps for Intel. A program that is missing, fails or takes too long is reported on standard error
 and has an empty cell. Only Python 3 is needed; --python names an environment with PyTorch.
@@ -56,12 +57,13 @@ def main() -> None:
                         out.write(json.dumps(line | {"round": round_index, "load": os.getloadavg()[0]}) + "\n")
                         out.flush()
     print(table(lines, arguments))
-    print(f"\nRounds: {arguments.rounds}, {arguments.seconds:g} s each. Raw lines: {arguments.out}")
+    print(f"\n{arguments.precision}, rounds: {arguments.rounds}, {arguments.seconds:g} s each. Raw lines: {arguments.out}")
 
 
 def programs(shape: str, architecture: str, threads: int, arguments) -> list[tuple[Column, list[str], float]]:
     """What a round runs for a shape: the column, the command, and how many seconds it may take."""
-    common = ["--shape", shape, "--threads", str(threads), "--seconds", f"{arguments.seconds:g}"]
+    common = [
+        "--shape", shape, "--threads", str(threads), "--seconds", f"{arguments.seconds:g}", "--precision", arguments.precision]
     limit = arguments.seconds + WARM_UP
     chosen = [("ress", [arguments.ress, "step", *common], limit)]
     for form in FORMS[architecture]:
@@ -170,6 +172,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shapes", type=words, default=["bench-small"], help="names in shapes.json, with commas between")
     parser.add_argument("--threads", type=numbers, default=[1], help="numbers of threads, with commas between")
     parser.add_argument("--seconds", type=float, default=10, help="what a program times in a round")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--forms", type=words, default=every_form, help=f"of {', '.join(every_form)}")
     parser.add_argument("--modes", type=words, default=list(MODES), help=f"of {', '.join(MODES)}")

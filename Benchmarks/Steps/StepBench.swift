@@ -26,6 +26,8 @@ enum StepBench {
       JSONLine([
         ("program", "\"ress\""), ("shape", "\"\(shape.name)\""), ("threads", "\(threads)"),
         ("teams", "\(trainer.held.division.teams.count)"), ("units", "\(units)"),
+        ("precision", "\"\(trainer.configuration.model.precision)\""),
+        ("products", "\"\(RoundedProducts.implementation)\""),
         ("tokens_per_second", JSONLine.number(rate)), ("steps", "\(seconds.count)"),
         ("step_seconds_best", JSONLine.number(seconds[0])),
         ("step_seconds_median", JSONLine.number(seconds[seconds.count / 2])),
@@ -65,10 +67,21 @@ enum StepBench {
     }
   }
 
-  /// With `--threads`, `--teams` and `--units`, all of them 1 where they are left out.
+  /// With `--threads`, `--teams` and `--units`, all of them 1 where they are left out; with `--precision fp32` or
+  /// `bf16`, and `--products` for the implementation of bf16.
   static func makeTrainer(_ shape: Shape, _ arguments: BenchArguments) throws -> Trainer {
     var shape = shape
     shape.configuration.training.batchSequences = max(1, Int(arguments.number("--units", 1)))
+    let name = arguments.text("--precision", "fp32")
+    guard let precision = Precision(rawValue: name) else {
+      arguments.fail("--precision is fp32 or bf16, not '\(name)'")
+    }
+    shape.configuration.model.precision = precision
+    let products = arguments.text("--products", "fastest")
+    let implementation = RoundedProducts.Implementation.allCases.first { "\($0)" == products }
+    guard let implementation, RoundedProducts.use(implementation) else {
+      arguments.fail("--products \(products): this processor has fastest, exact and perhaps fused or dots")
+    }
     return try makeTrainer(
       shape, threads: Int(arguments.number("--threads", 1)), teams: max(1, Int(arguments.number("--teams", 1))))
   }

@@ -1,6 +1,7 @@
 // ress-bench: measures the speed of the training step on this machine, with the same `Trainer` that a worker uses.
 //
 //   ress-bench step --shape bench-small --threads 1 --seconds 5      one JSON line
+//   ress-bench step --precision bf16                                 factors of bf16; --products fused or dots choose how
 //   ress-bench step --threads 16 --teams 8 --units 8                 threads in teams, which compute units side by side
 //   ress-bench profile --shape bench-small --threads 1               time of each part of a step
 //   ress-bench losses --shape tiny --steps 3                         the losses of some steps, to compare processors

@@ -8,6 +8,9 @@ because it depends on the shape which of them is fastest:
 What does not depend on the segment is computed once per pass (joined weights, pool_query · pool_key); what does not depend on the
 step, once per segment (the memory's keys and values). Of equal scores, either may be chosen.
 
+Under torch.autocast linear maps and products of matrices are bf16, and softmax, norms and losses fp32. scatter and embedding_bag want one
+type for all that they read, and autocast does not change theirs, so their casts are written out; without autocast they do nothing.
+
 With `compiled`, the parts whose sizes are fixed go through torch.compile, and experts too, with a dynamic number of tokens.
 
     python fast_ressformer.py      # compares losses and gradients with ressformer.py in float64
@@ -236,9 +239,9 @@ class FastReSSFormer(ReSSFormer):
         X_BTD = tapped(self.recency, rows_BjD, T)
 
         query_BTD, key_BTD, value_BTD, a_BTR, b_BTR, forget_BTN = F.linear(X_BTD, project_XD).split([D, D, D, R, R, N], -1)
-        b_BJR = torch.cat([cache.structure_BCR, b_BTR], 1)
-        key_BOD = torch.cat([cache.key_BCD, key_BTD, slotkey_BMD], 1)
-        value_BOD = torch.cat([cache.value_BCD, value_BTD, slotvalue_BMD], 1)
+        b_BJR = torch.cat([cache.structure_BCR.to(b_BTR.dtype), b_BTR], 1)
+        key_BOD = torch.cat([cache.key_BCD.to(key_BTD.dtype), key_BTD, slotkey_BMD], 1)
+        value_BOD = torch.cat([cache.value_BCD.to(value_BTD.dtype), value_BTD, slotvalue_BMD], 1)
         J = b_BJR.shape[1]
         term_BJN = cache.term_BCN
         if N > 0:
@@ -316,7 +319,7 @@ class FastReSSFormer(ReSSFormer):
         token_BNTJ = (z_BNTO[..., :J] + structure_BNTJ + decay_BNTJ).masked_fill(missing_BNTJ, NEVER)
         slot_BNTM = z_BNTO[..., J:] + self.slot_bias()
         p_BNTk, option_BNTk = self.kept(torch.cat([token_BNTJ, slot_BNTM], -1))
-        p_BNTO = torch.zeros_like(z_BNTO).scatter(-1, option_BNTk, p_BNTk)
+        p_BNTO = torch.zeros_like(z_BNTO).scatter(-1, option_BNTk, p_BNTk.to(z_BNTO.dtype))
         return (logA_BTJ.exp(),), (p_BNTO @ self.split(value_BOD)).transpose(1, 2).flatten(-2)
 
     def attend_picked(
@@ -333,7 +336,7 @@ class FastReSSFormer(ReSSFormer):
         p_BNTk, place_BNTk = self.kept(torch.cat([token_BNTQ, slot_BNTM], -1))
         # Where an index is not a neighbour, p is 0; but it may equal a neighbour's index, so the
         # values must be added.
-        p_BNTO = torch.zeros_like(z_BNTO).scatter_add(-1, self.option(index_BNTQ, place_BNTk, J), p_BNTk)
+        p_BNTO = torch.zeros_like(z_BNTO).scatter_add(-1, self.option(index_BNTQ, place_BNTk, J), p_BNTk.to(z_BNTO.dtype))
         return (p_BNTO @ self.split(value_BOD)).transpose(1, 2).flatten(-2)
 
     def attend_gathered(
@@ -356,8 +359,8 @@ class FastReSSFormer(ReSSFormer):
         index_BTNQ = index_BTQ[:, :, None].expand(-1, -1, N, -1)
         row_BTNk = (sequence_B111 + self.option(index_BTNQ, place_BTNk, J)) * N + head_N1
         k = p_BTNk.shape[-1]
-        out_rH = F.embedding_bag(
-            row_BTNk.view(-1, k), value_BOD.reshape(-1, H), per_sample_weights=p_BTNk.view(-1, k), mode="sum")
+        weight_rk = p_BTNk.view(-1, k).to(value_BOD.dtype)
+        out_rH = F.embedding_bag(row_BTNk.view(-1, k), value_BOD.reshape(-1, H), per_sample_weights=weight_rk, mode="sum")
         return out_rH.view(B, T, D)
 
     @staticmethod
@@ -384,7 +387,7 @@ class FastReSSFormer(ReSSFormer):
             self.run_expert(part, gate_up, expert.down)
             for part, gate_up, expert in zip(parts, weights.gate_up, self.experts.values()) if len(part) > 0])
         place_nA = torch.empty_like(order).scatter_(0, order, torch.arange(len(order))).view(-1, A)
-        mixed_nD = F.embedding_bag(place_nA, out, per_sample_weights=u_BTA.view(-1, A), mode="sum")
+        mixed_nD = F.embedding_bag(place_nA, out, per_sample_weights=u_BTA.view(-1, A).to(out.dtype), mode="sum")
         if (shared := self.shared_of(t, self)) is not None:
             mixed_nD = mixed_nD + shared(Y_nD)
         return mixed_nD.view_as(Y_BTD)
@@ -400,7 +403,7 @@ class FastReSSFormer(ReSSFormer):
         pooled_BMD = F.linear((pool_query_MD @ Z_BTD.mT).softmax(-1) @ Z_BTD, m.pool_value.weight)
         seen_BMX = torch.cat([norm(S_BMD, self.memory_norm.weight), pooled_BMD], -1)
         alpha_BM1 = torch.sigmoid(seen_BMX @ m.gate.weight + m.gate.bias)[..., None]
-        return torch.lerp(pooled_BMD, S_BMD, alpha_BM1)
+        return torch.lerp(pooled_BMD.to(S_BMD.dtype), S_BMD, alpha_BM1.to(S_BMD.dtype))
 
     def task_loss(self, H_BTD: Tensor, target_BT: Tensor) -> Tensor:
         logits_BTV = F.linear(norm(H_BTD, self.final_norm.weight), self.embed.weight)

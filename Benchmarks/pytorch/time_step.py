@@ -3,7 +3,7 @@
     python time_step.py --model ressformer --shape bench-small --form gathered --mode eager --threads 1 --seconds 10
 
 A step is forward, backward, clipping by the global norm and AdamW, on one sequence of `sequence_length` tokens; for
-ReSSFormer the balancer too. --check-compiled compares a compiled ressformer with the reference instead (some minutes).
+ReSSFormer the balancer too. With --precision bf16 the forward runs under torch.autocast. --check-compiled compares a compiled ressformer with the reference instead (some minutes).
 """
 
 import argparse
@@ -116,7 +116,9 @@ def make_step(arguments: argparse.Namespace, shape: dict):
     def step() -> float:
         tokens = torch.randint(shape["vocabulary"], (1, shape["sequence_length"] + 1))
         optimizer.zero_grad(set_to_none=True)
-        result = model(tokens[:, :-1], tokens[:, 1:])
+        # The backward runs in the types that the forward chose.
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
+            result = model(tokens[:, :-1], tokens[:, 1:])
         loss = result[0].total if arguments.model == "ressformer" else result
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
@@ -134,6 +136,7 @@ def main() -> None:
     parser.add_argument("--shape", default="bench-small", help="a name in shapes.json")
     parser.add_argument("--form", choices=(*FORMS, "sdpa"), help="gathered, or sdpa for the transformer, by default")
     parser.add_argument("--mode", choices=("eager", "compile"), default="eager")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: under torch.autocast")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=10, help="how long to time, after the warm-up")
     parser.add_argument("--check-compiled", action="store_true")
@@ -163,7 +166,7 @@ def main() -> None:
     rate, needed = shape["sequence_length"] / statistics.median(seconds), gflop_per_token(shape)
     print(json.dumps(dict(
         program="pytorch", model=arguments.model, shape=arguments.shape, form=arguments.form, mode=arguments.mode,
-        threads=arguments.threads, tokens_per_second=round(rate, 1), steps=len(seconds), sgemm_gflops=round(peak, 1),
+        precision=arguments.precision, threads=arguments.threads, tokens_per_second=round(rate, 1), steps=len(seconds), sgemm_gflops=round(peak, 1),
         gflop_per_token=round(needed, 6), share_of_sgemm=round(rate * needed / peak, 4), warm_up_seconds=round(warm_up, 1))))
 
 

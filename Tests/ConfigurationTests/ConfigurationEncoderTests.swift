@@ -133,6 +133,21 @@ import Testing
       }.model == shared)
   }
 
+  @Test func `a model that was stored before bf16 existed has factors of fp32`() throws {
+    var configuration = RunConfiguration()
+    configuration.model.precision = .bf16
+    let bytes = try JSONEncoder().encode(configuration)
+    #expect(try JSONDecoder().decode(RunConfiguration.self, from: bytes) == configuration)
+    var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])
+    var model = try #require(object["model"] as? [String: Any])
+    #expect(model.removeValue(forKey: "precision") as? String == "bf16")
+    object["model"] = model
+    let older = try JSONDecoder().decode(
+      RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
+    #expect(older.model.precision == .fp32)
+    #expect(!older.model.hasSameMeaning(as: configuration.model))
+  }
+
   @Test func `a stored baseline of an older version has no taps, whatever its recency taps are`() throws {
     #expect(try older { $0["architecture"] = "transformer" }.model == .plainTransformer)
   }

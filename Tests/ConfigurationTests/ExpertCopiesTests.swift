@@ -22,14 +22,17 @@ import Testing
   }
 
   @Test func `without latency an expert is copied exactly where its rows take more bytes than its weights`() {
-    // Rows of one expert cost 16·d·R bytes over both workers for half of its rows; a copy 24·d·f over both.
-    let even = 1.5 * 128 * 2
-    for (load, isCopied) in [(even * 0.9, false), (even * 1.1, true)] {
-      var loads = Array(repeating: 1.0, count: 8)
-      loads[5] = load
-      let copies = ExpertCopies(Self.configuration(), workers: 2, loads: loads, line: Self.fast)
-      #expect(copies.choose() == (isCopied ? [5] : []))
-      #expect((copies.bytes([5]) < copies.bytes([])) == isCopied)
+    // Rows of one expert cost 16·d·R bytes over both workers for half of its rows, with bf16 12·d·R; a copy 24·d·f over both.
+    for (precision, even) in [(Precision.fp32, 1.5 * 128 * 2), (.bf16, 2.0 * 128 * 2)] {
+      for (load, isCopied) in [(even * 0.9, false), (even * 1.1, true)] {
+        var loads = Array(repeating: 1.0, count: 8)
+        loads[5] = load
+        var c = Self.configuration()
+        c.model.precision = precision
+        let copies = ExpertCopies(c, workers: 2, loads: loads, line: Self.fast)
+        #expect(copies.choose() == (isCopied ? [5] : []))
+        #expect((copies.bytes([5]) < copies.bytes([])) == isCopied)
+      }
     }
   }
 

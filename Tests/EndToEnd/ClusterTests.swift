@@ -154,6 +154,9 @@ import Testing
     try expect(
       ["train", "run.yaml", "--resume", "--set", "model.width=16"], code: 1, "cannot be resumed",
       "model.width was 32 and is now 16")
+    try expect(
+      ["train", "run.yaml", "--resume", "--set", "model.precision=bf16"], code: 1, "cannot be resumed",
+      "model.precision was fp32 and is now bf16")
     try expect(["data", "prepare", "text.txt", "--out", "text.h5"], code: 2, "text.h5 exists", "--force")
     try expect(["data", "prepare", "nothing.txt", "--out", "text.h5", "--force"], code: 1, "nothing.txt")
     _ = FileManager.default.createFile(atPath: place.path + "/empty.txt", contents: Data())

@@ -130,18 +130,19 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
     .enabled(
       if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-x86_64"),
       "qemu-x86_64 (package qemu-user) is not here"),
-    arguments: [("Nehalem", "baseline"), ("Haswell", "x86-64-v3")])
+    arguments: [("Nehalem", "baseline"), ("Haswell", "x86-64-v3")], ["fp32", "bf16"])
   func `older processors compute the same curve to the bit, with the kernels that they have`(
-    processor: String, clone: String
+    emulation: (processor: String, clone: String), precision: String
   )
     throws
   {
+    let (processor, clone) = emulation
     let bench = try program("ress-bench").path
-    let here = try run("ress-bench", ["losses"]).output.split(separator: "\n")
+    let here = try run("ress-bench", ["losses", "--precision", precision]).output.split(separator: "\n")
     let emulated = Process()
     let output = Pipe()
     emulated.executableURL = URL(filePath: "/usr/bin/qemu-x86_64")
-    emulated.arguments = ["-cpu", processor, bench, "losses"]
+    emulated.arguments = ["-cpu", processor, bench, "losses", "--precision", precision]
     // ress-bench times OpenBLAS too; a kernel set that the environment forces on it would be this machine's.
     emulated.environment = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("OPENBLAS_") }
     (emulated.standardOutput, emulated.standardError) = (output, FileHandle.nullDevice)

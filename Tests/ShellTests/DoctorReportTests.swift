@@ -32,6 +32,23 @@ private func healthy() -> MachineFacts {
     #expect(report.text.contains("A CPU, 2 cores, avx2 fma"))
   }
 
+  @Test func `what bf16 brings here is said with its reason`() {
+    func text(_ implementation: String, _ hasInstruction: Bool, _ rounded: Double) -> String {
+      var facts = healthy()
+      facts.bf16 = BF16Speed(
+        implementation: implementation, hasInstruction: hasInstruction, single: 100, rounded: rounded)
+      return DoctorReport(facts).findings.first { $0.subject == "bf16" }!.found
+    }
+    #expect(
+      text("avx512-bf16", true, 180)
+        == "180.0 GFLOP/s a core with model.precision: bf16, 1.80 times the speed of fp32 (AVX512-BF16)")
+    #expect(
+      text("fused", true, 90).hasSuffix(
+        "0.90 times the speed of fp32 (fused multiply-adds; the processor's AVX512-BF16 is slower and is not used)"))
+    #expect(text("fused", false, 90).hasSuffix("(fused multiply-adds; the processor has no AVX512-BF16)"))
+    #expect(text("exact", false, 0.3).contains("every product is computed in C"))
+  }
+
   @Test func `problems that stop a run differ from those that slow it`() {
     var facts = healthy()
     facts.processorFlags = []

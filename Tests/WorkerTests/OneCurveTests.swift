@@ -3,6 +3,7 @@
 import Checkpoint
 import Configuration
 import Foundation
+import Kernels
 import Model
 import RunFolder
 import TestSupport
@@ -107,6 +108,38 @@ import Worker
       let bytes = ["travel", "copy", "mixed"].map { sent["\(workers)-\(threads)-\($0)"]! }
       #expect(Set(bytes).count == 3, "\(bytes)")
     }
+  }
+
+  @Test
+  func
+    `with bf16 factors the curve is one as well, with any implementation of the products, and near that of fp32`()
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery) = (8, 4)
+    (c.cluster.audit, c.cluster.mirrorEvery, c.cluster.experts) = (0.3, 2, .travel)
+    let single = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/fp32").run()
+    c.model.precision = .bf16
+    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
+    #expect(alone.errors == [] && single.errors == [])
+    let saved = try tensors(scratch.path + "/1", step: 8, alone.files[8] ?? [], c)
+    for (one, other) in zip(alone.steps, single.steps) {
+      #expect(one.task != other.task && abs(one.task / other.task - 1) < 0.01, "\(one.task), \(other.task)")
+    }
+    // The bits do not depend on the implementation, so other tests may run meanwhile.
+    for implementation in RoundedProducts.Implementation.allCases.reversed()
+    where RoundedProducts.use(implementation) {
+      let folder = scratch.path + "/\(implementation)"
+      _ = try run(c, 1, 2, "travel", folder, like: alone, saved)
+    }
+    for (workers, threads) in [(2, 1), (2, 2), (3, 1), (3, 2)] {
+      for choice in ["travel", "copy", "mixed", "auto"] {
+        _ = try run(c, workers, threads, choice, scratch.path + "/\(workers)-\(threads)-\(choice)", like: alone, saved)
+      }
+    }
+    (c.cluster.teams, c.training.recompute) = (2, .always)
+    _ = try run(c, 2, 2, "travel", scratch.path + "/teams", like: alone, saved)
   }
 
   @Test func `a generation that is stopped between two updates leaves its state for the next one`() throws {
@@ -290,6 +323,8 @@ import Worker
       "no structure bias, no top-k, every token a neighbour",
       { ($0.structureBias, $0.keys, $0.graphDegree) = (false, nil, nil) }
     ),
+    ("bf16 factors with separate blocks", { ($0.precision, $0.separateBlocks) = (.bf16, true) }),
+    ("bf16 factors in the dense baseline", { ($0.precision, $0.architecture, $0.segment) = (.bf16, .transformer, 64) }),
     ("the dense baseline", { ($0.architecture, $0.segment) = (.transformer, 64) }),
     (
       "the dense baseline with learned positions",

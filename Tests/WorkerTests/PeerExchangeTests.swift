@@ -19,8 +19,9 @@ import Wire
     let held: HeldModel
     var plan: WorkPlan { held.plan }
 
-    init() {
+    init(_ precision: Precision = .fp32) {
       var c = RunConfiguration.smallModel
+      c.model.precision = precision
       c.training.batchSequences = 4
       let layout = ParameterLayout(c.model, vocabulary: 11)
       let plan = WorkPlan(
@@ -161,5 +162,39 @@ import Wire
     try setup.begin(number: 2)
     #expect(throws: ListLink.Empty.self) { try setup.exchange.reports() }
     #expect(setup.link.sent.map(\.header.round) == [1, 2])
+  }
+
+  @Test func `in a run with bf16 factors rows arrive as two bytes a value, and the answer is that of whole rows`()
+    throws
+  {
+    let setup = Setup(.bf16)
+    try setup.begin()
+    setup.held.parameters.initialize(seed: 3)
+    setup.held.parameters.changed()
+    let random = Philox(seed: 4, stream: 1)
+    let (arena, (rows, out)) = Arena.build { ($0.matrix(2, 16), $0.matrix(2, 16)) }
+    random.fillNormal(rows.pointer, count: rows.count, deviation: 1)
+    let request = message(.dispatchForward, site, rows: 2, bytes: 4 * 4 + 2 * 2 * 16)
+    request.payload.words[0] = 2
+    let place = UnsafeMutableRawPointer(request.payload.words + 4).assumingMemoryBound(to: UInt16.self)
+    for index in 0..<rows.count {
+      // A bf16 value.
+      rows.pointer[index] = Float(bitPattern: rows.pointer[index].bitPattern & 0xFFFF_0000)
+      place[index] = UInt16(rows.pointer[index].bitPattern >> 16)
+    }
+    setup.link.arriving = [request]
+    #expect(throws: ListLink.Empty.self) { try setup.exchange.reports() }
+    let answer = try #require(setup.link.sent.first)
+    #expect(answer.header.phase == .combineForward && answer.payload.bytes.count == 4 * 2 * 16)
+    setup.held.experts.forward(
+      ExpertSite(unit: 3, sequence: 0, segment: 0, recurrence: 0), pieces: [ExpertPiece(expert: 0, rows: 0..<2)],
+      rows: rows, into: out, keep: false)
+    withExtendedLifetime((arena, answer)) {
+      for index in 0..<out.count { #expect(answer.payload.reals[index] == out.pointer[index]) }
+      #expect((0..<out.count).contains { out.pointer[$0] != 0 })
+    }
+    let whole = message(.dispatchForward, site, rows: 1, bytes: 4 * 4 + 4 * 16)
+    whole.payload.words[0] = 1
+    #expect(setup.refusal(whole).contains("wrong length"))
   }
 }

@@ -28,9 +28,10 @@ import Worker
     c.training.recompute = recompute
     // Rows outweigh parameters here, as in real runs.
     c.data.sequenceLength = 80
-    for choice in [ExpertChoice.travel, .copy] {
-      c.cluster.experts = choice
-      let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/\(choice)").run()
+    for (choice, precision) in [(ExpertChoice.travel, Precision.fp32), (.travel, .bf16), (.copy, .fp32)] {
+      (c.cluster.experts, c.model.precision) = (choice, precision)
+      let folder = scratch.path + "/\(choice)-\(precision)"
+      let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: folder).run()
       #expect(outcome.errors == [])
       let needs = needs(c, workers: workers)
       #expect(needs.recomputes == (recompute == .always))

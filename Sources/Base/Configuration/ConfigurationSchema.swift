@@ -105,6 +105,9 @@ package enum ConfigurationSchema {
       .choice("positions", \.model.positions, "The positional encoding of the baseline."),
       ConfigurationField(
         "vocabulary", .wholeOrNull(\.model.vocabulary, 2...16_777_216), "V: number of tokens; null uses the dataset's."),
+      .choice(
+        "precision", \.model.precision,
+        "The inputs of the large matrix products: single precision, or rounded to bf16."),
       ConfigurationField(
         "smooth_weight", .real(\.model.smoothWeight, .notNegative), "λ_s: weight of the graph's smoothness loss."),
       ConfigurationField(

@@ -2,7 +2,7 @@
 //
 // The rows of a copied expert stay on the worker whose unit they belong to. Instead, once a step, the sums of the
 // expert's gradient travel to its owner and its new parameters to all others. For an expert with R rows a step, width
-// d and expert width f, rows cost 16·d·R bytes over all workers and copies 24·d·f a worker (docs/performance.md), so
+// d and expert width f, rows cost 16·d·R bytes (12·d·R with bf16) over all workers and copies 24·d·f a worker (docs/performance.md), so
 // hot experts are the first that are worth a copy. While any expert stays with its owner, every call of the expert
 // layer waits for other workers, so the last few rows to travel cost more than their bytes.
 //
@@ -72,7 +72,9 @@ package struct ExpertCopies: Equatable, Sendable {
   private func bytes(copies: Int, rows: Double) -> Double {
     guard workers > 1 else { return 0 }
     let others = Double(workers - 1) / Double(workers)
-    let travelling = rows * others / Double(workers) * Double(configuration.model.width) * 8 * passes
+    let model = configuration.model
+    let rowBytes = Double(model.width * (model.sentValueBytes + model.returnedValueBytes))
+    let travelling = rows * others / Double(workers) * rowBytes * passes
     return travelling + Double(copies) * expertSize * 4 * others * (1 + subtrees)
   }
 

@@ -56,6 +56,10 @@ extension ModelConfiguration {
     routedExperts > 0 && sharedExpert && sharedEachStep && !separateBlocks && !isTransformer
   }
 
+  /// Bytes of a value of a row on its way to an expert, and of one that comes back.
+  package var sentValueBytes: Int { precision == .bf16 ? 2 : 4 }
+  package var returnedValueBytes: Int { 4 }
+
   package var slots: Int { isTransformer ? 0 : memorySlots }
   package var visibleCache: Int { isTransformer || !ordered ? 0 : cache }
 

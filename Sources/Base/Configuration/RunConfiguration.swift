@@ -94,6 +94,8 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var positions = Positions.rotary
   /// V: number of tokens; nil uses the dataset's vocabulary.
   package var vocabulary: Int? = nil
+  /// Whether the factors of the large products are rounded to bf16.
+  package var precision = Precision.fp32
   /// λ_s, weight of the penalty on how fast the graph changes.
   package var smoothWeight = 1e-2
   /// λ_b, weight of the load-balance loss.
@@ -116,6 +118,9 @@ package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { c
 
 /// The softmax of the chosen experts' logits, or the logistic function of each, which does not fix their sum.
 package enum Gates: String, Equatable, Sendable, Codable, CaseIterable { case softmax, sigmoid }
+
+/// The factors of the products with the model's large maps: as they are, or rounded to bf16. Sums are single precision either way.
+package enum Precision: String, Equatable, Sendable, Codable, CaseIterable { case fp32, bf16 }
 
 /// Whether the scale of an attention head's scores follows from its width, or is learned.
 package enum ScoreScale: String, Equatable, Sendable, Codable, CaseIterable { case fixed, learned }

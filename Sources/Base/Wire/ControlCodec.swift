@@ -25,10 +25,10 @@ package enum RecordCodec {
   }
 }
 
-/// Messages as frames: JSON of `{"version": 5, "message": …}`.
+/// Messages as frames: JSON of `{"version": 6, "message": …}`.
 package enum ControlCodec {
   /// Version of the control protocol. It grows whenever an older program would misread a message.
-  package static let version = 5
+  package static let version = 6
   /// Largest accepted frame in bytes. An assignment with a roster of a thousand workers is far smaller; a larger
   /// frame is refused before it is parsed.
   package static let largestFrame = 4 << 20

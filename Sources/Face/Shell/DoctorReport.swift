@@ -46,6 +46,8 @@ package struct MachineFacts: Equatable, Sendable {
   package var ipcFailure: String?
   /// The speed of one thread, on a product of a typical shape in training.
   package var gigaflops: Double?
+  /// The same with bf16 factors, in relation to single precision.
+  package var bf16: BF16Speed?
   package var openFileLimit = 0
 
   package init() {}
@@ -77,7 +79,7 @@ package struct DoctorReport: Equatable, Sendable {
         subject: $0.name, verdict: .good, found: $0.version + ($0.detail.isEmpty ? "" : ", " + $0.detail), remedy: "")
     }
     findings += [
-      Self.processor(facts), Self.kernels(facts), Self.speed(facts),
+      Self.processor(facts), Self.kernels(facts), Self.speed(facts), Self.bf16(facts),
       Finding(subject: "numerics", verdict: .good, found: facts.fingerprint, remedy: ""),
       Self.memory(facts), Self.files(facts), Self.folder("temporary files", facts.temporary, needed: 64 << 20),
       Self.ipc(facts), Self.folder("checkpoints", facts.checkpoints, needed: 1 << 30),
@@ -115,6 +117,13 @@ package struct DoctorReport: Equatable, Sendable {
     return Finding(
       subject: "speed", verdict: gigaflops < 4 ? .slow : .good, found: found,
       remedy: gigaflops < 4 ? "very slow for one core; check whether other programs use this machine" : "")
+  }
+
+  private static func bf16(_ facts: MachineFacts) -> Finding {
+    let found =
+      facts.bf16.map { "\(Format.fixed($0.rounded, 1)) GFLOP/s a core with model.precision: bf16, \($0.text)" }
+      ?? "not measured"
+    return Finding(subject: "bf16", verdict: .good, found: found, remedy: "")
   }
 
   private static func memory(_ facts: MachineFacts) -> Finding {

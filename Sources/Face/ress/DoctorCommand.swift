@@ -30,6 +30,7 @@ enum MachineProbe {
     facts.fingerprint = Fingerprint.measure()
     facts.kernelClone = Fingerprint.kernelClone
     facts.gigaflops = gigaflops()
+    facts.bf16 = ProductSpeed.measure()
     return facts
   }
 
@@ -65,7 +66,7 @@ enum MachineProbe {
     return allowed ?? max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
   }
 
-  private static func processor() -> (name: String, flags: Set<String>) {
+  static func processor() -> (name: String, flags: Set<String>) {
     var name = "unknown processor", flags: Set<String> = []
     for line in lines(of: "/proc/cpuinfo") {
       let parts = line.split(separator: ":", maxSplits: 1)

@@ -20,7 +20,8 @@ func plan(_ options: PlanOptions) throws -> ExitCode {
       command: "plan")
   }
   let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
-  let view = try rehearse(needs, options, hosts: hosts)
+  var view = try rehearse(needs, options, hosts: hosts)
+  if !options.countsOnly { view.bf16 = ProductSpeed.measure() }
   try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
   let placement = try options.coordinator.map {
     try RunPlacement(configuration, ConnectionSecurity.client($0).status())
@@ -80,6 +81,8 @@ extension RunNeeds {
 /// The output of `ress plan`.
 struct PlanView {
   let needs: RunNeeds
+  /// Nil where nothing was measured.
+  var bf16: BF16Speed?
   /// Nil if no steps were run; `untried` is the reason.
   let step: StepRehearsal.Result?
   let untried: String
@@ -99,12 +102,22 @@ struct PlanView {
         parameters       \(Format.grouped(needs.layout.totalCount)), \(needs.layout.experts.count) experts, vocabulary \(needs.vocabulary)
         units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")\(experts)
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
+        precision        \(precision)
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
                          \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
         sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(link), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
         a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
         time             \(time)
       """
+  }
+
+  /// What bf16 costs or gains on this processor, whether the run uses it or not.
+  private var precision: String {
+    let speed = bf16.map { "the large products run at \($0.text)" }
+    return switch configuration.model.precision {
+    case .fp32: "fp32" + (speed.map { "; with model.precision: bf16 \($0)" } ?? "")
+    case .bf16: "bf16" + (speed.map { ": \($0)" } ?? "")
+    }
   }
 
   /// A memory limit at the need of a worker while all workers are present would make the first loss cause the next one.
@@ -145,7 +158,9 @@ struct PlanView {
       ("teams", .whole(needs.teams)),
       ("workers_a_host", .whole(needs.workersAHost)), ("parameters", .whole(needs.layout.totalCount)),
       ("experts", .whole(needs.layout.experts.count)), ("operations_a_token", .real(needs.operationsPerToken)),
-      ("units", .whole(configuration.training.unitCount)), ("memory_bytes", .whole(needs.memoryBytes)),
+      ("units", .whole(configuration.training.unitCount)),
+      ("precision", .text(configuration.model.precision.rawValue)), ("bf16_speed", .init(bf16?.ratio)),
+      ("memory_bytes", .whole(needs.memoryBytes)),
       ("memory_after_loss_bytes", .whole(max(needs.memoryAfterLossBytes, needs.memoryBytes))),
       ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),

@@ -1,4 +1,4 @@
-// Matrix products, by the kernels of CKernels/gemm.c. Every call runs on the calling thread. A row of a result has the same bits whatever
+// Matrix products, by the kernels of CKernels/gemm.c and, with factors rounded to bf16, CKernels/bf16.c. Every call runs on the calling thread. A row of a result has the same bits whatever
 // the other rows are, and whatever processor computes it.
 
 import CKernels
@@ -17,11 +17,32 @@ package enum BLAS {
   /// y (m, n) = x (m, k) · wᵀ, w (n, k): a linear map.
   package static func apply(_ map: LinearMap, to x: Matrix, into y: Matrix, adding: Bool = false) {
     let w = map.weight
-    guard let packed = map.packed else { return multiplyTransposed(x, w, into: y, adding: adding) }
     precondition(x.columns == w.columns && y.rows == x.rows && y.columns == w.rows, shapes(x, w, y))
-    ress_gemm_packed(
-      Int64(x.rows), Int64(w.rows), Int64(w.columns), x.pointer, Int64(x.stride), packed, y.pointer, Int64(y.stride),
-      adding ? 1 : 0)
+    switch (map.factors, map.packed) {
+    case (.full, nil): multiplyTransposed(x, w, into: y, adding: adding)
+    case (.full, let packed?):
+      ress_gemm_packed(
+        Int64(x.rows), Int64(w.rows), Int64(w.columns), x.pointer, Int64(x.stride), packed, y.pointer, Int64(y.stride),
+        adding ? 1 : 0)
+    case (.bf16, let packed?): RoundedProducts.multiply(x, packed: packed, into: y, adding: adding)
+    case (.bf16, nil):
+      RoundedProducts.multiply(
+        x.pointer, row: x.stride, step: 1, w.pointer, row: 1, step: w.stride, into: y, depth: x.columns, adding: adding)
+    }
+  }
+
+  /// dx (m, k) = dy (m, n) · w (n, k): the gradient of a linear map's input.
+  package static func multiply(_ dy: Matrix, _ map: LinearMap, into dx: Matrix, adding: Bool = false) {
+    let w = map.weight
+    precondition(dy.columns == w.rows && dx.rows == dy.rows && dx.columns == w.columns, shapes(dy, w, dx))
+    switch (map.factors, map.packedBack) {
+    case (.full, _): multiply(dy, w, into: dx, adding: adding)
+    case (.bf16, let packed?): RoundedProducts.multiply(dy, packed: packed, into: dx, adding: adding)
+    case (.bf16, nil):
+      RoundedProducts.multiply(
+        dy.pointer, row: dy.stride, step: 1, w.pointer, row: w.stride, step: 1, into: dx, depth: dy.columns,
+        adding: adding)
+    }
   }
 
   /// c (m, n) = a (m, k) · b (k, n).
@@ -32,13 +53,21 @@ package enum BLAS {
       adding: adding)
   }
 
-  /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows.
-  package static func transposeMultiply(_ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, adding: Bool = false)
-  {
+  /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows. With rounded factors the scale is 1.
+  package static func transposeMultiply(
+    _ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, factors: Factors = .full, adding: Bool = false
+  ) {
     precondition(a.rows == b.rows && c.rows == a.columns && c.columns == b.columns, shapes(a, b, c))
-    multiply(
-      a.pointer, row: 1, step: a.stride, b.pointer, row: b.stride, step: 1, into: c, depth: a.rows, scale: scale,
-      adding: adding)
+    switch factors {
+    case .full:
+      multiply(
+        a.pointer, row: 1, step: a.stride, b.pointer, row: b.stride, step: 1, into: c, depth: a.rows, scale: scale,
+        adding: adding)
+    case .bf16:
+      precondition(scale == 1)
+      RoundedProducts.multiply(
+        a.pointer, row: 1, step: a.stride, b.pointer, row: b.stride, step: 1, into: c, depth: a.rows, adding: adding)
+    }
   }
 
   /// Element a[i, p] is at a + i · row + p · step, and b[p, j] at b + p · row + j · step.

@@ -45,10 +45,10 @@ package struct AttentionMaps {
   ) {
     let tiles = span.tiles(for: team)
     let all = 0..<span.rows.count
-    addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output.weight, team: team)
+    addWeightGradient(dg[rows: all], mixed[rows: all], into: d.output, team: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiply(dg[rows: rows], w.output.weight, into: dmixed[rows: rows])
+      BLAS.multiply(dg[rows: rows], w.output, into: dmixed[rows: rows])
       dkeys[rows: rows].clear()
       dvalues[rows: rows].clear()
       tileDone(rows)
@@ -65,12 +65,12 @@ package struct AttentionMaps {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       tileBegins(rows)
-      BLAS.multiply(dqueries[rows: rows], w.query.weight, into: dx[rows: rows])
-      BLAS.multiply(dkeys[rows: rows], w.key.weight, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dvalues[rows: rows], w.value.weight, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dqueries[rows: rows], w.query, into: dx[rows: rows])
+      BLAS.multiply(dkeys[rows: rows], w.key, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dvalues[rows: rows], w.value, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query.weight, team: team)
-    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key.weight, team: team)
-    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value.weight, team: team)
+    addWeightGradient(dqueries[rows: all], x[rows: all], into: d.query, team: team)
+    addWeightGradient(dkeys[rows: all], x[rows: all], into: d.key, team: team)
+    addWeightGradient(dvalues[rows: all], x[rows: all], into: d.value, team: team)
   }
 }

@@ -37,16 +37,16 @@ package struct DenseNetwork {
     let all = 0..<span.rows.count
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiply(dout[rows: rows], w.down.weight, into: dhidden[rows: rows])
+      BLAS.multiply(dout[rows: rows], w.down, into: dhidden[rows: rows])
       SwiGLU.backward(
         gateUp: gateUp[rows: rows], dh: dhidden[rows: rows], dgateUp: dgateUp[rows: rows], h: hidden[rows: rows])
     }
-    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down.weight, team: team)
-    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp.weight, team: team)
+    addWeightGradient(dout[rows: all], hidden[rows: all], into: d.down, team: team)
+    addWeightGradient(dgateUp[rows: all], y[rows: all], into: d.gateUp, team: team)
   }
 
   /// dy (N, D) of a tile's rows, overwritten.
   func backwardInput(_ rows: Range<Int>, weights w: ExpertWeights, into dy: Matrix) {
-    BLAS.multiply(dgateUp[rows: rows], w.gateUp.weight, into: dy)
+    BLAS.multiply(dgateUp[rows: rows], w.gateUp, into: dy)
   }
 }

@@ -9,6 +9,8 @@ final class ExpertStore: @unchecked Sendable {
   let held: [Int]
   let width: Int
   let expertWidth: Int
+  /// How the products with the weights read their factors.
+  let factors: Factors
   /// Values of an expert's block of parameters.
   let blockCount: Int
   /// By expert of the model, nil for those on other workers; `packs` repacks them when the parameters change.
@@ -56,11 +58,12 @@ final class ExpertStore: @unchecked Sendable {
     self.held = held
     width = model.width
     expertWidth = model.expertWidth
+    factors = model.factors
     blockCount = parameters.layout.expertCount
     var maps: [LinearMap] = []
     for expert in held {
       guard let block = parameters.experts[expert] else { preconditionFailure("expert \(expert) is not in the buffer") }
-      let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth)
+      let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth, factors: factors)
       maps += [views.gateUp, views.down]
     }
     packs = WeightPacks(&maps, of: parameters)

@@ -154,13 +154,13 @@ extension LocalExperts {
         let lines = band.lowerBound / width..<band.upperBound / width
         BLAS.transposeMultiply(
           dgateUp_N2F[columns: lines], rows_ND, into: Matrix(target, rows: lines.count, columns: width),
-          adding: !isFresh)
+          factors: store.factors, adding: !isFresh)
       } else {
         let (dout_ND, h_NF) = outputs(of: call, rows)
         let lines = (band.lowerBound - down) / expertWidth..<(band.upperBound - down) / expertWidth
         BLAS.transposeMultiply(
           dout_ND[columns: lines], h_NF, into: Matrix(target, rows: lines.count, columns: expertWidth),
-          adding: !isFresh)
+          factors: store.factors, adding: !isFresh)
       }
       isFresh = false
     }

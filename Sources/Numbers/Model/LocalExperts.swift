@@ -21,7 +21,7 @@ package final class LocalExperts: ExpertExchange {
   var expertWidth: Int { store.expertWidth }
   package let team: Team
   /// Memory of the rows of this team's calls.
-  let pool = BufferPool()
+  package let pool = BufferPool()
   /// By lane and level of the units' tree: a band of a gradient (`delay`).
   var bands: [[PooledBuffer]] = []
   /// By lane: hidden rows, their gradient, and the gradient of gate and up, (F + F + 2F) · rows.
@@ -115,7 +115,7 @@ package final class LocalExperts: ExpertExchange {
       let dgateUp_N2F = Matrix(dh_NF.pointer + dh_NF.count, rows: count, columns: 2 * expertWidth)
       let dout_ND = dout[rows: piece.rows]
 
-      BLAS.multiply(dout_ND, w.down.weight, into: dh_NF)
+      BLAS.multiply(dout_ND, w.down, into: dh_NF)
       SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF, dgateUp: dgateUp_N2F, h: h_NF)
       if let later {
         let before = LocalExperts.rowCount(pieces[..<task])
@@ -123,10 +123,10 @@ package final class LocalExperts: ExpertExchange {
       } else {
         let d = ExpertWeights(gradientBlocks[task].buffer.pointer, width: width, expertWidth: expertWidth)
         let adding = !gradientBlocks[task].isFresh
-        BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, adding: adding)
-        BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, adding: adding)
+        BLAS.transposeMultiply(dout_ND, h_NF, into: d.down.weight, factors: store.factors, adding: adding)
+        BLAS.transposeMultiply(dgateUp_N2F, rows_ND, into: d.gateUp.weight, factors: store.factors, adding: adding)
       }
-      BLAS.multiply(dgateUp_N2F, w.gateUp.weight, into: drows[rows: piece.rows])
+      BLAS.multiply(dgateUp_N2F, w.gateUp, into: drows[rows: piece.rows])
     }
   }
 
@@ -149,9 +149,9 @@ package final class LocalExperts: ExpertExchange {
       let gateUp_N2F = parts(kept, of: rowCount, pieces: pieces, at: task.piece).gateUp_N2F[rows: tile]
       let before = LocalExperts.rowCount(pieces[..<task.piece])
       let own = before + tile.lowerBound..<before + tile.upperBound
-      BLAS.multiply(dout[rows: place], w.down.weight, into: dh_NF[rows: own])
+      BLAS.multiply(dout[rows: place], w.down, into: dh_NF[rows: own])
       SwiGLU.backward(gateUp: gateUp_N2F, dh: dh_NF[rows: own], dgateUp: dgateUp_N2F[rows: own], h: h_NF[rows: own])
-      BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp.weight, into: drows[rows: place])
+      BLAS.multiply(dgateUp_N2F[rows: own], w.gateUp, into: drows[rows: place])
       if let later {
         keep(
           dout[rows: place], h_NF[rows: own], dgateUp_N2F: dgateUp_N2F[rows: own], gateUp: gateUp_N2F, rows: own,
@@ -162,7 +162,8 @@ package final class LocalExperts: ExpertExchange {
     tasks.removeAll(keepingCapacity: true)
     let shape = ExpertWeights(gradientBlocks[0].buffer.pointer, width: width, expertWidth: expertWidth)
     let share = (team.laneCount + pieces.count - 1) / pieces.count
-    let down = WeightTiles(shape.down.weight, lanes: share), gateUp = WeightTiles(shape.gateUp.weight, lanes: share)
+    let down = WeightTiles(shape.down.weight, factors: store.factors, lanes: share),
+      gateUp = WeightTiles(shape.gateUp.weight, factors: store.factors, lanes: share)
     for piece in pieces.indices {
       for tile in 0..<down.count { tasks.append(Task(piece: piece, tile: tile, isOfDown: true)) }
       for tile in 0..<gateUp.count { tasks.append(Task(piece: piece, tile: tile)) }

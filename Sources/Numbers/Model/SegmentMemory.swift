@@ -221,10 +221,10 @@ package struct MemoryRead {
   func backward(
     _ w: BlockWeights, _ a: Activations, readGradient gradient: Gradient, dmemory: Matrix, gradient d: BlockWeights
   ) {
-    BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key.weight, adding: true)
-    BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, adding: true)
-    BLAS.multiply(gradient.keys, w.key.weight, into: dnormed)
-    BLAS.multiply(gradient.values, w.value.weight, into: dnormed, adding: true)
+    BLAS.transposeMultiply(gradient.keys, a.normed, into: d.key.weight, factors: d.key.factors, adding: true)
+    BLAS.transposeMultiply(gradient.values, a.normed, into: d.value.weight, factors: d.value.factors, adding: true)
+    BLAS.multiply(gradient.keys, w.key, into: dnormed)
+    BLAS.multiply(gradient.values, w.value, into: dnormed, adding: true)
     RMSNorm.backward(a.memory, gain: w.memoryNorm, rstd: a.rstd, dy: dnormed, dx: dmemory, dgain: d.memoryNorm)
   }
 }

@@ -153,20 +153,29 @@ package struct TilePartials {
 }
 
 /// dW (out, in) += dyᵀ x over all rows, divided into tiles of dW.
-package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: Matrix, team: Team) {
-  let tiles = WeightTiles(dw, lanes: team.laneCount)
+package func addWeightGradient(
+  _ dy: Matrix, _ x: Matrix, into dw: Matrix, factors: Factors = .full, team: Team
+) {
+  let tiles = WeightTiles(dw, factors: factors, lanes: team.laneCount)
   team.run(tiles.count) { task, _ in tiles.multiply(task, dy, x: x, into: dw, adding: true) }
+}
+
+/// The same for the gradient of a linear map.
+package func addWeightGradient(_ dy: Matrix, _ x: Matrix, into dw: LinearMap, team: Team) {
+  addWeightGradient(dy, x, into: dw.weight, factors: dw.factors, team: team)
 }
 
 /// A weight's gradient, divided into tiles of rows, and of columns where a team has more threads than those.
 struct WeightTiles {
   private let rows, columns: Tiles
+  private let factors: Factors
   var count: Int { rows.count * columns.count }
 
   /// Least columns of a tile: both factors are copied for each tile.
   private static let leastColumns = 64
 
-  init(_ dw: Matrix, lanes: Int) {
+  init(_ dw: Matrix, factors: Factors, lanes: Int) {
+    self.factors = factors
     rows = Tiles(of: dw.rows, size: Sizes.weightTile(of: dw.rows))
     let parts = max(1, min(dw.columns / WeightTiles.leastColumns, (lanes + rows.count - 1) / max(1, rows.count)))
     let least = WeightTiles.leastColumns
@@ -177,6 +186,7 @@ struct WeightTiles {
   /// One tile of dw = dyᵀ x, or dw += dyᵀ x.
   func multiply(_ tile: Int, _ dy: Matrix, x: Matrix, into dw: Matrix, adding: Bool) {
     let (part, across) = (rows[tile / columns.count], columns[tile % columns.count])
-    BLAS.transposeMultiply(dy[columns: part], x[columns: across], into: dw[rows: part][columns: across], adding: adding)
+    BLAS.transposeMultiply(
+      dy[columns: part], x[columns: across], into: dw[rows: part][columns: across], factors: factors, adding: adding)
   }
 }

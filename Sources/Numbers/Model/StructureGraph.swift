@@ -109,10 +109,10 @@ package struct StructureGraph {
     a.graph.backwardKeys(cached: span.cached, scale: scale, dscores: dscores, queries: a.queries, into: dkeys_TR)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
-      BLAS.multiply(dqueries[rows: rows], w.structureQuery.weight, into: dx[rows: rows], adding: true)
-      BLAS.multiply(dkeys[rows: rows], w.structureKey.weight, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dqueries[rows: rows], w.structureQuery, into: dx[rows: rows], adding: true)
+      BLAS.multiply(dkeys[rows: rows], w.structureKey, into: dx[rows: rows], adding: true)
     }
-    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery.weight, team: team)
-    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey.weight, team: team)
+    addWeightGradient(dqueries[rows: 0..<rowCount], x[rows: 0..<rowCount], into: d.structureQuery, team: team)
+    addWeightGradient(dkeys_TR, x[rows: 0..<rowCount], into: d.structureKey, team: team)
   }
 }

@@ -79,7 +79,7 @@ package struct TokenHead: OutputHead {
           rowLosses.pointer[place] = CrossEntropy.sum(
             logits[rows: place..<place + 1], targets: targets + first + place, gradientScale: d == nil ? 0 : scale)
         }
-        if d != nil { BLAS.multiply(logits[rows: rows], map.weight, into: dnormed[rows: rows]) }
+        if d != nil { BLAS.multiply(logits[rows: rows], map, into: dnormed[rows: rows]) }
       }
       team.run(tiles.count) { task, _ in
         let rows = tiles[task]
@@ -97,7 +97,7 @@ package struct TokenHead: OutputHead {
       for task in 0..<tiles.count { total += losses.pointer[task] }
       if let d {
         gainPartials[rows: 0..<tiles.count].addRows(to: d.finalNorm)
-        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d).weight, team: team)
+        addWeightGradient(logits[rows: 0..<chunk], normed[rows: 0..<chunk], into: self.map(d), team: team)
       }
     }
     return total

@@ -10,9 +10,9 @@ package struct ExpertWeights {
   package let down: LinearMap
 
   /// `block` holds gate (f, d), up (f, d), down (d, f).
-  package init(_ block: RealPointer, width d: Int, expertWidth f: Int) {
-    gateUp = LinearMap(Matrix(block, rows: 2 * f, columns: d))
-    down = LinearMap(Matrix(block + 2 * f * d, rows: d, columns: f))
+  package init(_ block: RealPointer, width d: Int, expertWidth f: Int, factors: Factors = .full) {
+    gateUp = LinearMap(Matrix(block, rows: 2 * f, columns: d), factors: factors)
+    down = LinearMap(Matrix(block + 2 * f * d, rows: d, columns: f), factors: factors)
   }
 
   init(gateUp: LinearMap, down: LinearMap) {
@@ -40,6 +40,19 @@ package struct BlockWeights {
   package let gateBias: RealPointer
   /// The same for all blocks.
   package let memoryNorm: RealPointer
+}
+
+extension ModelConfiguration {
+  /// How the products with the model's large maps read their factors. The router and the maps of the structure graph choose by their
+  /// results, and the heads of spans and classes are small: those read them as they are.
+  var factors: Factors {
+    switch precision {
+    case .fp32: return .full
+    case .bf16:
+      precondition(RoundedProducts.areSupported, "the double-precision build has no products of bf16 factors")
+      return .bf16
+    }
+  }
 }
 
 /// Views of a model's dense parameters, or of their gradients, under the names of docs/model.md.
@@ -95,14 +108,21 @@ package struct Weights {
     // All maps are in one list, so that they are packed together: two of the whole model, six of each block, two of
     // each network.
     let names = ["soes/query", "soes/key", "attn/query", "attn/key", "attn/value", "attn/output"]
-    var maps = [matrix("embed/weight"), matrix("head/weight")].map(LinearMap.init)
+    let factors = model.factors
+    var maps = [
+      LinearMap(matrix("embed/weight"), factors: factors),
+      LinearMap(matrix("head/weight"), factors: model.head == .tag ? factors : .full),
+    ]
     for index in 0..<model.blockCount {
-      maps += names.map { LinearMap(matrix(block(index, $0 + "/weight"))) }
+      maps += names.map {
+        LinearMap(matrix(block(index, $0 + "/weight")), factors: $0.hasPrefix("soes") ? .full : factors)
+      }
     }
     let firstNetwork = maps.count
     for index in 0..<model.denseCount {
       let prefix = ParameterLayout.networkPrefix(index, model)
-      let network = ExpertWeights(pointer(prefix + "gate"), width: model.width, expertWidth: model.denseWidth)
+      let network = ExpertWeights(
+        pointer(prefix + "gate"), width: model.width, expertWidth: model.denseWidth, factors: factors)
       maps += [network.gateUp, network.down]
     }
     packs = buffer.map { WeightPacks(&maps, of: $0) }

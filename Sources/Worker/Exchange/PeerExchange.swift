@@ -69,6 +69,7 @@ package final class PeerExchange {
 
   var plan: WorkPlan { held.plan }
   var width: Int { held.sizes.width }
+  var encoding: RowEncoding { RowEncoding(held.sizes.model) }
   package var waitedSeconds: Double { waited }
 
   package init(_ held: HeldModel, _ link: any PeerLink) {

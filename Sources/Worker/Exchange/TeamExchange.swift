@@ -64,21 +64,20 @@ package final class TeamExchange: ExpertExchange {
   }
 
   /// Sends every peer the rows for its experts; rows for experts of which this worker has a copy stay here. The
-  /// payload is a list of the row counts of all experts (Int32), then the rows.
+  /// payload is a list of the row counts of all experts (Int32), then the rows (`RowEncoding`).
   private func request(_ phase: DataPhase, _ site: ExpertSite, rows: Matrix, _ pieces: [ExpertPiece]) throws {
-    let expertCount = exchange.plan.expertOwners.count, width = exchange.width
+    let expertCount = exchange.plan.expertOwners.count, encoding = exchange.encoding
     for peer in exchange.peers {
       let theirs = pieces.filter { exchange.computers[$0.expert] == peer }
       guard !theirs.isEmpty else { continue }
       let rowCount = theirs.reduce(0) { $0 + $1.rows.count }
-      let payload = Payload(byteCount: 4 * (expertCount + rowCount * width))
+      let payload = Payload(byteCount: 4 * expertCount + encoding.byteCount(rows: rowCount))
       let counts = payload.words
       counts.update(repeating: 0, count: expertCount)
-      var place = payload.reals + expertCount
+      var place = UnsafeMutableRawPointer(counts + expertCount)
       for piece in theirs {
         counts[piece.expert] = Int32(piece.rows.count)
-        place.update(from: rows.row(piece.rows.lowerBound), count: piece.rows.count * width)
-        place += piece.rows.count * width
+        place = encoding.write(rows.row(piece.rows.lowerBound), count: piece.rows.count, at: place)
       }
       try exchange.send(phase, DataSubject(site), rows: rowCount, payload, to: peer)
     }
@@ -193,7 +192,9 @@ extension PeerExchange {
     guard let site = ExpertSite(header.subject) else { throw header.refusal("it has no site") }
     let experts = plan.expertOwners.count
     let rowCount = Int(header.rows)
-    guard message.payload.bytes.count == 4 * (experts + rowCount * width) else { throw header.refusal("wrong length") }
+    guard message.payload.bytes.count == 4 * experts + encoding.byteCount(rows: rowCount) else {
+      throw header.refusal("wrong length")
+    }
     var pieces: [ExpertPiece] = []
     ExpertPiece.split(UnsafeBufferPointer(start: message.payload.words, count: experts), into: &pieces)
     guard pieces.allSatisfy({ plan.computer(of: $0.expert, forUnitsOf: sender) == plan.index }),
@@ -204,16 +205,19 @@ extension PeerExchange {
     guard header.phase != .dispatchBackward || own.hasForward(site, rows: rowCount) else {
       throw header.refusal("\(rowCount) gradients for rows that this worker has not computed")
     }
-    let rows = Matrix(message.payload.reals + experts, rows: rowCount, columns: width)
     let reply = Payload(byteCount: 4 * rowCount * width)
     let out = Matrix(reply.reals, rows: rowCount, columns: width)
-    if header.phase == .dispatchBackward {
-      own.backward(site, pieces: pieces, dout: rows, into: out)
-      try send(.combineBackward, header.subject, rows: rowCount, reply, to: sender)
-    } else {
-      own.forward(site, pieces: pieces, rows: rows, into: out, keep: header.phase == .dispatchForward)
-      try send(.combineForward, header.subject, rows: rowCount, reply, to: sender)
+    let place = UnsafeMutableRawPointer(message.payload.words + experts)
+    encoding.withRows(at: place, count: rowCount, pool: own.pool) { rows in
+      if header.phase == .dispatchBackward {
+        own.backward(site, pieces: pieces, dout: rows, into: out)
+      } else {
+        own.forward(site, pieces: pieces, rows: rows, into: out, keep: header.phase == .dispatchForward)
+      }
     }
+    try send(
+      header.phase == .dispatchBackward ? .combineBackward : .combineForward, header.subject, rows: rowCount, reply,
+      to: sender)
   }
 }
 

@@ -3,7 +3,8 @@
 //
 // The file holds each tensor under its name from docs/model.md, with dots instead of slashes. Its metadata holds
 // the run's configuration. It also holds a proof: some tokens and the logits that the model computes for them, so
-// that a program which reads the file can check that its own model computes the same.
+// that a program which reads the file can check that its own model computes the same. The proof is computed in fp32, also for a
+// model that was trained with bf16 factors, because other programs have no products with the same rounding.
 
 import Checkpoint
 import Configuration
@@ -35,10 +36,10 @@ package enum ModelFile {
   ///   - place: the folder of a checkpoint or of a run.
   ///   - count: number of tokens of the proof; 0 writes no proof.
   package static func write(_ place: String, to path: String, proofTokens count: Int) throws -> Export {
-    try write(TrainedModel(place, threads: 0), to: path, proofTokens: count)
+    try write(TrainedModel(place, threads: 0, precision: .fp32), to: path, proofTokens: count)
   }
 
-  /// The same, for a model that is loaded already.
+  /// The same, for a model that is loaded already, in fp32.
   static func write(_ model: TrainedModel, to path: String, proofTokens count: Int) throws -> Export {
     let proof = try count > 0 ? model.proof(tokens: count) : nil
     var tensors = model.tensors.map {
@@ -198,7 +199,7 @@ package enum ModelFile {
   /// Computes the proof's logits with the written checkpoint and compares them with the file's.
   private static func proofDistance(_ file: SafetensorsReader, _ checkpoint: String) throws -> Double? {
     guard let tokens = file.tensors[proofTokens], let logits = file.tensors[proofLogits] else { return nil }
-    let model = try TrainedModel(checkpoint, threads: 0)
+    let model = try TrainedModel(checkpoint, threads: 0, precision: .fp32)
     let given = try proofTokens(file, tokens, vocabulary: model.vocabulary)
     let expected = try file.read(proofLogits, shape: logits.shape)
     let own = try model.logits(given)

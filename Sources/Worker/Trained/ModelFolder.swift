@@ -22,7 +22,7 @@ package enum ModelFolder {
   /// - Throws: where the model's tokenizer is not available, or where `path` is something else than an earlier export.
   package static func write(_ place: String, to path: String, proofTokens count: Int) throws -> ModelFile.Export {
     try check(path)
-    let model = try TrainedModel(place, threads: 0)
+    let model = try TrainedModel(place, threads: 0, precision: .fp32)
     let aside = path + ".tmp"
     if FileManager.default.fileExists(atPath: aside) { try check(aside, isOwn: true) }
     try? FileManager.default.removeItem(atPath: aside)

@@ -267,7 +267,7 @@ package struct RunNeeds {
       // sends, on average.
       let share = Double(workers - 1) / Double(workers) / Double(workers)
       let rows = Double(stepTokens) * Double(model.steps * model.activeExperts) * share * travelling
-      sent += RunNeeds.whole(rows * Double(model.width * real) * 2 * passes)
+      sent += RunNeeds.whole(rows * Double(model.width * (model.sentValueBytes + model.returnedValueBytes)) * passes)
       // The row counts of all experts, which precede the rows.
       if travelling > 0 {
         sent += RunNeeds.whole(sites * passes * Double((workers - 1) * layout.experts.count * real))

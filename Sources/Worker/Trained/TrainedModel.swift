@@ -30,7 +30,8 @@ package final class TrainedModel {
   /// - Parameters:
   ///   - place: a checkpoint's folder, or a run's folder, of which the newest checkpoint that verifies is used.
   ///   - threads: 0 uses all cores.
-  package init(_ place: String, threads: Int) throws {
+  ///   - precision: that of the products; nil uses the one of the run.
+  package init(_ place: String, threads: Int, precision: Precision? = nil) throws {
     let reader = try CheckpointReader(place)
     (path, manifest, skipped) = (reader.path, reader.manifest, reader.skipped)
     // The configuration may leave the size of the vocabulary to the dataset; the embedding table always has it.
@@ -39,7 +40,8 @@ package final class TrainedModel {
       throw CheckpointError.tensor(path: path, name: "model/embed/weight", problem: "holds no token")
     }
     self.vocabulary = vocabulary
-    let model = manifest.configuration.model
+    var model = manifest.configuration.model
+    if let precision { model.precision = precision }
     let owned = Array(0..<model.expertCount)
     let layout = ParameterLayout(model, vocabulary: vocabulary)
     // Checked before memory is allocated, because the sizes come from a manifest that may be damaged.
