@@ -17,7 +17,7 @@ import Testing
     let tiny = TinyModel(Self.rounded())
     for w in [
       Weights(tiny.parameters, tiny.configuration),
-      Weights(tiny.layout, dense: tiny.gradients.dense, tiny.configuration),
+      Weights(tiny.layout, dense: tiny.gradients.dense, model: tiny.configuration),
     ] {
       let block = w.block(0)
       for map in [block.query, block.key, block.value, block.output, w.embed] { #expect(map.factors == .bf16) }

@@ -68,6 +68,42 @@ import Trained
     #expect(try ours.read("embed.weight", shape: embedding.shape) == values)
   }
 
+  @Test
+  func `the proof of a model with bf16 factors is computed in fp32, as other programs compute, and an import agrees`()
+    throws
+  {
+    let place = scratch.path + "/rounded"
+    try FileManager.default.copyItem(atPath: "\(Self.runs)/ressformer", toPath: place)
+    let manifest = place + "/step-00000008/manifest.json"
+    var object = try #require(
+      try JSONSerialization.jsonObject(with: Data(contents(manifest))) as? [String: Any])
+    var configuration = try #require(object["configuration"] as? [String: Any])
+    var model = try #require(configuration["model"] as? [String: Any])
+    model["precision"] = "bf16"
+    configuration["model"] = model
+    object["configuration"] = configuration
+    try JSONSerialization.data(withJSONObject: object).write(to: URL(filePath: manifest))
+    #expect(try CheckpointReader(place).manifest.configuration.model.precision == .bf16)
+
+    let tokens: [Int32] = [1, 2, 3, 5, 8, 13]
+    let (rounded, single) = (
+      try TrainedModel(place, threads: 1), try TrainedModel("\(Self.runs)/ressformer", threads: 1)
+    )
+    let (one, other) = (try rounded.logits(tokens), try single.logits(tokens))
+    #expect(one != other && zip(one, other).allSatisfy { abs($0 - $1) < 0.1 })
+    let files = [scratch.path + "/rounded.safetensors", scratch.path + "/single.safetensors"]
+    _ = try ModelFile.write(place, to: files[0], proofTokens: 16)
+    _ = try ModelFile.write("\(Self.runs)/ressformer", to: files[1], proofTokens: 16)
+    let proofs = try files.map { file in
+      let reader = try SafetensorsReader(file)
+      return try reader.read(ModelFile.proofLogits, shape: #require(reader.tensors[ModelFile.proofLogits]).shape)
+    }
+    #expect(proofs[0] == proofs[1])
+    let imported = try ModelFile.read(
+      files[0], configuration: nil, run: "again", directory: scratch.path, program: "test")
+    #expect(imported.proofDistance == 0)
+  }
+
   @Test func `an export replaces an earlier one, and nothing else`() throws {
     let out = scratch.path + "/hf"
     _ = try ModelFolder.write("\(Self.runs)/ressformer", to: out, proofTokens: 4)

@@ -115,11 +115,20 @@ static void pack_right(int64_t columns, int64_t depth, const float *b, int64_t b
     }
 }
 
-// Copies lines of `rows` words, one a step of k, in tiles as the kernels of gemm.c read them.
+INLINE void store_in(int64_t tile, int64_t rows, int64_t steps, int64_t step, const word *line, word *to) {
+  int64_t i = 0;
+  for (to += step * tile; i + tile <= rows; i += tile, to += tile * steps) memcpy(to, line + i, (size_t)tile * sizeof(word));
+  for (int64_t r = i; r < rows; r++) to[r - i] = line[r];
+}
+
+// Copies a line of `rows` words, which belongs to one step of k, in tiles as the kernels of gemm.c read them.
 static void store_tiles(int64_t rows, int64_t steps, int64_t step, const word *line, word *to) {
-  const int64_t tile = ress_gemm_chosen.rows;
-  for (int64_t i = 0; i < rows; i += tile, to += tile * steps)
-    memcpy(to + step * tile, line + i, (size_t)(rows - i < tile ? rows - i : tile) * sizeof(word));
+  switch (ress_gemm_chosen.rows) {
+    // Known numbers of rows, so that a copy is a few moves.
+    case 12: store_in(12, rows, steps, step, line, to); break;
+    case 6: store_in(6, rows, steps, step, line, to); break;
+    default: store_in(ress_gemm_chosen.rows, rows, steps, step, line, to);
+  }
 }
 
 // --- implementations -----------------------------------------------------------------------------------------------
