@@ -73,17 +73,14 @@ import Trained
     throws
   {
     let place = scratch.path + "/rounded"
-    try FileManager.default.copyItem(atPath: "\(Self.runs)/ressformer", toPath: place)
-    let manifest = place + "/step-00000008/manifest.json"
-    var object = try #require(
-      try JSONSerialization.jsonObject(with: Data(contents(manifest))) as? [String: Any])
-    var configuration = try #require(object["configuration"] as? [String: Any])
-    var model = try #require(configuration["model"] as? [String: Any])
-    model["precision"] = "bf16"
-    configuration["model"] = model
-    object["configuration"] = configuration
-    try JSONSerialization.data(withJSONObject: object).write(to: URL(filePath: manifest))
-    #expect(try CheckpointReader(place).manifest.configuration.model.precision == .bf16)
+    let golden = try CheckpointReader("\(Self.runs)/ressformer")
+    var manifest = golden.manifest
+    manifest.configuration.model.precision = .bf16
+    try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+    try FileManager.default.copyItem(
+      atPath: golden.path,
+      toPath: CheckpointFolder.unfinished(place, step: manifest.step, generation: manifest.generation))
+    _ = try CheckpointFolder.commit(manifest, folder: place)
 
     let tokens: [Int32] = [1, 2, 3, 5, 8, 13]
     let (rounded, single) = (
