@@ -96,10 +96,11 @@ package struct StructureGraph {
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
       dweights[rows: rows].clear()
-      for other in [previous, next] {
-        guard let other else { continue }
-        a.graph.backwardSquaredDifference(rows, from: other.graph, factor: smoothScale, into: dweights)
+      // Not a loop over the two: a list would be allocated in every step.
+      if let previous {
+        a.graph.backwardSquaredDifference(rows, from: previous.graph, factor: smoothScale, into: dweights)
       }
+      if let next { a.graph.backwardSquaredDifference(rows, from: next.graph, factor: smoothScale, into: dweights) }
       a.graph.backwardScores(
         rows, scale: scale, gain: w.structureGain, support: attention.support, dlogits: dlogits, dweights: dweights,
         keys: keys, into: dscores, dqueries: dqueries)
