@@ -129,20 +129,33 @@ package final class TeamExchange: ExpertExchange {
     return .receive(awaited: late.sorted())
   }
 
-  /// Receives a message and processes it. While it is processed another team may receive.
+  /// Receives a message and processes it. While it is processed another team may receive, unless it has rows for which a
+  /// team waits: that team must not begin to wait for a message when its last one is being processed here.
   private func receive(_ awaited: [Int], in phase: DataPhase) throws {
     let link = exchange.link
     do {
       let before = link.waitedSeconds
       let message = try experts.team.measure(.waiting) { try exchange.receive(awaited: awaited, in: phase) }
-      exchange.lock.hold {
-        noteWait(link.waitedSeconds - before)
-        exchange.isReceiving = false
-        exchange.lock.announce()
-      }
-      // The call below reads the payload through pointers, which do not keep it alive.
+      // The calls below read the payload through pointers, which do not keep it alive.
       defer { withExtendedLifetime(message) {} }
-      try exchange.process(ofUnit: message, from: try exchange.sender(of: message), experts)
+      func process() throws {
+        try exchange.process(ofUnit: message, from: try exchange.sender(of: message), experts)
+      }
+      func release() {
+        exchange.lock.hold {
+          noteWait(link.waitedSeconds - before)
+          exchange.isReceiving = false
+          exchange.lock.announce()
+        }
+      }
+      switch message.header.phase {
+      case .combineForward, .combineBackward:
+        try process()
+        release()
+      default:
+        release()
+        try process()
+      }
     } catch {
       exchange.lock.hold {
         exchange.isReceiving = false
