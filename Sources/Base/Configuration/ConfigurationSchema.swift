@@ -230,6 +230,10 @@ package enum ConfigurationSchema {
         "Transport of tokens and gradients between workers; with mpi, workers must be ranks of one launch (docs/mpi.md)."
       ),
       .choice(
+        "same_machine", \.cluster.sameMachine,
+        "How the workers of one machine exchange gradients and parameters: in memory that they share, where no rows travel and all workers of the run are on the machine; or in messages, like workers of several machines."
+      ),
+      .choice(
         "experts", \.cluster.experts,
         "Where experts compute: rows travel to the worker that owns an expert, or every worker has a copy of its weights; auto decides for each expert."
       ),

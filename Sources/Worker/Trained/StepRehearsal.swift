@@ -29,6 +29,9 @@ package struct StepRehearsal {
     /// wake-ups.
     package static let local = Line(hopSeconds: 150e-6, bytesPerSecond: 1.2e9)
 
+    /// A meeting of two workers in memory that they share, and copies from there.
+    package static let memory = Line(hopSeconds: 20e-6, bytesPerSecond: 5e9)
+
     package init(hopSeconds: Double, bytesPerSecond: Double) {
       self.hopSeconds = hopSeconds
       self.bytesPerSecond = bytesPerSecond
@@ -99,6 +102,9 @@ package struct StepRehearsal {
   /// and parameters; and the time of the bytes.
   private var exchangeSeconds: Double {
     guard needs.workers > 1 else { return 0 }
+    if needs.sharesMemory {
+      return 3 * 2 * Line.memory.hopSeconds + Double(needs.sentBytes) / Line.memory.bytesPerSecond
+    }
     let hops = 2 * needs.sites * needs.passes + 4
     return hops * line.hopSeconds + Double(needs.sentBytes) / line.bytesPerSecond
   }
@@ -190,6 +196,9 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
     withExtendedLifetime(message) { copy.bytes.copyMemory(from: UnsafeRawBufferPointer(message.payload.bytes)) }
     mailboxes[worker].put(DataMessage(header: message.header, payload: copy))
   }
+
+  func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {}
+  func endLook() {}
 
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     // A trainer that failed sends nothing more; without a limit the others would wait for it forever.
