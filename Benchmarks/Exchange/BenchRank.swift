@@ -214,17 +214,23 @@ final class AllReduce: Exchanging {
     // The exchange adds sums where they are.
     (gradient.pointer + own.lowerBound).update(repeating: 1, count: own.count)
     let sums = [(node: UnitNode(level: 0, index: index), value: Optional(gradient))]
+    held.expertGradients.begin(unitCount: count)
     try exchange.finish(unit: index, UnitReport(held.sizes), UnitEnd(team: held.team))
     try exchange.publish(sums)
     _ = try exchange.reports()
     let sum = try exchange.reduce(sums)
     guard sum[0] == Real(count) else { throw BenchError(reason: "a sum is \(sum[0]), not \(count)") }
+    // Parameters are accepted after the norms of their sender, as in a step.
+    _ = try exchange.gather(norms, StepNote())
     try exchange.share(parameters)
   }
 
   func agree(isOver: Bool) throws -> Bool {
+    number += 1
+    try exchange.begin(Round(number: number, step: number, purpose: .probe, unitCount: count))
     // `gather` adds over the ranks, and only the first rank contributes.
     norms[0] = index == 0 && isOver ? 1 : 0
+    defer { norms[0] = 0 }
     return try exchange.gather(norms, StepNote())[0] > 0
   }
 }

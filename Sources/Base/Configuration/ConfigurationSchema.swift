@@ -231,7 +231,7 @@ package enum ConfigurationSchema {
       ),
       .choice(
         "same_machine", \.cluster.sameMachine,
-        "How the workers of one machine exchange gradients and parameters: in memory that they share, where no rows travel and all workers of the run are on the machine; or in messages, like workers of several machines."
+        "How the workers of one machine exchange: memory shares memory for gradients and parameters, where no rows travel and all workers of the run are on the machine; messages sends everything over Unix sockets; network treats them like workers of several machines."
       ),
       .choice(
         "experts", \.cluster.experts,

@@ -244,7 +244,7 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var teams = 0
   /// The transport between workers. Never changes a number.
   package var exchange = Exchange.zeromq
-  /// How the workers of one machine exchange gradients and parameters. Never changes a number.
+  /// How the workers of one machine exchange. Never changes a number.
   package var sameMachine = SameMachine.memory
   /// Whether rows travel to experts, or the weights of experts to all workers. Never changes a number.
   package var experts = ExpertChoice.auto
@@ -262,9 +262,10 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package init() {}
 }
 
-/// How the workers of one machine exchange gradients and parameters: in memory that they share, where no rows travel; or in
-/// messages, like workers of several machines.
-package enum SameMachine: String, Equatable, Sendable, Codable, CaseIterable { case memory, messages }
+/// How the workers of one machine exchange: gradients and parameters in memory that they share, where no rows travel, and
+/// everything else in messages over Unix sockets; everything in messages over Unix sockets; or like workers of several
+/// machines.
+package enum SameMachine: String, Equatable, Sendable, Codable, CaseIterable { case memory, messages, network }
 
 /// The transport of tokens and gradients between workers.
 package enum Exchange: String, Equatable, Sendable, Codable, CaseIterable { case zeromq, mpi }

@@ -48,7 +48,8 @@ extension Run {
     shown.forecast = submission.forecast
     shown.eventCount = eventCount
     let busy = ledger.busy
-    let waits = busy.map { max(0, ledger.stepSeconds - $0) }
+    // A single worker waits for nobody.
+    let waits = busy.count > 1 ? busy.map { max(0, ledger.stepSeconds - $0) } : []
     shown.actual = Forecast(
       stepSeconds: ledger.stepSeconds > 0 ? ledger.stepSeconds : nil,
       waitSeconds: waits.isEmpty ? nil : waits.reduce(0, +) / Double(waits.count), memoryBytes: ledger.memoryBytes,

@@ -22,7 +22,7 @@ func plan(_ options: PlanOptions) throws -> ExitCode {
   let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
   let view = try rehearse(needs, options, hosts: hosts)
   try? ForecastFile(configuration, vocabulary: vocabulary).write(
-    needs.forecast(stepSeconds: view.step?.stepSeconds, waitSeconds: view.step?.exchangeSeconds))
+    needs.forecast(stepSeconds: view.step?.stepSeconds, waitSeconds: needs.workers > 1 ? view.step?.waitSeconds : nil))
   let placement = try options.coordinator.map {
     try RunPlacement(configuration, ConnectionSecurity.client($0).status())
   }
@@ -135,7 +135,8 @@ struct PlanView {
     let steps = configuration.training.steps
     let exchange =
       needs.workers > 1
-      ? ", \(Format.fixed(100 * step.exchangeSeconds / step.stepSeconds, 0)) % of it for messages" : ""
+      ? ", \(Format.fixed(100 * step.exchangeSeconds / step.stepSeconds, 0)) % of it for messages, \(Format.fixed(100 * step.waitSeconds / step.stepSeconds, 0)) % waiting for others"
+      : ""
     return "\(Format.seconds(step.stepSeconds)) a step\(exchange); "
       + "\(Format.compact(Double(needs.stepTokens) / step.stepSeconds)) tokens/s; "
       + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
@@ -155,7 +156,7 @@ struct PlanView {
       ("shares_memory", .flag(needs.sharesMemory)), ("copied_experts", .whole(needs.copiedExperts.count)),
       ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),
       ("step_seconds", .init(step?.stepSeconds)),
-      ("exchange_seconds", .init(step?.exchangeSeconds)),
+      ("exchange_seconds", .init(step?.exchangeSeconds)), ("wait_seconds", .init(step?.waitSeconds)),
     ]
   }
 }

@@ -83,11 +83,12 @@ extension PeerExchange {
       for unit in plan.units[peer] {
         let numbers = UnsafeBufferPointer(
           start: board.report(unit - plan.units[peer].lowerBound, of: peer), count: board.layouts[peer].reportCount)
-        var routing = Routing(held.sizes)
+        var report = UnitReport(held.sizes)
         guard let losses = LossSums(numbers.prefix(LossSums.numberCount)),
-          routing.take(numbers.dropFirst(LossSums.numberCount))
+          report.routing.take(numbers.dropFirst(LossSums.numberCount))
         else { throw refusal(.unitFinished, from: peer, "a report of unit \(unit)") }
-        reported[unit] = UnitReport(losses: losses, routing: routing)
+        report.losses = losses
+        reported[unit] = report
       }
     }
     return reported.map { $0! }

@@ -171,7 +171,10 @@ extension PeerExchange: GradientExchange {
       try serve(awaited: peers.filter { squares[$0] == nil }, in: .norms)
     }
     var total = mine
-    for peer in peers { for index in total.indices { total[index] += squares[peer]![index] } }
+    for peer in peers {
+      let theirs = squares[peer]!
+      for index in total.indices { total[index] += theirs[index] }
+    }
     return total
   }
 

@@ -14,9 +14,13 @@ import Glibc
 package final class OfferedMemory: @unchecked Sendable {
   package let descriptor: Int32
 
+  private let name: String
+
   /// Nil where the system has no files in memory.
-  package init?() {
-    descriptor = ress_memory_file("ress", 0)
+  /// - Parameter name: what /proc shows.
+  package init?(name: String = "ress") {
+    self.name = name
+    descriptor = ress_memory_file(name, 0)
     guard descriptor >= 0 else { return nil }
   }
 
@@ -24,7 +28,7 @@ package final class OfferedMemory: @unchecked Sendable {
 
   /// Offers new memory of zeros in place of what was offered before; nil where the system refuses.
   package func offer(byteCount: Int) -> SharedMemory? {
-    let file = ress_memory_file("ress", byteCount)
+    let file = ress_memory_file(name, byteCount)
     guard file >= 0, ress_move_descriptor(file, descriptor) == descriptor else { return nil }
     return SharedMemory(file: descriptor, byteCount: byteCount)
   }

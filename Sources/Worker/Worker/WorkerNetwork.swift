@@ -103,6 +103,7 @@ package final class WorkerNetwork: @unchecked Sendable {
     var options = options
     options.description.publicKey = keys?.publicKey
     options.description.dataAddress = zeromq.endpoint
+    options.description.localAddress = zeromq.localEndpoint
     options.description.mpi = options.world?.place
     options.description.memoryBytes = AvailableMemory.byteCount
     options.description.machine = MachineIdentity.current
