@@ -110,7 +110,7 @@ let system: [Target] = [
     ].map { .embedInCode("Page/" + $0) }, swiftSettings: swiftSettings),
   module(
     "Daemon", ["HTTP", "Dashboard", "Coordination", "RunStore", "Transport", "RunFolder", "Wire", "Configuration"]),
-  module("Exchange", ["Training", "Wire", "Model", "Kernels", "Configuration"]),
+  module("Exchange", ["Training", "Wire", "Model", "Kernels", "Configuration", "CLinux"]),
   module(
     "Trained",
     ["Exchange", "Training", "Checkpoint", "RunFolder", "Data", "Wire", "Model", "Kernels", "Configuration"]),

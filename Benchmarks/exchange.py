@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Times the exchanges between workers: ress over ZeroMQ, ress over MPI, and Gloo through torch.distributed, with the same bytes.
+"""Times the exchanges between workers: ress over ZeroMQ, ress in shared memory, ress over MPI, and Gloo through torch.distributed, with the same
+bytes. Rows for experts (all-to-all) never go through shared memory.
 
     swift build -c release --product ress-exchange && scripts/mpi.sh
     Benchmarks/exchange.py [--ranks 2,4] [--python PYTHON-WITH-TORCH]
@@ -50,10 +51,11 @@ def lines(text):
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
-def ress(exchange, ranks):
+def ress(exchange, ranks, shared=False):
     with tempfile.TemporaryDirectory(prefix="ress-exchange-") as folder:
         address = f"ipc://{folder}/c"
-        host = subprocess.Popen([PROGRAM, "host", "--ranks", str(ranks), "--exchange", exchange, "--address", address])
+        host = subprocess.Popen([PROGRAM, "host", "--ranks", str(ranks), "--exchange", exchange, "--address", address,
+                                 "--shared-memory", str(shared).lower()])
         words = [str(PROGRAM), "rank", "--address", address, "--exchange", exchange]
         try:
             if exchange == "mpi":
@@ -62,7 +64,8 @@ def ress(exchange, ranks):
                 done = subprocess.run(["mpirun", "-n", str(ranks)] + words, env=own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=300)
                 return lines(done.stdout)
             workers = [subprocess.Popen(words + ["--name", f"w{rank}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for rank in range(ranks)]
-            return [line for worker in workers for line in lines(worker.communicate(timeout=300)[0])]
+            found = [line for worker in workers for line in lines(worker.communicate(timeout=300)[0])]
+            return [dict(line, exchange="shared") if shared else line for line in found if not shared or line["operation"] == "all-reduce"]
         finally:
             host.kill()
 
@@ -94,7 +97,7 @@ def main():
     options = parser.parse_args()
     found = {}
     for ranks in map(int, options.ranks.split(",")):
-        runs = [lambda: ress("zeromq", ranks)]
+        runs = [lambda: ress("zeromq", ranks), lambda: ress("zeromq", ranks, shared=True)]
         if shutil.which("mpirun"):
             runs.append(lambda: ress("mpi", ranks))
         if subprocess.run([options.python, "-c", "import torch"], capture_output=True).returncode == 0:
@@ -104,14 +107,14 @@ def main():
                 # The model's size is close to the requested one, not equal to the byte.
                 near = min(OPERATIONS, key=lambda wanted: (wanted[0] != line["operation"], abs(wanted[1] - line["bytes"])))
                 found.setdefault((ranks, near, line["exchange"]), []).append(line["median_us"] / 1000)
-    print("| operation | a rank | ranks | ZeroMQ | MPI | Gloo | ZeroMQ / MPI | Gloo / MPI |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| operation | a rank | ranks | ZeroMQ | shared memory | MPI | Gloo | ZeroMQ / Gloo | shared / Gloo |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for ranks in map(int, options.ranks.split(",")):
         for operation in OPERATIONS:
-            zeromq, mpi, other = (middle(found.get((ranks, operation, exchange), [])) for exchange in ("zeromq", "mpi", "gloo"))
+            values = [middle(found.get((ranks, operation, exchange), [])) for exchange in ("zeromq", "shared", "mpi", "gloo")]
             text = lambda value: "" if value is None else f"{value:.2f} ms" if value >= 1 else f"{value:.3f} ms"
-            ratio = lambda value: f"{value / mpi:.1f}" if value and mpi else ""
-            print(f"| {operation[0]} | {size(operation[1])} | {ranks} | {text(zeromq)} | {text(mpi)} | {text(other)} | {ratio(zeromq)} | {ratio(other)} |")
+            ratio = lambda value: f"{value / values[3]:.2f}" if value and values[3] else ""
+            print(f"| {operation[0]} | {size(operation[1])} | {ranks} | {' | '.join(map(text, values))} | {ratio(values[0])} | {ratio(values[1])} |")
 
 
 if __name__ == "__main__":

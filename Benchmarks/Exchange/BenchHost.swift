@@ -10,6 +10,7 @@ final class BenchHost {
   private let port: ControlPort
   private let ranks: Int
   private let exchange: Exchange
+  private let sharesMemory: Bool
   private var workers: [PeerID: WorkerDescription] = [:]
   private var order: [PeerID] = []
   private var ready = 0
@@ -17,6 +18,7 @@ final class BenchHost {
 
   init(_ arguments: BenchArguments) throws {
     ranks = Int(arguments.text("--ranks")) ?? 2
+    sharesMemory = arguments.text("--shared-memory", "false") == "true"
     exchange = Exchange(rawValue: arguments.text("--exchange")) ?? .zeromq
     port = try ControlPort(
       listen: arguments.text("--address"), insecure: false, incarnation: UInt64.random(in: 1...UInt64.max),
@@ -60,6 +62,7 @@ final class BenchHost {
   private func assign(at now: Instant) {
     var configuration = RunConfiguration()
     configuration.cluster.exchange = exchange
+    configuration.cluster.sameMachine = sharesMemory ? .memory : .messages
     // Rank 0 is first; it prints the results.
     order.sort { (workers[$0]!.mpi?.rank ?? 0, workers[$0]!.name) < (workers[$1]!.mpi?.rank ?? 0, workers[$1]!.name) }
     let roster = order.enumerated().map { RosterEntry(worker: workers[$1]!, units: $0..<$0 + 1, experts: [$0]) }

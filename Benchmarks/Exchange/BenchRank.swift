@@ -38,11 +38,13 @@ final class BenchRank {
   func run() throws {
     network.start()
     var link: NetworkLink!
+    var assigned: Assignment!
     begin: while let event = network.next() {
       switch event {
       case .assigned(let assignment):
         (index, count) = (assignment.index, assignment.roster.count)
         link = NetworkLink(network, assignment)
+        assigned = assignment
         network.report(.ready, generation: assignment.generation)
       case .begin: break begin
       case .exit(let reason): throw BenchError(reason: reason)
@@ -52,7 +54,9 @@ final class BenchRank {
       }
     }
     for bytes in [4 << 10, 64 << 10, 4 << 20] { try measure(AllToAll(link, index, count, bytes: bytes)) }
-    for bytes in [4 << 20, 64 << 20] { try measure(AllReduce(link, index, count, bytes: bytes)) }
+    for bytes in [4 << 20, 64 << 20] {
+      try measure(AllReduce(link, assigned, network.memory, bytes: bytes))
+    }
     network.close(reason: "done")
     if !network.hasLeftWorld { throw BenchError(reason: "the MPI world did not end in order") }
   }
@@ -152,14 +156,18 @@ final class AllReduce: Exchanging {
   private let exchange: PeerExchange
   private let parameters: ParameterBuffer
   private let gradient: PooledBuffer
+  private let held: HeldModel
   private let own: Range<Int>
   private var norms: [Double]
   private let index: Int
   private let count: Int
   private var number = 0
 
-  init(_ link: NetworkLink, _ index: Int, _ count: Int, bytes: Int) {
-    (self.index, self.count) = (index, count)
+  init(
+    _ link: NetworkLink, _ assignment: Assignment, _ memory: OfferedMemory?, bytes: Int
+  ) throws {
+    (index, count) = (assignment.index, assignment.roster.count)
+    let (index, count) = (index, count)
     // A model of many equal tensors, so that the owners' shares are equal: blocks of a dense transformer.
     var configuration = RunConfiguration()
     var model = configuration.model
@@ -184,13 +192,20 @@ final class AllReduce: Exchanging {
       index: index, units: (0..<count).map { $0..<$0 + 1 },
       expertOwners: chosen.experts.indices.map { $0 % count }, layout: chosen)
     configuration.model = model
-    let held = HeldModel(configuration, vocabulary: 64, plan: plan, threads: 1)
+    held = HeldModel(configuration, vocabulary: 64, plan: plan, threads: 1)
     parameters = held.parameters
     own = plan.myDense
-    exchange = PeerExchange(held, link)
+    let memoryBytes = Int(ProcessInfo.processInfo.physicalMemory)
+    exchange = PeerExchange(held, link, sharing: BoardOffer(assignment, plan, memory, ofMachine: memoryBytes))
     norms = Array(repeating: 0, count: Optimizer.chunkCount(chosen))
     gradient = BufferPool().take(chosen.denseCount)
     gradient.pointer.update(repeating: 1, count: chosen.denseCount)
+    // All ranks have offered their parts of the board when the norms of this round have arrived.
+    number += 1
+    try exchange.begin(Round(number: number, step: 0, purpose: .probe, unitCount: 1))
+    _ = try exchange.gather(norms, StepNote())
+    number += 1
+    try exchange.prepare(number)
   }
 
   func round() throws {
@@ -198,14 +213,24 @@ final class AllReduce: Exchanging {
     try exchange.begin(Round(number: number, step: number, purpose: .training, unitCount: count))
     // The exchange adds sums where they are.
     (gradient.pointer + own.lowerBound).update(repeating: 1, count: own.count)
-    let sum = try exchange.reduce([(node: UnitNode(level: 0, index: index), value: gradient)])
+    let sums = [(node: UnitNode(level: 0, index: index), value: Optional(gradient))]
+    held.expertGradients.begin(unitCount: count)
+    try exchange.finish(unit: index, UnitReport(held.sizes), UnitEnd(team: held.team))
+    try exchange.publish(sums)
+    _ = try exchange.reports()
+    let sum = try exchange.reduce(sums)
     guard sum[0] == Real(count) else { throw BenchError(reason: "a sum is \(sum[0]), not \(count)") }
+    // Parameters are accepted after the norms of their sender, as in a step.
+    _ = try exchange.gather(norms, StepNote())
     try exchange.share(parameters)
   }
 
   func agree(isOver: Bool) throws -> Bool {
+    number += 1
+    try exchange.begin(Round(number: number, step: number, purpose: .probe, unitCount: count))
     // `gather` adds over the ranks, and only the first rank contributes.
     norms[0] = index == 0 && isOver ? 1 : 0
+    defer { norms[0] = 0 }
     return try exchange.gather(norms, StepNote())[0] > 0
   }
 }

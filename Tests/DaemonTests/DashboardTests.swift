@@ -142,7 +142,7 @@ import Wire
     let line = try #require((cluster["runs"] as? [[String: Any]])?.first)
     #expect(line["name"] as? String == "seen" && line["id"] as? String == run.description)
     // The list of all runs is short; the page of a run asks for that run alone.
-    #expect(line["causes"] == nil && line["dataset"] as? String == "/none/d.h5")
+    #expect(line["causes"] == nil && line["costs"] == nil && line["dataset"] as? String == "/none/d.h5")
     let other = try submit(daemon, "other")
     _ = try wait(daemon, "/api/cluster") { ($0["runs"] as? [Any])?.count == 2 }
     let alone = try object(try get(daemon, "/api/cluster?run=\(run)").body)["runs"] as? [[String: Any]]
@@ -151,6 +151,8 @@ import Wire
       (alone?.first?["causes"] as? [[String: Any]])?.map { $0["cause"] as? String } == [
         "useful", "start", "checkpoint", "fault", "straggler", "exchange",
       ])
+    let costs = try #require(alone?.first?["costs"] as? [String: Any])
+    #expect(Set(costs.keys) == ["expected", "actual", "workers"] && (costs["workers"] as? [Any])?.isEmpty == true)
     let path = "/api/runs/\(run)"
     let whole = try wait(daemon, path) { "\($0["story"] ?? "")".contains("waits for 1 worker") }
     #expect(whole["isWhole"] as? Bool == true && whole["isReading"] as? Bool == false)

@@ -49,7 +49,8 @@ import Testing
     try expectSameEnd("other")
   }
 
-  @Test func `a coordinator and workers over tcp, started in any order, give the same curve`() throws {
+  @Test(arguments: ["memory", "messages"])
+  func `a coordinator and workers over tcp, started in any order, give the same curve`(way: String) throws {
     // The workers are started first and wait for their coordinator.
     let address = "tcp://127.0.0.1:\(freePorts())"
     let workers = try (1...2).map {
@@ -58,6 +59,7 @@ import Testing
     let coordinator = try place.start(["coordinator", "--listen", address])
     let finished = try place.run([
       "train", "run.yaml", "--coordinator", address, "--set", "run=tcp", "--set", "cluster.workers=2",
+      "--set", "cluster.same_machine=\(way)",
     ])
     #expect(finished.code == 0, "\(finished.output)\(finished.errors)\(coordinator.output)\(workers[0].output)")
     try expectSameEnd("tcp")

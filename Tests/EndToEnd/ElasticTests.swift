@@ -104,15 +104,20 @@ final class TestCluster {
     return logs.output
   }
 
-  @Test(arguments: ["auto", "travel", "copy"])
-  func `a killed worker is noticed at once, the others continue from memory, and a new one joins`(experts: String)
-    throws
-  {
+  @Test(arguments: [("auto", "memory"), ("travel", "memory"), ("copy", "memory"), ("copy", "messages")])
+  func `a killed worker is noticed at once, the others continue from memory, and a new one joins`(
+    experts: String, way: String
+  ) throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b", "c")
     try submit(
-      cluster, "hurt", workers: 3, "--set", "checkpoint.every=0", "--set", "cluster.experts=\(experts)")
+      cluster, "hurt", workers: 3, "--set", "checkpoint.every=0", "--set", "cluster.experts=\(experts)",
+      "--set", "cluster.same_machine=\(way)")
     #expect(cluster.reaches("hurt", 25), "\(cluster.logs)")
+    if experts != "auto" {
+      let shares = cluster.workers["a"]!.output.contains("exchange gradients and parameters in shared memory")
+      #expect(shares == (experts == "copy" && way == "memory"), "\(cluster.logs)")
+    }
     cluster.kill("b")
     try cluster.start("d")
     let story = try expectSameEnd(cluster, "hurt")

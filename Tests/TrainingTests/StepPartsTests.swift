@@ -133,8 +133,11 @@ import Training
 private final class SilentExchange: GradientExchange {
   var waitedSeconds = 0.0
   var sentBytes = 0
+  var sharesMemory: Bool { false }
   var notes: [StepNote] = []
+  func prepare(_ number: Int) {}
   func begin(_ round: Round) {}
+  func publish(_ sums: [(node: UnitNode, value: PooledBuffer?)]) {}
   func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) {}
   func reports() -> [UnitReport] { [] }
   func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) -> RealPointer { sums[0].value!.pointer }

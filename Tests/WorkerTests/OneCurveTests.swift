@@ -142,6 +142,50 @@ import Worker
     _ = try run(c, 2, 2, "travel", scratch.path + "/teams", like: alone, saved)
   }
 
+  @Test func `workers that share memory send no gradients and no parameters, and have the curve of those that do`()
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.audit, c.cluster.mirrorEvery) = (6, 3, 0.3, 2)
+    c.cluster.experts = .copy
+    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
+    let saved = try tensors(scratch.path + "/1", step: 6, alone.files[6] ?? [], c)
+    let onceAStep: Set<DataPhase> = [.gradient, .expertGradient, .parameters, .expertParameters]
+    for (workers, threads) in [(2, 1), (2, 2), (3, 1), (4, 2), (6, 1)] {
+      var sent: [[[Double]]] = []
+      for shares in [false, true] {
+        let folder = scratch.path + "/\(workers)-\(threads)-\(shares)"
+        let outcome = try OneProcessCluster(
+          c, workers: workers, threads: threads, folder: folder, sharesMemory: shares
+        ).run()
+        #expect(outcome.errors == [], "\(folder)")
+        #expect(outcome.steps == alone.steps, "\(folder)")
+        #expect(outcome.evaluations == alone.evaluations, "\(folder)")
+        #expect(try tensors(folder, step: 6, outcome.files[6] ?? [], c) == saved, "\(folder)")
+        #expect(outcome.messages.keys.allSatisfy { !onceAStep.contains($0) } == shares, "\(outcome.messages)")
+        sent.append(outcome.sent)
+      }
+      // The same numbers reach the peers; messages have headers besides.
+      for (messages, board) in zip(sent[0], sent[1]) {
+        #expect(zip(messages, board).allSatisfy { $0 > $1 && $0 < 1.1 * $1 }, "\(messages), \(board)")
+      }
+    }
+  }
+
+  @Test func `where rows travel, or the configuration forbids it, the workers share no memory`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.training.evaluateSequences) = (2, 0, 0)
+    for (experts, way) in [(ExpertChoice.travel, SameMachine.memory), (.copy, .messages)] {
+      (c.cluster.experts, c.cluster.sameMachine) = (experts, way)
+      let outcome = try OneProcessCluster(
+        c, workers: 2, threads: 1, folder: scratch.path + "/\(experts)", sharesMemory: true
+      ).run()
+      #expect(outcome.errors == [] && outcome.messages[.gradient, default: 0] > 0, "\(outcome.messages)")
+    }
+  }
+
   @Test func `a generation that is stopped between two updates leaves its state for the next one`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)

@@ -29,6 +29,7 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
   private let hub: OneProcessCluster
   private let reported = Mutex<[Report]>([])
   let store: ShardStore
+  let memory = OfferedMemory()
 
   init(_ index: Int, _ hub: OneProcessCluster, _ store: ShardStore) {
     self.index = index
@@ -40,8 +41,11 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
 
   /// Bytes of the largest message that was sent.
   let largest = Mutex(0)
+  /// Number of messages that were sent, by phase.
+  let counts = Mutex<[DataPhase: Int]>([:])
 
   func send(_ message: DataMessage, to index: Int) {
+    counts.withLock { $0[message.header.phase, default: 0] += 1 }
     largest.withLock { $0 = max($0, message.payload.bytes.count) }
     // Encoded and decoded, as on a network.
     let copy = Payload(byteCount: message.payload.bytes.count)
@@ -75,30 +79,40 @@ final class HubChannel: WorkerChannel, @unchecked Sendable {
 
 final class OneProcessCluster: @unchecked Sendable {
   private(set) var channels: [HubChannel] = []
-  private let assignments: [Assignment]
+  private var assignments: [Assignment] = []
   private let generation: UInt32
   /// The fingerprint of all its workers.
   static let numerics = "ress-test/1"
 
   /// - Parameters:
   ///   - copies: the experts that each worker has a copy of; nil for those that the configuration chooses.
+  ///   - sharesMemory: whether the workers may use a board.
   ///   - before: a cluster of as many workers that has halted after `firstStep` steps, whose state is taken over.
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
     firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil, copies: [[Int]]? = nil,
-    after before: OneProcessCluster? = nil
+    sharesMemory: Bool = false, after before: OneProcessCluster? = nil
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
       configuration.model.experts(in: $0)
     }
     let chosen = copies ?? (0..<workers).map { _ in ExpertCopies(configuration, workers: workers).choose() }
+    let generation = (before?.generation ?? 0) + 1
+    self.generation = generation
+    channels = (0..<workers).map { HubChannel($0, self, before?.channels[$0].store ?? ShardStore()) }
+    let descriptions = channels.enumerated().map { index, channel in
+      var description = WorkerDescription(
+        name: "w\(index)", host: "here", process: Int(getpid()), dataAddress: "hub", threads: threads,
+        fingerprint: Self.numerics, program: "", incarnation: UInt64(index))
+      if sharesMemory {
+        (description.machine, description.sharedMemory) = (1, channel.memory.map { Int($0.descriptor) })
+      }
+      return description
+    }
     let roster = (0..<workers).map { index in
       RosterEntry(
-        worker: WorkerDescription(
-          name: "w\(index)", host: "here", process: index, dataAddress: "hub", threads: threads,
-          fingerprint: Self.numerics,
-          program: ""),
+        worker: descriptions[index],
         units: units[index], experts: experts[index],
         copies: chosen[index].filter { !experts[index].contains($0) })
     }
@@ -109,8 +123,6 @@ final class OneProcessCluster: @unchecked Sendable {
           generation: before.generation, step: firstStep, units: before.assignments[0].roster.map(\.units),
           experts: before.assignments[0].roster.map(\.experts), holders: Array(before.assignments.indices)))
     }
-    let generation = (before?.generation ?? 0) + 1
-    self.generation = generation
     assignments = (0..<workers).map { index in
       var assignment = Assignment(
         run: RunID(1), generation: generation, configuration: configuration, roster: roster, index: index,
@@ -118,7 +130,6 @@ final class OneProcessCluster: @unchecked Sendable {
       if acceptsOtherNumerics { assignment.acceptsOtherNumerics = true }
       return assignment
     }
-    channels = (0..<workers).map { HubChannel($0, self, before?.channels[$0].store ?? ShardStore()) }
   }
 
   /// The results of the run: records of steps and evaluations from the first worker, and every worker's errors.
@@ -133,6 +144,8 @@ final class OneProcessCluster: @unchecked Sendable {
     var endings: [RunJob.Ending] = []
     /// Bytes that each worker held at the end, counted, and of the largest message.
     var heldBytes: [Int] = []
+    /// Number of messages of all workers, by phase.
+    var messages: [DataPhase: Int] = [:]
     var largestMessage = 0
   }
 
@@ -210,6 +223,7 @@ final class OneProcessCluster: @unchecked Sendable {
     outcome.heldBytes = jobs.map(\.heldByteCount)
     outcome.largestMessage = channels.map { $0.largest.withLock { $0 } }.max() ?? 0
     for channel in channels {
+      outcome.messages.merge(channel.counts.withLock { $0 }, uniquingKeysWith: +)
       for report in channel.reports {
         switch report {
         case .stepDone(let record):

@@ -56,6 +56,8 @@ import Wire
     var sent: [DataMessage] = []
     var waitedSeconds: Double { 0 }
     func send(_ message: DataMessage, to worker: Int) { sent.append(message) }
+    func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {}
+    func endLook() {}
     func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
       guard !arriving.isEmpty else { throw Empty() }
       return arriving.removeFirst()

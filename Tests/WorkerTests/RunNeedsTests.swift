@@ -236,6 +236,7 @@ import Worker
       let result = try StepRehearsal(needs, line: .local).run()
       #expect(result.stepSeconds > 0 && result.stepSeconds < 60)
       #expect((result.exchangeSeconds > 0) == (workers > 1))
+      #expect(result.waitSeconds >= result.exchangeSeconds && result.waitSeconds < result.stepSeconds)
     }
   }
 

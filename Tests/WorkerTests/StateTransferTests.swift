@@ -115,6 +115,7 @@ import Worker
     func report(_ report: Report, generation: UInt32) {}
     func note(_ heartbeat: Heartbeat) {}
     func pendingStop() -> String? { nil }
+    var memory: OfferedMemory? { nil }
     func pendingHalt(_ generation: UInt32) -> HaltWish { .none }
     func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int) {}
   }

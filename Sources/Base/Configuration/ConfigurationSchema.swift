@@ -233,6 +233,10 @@ package enum ConfigurationSchema {
         "Transport of tokens and gradients between workers; with mpi, workers must be ranks of one launch (docs/mpi.md)."
       ),
       .choice(
+        "same_machine", \.cluster.sameMachine,
+        "How the workers of one machine exchange: memory shares memory for gradients and parameters, where no rows travel and all workers of the run are on the machine; messages sends everything over Unix sockets; network treats them like workers of several machines."
+      ),
+      .choice(
         "experts", \.cluster.experts,
         "Where experts compute: rows travel to the worker that owns an expert, or every worker has a copy of its weights; auto decides for each expert."
       ),

@@ -249,6 +249,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var teams = 0
   /// The transport between workers. Never changes a number.
   package var exchange = Exchange.zeromq
+  /// How the workers of one machine exchange. Never changes a number.
+  package var sameMachine = SameMachine.memory
   /// Whether rows travel to experts, or the weights of experts to all workers. Never changes a number.
   package var experts = ExpertChoice.auto
   /// Steps whose time is measured by part of the model, from the sixth of a generation on; 0: none. Never changes a number.
@@ -264,6 +266,11 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
 
   package init() {}
 }
+
+/// How the workers of one machine exchange: gradients and parameters in memory that they share, where no rows travel, and
+/// everything else in messages over Unix sockets; everything in messages over Unix sockets; or like workers of several
+/// machines.
+package enum SameMachine: String, Equatable, Sendable, Codable, CaseIterable { case memory, messages, network }
 
 /// The transport of tokens and gradients between workers.
 package enum Exchange: String, Equatable, Sendable, Codable, CaseIterable { case zeromq, mpi }

@@ -39,6 +39,43 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     }
   }
 
+  /// What one worker of a run does in a step, measured over the last steps of the generation.
+  package struct Share: Codable, Equatable, Sendable {
+    package var worker: String
+    /// Seconds of a step in which it computes, and in which it does not; nil before the first step.
+    package var busySeconds: Double?
+    package var waitSeconds: Double?
+    /// Bytes that it sends its peers in a step; nil before the first step.
+    package var sentBytes: Int?
+    /// Resident memory; nil where it is not connected.
+    package var memoryBytes: Int?
+    /// Share of the steps in which it computed longest, so that all others waited for it; nil before the first step.
+    package var lastShare: Double?
+    /// The first workers that it has waited for since more than a second, and the number of all of them.
+    package var waitsFor: [String]
+    package var waitsForCount: Int
+
+    /// Most names in `waitsFor`.
+    package static let namesShown = 3
+
+    package init(
+      worker: String, busySeconds: Double? = nil, waitSeconds: Double? = nil, sentBytes: Int? = nil,
+      memoryBytes: Int? = nil, lastShare: Double? = nil, waitsFor: [String] = []
+    ) {
+      self.worker = worker
+      self.busySeconds = busySeconds
+      self.waitSeconds = waitSeconds
+      self.sentBytes = sentBytes
+      self.memoryBytes = memoryBytes
+      self.lastShare = lastShare
+      self.waitsFor = Array(waitsFor.prefix(Self.namesShown))
+      waitsForCount = waitsFor.count
+    }
+
+    /// `worker-2, worker-3 and 5 others`; empty where it waits for nobody.
+    package var spokenWaits: String { SpokenNumbers.names(waitsFor, of: waitsForCount) }
+  }
+
   /// A run in any state, also one that has ended.
   package struct Run: Codable, Equatable, Sendable {
     package var id: RunID
@@ -62,6 +99,8 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
     /// What `ress plan` expected the run to cost, and what was measured so far.
     package var forecast: Forecast?
     package var actual = Forecast()
+    /// What each worker of the present generation does; nil without one, and from older coordinators.
+    package var shares: [Share]?
     /// Number of events of the run so far.
     package var eventCount = 0
 

@@ -4,6 +4,8 @@
 package struct Forecast: Codable, Equatable, Sendable {
   /// Seconds of a training step, without evaluations and without pauses between steps.
   package var stepSeconds: Double?
+  /// Seconds of a step that a worker does not compute, averaged over workers: it waits for others and for messages.
+  package var waitSeconds: Double?
   /// Resident memory, in bytes, of the worker that needs most.
   package var memoryBytes: Int?
   /// Bytes that a worker sends its peers in a step, averaged over workers; copies of the state are not included.
@@ -12,9 +14,11 @@ package struct Forecast: Codable, Equatable, Sendable {
   package var checkpointBytes: Int?
 
   package init(
-    stepSeconds: Double? = nil, memoryBytes: Int? = nil, sentBytes: Int? = nil, checkpointBytes: Int? = nil
+    stepSeconds: Double? = nil, waitSeconds: Double? = nil, memoryBytes: Int? = nil, sentBytes: Int? = nil,
+    checkpointBytes: Int? = nil
   ) {
     self.stepSeconds = stepSeconds
+    self.waitSeconds = waitSeconds
     self.memoryBytes = memoryBytes
     self.sentBytes = sentBytes
     self.checkpointBytes = checkpointBytes

@@ -22,6 +22,13 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   /// Bytes of memory that the machine, or the process's control group, had left when the process started; nil where
   /// it is not known.
   package var memoryBytes: Int?
+  /// A second address, at which peers of the same `machine` reach it; nil where there is none.
+  package var localAddress: String?
+  /// Equal for processes that the operating system lets share memory and Unix sockets: those of one user, on one running
+  /// machine, in the same namespaces. Nil where it is not known.
+  package var machine: UInt64?
+  /// The descriptor under which the process offers memory to others of its machine; nil where it offers none.
+  package var sharedMemory: Int?
 
   package init(
     name: String, host: String, process: Int, dataAddress: String, threads: Int, fingerprint: String, program: String,

@@ -13,6 +13,8 @@ extension Request {
       check.text(worker.host, "host")
       check.text(worker.fingerprint, "fingerprint")
       check.text(worker.dataAddress, "dataAddress")
+      check.text(worker.localAddress ?? "", "localAddress")
+      check.whole(worker.sharedMemory ?? 0, "sharedMemory", 0...Int(Int32.max))
       if let place = worker.mpi {
         check.whole(place.size, "mpi.size", 1...1_000_000)
         check.whole(place.rank, "mpi.rank", 0...min(max(1, place.size), 1_000_000) - 1)
@@ -84,6 +86,7 @@ private struct RangeCheck {
 
   mutating func forecast(_ forecast: Forecast) {
     seconds(forecast.stepSeconds ?? 0, "stepSeconds")
+    seconds(forecast.waitSeconds ?? 0, "waitSeconds")
     for bytes in [forecast.memoryBytes, forecast.sentBytes, forecast.checkpointBytes] { whole(bytes ?? 0, "forecast") }
   }
 

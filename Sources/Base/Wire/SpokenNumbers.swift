@@ -1,4 +1,4 @@
-// Formats lists of whole numbers for logs and views.
+// Formats lists of whole numbers and of names for logs and views.
 
 package enum SpokenNumbers {
   /// `0–3, 6`: sorted, with consecutive numbers joined; `none` for an empty list.
@@ -14,5 +14,14 @@ package enum SpokenNumbers {
     if ranges.isEmpty { return "none" }
     return ranges.map { $0.count == 1 ? "\($0.lowerBound)" : "\($0.lowerBound)–\($0.upperBound)" }.joined(
       separator: ", ")
+  }
+
+  /// `a`, `a and b`, `a, b and c`, `a, b, c and 2 others`; empty for an empty list.
+  /// - Parameter count: the number of names, of which `first` has the first ones.
+  package static func names(_ first: [String], of count: Int) -> String {
+    let left = count - first.count
+    let parts = left > 0 ? first + ["\(left) other\(left == 1 ? "" : "s")"] : first
+    guard parts.count > 1 else { return parts.first ?? "" }
+    return parts.dropLast().joined(separator: ", ") + " and " + parts.last!
   }
 }

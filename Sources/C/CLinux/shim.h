@@ -115,3 +115,43 @@ static inline long ress_descriptor_limit(void) {
   if (syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, 0L, limit) != 0) return 1024;
   return limit[0] > (1ul << 20) ? (1l << 20) : (long)limit[0];
 }
+
+// Memory that several processes map (`SharedMemory`), and waiting for a number in it to change.
+
+/// A file in memory of `bytes`, whose size nobody can change from now on. Returns its descriptor, or -1 with errno.
+static inline int ress_memory_file(const char *name, long bytes) {
+  int file = (int)syscall(SYS_memfd_create, name, 3 /* MFD_CLOEXEC, MFD_ALLOW_SEALING */);
+  if (file < 0) return -1;
+  if (ftruncate(file, bytes) == 0 && fcntl(file, 1033 /* F_ADD_SEALS */, 7 /* F_SEAL_SEAL, SHRINK, GROW */) == 0)
+    return file;
+  close(file);
+  return -1;
+}
+
+/// Whether a descriptor is that of a file in memory whose size cannot change: reading it can never fail.
+static inline int ress_is_memory_file(int file) {
+  int seals = fcntl(file, 1034 /* F_GET_SEALS */);
+  return seals >= 0 && (seals & 6) == 6;
+}
+
+/// Gives the file `from` the descriptor `to`, in place of what that one stood for.
+static inline int ress_move_descriptor(int from, int to) {
+  int moved = (int)syscall(SYS_dup3, from, to, O_CLOEXEC);
+  close(from);
+  return moved;
+}
+
+/// Reads a number that another process writes; everything that it wrote before is visible afterwards.
+static inline unsigned ress_load(const unsigned *place) { return __atomic_load_n(place, __ATOMIC_ACQUIRE); }
+
+/// Writes a number for others, and wakes all that wait for it to change.
+static inline void ress_announce(unsigned *place, unsigned value) {
+  __atomic_store_n(place, value, __ATOMIC_RELEASE);
+  syscall(SYS_futex, place, 1 /* FUTEX_WAKE */, 0x7fffffff, 0L, 0L, 0);
+}
+
+/// Sleeps until the number is announced again, for `milliseconds` at most; at once where it is no longer `value`.
+static inline void ress_await(const unsigned *place, unsigned value, int milliseconds) {
+  struct timespec time = {milliseconds / 1000, (milliseconds % 1000) * 1000000L};
+  syscall(SYS_futex, place, 0 /* FUTEX_WAIT */, value, &time, 0L, 0);
+}

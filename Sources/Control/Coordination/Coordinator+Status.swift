@@ -5,8 +5,15 @@ import Wire
 extension Coordinator {
   /// - Parameter now: the coordinator's own time.
   func status(steady now: Instant) -> ClusterStatus {
-    ClusterStatus(
-      runs: runs.all.map(\.status),
+    let heartbeats = Dictionary(
+      members.inOrder.map { ($0.description.name, (incarnation: $0.description.incarnation, $0.heartbeat)) },
+      uniquingKeysWith: { $1 })
+    return ClusterStatus(
+      runs: runs.all.map { run in
+        run.status { worker in
+          heartbeats[worker.name].flatMap { $0.incarnation == worker.incarnation ? $0.1 : nil }
+        }
+      },
       workers: members.inOrder.map { member in
         ClusterStatus.Worker(
           description: member.description, run: run(of: member).map { runs[$0].name },
@@ -30,7 +37,8 @@ extension Coordinator {
 }
 
 extension Run {
-  fileprivate var status: ClusterStatus.Run {
+  /// - Parameter heartbeat: the last one of a worker; nil where it is not connected.
+  fileprivate func status(_ heartbeat: (WorkerDescription) -> Heartbeat?) -> ClusterStatus.Run {
     var shown = ClusterStatus.Run(
       id: id, name: name, state: state, reason: reason, step: steps.step, steps: configuration.training.steps,
       priority: priority, generation: generation?.number ?? 0, workers: roster.map(\.worker.name),
@@ -39,9 +47,25 @@ extension Run {
     shown.memberships = memberships ?? (generation == nil ? 0 : nil)
     shown.forecast = submission.forecast
     shown.eventCount = eventCount
+    let busy = ledger.busy
+    // A single worker waits for nobody.
+    let waits = busy.count > 1 ? busy.map { max(0, ledger.stepSeconds - $0) } : []
     shown.actual = Forecast(
-      stepSeconds: ledger.stepSeconds > 0 ? ledger.stepSeconds : nil, memoryBytes: ledger.memoryBytes,
+      stepSeconds: ledger.stepSeconds > 0 ? ledger.stepSeconds : nil,
+      waitSeconds: waits.isEmpty ? nil : waits.reduce(0, +) / Double(waits.count), memoryBytes: ledger.memoryBytes,
       sentBytes: ledger.sentBytes.map { Int($0) }, checkpointBytes: checkpoints.byteCount)
+    guard let generation, !roster.isEmpty else { return shown }
+    shown.shares = roster.enumerated().map { index, entry in
+      let heard = heartbeat(entry.worker), isHere = heard?.generation == generation.number
+      let awaited = isHere ? heard?.waitingFor ?? [] : []
+      return ClusterStatus.Share(
+        worker: entry.worker.name, busySeconds: busy.indices.contains(index) ? busy[index] : nil,
+        waitSeconds: waits.indices.contains(index) ? waits[index] : nil,
+        sentBytes: ledger.sent.indices.contains(index) ? Int(ledger.sent[index]) : nil,
+        memoryBytes: heard?.memoryBytes,
+        lastShare: ledger.lastShares.indices.contains(index) ? ledger.lastShares[index] : nil,
+        waitsFor: awaited.filter { roster.indices.contains($0) }.map { roster[$0].worker.name })
+    }
     return shown
   }
 }

@@ -47,6 +47,8 @@ struct ClusterPage: Encodable {
     let goodput: Double?
     /// Where its time went; only on the page of one run.
     let causes: [Cause]?
+    /// Only on the page of one run.
+    let costs: Costs?
     let loss, validation, best, tokensPerSecond, secondsPerStep: Double?
     /// When its first step began and its newest record was made, in seconds since 1970.
     let began, lastRecord: Double?
@@ -62,6 +64,12 @@ struct ClusterPage: Encodable {
   struct Cause: Encodable {
     let cause: String
     let seconds: Double
+  }
+
+  /// Planned and measured costs; a field is nil where it is not known.
+  struct Costs: Encodable {
+    let expected, actual: Forecast
+    let workers: [ClusterStatus.Share]
   }
 
   struct WorkerLine: Encodable {
@@ -110,6 +118,8 @@ struct ClusterPage: Encodable {
         wantedWorkers: run.wantedWorkers, checkpoint: run.checkpointStep, goodput: run.goodput.share,
         causes: isAboutOne
           ? ([("useful", run.goodput.useful)] + run.goodput.losses).map { Cause(cause: $0.0, seconds: $0.1) } : nil,
+        costs: isAboutOne
+          ? Costs(expected: run.forecast ?? Forecast(), actual: run.actual, workers: run.shares ?? []) : nil,
         loss: newest.flatMap { $0.isSound ? $0.task : nil },
         validation: (picture?.evaluations.last?.record ?? latest?.evaluation)?.loss, best: picture?.best?.loss,
         tokensPerSecond: recent?.tokensPerSecond ?? newest?.tokensPerSecond, secondsPerStep: recent?.secondsPerStep,

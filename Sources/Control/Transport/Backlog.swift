@@ -40,6 +40,8 @@ package struct Backlog {
 
   private struct Connection {
     var isKnown = false
+    /// Whether the kernel counts its bytes; it does not count those of Unix sockets.
+    var isCounted = true
     var delivered = 0
     var lowest = 0
   }
@@ -70,7 +72,11 @@ package struct Backlog {
   package mutating func overdrawn(_ received: (Int32) -> Int?) -> [(connection: Int32, byteCount: Int)] {
     var waiting: [(connection: Int32, byteCount: Int, isKnown: Bool)] = []
     for number in connections.keys.sorted() {
-      guard let count = received(number), var connection = connections[number] else { continue }
+      guard var connection = connections[number], connection.isCounted else { continue }
+      guard let count = received(number) else {
+        connections[number]!.isCounted = false
+        continue
+      }
       let level = count - connection.delivered
       connection.lowest = min(connection.lowest, level)
       connections[number] = connection
@@ -97,14 +103,19 @@ package struct Backlog {
 /// The backlog of a socket's connections, updated by libzmq's events and the kernel's byte counts.
 final class ConnectionWatch {
   private let socket: Socket
+  /// Whether the kernel counts the bytes of the socket's connections; it does not where they are Unix sockets.
+  private let countsBytes: Bool
   let monitor: ConnectionMonitor
   private var backlog: Backlog
   private var events: [ConnectionMonitor.Event] = []
   private var nextLook = Instant(nanoseconds: 0)
   private static let lookEvery = Duration.milliseconds(50)
 
-  init(_ socket: Socket, _ limits: Backlog.Limits, _ context: SocketContext) throws(TransportError) {
+  init(
+    _ socket: Socket, _ limits: Backlog.Limits, _ context: SocketContext, countsBytes: Bool = true
+  ) throws(TransportError) {
     self.socket = socket
+    self.countsBytes = countsBytes
     monitor = try ConnectionMonitor(socket, context)
     backlog = Backlog(limits)
   }
@@ -135,7 +146,7 @@ final class ConnectionWatch {
 
   /// Cuts connections with too large a backlog, at most 20 times a second. Returns sentences for the log.
   func cutOverdrawn(at now: Instant) -> [String] {
-    guard nextLook <= now else { return [] }
+    guard countsBytes, nextLook <= now else { return [] }
     nextLook = now + Self.lookEvery
     hear()
     return backlog.overdrawn(Socket.receivedBytes).map { connection, byteCount in

@@ -10,6 +10,9 @@ package final class DataPort: DataPlane {
   private let router: Socket
   private let watch: ConnectionWatch
   package let endpoint: String
+  /// A Unix socket, where the endpoint is not one: for peers on the same machine. Its name is abstract (unix(7)), so that no
+  /// file is left and no path can be too long. Keys are checked as at the endpoint.
+  package private(set) var localEndpoint: String?
   private var dealers: [Int: Socket] = [:]
   private var links: [Int: ReliableLink<DataPiece>] = [:]
   private var assemblies: [Int: DataAssembly] = [:]
@@ -27,13 +30,18 @@ package final class DataPort: DataPlane {
   package init(listen: String, insecure: Bool, keys: KeyPair? = nil, _ context: SocketContext) throws(TransportError) {
     self.context = context
     self.keys = keys
-    router = try Socket(.router, context)
-    watch = try ConnectionWatch(router, .data, context)
+    router = try Socket(.router, context, watch: Socket.watch(listen, peers: 1))
+    watch = try ConnectionWatch(router, .data, context, countsBytes: !listen.hasPrefix("ipc://"))
     let allowed = allowed
     gatekeeper = try keys.map { _ throws(TransportError) in
       try Gatekeeper(context, hold: .seconds(2)) { allowed.contains($0) }
     }
     endpoint = try router.bind(listen, insecure: insecure, door: keys.map { .guarded($0) } ?? .open)
+    guard endpoint.hasPrefix("tcp://") else { return }
+    var random = SystemRandomNumberGenerator()
+    let name = LocalSocket.prefix + String(random.next() as UInt64, radix: 16)
+    // Without it, peers of this machine use the endpoint.
+    localEndpoint = try? router.bind(name, door: keys.map { .guarded($0) } ?? .open)
   }
 
   deinit { gatekeeper?.close() }
@@ -45,8 +53,11 @@ package final class DataPort: DataPlane {
     let largest = DataPiece.largestMessage(of: assignment.configuration)
     allowed.replace(Set(assignment.peers.compactMap(\.publicKey)))
     for (index, peer) in assignment.peers.enumerated() where index != assignment.index {
-      let dealer = try Socket(.dealer, context)
-      try dealer.connect(peer.dataAddress, door: try door(to: peer))
+      let address = LocalSocket.address(
+        of: peer, from: assignment.peers[assignment.index], assignment.configuration.cluster.sameMachine)
+      let dealer = try Socket(
+        .dealer, context, watch: Socket.watch(address, peers: assignment.peers.count))
+      try dealer.connect(address, door: try door(to: peer))
       dealers[index] = dealer
       let theirs = assignment.incarnation(index)
       links[index] = ReliableLink(incarnation: mine, peer: theirs) { $0.range.count }

@@ -47,11 +47,18 @@ package enum Frame {
 package final class Socket {
   package enum Kind { case router, dealer }
 
+  /// How the end of a connection is noticed between workers: where only this machine can reach the address, by the kernel.
+  /// Elsewhere by pings, which are sent to every peer, so that their number grows with the square of the workers: with many
+  /// of them they come less often.
+  package static func watch(_ endpoint: String, peers: Int) -> Watch {
+    endpoint.hasPrefix("ipc://") ? .kernel : .heartbeats(milliseconds: Int32(max(500, 32 * min(peers, 256))))
+  }
+
   /// Which side notices that the other end is gone.
   package enum Watch {
-    /// libzmq, which sends a ping every half second. A process that is stopped (SIGSTOP) looks like one that is
-    /// dead.
-    case heartbeats
+    /// libzmq: a DEALER sends a ping after `milliseconds`, and both ends give the connection up after four times as long
+    /// without an answer or a ping. A process that is stopped (SIGSTOP) looks like one that is dead.
+    case heartbeats(milliseconds: Int32)
     /// The kernel alone. A process that ends closes its connection, a cut line stops acknowledging, and a stopped
     /// process does neither, so the three can be distinguished.
     case kernel
@@ -74,7 +81,7 @@ package final class Socket {
 
   /// - Parameter identity: the name under which ROUTER sockets know this one; 5 to 255 bytes, the first not 0.
   package init(
-    _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats,
+    _ kind: Kind, _ context: SocketContext, identity: [UInt8]? = nil, watch: Watch = .heartbeats(milliseconds: 500),
     largestFrame: Int64 = Socket.largestDataFrame
   ) throws(TransportError) {
     self.context = context
@@ -90,10 +97,12 @@ package final class Socket {
     // interval, so clients use a shorter one.
     set(ZMQ_HANDSHAKE_IVL, Int32(kind == .router ? 5000 : 2000))
     switch watch {
-    case .heartbeats:
-      // libzmq detects dead connections within two seconds and reconnects.
-      set(ZMQ_HEARTBEAT_IVL, Int32(500))
-      set(ZMQ_HEARTBEAT_TIMEOUT, Int32(2000))
+    case .heartbeats(let milliseconds):
+      // A ROUTER only answers: it learns from the pings how long it may wait for the next one.
+      guard kind == .dealer else { break }
+      set(ZMQ_HEARTBEAT_IVL, milliseconds)
+      set(ZMQ_HEARTBEAT_TIMEOUT, 4 * milliseconds)
+      set(ZMQ_HEARTBEAT_TTL, 4 * milliseconds)
     case .kernel: set(ZMQ_TCP_MAXRT, Socket.unacknowledgedMilliseconds)
     }
     set(ZMQ_RECONNECT_IVL, Int32(50))

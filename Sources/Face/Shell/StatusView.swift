@@ -28,7 +28,7 @@ package enum StatusView {
           ("checkpoint_step", .init(run.checkpointStep)),
           ("goodput", .init(run.goodput.share)),
           ("useful_seconds", .real(run.goodput.useful)), ("expected", (run.forecast ?? Forecast()).json),
-          ("actual", run.actual.json),
+          ("actual", run.actual.json), ("each_worker", sharesJSON(run)),
         ] + run.goodput.losses.map { ("\($0.cause)_seconds", .real($0.seconds)) }
       ).line
     }
@@ -45,7 +45,7 @@ package enum StatusView {
       "  priority     \(run.priority)",
       "  checkpoint   " + (run.checkpointStep.map { "step \($0)" } ?? "none yet"),
     ]
-    lines += costs(run)
+    lines += costs(run) + shares(run)
     guard let share = goodput.share else { return lines.joined(separator: "\n") }
     lines.append(
       "  goodput      \(percent(share)) of \(Format.duration(seconds: goodput.total)) went into useful steps")
@@ -71,11 +71,45 @@ package enum StatusView {
       table.add([name, expected.map(text) ?? "–", actual.map(text) ?? "–", difference])
     }
     add("a step", expected.stepSeconds, actual.stepSeconds) { Format.seconds($0) }
+    add("of it, waiting", expected.waitSeconds, actual.waitSeconds) { Format.seconds($0) }
     add("memory a worker", expected.memoryBytes.map { Double($0) }, actual.memoryBytes.map { Double($0) }, bytes)
     add("sent a step", expected.sentBytes.map { Double($0) }, actual.sentBytes.map { Double($0) }, bytes)
     add("a checkpoint", expected.checkpointBytes.map { Double($0) }, actual.checkpointBytes.map { Double($0) }, bytes)
     let lines = table.text.split(separator: "\n", omittingEmptySubsequences: false)
     return ["  costs        " + lines[0].drop { $0 == " " }] + lines.dropFirst().map { "    " + $0 }
+  }
+
+  /// What each worker does in a step: who waits, and for whom.
+  private static func shares(_ run: ClusterStatus.Run) -> [String] {
+    guard let shares = run.shares, !shares.isEmpty else { return [] }
+    var table = TextTable([
+      ("worker", .left), ("computes", .right), ("waits", .right), ("last", .right), ("sent", .right),
+      ("memory", .right), ("waits for", .left),
+    ])
+    for share in shares {
+      table.add([
+        share.worker, share.busySeconds.map { Format.seconds($0) } ?? "–",
+        share.waitSeconds.map { Format.seconds($0) } ?? "–",
+        share.lastShare.map { Format.fixed(100 * $0, 0) + " %" } ?? "–",
+        share.sentBytes.map { Format.bytes($0) } ?? "–", share.memoryBytes.map { Format.bytes($0) } ?? "–",
+        share.spokenWaits,
+      ])
+    }
+    let lines = table.text.split(separator: "\n", omittingEmptySubsequences: false)
+    return ["  each step    (last: share of the steps in which all others waited for this worker)"]
+      + lines.map { "    " + $0 }
+  }
+
+  private static func sharesJSON(_ run: ClusterStatus.Run) -> JSON {
+    .array(
+      (run.shares ?? []).map { share in
+        .object([
+          ("worker", .text(share.worker)), ("busy_seconds", .init(share.busySeconds)),
+          ("wait_seconds", .init(share.waitSeconds)), ("last_share", .init(share.lastShare)),
+          ("sent_bytes", .init(share.sentBytes)), ("memory_bytes", .init(share.memoryBytes)),
+          ("waits_for", .list(share.waitsFor)), ("waits_for_count", .whole(share.waitsForCount)),
+        ])
+      })
   }
 
   private static func bytes(_ count: Double) -> String { Format.bytes(Int(count)) }
@@ -130,7 +164,7 @@ package enum StatusView {
 extension Forecast {
   fileprivate var json: JSON {
     .object([
-      ("step_seconds", .init(stepSeconds)), ("memory_bytes", .init(memoryBytes)),
+      ("step_seconds", .init(stepSeconds)), ("wait_seconds", .init(waitSeconds)), ("memory_bytes", .init(memoryBytes)),
       ("sent_bytes", .init(sentBytes)), ("checkpoint_bytes", .init(checkpointBytes)),
     ])
   }

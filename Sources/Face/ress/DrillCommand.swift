@@ -133,6 +133,8 @@ struct Drill {
     configuration.cluster.profileSteps = 0
     // A drill cuts connections, and it cannot cut those of MPI.
     configuration.cluster.exchange = .zeromq
+    // The workers stand for those of several machines, and their connections are cut.
+    configuration.cluster.sameMachine = .messages
     if fault == .flippedBit { configuration.cluster.audit = 1 }
 
     let cluster = try DrillCluster(

@@ -22,7 +22,8 @@ func plan(_ options: PlanOptions) throws -> ExitCode {
   let needs = RunNeeds(onMachinesLikeThis: configuration, vocabulary: vocabulary, hosts: hosts)
   var view = try rehearse(needs, options, hosts: hosts)
   if !options.countsOnly { view.bf16 = ProductSpeed.measure() }
-  try? ForecastFile(configuration, vocabulary: vocabulary).write(needs.forecast(stepSeconds: view.step?.stepSeconds))
+  try? ForecastFile(configuration, vocabulary: vocabulary).write(
+    needs.forecast(stepSeconds: view.step?.stepSeconds, waitSeconds: needs.workers > 1 ? view.step?.waitSeconds : nil))
   let placement = try options.coordinator.map {
     try RunPlacement(configuration, ConnectionSecurity.client($0).status())
   }
@@ -105,7 +106,7 @@ struct PlanView {
         precision        \(precision)
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
                          \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
-        sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(link), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
+        sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(way), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
         a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
         time             \(time)
       """
@@ -137,8 +138,9 @@ struct PlanView {
     return "\n  experts          \(text)"
   }
 
-  private var link: String {
-    needs.workers > 2 ? ", \(Format.bytes(needs.sentBytes / (needs.workers - 1))) a link" : ""
+  private var way: String {
+    if needs.sharesMemory { return " in shared memory" }
+    return needs.workers > 2 ? ", \(Format.bytes(needs.sentBytes / (needs.workers - 1))) a link" : ""
   }
 
   private var time: String {
@@ -146,7 +148,8 @@ struct PlanView {
     let steps = configuration.training.steps
     let exchange =
       needs.workers > 1
-      ? ", \(Format.fixed(100 * step.exchangeSeconds / step.stepSeconds, 0)) % of it for messages" : ""
+      ? ", \(Format.fixed(100 * step.exchangeSeconds / step.stepSeconds, 0)) % of it for messages, \(Format.fixed(100 * step.waitSeconds / step.stepSeconds, 0)) % waiting for others"
+      : ""
     return "\(Format.seconds(step.stepSeconds)) a step\(exchange); "
       + "\(Format.compact(Double(needs.stepTokens) / step.stepSeconds)) tokens/s; "
       + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
@@ -164,10 +167,11 @@ struct PlanView {
       ("memory_after_loss_bytes", .whole(max(needs.memoryAfterLossBytes, needs.memoryBytes))),
       ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
-      ("sent_bytes", .whole(needs.sentBytes)), ("copied_experts", .whole(needs.copiedExperts.count)),
+      ("sent_bytes", .whole(needs.sentBytes)),
+      ("shares_memory", .flag(needs.sharesMemory)), ("copied_experts", .whole(needs.copiedExperts.count)),
       ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),
       ("step_seconds", .init(step?.stepSeconds)),
-      ("exchange_seconds", .init(step?.exchangeSeconds)),
+      ("exchange_seconds", .init(step?.exchangeSeconds)), ("wait_seconds", .init(step?.waitSeconds)),
     ]
   }
 }

@@ -58,15 +58,20 @@ package struct Routing: Equatable, Sendable {
 
   /// Takes the numbers of a routing of the same shape; false where they are not valid.
   package mutating func take(_ numbers: some Collection<Double>) -> Bool {
-    let values = Array(numbers)
-    let counted = 0...0x1p53
+    if let isTaken = numbers.withContiguousStorageIfAvailable({ take($0) }) { return isTaken }
+    return Array(numbers).withUnsafeBufferPointer { take($0) }
+  }
+
+  private mutating func take(_ values: UnsafeBufferPointer<Double>) -> Bool {
     let (first, second) = (steps * experts, steps * (experts + 1))
-    guard values.count == numberCount, values[..<first].allSatisfy({ counted.contains($0) }),
-      values[second...].allSatisfy({ counted.contains($0) })
-    else { return false }
-    counts = values[..<first].map { Int($0) }
-    entropy = Array(values[first..<second])
-    truncated = values[second...].map { Int($0) }
+    guard values.count == numberCount else { return false }
+    for place in values.indices where place < first || place >= second {
+      guard values[place] >= 0, values[place] <= 0x1p53 else { return false }
+    }
+    for place in 0..<first { counts[place] = Int(values[place]) }
+    for step in 0..<steps {
+      (entropy[step], truncated[step]) = (values[first + step], Int(values[second + step]))
+    }
     return true
   }
 }

@@ -3,7 +3,7 @@
 // messages over ZeroMQ or MPI.
 //
 // Order of calls in a training step: `begin`, then for each unit of this worker the unit's computation and
-// `finish`, then `reports`, `reduce`, `gather`, and, if the step is applied, `share`.
+// `finish`, then `publish`, `reports`, `reduce`, `gather`, and, if the step is applied, `share`.
 
 import Kernels
 import Model
@@ -44,12 +44,19 @@ package struct LineSpeed: Equatable, Sendable {
 
 /// The exchange of one worker with all others. Every call may block until peers have done their part.
 package protocol GradientExchange: AnyObject {
+  /// All workers begin: they agree how they exchange, in a round of its own.
+  func prepare(_ number: Int) throws
+
   /// A round begins on this worker. Peers may have begun it before.
   func begin(_ round: Round) throws
 
   /// A unit of this worker is done: no expert will get further rows of it. The teams of a worker may call this at the
   /// same time, for different units.
   func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws
+
+  /// The units of this worker are done, and these are the sums of their gradients, which stay as they are until `gather`
+  /// returns.
+  func publish(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws
 
   /// Blocks until the units of all workers are done. Returns their reports, by unit.
   func reports() throws -> [UnitReport]
@@ -69,6 +76,8 @@ package protocol GradientExchange: AnyObject {
   /// Measures the connections between the workers, all of them together, in a round of its own; nil without peers.
   func probe(_ number: Int) throws -> LineSpeed?
 
+  /// Whether gradients and parameters are exchanged in memory that the workers share.
+  var sharesMemory: Bool { get }
   /// Seconds that this worker has waited for others since it began.
   var waitedSeconds: Double { get }
   /// Bytes that this worker has sent its peers in training rounds since it began.
@@ -85,6 +94,7 @@ package final class LocalGradientExchange: GradientExchange {
   package private(set) var notes = [StepNote()]
   package var waitedSeconds: Double { 0 }
   package var sentBytes: Int { 0 }
+  package var sharesMemory: Bool { false }
 
   package init(_ expertGradients: ExpertGradients, _ sizes: Sizes) {
     self.expertGradients = expertGradients
@@ -105,6 +115,8 @@ package final class LocalGradientExchange: GradientExchange {
     if round.purpose == .training { expertGradients.close(unit: unit, end) }
   }
 
+  package func prepare(_ number: Int) {}
+  package func publish(_ sums: [(node: UnitNode, value: PooledBuffer?)]) {}
   package func reports() -> [UnitReport] { finished }
 
   package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) -> RealPointer {

@@ -19,6 +19,12 @@ final class Rounds {
     try exchange.begin(Round(number: number, step: step, purpose: purpose, unitCount: unitCount))
   }
 
+  /// Agrees with the other workers how to exchange.
+  func prepare() throws {
+    number += 1
+    try exchange.prepare(number)
+  }
+
   /// Measures the connections between the workers, all of them together; nil without peers.
   func probe() throws -> LineSpeed? {
     number += 1

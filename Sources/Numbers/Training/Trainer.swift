@@ -178,6 +178,7 @@ package final class Trainer {
     try rounds.begin(.training, step: step, unitCount: plan.unitCount)
     try computeUnits(step, audit, &note)
 
+    try team.measure(.tree) { try exchange.publish(gradients.sums) }
     let reports = try team.measure(.waiting) { try exchange.reports() }
     let losses = Losses(sum(reports), configuration.model)
     addRouting(of: reports)
@@ -259,6 +260,11 @@ package final class Trainer {
     parameters.changed()
     balancer.apply(loads)
   }
+
+  /// Agrees with the other workers how to exchange; every worker must call it before its first step.
+  package func prepare() throws { try rounds.prepare() }
+  /// Whether the workers exchange gradients and parameters in shared memory.
+  package var sharesMemory: Bool { exchange.sharesMemory }
 
   /// Measures the connections between the workers; every worker must call it at the same place. Nil without peers.
   package func probe() throws -> LineSpeed? { try rounds.probe() }

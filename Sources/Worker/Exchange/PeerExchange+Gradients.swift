@@ -17,6 +17,10 @@ extension PeerExchange: GradientExchange {
   // MARK: reports
 
   package func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws {
+    if let activeBoard {
+      write(report, of: unit, on: activeBoard)
+      return note(unit: unit, report, end)
+    }
     let payload = Payload(byteCount: 8 * (LossSums.numberCount + report.routing.numberCount))
     payload.bytes.withMemoryRebound(to: Double.self) { values in
       for (index, value) in (report.losses.numbers + report.routing.numbers).enumerated() {
@@ -48,6 +52,7 @@ extension PeerExchange: GradientExchange {
   }
 
   package func reports() throws -> [UnitReport] {
+    if let activeBoard { return try readReports(from: activeBoard) }
     while reported.contains(where: { $0 == nil }) {
       // In an audit, which worker computes a unit depends on which opinion is asked for, so all peers are named.
       let units: [Range<Int>]? =
@@ -68,6 +73,27 @@ extension PeerExchange: GradientExchange {
   func parts(of worker: Int) -> [Range<Int>] { ShardLayout.messages(of: plan.denseRanges[worker]) }
 
   package func reduce(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws -> RealPointer {
+    if activeBoard == nil { try send(sums) }
+    // The caller keeps `sums`, and does not read them again: they are added where they are.
+    for (part, range) in parts(of: plan.index).enumerated() {
+      for (node, value) in sums {
+        if let value { add(GradientSum(value.pointer + range.lowerBound, keptBy: nil), at: node, part) }
+      }
+    }
+    if let activeBoard { addSums(from: activeBoard) }
+    while denseTrees.contains(where: { !$0.isComplete }) { try serve(awaited: peers, in: .gradient) }
+    while !held.expertGradients.areComplete { try serve(awaited: peers, in: .expertGradient) }
+    let total = denseTotal ?? pool.take(plan.myDense.count)
+    denseTotal = total
+    for (part, range) in parts(of: plan.index).enumerated() {
+      (total.pointer + range.lowerBound - plan.myDense.lowerBound).update(
+        from: denseTrees[part].total!.values, count: range.count)
+    }
+    return total.pointer
+  }
+
+  /// Sends the sums of this worker's units to the workers that own the parameters.
+  private func send(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws {
     for peer in peers {
       for (part, range) in parts(of: peer).enumerated() {
         for (node, value) in sums {
@@ -79,21 +105,6 @@ extension PeerExchange: GradientExchange {
       }
     }
     try sendSumsOfCopies()
-    // The caller keeps `sums`, and does not read them again: they are added where they are.
-    for (part, range) in parts(of: plan.index).enumerated() {
-      for (node, value) in sums {
-        if let value { add(GradientSum(value.pointer + range.lowerBound, keptBy: nil), at: node, part) }
-      }
-    }
-    while denseTrees.contains(where: { !$0.isComplete }) { try serve(awaited: peers, in: .gradient) }
-    while !held.expertGradients.areComplete { try serve(awaited: peers, in: .expertGradient) }
-    let total = denseTotal ?? pool.take(plan.myDense.count)
-    denseTotal = total
-    for (part, range) in parts(of: plan.index).enumerated() {
-      (total.pointer + range.lowerBound - plan.myDense.lowerBound).update(
-        from: denseTrees[part].total!.values, count: range.count)
-    }
-    return total.pointer
   }
 
   /// Sends the owners of the experts that are copied here the sums of this worker's units.
@@ -145,7 +156,7 @@ extension PeerExchange: GradientExchange {
 
   /// Inserts a subtree's sum. The tree adds siblings in a fixed order, so that the total does not depend on arrival
   /// order.
-  private func add(_ sum: GradientSum, at node: UnitNode, _ part: Int) {
+  func add(_ sum: GradientSum, at node: UnitNode, _ part: Int) {
     let count = parts(of: plan.index)[part].count
     denseTrees[part].insert(sum, at: node) { GradientSum.add($0, $1, count: count, held.team) { pool.give($0) } }
   }
@@ -153,18 +164,24 @@ extension PeerExchange: GradientExchange {
   // MARK: norms
 
   package func gather(_ mine: [Double], _ note: StepNote) throws -> [Double] {
-    let numbers = mine + note.encoded
-    let payload = Payload(byteCount: 8 * numbers.count)
-    numbers.withUnsafeBytes { payload.bytes.copyMemory(from: $0) }
-    for peer in peers { try send(.norms, .step, rows: 1, payload, to: peer) }
     squares[plan.index] = mine
     notes[plan.index] = note
+    if let activeBoard { try gather(mine, note, on: activeBoard) } else { try send(norms: mine + note.encoded) }
     while squares.count < plan.workerCount {
       try serve(awaited: peers.filter { squares[$0] == nil }, in: .norms)
     }
     var total = mine
-    for peer in peers { for index in total.indices { total[index] += squares[peer]![index] } }
+    for peer in peers {
+      let theirs = squares[peer]!
+      for index in total.indices { total[index] += theirs[index] }
+    }
     return total
+  }
+
+  private func send(norms numbers: [Double]) throws {
+    let payload = Payload(byteCount: 8 * numbers.count)
+    numbers.withUnsafeBytes { payload.bytes.copyMemory(from: $0) }
+    for peer in peers { try send(.norms, .step, rows: 1, payload, to: peer) }
   }
 
   func take(norms message: DataMessage, from sender: Int) throws {
@@ -181,6 +198,7 @@ extension PeerExchange: GradientExchange {
 
   /// Sends the parameters that this worker updated, and waits for those of all others.
   package func share(_ parameters: ParameterBuffer) throws {
+    if let activeBoard { return try share(parameters, on: activeBoard) }
     for (part, range) in parts(of: plan.index).enumerated() {
       // Copied, because the balancer changes the router's bias when this returns, perhaps before the message is sent.
       let payload = Payload(copying: parameters.dense + range.lowerBound, count: range.count)

@@ -63,7 +63,12 @@ package final class PeerExchange {
   var echoes = 0
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
   package internal(set) var notes: [StepNote]
-  package private(set) var sentBytes = 0
+  package internal(set) var sentBytes = 0
+  /// Whether all workers try to use a board, which they decide alike; this worker's part of it until they have agreed; and
+  /// the board, where they use it.
+  let usesBoardIfPossible: Bool
+  var offered: Board?
+  package internal(set) var board: Board?
   /// Number of sums of squares that each worker sends.
   let normCount: Int
 
@@ -72,11 +77,17 @@ package final class PeerExchange {
   var encoding: RowEncoding { RowEncoding(held.sizes.model) }
   package var waitedSeconds: Double { waited }
 
-  package init(_ held: HeldModel, _ link: any PeerLink) {
+  /// - Parameter sharing: the workers as members of a board, where all of them try to use one, and this worker's memory.
+  package init(_ held: HeldModel, _ link: any PeerLink, sharing: BoardOffer? = nil) {
     self.held = held
     self.link = link
     inbox = RoundInbox(link)
-    normCount = Optimizer.chunkCount(held.layout)
+    let normCount = Optimizer.chunkCount(held.layout)
+    self.normCount = normCount
+    usesBoardIfPossible = sharing != nil
+    offered = sharing.flatMap { offer in
+      offer.memory.flatMap { Board(offer.members, held, norms: normCount, in: $0, mostBytes: offer.mostBytes) }
+    }
     notes = Array(repeating: StepNote(), count: held.plan.workerCount)
     peers = (0..<held.plan.workerCount).filter { $0 != held.plan.index }
     computers = held.plan.expertOwners.indices.map {
@@ -166,8 +177,10 @@ package final class PeerExchange {
 
 extension Exchanges {
   /// The exchanges of a worker with its peers.
-  package static func withPeers(of held: HeldModel, over link: any PeerLink) -> Exchanges {
-    let exchange = PeerExchange(held, link)
+  package static func withPeers(
+    of held: HeldModel, over link: any PeerLink, sharing: BoardOffer? = nil
+  ) -> Exchanges {
+    let exchange = PeerExchange(held, link, sharing: sharing)
     return Exchanges(exchange, experts: exchange.teams, relays: exchange.relays)
   }
 }

@@ -27,14 +27,14 @@ package final class TeamExchange: ExpertExchange {
 
   package func forward(_ site: ExpertSite, pieces: [ExpertPiece], rows: Matrix, into out: Matrix, keep: Bool) throws {
     let waits = expect(.combineForward, site, pieces, into: out)
-    try request(keep ? .dispatchForward : .dispatchEvaluation, site, rows: rows, pieces)
+    if waits { try request(keep ? .dispatchForward : .dispatchEvaluation, site, rows: rows, pieces) }
     experts.forward(site, pieces: mine(pieces), rows: rows, into: out, keep: keep)
     if waits { try collect(.combineForward) }
   }
 
   package func backward(_ site: ExpertSite, pieces: [ExpertPiece], dout: Matrix, into drows: Matrix) throws {
     let waits = expect(.combineBackward, site, pieces, into: drows)
-    try request(.dispatchBackward, site, rows: dout, pieces)
+    if waits { try request(.dispatchBackward, site, rows: dout, pieces) }
     experts.backward(site, pieces: mine(pieces), dout: dout, into: drows)
     if waits { try collect(.combineBackward) }
   }

@@ -5,6 +5,7 @@
 // the plan with measured processes.
 
 import Configuration
+import Exchange
 import Foundation
 import Kernels
 import Model
@@ -32,6 +33,9 @@ package struct RunNeeds {
   /// The experts that are copied to every worker, and what they cost in a step.
   package let copiedExperts: [Int]
   package let copies: ExpertCopies
+  /// Whether the workers exchange gradients and parameters in shared memory, and how much of it a worker uses.
+  package var sharesMemory: Bool { boardBytes != nil }
+  private let boardBytes: Int?
   private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
 
   /// - Parameters:
@@ -59,10 +63,31 @@ package struct RunNeeds {
     mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
     mostDense = plans.map(\.myDense.count).max()!
+    let isPossible =
+      count > 1 && workersAHost == count && configuration.cluster.sameMachine == .memory
+      && copiedExperts.count == layout.experts.count
+    boardBytes = isPossible ? RunNeeds.boardBytes(plans, layout, sizes, ofMachine: memoryBytes) : nil
     choice = TeamChoice(
       configuration, sizes, layout, threads: threads, units: (configuration.training.unitCount + count - 1) / count,
       heldExperts: plans.map(\.heldExperts.count).max()!,
       rowsTravel: count > 1 && copiedExperts.count < layout.experts.count, memoryLimit: memoryBytes / 2 / workersAHost)
+  }
+
+  /// What a worker uses of the board at most: its own part, what the others have written for it, and their parameters. Nil
+  /// where the machine has too little memory for a board.
+  private static func boardBytes(
+    _ plans: [WorkPlan], _ layout: ParameterLayout, _ sizes: Sizes, ofMachine memoryBytes: Int
+  ) -> Int? {
+    let norms = Optimizer.chunkCount(layout)
+    let parts = plans.map { BoardLayout($0, worker: $0.index, layout, sizes: sizes, norms: norms) }
+    guard parts.reduce(0, { $0 + $1.byteCount }) <= Board.mostBytes(ofMachine: memoryBytes) else { return nil }
+    let nodes = parts.reduce(0) { $0 + $1.nodes.count }
+    let used = plans.map { plan in
+      let owned = plan.myDense.count + plan.myExperts.count * layout.expertCount
+      return parts[plan.index].byteCount
+        + MemoryLayout<Real>.stride * (nodes * owned + layout.denseCount + layout.experts.count * layout.expertCount)
+    }
+    return used.max()!
   }
 
   /// The work plans of the first generation, by worker.
@@ -193,6 +218,9 @@ package struct RunNeeds {
   /// Parameters of others that arrive while this worker updates its own, its own dense ones on their way, and pieces of
   /// sums, copies and rows, two in each direction. Sums and experts are sent from where they are.
   private var messageBytes: Int {
+    if let boardBytes {
+      return boardBytes + (mirrors ? 8 * min(largestShard * real, DataPiece.largest) : 0)
+    }
     let parameters = real * (layout.denseCount + mostDense + copiesHere * layout.expertCount)
     return parameters + 8 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
   }
@@ -304,8 +332,9 @@ package struct RunNeeds {
     return workers > 1 && every > 0 ? largestShard * real / every : 0
   }
 
-  package func forecast(stepSeconds: Double?) -> Forecast {
+  package func forecast(stepSeconds: Double?, waitSeconds: Double? = nil) -> Forecast {
     Forecast(
-      stepSeconds: stepSeconds, memoryBytes: memoryBytes, sentBytes: sentBytes, checkpointBytes: checkpointBytes)
+      stepSeconds: stepSeconds, waitSeconds: waitSeconds, memoryBytes: memoryBytes, sentBytes: sentBytes,
+      checkpointBytes: checkpointBytes)
   }
 }

@@ -29,6 +29,9 @@ package struct StepRehearsal {
     /// wake-ups.
     package static let local = Line(hopSeconds: 150e-6, bytesPerSecond: 1.2e9)
 
+    /// A meeting of two workers in memory that they share, and copies from there.
+    package static let memory = Line(hopSeconds: 20e-6, bytesPerSecond: 5e9)
+
     package init(hopSeconds: Double, bytesPerSecond: Double) {
       self.hopSeconds = hopSeconds
       self.bytesPerSecond = bytesPerSecond
@@ -40,6 +43,15 @@ package struct StepRehearsal {
     /// Seconds of a step of the whole run, and how many of them are for messages.
     package var stepSeconds: Double
     package var exchangeSeconds: Double
+    /// Seconds of a step in which a worker does not compute units, averaged over workers: those for messages, those in which
+    /// it waits for workers that compute longer, and the update.
+    package var waitSeconds: Double
+  }
+
+  /// Seconds of a step in the experiment, and the share of them in which a worker does not compute units.
+  private struct Measurement {
+    var seconds: Double
+    var waitShare: Double
   }
 
   private let needs: RunNeeds
@@ -76,36 +88,45 @@ package struct StepRehearsal {
   package func run() throws -> Result {
     let units = needs.unitsAWorker, teams = needs.teams
     let rounds = (units + teams - 1) / teams
-    let exchange = exchangeSeconds
     if needs.segments <= 2 * Self.short && rounds <= 2 {
-      return Result(stepSeconds: try measure(units: units, segments: nil) + exchange, exchangeSeconds: exchange)
+      let whole = try measure(units: units, segments: nil)
+      return result(whole.seconds, whole)
     }
     if needs.segments <= 2 * Self.short {
       let one = try measure(units: teams, segments: nil), two = try measure(units: 2 * teams, segments: nil)
-      let step = one + Double(rounds - 1) * max(0, two - one)
-      return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
+      return result(one.seconds + Double(rounds - 1) * max(0, two.seconds - one.seconds), two)
     }
     // seconds = c + rounds · (a + b · segments)
-    let first = try measure(units: teams, segments: Self.short)
+    let first = try measure(units: teams, segments: Self.short).seconds
     let longer = try measure(units: teams, segments: 2 * Self.short)
-    let more = try measure(units: 2 * teams, segments: Self.short)
-    let b = max(0, longer - first) / Double(Self.short)
+    let more = try measure(units: 2 * teams, segments: Self.short).seconds
+    let b = max(0, longer.seconds - first) / Double(Self.short)
     let round = max(0, more - first) + b * Double(needs.segments - Self.short)
-    let step = first - (more - first) + Double(rounds) * round
-    return Result(stepSeconds: step + exchange, exchangeSeconds: exchange)
+    return result(first - (more - first) + Double(rounds) * round, longer)
+  }
+
+  /// - Parameter measured: the step whose share of waiting the whole step is expected to have.
+  private func result(_ seconds: Double, _ measured: Measurement) -> Result {
+    let exchange = exchangeSeconds
+    return Result(
+      stepSeconds: seconds + exchange, exchangeSeconds: exchange,
+      waitSeconds: exchange + max(0, seconds) * measured.waitShare)
   }
 
   /// Seconds of messages: round trips to experts on other workers, one after the other; then reports, sums, norms
   /// and parameters; and the time of the bytes.
   private var exchangeSeconds: Double {
     guard needs.workers > 1 else { return 0 }
+    if needs.sharesMemory {
+      return 3 * 2 * Line.memory.hopSeconds + Double(needs.sentBytes) / Line.memory.bytesPerSecond
+    }
     let hops = 2 * needs.sites * needs.passes + 4
     return hops * line.hopSeconds + Double(needs.sentBytes) / line.bytesPerSecond
   }
 
-  /// Median seconds of a step with that many units per worker, on sequences of that many segments; nil uses the
+  /// The median step with that many units per worker, on sequences of that many segments; nil uses the
   /// run's length.
-  private func measure(units: Int, segments: Int?) throws -> Double {
+  private func measure(units: Int, segments: Int?) throws -> Measurement {
     var c = needs.configuration
     c.training.batchSequences = workers * units * c.training.unitSequences
     if let segments { c.data.sequenceLength = segments * c.model.segment }
@@ -121,9 +142,10 @@ package struct StepRehearsal {
     }
     // The first steps allocate memory and fill caches.
     let warm = try train(trainers, steps: 0..<2)
-    let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!, 1e-6))))
-    let seconds = try train(trainers, steps: 2..<2 + count).sorted()
-    return seconds[seconds.count / 2]
+    let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!.seconds, 1e-6))))
+    let measured = try train(trainers, steps: 2..<2 + count)
+    let seconds = measured.map(\.seconds).sorted(), shares = measured.map(\.waitShare).sorted()
+    return Measurement(seconds: seconds[seconds.count / 2], waitShare: shares[shares.count / 2])
   }
 
   /// The run's own sequences where they can be read: experts are loaded less evenly by real tokens than by random
@@ -135,9 +157,9 @@ package struct StepRehearsal {
     return RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary)
   }
 
-  /// Runs the steps on all trainers at once, each on a thread. Returns the durations that the first trainer measured.
-  private func train(_ trainers: [Trainer], steps: Range<Int>) throws -> [Double] {
-    let seconds = Mutex<[Double]>([]), failure = Mutex<(any Error)?>(nil)
+  /// Runs the steps on all trainers at once, each on a thread. Returns what the first trainer measured.
+  private func train(_ trainers: [Trainer], steps: Range<Int>) throws -> [Measurement] {
+    let measured = Mutex<[Measurement]>([]), failure = Mutex<(any Error)?>(nil)
     let group = DispatchGroup()
     for trainer in trainers {
       nonisolated(unsafe) let trainer = trainer
@@ -149,7 +171,9 @@ package struct StepRehearsal {
             let begun = ContinuousClock.now
             _ = try trainer.step(step)
             let took = begun.duration(to: .now).inSeconds
-            if trainer.plan.index == 0 { seconds.withLock { $0.append(took) } }
+            guard trainer.plan.index == 0 else { continue }
+            let busy = trainer.busy.reduce(0, +) / Double(max(1, trainer.busy.count))
+            measured.withLock { $0.append(Measurement(seconds: took, waitShare: max(0, 1 - busy / took))) }
           }
         } catch {
           failure.withLock { $0 = $0 ?? error }
@@ -160,7 +184,7 @@ package struct StepRehearsal {
     }
     group.wait()
     if let error = failure.withLock({ $0 }) { throw error }
-    return seconds.withLock { $0 }
+    return measured.withLock { $0 }
   }
 }
 
@@ -172,7 +196,7 @@ private struct RehearsalError: Error, CustomStringConvertible {
 private final class RehearsalLink: PeerLink, @unchecked Sendable {
   private let index: Int
   private let mailboxes: [Mailbox<DataMessage>]
-  var waitedSeconds: Double { 0 }
+  private(set) var waitedSeconds = 0.0
 
   private init(_ index: Int, _ mailboxes: [Mailbox<DataMessage>]) {
     self.index = index
@@ -191,8 +215,13 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
     mailboxes[worker].put(DataMessage(header: message.header, payload: copy))
   }
 
+  func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {}
+  func endLook() {}
+
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
     // A trainer that failed sends nothing more; without a limit the others would wait for it forever.
+    let begun = ContinuousClock.now
+    defer { waitedSeconds += begun.duration(to: .now).inSeconds }
     guard let message = mailboxes[index].take(timeout: .seconds(60)) else {
       throw RehearsalError()
     }

@@ -116,7 +116,12 @@ package final class RunJob {
     let model = HeldModel(
       configuration, vocabulary: vocabulary, plan: plan, threads: threads, teams: choice.teams,
       isLoaded: !assignment.start.isBeginning)
-    let exchanges = plan.workerCount > 1 ? Exchanges.withPeers(of: model, over: link) : Exchanges(alone: model)
+    let offer = BoardOffer(
+      assignment, plan, network.memory, ofMachine: Int(ProcessInfo.processInfo.physicalMemory))
+    let exchanges =
+      plan.workerCount > 1
+      ? Exchanges.withPeers(of: model, over: link, sharing: offer)
+      : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
       flipsBitInStep: RunJob.bitFlip(of: assignment))
@@ -216,6 +221,8 @@ package final class RunJob {
     let steps = configuration.training.steps
     var leftOut = leftOut, evaluations = evaluations
     link.hasBegun = true
+    try trainer.prepare()
+    if trainer.sharesMemory { log("the workers of this machine exchange gradients and parameters in shared memory") }
     try measureLine()
     let mirrors = copies.mirrors
     if assignment.firstStep > 0 { copies.begin(assignment.firstStep, mirrors: mirrors, saves: false) }

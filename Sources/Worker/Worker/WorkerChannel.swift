@@ -18,6 +18,8 @@ package protocol WorkerChannel: AnyObject {
   func pendingStop() -> String?
   /// Whether the coordinator has asked for a stop after a step. Never blocks.
   func pendingHalt(_ generation: UInt32) -> HaltWish
+  /// The memory that this process shares with others of its machine; nil where it shares none.
+  var memory: OfferedMemory? { get }
   /// Sends a copy of this worker's shard to a peer, in the background.
   func mirror(_ key: HeldShard, _ copy: LateCopy, to index: Int)
 }
@@ -39,6 +41,8 @@ package final class NetworkLink: PeerLink {
   package private(set) var waitedSeconds = 0.0
   /// Messages that arrived before this worker began.
   private var early: [DataMessage] = []
+  /// Whether the heartbeats show a wait that is not for a message.
+  private var showsWait = false
   /// A wait that is longer than this is shown in the heartbeats.
   private static let noteAfter = Duration.milliseconds(1000)
 
@@ -75,11 +79,28 @@ package final class NetworkLink: PeerLink {
       case .stop, .begin, .assigned, .halt: continue
       case nil:
         noted = true
-        note(
-          "\(awaited.map { assignment.peers[$0].name }.joined(separator: " and ")) (\(phase.description))",
-          since: begun, for: awaited)
+        note(awaited, in: phase, since: begun)
       }
     }
+  }
+
+  package func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) throws {
+    if let reason = channel.pendingStop() { throw Stopped(reason: reason) }
+    guard begun.duration(to: .now) > NetworkLink.noteAfter else { return }
+    showsWait = true
+    note(awaited, in: phase, since: begun)
+  }
+
+  package func endLook() {
+    guard showsWait else { return }
+    showsWait = false
+    channel.note(heartbeat)
+  }
+
+  private func note(_ awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {
+    // The text goes into every heartbeat, so it must not grow with the number of workers.
+    let names = awaited.prefix(ClusterStatus.Share.namesShown).map { assignment.peers[$0].name }
+    note("\(SpokenNumbers.names(names, of: awaited.count)) (\(phase.description))", since: begun, for: awaited)
   }
 
   /// Shows in the heartbeats what the job waits for, and for which workers.

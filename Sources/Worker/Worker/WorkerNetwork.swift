@@ -84,6 +84,8 @@ package final class WorkerNetwork: @unchecked Sendable {
   private var current: Assignment?
   private var mirrorSender = MirrorSender()
   private var complaints = LineLimit()
+  /// What this process shares with others of its machine; nil where the system has no such memory.
+  package let memory = OfferedMemory()
   /// The shards that this process holds in memory.
   package let store = ShardStore()
 
@@ -101,8 +103,11 @@ package final class WorkerNetwork: @unchecked Sendable {
     var options = options
     options.description.publicKey = keys?.publicKey
     options.description.dataAddress = zeromq.endpoint
+    options.description.localAddress = zeromq.localEndpoint
     options.description.mpi = options.world?.place
     options.description.memoryBytes = AvailableMemory.byteCount
+    options.description.machine = MachineIdentity.current
+    options.description.sharedMemory = memory.map { Int($0.descriptor) }
     self.options = options
     session = WorkerSession(
       options.description, endpoint: options.coordinator,

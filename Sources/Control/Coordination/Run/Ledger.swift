@@ -58,6 +58,10 @@ struct Ledger: Equatable, Sendable {
   private(set) var generationSteps = 0
   /// Seconds of computing in a step, by index, fading.
   private(set) var busy: [Double] = []
+  /// Bytes that a worker sends in a step, by index, fading.
+  private(set) var sent: [Double] = []
+  /// Share of the steps in which a worker computed longest, by index, fading.
+  private(set) var lastShares: [Double] = []
   /// When a worker became slow, by index.
   private var slowSince: [Int: Instant] = [:]
   /// When all workers began to wait for each other.
@@ -77,7 +81,7 @@ struct Ledger: Equatable, Sendable {
 
   mutating func beginGeneration() {
     generationSteps = 0
-    busy = []
+    (busy, sent, lastShares) = ([], [], [])
     slowSince = [:]
     reported = []
   }
@@ -95,6 +99,9 @@ struct Ledger: Equatable, Sendable {
       old.count == new.count ? zip(old, new).map { Ledger.fade * $0 + (1 - Ledger.fade) * $1 } : new
     }
     busy = faded(busy, record.busy)
+    sent = faded(sent, record.sent ?? [])
+    let last = record.busy.indices.max { record.busy[$0] < record.busy[$1] }
+    lastShares = faded(lastShares, record.busy.indices.map { $0 == last ? 1 : 0 })
     expertLoads = faded(expertLoads, record.loads.map { Double($0) })
     stepSeconds =
       generationSteps > 1 && stepSeconds > 0

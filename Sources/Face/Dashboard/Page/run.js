@@ -24,6 +24,12 @@ const resuming = (run) => (run.state === "finished" ? `ress submit CONFIG --resu
 
 const band = (columns, n) => [columns.minimum[n], columns.mean[n], columns.maximum[n]];
 
+/** The workers for which a worker has waited for more than a second: `worker-2, worker-3 and 5 others`. */
+const waits = ({ waitsFor, waitsForCount }) => {
+  const left = waitsForCount - waitsFor.length, parts = left > 0 ? [...waitsFor, plural(left, "other")] : waitsFor;
+  return parts.length > 1 ? `${parts.slice(0, -1).join(", ")} and ${parts[parts.length - 1]}` : parts[0] ?? "";
+};
+
 /** The data of a run that the coordinator has sent so far, merged. */
 export class Picture {
   constructor() {
@@ -70,6 +76,7 @@ export class RunView {
     this.setup = make("div");
     this.configuration = make("div");
     this.time = make("div");
+    this.costs = make("div");
     this.experts = new ExpertPanel();
     this.graph = new GraphPanel(run, graph);
     this.generations = make("div");
@@ -85,6 +92,7 @@ export class RunView {
         this.normBox = make("div.low", {}, section("Gradient norm", this.norm.element)),
         this.rateBox = make("div.low", {}, section("Learning rate", this.rate.element)), section("Setup", this.setup),
         section("Where the time went", this.time), section("Experts", this.experts.element),
+        this.costsBox = make("div.wide", {}, section("Plan and workers", this.costs)),
         make("div.wide", {}, section("Tokens that the model links", this.graph.element)),
         section("What happened", this.story),
         make("div.stack", {}, section("Checkpoints", this.checkpoints), section("Generations", this.generations)),
@@ -130,6 +138,7 @@ export class RunView {
     this.speedBox.hidden = this.normBox.hidden = this.rateBox.hidden = isEmpty;
     this.lossBox.hidden = isEmpty && run.state in endings;
     this.drawTime(run);
+    this.drawCosts(run);
     this.drawSetup(run);
     this.graph.show(cluster.drawsGraphs, run);
   }
@@ -199,6 +208,26 @@ export class RunView {
       }));
     fill(this.time, bar, table("Where the time went", ["Cause", "Time", "Share"], run.causes.map((part) => [
       make("span.swatch-line", {}, make(`span.swatch.${part.cause}`, { "aria-hidden": "true" }), causes[part.cause] ?? part.cause), duration(part.seconds), percent(part.seconds / total, 1)]), { numeric: [1, 2] }));
+  }
+
+  /** What was planned beside what was measured, and what each worker does in a step. */
+  drawCosts(run) {
+    const { expected, actual, workers } = run.costs;
+    const rows = [["A step", "stepSeconds", duration], ["of it, waiting", "waitSeconds", duration], ["Memory of a worker", "memoryBytes", bytes],
+      ["Sent by a worker in a step", "sentBytes", bytes], ["A checkpoint", "checkpointBytes", bytes]]
+      .filter(([, key]) => number(expected[key] ?? null) !== null || number(actual[key] ?? null) !== null);
+    this.costsBox.hidden = !rows.length && !workers.length;
+    if (this.costsBox.hidden) return;
+    const known = (value, show) => (number(value ?? null) === null ? "–" : show(value));
+    const change = (planned, measured) => (planned > 0 && measured !== undefined ? `${measured < planned ? "−" : "+"}${percent(Math.abs(measured / planned - 1), 0)}` : "");
+    fill(this.costs,
+      rows.length > 0 && table("Plan and measurement", ["", "Planned", "Measured", "Difference"], rows.map(([name, key, show]) =>
+        [name, known(expected[key], show), known(actual[key], show), change(expected[key], actual[key])]), { numeric: [1, 2, 3] }),
+      rows.length > 0 && !Object.keys(expected).length && make("p.note", {}, "Nothing was planned: ", make("code", {}, "ress plan CONFIG"), " before the run."),
+      workers.length > 0 && make("div.tale", {}, table("Workers in a step", ["Worker", "Computes", "Waits", "Last", "Sent", "Memory", "Waits now for"], workers.map((worker) => [
+        worker.worker, known(worker.busySeconds, duration), known(worker.waitSeconds, duration),
+        make("span", { title: "Share of the steps in which it computed longest, so that all others waited for it" }, known(worker.lastShare, (share) => percent(share, 0))),
+        known(worker.sentBytes, bytes), known(worker.memoryBytes, bytes), waits(worker)]), { numeric: [1, 2, 3, 4, 5] })));
   }
 
   tell(run) {
