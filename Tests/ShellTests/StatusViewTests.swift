@@ -30,7 +30,7 @@ import Wire
             a step             100 ms   110 ms  +10 %
             of it, waiting    20.0 ms  25.0 ms  +25 %
             memory a worker   100 MiB  110 MiB  +10 %
-            sent a step       2.0 MiB  2.0 MiB   +0 %
+            sent a step       2.0 MiB  2.0 MiB  +0 %
           each step    (last: share of the steps in which all others waited for this worker)
             worker  computes    waits  last     sent   memory  waits for
             w0       70.0 ms  40.0 ms  20 %  2.0 MiB  110 MiB  w1

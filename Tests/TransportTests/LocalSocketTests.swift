@@ -35,6 +35,16 @@ import Wire
       LocalSocket.address(of: worker(machine: nil, local: name), from: unknown, .memory) { _ in true } == network)
   }
 
+  @Test func `a worker may have a second address, and need not have one`() {
+    func problem(_ local: String?) -> String? {
+      var worker = worker(machine: 7, local: local)
+      (worker.fingerprint, worker.sharedMemory) = ("f", 5)
+      return Request.hello(worker, Heartbeat()).problem
+    }
+    #expect(problem(nil) == nil && problem(LocalSocket.prefix + "1f") == nil)
+    #expect(problem("") != nil && problem(String(repeating: "x", count: 5000)) != nil)
+  }
+
   @Test func `an abstract name is listened at until its worker ends, and no file is left`() throws {
     #expect(MachineIdentity.current != nil && MachineIdentity.current == MachineIdentity.current)
     var name: String?

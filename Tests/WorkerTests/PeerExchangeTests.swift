@@ -3,8 +3,10 @@
 
 import Configuration
 import Exchange
+import Foundation
 import Kernels
 import Model
+import Synchronization
 import TestSupport
 import Testing
 import Training
@@ -198,5 +200,84 @@ import Wire
     let whole = message(.dispatchForward, site, rows: 1, bytes: 4 * 4 + 4 * 16)
     whole.payload.words[0] = 1
     #expect(setup.refusal(whole).contains("wrong length"))
+  }
+
+  /// Answers each request with a result, the first one to the team that did not ask for it.
+  private final class SwappingLink: PeerLink, @unchecked Sendable {
+    struct Empty: Error {}
+    private let lock = NSCondition()
+    private var results: [(thread: pthread_t, message: DataMessage)] = []
+    private var sentCount = 0
+    private(set) var takenCount = 0
+    var waitedSeconds: Double { 0 }
+
+    func send(_ message: DataMessage, to worker: Int) {
+      let rows = Int(message.header.rows), width = Int(message.header.columns)
+      let payload = Payload(byteCount: 4 * rows * width)
+      guard case .site(let unit, _, _, _) = message.header.subject else { return }
+      payload.reals.update(repeating: Float(unit), count: rows * width)
+      var header = DataHeader(phase: .combineForward, sender: 1, message.header.subject)
+      (header.round, header.rows, header.columns) = (message.header.round, message.header.rows, message.header.columns)
+      lock.withLock {
+        results.append((pthread_self(), DataMessage(header: header, payload: payload)))
+        sentCount += 1
+        lock.broadcast()
+      }
+    }
+
+    func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
+      lock.lock()
+      defer { lock.unlock() }
+      // Both teams wait for rows before either gets any.
+      while sentCount < 2 { lock.wait() }
+      guard !results.isEmpty else { throw Empty() }
+      takenCount += 1
+      let place = results.firstIndex { pthread_equal($0.thread, pthread_self()) == 0 } ?? 0
+      return results.remove(at: place).message
+    }
+
+    func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {}
+    func endLook() {}
+  }
+
+  @Test func `a team whose results another team has received does not wait for a further message`() throws {
+    var c = RunConfiguration.smallModel
+    c.training.batchSequences = 4
+    let layout = ParameterLayout(c.model, vocabulary: 11)
+    let plan = WorkPlan(index: 0, units: [0..<2, 2..<4], expertOwners: [1, 1, 1, 1], layout: layout)
+    let held = HeldModel(c, vocabulary: 11, plan: plan, threads: 2, teams: 2)
+    // So many rows that the other team wakes up while they are taken.
+    let rows = 200_000, width = c.model.width
+    for round in 1...3 {
+      let link = SwappingLink()
+      let exchange = PeerExchange(held, link)
+      try exchange.begin(Round(number: round, step: 0, purpose: .training, unitCount: 4))
+      let failures = Mutex<[String]>([])
+      let group = DispatchGroup()
+      for team in 0..<2 {
+        nonisolated(unsafe) let exchange = exchange
+        group.enter()
+        let thread = Thread {
+          defer { group.leave() }
+          let values = RealPointer.allocate(capacity: 2 * rows * width)
+          defer { values.deallocate() }
+          values.initialize(repeating: 0, count: 2 * rows * width)
+          do {
+            try exchange.teams[team].forward(
+              ExpertSite(unit: team, sequence: 0, segment: 0, recurrence: 0),
+              pieces: [ExpertPiece(expert: 0, rows: 0..<rows)], rows: Matrix(values, rows: rows, columns: width),
+              into: Matrix(values + rows * width, rows: rows, columns: width), keep: true)
+            let own = (values + rows * width)[rows * width - 1]
+            if own != Real(team) { failures.withLock { $0.append("team \(team) has the result \(own)") } }
+          } catch {
+            failures.withLock { $0.append("team \(team): \(error)") }
+          }
+        }
+        thread.stackSize = 8 << 20
+        thread.start()
+      }
+      group.wait()
+      #expect(failures.withLock { $0 } == [] && link.takenCount == 2)
+    }
   }
 }

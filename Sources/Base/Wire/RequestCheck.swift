@@ -13,7 +13,7 @@ extension Request {
       check.text(worker.host, "host")
       check.text(worker.fingerprint, "fingerprint")
       check.text(worker.dataAddress, "dataAddress")
-      check.text(worker.localAddress ?? "", "localAddress")
+      if let address = worker.localAddress { check.text(address, "localAddress") }
       check.whole(worker.sharedMemory ?? 0, "sharedMemory", 0...Int(Int32.max))
       if let place = worker.mpi {
         check.whole(place.size, "mpi.size", 1...1_000_000)
