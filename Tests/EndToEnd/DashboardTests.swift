@@ -152,7 +152,9 @@ final class `The dashboard in a browser` {
     // The page has what the run was submitted with, and what its checkpoints are.
     #expect(page.contains("text.h5") && page.contains("optimizer.learning_rate") && page.contains("To train further"))
     #expect(page.contains("ress submit CONFIG --resume --set run=first"))
-    #expect(page.matches(of: #/ KiB<\/td>/#).count == 4, "four checkpoints with their sizes")
+    let checkpoints = try #require(page.range(of: ">Checkpoints<")).upperBound
+    #expect(page[checkpoints...].matches(of: #/ KiB<\/td>/#).count == 4, "four checkpoints with their sizes")
+    #expect(page.contains("Plan and workers") && page.contains("Memory of a worker") && page.contains("A step"))
 
     // Both runs in one picture: a line and a marker for each evaluation; the choices are those of the address.
     let both = try browse("/#/compare/first/short?x=tokens&smooth=0.5")
