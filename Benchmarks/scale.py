@@ -39,7 +39,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from time_step import SHAPES, adamw, configured
 from fast_ressformer import FastReSSFormer
-from ressformer import ModelConfiguration
+from ress.model.ressformer import ModelConfiguration
 shape, batch, steps = json.loads(SHAPES.read_text())[sys.argv[2]], int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
 torch.manual_seed(1)
