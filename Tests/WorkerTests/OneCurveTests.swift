@@ -66,12 +66,13 @@ import Worker
   /// Trains with experts where `choice` puts them, and requires the curve and the weights of a run on one worker.
   private func run(
     _ c: RunConfiguration, _ workers: Int, _ threads: Int, _ choice: String, _ folder: String,
-    like alone: OneProcessCluster.Outcome, _ saved: [String: [Float]]
+    like alone: OneProcessCluster.Outcome, _ saved: [String: [Float]], sharesMemory: Bool = false
   ) throws -> OneProcessCluster.Outcome {
     var c = c
     c.cluster.experts = ExpertChoice(rawValue: choice) ?? .travel
     let outcome = try OneProcessCluster(
-      c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil
+      c, workers: workers, threads: threads, folder: folder, copies: choice == "mixed" ? mixed(workers) : nil,
+      sharesMemory: sharesMemory
     ).run()
     #expect(outcome.errors == [], "\(folder)")
     #expect(outcome.steps == alone.steps, "\(folder)")
@@ -156,13 +157,7 @@ import Worker
       var sent: [[[Double]]] = []
       for shares in [false, true] {
         let folder = scratch.path + "/\(workers)-\(threads)-\(shares)"
-        let outcome = try OneProcessCluster(
-          c, workers: workers, threads: threads, folder: folder, sharesMemory: shares
-        ).run()
-        #expect(outcome.errors == [], "\(folder)")
-        #expect(outcome.steps == alone.steps, "\(folder)")
-        #expect(outcome.evaluations == alone.evaluations, "\(folder)")
-        #expect(try tensors(folder, step: 6, outcome.files[6] ?? [], c) == saved, "\(folder)")
+        let outcome = try run(c, workers, threads, "copy", folder, like: alone, saved, sharesMemory: shares)
         #expect(outcome.messages.keys.allSatisfy { !onceAStep.contains($0) } == shares, "\(outcome.messages)")
         sent.append(outcome.sent)
       }

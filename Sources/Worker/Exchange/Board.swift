@@ -41,6 +41,8 @@ package struct BoardLayout: Equatable, Sendable {
   /// Doubles of a report, and of the norms with the note.
   package let reportCount: Int
   package let normCapacity: Int
+  /// Bytes before the values of the sums; the section begins with a flag for each node and copy.
+  fileprivate let values: Int
   /// Values of a node's sums, the first of them dense, and of an expert.
   let denseCount: Int
   let expertCount: Int
@@ -66,17 +68,11 @@ package struct BoardLayout: Equatable, Sendable {
     func rounded(_ bytes: Int, to size: Int) -> Int { (bytes + size - 1) / size * size }
     norms = Self.first
     reports = rounded(norms + 8 * normCapacity, to: 64)
-    // Before the sums: for each node and copy, whether the sum exists.
     sums = rounded(reports + 8 * reportCount * plan.units[worker].count, to: Self.page)
-    let flags = rounded(4 * nodes.count * copies.count, to: Self.page)
-    parameters = rounded(
-      sums + flags + real * nodes.count * (denseCount + copies.count * expertCount), to: Self.page)
+    values = sums + rounded(4 * nodes.count * copies.count, to: Self.page)
+    parameters = rounded(values + real * nodes.count * (denseCount + copies.count * expertCount), to: Self.page)
     byteCount = rounded(
       parameters + real * (plan.denseRanges[worker].count + lent.count * expertCount), to: Self.page)
-  }
-
-  fileprivate var values: Int {
-    sums + (4 * nodes.count * copies.count + Self.page - 1) / Self.page * Self.page
   }
 }
 

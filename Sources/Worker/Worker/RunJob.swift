@@ -116,11 +116,10 @@ package final class RunJob {
     let model = HeldModel(
       configuration, vocabulary: vocabulary, plan: plan, threads: threads, teams: choice.teams,
       isLoaded: !assignment.start.isBeginning)
-    let offer = BoardOffer(
-      assignment, plan, network.memory, ofMachine: Int(ProcessInfo.processInfo.physicalMemory))
+    let machine = Int(ProcessInfo.processInfo.physicalMemory)
     let exchanges =
       plan.workerCount > 1
-      ? Exchanges.withPeers(of: model, over: link, sharing: offer)
+      ? .withPeers(of: model, over: link, sharing: BoardOffer(assignment, plan, network.memory, ofMachine: machine))
       : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
