@@ -21,7 +21,7 @@ import Wire
     return run
   }
 
-  @Test func `planned and measured costs are beside each other, and below them who waits for whom`() {
+  @Test func `planned and measured costs are shown side by side, and below them what each worker waits for`() {
     let lines = StatusView.run(run).split(separator: "\n").map(String.init)
     let costs = lines.firstIndex { $0.contains("costs") }!
     #expect(

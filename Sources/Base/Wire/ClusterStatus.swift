@@ -72,7 +72,7 @@ package struct ClusterStatus: Codable, Equatable, Sendable {
       waitsForCount = waitsFor.count
     }
 
-    /// `worker-2, worker-3 and 5 others`; empty where it waits for nobody.
+    /// `worker-2, worker-3 and 5 others`; empty where it does not wait for a worker.
     package var spokenWaits: String { SpokenNumbers.names(waitsFor, of: waitsForCount) }
   }
 

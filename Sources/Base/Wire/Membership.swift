@@ -22,7 +22,7 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   /// Bytes of memory that the machine, or the process's control group, had left when the process started; nil where
   /// it is not known.
   package var memoryBytes: Int?
-  /// A second address, at which peers of the same `machine` reach it; nil where there is none.
+  /// The address of a Unix socket at which workers of the same `machine` can connect; nil where the worker has none.
   package var localAddress: String?
   /// Equal for processes that the operating system lets share memory and Unix sockets: those of one user, on one running
   /// machine, in the same namespaces. Nil where it is not known.

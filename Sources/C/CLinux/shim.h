@@ -118,7 +118,7 @@ static inline long ress_descriptor_limit(void) {
 
 // Memory that several processes map (`SharedMemory`), and waiting for a number in it to change.
 
-/// A file in memory of `bytes`, whose size nobody can change from now on. Returns its descriptor, or -1 with errno.
+/// Creates a file in memory of `bytes` bytes and seals its size. Returns its descriptor, or -1 with errno.
 static inline int ress_memory_file(const char *name, long bytes) {
   int file = (int)syscall(SYS_memfd_create, name, 3 /* MFD_CLOEXEC, MFD_ALLOW_SEALING */);
   if (file < 0) return -1;

@@ -48,7 +48,7 @@ extension Run {
     shown.forecast = submission.forecast
     shown.eventCount = eventCount
     let busy = ledger.busy
-    // A single worker waits for nobody.
+    // A single worker has no others to wait for.
     let waits = busy.count > 1 ? busy.map { max(0, ledger.stepSeconds - $0) } : []
     shown.actual = Forecast(
       stepSeconds: ledger.stepSeconds > 0 ? ledger.stepSeconds : nil,

@@ -79,7 +79,7 @@ package enum StatusView {
     return ["  costs        " + lines[0].drop { $0 == " " }] + lines.dropFirst().map { "    " + $0 }
   }
 
-  /// What each worker does in a step: who waits, and for whom.
+  /// What each worker does in a step, and for which workers it waits.
   private static func shares(_ run: ClusterStatus.Run) -> [String] {
     guard let shares = run.shares, !shares.isEmpty else { return [] }
     var table = TextTable([

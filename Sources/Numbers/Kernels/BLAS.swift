@@ -1,5 +1,6 @@
-// Matrix products, by the kernels of CKernels/gemm.c and, with factors rounded to bf16, CKernels/bf16.c. Every call runs on the calling thread. A row of a result has the same bits whatever
-// the other rows are, and whatever processor computes it.
+// Matrix products, by the kernels of CKernels/gemm.c and, with factors rounded to bf16, CKernels/bf16.c. Every call runs
+// on the calling thread. A row of a result has the same bits whatever the other rows are, and whatever processor
+// computes it.
 
 import CKernels
 
