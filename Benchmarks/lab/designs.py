@@ -10,6 +10,7 @@ from dataclasses import dataclass
 DENSE_LAYERS = (
     "model.architecture=transformer", "model.segment={length}", "model.shared_expert=false", "model.experts=1", "model.active_experts=1")
 NO_GRAPH = ("model.graph_degree=null", "model.structure_bias=false")
+DENSE_ATTENTION = (*NO_GRAPH, "model.keys=null")
 POOL = ("model.separate_blocks=true", "model.pool_experts=true")
 NARROW = (*POOL, "model.experts=8", "model.active_experts=4", "model.expert_width={narrow}")
 NO_CACHE = ("model.cache=0",)
@@ -29,12 +30,14 @@ class Design:
 
 BOTH = ("kjv", "recall")
 ALL = ("kjv", "kjv-long", "recall", "chase")
+TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds, measured on texts that no choice was made on
 EVERY = ("kjv-long", "recall", "chase", "far", "needles")
 SEEN = ("recall", "far", "needles")
 
 DESIGNS = (
-    Design("default", "", seeds=3, tasks=(*ALL, "far", "needles"), positions=True),
-    Design("dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 3, tasks=(*ALL, "far", "needles"), positions=True),
+    Design("default", "", seeds=5, tasks=(*ALL, *TEXTS, "far", "needles"), positions=True),
+    Design(
+        "dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 5, tasks=(*ALL, *TEXTS, "far", "needles"), positions=True),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
@@ -57,7 +60,24 @@ DESIGNS = (
         "model.separate_blocks=true", "model.experts=4", "model.active_experts=2", "model.memory_slots=0"),
         against="separate blocks, 4 experts each, 2 reached", tasks=("kjv", "kjv-long"), seeds=2),
     # Blocks that share a pool of experts and the writing of the memory. The narrow ones have about the parameters of the dense Transformer.
-    Design("pooled, 8 narrow experts, 4 reached", "R2MU", NARROW, tasks=EVERY, seeds=3, positions=True),
+    Design("pooled, 8 narrow experts, 4 reached", "R2MU", NARROW, tasks=(*TEXTS, *EVERY), seeds=5, positions=True),
+    *(
+        Design(f"pooled, narrow, {name}", part, (*NARROW, *settings), fit, 2, "pooled, 8 narrow experts, 4 reached", ("bible", "kjv-long", "recall", "chase"))
+        for name, part, settings, fit in (
+            ("no memory", "memory", ("model.memory_slots=0",), "model.shared_width"),
+            ("no graph", "SOES", NO_GRAPH, "model.shared_width"),
+            ("graph weighs nothing", "SOES", ("model.structure_bias=false",), "model.shared_width"),
+            ("all keys kept", "ASAM", ("model.keys=null",), "model.shared_width"))),
+    # What the pooled blocks lack beside the dense Transformer, one part after the other taken away.
+    Design("dense Transformer, no positions", "baseline", (*DENSE_LAYERS, "model.positions=none"), "model.expert_width", 2,
+           "dense Transformer, the same help", ("bible",)),
+    *(
+        Design(f"pooled, narrow, {name}", part, (*NARROW, *settings), seeds=2, against="pooled, 8 narrow experts, 4 reached", tasks=("bible",))
+        for name, part, settings in (
+            ("dense attention", "ASAM", DENSE_ATTENTION),
+            ("dense attention, cache of all tokens", "ASAM", (*DENSE_ATTENTION, "model.cache=2048")),
+            ("dense attention, whole sequences, no memory", "memory", (*DENSE_ATTENTION, "model.segment={length}", "model.cache=0", "model.memory_slots=0")),
+            ("16 keys, 24 neighbours", "ASAM", ("model.keys=16", "model.graph_degree=24")))),
     Design("pooled, 3 experts, 2 reached", "R2MU", (*POOL, "model.experts=3", "model.active_experts=2"), tasks=("kjv-long",), seeds=3),
     Design("pooled, 8 experts, 2 reached", "R2MU", (*POOL, "model.active_experts=2"), tasks=EVERY, seeds=3),
     Design("pooled, 12 experts, 2 reached", "R2MU", (

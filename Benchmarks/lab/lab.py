@@ -33,21 +33,24 @@ LENGTH, PARTS = 2048, 8  # where losses by position are measured; training has 2
 PLACES = [(0, "0–255"), (1, "256–511"), (3, "768–1,023"), (7, "1,792–2,047")]
 
 
+TEXT = "Benchmarks/lab/kjv.yaml"
+
+
 class Task:
     """What designs train on: a configuration, a dataset and the places where they are measured. The first place decides."""
 
     def __init__(self, name, title, config, quick, steps, lower, places):
         self.name, self.title, self.config, self.quick, self.steps = name, title, config, quick, steps
         self.lower, self.places = lower, places
+        self.train = "bible" if name.startswith("kjv") else name  # the dataset
 
     def prepare(self, ress, data):
-        sets = Sets(ress, data, self.folder, self.quick)
-        self.train = getattr(sets, "bible" if self.is_text else self.name)().train
+        getattr(Sets(ress, data, self.folder, self.quick), self.train)()
         return self
 
     @property
     def is_text(self):
-        return self.name.startswith("kjv")
+        return self.config == TEXT
 
     @property
     def folder(self):
@@ -56,11 +59,16 @@ class Task:
 
 TASKS = {
     "kjv": Task(
-        "kjv", "Language model: bytes of the King James Bible", "Benchmarks/lab/kjv.yaml", False, 200, True,
+        "kjv", "Language model: bytes of the King James Bible", TEXT, False, 200, True,
         [Measured("validation", "bible", ("--sequences", "256"))]),
     "kjv-long": Task(
-        "kjv-long", "The same language model, trained for longer", "Benchmarks/lab/kjv.yaml", False, 600, True,
+        "kjv-long", "The same language model, trained for longer", TEXT, False, 600, True,
         [Measured("validation", "bible", ("--sequences", "256"))]),
+    **{
+        name: Task(
+            name, f"{title}, to the end: the default, its dense twin and the candidates for the default", TEXT, False, 1500, True,
+            [Measured("test", f"{name}-test", ("--sequences", "256")), Measured("validation", name, ("--sequences", "256"))])
+        for name, title in (("bible", "King James Bible"), ("shakespeare", "Shakespeare"), ("wikitext", "WikiText-2"))},
     "chase": Task(
         "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,
         [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3)]),
@@ -74,7 +82,9 @@ TASKS = {
         "needles", "Codes of people among paragraphs, trained with at most one", "configs/paper/needles.yaml", True, 400, False,
         [Measured(f"{count} paragraphs", f"needles-{count}-paragraphs") for count in (1, 3, 7)]),
 }
-BY_POSITION = Measured("by position", "bible", ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "16"))
+
+def by_position(task):
+    return Measured("by position", task.train, ("--length", str(LENGTH), "--parts", str(PARTS), "--sequences", "16"))
 
 
 class Laboratory:
@@ -159,7 +169,7 @@ class Laboratory:
 
     def one(self, cluster, seed, name, design):
         run, task = self.run(seed, name, design), TASKS[name]
-        places = [*task.places, *([BY_POSITION] if design.positions and task.is_text else [])]
+        places = [*task.places, *([by_position(task)] if design.positions and task.is_text else [])]
         if all(key(run, place) in self.results[name] for place in places):
             return
         cluster.train([run])
@@ -253,7 +263,7 @@ class Laboratory:
         lines = [f"Loss by position in sequences of {LENGTH:,} bytes; training had 256. Means of the seeds.", "",
                  "| design | seeds | " + " | ".join(label for _, label in PLACES) + " |", "|---|---:|" + "---:|" * len(PLACES)]
         for design in designs:
-            found = [self.results[name].get(key(Run(f"lab-{name}", design.name, seed, "", ()), BY_POSITION)) for seed in range(1, design.seeds + 1)]
+            found = [self.results[name].get(key(Run(f"lab-{name}", design.name, seed, "", ()), by_position(TASKS[name]))) for seed in range(1, design.seeds + 1)]
             parts = [result["parts"] for result in found if result]
             if parts:
                 cells = [f"{statistics.fmean(part[place] for part in parts):.3f}" for place, _ in PLACES]

@@ -45,6 +45,33 @@ import Testing
     #expect(choice(1e-7) == [] && choice(1e-3) == Array(0..<8))
   }
 
+  @Test func `each further worker costs messages in every call, so that more workers make copies of all pay`() {
+    // Each worker has one unit, whatever their number, so that a worker's rows and waits do not change.
+    func choice(workers: Int) -> [Int] {
+      var c = Self.configuration()
+      (c.model.experts, c.training.batchSequences) = (16, workers)
+      let line = ExpertCopies.Line(latencySeconds: 20e-6, bytesPerSecond: 1e9)
+      let loads = Array(repeating: Double(workers) * 30, count: 16)
+      return ExpertCopies(c, workers: workers, loads: loads, line: line).choose()
+    }
+    #expect(choice(workers: 2) == [])
+    #expect(choice(workers: 16) == Array(0..<16))
+  }
+
+  @Test func `where workers share memory, copies of all experts cost no messages`() {
+    var c = Self.configuration()
+    c.model.expertWidth = 512
+    let line = ExpertCopies.Line(latencySeconds: 1e-6, bytesPerSecond: 0.4e9)
+    let loads = Array(repeating: 800.0, count: 8)
+    let messages = ExpertCopies(c, workers: 2, loads: loads, line: line)
+    let memory = ExpertCopies(c, workers: 2, loads: loads, line: line, canShareMemory: true)
+    #expect(messages.choose() == [] && memory.choose() == Array(0..<8))
+    #expect(
+      memory.forecast(memory.choose(), isMeasured: false).contains("are expected in shared memory; travelling rows: "))
+    // As soon as one expert's rows travel, everything is exchanged in messages.
+    #expect(memory.seconds([0, 1]) == messages.seconds([0, 1]))
+  }
+
   @Test func `memory limits the copies, and the experts with most rows come first`() {
     let loads = [5_000.0, 1_000, 9_000, 2_000, 8_000, 4_000, 3_000, 7_000]
     let copies = ExpertCopies(Self.configuration(), workers: 2, loads: loads, line: Self.fast)

@@ -72,6 +72,24 @@ import Wire
     #expect(cluster.said(run).contains { $0.hasPrefix("since the change of the experts, a step takes 60 ms") })
   }
 
+  @Test func `workers that share memory get copies of all experts, and the log reports how they are exchanged`() throws
+  {
+    for (machines, expected) in [([7, 7] as [UInt64], [[4, 5, 6, 7], [0, 1, 2, 3]]), ([7, 8], [[], []])] as [([UInt64], [[Int]])] {
+      var cluster = Cluster()
+      var workers: [PeerID] = []
+      for (name, machine) in zip(["w0", "w1"], machines) {
+        var worker = Cluster.worker(name)
+        (worker.machine, worker.sharedMemory) = (machine, 5)
+        workers.append(PeerID("peer-" + name))
+        cluster.say(.hello(worker, Heartbeat()), from: workers.last!)
+      }
+      let submitted = cluster.submit(Self.submission(.auto))
+      let run = try #require(submitted)
+      #expect(copies(cluster, workers) == expected)
+      #expect(cluster.said(run).contains { $0.contains("expected in shared memory") } == (machines == [7, 7]))
+    }
+  }
+
   @Test func `a worker with little memory gets no more copies than fit a quarter of it`() {
     let submission = Self.submission(.auto, tokens: 2_048)
     let one = ExpertCopies(submission.configuration, workers: 2).bytesOfACopy

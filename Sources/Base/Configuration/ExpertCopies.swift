@@ -4,7 +4,8 @@
 // expert's gradient travel to its owner and its new parameters to all others. For an expert with R rows a step, width
 // d and expert width f, rows cost 16·d·R bytes (12·d·R with bf16) over all workers and copies 24·d·f a worker (docs/performance.md), so
 // hot experts are the first that are worth a copy. While any expert stays with its owner, every call of the expert
-// layer waits for other workers, so the last few rows to travel cost more than their bytes.
+// layer waits for other workers, so the last few rows to travel cost more than their bytes. Where all workers are on one
+// machine and no rows travel, gradients and parameters are exchanged in shared memory, and not in messages.
 //
 // Results do not depend on the choice. Rejected: a decision for each expert by its bytes alone, which leaves the waits
 // out and copied no cold expert.
@@ -35,18 +36,22 @@ package struct ExpertCopies: Equatable, Sendable {
   private let configuration: RunConfiguration
   private let workers: Int
   private let line: Line
+  private let canShareMemory: Bool
   /// Rows of each expert in a step, over all workers.
   private let loads: [Double]
 
   /// - Parameters:
   ///   - loads: measured rows of each expert; equal ones where it is nil or has another length.
   ///   - line: by default that between the processes of one machine.
+  ///   - canShareMemory: whether the workers exchange in shared memory where no rows travel.
   package init(
-    _ configuration: RunConfiguration, workers: Int, loads: [Double]? = nil, line: Line = .assumed(hosts: 1)
+    _ configuration: RunConfiguration, workers: Int, loads: [Double]? = nil, line: Line = .assumed(hosts: 1),
+    canShareMemory: Bool = false
   ) {
     self.configuration = configuration
     self.workers = workers
     self.line = line
+    self.canShareMemory = canShareMemory
     let count = configuration.model.expertCount
     if let loads, loads.count == count {
       self.loads = loads
@@ -86,15 +91,28 @@ package struct ExpertCopies: Equatable, Sendable {
     return share & (share - 1) == 0 ? 1 : 2
   }
 
-  /// Seconds of a step that a worker spends on messages for its experts.
+  /// Seconds of a step in which a worker exchanges for its experts.
   package func seconds(_ copied: [Int]) -> Double {
     seconds(bytes(copied), copies: copied.count)
   }
 
   private func seconds(_ bytes: Double, copies: Int) -> Double {
     guard workers > 1, !loads.isEmpty else { return 0 }
-    return bytes / line.bytesPerSecond + waits(copies) * 2 * line.latencySeconds
+    if sharesMemory(copies) { return bytes / Self.memoryBytesPerSecond }
+    // In each call a worker asks all others and answers all others. The answers of the first one are waited for; the
+    // messages of each further one take processor time.
+    let further = Double(workers - 2) * min(line.latencySeconds, Self.mostMessageSeconds)
+    return bytes / line.bytesPerSecond + waits(copies) * (2 * line.latencySeconds + further)
   }
+
+  private func sharesMemory(_ copies: Int) -> Bool { canShareMemory && copies == loads.count }
+
+  /// Bytes a second of gradients and parameters in shared memory, as measured for 64 MiB on two ranks
+  /// (Benchmarks/README.md).
+  private static let memoryBytesPerSecond = 2.4e9
+  /// Processor time of a request and its answer, with acknowledgements and the threads that they wake: 80 µs each, as
+  /// measured with 64 workers (Benchmarks/README.md).
+  private static let mostMessageSeconds = 160e-6
 
   /// Calls of the expert layer in a step that wait for other workers.
   private func waits(_ copies: Int) -> Double {
@@ -120,7 +138,8 @@ package struct ExpertCopies: Equatable, Sendable {
       "\(rounded(1e3 * seconds(copied))) ms and \(rounded(bytes(copied) / 1e6)) MB"
     }
     let alternatives = [("travelling rows", []), ("copies of all", Array(loads.indices))].filter { $0.1 != copied }
-    return "\(spoken(copied)): \(cost(copied)) a step and worker are expected for messages; "
+    let way = sharesMemory(copied.count) ? "in shared memory" : "for messages"
+    return "\(spoken(copied)): \(cost(copied)) a step and worker are expected \(way); "
       + alternatives.map { "\($0.0): \(cost($0.1))" }.joined(separator: ", ")
       + " (\(isMeasured ? "measured" : "assumed") connection: \(rounded(1e3 * line.latencySeconds)) ms, "
       + "\(rounded(line.bytesPerSecond / 1e6)) MB/s)"

@@ -1,6 +1,8 @@
 // Workers as the coordinator knows them: their description when they join, their heartbeats, and the shards they
 // hold.
 
+import Configuration
+
 /// A worker process, as it describes itself when it joins.
 package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var name: String
@@ -42,6 +44,13 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
     self.fingerprint = fingerprint
     self.program = program
     self.incarnation = incarnation
+  }
+
+  /// Whether workers can exchange in shared memory: all are on one machine, each of them offers memory, and the run allows
+  /// it (`cluster.same_machine`).
+  package static func canShareMemory(_ workers: [WorkerDescription], _ cluster: ClusterConfiguration) -> Bool {
+    guard cluster.sameMachine == .memory, let machine = workers.first?.machine else { return false }
+    return workers.allSatisfy { $0.machine == machine && $0.sharedMemory != nil }
   }
 
   /// `worker-1 (node7, process 4711)`

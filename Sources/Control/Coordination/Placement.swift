@@ -152,7 +152,8 @@ enum Placement {
   static func copies(of run: Run, _ workers: [WorkerDescription]) -> ExpertCopies {
     ExpertCopies(
       run.configuration, workers: workers.count, loads: run.ledger.expertLoads,
-      line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count))
+      line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count),
+      canShareMemory: WorkerDescription.canShareMemory(workers, run.configuration.cluster))
   }
 
   /// Bytes that every worker may use for copies of experts: those of the worker that may use least; nil where a worker

@@ -271,9 +271,7 @@ extension BoardOffer {
     let rowsTravel = plan.units.indices.contains { worker in
       plan.expertOwners.indices.contains { plan.computer(of: $0, forUnitsOf: worker) != worker }
     }
-    guard assignment.configuration.cluster.sameMachine == .memory, descriptors.count == workers.count, !rowsTravel,
-      let machine = workers[0].machine, workers.allSatisfy({ $0.machine == machine })
-    else { return nil }
+    guard !rowsTravel, WorkerDescription.canShareMemory(workers, assignment.configuration.cluster) else { return nil }
     let members = zip(workers, descriptors).map {
       BoardMembers.Member(process: $0.process, descriptor: $1, incarnation: $0.incarnation)
     }

@@ -54,7 +54,8 @@ package struct RunNeeds {
     sizes = Sizes(model, vocabulary: vocabulary)
     let layout = ParameterLayout(configuration, vocabulary: vocabulary)
     self.layout = layout
-    copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts))
+    let canShareMemory = count > 1 && workersAHost == count && configuration.cluster.sameMachine == .memory
+    copies = ExpertCopies(configuration, workers: count, line: .assumed(hosts: hosts), canShareMemory: canShareMemory)
     copiedExperts = copies.choose(
       memoryBytes: ExpertCopies.memoryBytes(ofMachine: memoryBytes, workersOnIt: workersAHost))
     let plans = RunNeeds.plans(configuration, layout, workers: count, copied: copiedExperts)
@@ -63,10 +64,9 @@ package struct RunNeeds {
     mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
     mostDense = plans.map(\.myDense.count).max()!
-    let isPossible =
-      count > 1 && workersAHost == count && configuration.cluster.sameMachine == .memory
-      && copiedExperts.count == layout.experts.count
-    boardBytes = isPossible ? RunNeeds.boardBytes(plans, layout, sizes, ofMachine: memoryBytes) : nil
+    boardBytes =
+      canShareMemory && copiedExperts.count == layout.experts.count
+      ? RunNeeds.boardBytes(plans, layout, sizes, ofMachine: memoryBytes) : nil
     choice = TeamChoice(
       configuration, sizes, layout, threads: threads, units: (configuration.training.unitCount + count - 1) / count,
       heldExperts: plans.map(\.heldExperts.count).max()!,

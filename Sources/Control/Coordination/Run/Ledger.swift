@@ -269,7 +269,9 @@ struct Ledger: Equatable, Sendable {
     guard let line, configuration.cluster.experts == .auto, roster.count > 1,
       expertLoads.count == configuration.model.expertCount, isSettled(generation)
     else { return nil }
-    let copies = ExpertCopies(configuration, workers: roster.count, loads: expertLoads, line: line)
+    let copies = ExpertCopies(
+      configuration, workers: roster.count, loads: expertLoads, line: line,
+      canShareMemory: WorkerDescription.canShareMemory(roster.map(\.worker), configuration.cluster))
     let present = generation.copiedExperts
     let best = copies.choose(memoryBytes: Placement.memoryForCopies(roster.map(\.worker)))
     let saved = copies.seconds(present) - copies.seconds(best)
