@@ -13,6 +13,7 @@ NO_GRAPH = ("model.graph_degree=null", "model.structure_bias=false")
 DENSE_ATTENTION = (*NO_GRAPH, "model.keys=null")
 POOL = ("model.separate_blocks=true", "model.pool_experts=true")
 NARROW = (*POOL, "model.experts=8", "model.active_experts=4", "model.expert_width={narrow}")
+MIDDLE = ("model.blocks=3", "model.block_order=middle")
 NO_CACHE = ("model.cache=0",)
 
 
@@ -29,9 +30,10 @@ class Design:
 
 
 BOTH = ("kjv", "recall")
-ALL = ("kjv", "kjv-long", "recall", "chase")
+LONG = ("chase-long", "recall-long")
+ALL = ("kjv", "kjv-long", "recall", "chase", *LONG)
 TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds, measured on texts that no choice was made on
-EVERY = ("kjv-long", "recall", "chase", "far", "needles")
+EVERY = (*LONG, "kjv-long", "recall", "chase", "far", "needles")
 SEEN = ("recall", "far", "needles")
 
 DESIGNS = (
@@ -68,6 +70,15 @@ DESIGNS = (
             ("no graph", "SOES", NO_GRAPH, "model.shared_width"),
             ("graph weighs nothing", "SOES", ("model.structure_bias=false",), "model.shared_width"),
             ("all keys kept", "ASAM", ("model.keys=null",), "model.shared_width"))),
+    # One step more than the dense Transformer has layers, of fewer blocks than steps.
+    *(
+        Design(f"four steps, {name}", "R2MU", ("model.steps=4", "model.separate_blocks=true", *settings), seeds=5, tasks=(*TEXTS, "chase-long"))
+        for name, settings in (
+            ("middle two share a block, dense networks", (*MIDDLE, "model.feed_forward=dense")),
+            ("two blocks in turn, dense networks", ("model.blocks=2", "model.feed_forward=dense")),
+            ("middle two share a block, narrow pool", (*MIDDLE, *NARROW)),
+            ("two blocks in turn, narrow pool", ("model.blocks=2", *NARROW)),
+            ("two blocks in turn, 4 experts each", ("model.blocks=2", "model.experts=4", "model.active_experts=2")))),
     # What the pooled blocks lack beside the dense Transformer, one part after the other taken away.
     Design("dense Transformer, no positions", "baseline", (*DENSE_LAYERS, "model.positions=none"), "model.expert_width", 2,
            "dense Transformer, the same help", ("bible",)),

@@ -42,7 +42,7 @@ class Task:
     def __init__(self, name, title, config, quick, steps, lower, places):
         self.name, self.title, self.config, self.quick, self.steps = name, title, config, quick, steps
         self.lower, self.places = lower, places
-        self.train = "bible" if name.startswith("kjv") else name  # the dataset
+        self.train = "bible" if name.startswith("kjv") else name.removesuffix("-long")  # the dataset
 
     def prepare(self, ress, data):
         getattr(Sets(ress, data, self.folder, self.quick), self.train)()
@@ -72,9 +72,15 @@ TASKS = {
     "chase": Task(
         "chase", "Steps of a table, trained with 1 to 3 hops", "configs/paper/chase.yaml", True, 600, False,
         [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3)]),
+    "chase-long": Task(
+        "chase-long", "The same steps of a table, trained for longer", "configs/paper/chase.yaml", True, 3000, False,
+        [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3, 4)]),
     "recall": Task(
         "recall", "Keyed recall among words that mean nothing (MQAR), trained with 32 to 128 words", "configs/paper/recall.yaml", True, 500, False,
         [Measured(length, f"recall-{length}") for length in ("64", "128", "256")]),
+    "recall-long": Task(
+        "recall-long", "The same recall, trained for longer", "configs/paper/recall.yaml", True, 2000, False,
+        [Measured(length, f"recall-{length}") for length in ("64", "128", "256", "1024")]),
     "far": Task(
         "far", "A pair in the first segment, asked for n segments later, trained with 1 and 2", "configs/paper/far.yaml", True, 300, False,
         [Measured(f"{back} back", f"far-{back}-back") for back in (2, 8, 16)]),

@@ -72,6 +72,7 @@ VARIANTS: dict[str, tuple[dict, int | None]] = {
     "separate-blocks": (dict(separate_blocks=True), None),
     "separate-blocks-tag": (dict(separate_blocks=True, head="tag", classes=4), None),
     "pooled-experts": (dict(separate_blocks=True, pool_experts=True), None),
+    "alternating-blocks": (dict(separate_blocks=True, steps=3, blocks=2), None),
     "bidirectional-bptt": (dict(head="tag", classes=4), 1),
     "more-steps": ({}, None),
     "transformer-rotary": (TRANSFORMER, None),
@@ -98,6 +99,8 @@ VARIANTS: dict[str, tuple[dict, int | None]] = {
     "defaults-pooled-experts": (DEFAULTS | dict(separate_blocks=True, pool_experts=True), None),
     "defaults-pooled-experts-tag": (DEFAULTS | dict(separate_blocks=True, pool_experts=True, head="tag", classes=4), None),
     "defaults-pooled-experts-more-steps": (DEFAULTS | dict(separate_blocks=True, pool_experts=True), None),
+    "defaults-middle-block-tag": (
+        DEFAULTS | dict(separate_blocks=True, pool_experts=True, steps=4, blocks=3, block_order="middle", head="tag", classes=4), None),
     "defaults-dense": (DEFAULTS | dict(feed_forward="dense"), None),
     "defaults-sparsemax": (DEFAULTS | dict(activation="sparsemax"), None),
     "defaults-more-steps": (DEFAULTS, None),

@@ -33,6 +33,38 @@ import Testing
     #expect(separate.expertCount == 40 && separate.experts(in: 3..<5) == [3, 4, 13, 14, 23, 24, 33, 34])
   }
 
+  @Test func `steps use fewer blocks in turn, or share those between the first and the last one`() throws {
+    func order(_ steps: Int, _ blocks: Int?, _ order: BlockOrder = .cycle) -> [Int] {
+      var model = ModelConfiguration()
+      (model.separateBlocks, model.steps, model.blocks, model.blockOrder) = (true, steps, blocks, order)
+      // Two more than were trained use the block of the last step.
+      return (0..<steps + 2).map { model.block(ofStep: $0) }
+    }
+    #expect(order(3, nil) == [0, 1, 2, 2, 2] && order(3, nil, .middle) == order(3, nil))
+    #expect(order(5, 2) == [0, 1, 0, 1, 0, 0, 0])
+    #expect(order(4, 3, .middle) == [0, 1, 1, 2, 2, 2])
+    #expect(order(7, 4, .middle) == [0, 1, 1, 1, 2, 2, 3, 3, 3])
+    let shared = ModelConfiguration()
+    #expect((0..<5).map { shared.block(ofStep: $0) } == [0, 0, 0, 0, 0])
+  }
+
+  @Test func `blocks are separate, no more than the steps, and the middle has one of its own`() {
+    let blocks = minimal + "model: {steps: 4, "
+    #expect(
+      problems(blocks + "blocks: 2}\n") == [
+        "c.yaml:3:28: one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks"
+      ])
+    #expect(
+      problems(blocks + "separate_blocks: true, blocks: 5}\n") == [
+        "c.yaml:3:51: 4 steps cannot use 5 blocks; lower blocks or raise steps"
+      ])
+    #expect(
+      problems(blocks + "separate_blocks: true, blocks: 2, block_order: middle}\n") == [
+        "c.yaml:3:67: the first and the last block are not shared, so the steps between them need a third one; "
+          + "raise blocks to 3, or set block_order: cycle"
+      ])
+  }
+
   @Test func `a batch is whole units`() {
     #expect(
       problems(minimal + "training: {batch_sequences: 7, unit_sequences: 2}\n") == [

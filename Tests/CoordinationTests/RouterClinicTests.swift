@@ -61,6 +61,25 @@ import Wire
     #expect(said.count == 1 && said[0].contains("expert 1 gets no token at all"))
   }
 
+  @Test func `an expert that a step of its pool uses is not idle`() {
+    var clinic = RouterClinic()
+    var said: [String] = []
+    for step in 1...3 {
+      var record = look(step, [[5, 0, 5, 5], [5, 5, 5, 0], [5, 5, 5, 0]], blocks: 2)
+      record.pools = [0, 1, 1]
+      said += clinic.look(record, keys: nil)
+    }
+    #expect(said.count == 2, "\(said)")
+    #expect(said.contains { $0.contains("expert 1 gets no token at all") })
+    #expect(said.contains { $0.contains("expert 3 of block 1 gets no token at all") })
+    var pooled = RouterClinic()
+    for step in 1...3 {
+      var record = look(step, [[5, 0, 5, 5], [5, 5, 5, 0]], blocks: 2)
+      record.pools = [0, 0]
+      #expect(pooled.look(record, keys: nil) == [])
+    }
+  }
+
   @Test func `where most queries are cut short the sentence names the step and model_keys`() {
     var clinic = RouterClinic()
     var said: [String] = []

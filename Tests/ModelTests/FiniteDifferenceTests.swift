@@ -40,6 +40,11 @@
       ("no structure bias", { $0.structureBias = false }),
       ("a dense network for the experts", { $0.feedForward = .dense }),
       ("separate blocks", { $0.separateBlocks = true }),
+      ("three steps of two blocks in turn", { ($0.separateBlocks, $0.steps, $0.blocks) = (true, 3, 2) }),
+      (
+        "four steps whose middle ones share a block",
+        { ($0.separateBlocks, $0.steps, $0.blocks, $0.blockOrder) = (true, 4, 3, .middle) }
+      ),
       ("separate blocks with one pool of experts", { ($0.separateBlocks, $0.poolExperts) = (true, true) }),
       (
         "tags",

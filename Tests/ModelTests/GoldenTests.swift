@@ -42,6 +42,8 @@ import Testing
       var shared_width: Int?
       var shared_each_step: Bool?
       var pool_experts: Bool?
+      var blocks: Int?
+      var block_order: BlockOrder?
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
@@ -107,6 +109,8 @@ import Testing
     model.feedForward = g.feed_forward ?? .experts
     model.separateBlocks = g.separate_blocks ?? false
     model.poolExperts = g.pool_experts ?? false
+    model.blocks = g.blocks
+    model.blockOrder = g.block_order ?? .cycle
     model.positions = g.positions ?? .rotary
     let tiny = TinyModel(
       model, vocabulary: g.vocabulary, maximumTokens: golden.tokens[0].count - (golden.targets == nil ? 1 : 0),
@@ -132,7 +136,8 @@ import Testing
     "defaults-sparsemax", "defaults-tag", "defaults-unordered", "expert-taps", "forget-gates", "forget-gates-tag",
     "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
     "transformer-helped", "transformer-helped-learned", "transformer-helped-tag", "pooled-experts",
-    "defaults-pooled-experts", "defaults-pooled-experts-more-steps", "defaults-pooled-experts-tag",
+    "alternating-blocks", "defaults-middle-block-tag", "defaults-pooled-experts", "defaults-pooled-experts-more-steps",
+    "defaults-pooled-experts-tag",
   ])
   func `losses, logits and gradients equal PyTorch's`(name: String) throws {
     let golden = try Self.load(name)

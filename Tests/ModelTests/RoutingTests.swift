@@ -35,6 +35,17 @@ import Testing
     #expect(loads == routing.counts)
   }
 
+  @Test func `the load of an expert is the sum over the steps that use its block`() throws {
+    var configuration = TinyModel.base
+    (configuration.separateBlocks, configuration.steps, configuration.blocks) = (true, 3, 2)
+    let routing = try routing(configuration)
+    var loads = Array(repeating: 0, count: 8)
+    routing.addLoads(to: &loads)
+    // Steps 1 and 3 use the first block.
+    let counts = (0..<3).map { Array(routing.counts[4 * $0..<4 * $0 + 4]) }
+    #expect(loads == zip(counts[0], counts[2]).map(+) + counts[1])
+  }
+
   @Test func `the load of an expert in the pool of separate blocks is the sum over all steps`() throws {
     var configuration = TinyModel.base
     (configuration.separateBlocks, configuration.poolExperts) = (true, true)

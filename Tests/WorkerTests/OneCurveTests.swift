@@ -356,6 +356,7 @@ import Worker
   /// Switches that change the table of parameters or the number of experts.
   static let variants: [(String, @Sendable (inout ModelConfiguration) -> Void)] = [
     ("separate blocks", { $0.separateBlocks = true }),
+    ("three steps of two blocks in turn", { ($0.separateBlocks, $0.steps, $0.blocks) = (true, 3, 2) }),
     ("separate blocks with one pool of experts", { ($0.separateBlocks, $0.poolExperts) = (true, true) }),
     ("a dense network for the experts", { $0.feedForward = .dense }),
     (

@@ -27,8 +27,21 @@ extension Decoding {
       "rotary positions rotate pairs of components, but the width of a head is odd (\(model.width / model.heads))"
         + "; use an even width / heads, or learned positions")
     check(
+      model.blocks == nil || model.separateBlocks && !model.isTransformer,
+      ["model.blocks", "model.separate_blocks", "model.architecture"],
+      model.isTransformer
+        ? "every layer of a transformer is a block of its own; leave out blocks"
+        : "one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks")
+    check(
+      model.blocks ?? 1 <= model.steps, ["model.blocks", "model.steps"],
+      "\(model.steps) steps cannot use \(model.blocks ?? 1) blocks; lower blocks or raise steps")
+    check(
+      model.blockOrder == .cycle || model.blocks ?? 3 >= 3, ["model.block_order", "model.blocks"],
+      "the first and the last block are not shared, so the steps between them need a third one; raise blocks to 3, or set "
+        + "block_order: cycle")
+    check(
       model.expertCount <= 9_999, ["model.experts", "model.steps", "model.separate_blocks", "model.pool_experts"],
-      "\(model.steps) separate blocks of \(model.experts) experts make \(model.expertCount) experts, but 9999 is the maximum"
+      "\(model.blockCount) separate blocks of \(model.experts) experts make \(model.expertCount) experts, but 9999 is the maximum"
         + "; lower experts, or set pool_experts: true")
     let visible = model.visibleCache + model.segment
     let candidates =

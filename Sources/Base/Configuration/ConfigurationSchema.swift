@@ -98,7 +98,14 @@ package enum ConfigurationSchema {
         "Whether each step of recurrence has a shared expert of its own."),
       ConfigurationField(
         "separate_blocks", .flag(\.model.separateBlocks),
-        "K separate blocks instead of one block that is applied K times."),
+        "Separate blocks instead of one block that is applied K times."),
+      ConfigurationField(
+        "blocks", .wholeOrNull(\.model.blocks, 1...65_536),
+        "Number of separate blocks, at most K; null: one for each step."),
+      .choice(
+        "block_order", \.model.blockOrder,
+        "The steps of fewer blocks than K: in turn (cycle), or the first and the last step have blocks of their own, and the others share those in the middle (middle)."
+      ),
       ConfigurationField(
         "pool_experts", .flag(\.model.poolExperts),
         "Whether separate blocks share one pool of experts and the writing of the memory."),

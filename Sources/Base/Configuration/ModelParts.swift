@@ -15,13 +15,29 @@ extension ModelConfiguration {
   package var isCausal: Bool { head == .lm }
 
   /// Blocks with weights of their own.
-  package var blockCount: Int { separateBlocks || isTransformer ? steps : 1 }
+  package var blockCount: Int { isTransformer ? steps : separateBlocks ? blocks ?? steps : 1 }
+
+  /// The block whose weights a step uses. Steps beyond the trained ones use the block of the last one.
+  package func block(ofStep step: Int) -> Int {
+    let step = min(step, steps - 1), last = blockCount - 1
+    switch blockOrder {
+    case .cycle: return step % (last + 1)
+    case .middle:
+      // The blocks between the first and the last one take even shares of the steps, one after the other.
+      if step == 0 { return 0 }
+      if step == steps - 1 { return last }
+      return min(1 + (step - 1) * (last - 1) / (steps - 2), last)
+    }
+  }
 
   /// Routed experts among which a step's router chooses.
   package var routedExperts: Int { feedForward == .dense || isTransformer ? 0 : experts }
 
   /// Pools of routed experts: one for all blocks, or one a block. Pool n has the experts from n · `routedExperts`.
   package var poolCount: Int { poolExperts && !isTransformer ? 1 : blockCount }
+
+  /// The pool of experts that a step's router chooses from.
+  package func pool(ofStep step: Int) -> Int { poolCount == 1 ? 0 : block(ofStep: step) }
 
   /// Whether separate blocks write the memory with the same weights.
   package var sharesMemory: Bool { separateBlocks && poolExperts && !isTransformer }

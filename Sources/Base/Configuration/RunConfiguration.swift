@@ -86,8 +86,12 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var sharedWidth: Int? = nil
   /// Whether each step of recurrence has a shared expert of its own.
   package var sharedEachStep = true
-  /// K blocks with weights of their own instead of one applied K times.
+  /// Blocks with weights of their own instead of one applied K times.
   package var separateBlocks = false
+  /// Number of separate blocks; nil: one for each step.
+  package var blocks: Int? = nil
+  /// The steps that use the same block, where there are fewer blocks than steps.
+  package var blockOrder = BlockOrder.cycle
   /// Whether separate blocks share one pool of experts and the weights that write the memory, or each has its own.
   package var poolExperts = false
   /// The positional encoding of the baseline.
@@ -124,6 +128,10 @@ package enum Precision: String, Equatable, Sendable, Codable, CaseIterable { cas
 
 /// Whether the scale of an attention head's scores follows from its width, or is learned.
 package enum ScoreScale: String, Equatable, Sendable, Codable, CaseIterable { case fixed, learned }
+
+/// The steps that use the same block, where there are fewer blocks than steps: the blocks in turn, or the first and the last
+/// step have blocks of their own, and the steps between them share the others.
+package enum BlockOrder: String, Equatable, Sendable, Codable, CaseIterable { case cycle, middle }
 
 package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { case rotary, learned, none }
 

@@ -125,7 +125,8 @@ private struct RangeCheck {
       for load in record.loads.joined() { whole(load, "loads", Self.loaded) }
       let isTable =
         record.loads.allSatisfy { $0.count == record.experts } && record.bias.allSatisfy { $0.count == record.experts }
-        && record.entropy.count == record.loads.count && [0, 1, record.loads.count].contains(record.bias.count)
+        && record.entropy.count == record.loads.count && record.bias.count <= record.loads.count
+        && record.pools.map { $0.count == record.loads.count && $0.allSatisfy(record.loads.indices.contains) } ?? true
       if problem == nil, !isTable { problem = "the router record has rows of different lengths" }
     case .measured(let line):
       seconds(line.latencySeconds, "latencySeconds")

@@ -13,8 +13,7 @@ package struct RouterRecord: Codable, Equatable, Sendable {
   package var step: Int
   /// Number of experts that each token is sent to (e in the paper).
   package var active: Int
-  /// Number of tokens that each expert received at each step of recurrence, (K, E). With separate blocks, row k
-  /// counts the experts of block k.
+  /// Number of tokens that each expert of its pool received at each step of recurrence, (K, E).
   package var loads: [[Int]]
   /// Entropy of the router's softmax, averaged over tokens, in nats, (K): log E where the router is undecided, 0
   /// where it is certain.
@@ -24,6 +23,9 @@ package struct RouterRecord: Codable, Equatable, Sendable {
   /// Share of the (token, head) pairs whose exact sparsemax support is larger than the k entries that are kept,
   /// (K); empty where the support is not truncated.
   package var truncation: [Double]
+  /// The pool of experts that each step can reach, (K). In records of older programs, which have nil, all steps of one block
+  /// share a pool, and separate blocks have one each.
+  package var pools: [Int]?
   /// When it was measured, in seconds since 1970; nil in records of older programs.
   package var time: Double?
 
@@ -42,6 +44,9 @@ package struct RouterRecord: Codable, Equatable, Sendable {
 }
 
 extension RouterRecord {
+  /// The pool of experts of a step of recurrence, counted from 0.
+  package func pool(ofStep step: Int) -> Int { pools?[step] ?? (bias.count <= 1 ? 0 : step) }
+
   /// Number of experts of a block; 0 without routed experts.
   package var experts: Int { loads.first?.count ?? 0 }
 

@@ -9,9 +9,9 @@ package struct RouterClinic: Equatable, Sendable {
   package enum Complaint: Hashable, Comparable, Sendable {
     /// Nearly all tokens of a step of recurrence go to the same few experts.
     case collapse(recurrence: Int)
-    /// An expert got no token in any step of recurrence (with separate blocks: in its own step), in several
+    /// An expert got no token in any step of recurrence that can reach it, in several
     /// measurements in a row.
-    case idle(expert: Int, block: Int)
+    case idle(expert: Int, pool: Int)
     /// More than half of the queries would give weight to more keys than `model.keys` allows.
     case truncation(recurrence: Int)
   }
@@ -65,15 +65,10 @@ package struct RouterClinic: Equatable, Sendable {
     for (step, spread) in record.spread.enumerated() where spread < collapsedSpread {
       found.insert(.collapse(recurrence: step + 1))
     }
-    let isShared = record.bias.count <= 1
-    if let first = shares.first, first.count > 1 {
-      for expert in first.indices {
-        if isShared {
-          if shares.allSatisfy({ $0[expert] == 0 }) { found.insert(.idle(expert: expert, block: 0)) }
-        } else {
-          for (block, row) in shares.enumerated() where row[expert] == 0 {
-            found.insert(.idle(expert: expert, block: block))
-          }
+    if record.experts > 1 {
+      for (pool, steps) in Dictionary(grouping: shares.indices, by: record.pool) {
+        for expert in 0..<record.experts where steps.allSatisfy({ shares[$0][expert] == 0 }) {
+          found.insert(.idle(expert: expert, pool: pool))
         }
       }
     }
@@ -86,8 +81,8 @@ package struct RouterClinic: Equatable, Sendable {
   private static func name(_ complaint: Complaint) -> String {
     switch complaint {
     case .collapse(let step): "the collapse at step \(step) of recurrence"
-    case .idle(let expert, let block):
-      block == 0 ? "the idleness of expert \(expert)" : "that of expert \(expert) of block \(block)"
+    case .idle(let expert, let pool):
+      pool == 0 ? "the idleness of expert \(expert)" : "that of expert \(expert) of block \(pool)"
     case .truncation(let step): "the truncation at step \(step) of recurrence"
     }
   }
@@ -101,8 +96,8 @@ package struct RouterClinic: Equatable, Sendable {
       return begin
         + "step \(step) of recurrence uses \(tenths(record.effectiveExperts[step - 1])) of \(row.count) experts; expert \(busiest) "
         + "gets \(percent(row[busiest] * Double(record.active))) of the tokens. Raise model.balancer_rate or model.balance_weight"
-    case .idle(let expert, let block):
-      let place = block == 0 ? "" : " of block \(block)"
+    case .idle(let expert, let pool):
+      let place = pool == 0 ? "" : " of block \(pool)"
       return begin
         + "expert \(expert)\(place) gets no token at all. Raise model.balancer_rate, or use fewer experts"
     case .truncation(let step):

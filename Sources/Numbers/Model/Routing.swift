@@ -8,8 +8,8 @@ package struct Routing: Equatable, Sendable {
   package let steps: Int
   /// Number of routed experts among which a step's router chooses.
   package let experts: Int
-  /// 1 where all steps have the same experts, otherwise the number of steps.
-  package let pools: Int
+  /// The number of the first expert that each step can reach. Steps with the same one have the same experts.
+  package let firstExperts: [Int]
   /// Number of tokens that each expert received at each step, (K, E).
   package var counts: [Int]
   /// Σ over tokens of the entropy of the router's softmax, in nats, (K).
@@ -17,16 +17,19 @@ package struct Routing: Equatable, Sendable {
   /// (token, head) pairs whose exact sparsemax support is larger than k, (K).
   package var truncated: [Int]
 
-  package init(steps: Int, experts: Int, pools: Int) {
+  package init(experts: Int, firstExperts: [Int]) {
+    let steps = firstExperts.count
     self.steps = steps
     self.experts = experts
-    self.pools = pools
+    self.firstExperts = firstExperts
     counts = Array(repeating: 0, count: steps * experts)
     entropy = Array(repeating: 0, count: steps)
     truncated = Array(repeating: 0, count: steps)
   }
 
-  package init(_ sizes: Sizes) { self.init(steps: sizes.steps, experts: sizes.experts, pools: sizes.model.poolCount) }
+  package init(_ sizes: Sizes) {
+    self.init(experts: sizes.experts, firstExperts: (0..<sizes.steps).map(sizes.firstExpert))
+  }
 
   package mutating func clear() {
     for place in counts.indices { counts[place] = 0 }
@@ -45,7 +48,7 @@ package struct Routing: Equatable, Sendable {
   /// Adds to `loads` the number of tokens of each expert of the model, over all steps.
   package func addLoads(to loads: inout [Int]) {
     for step in 0..<steps {
-      let first = pools == 1 ? 0 : step * experts
+      let first = firstExperts[step]
       for expert in 0..<experts { loads[first + expert] += counts[step * experts + expert] }
     }
   }

@@ -57,10 +57,10 @@ package struct Sizes: Equatable, Sendable {
   package var active: Int { experts == 0 ? 0 : model.activeExperts }
   package var expertWidth: Int { model.expertWidth }
   package var blocks: Int { model.blockCount }
-  /// The block whose weights a step uses. Steps beyond the trained ones use the last block.
-  package func block(_ step: Int) -> Int { min(step, blocks - 1) }
-  /// The number of the first expert that a step can reach.
-  package func firstExpert(_ step: Int) -> Int { model.poolCount == 1 ? 0 : block(step) * experts }
+  /// The block whose weights a step uses.
+  package func block(_ step: Int) -> Int { model.block(ofStep: step) }
+  /// The number of the first expert that a step's router can choose.
+  package func firstExpert(_ step: Int) -> Int { model.pool(ofStep: step) * experts }
   /// Whether the memory is read again at every step: it changes between steps, or every block has its own maps.
   package var readsEachStep: Bool { !model.isCausal || blocks > 1 }
   /// Number of rows before a segment that some part of it can still see.

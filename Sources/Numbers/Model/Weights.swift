@@ -67,17 +67,19 @@ package struct Weights {
   package let blocks: [BlockWeights]
   /// Networks that every token passes through: one per step, one per block, or a single one.
   private let networks: [ExpertWeights]
+  private let model: ModelConfiguration
   private let packs: WeightPacks?
   /// Bytes of the packed copies.
   package var packedByteCount: Int { packs?.byteCount ?? 0 }
 
-  /// The weights of a step. Steps beyond the trained ones use the last block.
-  package func block(_ step: Int) -> BlockWeights { blocks[min(step, blocks.count - 1)] }
+  /// The weights of a step. Steps beyond the trained ones use those of the last one.
+  package func block(_ step: Int) -> BlockWeights { blocks[model.block(ofStep: step)] }
 
   /// The network that every token passes through at a step; nil where there is none. Steps beyond the trained ones
-  /// use the last.
+  /// use that of the last one.
   package func network(_ step: Int) -> ExpertWeights? {
-    networks.isEmpty ? nil : networks[min(step, networks.count - 1)]
+    if networks.isEmpty { return nil }
+    return networks[model.hasOwnExperts ? min(step, networks.count - 1) : model.block(ofStep: step)]
   }
 
   /// Views of parameters. The maps are also packed for matrix products; `refresh` repacks them when the parameters
@@ -97,6 +99,7 @@ package struct Weights {
   private init(
     _ layout: ParameterLayout, dense: RealPointer, model: ModelConfiguration, packing buffer: ParameterBuffer?
   ) {
+    self.model = model
     let entries = Dictionary(uniqueKeysWithValues: layout.dense.map { ($0.name, $0) })
     // A part that the model does not have has no parameters. Its view is empty and its pointer is never used.
     func pointer(_ name: String) -> RealPointer { dense + (entries[name]?.offset ?? 0) }

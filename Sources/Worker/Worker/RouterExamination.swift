@@ -19,5 +19,6 @@ extension RouterRecord {
       entropy: routing.experts == 0 ? [] : routing.entropy.map { $0 * perToken },
       bias: routing.experts == 0 ? [] : bias.map { $0.map { Double($0) } },
       truncation: cutsShort ? routing.truncated.map { Double($0) * perToken / Double(model.heads) } : [])
+    if routing.experts > 0 { pools = (0..<routing.steps).map { model.pool(ofStep: $0) } }
   }
 }

@@ -25,6 +25,8 @@ class VariantConfiguration(ModelConfiguration):
     structure_bias: bool = True
     feed_forward: str = "experts"  # or dense
     separate_blocks: bool = False
+    blocks: int | None = None  # separate ones; None: one for each step
+    block_order: str = "cycle"  # or middle
     pool_experts: bool = False  # of separate blocks
     positions: str = "rotary"  # or learned, none; the baseline's
     graph_degree: int | None = 32
@@ -46,9 +48,22 @@ class VariantConfiguration(ModelConfiguration):
         return self.separate_blocks or self.architecture == "transformer"
 
     @property
+    def block_count(self) -> int:
+        return self.blocks or self.steps
+
+    def block_of(self, t: int) -> int:
+        """The block that a step uses. Steps beyond the trained ones use that of the last one."""
+        t, last = min(t, self.steps - 1), self.block_count - 1
+        if self.block_order == "cycle":
+            return t % (last + 1)
+        if t in (0, self.steps - 1):
+            return 0 if t == 0 else last
+        return min(1 + (t - 1) * (last - 1) // (self.steps - 2), last)
+
+    @property
     def pools(self) -> int:
         """Pools of experts: one for all blocks, or one for each."""
-        return self.steps if self.own_blocks and not self.pool_experts else 1
+        return self.block_count if self.own_blocks and not self.pool_experts else 1
 
     @property
     def shares_memory(self) -> bool:
@@ -172,7 +187,7 @@ class Variant(ReSSFormer):
             self.embed_norm, self.memory_norm = Norm(c.width), Norm(c.width)
             self.step = Table("embedding", c.steps, c.width)
         if c.own_blocks:
-            self.block = nn.ModuleDict({f"{t:04d}": nn.Module() for t in range(c.steps)})
+            self.block = nn.ModuleDict({f"{t:04d}": nn.Module() for t in range(c.block_count)})
             for block in self.block.values():
                 add_block(block, c)
             if c.shares_memory:
@@ -198,9 +213,9 @@ class Variant(ReSSFormer):
         return self.configuration.causal
 
     def parts(self, t: int) -> nn.Module:
-        """The weights of a step. Steps beyond the trained ones use the last block."""
+        """The weights of a step."""
         c = self.configuration
-        return self.block[f"{min(t, c.steps - 1):04d}"] if c.own_blocks else self
+        return self.block[f"{c.block_of(t):04d}"] if c.own_blocks else self
 
     def forward(
         self, input_BL: Tensor, target_B: Tensor | None = None, bptt_segments: int | None = None,
@@ -226,8 +241,10 @@ class Variant(ReSSFormer):
             logits = self.head(last_BLD.mean(1) if pooled_BD is None else pooled_BD)
         else:
             logits = last_BLD @ (self.embed.weight if c.head == "lm" else self.head.weight).T
-        loads = tally.count_KBE.sum(1)
-        loads = loads.flatten() if c.pools > 1 else loads.sum(0)
+        loads = torch.zeros(c.pools, tally.count_KBE.shape[-1], dtype=torch.long)
+        for t in range(self.steps):
+            loads[c.block_of(t) if c.pools > 1 else 0] += tally.count_KBE[t].sum(0)
+        loads = loads.flatten()
         memory = None if c.architecture == "transformer" else S_BMD
         losses = None if target_B is None else tally.losses(self.task_loss(logits, target_B), tokens=B * L)
         return Output(logits, losses, loads, memory)
@@ -286,7 +303,7 @@ class Variant(ReSSFormer):
 
     def experts_of(self, t: int) -> list[Expert]:
         c = self.configuration
-        first = t * c.experts if c.pools > 1 else 0
+        first = c.block_of(t) * c.experts if c.pools > 1 else 0
         return [self.experts[f"{first + index:04d}"] for index in range(c.experts)]
 
 
