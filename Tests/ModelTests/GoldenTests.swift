@@ -42,12 +42,15 @@ import Testing
       var shared_width: Int?
       var shared_each_step: Bool?
       var pool_experts: Bool?
+      var relation_kinds: Int?
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
     /// For a language model the inputs and one more token; for other heads the inputs.
     var tokens: [[Int32]]
     var targets: [[Int32]]?
+    /// Token, related token and kind, of each sequence.
+    var relations: [[[Int32]]]?
     var parameters: [String: Tensor]
     var losses: Losses
     var logits: Tensor
@@ -108,6 +111,7 @@ import Testing
     model.separateBlocks = g.separate_blocks ?? false
     model.poolExperts = g.pool_experts ?? false
     model.positions = g.positions ?? .rotary
+    model.relationKinds = g.relation_kinds ?? 0
     let tiny = TinyModel(
       model, vocabulary: g.vocabulary, maximumTokens: golden.tokens[0].count - (golden.targets == nil ? 1 : 0),
       steps: g.evaluation_steps, seed: nil)
@@ -133,6 +137,8 @@ import Testing
     "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
     "transformer-helped", "transformer-helped-learned", "transformer-helped-tag", "pooled-experts",
     "defaults-pooled-experts", "defaults-pooled-experts-more-steps", "defaults-pooled-experts-tag",
+    "relations", "relations-tag", "relations-defaults", "relations-defaults-tag", "relations-unordered",
+    "relations-separate-blocks", "relations-more-steps",
   ])
   func `losses, logits and gradients equal PyTorch's`(name: String) throws {
     let golden = try Self.load(name)
@@ -151,8 +157,13 @@ import Testing
     #expect(missing.isEmpty, "parameters that the Swift model lacks: \(missing.sorted())")
 
     let batch = golden.tokens.enumerated().map { index, tokens in
-      golden.targets.map { TinyModel.Example(tokens: tokens, targets: $0[index]) }
+      var example =
+        golden.targets.map { TinyModel.Example(tokens: tokens, targets: $0[index]) }
         ?? TinyModel.Example(tokens: Array(tokens.dropLast()), targets: Array(tokens.dropFirst()))
+      if let relations = golden.relations?[index] {
+        example.relations.set(relations.flatMap { $0 }, tokens: example.tokenCount)
+      }
+      return example
     }
     // Another number of steps is used in evaluations only.
     let isTrained = golden.configuration.evaluation_steps == nil
@@ -177,6 +188,6 @@ import Testing
       }
       #expect(Self.distance(values, tensor.values) <= Self.tolerance, "gradient of \(name)")
     }
-    #expect(Self.distance(try tiny.logits(batch[0].tokens), golden.logits.values) <= Self.tolerance)
+    #expect(Self.distance(try tiny.logits(batch[0]), golden.logits.values) <= Self.tolerance)
   }
 }
