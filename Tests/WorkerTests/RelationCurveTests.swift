@@ -43,18 +43,23 @@ import Worker
     throws
   {
     var c = try run()
-    let alone = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/1").run()
-    #expect(alone.errors == [])
+    func train(_ c: RunConfiguration, _ name: String, workers: Int = 1, threads: Int = 1) throws
+      -> OneProcessCluster.Outcome
+    {
+      let folder = scratch.path + "/" + name
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let outcome = try OneProcessCluster(c, workers: workers, threads: threads, folder: folder).run()
+      #expect(outcome.errors == [], "\(name)")
+      return outcome
+    }
+    let alone = try train(c, "alone")
     for (workers, threads) in [(2, 2), (3, 1)] {
-      let outcome = try OneProcessCluster(c, workers: workers, threads: threads, folder: scratch.path + "/\(workers)")
-        .run()
-      #expect(outcome.errors == [])
+      let outcome = try train(c, "\(workers)", workers: workers, threads: threads)
       #expect(outcome.steps == alone.steps && outcome.evaluations == alone.evaluations, "\(workers) workers")
     }
     // Without them the same rows cannot be told apart: the loss stays at that of the tags' shares, .386 nats.
     c.model.relationKinds = 0
-    let blind = try OneProcessCluster(c, workers: 1, threads: 1, folder: scratch.path + "/blind").run()
-    #expect(blind.errors == [])
+    let blind = try train(c, "blind")
     #expect(blind.steps.last!.task > 0.35, "\(blind.steps.last!.task)")
     #expect(alone.steps.last!.task < 0.3, "\(alone.steps.last!.task)")
   }
