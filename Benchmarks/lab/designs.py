@@ -34,7 +34,7 @@ TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds,
 EVERY = ("kjv-long", "recall", "chase", "far", "needles")
 SEEN = ("recall", "far", "needles")
 # The tasks whose datasets have relations. Their configurations read them.
-RELATED = ("reach", "cora", "lookups")
+RELATED = ("reach", "reach-long", "cora", "lookups")
 NO_RELATIONS = ("model.relation_kinds=0",)
 
 DESIGNS = (
@@ -47,8 +47,8 @@ DESIGNS = (
     Design("relations choose, the graph weighs nothing", "SOES", ("model.structure_bias=false",), seeds=3, tasks=RELATED),
     Design("no relations, the graph weighs nothing", "SOES", (*NO_RELATIONS, "model.structure_bias=false"), seeds=2, tasks=RELATED),
     Design("no graph, no relations", "SOES", (*NO_GRAPH, *NO_RELATIONS), seeds=2, tasks=RELATED),
-    Design("bias of relations starts at 0", "SOES", ("model.relation_start=0",), seeds=2, tasks=RELATED),
-    Design("bias of relations starts at 8", "SOES", ("model.relation_start=8",), seeds=2, tasks=RELATED),
+    *(Design(f"bias of relations starts at {start}", "SOES", (f"model.relation_start={start}",), seeds=2, tasks=("reach", "cora", "lookups"))
+      for start in (0, 2, 4, 8)),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
