@@ -35,11 +35,22 @@ ALL = ("kjv", "kjv-long", "recall", "chase", *LONG)
 TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds, measured on texts that no choice was made on
 EVERY = (*LONG, "kjv-long", "recall", "chase", "far", "needles")
 SEEN = ("recall", "far", "needles")
+# The tasks whose datasets have relations. Their configurations read them.
+RELATED = ("reach", "reach-long", "cora", "lookups")
+NO_RELATIONS = ("model.relation_kinds=0",)
 
 DESIGNS = (
-    Design("default", "", seeds=5, tasks=(*ALL, *TEXTS, "far", "needles"), positions=True),
+    Design("default", "", seeds=5, tasks=(*ALL, *TEXTS, "far", "needles", *RELATED), positions=True),
     Design(
-        "dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 5, tasks=(*ALL, *TEXTS, "far", "needles"), positions=True),
+        "dense Transformer, the same help", "baseline", DENSE_LAYERS, "model.expert_width", 5, tasks=(*ALL, *TEXTS, "far", "needles", *RELATED),
+        positions=True),
+    # The default of these tasks reads relations.
+    Design("no relations", "SOES", NO_RELATIONS, seeds=3, tasks=RELATED),
+    Design("relations choose, the graph weighs nothing", "SOES", ("model.structure_bias=false",), seeds=3, tasks=RELATED),
+    Design("no relations, the graph weighs nothing", "SOES", (*NO_RELATIONS, "model.structure_bias=false"), seeds=2, tasks=RELATED),
+    Design("no graph, no relations", "SOES", (*NO_GRAPH, *NO_RELATIONS), seeds=2, tasks=RELATED),
+    *(Design(f"bias of relations starts at {start}", "SOES", (f"model.relation_start={start}",), seeds=2, tasks=("reach", "cora", "lookups"))
+      for start in (0, 2, 4, 8)),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),

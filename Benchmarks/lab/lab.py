@@ -87,6 +87,18 @@ TASKS = {
     "needles": Task(
         "needles", "Codes of people among paragraphs, trained with at most one", "configs/paper/needles.yaml", True, 400, False,
         [Measured(f"{count} paragraphs", f"needles-{count}-paragraphs") for count in (1, 3, 7)]),
+    **{
+        name: Task(
+            name, f"Which nodes a path joins, trained with 8 to 16 nodes; edges, and names of one node, are relations{more}", "configs/paper/reach.yaml",
+            True, steps, False, [Measured(place, f"reach-{place.replace(' ', '-')}") for place in ("16 nodes", "32 nodes", "16, edges reordered")])
+        for name, more, steps in (("reach", "", 600), ("reach-long", ", trained for longer", 2000))},
+    "cora": Task(
+        "cora", "Topics of papers in a citation graph (Cora); edges are relations", "configs/paper/cora.yaml", True, 100, False,
+        [Measured("test", "cora-test"), Measured("reordered", "cora-reordered")]),
+    "lookups": Task(
+        "lookups", "Statements that one cell of a table decides; cells of a row, of a column, and their header are relations",
+        "configs/paper/lookups.yaml", True, 1500, False,
+        [Measured(place, f"lookups-{place.replace(' ', '-')}") for place in ("as written", "rows reordered")]),
 }
 
 def by_position(task):
@@ -136,6 +148,8 @@ class Laboratory:
             variants = Variants(self.ress, task.config, shown["vocabulary"], length, longest, True, base)
             for design in self.designs(name):
                 own = [setting.format(length=whole, narrow=narrow) for setting in design.settings]
+                if "ordered: false" in text and "model.architecture=transformer" in own:
+                    own.append("model.positions=none")
                 if own:
                     own.append(variants.matched(own, design.fit, "operations_a_token"))
                 self.own[name, design.name] = (*base, *own)
@@ -288,7 +302,7 @@ def main():
     parser.add_argument("--tasks", nargs="*", default=["kjv"], choices=list(TASKS))
     parser.add_argument("--only", nargs="*", metavar="WORDS", help="train the designs whose names contain one of these")
     parser.add_argument("--seeds", type=int, default=3, help="at most so many of each design")
-    parser.add_argument("--data", help="the folder of published sets, for needles (Benchmarks/paper/README.md)")
+    parser.add_argument("--data", help="the folder of published sets, for needles, cora and lookups (Benchmarks/paper/README.md)")
     parser.add_argument("--cores", type=int, default=1, help="workers, each on one core")
     parser.add_argument("--report", action="store_true", help="write the table of what is there")
     parser.add_argument("--list", action="store_true", help="print costs and settings of all designs, and train nothing")

@@ -144,10 +144,14 @@ class Paths(unittest.TestCase):
 
     def test_relations_join_the_two_names_of_an_edge_and_the_names_of_a_node(self):
         row = made.reach(random.Random(5), 16)
-        for i, j in row["relations"]:
+        for i, j, kind in row["relations"]:
             self.assertIn(row["words"][i], made.NODES)
             self.assertIn(row["words"][j], made.NODES)
-            self.assertTrue(row["words"][i - 1] == made.STEP and j == i + 1 or row["words"][i] == row["words"][j])
+            if kind == made.EDGE:
+                self.assertTrue(row["words"][i - 1] == made.STEP and j == i + 1)
+            else:
+                self.assertEqual(kind, made.NAME)
+                self.assertEqual(row["words"][i], row["words"][j])
 
     def test_edges_in_another_order_are_the_same_graph_and_question(self):
         for draw in draws(50):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from variants import ABLATIONS, BLIND, MIXTURE, OURS, PLAIN, TWIN, WIDER
+from variants import ABLATIONS, BLIND, MIXTURE, OURS, PLAIN, RELATED, TWIN, WIDER
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Experiment:
         return (OURS, TWIN, *self.quick) if quick else (OURS, *self.controls, *self.ablations)
 
 
-ALL = tuple(ABLATIONS)
+ALL, GRAPHS = tuple(ABLATIONS), tuple(RELATED)
 # A language model of a third of the size, which minutes can train.
 SMALL = (
     "data.sequence_length=256", "model.width=96", "model.segment=64", "model.memory_slots=8", "model.cache=64", "model.window=8",
@@ -73,13 +73,13 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "(trained with 1 to 5)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 6, 8)),
     Experiment(
         "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", None, 50, "(trained with 8 to 16 nodes)",
-        ablations=("one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
+        ablations=(*GRAPHS, "one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
     Experiment(
         "cora", "structure", "The topic of a paper in a citation graph (Cora)", "structure is found without positions", 100, 100 / 7,
-        controls=(TWIN, PLAIN), ablations=("no graph", "one step", "sparsemax"), quick=("no graph",)),
+        controls=(TWIN, PLAIN), ablations=(*GRAPHS, "no graph", "one step", "sparsemax"), quick=("no relations", "no graph")),
     Experiment(
         "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions",
-        None, 50, controls=(TWIN, PLAIN), ablations=("no graph", "one step")),
+        None, 50, controls=(TWIN, PLAIN), ablations=(*GRAPHS, "no graph", "one step")),
     Experiment(
         "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="", ablations=ALL),
     Experiment(

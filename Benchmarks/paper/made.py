@@ -5,6 +5,7 @@ words that are asked about. A row may hold fields more, which `ress data prepare
 """
 
 from collections import deque
+from itertools import combinations
 
 import words
 
@@ -87,12 +88,16 @@ def nested(draw, depth):
     return [OPEN, name, *(word for row, _ in parts for word in row), CLOSE], OPERATIONS[name]([value for _, value in parts])
 
 
+# Kinds of relations between words.
+EDGE, NAME = 0, 1
+
+
 def reach(draw, nodes, hops=4, asked=4):
     """Which nodes one node reaches along edges that are listed in any order: of those asked about, half, in at most `hops`.
 
     The graph is four paths with edges added within each: nodes of one path are joined, those of different ones are not, and how often a
-    node is named says nothing. `relations` has the pairs of word numbers (from 0) that an edge joins, for models that are given relations and
-    not words: those of the two names of an edge, and of the names of one node.
+    node is named says nothing. `relations` has pairs of word numbers (from 0): of kind 0 the two names of an edge, of kind 1 two names of one
+    node.
     """
     order = draw.sample(range(len(NODES)), nodes)
     paths = [order[place::4] for place in range(4)]
@@ -116,7 +121,7 @@ def reach_row(draw, edges, source, targets):
     draw.shuffle(edges)
     row, places, relations = [words.START], {}, []
     for edge in edges:
-        relations.append([len(row) + 1, len(row) + 2])
+        relations.append([len(row) + 1, len(row) + 2, EDGE])
         for place, node in enumerate(edge):
             places.setdefault(node, []).append(len(row) + 1 + place)
         row += [STEP, *(NODES[node] for node in edge)]
@@ -128,7 +133,7 @@ def reach_row(draw, edges, source, targets):
         row.append(NODES[node])
         tags.append(answer)
     for there in places.values():
-        relations += [[i, j] for i, j in zip(there, there[1:])]
+        relations += [[i, j, NAME] for i, j in combinations(there, 2)]
     return {"words": row, "tags": tags, "relations": relations, "listed": edges, "asked": [source, targets]}
 
 

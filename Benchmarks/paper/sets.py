@@ -213,11 +213,12 @@ class Sets:
             found = made.reach(draw, setting[0])
             return made.reordered_reach(draw, found) if setting[1] else found
 
-        return self.drawn("reach", row, [(8, False), (12, False), (16, False)], tests, "--task", "tag", "--tokenizer", self.word_tokenizer())
+        return self.drawn("reach", row, [(8, False), (12, False), (16, False)], tests, "--task", "tag", "--relations", "--tokenizer",
+            self.word_tokenizer())
 
     def cora(self):
         nodes = rows(self.find("cora.jsonl"))
-        options = ("--task", "graphs")
+        options = ("--task", "graphs", "--relations")
         self.prepare("cora", self.find("cora.jsonl"), None, *options)
         self.prepare("cora-test", self.find("cora.jsonl"), None, *options, "--validation-split", "test")
         draw = random.Random("cora reordered")
@@ -229,7 +230,8 @@ class Sets:
         return Data("cora", (Measured("test", "cora-test"), Measured("reordered", "cora-reordered")), (
             f"Linear models on the same nodes: logistic regression on a node's own words has {100 * linear['own words']:.1f} %, on words "
             f"smoothed over two hops of the edges (SGC) {100 * linear['two hops (SGC)']:.1f} %.",
-            "No edge reaches a model here: it is given the set of nodes around the one asked, and how many hops away each is.",))
+            "A model is given the set of nodes around the one asked, and how many hops away each is. The edges among them are relations, which "
+            "ReSSFormer reads; its variant without relations and the dense models do not.",))
 
     def lookups(self):
         def make(split, name, reorder=False, part=None):
@@ -245,7 +247,7 @@ class Sets:
                         found.append(lookup.reordered(draw, table) if reorder else table)
             return found
 
-        options = ("--task", "tables", "--tokenizer", self.table_tokenizer())
+        options = ("--task", "tables", "--relations", "--tokenizer", self.table_tokenizer())
         self.prepare("lookups", lambda: make("train", "train"), lambda: make("valid", "valid", part=0), *options)
         tests = []
         for label, reorder in (("as written", False), ("rows reordered", True)):

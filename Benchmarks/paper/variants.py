@@ -25,11 +25,16 @@ ABLATIONS = {
     "all keys": ["model.keys=null"],
     "sparsemax": ["model.activation=sparsemax"],
     "one network": ["model.feed_forward=dense"],
-    "no graph": ["model.graph_degree=null", "model.structure_bias=false"],
+    "no graph": ["model.graph_degree=null", "model.structure_bias=false", "model.relation_kinds=0"],
+}
+# Of the experiments whose data has relations.
+RELATED = {
+    "no relations": ["model.relation_kinds=0"],
+    "relations only choose": ["model.structure_bias=false"],
 }
 PART = {
     "one step": "R2MU", "separate blocks": "R2MU", "no memory": "R2MU", "all keys": "ASAM", "sparsemax": "ASAM", "one network": "ASAM",
-    "no graph": "SOES"}
+    "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES"}
 
 EXPLAINED = {
     TWIN: "a dense Transformer of as many layers as ReSSFormer has steps, with the same taps, norm and starts of the embedding, forget gates and "
@@ -44,7 +49,9 @@ EXPLAINED = {
     "all keys": "every score of a neighbour is kept",
     "sparsemax": "sparsemax in place of softmax",
     "one network": "one dense network in place of routed experts",
-    "no graph": "every visible token is a neighbour and none is weighed",
+    "no graph": "every visible token is a neighbour and none is weighed; no relations",
+    "no relations": "the graph is made from content alone",
+    "relations only choose": "related tokens are neighbours, and no edge is weighed",
 }
 
 
@@ -84,7 +91,7 @@ class Variants:
                 "model.separate_blocks=true", "model.pool_experts=false", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
                 "model.structure_bias=false", f"model.experts={self.share_of_experts()}", f"model.segment={self.longest}", "model.cache=0"]
         else:
-            own = [*ABLATIONS[name]]
+            own = [*(ABLATIONS | RELATED)[name]]
             if name == "separate blocks":
                 own.append(f"model.experts={self.share_of_experts()}")
         return [*own, self.matched(own, "model.shared_width", "operations_a_token")]

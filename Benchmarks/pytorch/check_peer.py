@@ -7,7 +7,7 @@ import torch
 
 import package  # noqa: F401  python/ on the path
 from ress.model.ressformer import ModelConfiguration, ReSSFormer, StepCache, Trace, sparsemax
-from save_golden import BASE, CASES, DEFAULTS, VARIANTS, is_clear, prepare, prepare_variant, randomise
+from save_golden import BASE, CASES, DEFAULTS, VARIANTS, is_clear, prepare, prepare_variant, randomise, relations_for
 from ress.model.variants import Variant, VariantConfiguration
 
 
@@ -18,13 +18,13 @@ class FrozenCaches:
         self.recorded = getattr(self, "recorded", {})
         self.replaying, self.calls = on, 0
 
-    def run_step(self, t, parts, H_BTD, readS_BMD, cache: StepCache, tally, trace):
+    def run_step(self, t, parts, H_BTD, readS_BMD, cache: StepCache, tally, trace, relation_BTJU=None):
         if self.replaying:
             cache = self.recorded[self.calls]
         else:
             self.recorded[self.calls] = cache
         self.calls += 1
-        return super().run_step(t, parts, H_BTD, readS_BMD, cache, tally, trace)
+        return super().run_step(t, parts, H_BTD, readS_BMD, cache, tally, trace, relation_BTJU)
 
 
 class FrozenReSSFormer(FrozenCaches, ReSSFormer):
@@ -44,7 +44,8 @@ def check_slopes(name: str) -> None:
             plain, tokens = prepare(name, seed)
             inputs, targets = tokens[:, :-1], tokens[:, 1:]
         trace = Trace()
-        plain(inputs, targets, trace=trace)
+        given = {} if plain.configuration.relation_kinds == 0 else dict(relation_BLLU=relations_for(plain.configuration, seed))
+        plain(inputs, targets, trace=trace, **given)
         if is_clear(trace, 1e-3):
             break
     model = (FrozenVariant if name in VARIANTS else FrozenReSSFormer)(plain.configuration).double()
@@ -52,7 +53,7 @@ def check_slopes(name: str) -> None:
 
     def loss(replay: bool):
         model.replay(replay)
-        return model(inputs, targets).losses.total
+        return model(inputs, targets, **given).losses.total
 
     loss(False).backward()
     worst = 0.0
@@ -76,7 +77,7 @@ def check_slopes(name: str) -> None:
 
 
 def check_causality(name: str) -> None:
-    """Changing token j changes no logit before j, and changes the one at j.
+    """Changing token j, or what it is related to, changes no logit before j, and a change of the token changes the one at j.
 
     Not to the last bit, as in the Swift code: BLAS adds an expert's rows in an order that depends on their number.
     """
@@ -86,11 +87,18 @@ def check_causality(name: str) -> None:
         model, tokens = prepare(name, 1)
         inputs, targets = tokens[:, :-1], tokens[:, 1:]
     inputs, targets = inputs[:1], targets[:1]
-    before = model(inputs, targets).logits_BLV
+    c = model.configuration
+    given = {} if c.relation_kinds == 0 else dict(relation_BLLU=relations_for(c, 1)[:1])
+    before = model(inputs, targets, **given).logits_BLV
     for j in range(inputs.shape[1]):
         changed = inputs.clone()
         changed[0, j] = (changed[0, j] + 1) % model.configuration.vocabulary
-        after = model(changed, targets).logits_BLV
+        others = {}
+        if given:
+            relation = given["relation_BLLU"].clone()
+            relation[:, j], relation[:, :, j] = ~relation[:, j], ~relation[:, :, j]
+            others = dict(relation_BLLU=relation)
+        after = model(changed, targets, **others).logits_BLV
         difference = (before - after).abs().amax((0, 2))
         assert (difference[:j] < 1e-12).all(), f"{name}: token {j} changed an earlier logit"
         assert difference[j] > 1e-6, f"{name}: token {j} did not change its own logit"
@@ -104,6 +112,13 @@ def check_sets() -> None:
     order = torch.cat([part[torch.randperm(len(part))] for part in torch.arange(inputs.shape[1]).split(T)])
     before, after = model(inputs, targets), model(inputs[:, order], targets)
     difference = (before.logits_BLV - after.logits_BLV).abs().max().item()
+    assert difference < 1e-12, difference
+    # With relations, which move with their tokens, each element keeps its logits.
+    model, inputs, targets, _ = prepare_variant("relations-unordered", 1)
+    relation = relations_for(model.configuration, 1)
+    before = model(inputs, targets, relation_BLLU=relation)
+    after = model(inputs[:, order], targets[:, order], relation_BLLU=relation[:, order][:, :, order])
+    difference = (before.logits_BLV[:, order] - after.logits_BLV).abs().max().item()
     assert difference < 1e-12, difference
     print(f"sets: other orders within segments agree within {difference:.0e}")
 
@@ -178,7 +193,8 @@ if __name__ == "__main__":
     check_one_model()
     for name in ("base", "cache-long", "cache-none", "no-memory", "one-step", *VARIANTS):
         check_slopes(name)
-    for name in (*CASES, "wide-taps", "defaults", "defaults-separate-blocks", "defaults-pooled-experts", "transformer-helped"):
+    for name in (*CASES, "wide-taps", "defaults", "defaults-separate-blocks", "defaults-pooled-experts", "transformer-helped", "relations",
+                 "relations-defaults"):
         check_causality(name)
     check_sets()
     check_segments_agree({})

@@ -104,6 +104,14 @@ VARIANTS: dict[str, tuple[dict, int | None]] = {
     "defaults-dense": (DEFAULTS | dict(feed_forward="dense"), None),
     "defaults-sparsemax": (DEFAULTS | dict(activation="sparsemax"), None),
     "defaults-more-steps": (DEFAULTS, None),
+    # Relations between tokens: more of some tokens than there are places, and across segments.
+    "relations": (dict(relation_kinds=2), None),
+    "relations-tag": (dict(relation_kinds=3, head="tag", classes=4), None),
+    "relations-defaults": (DEFAULTS | dict(relation_kinds=2), None),
+    "relations-defaults-tag": (DEFAULTS | dict(relation_kinds=2, head="tag", classes=4), None),
+    "relations-unordered": (DEFAULTS | dict(relation_kinds=2, head="tag", classes=3, ordered=False, vocabulary=23), None),
+    "relations-separate-blocks": (DEFAULTS | dict(relation_kinds=2, separate_blocks=True), None),
+    "relations-more-steps": (DEFAULTS | dict(relation_kinds=2), None),
     "transformer-helped": (HELPED, None),
     "transformer-helped-learned": (HELPED | dict(positions="learned"), None),
     "transformer-helped-tag": (HELPED | dict(head="tag", classes=4, positions="none"), None),
@@ -123,7 +131,7 @@ def randomise(model: ReSSFormer, seed: int) -> None:
         "soes/query/weight": (0, 1.5 * wide), "soes/key/weight": (0, 1.5 * wide),
         "router/weight": (0, 1.5 * wide), "router/bias": (0, 0.2),
         "memory/initial": (0, 0.7), "memory/pool_query": (0, 1), "memory/pool_key/weight": (0, 2 * wide),
-        "memory/gate/weight": (0, 0.4), "memory/gate/bias": (0.3, 0.1),
+        "memory/gate/weight": (0, 0.4), "memory/gate/bias": (0.3, 0.1), "relation/bias": (0.7, 0.6),
     }
     for path, parameter in model.named_paths():
         path = path.split("/", 2)[2] if path.startswith("block/") else path
@@ -203,6 +211,17 @@ def targets_for(c: VariantConfiguration, tokens: torch.Tensor, seed: int) -> tor
     return labels.masked_fill(torch.arange(L) % 4 == 1, -1)
 
 
+def relations_for(c: VariantConfiguration, seed: int) -> torch.Tensor | None:
+    """Random relations BLLU: each token is related to about two others, and one in the middle to every other token."""
+    if c.relation_kinds == 0:
+        return None
+    generator = torch.Generator().manual_seed(seed + 3_000_000)
+    drawn = torch.rand(SEQUENCES, TARGETS, TARGETS, c.relation_kinds, generator=generator) < 2 / TARGETS / c.relation_kinds
+    drawn[:, TARGETS // 2, :, 0] = True
+    drawn[:, torch.arange(TARGETS), torch.arange(TARGETS)] = False
+    return drawn
+
+
 def prepare_variant(name: str, seed: int) -> tuple[Variant, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The model, inputs, targets, and the tokens that a language model's two are cut from."""
     c = VariantConfiguration(**BASE | VARIANTS[name][0])
@@ -220,7 +239,8 @@ def golden_variant(name: str, seed: int) -> dict | None:
     c = model.configuration
     trace = Trace()
     steps = MORE_STEPS if name.endswith("more-steps") else None
-    output = model(inputs, targets, bptt, trace, steps)
+    relations = relations_for(c, seed)
+    output = model(inputs, targets, bptt, trace, steps, relations)
     if not is_clear(trace, MARGIN):
         return None
     output.losses.total.backward()
@@ -233,6 +253,8 @@ def golden_variant(name: str, seed: int) -> dict | None:
         "margins": {kind: number(gap) for kind, gap in trace.margins.items()},
         "tokens": (tokens if c.head == "lm" else inputs).tolist(),
         "targets": None if c.head == "lm" else targets.tolist(),
+        # Token, related token and kind, of each sequence.
+        "relations": None if relations is None else [one.nonzero().tolist() for one in relations],
         "parameters": {path: tensor(p) for path, p in model.named_paths()},
         "losses": losses(output),
         "loads": output.loads_E.tolist(),

@@ -152,7 +152,22 @@ static void attention(int64_t rows, int64_t cached, int64_t head_width, int64_t 
   real *weights = zeros(rows * capacity, sizeof(real)), *structure = zeros(rows * capacity, sizeof(real));
   int32_t *neighbours = zeros(rows * capacity, sizeof(int32_t)), *counts = zeros(rows, sizeof(int32_t));
   int32_t *heap = zeros(all, sizeof(int32_t)), *order = zeros(capacity + SLOTS, sizeof(int32_t));
-  ress_graph_forward(&graph, 0, rows, scores, all, neighbours, counts, weights, structure, heap);
+  // Every row is related to the first token in one way, and to itself in another.
+  int32_t *starts = zeros(rows + 1, sizeof(int32_t)), *pairs = zeros(4 * rows, sizeof(int32_t)), *places = zeros(all, sizeof(int32_t));
+  for (int64_t i = 0; i < rows; i++) {
+    int32_t *pair = pairs + 4 * i;
+    starts[i + 1] = 2 * (int32_t)(i + 1);
+    pair[2] = (int32_t)(cached + i), pair[3] = 1;
+  }
+  real kinds[2] = {(real)1.7, (real)-0.3}, dkinds[2] = {0, 0}, *pool = zeros(all, sizeof(real)), *related = numbers(rows * all);
+  ress_relations relations = {starts, pairs, 0, kinds};
+  ress_relations_add(&relations, 0, rows, all, related, all);
+  ress_graph_forward(&graph, &relations, 0, rows, related, all, neighbours, counts, weights, structure, heap, pool, places);
+  report("graph-related", rows, cached, weights, rows * capacity);
+  ress_relations_backward(&relations, rows, capacity, neighbours, counts, weights, dkinds);
+  report("graph-kinds", rows, cached, dkinds, 2);
+  free(starts), free(pairs), free(places), free(pool), free(related);
+  ress_graph_forward(&graph, 0, 0, rows, scores, all, neighbours, counts, weights, structure, heap, 0, 0);
   report("graph", rows, cached, weights, rows * capacity);
   report("graph-structure", rows, cached, structure, rows * capacity);
 

@@ -82,7 +82,8 @@
           cached: Int64(cached), visible: Int64(visible), causal: 1, before: Int64(window - 1), after: 0,
           degree: Int64(degree), capacity: Int64(capacity))
         ress_graph_forward(
-          &shape, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap)
+          &shape, nil, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap, nil,
+          nil)
         return (neighbours, counts, weights, structure)
       }
       Operation(

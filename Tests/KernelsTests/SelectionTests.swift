@@ -30,7 +30,7 @@ import Testing
         cached: Int64(visible - 1), visible: Int64(visible), causal: 1, before: Int64(window - 1), after: 0,
         degree: Int64(degree), capacity: Int64(capacity))
       ress_graph_forward(
-        &shape, 0, 1, scores, Int64(visible), &neighbours, &count, &weights, &structure, &heap)
+        &shape, nil, 0, 1, scores, Int64(visible), &neighbours, &count, &weights, &structure, &heap, nil, nil)
       let border = max(0, visible - window)
       let best = (0..<border).sorted { scores[$0] == scores[$1] ? $0 > $1 : scores[$0] > scores[$1] }.prefix(degree)
       let expected = best.sorted() + Array(border..<visible)
@@ -56,13 +56,75 @@ import Testing
         cached: Int64(cached), visible: Int64(visible), causal: 0, before: Int64(reach), after: Int64(reach),
         degree: Int64(degree), capacity: Int64(capacity))
       ress_graph_forward(
-        &shape, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap)
+        &shape, nil, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure, &heap, nil, nil
+      )
       for row in 0..<rows {
         let token = cached + row
         let window = max(0, token - reach)..<min(visible, token + reach + 1)
         let row_S = scores[row * visible..<(row + 1) * visible].map { $0 }
         let best = (0..<visible).filter { !window.contains($0) }
           .sorted { row_S[$0] == row_S[$1] ? $0 > $1 : row_S[$0] > row_S[$1] }.prefix(degree)
+        let found = neighbours[row * capacity..<row * capacity + Int(counts[row])].map { Int($0) }
+        #expect(found == (best + Array(window)).sorted(), "row \(row), reach \(reach), degree \(degree)")
+      }
+    }
+  }
+
+  @Test(arguments: [1, 2, 5, 17, 64, 200, 500], [nil, 3, 1])
+  func `related tokens are chosen before all others, each by score, and biases are added for every kind`(
+    visible: Int, levels: Int?
+  ) {
+    for (reach, degree, share) in [(0, 4, 0.1), (2, 4, 0.5), (1, 16, 0.02), (1, 300, 0.3), (8, 64, 0.9), (3, 0, 0.5)] {
+      let cached = visible / 3, rows = visible - cached, capacity = min(2 * reach + 1 + degree, visible)
+      // The first visible token is number 5 of its sequence; tokens before it and after the last are not seen.
+      let first = 5, bias: [Real] = [0.5, -1.25]
+      let draws = random(rows * (visible + 10) * 2, seed: UInt64(visible + 7))
+      var starts: [Int32] = [0], pairs: [Int32] = []
+      var related = Array(repeating: [Int: Real](), count: rows)
+      for row in 0..<rows {
+        for token in 0..<visible + 10 {
+          for kind in 0..<2 where Double(draws[(row * (visible + 10) + token) * 2 + kind]) < 2 * share - 1 {
+            pairs += [Int32(token), Int32(kind)]
+            related[row][token - first, default: 0] += bias[kind]
+          }
+        }
+        starts.append(Int32(pairs.count / 2))
+      }
+      var scores = random(rows * visible, seed: UInt64(visible + 1), levels: levels)
+      let plain = scores
+      var neighbours = [Int32](repeating: -1, count: rows * capacity), counts = [Int32](repeating: 0, count: rows)
+      var weights = [Real](repeating: 0, count: rows * capacity), structure = weights
+      var heap = [Int32](repeating: 0, count: max(degree, 1)), places = [Int32](repeating: 0, count: visible)
+      var pool = [Real](repeating: 0, count: visible)
+      var shape = ress_graph_shape(
+        cached: Int64(cached), visible: Int64(visible), causal: 0, before: Int64(reach), after: Int64(reach),
+        degree: Int64(degree), capacity: Int64(capacity))
+      var biases = bias
+      starts.withUnsafeBufferPointer { starts in
+        pairs.withUnsafeBufferPointer { pairs in
+          biases.withUnsafeMutableBufferPointer { bias in
+            // Without a pair none is read.
+            let none = starts.baseAddress!
+            var relations = ress_relations(
+              starts: starts.baseAddress, pairs: pairs.baseAddress ?? none, first: Int64(first), bias: bias.baseAddress)
+            ress_relations_add(&relations, 0, Int64(rows), Int64(visible), &scores, Int64(visible))
+            ress_graph_forward(
+              &shape, &relations, 0, Int64(rows), scores, Int64(visible), &neighbours, &counts, &weights, &structure,
+              &heap, &pool, &places)
+          }
+        }
+      }
+      for row in 0..<rows {
+        let token = cached + row
+        let window = max(0, token - reach)..<min(visible, token + reach + 1)
+        let row_S = (0..<visible).map { plain[row * visible + $0] + (related[row][$0] ?? 0) }
+        for j in 0..<visible { #expect(abs(scores[row * visible + j] - row_S[j]) < 1e-5) }
+        func isBetter(_ x: Int, _ y: Int) -> Bool {
+          let (a, b) = (scores[row * visible + x], scores[row * visible + y])
+          if (related[row][x] != nil) != (related[row][y] != nil) { return related[row][x] != nil }
+          return a == b ? x > y : a > b
+        }
+        let best = (0..<visible).filter { !window.contains($0) }.sorted(by: isBetter).prefix(degree)
         let found = neighbours[row * capacity..<row * capacity + Int(counts[row])].map { Int($0) }
         #expect(found == (best + Array(window)).sorted(), "row \(row), reach \(reach), degree \(degree)")
       }
@@ -125,7 +187,7 @@ import Testing
       cached: 0, visible: Int64(rows), causal: 1, before: Int64(rows - 1), after: 0, degree: Int64(rows),
       capacity: Int64(2 * rows))
     ress_graph_forward(
-      &graph, 0, Int64(rows), scores, Int64(rows), &neighbours, &counts, &weights, &structure, &heap)
+      &graph, nil, 0, Int64(rows), scores, Int64(rows), &neighbours, &counts, &weights, &structure, &heap, nil, nil)
     var shape = ress_attention_shape(
       heads: Int64(heads), head_width: Int64(headWidth), width: Int64(width), kept: Int64(rows),
       capacity: Int64(2 * rows),

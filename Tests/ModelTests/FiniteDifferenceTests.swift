@@ -180,6 +180,27 @@
         }
       ),
       ("no norm of the embedding", { $0.embeddingNorm = false }),
+      ("relations", { $0.relationKinds = 2 }),
+      ("relations without a weight of the graph", { ($0.relationKinds, $0.structureBias) = (2, false) }),
+      ("relations where every token is a neighbour", { ($0.relationKinds, $0.graphDegree) = (1, nil) }),
+      (
+        "the default model of tags with relations",
+        {
+          $0 = TinyModel.standard; $0.head = .tag; $0.classes = 3; $0.relationKinds = 3
+        }
+      ),
+      (
+        "the default model of tags of a set with relations",
+        {
+          $0 = TinyModel.standard; $0.head = .tag; $0.ordered = false; $0.relationKinds = 2
+        }
+      ),
+      (
+        "the default model with separate blocks and relations",
+        {
+          $0 = TinyModel.standard; $0.separateBlocks = true; $0.relationKinds = 2
+        }
+      ),
     ]
 
     /// The cases whose segments are linked only by the memory.
@@ -239,6 +260,12 @@
         }
       ),
       (
+        "relations over three segments",
+        {
+          $0.head = .tag; $0.cache = 0; $0.recencyTaps = 1; $0.relationKinds = 2
+        }
+      ),
+      (
         "separate blocks with one pool of experts over three segments",
         {
           $0.separateBlocks = true; $0.poolExperts = true; $0.cache = 0; $0.recencyTaps = 1
@@ -281,7 +308,12 @@
       _ change: (TinyModel.Example, Int) -> TinyModel.Example = { example, _ in example }
     ) throws {
       let tiny = TinyModel(configuration, vocabulary: configuration.attentionTaps > 1 ? 13 : 23)
-      let batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)].map { change($0, tiny.vocabulary) }
+      var batch = [tiny.example(20, seed: 3), tiny.example(13, seed: 4)].map { change($0, tiny.vocabulary) }
+      if configuration.relations > 0 {
+        batch = batch.map {
+          $0.related(TinyModel.relations(tokens: $0.tokenCount, kinds: configuration.relations, seed: 5))
+        }
+      }
       try tiny.loss(batch, gradient: true)
       let gradients = tiny.gradientsByName()
       var place = 0

@@ -44,12 +44,15 @@ import Testing
       var pool_experts: Bool?
       var blocks: Int?
       var block_order: BlockOrder?
+      var relation_kinds: Int?
     }
     struct Losses: Decodable { var total, task, smooth, balance, z: Double }
     var configuration: Sizes
     /// For a language model the inputs and one more token; for other heads the inputs.
     var tokens: [[Int32]]
     var targets: [[Int32]]?
+    /// Token, related token and kind, of each sequence.
+    var relations: [[[Int32]]]?
     var parameters: [String: Tensor]
     var losses: Losses
     var logits: Tensor
@@ -112,6 +115,7 @@ import Testing
     model.blocks = g.blocks
     model.blockOrder = g.block_order ?? .cycle
     model.positions = g.positions ?? .rotary
+    model.relationKinds = g.relation_kinds ?? 0
     let tiny = TinyModel(
       model, vocabulary: g.vocabulary, maximumTokens: golden.tokens[0].count - (golden.targets == nil ? 1 : 0),
       steps: g.evaluation_steps, seed: nil)
@@ -136,8 +140,10 @@ import Testing
     "defaults-sparsemax", "defaults-tag", "defaults-unordered", "expert-taps", "forget-gates", "forget-gates-tag",
     "learned-scale", "shared-each-step", "shared-width", "sigmoid-gates", "two-sided-taps", "wide-taps",
     "transformer-helped", "transformer-helped-learned", "transformer-helped-tag", "pooled-experts",
-    "alternating-blocks", "defaults-middle-block-tag", "defaults-pooled-experts", "defaults-pooled-experts-more-steps",
-    "defaults-pooled-experts-tag",
+    "alternating-blocks", "defaults-middle-block-tag",
+    "defaults-pooled-experts", "defaults-pooled-experts-more-steps", "defaults-pooled-experts-tag",
+    "relations", "relations-tag", "relations-defaults", "relations-defaults-tag", "relations-unordered",
+    "relations-separate-blocks", "relations-more-steps",
   ])
   func `losses, logits and gradients equal PyTorch's`(name: String) throws {
     let golden = try Self.load(name)
@@ -156,8 +162,13 @@ import Testing
     #expect(missing.isEmpty, "parameters that the Swift model lacks: \(missing.sorted())")
 
     let batch = golden.tokens.enumerated().map { index, tokens in
-      golden.targets.map { TinyModel.Example(tokens: tokens, targets: $0[index]) }
+      var example =
+        golden.targets.map { TinyModel.Example(tokens: tokens, targets: $0[index]) }
         ?? TinyModel.Example(tokens: Array(tokens.dropLast()), targets: Array(tokens.dropFirst()))
+      if let relations = golden.relations?[index] {
+        example.relations.set(relations.flatMap { $0 }, tokens: example.tokenCount)
+      }
+      return example
     }
     // Another number of steps is used in evaluations only.
     let isTrained = golden.configuration.evaluation_steps == nil
@@ -182,6 +193,6 @@ import Testing
       }
       #expect(Self.distance(values, tensor.values) <= Self.tolerance, "gradient of \(name)")
     }
-    #expect(Self.distance(try tiny.logits(batch[0].tokens), golden.logits.values) <= Self.tolerance)
+    #expect(Self.distance(try tiny.logits(batch[0]), golden.logits.values) <= Self.tolerance)
   }
 }

@@ -104,17 +104,53 @@ final class TinyModel {
     try loss(batch.map { Example(tokens: Array($0.dropLast()), targets: Array($0.dropFirst())) }, gradient: gradient)
   }
 
+  struct Relation: Hashable, Comparable {
+    var token, other, kind: Int
+    static func < (a: Relation, b: Relation) -> Bool { (a.token, a.other, a.kind) < (b.token, b.other, b.kind) }
+  }
+
+  /// Random relations: each token is related to about two others, in one direction, and a token in the middle to every
+  /// other one, which are more than the graph has places.
+  static func relations(tokens: Int, kinds: Int, seed: UInt64) -> Set<Relation> {
+    let random = Philox(seed: seed, stream: 96)
+    var relations: Set<Relation> = []
+    for token in 0..<tokens {
+      for draw in 0..<2 {
+        let place = UInt64(4 * token + 2 * draw)
+        let other = Int(random.uniform(place) * Double(tokens)), kind = Int(random.uniform(place + 1) * Double(kinds))
+        if other != token { relations.insert(Relation(token: token, other: other, kind: kind)) }
+      }
+    }
+    for other in 0..<tokens where other != tokens / 2 {
+      relations.insert(Relation(token: tokens / 2, other: other, kind: 0))
+    }
+    return relations
+  }
+
   struct Example {
     var tokens: [Int32]
     var targets: [Int32]
     /// Index of the first feature of each token, and the end of the last one's; empty where every token has one
     /// feature.
     var bags: [Int32] = []
+    var relations = RelationTable()
+
+    var tokenCount: Int { bags.isEmpty ? tokens.count : bags.count - 1 }
 
     func withInput<Result>(_ body: (TokenInput) throws -> Result) rethrows -> Result {
       try tokens.withUnsafeBufferPointer { tokens in
-        try bags.withUnsafeBufferPointer { try body(TokenInput(tokens, bags: $0)) }
+        try bags.withUnsafeBufferPointer { bags in
+          try relations.withView { try body(TokenInput(tokens, bags: bags, relations: $0)) }
+        }
       }
+    }
+
+    /// The same tokens with relations.
+    func related(_ relations: Set<TinyModel.Relation>) -> Example {
+      var example = self
+      example.relations.set(
+        relations.sorted().flatMap { [Int32($0.token), Int32($0.other), Int32($0.kind)] }, tokens: tokenCount)
+      return example
     }
 
     /// The same tokens, each with up to two more features.
@@ -157,7 +193,7 @@ final class TinyModel {
     let d = Weights(gradients.layout, dense: gradients.dense, model: configuration)
     let scales = LossScales(
       configuration, targets: batch.reduce(0) { $0 + $1.targets.count { $0 >= 0 } },
-      tokens: batch.reduce(0) { $0 + ($1.bags.isEmpty ? $1.tokens.count : $1.bags.count - 1) })
+      tokens: batch.reduce(0) { $0 + $1.tokenCount })
     var report = SequenceReport(sizes)
     gradients.forEachTensor { entry, values in values.update(repeating: 0, count: entry.count) }
     for (index, example) in batch.enumerated() {
@@ -188,7 +224,7 @@ final class TinyModel {
 
   func logits(_ example: Example) throws -> [Real] {
     parameters.changed()
-    let count = example.bags.isEmpty ? example.tokens.count : example.bags.count - 1
+    let count = example.tokenCount
     let (rows, columns) = (sizes.logitRows(count), sizes.logitColumns)
     var out = [Real](repeating: 0, count: rows * columns)
     try out.withUnsafeMutableBufferPointer { out in

@@ -30,10 +30,12 @@ import Worker
 
   private static let attributes: [(String, Int?)] = [
     ("ress_dataset_format", 2), ("vocabulary", 91), ("task", nil), ("labels", nil), ("sources", nil),
-    ("tokenizer", nil),
+    ("tokenizer", nil), ("relation_kinds", 2),
   ]
   private static let lists = ["train", "validation"].flatMap { split in
-    ["tokens", "documents", "targets", "answers", "questions", "bags", "answer_starts"].map { "\(split)/\($0)" }
+    [
+      "tokens", "documents", "targets", "answers", "questions", "bags", "answer_starts", "relations", "relation_starts",
+    ].map { "\(split)/\($0)" }
   }
 
   /// Reads everything of a dataset that a run or `ress data show` reads. Returns whether bytes from outside of the
@@ -50,11 +52,12 @@ import Worker
         if (try? tokens.read(from: start, count: count, into: &buffer)) != nil { look(buffer) }
       }
       guard let examples = dataset.examples(split) else { continue }
-      var bags: [Int32] = [], targets: [Int32] = []
+      var bags: [Int32] = [], targets: [Int32] = [], relations = RelationTable()
       for example in 0..<min(examples.count, 40) {
         if (try? examples.read(example, limit: 32, features: &buffer, bags: &bags, targets: &targets)) != nil {
           look(buffer)
         }
+        try? examples.readRelations(example, limit: 32, into: &relations)
         _ = try? examples.targetCount(of: example, limit: 32)
         _ = try? examples.answers(of: example)
       }

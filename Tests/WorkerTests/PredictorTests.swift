@@ -17,7 +17,7 @@ import Worker
 
   /// Trains a small model for a task on rows, and returns its checkpoint.
   private func train(
-    _ task: TaskKind, _ rows: [String], held heldRows: [String]? = nil,
+    _ task: TaskKind, _ rows: [String], held heldRows: [String]? = nil, relationKinds: Int = 0,
     _ change: (inout RunConfiguration) -> Void = { _ in }
   ) throws -> String {
     var c = try smallRun(scratch)
@@ -29,8 +29,10 @@ import Worker
       c.data.path = scratch.path + "/rows.h5"
       var preparation = DatasetPreparation(sources: [path], output: c.data.path)
       (preparation.task, preparation.validationSources) = (task, [held])
+      preparation.readsRelations = relationKinds > 0
       _ = try preparation.run()
       c.model.head = task.head
+      c.model.relationKinds = relationKinds
       c.model.classes = max(2, try Corpus(path: c.data.path).classCount)
     }
     (c.training.steps, c.training.evaluateSequences) = (6, 0)
@@ -140,6 +142,36 @@ import Worker
       #expect(words.count == 4 && zip(words, expected).count { best($0) == $1 } == right[number])
     }
     #expect(throws: DataError.self) { _ = try answers(predictor, [#"{"text": "no words"}"#]) }
+  }
+
+  @Test func `the tags of related words are those of an evaluation, and others without the relations`() throws {
+    // The words are the same in every row: its relation to the first word alone tells which one has the tag 1.
+    func row(_ number: Int, _ kind: Int, tagged: Bool) -> String {
+      let answer = 2 + number % 4
+      let tags = (0..<6).map { $0 == answer ? "1" : "0" }.joined(separator: ", ")
+      return #"{"words": ["ask", "a", "a", "a", "a", "a"], "relations": [[0, \#(answer), \#(kind)]]"#
+        + (tagged ? #", "tags": [\#(tags)]}"# : "}")
+    }
+    let path = try train(.tag, (0..<8).map { row($0, 1, tagged: true) }, relationKinds: 2) {
+      ($0.training.steps, $0.model.graphDegree) = (6, 4)
+    }
+    let (right, losses) = try judged(path)
+    let predictor = try Predictor(TrainedModel(path, threads: 1))
+    let found = try answers(predictor, (0..<8).map { row($0, 1, tagged: false) })
+    for (number, prediction) in found.enumerated() {
+      guard case .tags(let words) = prediction else {
+        Issue.record("\(prediction)")
+        continue
+      }
+      let expected = (0..<6).map { $0 == 2 + number % 4 ? 1 : 0 }
+      #expect(zip(words, expected).count { best($0) == $1 } == right[number])
+      let loss = zip(words, expected).reduce(0) { $0 - log($1.0[$1.1]) } / 6
+      #expect(abs(loss - losses[number]) < 1e-6)
+    }
+    let unrelated = try answers(predictor, [#"{"words": ["ask", "a", "a", "a", "a", "a"]}"#])
+    #expect(unrelated[0] != found[0])
+    let error = try #require(throws: DataError.self) { _ = try answers(predictor, [row(0, 2, tagged: false)]) }
+    #expect("\(error)".hasSuffix("asked.jsonl:1: relation 0 (the first is 0) is of kind 2, and kinds are 0 to 1"))
   }
 
   @Test func `the answer in a text is the one that an evaluation compares`() throws {

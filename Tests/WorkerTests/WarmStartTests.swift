@@ -137,6 +137,8 @@ import Worker
     #expect(try start { _ in } == [])
     #expect(try start { ($0.model.keys, $0.model.graphDegree, $0.model.cache) = (2, nil, 4) } == [])
     #expect(try start { ($0.model.head, $0.model.twoSidedTaps) = (.classify, false) } == ["head/weight"])
+    // Biases of relations, which the source does not have.
+    #expect(try start { $0.model.relationKinds = 2 } == ["relation/bias"])
     let wide = try #require(throws: WeightMismatch.self) {
       _ = try start { ($0.model.width, $0.model.experts, $0.model.keys) = (32, 8, 2) }
     }

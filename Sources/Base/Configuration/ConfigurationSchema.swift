@@ -55,6 +55,13 @@ package enum ConfigurationSchema {
         "structure_bias", .flag(\.model.structureBias),
         "Whether the graph weights its edges, or only chooses neighbours."),
       ConfigurationField(
+        "relation_kinds", .whole(\.model.relationKinds, 0...1_024),
+        "Kinds of relations between tokens that are read from the dataset (`ress data prepare --relations`); 0: none."
+      ),
+      ConfigurationField(
+        "relation_start", .real(\.model.relationStart, .notNegative),
+        "Initial bias of the edges between related tokens."),
+      ConfigurationField(
         "keys", .wholeOrNull(\.model.keys, 1...1_048_576),
         "k: attention weights kept for each query and head; null keeps all."),
       .choice("activation", \.model.activation, "The function that turns the kept scores into weights."),

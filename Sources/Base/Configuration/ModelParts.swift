@@ -77,6 +77,8 @@ extension ModelConfiguration {
   package var returnedValueBytes: Int { 4 }
 
   package var slots: Int { isTransformer ? 0 : memorySlots }
+  /// Kinds of relations that the model reads. The baseline has no graph that could have them.
+  package var relations: Int { isTransformer ? 0 : relationKinds }
   package var visibleCache: Int { isTransformer || !ordered ? 0 : cache }
 
   /// Taps before attention and before the experts; inputs without an order have none.

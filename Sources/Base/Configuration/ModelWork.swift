@@ -25,6 +25,7 @@ extension RunConfiguration {
     let slots = Double(model.slots)
     let kept = min(Double(model.keys ?? .max), neighbours + slots)
     let attention = 4 * d * d + forget + (neighbours + slots + kept) * d
+    // Relations add no product: a bias is added to a score, and related tokens take places that others would have.
     let graph = Double(model.structureRank) * (2 * d + visible)
     let experts =
       Double(model.routedExperts) * d + 3 * d

@@ -48,6 +48,10 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var graphDegree: Int? = 32
   /// Whether the graph's edge weights are added to the attention scores; without it the graph only chooses neighbours.
   package var structureBias = true
+  /// Kinds of relations between tokens that the model reads from its dataset; 0: none.
+  package var relationKinds = 0
+  /// Bias of every kind at the start.
+  package var relationStart = 2.0
   /// k: attention weights kept for each query and head; nil keeps all.
   package var keys: Int? = 16
   /// The function that turns the kept scores into weights.

@@ -22,6 +22,11 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
   preparation.contextBytes = options.contextBytes
   preparation.nodeLimit = options.nodes
   preparation.validationSplit = options.validationSplit
+  if options.relations, !preparation.task.hasRelations {
+    throw UsageError(
+      "rows of task \(preparation.task.rawValue) have no relations; leave --relations out", command: "data prepare")
+  }
+  preparation.readsRelations = options.relations
   preparation.options = SourceOptions(options.files)
   if let tokenizer = options.tokenizer {
     preparation.exclusions = tokenizerFiles(tokenizer).map { ($0, "the tokenizer") }
@@ -45,6 +50,7 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
         ("train_tokens", .whole(summary.trainTokens)), ("validation_tokens", .whole(summary.validationTokens)),
         ("task", .text(preparation.task.rawValue)), ("train_examples", .whole(summary.trainExamples)),
         ("validation_examples", .whole(summary.validationExamples)), ("without_answer", .whole(summary.withoutAnswer)),
+        ("relations", .whole(summary.relations)), ("relation_kinds", .whole(summary.relationKinds)),
         ("empty_rows", .whole(summary.emptyRows)), ("bad_rows", .whole(summary.badRows)),
       ]).line)
   } else {
@@ -85,6 +91,11 @@ private func report(_ summary: DatasetPreparation.Summary, of preparation: Datas
       "\(Format.grouped(summary.withoutAnswer)) of the examples to train on have an answer that does not occur in their text: "
         + "they contribute no loss")
   }
+  if summary.relationKinds > 0 {
+    Terminal.print(
+      "\(Format.grouped(summary.relations)) relations of \(summary.relationKinds) kind\(summary.relationKinds == 1 ? "" : "s"), "
+        + "counted in both directions")
+  }
   if let dataset = try? Dataset(path: preparation.output) { Terminal.print(modelHint(dataset)) }
   return .done
 }
@@ -92,7 +103,9 @@ private func report(_ summary: DatasetPreparation.Summary, of preparation: Datas
 /// The values that a configuration needs for a model of the dataset.
 private func modelHint(_ dataset: Dataset) -> String {
   let classes = dataset.task.head == .span ? "" : ", classes: \(dataset.classCount)"
-  return "a model of this dataset needs head: \(dataset.task.head.rawValue)\(classes)"
+  let relations =
+    dataset.relationKinds > 0 ? ", and relation_kinds: \(dataset.relationKinds) to read its relations" : ""
+  return "a model of this dataset needs head: \(dataset.task.head.rawValue)\(classes)\(relations)"
 }
 
 /// Prints sizes, labels and an example of a task's dataset.
@@ -105,7 +118,7 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
         JSON.object([
           ("examples", .whole(split.count)), ("questions", .whole(split.questionCount)),
           ("tokens", .whole(split.tokenCount)), ("longest", .whole(split.longest)),
-          ("median", .whole(median(split.lengths))),
+          ("median", .whole(median(split.lengths))), ("relations", .whole(split.relationCount)),
         ])
       )
     }
@@ -115,6 +128,7 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
           ("path", .text(dataset.path)), ("task", .text(dataset.task.rawValue)),
           ("head", .text(dataset.task.head.rawValue)), ("tokenizer", .text(dataset.tokenizer.summary)),
           ("vocabulary", .whole(dataset.vocabulary)), ("labels", .list(dataset.labels)),
+          ("relation_kinds", .whole(dataset.relationKinds)),
           ("sources", .list(dataset.sources)), ("digest", .text(try dataset.digest())),
         ] + rows
       ).line)
@@ -129,15 +143,17 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
     let more = dataset.labels.count > 20 ? ", … (\(dataset.labels.count))" : ""
     Terminal.print("classes: \(dataset.labels.prefix(20).joined(separator: ", "))\(more)")
   }
-  var table = TextTable([
-    ("split", .left), ("examples", .right), ("questions", .right), ("tokens", .right), ("median", .right),
-    ("longest", .right),
-  ])
+  var table = TextTable(
+    [
+      ("split", .left), ("examples", .right), ("questions", .right), ("tokens", .right), ("median", .right),
+      ("longest", .right),
+    ] + (dataset.relationKinds > 0 ? [("relations", .right)] : []))
   for (name, split) in splits {
-    table.add([
-      name, Format.grouped(split.count), Format.grouped(split.questionCount), Format.grouped(split.tokenCount),
-      Format.grouped(median(split.lengths)), Format.grouped(split.longest),
-    ])
+    table.add(
+      [
+        name, Format.grouped(split.count), Format.grouped(split.questionCount), Format.grouped(split.tokenCount),
+        Format.grouped(median(split.lengths)), Format.grouped(split.longest),
+      ] + (dataset.relationKinds > 0 ? [Format.grouped(split.relationCount)] : []))
   }
   Terminal.print("\n" + table.text)
   let train = splits[0].1

@@ -53,7 +53,7 @@ enum Preflight {
     else { return [] }
     let start = try WarmStart(path, for: request.configuration, corpus)
     return start.drawn.isEmpty
-      ? [] : ["\(start.drawn.joined(separator: ", ")) is drawn from the seed: \(path) has another head"]
+      ? [] : ["\(start.drawn.joined(separator: ", ")) is drawn from the seed: \(path) has another one, or none"]
   }
 
   /// Checks a run whose workers are all on this machine.

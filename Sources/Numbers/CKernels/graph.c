@@ -3,7 +3,8 @@
 //
 // Order of operations: the choice is exact and has a fixed rule for ties (the more recent token), so it does not
 // depend on which of the two algorithms below is used. Sums over neighbours are in ascending order of their
-// indices, except the softmax's own, which runs over lanes.
+// indices, except the softmax's own, which runs over lanes. Sums over relations are in the order of rows, and of the
+// pairs of a row.
 #include "kernels.h"
 
 // Whether x is less preferred than y: smaller scores; of equal scores, the earlier token.
@@ -124,6 +125,19 @@ INLINE int64_t select_by_bar(const real *restrict scores, int64_t left, int64_t 
   return kept;
 }
 
+// Shell sort; gaps of 1, 4, 13, 40, 121 are enough for the degrees in use.
+INLINE void sort_ascending(int32_t *values, int64_t count) {
+  static const int64_t gaps[] = {121, 40, 13, 4, 1};
+  for (int g = 0; g < 5; g++) {
+    for (int64_t i = gaps[g]; i < count; i++) {
+      int32_t moving = values[i];
+      int64_t k = i;
+      for (; k >= gaps[g] && values[k - gaps[g]] > moving; k -= gaps[g]) values[k] = values[k - gaps[g]];
+      values[k] = moving;
+    }
+  }
+}
+
 // Selects the `degree` best of scores[0 ..< left] and scores[right ..< end], ascending by index. Returns their
 // number.
 INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t right, int64_t end, int64_t degree,
@@ -141,23 +155,81 @@ INLINE int64_t select_best(const real *restrict scores, int64_t left, int64_t ri
   for (int64_t i = degree / 2 - 1; i >= 0; i--) sift_down(scores, heap, degree, i);
   if (later > degree) offer(scores, right, end - degree, degree, heap);
   offer(scores, 0, later > degree ? left : left - (degree - later), degree, heap);
-  // Sort by index (Shell sort); gaps of 1, 4, 13, 40, 121 are enough for the degrees in use.
-  static const int64_t gaps[] = {121, 40, 13, 4, 1};
-  for (int g = 0; g < 5; g++) {
-    for (int64_t i = gaps[g]; i < degree; i++) {
-      int32_t moving = heap[i];
-      int64_t k = i;
-      for (; k >= gaps[g] && heap[k - gaps[g]] > moving; k -= gaps[g]) heap[k] = heap[k - gaps[g]];
-      heap[k] = moving;
-    }
-  }
+  sort_ascending(heap, degree);
   for (int64_t i = 0; i < degree; i++) out[i] = heap[i];
   return degree;
 }
 
-KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin, int64_t row_end, const real *scores,
-                               int64_t score_stride, int32_t *neighbours, int32_t *counts, real *weights,
-                               real *structure, int32_t *heap) {
+// The same, with related tokens before all others: of the tokens outside of the window first the related ones, by
+// score, and then the rest, by score. The candidates of either selection are copied to a pool, in ascending order, so
+// that the rule for ties stays the same. `pool` and `places` have room for `end` values.
+INLINE int64_t select_related(const ress_relations *relations, int64_t row, const real *restrict scores, int64_t left,
+                              int64_t right, int64_t end, int64_t degree, int32_t *restrict heap, real *restrict pool,
+                              int32_t *restrict places, int32_t *restrict out) {
+  // If there is room for all, no token is preferred.
+  if (left + end - right <= degree || degree == 0) return select_best(scores, left, right, end, degree, heap, out);
+  const int32_t *pair = relations->pairs + 2 * relations->starts[row];
+  const int32_t *pairs_end = relations->pairs + 2 * relations->starts[row + 1];
+  int64_t related = 0;
+  for (; pair < pairs_end; pair += 2) {
+    int64_t j = pair[0] - relations->first;
+    if (j < 0 || (j >= left && j < right)) continue;
+    if (j >= end) break;
+    // Two tokens may be related in several ways.
+    if (related > 0 && places[related - 1] == j) continue;
+    pool[related] = scores[j];
+    places[related++] = (int32_t)j;
+  }
+  if (related == 0) return select_best(scores, left, right, end, degree, heap, out);
+  int64_t taken = select_best(pool, related, related, related, degree, heap, out);
+  for (int64_t n = 0; n < taken; n++) out[n] = places[out[n]];
+  if (taken == degree) return taken;
+  // All related tokens are in `out` now; the pool gets the others.
+  int64_t others = 0, next = 0;
+  for (int64_t j = 0; j < end; j++) {
+    if (j == left) j = right;
+    if (j >= end) break;
+    if (next < taken && out[next] == j) {
+      next++;
+      continue;
+    }
+    pool[others] = scores[j];
+    places[others++] = (int32_t)j;
+  }
+  int64_t added = select_best(pool, others, others, others, degree - taken, heap, out + taken);
+  for (int64_t n = taken; n < taken + added; n++) out[n] = places[out[n]];
+  sort_ascending(out, taken + added);
+  return taken + added;
+}
+
+void ress_relations_add(const ress_relations *relations, int64_t row_begin, int64_t row_end, int64_t visible,
+                        real *scores, int64_t stride) {
+  for (int64_t i = row_begin; i < row_end; i++) {
+    real *scores_J = scores + (i - row_begin) * stride;
+    for (int64_t p = relations->starts[i]; p < relations->starts[i + 1]; p++) {
+      int64_t j = relations->pairs[2 * p] - relations->first;
+      if (j >= 0 && j < visible) scores_J[j] += relations->bias[relations->pairs[2 * p + 1]];
+    }
+  }
+}
+
+void ress_relations_backward(const ress_relations *relations, int64_t rows, int64_t capacity, const int32_t *neighbours,
+                             const int32_t *counts, const real *dscores, real *dbias) {
+  for (int64_t i = 0; i < rows; i++) {
+    const int32_t *neighbours_N = neighbours + i * capacity;
+    int32_t n = 0, count = counts[i];
+    for (int64_t p = relations->starts[i]; p < relations->starts[i + 1]; p++) {
+      int64_t j = relations->pairs[2 * p] - relations->first;
+      while (n < count && neighbours_N[n] < j) n++;
+      if (n < count && neighbours_N[n] == j) dbias[relations->pairs[2 * p + 1]] += dscores[i * capacity + n];
+    }
+  }
+}
+
+KERNEL void ress_graph_forward(const ress_graph_shape *shape, const ress_relations *relations, int64_t row_begin,
+                               int64_t row_end, const real *scores, int64_t score_stride, int32_t *neighbours,
+                               int32_t *counts, real *weights, real *structure, int32_t *heap, real *pool,
+                               int32_t *places) {
   int64_t capacity = shape->capacity, cached = shape->cached;
   for (int64_t i = row_begin; i < row_end; i++) {
     const real *restrict scores_J = scores + (i - row_begin) * score_stride;
@@ -166,7 +238,10 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin,
     int64_t self = cached + i, visible = shape->causal ? self + 1 : shape->visible;
     int64_t left = self > shape->before ? self - shape->before : 0;
     int64_t right = self + shape->after + 1 < visible ? self + shape->after + 1 : visible;
-    int64_t chosen = select_best(scores_J, left, right, visible, shape->degree, heap, neighbours_N), earlier = 0;
+    int64_t chosen = relations ? select_related(relations, i, scores_J, left, right, visible, shape->degree, heap, pool, places,
+                                                neighbours_N)
+                               : select_best(scores_J, left, right, visible, shape->degree, heap, neighbours_N);
+    int64_t earlier = 0;
     // Insert the window between the chosen tokens before and after it.
     int64_t window = right - left;
     while (earlier < chosen && neighbours_N[earlier] < left) earlier++;

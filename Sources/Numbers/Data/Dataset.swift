@@ -58,6 +58,8 @@ package enum Split: String, Sendable, CaseIterable { case train, validation }
 /// A file that `ress data prepare` has written, open for reading.
 package final class Dataset {
   package static let format = 2
+  /// The attribute with the number of kinds of relations; a dataset without relations does not have it.
+  static let relationKindsName = "relation_kinds"
   /// Format 1 had only byte tokens, and no checksums.
   private static let oldestFormat = 1
 
@@ -67,6 +69,8 @@ package final class Dataset {
   package let task: TaskKind
   /// Names of the classes, in the order of their numbers.
   package let labels: [String]
+  /// Number of kinds of relations between tokens; 0: the dataset has no relations.
+  package let relationKinds: Int
   /// The sources given to `ress data prepare`.
   package let sources: [String]
   /// The digest stored in the file; nil in files of older programs.
@@ -112,12 +116,18 @@ package final class Dataset {
       guard (1...Dataset.largestVocabulary).contains(vocabulary) else {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
       }
+      relationKinds = file.hasAttribute(Dataset.relationKindsName) ? try file.number(Dataset.relationKindsName) : 0
+      guard (0...RelationKinds.most).contains(relationKinds) else {
+        throw HDF5Error.object(
+          path: path, name: Dataset.relationKindsName,
+          reason: "\(relationKinds) kinds of relations; the file is damaged")
+      }
       var splits: [Split: TokenSplit] = [:]
       var examples: [Split: ExampleSplit] = [:]
       for split in Split.allCases {
         if task != .lm {
           examples[split] = try ExampleSplit(
-            file, split, task, vocabulary: vocabulary, classes: max(labels.count, 1))
+            file, split, task, vocabulary: vocabulary, classes: max(labels.count, 1), relationKinds: relationKinds)
         }
         splits[split] = TokenSplit(
           path: path, split: split, vocabulary: vocabulary, tokens: try file.openList("\(split.rawValue)/tokens"),

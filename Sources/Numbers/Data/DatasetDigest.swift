@@ -46,7 +46,10 @@ enum DatasetDigest {
     func add(_ text: String) { Array(text.utf8).withUnsafeBytes { sum.add($0) } }
     add(head.joined(separator: "\n"))
     for split in Split.allCases {
-      for name in ["tokens", "documents", "targets", "bags", "questions", "answers", "answer_starts"] {
+      for name in [
+        "tokens", "documents", "targets", "bags", "questions", "answers", "answer_starts", "relations",
+        "relation_starts",
+      ] {
         let name = "\(split.rawValue)/\(name)"
         guard file.contains(name) else { continue }
         let list = try file.openList(name)

@@ -31,6 +31,8 @@ package struct DatasetPreparation {
   package var nodeLimit = 32
   /// Value of the field `split` of the nodes that validate.
   package var validationSplit = "valid"
+  /// Whether relations between tokens are read from the rows, or made of them.
+  package var readsRelations = false
   package var options = SourceOptions()
   /// Paths that are not used even if they are in a source folder, with a description of each.
   package var exclusions: [(path: String, what: String)] = []
@@ -62,6 +64,9 @@ package struct DatasetPreparation {
     package var trainExamples = 0
     package var validationExamples = 0
     package var withoutAnswer = 0
+    /// Relations between tokens in both splits, counted in both directions, and the number of their kinds.
+    package var relations = 0
+    package var relationKinds = 0
   }
 
   package init(sources: [String], output: String) {
@@ -101,6 +106,11 @@ package struct DatasetPreparation {
     }
     let lock = try PreparationLock(output: output)
     defer { _ = lock }
+    guard !readsRelations || task.hasRelations else {
+      let others = TaskKind.allCases.filter(\.hasRelations).map(\.rawValue).joined(separator: ", ")
+      throw .unreadable(
+        "rows of task \(task.rawValue) have no relations; those of these tasks can have them: \(others)")
+    }
     let own =
       ownFiles.map { (path: $0, what: "the dataset that is written, or a part of it") }
       + [(PreparationLock.path(of: output), "")] + exclusions

@@ -25,6 +25,13 @@ extension HDF5File {
     else { throw fail(name, "the attribute cannot be written") }
   }
 
+  /// Whether the root group has an attribute of this name.
+  package func hasAttribute(_ name: String) -> Bool {
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
+    return H5Aexists(file.id, name) > 0
+  }
+
   /// Reads a text attribute of the root group, up to its first zero byte.
   package func text(_ name: String) throws(HDF5Error) -> String {
     HDF5Lock.begin()

@@ -21,6 +21,53 @@ package struct GraphRows {
   package var capacity: Int { weights.columns }
 }
 
+/// Relations of the rows of a segment, which the input gives, and the bias of each kind.
+package struct GraphRelations {
+  fileprivate let kernel: ress_relations
+
+  /// - Parameters:
+  ///   - starts: where the pairs of each row begin, and the end, (T + 1).
+  ///   - pairs: the related token, numbered from the sequence's first, and the kind; in each row ascending and all
+  ///     different.
+  ///   - first: number of the first visible token in the sequence.
+  ///   - bias: by kind.
+  package init(starts: UnsafePointer<Int32>, pairs: UnsafePointer<Int32>, first: Int, bias: RealPointer) {
+    kernel = ress_relations(starts: starts, pairs: pairs, first: Int64(first), bias: bias)
+  }
+
+  /// Adds the biases to the scores of some rows and all visible tokens.
+  package func add(to scores: Matrix, rows: Range<Int>) {
+    withUnsafePointer(to: kernel) {
+      ress_relations_add(
+        $0, Int64(rows.lowerBound), Int64(rows.upperBound), Int64(scores.columns), scores.pointer,
+        Int64(scores.stride))
+    }
+  }
+
+  /// dbias (kinds) += from the gradients of the scores of the edges, dscores (T, N), of the first `rows` rows.
+  package func backward(_ graph: GraphRows, rows: Int, dscores: Matrix, into dbias: RealPointer) {
+    withUnsafePointer(to: kernel) {
+      ress_relations_backward(
+        $0, Int64(rows), Int64(graph.capacity), graph.neighbours, graph.counts, dscores.pointer, dbias)
+    }
+  }
+}
+
+/// Scratch for the choice of a row's neighbours.
+package struct GraphScratch {
+  /// max(degree, 1)
+  let heap: UnsafeMutablePointer<Int32>
+  /// As many as there are visible tokens; not used without relations.
+  let pool: RealPointer
+  let places: UnsafeMutablePointer<Int32>
+
+  package init(heap: UnsafeMutablePointer<Int32>, pool: RealPointer, places: UnsafeMutablePointer<Int32>) {
+    self.heap = heap
+    self.pool = pool
+    self.places = places
+  }
+}
+
 /// Chooses the neighbours of rows.
 package struct GraphKernel {
   private let shape: ress_graph_shape
@@ -38,17 +85,20 @@ package struct GraphKernel {
       after: Int64(after), degree: Int64(degree), capacity: Int64(capacity))
   }
 
-  /// From the scores of some rows and all visible tokens, already divided by √R.
-  /// - Parameter heap: scratch, max(degree, 1).
+  /// From the scores of some rows and all visible tokens, already divided by √R and with the biases of relations.
   package func forward(
-    _ rows: Range<Int>, scores: Matrix, into graph: GraphRows, heap: UnsafeMutablePointer<Int32>
+    _ rows: Range<Int>, scores: Matrix, relations: GraphRelations?, into graph: GraphRows, scratch: GraphScratch
   ) {
     precondition(scores.rows == rows.count && graph.capacity == Int(shape.capacity))
-    withUnsafePointer(to: shape) {
-      ress_graph_forward(
-        $0, Int64(rows.lowerBound), Int64(rows.upperBound), scores.pointer, Int64(scores.stride), graph.neighbours,
-        graph.counts, graph.weights.pointer, graph.structure.pointer, heap)
+    func choose(_ relations: UnsafePointer<ress_relations>?) {
+      withUnsafePointer(to: shape) {
+        ress_graph_forward(
+          $0, relations, Int64(rows.lowerBound), Int64(rows.upperBound), scores.pointer, Int64(scores.stride),
+          graph.neighbours, graph.counts, graph.weights.pointer, graph.structure.pointer, scratch.heap, scratch.pool,
+          scratch.places)
+      }
     }
+    if let relations { withUnsafePointer(to: relations.kernel) { choose($0) } } else { choose(nil) }
   }
 }
 

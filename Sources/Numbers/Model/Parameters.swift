@@ -71,6 +71,10 @@ package struct ParameterLayout: Equatable, Sendable {
     if model.head != .lm { add("head/weight", [model.headClasses, d], initial: small, decays: true) }
     for block in 0..<model.blockCount { addBlock(block, model) }
     if model.sharesMemory { addMemory(block: 0, model) }
+    // After all others, so that these begin with the same values with relations and without.
+    if model.relations > 0 {
+      add("relation/bias", [model.steps, model.relations], initial: .constant(model.relationStart))
+    }
     for index in 0..<model.expertCount { addExpert(index, model) }
   }
 

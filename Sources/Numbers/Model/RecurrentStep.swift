@@ -69,11 +69,24 @@ package struct RecurrentStep {
     w.step.rows > 0 ? w.step.row(min(step, w.step.rows - 1)) : nil
   }
 
+  /// The relations of a segment's rows with the biases of a step; nil where the input gives none, or the model has no
+  /// kinds of relations.
+  private func graph(_ relations: TokenRelations?, _ step: Int, span: Span, weights w: Weights) -> GraphRelations? {
+    guard let relations, let bias = relationBias(step, weights: w) else { return nil }
+    return relations.graph(cached: span.cached, bias: bias)
+  }
+
+  /// The row of `relation/bias` for a step. Steps beyond the trained ones use the last row.
+  private func relationBias(_ step: Int, weights w: Weights) -> RealPointer? {
+    w.relationBias.rows > 0 ? w.relationBias.row(min(step, w.relationBias.rows - 1)) : nil
+  }
+
   /// h (T, D) → next (T, D). The rows are scored for the memory; the memory is written when the segment's last row
   /// is complete.
   func forward(
-    _ h: Matrix, _ site: ExpertSite, span: Span, tables: StepTables, read: MemoryRead.Activations, weights: Weights,
-    activations a: Activations, exchange: any ExpertExchange, keep: Bool, into next: Matrix
+    _ h: Matrix, _ site: ExpertSite, span: Span, relations: TokenRelations?, tables: StepTables,
+    read: MemoryRead.Activations, weights: Weights, activations a: Activations, exchange: any ExpertExchange,
+    keep: Bool, into next: Matrix
   ) throws {
     let w = weights.block(site.recurrence)
     team.measure(.input, .forward) {
@@ -84,7 +97,10 @@ package struct RecurrentStep {
     switch (attention, a.attention) {
     case (.sparse(let graph, let attention), .sparse(let chosen, let mixed)):
       team.measure(.graph, .forward) {
-        graph.forward(a.input.x, span: span, tables: tables, weights: w, activations: chosen)
+        graph.forward(
+          a.input.x, span: span,
+          relations: self.graph(relations, site.recurrence, span: span, weights: weights), tables: tables, weights: w,
+          activations: chosen)
       }
       team.measure(.attention, .forward) {
         attention.forward(
@@ -117,8 +133,8 @@ package struct RecurrentStep {
   /// step on entry, and before it on return. The graphs of the neighbouring steps take part in the smoothness loss,
   /// which compares the graphs of consecutive steps; nil for the first and the last step.
   func backward(
-    _ h: Matrix, next: Matrix, site: ExpertSite, span: Span, tables: StepTables, read: MemoryRead.Activations,
-    readGradient: MemoryRead.Gradient, weights: Weights, activations a: Activations,
+    _ h: Matrix, next: Matrix, site: ExpertSite, span: Span, relations: TokenRelations?, tables: StepTables,
+    read: MemoryRead.Activations, readGradient: MemoryRead.Gradient, weights: Weights, activations a: Activations,
     previousGraph: StructureGraph.Activations?, nextGraph: StructureGraph.Activations?, exchange: any ExpertExchange,
     scales: LossScales, balance: RealPointer, dh: Matrix, dmemory: Matrix, gradients: Weights
   ) throws {
@@ -147,7 +163,9 @@ package struct RecurrentStep {
       }
       team.measure(.graph, .backward) {
         graph.backward(
-          a.input.x, span: span, tables: tables, weights: w, activations: chosen, previous: previousGraph,
+          a.input.x, span: span,
+          relations: self.graph(relations, site.recurrence, span: span, weights: weights), tables: tables, weights: w,
+          activations: chosen, drelations: relationBias(site.recurrence, weights: gradients), previous: previousGraph,
           next: nextGraph, attention: mixed, dlogits: attention.dlogits, smoothScale: scales.smooth, dx: dx, gradient: d
         )
       }

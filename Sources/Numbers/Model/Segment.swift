@@ -71,8 +71,8 @@ package struct Segment {
       site.recurrence = t
       if writesEachStep { read.forward(memory, weights: w.block(t), activations: a.reads[t]) }
       try step.forward(
-        a.h[t], site, span: span, tables: tables.steps[t], read: a.read(t), weights: w, activations: a.steps[t],
-        exchange: exchange, keep: keep, into: a.h[t + 1])
+        a.h[t], site, span: span, relations: tokens.relations, tables: tables.steps[t], read: a.read(t), weights: w,
+        activations: a.steps[t], exchange: exchange, keep: keep, into: a.h[t + 1])
       if writesEachStep {
         step.memory.forward(
           rowCount: span.rows.count, weights: w.block(t), activations: a.steps[t].memory, memory: memory)
@@ -103,8 +103,8 @@ package struct Segment {
       var site = site
       site.recurrence = t
       try step.backward(
-        a.h[t], next: a.h[t + 1], site: site, span: span, tables: tables.steps[t], read: a.read(t),
-        readGradient: readGradient, weights: w, activations: a.steps[t],
+        a.h[t], next: a.h[t + 1], site: site, span: span, relations: tokens.relations, tables: tables.steps[t],
+        read: a.read(t), readGradient: readGradient, weights: w, activations: a.steps[t],
         previousGraph: t > 0 ? a.steps[t - 1].graph : nil,
         nextGraph: t + 1 < sizes.steps ? a.steps[t + 1].graph : nil, exchange: exchange, scales: scales,
         balance: balance.row(t), dh: dh, dmemory: dmemory, gradients: d)

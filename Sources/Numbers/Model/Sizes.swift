@@ -52,6 +52,8 @@ package struct Sizes: Equatable, Sendable {
   /// Most attention weights of a row and head.
   package var kept: Int { min(model.keys ?? .max, neighbours + slots) }
   package var rank: Int { model.structureRank }
+  /// Kinds of relations that the input may give.
+  package var relationKinds: Int { model.relations }
   /// Number of routed experts among which a step's router chooses.
   package var experts: Int { model.routedExperts }
   package var active: Int { experts == 0 ? 0 : model.activeExperts }

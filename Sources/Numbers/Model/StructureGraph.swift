@@ -1,12 +1,13 @@
 // SOES, the self-organizing encoder structure: each token chooses its neighbours by content.
 //
 //   e_ij = a_i · b_j / √R   over the visible tokens j, a and b two low-rank maps of the input (R is small, so this is cheap)
-//   N_i  = the window around i, and the g tokens with the largest e_ij outside of it
+//   e_ij += bias of the kind, for every relation of i to j that the input gives
+//   N_i  = the window around i, and g tokens outside of it: related ones first, then those with the largest e_ij
 //   A_i  = softmax of e_i over N_i
 //
 // Attention computes scores for the neighbours only, and adds log A_ij + log |N_i| to them: 0 for a token of
-// average weight. Gradients reach the maps through that term. The choice of N_i itself has no gradient. The
-// smoothness loss Σ (Aᵗ − Aᵗ⁻¹)² keeps the graph from changing fast between the steps of recurrence.
+// average weight. Gradients reach the maps and the biases through that term. The choice of N_i itself has no gradient.
+// The smoothness loss Σ (Aᵗ − Aᵗ⁻¹)² keeps the graph from changing fast between the steps of recurrence.
 
 import Kernels
 
@@ -17,6 +18,10 @@ package struct StructureGraph {
   /// By lane: scores of a tile against every visible token, (tile, S).
   private let scores: Matrix
   private let heap: UnsafeMutablePointer<Int32>
+  /// By lane: the tokens among which a row with relations chooses, and their scores, (S); empty in a model without
+  /// relations.
+  private let pool: Matrix
+  private let places: UnsafeMutablePointer<Int32>
   /// Smoothness loss of each tile, in double, to be added in the order of tiles.
   private let smoothness: UnsafeMutablePointer<Double>
   private let smoothnessOwner: DoubleBuffer
@@ -39,6 +44,8 @@ package struct StructureGraph {
     visibleLimit = sizes.visible
     scores = arena.matrix(team.laneCount, Sizes.rowTile * visibleLimit)
     heap = arena.indices(team.laneCount * max(sizes.degree, 1))
+    pool = arena.matrix(team.laneCount, sizes.relationKinds > 0 ? visibleLimit : 0)
+    places = arena.indices(pool.count)
     smoothnessOwner = DoubleBuffer(sizes.rowTiles)
     smoothness = smoothnessOwner.pointer
     dweights = arena.matrix(sizes.segment, sizes.neighbours)
@@ -49,10 +56,19 @@ package struct StructureGraph {
 
   private var scale: Real { 1 / Real(sizes.rank).squareRoot() }
 
+  private func scratch(_ lane: Int) -> GraphScratch {
+    GraphScratch(
+      heap: heap + lane * max(sizes.degree, 1), pool: pool.row(lane), places: places + lane * pool.columns)
+  }
+
   /// The scores of all pairs exist for one tile of rows at a time, by lane; only the chosen N of each row are kept.
   ///
   /// x (T, D) → the graph of the span's rows. Their structure keys are stored in the tables.
-  func forward(_ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations) {
+  /// - Parameter relations: those of the segment's rows, with the step's biases; nil for none.
+  func forward(
+    _ x: Matrix, span: Span, relations: GraphRelations?, tables: StepTables, weights w: BlockWeights,
+    activations a: Activations
+  ) {
     let tiles = span.tiles(for: team)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]
@@ -69,7 +85,8 @@ package struct StructureGraph {
       let visible = span.firstVisible..<span.start + lastRow
       let scores_TS = Matrix(scores.row(lane), rows: rows.count, columns: visible.count)
       BLAS.multiplyTransposed(a.queries[rows: rows], tables.structureKeys[rows: visible], into: scores_TS, scale: scale)
-      kernel.forward(rows, scores: scores_TS, into: a.graph, heap: heap + lane * max(sizes.degree, 1))
+      relations?.add(to: scores_TS, rows: rows)
+      kernel.forward(rows, scores: scores_TS, relations: relations, into: a.graph, scratch: scratch(lane))
     }
   }
 
@@ -83,11 +100,12 @@ package struct StructureGraph {
   }
 
   /// dx (T, D) += from the gradients of attention's logits (T, H, k), and from the smoothness loss with respect to
-  /// the graphs of the steps before and after. `smoothScale` is the factor of Σ (A − A')².
+  /// the graphs of the steps before and after. `smoothScale` is the factor of Σ (A − A')². drelations, by kind, += the
+  /// gradient of the biases of `relations`.
   func backward(
-    _ x: Matrix, span: Span, tables: StepTables, weights w: BlockWeights, activations a: Activations,
-    previous: Activations?,
-    next: Activations?, attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
+    _ x: Matrix, span: Span, relations: GraphRelations?, tables: StepTables, weights w: BlockWeights,
+    activations a: Activations, drelations: RealPointer?, previous: Activations?, next: Activations?,
+    attention: SparseAttention.Activations, dlogits: RealPointer, smoothScale: Real, dx: Matrix,
     gradient d: BlockWeights
   ) {
     let tiles = span.tiles(for: team)
@@ -107,6 +125,9 @@ package struct StructureGraph {
     }
     let dkeys_TR = dkeys[rows: 0..<rowCount]
     dkeys_TR.clear()
+    if let relations, let drelations {
+      relations.backward(a.graph, rows: rowCount, dscores: dscores, into: drelations)
+    }
     a.graph.backwardKeys(cached: span.cached, scale: scale, dscores: dscores, queries: a.queries, into: dkeys_TR)
     team.run(tiles.count) { task, _ in
       let rows = tiles[task]

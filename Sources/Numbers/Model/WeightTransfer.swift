@@ -1,11 +1,13 @@
 // A warm start: which tensors of a model are taken from another model, and which are drawn from the seed. The head may
-// be another one, and is then drawn; everything else must have the same sizes.
+// be another one, and the kinds of relations may be others; these are then drawn. Everything else must have the same
+// sizes.
 
 import Configuration
 
 /// The tensors that a model takes from another one.
 package struct WeightTransfer: Equatable, Sendable {
-  /// Names of the tensors that are drawn from the seed; the source has another head, or none.
+  /// Names of the tensors that are drawn from the seed; the source has another head or other kinds of relations, or
+  /// none.
   package let drawn: [String]
 
   /// - Parameters:
@@ -21,25 +23,31 @@ package struct WeightTransfer: Equatable, Sendable {
       throw WeightMismatch(path: path, reason: WeightTransfer.difference(source, target, theirs: theirs, own: own))
     }
     let (a, b) = (source.configuration.model, target.configuration.model)
-    drawn = a.head == b.head && theirs.head == own.head ? [] : own.head.map { [$0.name] } ?? []
+    drawn = own.drawable.filter { tensor in
+      !theirs.drawable.contains(tensor) || tensor.name == "head/weight" && a.head != b.head
+    }.map(\.name)
   }
 
   package func takes(_ name: String) -> Bool { !drawn.contains(name) }
 
-  /// Names and shapes of a model's tensors; the head's is separate.
+  /// Names and shapes of a model's tensors; those that may be drawn are separate.
   private struct Shapes {
     struct Tensor: Equatable {
       let name: String
       let shape: [Int]
     }
     var tensors: [Tensor] = []
-    var head: Tensor?
+    var drawable: [Tensor] = []
 
     init(_ configuration: RunConfiguration, _ vocabulary: Int) {
       let layout = ParameterLayout(configuration.model, vocabulary: vocabulary)
       for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
         let tensor = Tensor(name: entry.name, shape: entry.shape)
-        if entry.name == "head/weight" { head = tensor } else { tensors.append(tensor) }
+        if ["head/weight", "relation/bias"].contains(entry.name) {
+          drawable.append(tensor)
+        } else {
+          tensors.append(tensor)
+        }
       }
     }
   }

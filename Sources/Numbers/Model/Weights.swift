@@ -63,6 +63,8 @@ package struct Weights {
   package let step: Matrix
   package let position: Matrix
   package let memoryInitial: Matrix
+  /// (K, kinds of relations); empty in a model without relations.
+  package let relationBias: Matrix
   package let head: LinearMap
   package let blocks: [BlockWeights]
   /// Networks that every token passes through: one per step, one per block, or a single one.
@@ -137,6 +139,7 @@ package struct Weights {
     step = matrix("step/embedding")
     position = matrix("position/weight")
     memoryInitial = matrix("memory/initial")
+    relationBias = matrix("relation/bias")
     networks = (0..<model.denseCount).map {
       ExpertWeights(gateUp: maps[firstNetwork + 2 * $0], down: maps[firstNetwork + 2 * $0 + 1])
     }

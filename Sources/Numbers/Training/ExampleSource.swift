@@ -7,13 +7,19 @@ package final class ExampleSource: SequenceSource {
   package let length: Int
   package let judge: (any Judge)?
   private let examples: ExampleSplit
+  private let readsRelations: Bool
 
   /// - Parameters:
   ///   - limit: most tokens that are read of an example.
   ///   - longest: tokens of the longest example of both splits. A model that is made for one split must have room
   ///     for the other.
-  package init(_ examples: ExampleSplit, limit: Int, longest: Int, tokenizer: Tokenizer, labels: [String]) {
+  ///   - readsRelations: whether the model uses the relations of tokens.
+  package init(
+    _ examples: ExampleSplit, limit: Int, longest: Int, tokenizer: Tokenizer, labels: [String],
+    readsRelations: Bool = false
+  ) {
     self.examples = examples
+    self.readsRelations = readsRelations
     length = max(1, min(limit, max(longest, examples.longest)))
     judge =
       switch examples.task {
@@ -34,6 +40,7 @@ package final class ExampleSource: SequenceSource {
   package func read(_ sequence: Int, into buffer: inout SequenceBuffer) throws {
     try examples.read(
       sequence, limit: length, features: &buffer.tokens, bags: &buffer.bags, targets: &buffer.targets)
+    if readsRelations { try examples.readRelations(sequence, limit: length, into: &buffer.relations) }
   }
 
   package func tokenCount(of sequence: Int) -> Int { min(length, examples.tokenCount(of: sequence)) }

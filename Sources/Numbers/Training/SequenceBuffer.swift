@@ -11,6 +11,8 @@ package struct SequenceBuffer {
   package var bags: [Int32] = []
   /// Targets in the form that the model's head needs (docs/model.md); negative ones are ignored.
   package var targets: [Int32] = []
+  /// Relations of the tokens; empty where the dataset has none, or the model reads none.
+  package var relations = RelationTable()
 
   package init() {}
 
@@ -20,6 +22,7 @@ package struct SequenceBuffer {
   package mutating func cut(to count: Int) {
     tokens.removeSubrange((bags.isEmpty ? count : Int(bags[count]))...)
     if !bags.isEmpty { bags.removeSubrange((count + 1)...) }
+    relations.cut(to: count)
   }
 
   package func withInput<Result>(
@@ -27,7 +30,9 @@ package struct SequenceBuffer {
   ) rethrows -> Result {
     try tokens.withUnsafeBufferPointer { tokens in
       try bags.withUnsafeBufferPointer { bags in
-        try targets.withUnsafeBufferPointer { targets in try body(TokenInput(tokens, bags: bags), targets) }
+        try targets.withUnsafeBufferPointer { targets in
+          try relations.withView { try body(TokenInput(tokens, bags: bags, relations: $0), targets) }
+        }
       }
     }
   }

@@ -23,6 +23,11 @@ package struct TaskSource {
     if let asked = model.vocabulary, asked < corpus.vocabulary {
       throw .vocabulary(path: corpus.path, model: asked, dataset: corpus.vocabulary)
     }
+    guard model.relations > 0 else { return }
+    for dataset in corpus.parts.flatMap(\.datasets)
+    where dataset.relationKinds == 0 || dataset.relationKinds > model.relations {
+      throw .relations(path: dataset.path, task: task, dataset: dataset.relationKinds, model: model.relations)
+    }
   }
 
   package func sequences(_ split: Split) throws(DataError) -> any SequenceSource {
@@ -43,7 +48,8 @@ package struct TaskSource {
     if let examples = dataset.examples(split) {
       let longest = Split.allCases.compactMap { dataset.examples($0)?.longest }.max() ?? 0
       return ExampleSource(
-        examples, limit: length, longest: longest, tokenizer: dataset.tokenizer, labels: dataset.labels)
+        examples, limit: length, longest: longest, tokenizer: dataset.tokenizer, labels: dataset.labels,
+        readsRelations: configuration.model.relations > 0)
     }
     return try LanguageModelSource(
       dataset.split(split), length: length, layout: configuration.data.documents,
@@ -66,6 +72,7 @@ package enum TaskError: Error, Equatable, CustomStringConvertible {
   case head(path: String, task: TaskKind, head: Head)
   case classes(path: String, labels: Int, classes: Int)
   case vocabulary(path: String, model: Int, dataset: Int)
+  case relations(path: String, task: TaskKind, dataset: Int, model: Int)
 
   package var description: String {
     switch self {
@@ -76,6 +83,13 @@ package enum TaskError: Error, Equatable, CustomStringConvertible {
       "\(path) has \(labels) classes, and model.classes is \(classes); set model.classes: \(labels)"
     case .vocabulary(let path, let model, let dataset):
       "model.vocabulary is \(model), and \(path) uses \(dataset) tokens; raise it or leave it out"
+    case .relations(let path, let task, let dataset, let model):
+      dataset > 0
+        ? "\(path) has \(dataset) kinds of relations, and model.relation_kinds is \(model); set model.relation_kinds: "
+          + "\(dataset), or 0 to read none"
+        : "\(path) has no relations, and model.relation_kinds is \(model); "
+          + (task.hasRelations ? "prepare it with --relations, or set " : "task \(task.rawValue) has none: set ")
+          + "model.relation_kinds: 0"
     }
   }
 }

@@ -67,7 +67,9 @@ package final class Predictor {
   }
 
   /// A reader of rows for this model.
-  package func reader(field: String? = nil) -> QueryReader { QueryReader(task, tokenizer, field: field) }
+  package func reader(field: String? = nil) -> QueryReader {
+    QueryReader(task, tokenizer, field: field, relationKinds: sizes.relationKinds)
+  }
 
   /// Whether some tokens of the question are not read.
   package func cuts(_ query: Query) -> Bool {
@@ -134,14 +136,18 @@ package final class Predictor {
       example.bags.isEmpty ? example.features.prefix(count) : example.features.prefix(Int(example.bags[count])))
     let bags = example.bags.isEmpty ? [] : Array(example.bags.prefix(count + 1))
     try check(features)
+    var relations = RelationTable()
+    if !example.relations.isEmpty { relations.set(example.relations, tokens: count) }
     let (rows, columns) = (sizes.logitRows(count), sizes.logitColumns)
     var out = [Real](repeating: 0, count: rows * columns)
     try out.withUnsafeMutableBufferPointer { out in
       try features.withUnsafeBufferPointer { features in
         try bags.withUnsafeBufferPointer { bags in
-          try network.logits(
-            TokenInput(features, bags: bags), weights: model.weights,
-            into: Matrix(out.baseAddress!, rows: rows, columns: columns))
+          try relations.withView { relations in
+            try network.logits(
+              TokenInput(features, bags: bags, relations: relations), weights: model.weights,
+              into: Matrix(out.baseAddress!, rows: rows, columns: columns))
+          }
         }
       }
     }

@@ -236,12 +236,14 @@ private final class RandomSequences: SequenceSource {
   private let vocabulary: Int
   private let targets: Int
   private let classes: Int
+  private let relationKinds: Int
 
   init(length: Int, _ model: ModelConfiguration, vocabulary: Int) {
     self.length = length
     self.vocabulary = vocabulary
     let sizes = Sizes(model, vocabulary: vocabulary)
     targets = sizes.targetRows(length)
+    relationKinds = sizes.relationKinds
     classes =
       switch model.head {
       case .lm: vocabulary
@@ -256,6 +258,12 @@ private final class RandomSequences: SequenceSource {
     if buffer.targets.count != targets { buffer.targets = Array(repeating: 0, count: targets) }
     for index in 0..<length { buffer.tokens[index] = Int32(random.words(UInt64(index))[0] % UInt32(vocabulary)) }
     for index in 0..<targets { buffer.targets[index] = Int32(random.words(UInt64(index))[1] % UInt32(classes)) }
+    guard relationKinds > 0 else { return }
+    // Every token is related to a random one.
+    let triples = (0..<length).flatMap { index in
+      [Int32(index), Int32(random.words(UInt64(index))[2] % UInt32(length)), Int32(index % relationKinds)]
+    }
+    buffer.relations.set(triples, tokens: length)
   }
 
   func targetCount(of sequence: Int) -> Int { targets }

@@ -6,7 +6,7 @@ graph) to a fast one, so that it can be read as the reference. The values that S
 
 Letters at the end of a name are its shape:
   B sequences    L targets a sequence    T tokens of this segment    C cached tokens    J = C + T tokens in sight
-  M memory slots    D width    N heads    H = D / N head width    R structure rank    O = J + M attention options
+  M memory slots    U kinds of relations    D width    N heads    H = D / N head width    R structure rank    O = J + M attention options
   E experts    A experts a token reaches    F expert width    V vocabulary    K steps    w rows of taps
 A trailing 1 is a dimension of one. `_BNTO` is indexed [sequence, head, token, option].
 """
@@ -38,6 +38,8 @@ class ModelConfiguration:
     window: int = 16
     structure_rank: int = 16
     graph_degree: int = 32
+    relation_kinds: int = 0
+    relation_start: float = 2.0
     keys: int | None = 16
     activation: str = "sparsemax"  # or entmax15, softmax
     forget_gates: bool = False
@@ -177,6 +179,17 @@ def chosen(scores: Tensor, count: int, kind: str, trace: Trace | None) -> Tensor
     return mask & (scores > NEVER)
 
 
+def chosen_related_first(scores: Tensor, related: Tensor, count: int, kind: str, trace: Trace | None) -> Tensor:
+    """As `chosen`, but every candidate of the mask `related` comes before all others."""
+    mask = chosen(scores.masked_fill(~related, NEVER), count, kind, trace)
+    places = count - mask.sum(-1)
+    others = scores.masked_fill(related, NEVER)
+    for left in places.unique().tolist():
+        rows = places == left
+        mask[rows] |= chosen(others[rows], left, kind, trace)
+    return mask
+
+
 def sparsemax(z: Tensor, trace: Trace | None = None) -> Tensor:
     """The Euclidean projection of z on the simplex (arXiv 1602.02068), over the last dimension, in descending order.
 
@@ -233,19 +246,31 @@ class TokenGraph(nn.Module):
         self.query = Map(c.structure_rank, c.width, c.width**-0.5)
         self.key = Map(c.structure_rank, c.width, c.width**-0.5)
 
-    def forward(self, query_BTR: Tensor, key_BJR: Tensor, trace: Trace | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, query_BTR: Tensor, key_BJR: Tensor, trace: Trace | None, relation_BTJU: Tensor | None = None,
+        bias_U: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """log A over each token's neighbours (0 elsewhere) and the mask of neighbours, both BTJ."""
         T, J = query_BTR.shape[1], key_BJR.shape[1]
         # Cached tokens are first in J, so a larger j is always a more recent token.
         i_T1, j_J = torch.arange(J - T, J)[:, None], torch.arange(J)
-        window_TJ = (j_J <= i_T1) & (j_J > i_T1 - self.window)
-        beyond_TJ = j_J <= i_T1 - self.window
+        window_TJ, beyond_TJ = self.sight(i_T1, j_J)
 
         edge_BTJ = query_BTR @ key_BJR.mT / math.sqrt(query_BTR.shape[-1])
-        added_BTJ = chosen(edge_BTJ.masked_fill(~beyond_TJ, NEVER), self.degree, "graph", trace)
+        degree = J if self.degree is None else self.degree
+        if relation_BTJU is None:
+            added_BTJ = chosen(edge_BTJ.masked_fill(~beyond_TJ, NEVER), degree, "graph", trace)
+        else:
+            edge_BTJ = edge_BTJ + relation_BTJU.to(edge_BTJ.dtype) @ bias_U
+            related_BTJ = relation_BTJU.any(-1) & beyond_TJ
+            added_BTJ = chosen_related_first(edge_BTJ.masked_fill(~beyond_TJ, NEVER), related_BTJ, degree, "graph", trace)
         neighbour_BTJ = window_TJ | added_BTJ
         logA_BTJ = edge_BTJ.masked_fill(~neighbour_BTJ, NEVER).log_softmax(-1)
         return logA_BTJ.masked_fill(~neighbour_BTJ, 0), neighbour_BTJ
+
+    def sight(self, i_T1: Tensor, j_J: Tensor) -> tuple[Tensor, Tensor]:
+        """The window of each token, and the tokens that it may choose beyond."""
+        return (j_J <= i_T1) & (j_J > i_T1 - self.window), j_J <= i_T1 - self.window
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -413,6 +438,11 @@ def tapped(taps: "Table | None", row_BTD: Tensor, cached_BwD: Tensor, both_ways:
     return X_BTD
 
 
+def seen_of(relation_BLLU: Tensor | None, start: int, T: int, cache: int) -> Tensor | None:
+    """The relations of a segment's tokens to the tokens in sight, those of the cache first."""
+    return None if relation_BLLU is None else relation_BLLU[:, start : start + T, max(0, start - cache) : start + T]
+
+
 def taps_of(c: ModelConfiguration, taps: int) -> "Table":
     """taps − 1 rows for each way that they look."""
     return Table("weight", (taps - 1) * (2 if c.both_ways else 1), c.width, deviation=c.tap_start)
@@ -440,6 +470,14 @@ class ReSSFormer(nn.Module):
         self.experts = nn.ModuleDict({f"{index:04d}": Expert(c) for index in range(c.experts)})
         self.add_shared_experts()
         self.memory = Memory(c)
+        self.add_relations()
+
+    def add_relations(self) -> None:
+        """A bias for each kind of relation and step."""
+        c = self.configuration
+        self.relation = Table("bias", c.steps, c.relation_kinds) if c.relation_kinds else None
+        if self.relation is not None:
+            nn.init.constant_(self.relation.bias, c.relation_start)
 
     def add_shared_experts(self) -> None:
         """One expert that every token reaches at every step, or one for each step."""
@@ -450,9 +488,13 @@ class ReSSFormer(nn.Module):
             {f"{t:04d}": Expert(c, c.width_of_shared) for t in range(c.steps)}) if own else None
 
     def forward(
-        self, input_BL: Tensor, target_BL: Tensor, bptt_segments: int | None = None, trace: Trace | None = None
+        self, input_BL: Tensor, target_BL: Tensor, bptt_segments: int | None = None, trace: Trace | None = None,
+        relation_BLLU: Tensor | None = None,
     ) -> Output:
-        """Logits and losses of whole sequences. A target of −1 is no target: the token counts everywhere else."""
+        """Logits and losses of whole sequences. A target of −1 is no target: the token counts everywhere else.
+
+        `relation_BLLU[b, i, j, u]` is whether token j is related to token i in the way u; docs/model.md, "Relations".
+        """
         c = self.configuration
         B, L = input_BL.shape[:2]
         S_BMD = self.memory.initial.expand(B, -1, -1)
@@ -462,14 +504,16 @@ class ReSSFormer(nn.Module):
         for index, x_BT in enumerate(input_BL.split(c.segment, dim=1)):
             if bptt_segments is not None and index > 0 and index % bptt_segments == 0:
                 S_BMD = S_BMD.detach()
-            H_BTD, S_BMD, caches = self.run_segment(x_BT, S_BMD, caches, tally, trace)
+            relation_BTJU = seen_of(relation_BLLU, index * c.segment, x_BT.shape[1], c.cache)
+            H_BTD, S_BMD, caches = self.run_segment(x_BT, S_BMD, caches, tally, trace, relation_BTJU)
             logits.append(self.final_norm(H_BTD) @ self.embed.weight.T)
         logits_BLV = torch.cat(logits, 1)
         task = F.cross_entropy(logits_BLV.flatten(0, 1), target_BL.flatten(), ignore_index=-1)
         return Output(logits_BLV, tally.losses(task, tokens=B * L), tally.count_KBE.sum((0, 1)), S_BMD)
 
     def run_segment(
-        self, x_BT: Tensor, S_BMD: Tensor, caches: list[StepCache], tally: "Tally", trace: Trace | None
+        self, x_BT: Tensor, S_BMD: Tensor, caches: list[StepCache], tally: "Tally", trace: Trace | None,
+        relation_BTJU: Tensor | None,
     ) -> tuple[Tensor, Tensor, list[StepCache]]:
         """All K steps of one segment: H, the memory it leaves and the caches it leaves."""
         readS_BMD = self.memory_norm(S_BMD)  # every step reads the memory as it was at the segment's start
@@ -477,7 +521,7 @@ class ReSSFormer(nn.Module):
         A_BTJ, left, hidden, graph = None, [], [], []
         for t in range(self.configuration.steps):
             before_BTJ = A_BTJ
-            H_BTD, A_BTJ, cache = self.run_step(t, self, H_BTD, readS_BMD, caches[t], tally, trace)
+            H_BTD, A_BTJ, cache = self.run_step(t, self, H_BTD, readS_BMD, caches[t], tally, trace, relation_BTJU)
             if before_BTJ is not None:
                 tally.smooth = tally.smooth + (A_BTJ - before_BTJ).square().sum()
             if self.configuration.memory_slots > 0:
@@ -503,7 +547,7 @@ class ReSSFormer(nn.Module):
 
     def run_step(
         self, t: int, parts: nn.Module, H_BTD: Tensor, readS_BMD: Tensor, cache: StepCache, tally: "Tally",
-        trace: Trace | None,
+        trace: Trace | None, relation_BTJU: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, StepCache]:
         """`parts` has the block's weights: the model itself, or a block of its own in variants.py."""
         c, attn = self.configuration, parts.attn
@@ -511,7 +555,9 @@ class ReSSFormer(nn.Module):
         X_BTD = tapped(parts.recency, row_BTD, cache.row_BwD, c.both_ways)
         # SOES: the token graph
         structure_BJR = torch.cat([cache.structure_BCR, parts.soes.key(X_BTD)], 1)
-        logA_BTJ, neighbour_BTJ = parts.soes(parts.soes.query(X_BTD), structure_BJR, trace)
+        bias_U = None if self.relation is None else self.relation.bias[min(t, c.steps - 1)]
+        logA_BTJ, neighbour_BTJ = parts.soes(
+            parts.soes.query(X_BTD), structure_BJR, trace, None if bias_U is None else relation_BTJU, bias_U)
         # ASAM: sparse attention along the graph, and over the memory
         key_BJD = torch.cat([cache.key_BCD, attn.key(X_BTD)], 1)
         value_BJD = torch.cat([cache.value_BCD, attn.value(X_BTD)], 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .ressformer import (
     NEVER, Expert, ForgetGates, Losses, Map, Memory, ModelConfiguration, Norm, Output, ReSSFormer, Router, SparseAttention,
-    Table, Tally, TokenGraph, Trace, chosen, decay, tapped, taps_of)
+    Table, Tally, TokenGraph, Trace, decay, seen_of, tapped, taps_of)
 
 
 @dataclass
@@ -82,21 +82,11 @@ class VariantGraph(TokenGraph):
         super().__init__(c)
         self.causal, self.ordered = c.causal, c.ordered
 
-    def forward(self, query_BTR: Tensor, key_BJR: Tensor, trace: Trace | None) -> tuple[Tensor, Tensor]:
-        T, J = query_BTR.shape[1], key_BJR.shape[1]
-        i_T1, j_J = torch.arange(J - T, J)[:, None], torch.arange(J)
+    def sight(self, i_T1: Tensor, j_J: Tensor) -> tuple[Tensor, Tensor]:
         if self.causal:
-            allowed_TJ = j_J <= i_T1
-            window_TJ = allowed_TJ & (j_J > i_T1 - self.window)
-        else:
-            allowed_TJ = torch.ones(T, J, dtype=torch.bool)
-            window_TJ = (j_J - i_T1).abs() <= (self.window // 2 if self.ordered else 0)
-        edge_BTJ = query_BTR @ key_BJR.mT / math.sqrt(query_BTR.shape[-1])
-        degree = J if self.degree is None else self.degree
-        added_BTJ = chosen(edge_BTJ.masked_fill(window_TJ | ~allowed_TJ, NEVER), degree, "graph", trace)
-        neighbour_BTJ = window_TJ | added_BTJ
-        logA_BTJ = edge_BTJ.masked_fill(~neighbour_BTJ, NEVER).log_softmax(-1)
-        return logA_BTJ.masked_fill(~neighbour_BTJ, 0), neighbour_BTJ
+            return super().sight(i_T1, j_J)
+        window_TJ = (j_J - i_T1).abs() <= (self.window // 2 if self.ordered else 0)
+        return window_TJ, ~window_TJ
 
 
 class VariantAttention(SparseAttention):
@@ -205,6 +195,9 @@ class Variant(ReSSFormer):
         self.own_expert = None
         if c.shared_expert and c.shared_each_step and not c.own_blocks and not c.dense:
             self.add_shared_experts()
+        self.relation = None
+        if c.architecture != "transformer":
+            self.add_relations()
         if c.head != "lm":
             self.head = Map(2 if c.head == "span" else c.classes, c.width, 0.02)
 
@@ -219,13 +212,13 @@ class Variant(ReSSFormer):
 
     def forward(
         self, input_BL: Tensor, target_B: Tensor | None = None, bptt_segments: int | None = None,
-        trace: Trace | None = None, steps: int | None = None,
+        trace: Trace | None = None, steps: int | None = None, relation_BLLU: Tensor | None = None,
     ) -> Output:
         """Logits, and losses if there are targets.
 
         `input_BL` holds tokens, or bags of features, BLn, where a feature below 0 is absent. All sequences have one length. `target_B` is
         BL for lm and tag, B1 for classify, B2 for span. `steps` is another K than the trained one. The logits are BLV for lm, BLC for tag,
-        BL2 for span, and BC for classify.
+        BL2 for span, and BC for classify. `relation_BLLU` is as in ressformer.py.
         """
         c = self.configuration
         self.steps = steps or c.steps
@@ -234,7 +227,7 @@ class Variant(ReSSFormer):
         if c.architecture == "transformer":
             H_BLD, pooled_BD = self.run_transformer(input_BL), None
         else:
-            H_BLD, S_BMD = self.run_segments(input_BL, bptt_segments, tally, trace)
+            H_BLD, S_BMD = self.run_segments(input_BL, bptt_segments, tally, trace, relation_BLLU)
             pooled_BD = self.final_norm(S_BMD).mean(1) if c.memory_slots > 0 else None
         last_BLD = self.final_norm(H_BLD)
         if c.head == "classify":
@@ -274,7 +267,8 @@ class Variant(ReSSFormer):
         return H_BTD
 
     def run_segments(
-        self, input_BL: Tensor, bptt_segments: int | None, tally: "VariantTally", trace: Trace | None
+        self, input_BL: Tensor, bptt_segments: int | None, tally: "VariantTally", trace: Trace | None,
+        relation_BLLU: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         c = self.configuration
         B = input_BL.shape[0]
@@ -286,10 +280,11 @@ class Variant(ReSSFormer):
                 S_BMD = S_BMD.detach()
             found_BMD, A_BTJ = S_BMD, None
             H_BTD = self.embedded(x_BT)
+            relation_BTJU = seen_of(relation_BLLU, index * c.segment, x_BT.shape[1], c.cache)
             for t in range(self.steps):
                 before_BTJ, parts = A_BTJ, self.parts(t)
                 readS_BMD = self.memory_norm(found_BMD if c.causal else S_BMD)
-                H_BTD, A_BTJ, caches[t] = self.run_step(t, parts, H_BTD, readS_BMD, caches[t], tally, trace)
+                H_BTD, A_BTJ, caches[t] = self.run_step(t, parts, H_BTD, readS_BMD, caches[t], tally, trace, relation_BTJU)
                 if before_BTJ is not None:
                     tally.smooth = tally.smooth + (A_BTJ - before_BTJ).square().sum()
                 if c.memory_slots > 0:

@@ -12,7 +12,7 @@ package struct DataPrepareOptions: CommandOptions {
   package let contextBytes, nodes: Int
   package let validationSplit: String
   package let shards, threads: Int?
-  package let force, json: Bool
+  package let relations, force, json: Bool
 
   package init(_ line: inout OptionReader) {
     sources = line.argumentList("FILE", "Files of text, rows or tables, or folders of them; - is standard input.")
@@ -39,6 +39,9 @@ package struct DataPrepareOptions: CommandOptions {
       "--nodes", "N", 1...65_536, default: 32, "For `graphs`: nodes of an example, the nearest by distance.")
     validationSplit = line.text(
       "--validation-split", "NAME", default: "valid", "For `graphs`: the split whose nodes are for validation.")
+    relations = line.flag(
+      "--relations",
+      "For `tag`, `tables`, `graphs`: keep which tokens are related: words by the field relations, cells, nodes.")
     shards = line.whole("--shards", "N", 2...99_999, "For text: make a folder with N files instead of one file.")
     threads = line.threads(defaultText: "all cores")
     force = line.flag("--force", "Replace D.h5 if it exists.")

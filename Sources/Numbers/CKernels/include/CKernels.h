@@ -143,11 +143,30 @@ typedef struct {
   int64_t capacity;  ///< N, room for the neighbours of a row
 } ress_graph_shape;
 
-/// The token graph of rows [row_begin, row_end): for each row, its window and the `degree` largest scores outside
-/// of it (of equal scores, the more recent token), in ascending order. scores (rows of the range, stride) are
-/// divided by √r already. → neighbours (T, N), counts (T), weights A (T, N), structure log A + log |N_i| (T, N).
-void ress_graph_forward(const ress_graph_shape *shape, int64_t row_begin, int64_t row_end, const ress_real *scores, int64_t score_stride,
-                        int32_t *neighbours, int32_t *counts, ress_real *weights, ress_real *structure, int32_t *heap);
+/// Relations between tokens that the input gives. Row i of the segment is related to the tokens of
+/// pairs[starts[i] ..< starts[i + 1]]. A token that the row does not see is passed over.
+typedef struct {
+  const int32_t *starts;  ///< (T + 1)
+  const int32_t *pairs;   ///< (token, kind), in each row ascending and all different; tokens are numbered from the sequence's first
+  int64_t first;          ///< number of the first visible token in the sequence
+  const ress_real *bias;  ///< by kind
+} ress_relations;
+
+/// scores[i, j] += bias[kind] for every pair of rows [row_begin, row_end). scores (rows of the range, stride).
+void ress_relations_add(const ress_relations *relations, int64_t row_begin, int64_t row_end, int64_t visible,
+                        ress_real *scores, int64_t stride);
+/// dbias[kind] += dscores_ij of every pair whose token is a neighbour; rows [0, rows), in order. dscores (T, N).
+void ress_relations_backward(const ress_relations *relations, int64_t rows, int64_t capacity, const int32_t *neighbours,
+                             const int32_t *counts, const ress_real *dscores, ress_real *dbias);
+
+/// The token graph of rows [row_begin, row_end): for each row, its window and `degree` tokens outside of it, in
+/// ascending order: those with the largest scores (of equal scores, the more recent token), but related ones before
+/// all others. scores (rows of the range, stride) are divided by √r already, and have the biases of relations in
+/// them. → neighbours (T, N), counts (T), weights A (T, N), structure log A + log |N_i| (T, N). heap: scratch,
+/// max(degree, 1). relations: null for none; otherwise pool and places are scratch, as many as a row sees tokens.
+void ress_graph_forward(const ress_graph_shape *shape, const ress_relations *relations, int64_t row_begin, int64_t row_end,
+                        const ress_real *scores, int64_t score_stride, int32_t *neighbours, int32_t *counts,
+                        ress_real *weights, ress_real *structure, int32_t *heap, ress_real *pool, int32_t *places);
 
 /// Σ_rows Σ_j (A − A')² over the union of the neighbourhoods at two steps.
 double ress_graph_smooth(int64_t row_begin, int64_t row_end, int64_t capacity, const int32_t *neighbours,

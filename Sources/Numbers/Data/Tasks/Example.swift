@@ -14,6 +14,8 @@ struct Example {
   var beginsQuestion = true
   /// Right answers, for tasks whose answer is a piece of text.
   var answers: [String] = []
+  /// Relations between tokens, in both directions.
+  var relations: Set<Relation> = []
 
   var tokenCount: Int { bags.isEmpty ? features.count : bags.count - 1 }
 
@@ -23,6 +25,22 @@ struct Example {
     features += bag
     bags.append(Int32(features.count))
   }
+
+  /// Relates two tokens: `other` is of a kind for `token`, and `token` of a kind for `other`.
+  mutating func relate(_ token: Int, _ other: Int, _ kind: Int, back: Int? = nil) {
+    relations.insert(Relation(token: Int32(token), other: Int32(other), kind: Int32(kind)))
+    relations.insert(Relation(token: Int32(other), other: Int32(token), kind: Int32(back ?? kind)))
+  }
+
+  /// Token, related token and kind of each relation, in ascending order: the form in which a dataset has them.
+  var relationTriples: [Int32] { relations.sorted().flatMap { [$0.token, $0.other, $0.kind] } }
+}
+
+/// That a token is related to another in some way.
+struct Relation: Hashable, Comparable {
+  var token, other, kind: Int32
+
+  static func < (a: Relation, b: Relation) -> Bool { (a.token, a.other, a.kind) < (b.token, b.other, b.kind) }
 }
 
 /// The names of classes, numbered in the order in which they occur.

@@ -6,6 +6,9 @@
 //   /train/targets           targets of each example plus 1; 0 for no target
 //   /train/questions         index of the first example of each question, where a question has several choices
 //   /train/answers, .../answer_starts   JSON lists of right answers, where an answer is a piece of text
+//   /train/relations         token, related token and kind of each relation, three numbers each, in both directions,
+//                            ascending in each example; tokens are counted from the example's first
+//   /train/relation_starts   index of the first relation of each example; these two only with --relations
 //   and the same of /validation
 
 import Configuration
@@ -81,12 +84,11 @@ struct ExamplePreparation {
     _ files: [SourceFile], _ validationFiles: [SourceFile], to file: HDF5File, _ rows: Rows
   ) throws -> DatasetPreparation.Summary {
     let vocabulary = preparation.tokenizer.vocabulary + (task == .tables ? TableFeatures.count : 0)
-    let train = try ExampleWriter(file, .train, task, vocabulary: vocabulary)
-    let validation = try ExampleWriter(file, .validation, task, vocabulary: vocabulary)
+    let train = try writer(.train, file, vocabulary), validation = try writer(.validation, file, vocabulary)
     var reader = RowReader(
       task, preparation.tokenizer, field: preparation.options.field ?? SourceOptions.standardField,
       contextBytes: preparation.contextBytes,
-      otherTexts: try otherTexts(files))
+      otherTexts: try otherTexts(files), relationKinds: preparation.readsRelations ? RelationKinds.most : 0)
     var number = 0
     func take(_ row: Row, isHeld: Bool) throws {
       let labels = reader.labels
@@ -111,6 +113,10 @@ struct ExamplePreparation {
     return try finish(train, validation, vocabulary, reader.labels, to: file)
   }
 
+  private func writer(_ split: Split, _ file: HDF5File, _ vocabulary: Int) throws(HDF5Error) -> ExampleWriter {
+    try ExampleWriter(file, split, task, vocabulary: vocabulary, hasRelations: preparation.readsRelations)
+  }
+
   /// Paragraphs for filling the context of other rows: the first 4 MiB of different ones.
   private func otherTexts(_ files: [SourceFile]) throws -> [String] {
     guard task == .span, preparation.contextBytes > 0 else { return [] }
@@ -131,7 +137,7 @@ struct ExamplePreparation {
   }
 
   private func writeGraph(_ files: [SourceFile], to file: HDF5File, _ rows: Rows) throws -> DatasetPreparation.Summary {
-    var graph = GraphReader(nodeLimit: preparation.nodeLimit)
+    var graph = GraphReader(nodeLimit: preparation.nodeLimit, readsRelations: preparation.readsRelations)
     try rows(files) { row in try graph.add(row) }
     let held = preparation.validationSplit
     guard graph.splits.contains("train"), graph.splits.contains(held) else {
@@ -139,8 +145,8 @@ struct ExamplePreparation {
         "\(files.map(\.path).joined(separator: ", ")): nodes of split 'train' and '\(held)' are needed; there are "
           + graph.splits.sorted().joined(separator: ", ") + " (--validation-split names the one that validates)")
     }
-    let train = try ExampleWriter(file, .train, task, vocabulary: graph.vocabulary)
-    let validation = try ExampleWriter(file, .validation, task, vocabulary: graph.vocabulary)
+    let train = try writer(.train, file, graph.vocabulary)
+    let validation = try writer(.validation, file, graph.vocabulary)
     var labels = LabelNames()
     try graph.forEach(of: "train", &labels) { try train.append($0) }
     try graph.forEach(of: held, &labels) { try validation.append($0) }
@@ -152,21 +158,40 @@ struct ExamplePreparation {
   ) throws -> DatasetPreparation.Summary {
     try tally.check(preparation.options)
     guard train.exampleCount > 0 else { throw DataError.noText(sources: preparation.sources) }
-    let lines = try train.finish() + validation.finish()
+    var lines = try train.finish() + validation.finish()
     try file.setAttribute("vocabulary", vocabulary)
+    var summary = DatasetPreparation.Summary()
+    if preparation.readsRelations {
+      summary.relations = train.relationCount + validation.relationCount
+      summary.relationKinds =
+        task == .tables ? TableRelation.header + 1 : max(train.relationKinds, validation.relationKinds)
+      guard summary.relations > 0 else { throw noRelations() }
+      try file.setAttribute(Dataset.relationKindsName, summary.relationKinds)
+      lines.append("\(Dataset.relationKindsName) \(summary.relationKinds)")
+    }
     let names = task == .multipleChoice ? ["wrong", "right"] : labels.names
     try file.setAttribute("labels", String(decoding: try JSON.encode(names), as: UTF8.self))
     try file.setAttribute(
       DatasetDigest.name,
       DatasetDigest.of(
         task: task, vocabulary: vocabulary, tokenizer: preparation.tokenizer, labels: names, lines: lines))
-    var summary = DatasetPreparation.Summary()
     summary.documents = train.exampleCount + validation.exampleCount
     (summary.trainExamples, summary.validationExamples) = (train.exampleCount, validation.exampleCount)
     (summary.trainTokens, summary.validationTokens) = (train.tokenCount, validation.tokenCount)
     summary.withoutAnswer = train.withoutAnswer
     summary.badRows = tally.bad
     return summary
+  }
+
+  private func noRelations() -> DataError {
+    let reason =
+      switch task {
+      case .tables: "no table has two cells in a row or column"
+      case .graphs: "no edge joins two nodes of an example"
+      case .lm, .classify, .multipleChoice, .span, .tag:
+        "no row has a field 'relations', a list of the numbers of two words each, such as [[0, 3], [2, 3]]"
+      }
+    return .unreadable("\(preparation.sources.joined(separator: ", ")): there are no relations, because \(reason)")
   }
 }
 
@@ -179,17 +204,25 @@ private final class ExampleWriter {
   private let task: TaskKind
   private let tokens, targets, answers: DigestedList
   private let documents, bags, questions, answerStarts: DigestedList
+  /// Nil in a dataset without relations.
+  private let relations, relationStarts: DigestedList?
+  private(set) var relationCount = 0
+  /// The largest kind plus 1.
+  private(set) var relationKinds = 0
   private var waiting = Waiting()
 
   /// Collected values. They are written in large pieces, because HDF5 is slow with small ones.
   private struct Waiting {
     var tokens: [Int32] = [], targets: [Int32] = [], answers: [Int32] = []
     var documents: [UInt64] = [], bags: [UInt64] = [], questions: [UInt64] = [], answerStarts: [UInt64] = []
+    var relations: [Int32] = [], relationStarts: [UInt64] = []
   }
   private var featureCount = 0
   private var answerBytes = 0
 
-  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int) throws(HDF5Error) {
+  init(
+    _ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int, hasRelations: Bool
+  ) throws(HDF5Error) {
     self.task = task
     func list(_ name: String, _ width: HDF5File.IntegerWidth) throws(HDF5Error) -> DigestedList {
       DigestedList(try file.createList("\(split.rawValue)/\(name)", width, chunk: 1 << 12))
@@ -201,6 +234,8 @@ private final class ExampleWriter {
     questions = try list("questions", .bits64)
     answers = try list("answers", .bits8)
     answerStarts = try list("answer_starts", .bits64)
+    relations = hasRelations ? try list("relations", .bits32) : nil
+    relationStarts = hasRelations ? try list("relation_starts", .bits64) : nil
   }
 
   func append(_ example: Example) throws {
@@ -217,10 +252,17 @@ private final class ExampleWriter {
       waiting.answers += text.map { Int32($0) }
       answerBytes += text.count
     }
+    if relations != nil {
+      let triples = example.relationTriples
+      waiting.relationStarts.append(UInt64(relationCount))
+      waiting.relations += triples
+      relationCount += triples.count / 3
+      relationKinds = max(relationKinds, 1 + (example.relations.map { Int($0.kind) }.max() ?? -1))
+    }
     exampleCount += 1
     tokenCount += example.tokenCount
     featureCount += example.features.count
-    if waiting.tokens.count > 1 << 18 { try write() }
+    if max(waiting.tokens.count, waiting.relations.count) > 1 << 18 { try write() }
   }
 
   private func write() throws(HDF5Error) {
@@ -231,12 +273,15 @@ private final class ExampleWriter {
     try questions.append(waiting.questions)
     try answers.append(waiting.answers)
     try answerStarts.append(waiting.answerStarts)
+    try relations?.append(waiting.relations)
+    try relationStarts?.append(waiting.relationStarts)
     waiting = Waiting()
   }
 
   /// Writes the rest, and returns the lines of its lists for the digest.
   func finish() throws(HDF5Error) -> [String] {
     try write()
-    return [tokens, targets, documents, bags, questions, answers, answerStarts].map { $0.line() }
+    let lists = [tokens, targets, documents, bags, questions, answers, answerStarts]
+    return (lists + [relations, relationStarts].compactMap { $0 }).map { $0.line() }
   }
 }

@@ -4,6 +4,7 @@
 
 import Foundation
 import HDF5
+import Model
 
 package final class ExampleSplit {
   package let task: TaskKind
@@ -19,13 +20,24 @@ package final class ExampleSplit {
   private let questions: [Int]
   private let answerStarts: [Int]
   private let bags: HDF5List?
+  /// Nil in a dataset without relations.
+  private let relations: HDF5List?
+  /// Index of the first relation of each example, and the end; empty in a dataset without relations.
+  private let relationStarts: [Int]
+  private let relationKinds: Int
   /// Number of classes; a target that is a class must be smaller.
   private let classes: Int
   /// Values of the list that is being read, at the width in which the file has them. Reused.
   private var wide: [UInt64] = []
+  /// The relations that are being read. Reused.
+  private var triples: [Int32] = []
 
-  init(_ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int, classes: Int) throws(HDF5Error) {
+  /// - Parameter relationKinds: number of kinds of relations; 0 for a dataset without relations.
+  init(
+    _ file: HDF5File, _ split: Split, _ task: TaskKind, vocabulary: Int, classes: Int, relationKinds: Int
+  ) throws(HDF5Error) {
     self.classes = classes
+    self.relationKinds = relationKinds
     self.task = task
     self.split = split
     self.vocabulary = vocabulary
@@ -51,6 +63,19 @@ package final class ExampleSplit {
       throw .object(
         path: file.path, name: "\(split.rawValue)/answer_starts", reason: "it does not have one number per example")
     }
+    relations = relationKinds > 0 ? try list("relations") : nil
+    if let relations {
+      guard relations.count.isMultiple(of: 3) else {
+        throw .object(path: file.path, name: relations.name, reason: "it does not have three numbers for each relation")
+      }
+      relationStarts = try places("relation_starts", end: relations.count / 3)
+      guard relationStarts.count == starts.count else {
+        throw .object(
+          path: file.path, name: "\(split.rawValue)/relation_starts", reason: "it does not have one number per example")
+      }
+    } else {
+      relationStarts = []
+    }
     longest = zip(starts, starts.dropFirst()).map { $1 - $0 }.max() ?? 0
   }
 
@@ -59,6 +84,8 @@ package final class ExampleSplit {
   package var questionCount: Int { questions.count - 1 }
   package func examples(of question: Int) -> Range<Int> { questions[question]..<questions[question + 1] }
   package func tokenCount(of example: Int) -> Int { starts[example + 1] - starts[example] }
+  /// Number of relations, in both directions; 0 in a dataset without relations.
+  package var relationCount: Int { (relations?.count ?? 0) / 3 }
   package var lengths: [Int] { (0..<count).map { tokenCount(of: $0) } }
 
   /// Reads the first `limit` tokens of an example. A target after them becomes −1 (none).
@@ -115,6 +142,33 @@ package final class ExampleSplit {
     }
     // An answer that ends after the limit cannot be predicted; the example then counts as one without an answer.
     if task.head == .span, targets.contains(where: { $0 >= count }) { targets = [-1, -1] }
+  }
+
+  /// Reads the relations among the first `limit` tokens of an example; none in a dataset without relations.
+  package func readRelations(_ example: Int, limit: Int, into table: inout RelationTable) throws(DataError) {
+    table.clear()
+    guard let relations else { return }
+    let first = relationStarts[example], all = tokenCount(of: example), count = min(limit, all)
+    resize(&triples, 3 * (relationStarts[example + 1] - first))
+    do throws(HDF5Error) {
+      try relations.read(from: 3 * first, into: &triples)
+    } catch {
+      throw .unreadable("\(error)")
+    }
+    var last: (token: Int32, other: Int32, kind: Int32) = (-1, -1, -1)
+    for place in stride(from: 0, to: triples.count, by: 3) {
+      let next = (token: triples[place], other: triples[place + 1], kind: triples[place + 2])
+      guard next > last, (0..<all).contains(Int(next.token)), (0..<all).contains(Int(next.other)),
+        (0..<relationKinds).contains(Int(next.kind))
+      else {
+        throw .unreadable(
+          "\(path): relation \(place / 3) of example \(example) of the \(split.rawValue) split, tokens \(next.token) and "
+            + "\(next.other) of kind \(next.kind), is out of order, or not one of \(all) tokens and \(relationKinds) kinds; "
+            + "the file is damaged, prepare it again")
+      }
+      last = next
+    }
+    table.set(triples, tokens: count)
   }
 
   private func damaged(_ name: String) -> HDF5Error {

@@ -4,6 +4,8 @@
 struct GraphReader {
   /// Most nodes of an example, including the node whose class is asked.
   let nodeLimit: Int
+  /// Whether the edges among the nodes of an example become relations.
+  let readsRelations: Bool
 
   private struct Node {
     var words: [Int32]
@@ -17,7 +19,10 @@ struct GraphReader {
   private var order: [Int] = []
   private var largestWord: Int32 = 0
 
-  init(nodeLimit: Int) { self.nodeLimit = nodeLimit }
+  init(nodeLimit: Int, readsRelations: Bool = false) {
+    self.nodeLimit = nodeLimit
+    self.readsRelations = readsRelations
+  }
 
   /// Number of features: words and distances.
   var vocabulary: Int { Int(largestWord) + 1 + GraphFeatures.hops }
@@ -54,11 +59,23 @@ struct GraphReader {
   private func example(around id: Int, _ label: Int32) -> Example {
     var example = Example()
     var seen: Set<Int> = [id], ring = [id]
+    // The token of each node, and the nodes in the order of their tokens.
+    var tokens: [Int: Int] = [:], taken: [Int] = []
     for hop in 0..<GraphFeatures.hops {
       for node in ring where example.tokenCount < nodeLimit {
         example.append(bag: [largestWord + 1 + Int32(hop)] + nodes[node]!.words)
+        tokens[node] = taken.count
+        taken.append(node)
       }
       ring = ring.flatMap { nodes[$0]!.neighbours }.filter { nodes[$0] != nil && seen.insert($0).inserted }
+    }
+    if readsRelations {
+      // An edge has no direction, whichever of its two nodes names it.
+      for (token, node) in taken.enumerated() {
+        for neighbour in nodes[node]!.neighbours where neighbour != node {
+          if let other = tokens[neighbour] { example.relate(token, other, GraphRelation.edge) }
+        }
+      }
     }
     example.targets = [label] + Array(repeating: -1, count: example.tokenCount - 1)
     return example

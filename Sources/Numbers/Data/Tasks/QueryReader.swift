@@ -12,6 +12,8 @@ package struct Query {
     package var bags: [Int32]
     /// Places of the tokens at which a class is asked, for task `tag`.
     package var asked: [Int]
+    /// Token, related token and kind of each relation, ascending.
+    package var relations: [Int32]
 
     package var tokenCount: Int { bags.isEmpty ? features.count : bags.count - 1 }
   }
@@ -24,10 +26,13 @@ package struct Query {
 package struct QueryReader: ~Copyable {
   private var reader: RowReader
 
-  /// - Parameter field: the field with the text, for tasks `lm` and `classify`.
-  package init(_ task: TaskKind, _ tokenizer: Tokenizer, field: String? = nil) {
+  /// - Parameters:
+  ///   - field: the field with the text, for tasks `lm` and `classify`.
+  ///   - relationKinds: kinds of relations that the model reads.
+  package init(_ task: TaskKind, _ tokenizer: Tokenizer, field: String? = nil, relationKinds: Int = 0) {
     reader = RowReader(
-      task, tokenizer, field: field ?? SourceOptions.standardField, contextBytes: 0, otherTexts: [], asks: true)
+      task, tokenizer, field: field ?? SourceOptions.standardField, contextBytes: 0, otherTexts: [], asks: true,
+      relationKinds: relationKinds)
   }
 
   /// The questions of a row: one, or several on the same text or table.
@@ -36,13 +41,14 @@ package struct QueryReader: ~Copyable {
     if reader.task == .lm {
       var tokens: [Int32] = reader.tokenizer.separator.map { [$0] } ?? []
       tokens += reader.tokenizer.encode(try row.text(reader.field))
-      return [Query(examples: [.init(features: tokens, bags: [], asked: [])])]
+      return [Query(examples: [.init(features: tokens, bags: [], asked: [], relations: [])])]
     }
     var queries: [Query] = []
     for example in try reader.examples(row, number: 0) {
       guard example.tokenCount > 0 else { throw row.problem("the text is empty") }
       let asked = reader.task == .tag ? example.targets.indices.filter { example.targets[$0] >= 0 } : []
-      let encoded = Query.Example(features: example.features, bags: example.bags, asked: asked)
+      let encoded = Query.Example(
+        features: example.features, bags: example.bags, asked: asked, relations: example.relationTriples)
       if example.beginsQuestion { queries.append(Query(examples: [])) }
       queries[queries.count - 1].examples.append(encoded)
     }

@@ -29,7 +29,7 @@ struct Row {
 
   private static let listNames = [
     "choices", "answers", "paragraphs", "questions", "words", "tokens", "tags", "header", "rows", "statements",
-    "neighbors",
+    "neighbors", "relations",
   ]
 
   func problem(_ text: String) -> DataError { .badRow(place: place, problem: text) }

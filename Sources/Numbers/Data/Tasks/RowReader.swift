@@ -16,14 +16,18 @@ struct RowReader: ~Copyable {
   /// Whether rows are to be answered: their labels and answers are not read, and may be missing. A word whose tag is
   /// asked has the target 0.
   let asks: Bool
+  /// Kinds of relations that are read, at most; 0: no relations are read.
+  let relationKinds: Int
   var labels = LabelNames()
   private var encoder: TextEncoder
 
   init(
-    _ task: TaskKind, _ tokenizer: Tokenizer, field: String, contextBytes: Int, otherTexts: [String], asks: Bool = false
+    _ task: TaskKind, _ tokenizer: Tokenizer, field: String, contextBytes: Int, otherTexts: [String],
+    asks: Bool = false, relationKinds: Int = 0
   ) {
     self.task = task
     self.asks = asks
+    self.relationKinds = relationKinds
     self.tokenizer = tokenizer
     self.field = field
     self.contextBytes = contextBytes
@@ -161,6 +165,8 @@ struct RowReader: ~Copyable {
       tags.count == words.count
     else { throw row.problem("field 'tags' must hold one tag for each of the \(words.count) words") }
     var example = Example()
+    // The last token of each word.
+    var ends: [Int] = []
     for (word, tag) in zip(words, tags) {
       // A word with the tag null has no target.
       let asked: Int32? = asks ? 0 : tag is NSNull ? -1 : labels.number(of: tag)
@@ -174,19 +180,29 @@ struct RowReader: ~Copyable {
       // The target is at a word's last token, because only there a causal model has seen the whole word.
       example.features += own
       example.targets += Array(repeating: -1, count: own.count - 1) + [number]
+      ends.append(example.features.count - 1)
+    }
+    if relationKinds > 0 {
+      for pair in try row.wordRelations(words: words.count, kinds: relationKinds) {
+        example.relate(ends[pair.word], ends[pair.other], pair.kind, back: pair.back)
+      }
     }
     return example
   }
 
   private mutating func table(_ row: Row) throws(DataError) -> [Example] {
     var table = Example()
+    // The place of each token of the table; the caption has none, and a header has no row.
+    var places: [(row: Int?, column: Int)?] = []
     let first = Int32(tokenizer.vocabulary)
     if row.values["caption"] != nil {
       table.append(bag: [first + Int32(TableFeatures.caption)] + tokens(try row.text("caption")))
+      places.append(nil)
     }
     for (column, text) in try row.texts("header").enumerated() {
       table.append(
         bag: [first + Int32(TableFeatures.header), first + Int32(TableFeatures.column(column))] + tokens(text))
+      places.append((nil, column))
     }
     guard let cells = row.values["rows"] as? [[String]] else {
       throw row.problem("field 'rows' must be a list of rows, each a list of texts")
@@ -198,8 +214,10 @@ struct RowReader: ~Copyable {
             first + Int32(TableFeatures.cell), first + Int32(TableFeatures.row(number)),
             first + Int32(TableFeatures.column(column)),
           ] + tokens(text))
+        places.append((number, column))
       }
     }
+    if relationKinds > TableRelation.header { table.relateCells(places) }
     let statements = (row.values["statements"] as? [[String: Any]]).map { statements in
       statements.enumerated().map { Row($1, "\(row.place): statement \($0 + 1)") }
     }
@@ -215,9 +233,33 @@ struct RowReader: ~Copyable {
       for token in 0..<table.tokenCount {
         example.append(bag: Array(table.features[Int(table.bags[token])..<Int(table.bags[token + 1])]))
       }
+      for relation in table.relations {
+        let (token, other) = (words.count + Int(relation.token), words.count + Int(relation.other))
+        example.relate(token, other, Int(relation.kind))
+      }
       example.targets = [try label(statement, "label")]
       examples.append(example)
     }
     return examples
+  }
+}
+
+extension Example {
+  /// Relates the cells of one row, the cells of one column, and the header of a column with its cells.
+  /// - Parameter places: row and column of each token; nil for a token outside of the grid, and no row for a header.
+  fileprivate mutating func relateCells(_ places: [(row: Int?, column: Int)?]) {
+    var rows: [Int: [Int]] = [:], columns: [Int: [Int]] = [:], headers: [Int: Int] = [:]
+    for (token, place) in places.enumerated() {
+      guard let place else { continue }
+      guard let row = place.row else {
+        headers[place.column] = token
+        continue
+      }
+      for other in rows[row, default: []] { relate(token, other, TableRelation.row) }
+      for other in columns[place.column, default: []] { relate(token, other, TableRelation.column) }
+      if let header = headers[place.column] { relate(token, header, TableRelation.header) }
+      rows[row, default: []].append(token)
+      columns[place.column, default: []].append(token)
+    }
   }
 }

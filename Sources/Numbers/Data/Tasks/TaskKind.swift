@@ -45,6 +45,9 @@ package enum TaskKind: String, CaseIterable, Sendable {
     }
   }
 
+  /// Whether rows have relations between tokens, or make them.
+  package var hasRelations: Bool { self == .tag || hasBags }
+
   /// Whether tokens have several features.
   var hasBags: Bool { self == .tables || self == .graphs }
 }
