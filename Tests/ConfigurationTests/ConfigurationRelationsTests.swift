@@ -52,15 +52,15 @@ import Testing
     let blocks = minimal + "model: {steps: 4, "
     #expect(
       problems(blocks + "blocks: 2}\n") == [
-        "c.yaml:3:28: one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks"
+        "c.yaml:3:27: one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks"
       ])
     #expect(
       problems(blocks + "separate_blocks: true, blocks: 5}\n") == [
-        "c.yaml:3:51: 4 steps cannot use 5 blocks; lower blocks or raise steps"
+        "c.yaml:3:50: 4 steps cannot use 5 blocks; lower blocks or raise steps"
       ])
     #expect(
       problems(blocks + "separate_blocks: true, blocks: 2, block_order: middle}\n") == [
-        "c.yaml:3:67: the first and the last block are not shared, so the steps between them need a third one; "
+        "c.yaml:3:66: the first and the last block are not shared, so the steps between them need a third one; "
           + "raise blocks to 3, or set block_order: cycle"
       ])
   }
