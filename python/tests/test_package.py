@@ -118,14 +118,19 @@ class ModelTests(unittest.TestCase):
                 for name, t in golden["parameters"].items()})
             tokens = torch.tensor(golden["tokens"])
             inputs, targets = (tokens[:, :-1], tokens[:, 1:]) if "targets" not in golden else (tokens, torch.tensor(golden["targets"]))
-            output = model(inputs, targets, steps=golden["configuration"].get("evaluation_steps"))
+            relations = None
+            if "relations" in golden:
+                relations = torch.zeros(*inputs.shape, inputs.shape[1], model.configuration.relation_kinds, dtype=torch.bool)
+                for sequence, triples in enumerate(golden["relations"]):
+                    relations[(sequence, *torch.tensor(triples).T)] = True
+            output = model(inputs, targets, steps=golden["configuration"].get("evaluation_steps"), relation_BLLU=relations)
             own = output.logits_BLV[0].reshape(-1)
             expected = torch.tensor(golden["logits"]["values"], dtype=torch.float64)
             with self.subTest(path.name):
                 self.assertLess(((own - expected).abs().max() / expected.abs().max()).item(), 1e-6)
                 for name, value in golden["losses"].items():
                     self.assertAlmostEqual(getattr(output.losses, name).item(), value, delta=1e-6 * max(1, abs(value)))
-        self.assertGreaterEqual(count, 47)
+        self.assertGreaterEqual(count, 56)
 
     def test_a_bag_is_the_sum_of_its_features_and_absent_ones_add_nothing(self):
         import torch
