@@ -57,7 +57,7 @@ import Worker
     // With 16 tokens a unit's rows are kept for their gradients, with 256 they are not.
     (c.model.width, c.model.heads, c.model.expertWidth, c.model.experts) = (128, 4, 256, 8)
     (c.data.sequenceLength, c.training.batchSequences) = (length, 8)
-    c.cluster.experts = choice
+    (c.cluster.experts, c.cluster.sameMachine) = (choice, .messages)
     let layout = ParameterLayout(c, vocabulary: 257)
     #expect((GradientDelay.level(c, layout, workers: workers, lanes: 1) == nil) == (length == 256))
     let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/run").run()

@@ -126,8 +126,9 @@ func oneTensor(_ count: Int) -> Shard {
 
   /// Resident bytes of the mapping that begins at `pointer`.
   private func resident(_ pointer: UnsafeMutableRawPointer) throws -> Int {
-    let maps = try #require(FileHandle(forReadingAtPath: "/proc/self/smaps")?.readToEnd())
-    let text = String(decoding: maps, as: UTF8.self)
+    // String(contentsOfFile:) reads only the first page of it.
+    let file = try #require(FileHandle(forReadingAtPath: "/proc/self/smaps"))
+    let text = String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
     let begin = String(UInt(bitPattern: pointer), radix: 16) + "-"
     let lines = text.split(separator: "\n").drop { !$0.hasPrefix(begin) }.dropFirst()
     let line = try #require(lines.first { $0.hasPrefix("Rss:") })

@@ -4,6 +4,7 @@ import Configuration
 import Exchange
 import Kernels
 import Model
+import RunFolder
 import Training
 import Wire
 
@@ -25,7 +26,7 @@ package struct MemoryParts: Equatable, Sendable {
   package var messages = 0
   /// What a change of generation takes beyond everything else.
   package var change = 0
-  /// The program, its libraries and their buffers.
+  /// The program, its libraries and their buffers, and those of the writer of checkpoints.
   package var program = 0
 
   package var total: Int {
@@ -58,7 +59,7 @@ extension RunNeeds {
       parts.messages = messageBytes
       parts.change = max(0, changeBytes - parts.total)
     }
-    parts.program = RunNeeds.programBytes + threads * RunNeeds.threadBytes
+    parts.program = RunNeeds.programBytes + threads * RunNeeds.threadBytes + FilledFile.bufferBytes(largestShard * real)
     return parts
   }
 
@@ -95,10 +96,10 @@ extension RunNeeds {
     let block = Double(layout.expertCount * real)
     let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
     // An expert gets the rows of all workers where they travel, and those of this worker's units where it is copied.
-    // The owner of a copied expert also has the sum of another worker while it adds.
+    // The owner of a copied expert also has the sum of another worker while it adds, unless it adds in shared memory.
     let travelling =
       Double(mostExperts) * (1 - copied) * blocks(units: configuration.training.unitCount, workers: workers)
-    let own = Double(mostExperts) * copied * (blocks(units: unitsAWorker, workers: 1) + 1)
+    let own = Double(mostExperts) * copied * (blocks(units: unitsAWorker, workers: 1) + (sharesMemory ? 0 : 1))
     let sums = (travelling + own + Double(copiesHere) * blocks(units: unitsAWorker, workers: 1)) * block
     guard let delay else { return RunNeeds.whole(sums) }
     // The parts that each team computes together, and its bands.
@@ -174,10 +175,10 @@ extension RunNeeds {
   /// sums, copies and rows, two in each direction. Sums and experts are sent from where they are.
   private var messageBytes: Int {
     if let boardBytes {
-      return boardBytes + (mirrors ? 8 * min(largestShard * real, DataPiece.largest) : 0)
+      return boardBytes + (mirrors ? 4 * min(largestShard * real, DataPiece.largest) : 0)
     }
     let parameters = real * (layout.denseCount + mostDense + copiesHere * layout.expertCount)
-    return parameters + 8 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
+    return parameters + 4 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
   }
 
   /// The next generation is loaded while the state of the one before and its copies are still there.

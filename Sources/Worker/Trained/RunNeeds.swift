@@ -84,8 +84,8 @@ package struct RunNeeds {
     let nodes = parts.reduce(0) { $0 + $1.nodes.count }
     let used = plans.map { plan in
       let owned = plan.myDense.count + plan.myExperts.count * layout.expertCount
-      return parts[plan.index].byteCount
-        + MemoryLayout<Real>.stride * (nodes * owned + layout.denseCount + layout.experts.count * layout.expertCount)
+      let others = nodes - parts[plan.index].nodes.count
+      return parts[plan.index].byteCount + MemoryLayout<Real>.stride * (others * owned + layout.totalCount - owned)
     }
     return used.max()!
   }
