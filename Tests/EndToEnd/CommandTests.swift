@@ -159,6 +159,44 @@ import Testing
     #expect(shown.contains("expected") && shown.contains("memory a worker"), "\(shown)")
   }
 
+  @Test(arguments: [
+    (1, "travel", "memory"), (2, "travel", "memory"), (2, "travel", "disk"), (2, "copy", "memory"),
+  ])
+  func `the most memory that a worker had is what was planned, within 15 percent`(
+    workers: Int, experts: String, copies: String
+  ) throws {
+    let place = try Workplace()
+    let cluster = try TestCluster(place, patience: 60)
+    let settings = [
+      "--workers", "\(workers)", "--set", "cluster.threads=1", "--set", "cluster.experts=\(experts)",
+      "--set", "cluster.state_copies=\(copies)", "--set", "cluster.mirror_every=1", "--set", "model.width=256",
+      "--set", "model.heads=4", "--set", "model.expert_width=512", "--set", "model.experts=16",
+      "--set", "model.shared_expert=false", "--set", "training.steps=4", "--set", "training.batch_sequences=4",
+      "--set", "training.evaluate_sequences=0", "--set", "training.evaluate_every=0",
+    ]
+    struct Plan: Decodable {
+      var memory_bytes, copy_bytes, copy_disk_bytes: Int
+      var memory_parts: [String: Int]
+    }
+    let printed = try place.run(["plan", "run.yaml", "--json", "--count-only", "--hosts", "1"] + settings)
+    let plan = try JSONDecoder().decode(Plan.self, from: Data(printed.output.utf8))
+    #expect(plan.memory_parts.values.reduce(0, +) == plan.memory_bytes)
+    #expect((plan.copy_bytes > 0, plan.copy_disk_bytes > 0) == (workers > 1 && copies == "memory", copies == "disk"))
+    for name in ["a", "b"].prefix(workers) { try cluster.start(name) }
+    let at = ["--coordinator", cluster.address]
+    #expect(try place.run(["submit", "run.yaml"] + settings + at).code == 0, "\(cluster.logs)")
+    #expect(try place.run(["logs", "first", "-f"] + at).code == 0, "\(cluster.logs)")
+    let peaks = try cluster.workers.values.map { worker in
+      let path = "/proc/\(worker.process.processIdentifier)/status"
+      let line = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").first {
+        $0.hasPrefix("VmHWM:")
+      }
+      return try #require(line.flatMap { Int($0.filter(\.isNumber)) }) << 10
+    }
+    let ratio = Double(peaks.max()!) / Double(plan.memory_bytes)
+    #expect(abs(ratio - 1) < 0.15, "\(peaks) of \(plan.memory_bytes): \(plan.memory_parts)")
+  }
+
   @Test func `runs are submitted to a coordinator, listed, followed and cancelled`() throws {
     let place = try Workplace()
     let address = "ipc://\(place.path)/coordinator"

@@ -104,15 +104,18 @@ final class TestCluster {
     return logs.output
   }
 
-  @Test(arguments: [("auto", "memory"), ("travel", "memory"), ("copy", "memory"), ("copy", "messages")])
-  func `a killed worker is noticed at once, the others continue from memory, and a new one joins`(
-    experts: String, way: String
+  @Test(arguments: [
+    ("auto", "memory", "memory"), ("travel", "memory", "disk"), ("copy", "memory", "memory"),
+    ("copy", "messages", "disk"),
+  ])
+  func `a killed worker is noticed at once, the others continue from their copies, and a new one joins`(
+    experts: String, way: String, copies: String
   ) throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b", "c")
     try submit(
       cluster, "hurt", workers: 3, "--set", "checkpoint.every=0", "--set", "cluster.experts=\(experts)",
-      "--set", "cluster.same_machine=\(way)")
+      "--set", "cluster.same_machine=\(way)", "--set", "cluster.state_copies=\(copies)")
     #expect(cluster.reaches("hurt", 25), "\(cluster.logs)")
     if experts != "auto" {
       let shares = cluster.workers["a"]!.output.contains("exchange gradients and parameters in shared memory")

@@ -112,6 +112,29 @@ import Testing
     }
   }
 
+  @Test(arguments: [1, 2, 15, 16, 17, 33, 48, 100, 130], [256, 257, 300])
+  func `a product with a weight that is not packed has the same bits as one that is`(rows: Int, outputs: Int) {
+    // 7000: a panel of rows does not fit the buffers.
+    for width in [1, 30, 256, 700, 2048, 7000] where width < 7000 || rows < 20 {
+      let (keepX, x) = filled(rows, width, stride: width + 3, seed: 6)
+      let (keepW, w) = filled(outputs, width, stride: width + 1, seed: 7)
+      let (keepY, y) = filled(rows, outputs, stride: outputs + 5, seed: 8)
+      let (keepZ, z) = filled(rows, outputs, stride: outputs + 5, seed: 8)
+      withExtendedLifetime((keepX, keepW, keepY, keepZ)) {
+        var maps = [LinearMap(w)]
+        let packs = PackedMaps(&maps)
+        packs.pack(Team(laneCount: 1))
+        for adding in [true, false] {
+          BLAS.apply(maps[0], to: x, into: y, adding: adding)
+          BLAS.apply(LinearMap(w), to: x, into: z, adding: adding)
+          let same = (0..<rows * (outputs + 5)).allSatisfy { y.pointer[$0].bitPattern == z.pointer[$0].bitPattern }
+          #expect(same, "\(rows) × \(outputs) × \(width), adding: \(adding)")
+        }
+        withExtendedLifetime(packs) {}
+      }
+    }
+  }
+
   @Test func `values beside a strided result are not touched`() {
     let (keepA, a) = filled(13, 64, seed: 1)
     let (keepB, b) = filled(64, 40, seed: 2)

@@ -17,13 +17,13 @@ import Training
   }
 
   /// Bits of the totals of all experts, each part after the other; nil for an expert without rows.
-  private func totals(_ c: RunConfiguration, units: Int, threads: Int, delay: Int?) -> [[UInt32]?] {
+  private func totals(_ c: RunConfiguration, units: Int, threads: Int, delay: Int?, packs: Bool = true) -> [[UInt32]?] {
     let layout = ParameterLayout(c, vocabulary: 11)
     let parameters = ParameterBuffer(layout, experts: [0, 1, 2])
     parameters.initialize(seed: 3)
     let team = Team(laneCount: threads)
     let plan = WorkPlan(index: 0, units: [0..<units], expertOwners: [0, 0, 0], layout: layout)
-    let experts = LocalExperts(c.model, parameters: parameters, held: [0, 1, 2], team: team)
+    let experts = LocalExperts(c.model, parameters: parameters, held: [0, 1, 2], team: team, packs: packs)
     let gradients = ExpertGradients(experts, plan, layout: layout, delay: delay)
     let random = Philox(seed: 8, stream: 2)
     var totals: [[UInt32]?] = []
@@ -46,7 +46,7 @@ import Training
             rows.pointer[place] = Real(random.uniform(UInt64((unit * 2 + recurrence) * 1_000_000 + place))) - 0.5
           }
           experts.forward(site, pieces: pieces, rows: rows, into: out, keep: true)
-          experts.backward(site, pieces: pieces, dout: rows, into: out)
+          experts.backward(site, pieces: pieces, dout: out, into: rows)
         }
       }
       for unit in (0..<units).sorted(by: { ($0 * 5 % 7, $0) < ($1 * 5 % 7, $1) }) {
@@ -88,6 +88,23 @@ import Training
     for (delay, threads) in [(0, 1), (1, 2), (2, 1), (3, 2)] {
       #expect(totals(c, units: units, threads: threads, delay: delay) == expected, "\(delay), \(threads) threads")
     }
+    #expect(totals(c, units: units, threads: 2, delay: 1, packs: false) == expected, "weights that are not packed")
+  }
+
+  @Test func `large experts that few rows reach at once are not packed`() {
+    func packs(_ change: (inout RunConfiguration) -> Void) -> Bool {
+      var c = RunConfiguration()
+      (c.model.width, c.model.expertWidth, c.model.experts, c.model.activeExperts) = (1024, 2048, 32, 2)
+      (c.model.segment, c.data.sequenceLength) = (512, 1024)
+      change(&c)
+      return HeldModel.packsExperts(c, ParameterLayout(c, vocabulary: 257))
+    }
+    #expect(!packs { _ in })
+    #expect(packs { $0.model.segment = 1024 } && !packs { ($0.model.segment, $0.data.sequenceLength) = (1024, 512) })
+    #expect(packs { $0.model.activeExperts = 3 })
+    #expect(packs { $0.model.expertWidth = 256 }, "25 million values")
+    #expect(packs { $0.model.precision = .bf16 }, "bf16 factors are packed in both directions")
+    #expect(packs { $0.model.feedForward = .dense })
   }
 
   @Test(arguments: [(512, 512), (512, 700), (1024, 2048), (1000, 3001), (65_536, 100)])

@@ -210,6 +210,29 @@ import Worker
     #expect(held(third, 3) == [[2], [2]] && held(third, 2) == [[], []])
   }
 
+  @Test(arguments: [CopyPlace.memory, .disk], [[0, 1], [1, 0], [1, 1]])
+  func `a generation continues with the same bits from copies, own ones or mirrors', in memory or on disk`(
+    place: CopyPlace, holders: [Int]
+  ) throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery, c.checkpoint.every) = (6, 0, 2, 3)
+    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
+    c.cluster.stateCopies = place
+    let first = OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/first")
+    let outcome = try first.run()
+    #expect(outcome.errors == [] && outcome.steps == whole.steps)
+    #expect((outcome.diskBytes.min()! > 0) == (place == .disk))
+    // The newest copies of which every worker has one of its own and one of its peer's.
+    for channel in first.channels { #expect(channel.store.held.map(\.step) == [4, 4]) }
+    let next = try OneProcessCluster(
+      c, workers: 2, threads: 1, folder: scratch.path + "/next", firstStep: 4, after: first, holders: holders
+    ).run()
+    #expect(next.errors == [] && next.steps == Array(whole.steps[4...]))
+    let saved = try tensors(scratch.path + "/next", step: 6, next.files[6] ?? [], c, generation: 2)
+    #expect(try saved == tensors(scratch.path + "/whole", step: 6, whole.files[6] ?? [], c))
+  }
+
   @Test func `large experts travel in parts of 4 MiB, and rows that wait for their gradients change no bit`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)

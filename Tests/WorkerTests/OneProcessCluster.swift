@@ -87,11 +87,13 @@ final class OneProcessCluster: @unchecked Sendable {
   /// - Parameters:
   ///   - copies: the experts that each worker has a copy of; nil for those that the configuration chooses.
   ///   - sharesMemory: whether the workers may use a board.
-  ///   - before: a cluster of as many workers that has halted after `firstStep` steps, whose state is taken over.
+  ///   - before: a cluster of as many workers that has halted after `firstStep` steps, or has copies of that step. Its
+  ///     state is taken over.
+  ///   - holders: by worker, the worker that has its shard; nil: the worker itself.
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
     firstStep: Int = 0, acceptsOtherNumerics: Bool = false, from: WeightSource? = nil, copies: [[Int]]? = nil,
-    sharesMemory: Bool = false, after before: OneProcessCluster? = nil
+    sharesMemory: Bool = false, after before: OneProcessCluster? = nil, holders: [Int]? = nil
   ) {
     let units = evenShares(of: configuration.training.unitCount, among: workers)
     let experts = evenShares(of: configuration.model.routedExperts, among: workers).map {
@@ -121,7 +123,7 @@ final class OneProcessCluster: @unchecked Sendable {
       start = .memory(
         MemoryState(
           generation: before.generation, step: firstStep, units: before.assignments[0].roster.map(\.units),
-          experts: before.assignments[0].roster.map(\.experts), holders: Array(before.assignments.indices)))
+          experts: before.assignments[0].roster.map(\.experts), holders: holders ?? Array(before.assignments.indices)))
     }
     assignments = (0..<workers).map { index in
       var assignment = Assignment(
@@ -142,8 +144,9 @@ final class OneProcessCluster: @unchecked Sendable {
     var files: [Int: [CheckpointManifest.File]]
     var errors: [String]
     var endings: [RunJob.Ending] = []
-    /// Bytes that each worker held at the end, counted, and of the largest message.
+    /// Bytes that each worker held at the end, counted; those of its copies on disk; and of the largest message.
     var heldBytes: [Int] = []
+    var diskBytes: [Int] = []
     /// Number of messages of all workers, by phase.
     var messages: [DataPhase: Int] = [:]
     var largestMessage = 0
@@ -171,7 +174,8 @@ final class OneProcessCluster: @unchecked Sendable {
       group.enter()
       let thread = Thread { [self] in
         let channel = channels[assignment.index]
-        channel.store.begin(assignment.run, from: assignment.start)
+        channel.store.begin(
+          assignment.run, from: assignment.start, keepingOn: assignment.configuration.cluster.stateCopies)
         loaded.keep(
           assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
         group.leave()
@@ -221,6 +225,7 @@ final class OneProcessCluster: @unchecked Sendable {
     var outcome = Outcome(steps: [], evaluations: [], files: [:], errors: errors.withLock { $0 })
     outcome.endings = endings.withLock { $0 }
     outcome.heldBytes = jobs.map(\.heldByteCount)
+    outcome.diskBytes = channels.map { 4 * $0.store.diskValueCount }
     outcome.largestMessage = channels.map { $0.largest.withLock { $0 } }.max() ?? 0
     for channel in channels {
       outcome.messages.merge(channel.counts.withLock { $0 }, uniquingKeysWith: +)

@@ -57,7 +57,7 @@ import Worker
     // With 16 tokens a unit's rows are kept for their gradients, with 256 they are not.
     (c.model.width, c.model.heads, c.model.expertWidth, c.model.experts) = (128, 4, 256, 8)
     (c.data.sequenceLength, c.training.batchSequences) = (length, 8)
-    c.cluster.experts = choice
+    (c.cluster.experts, c.cluster.sameMachine) = (choice, .messages)
     let layout = ParameterLayout(c, vocabulary: 257)
     #expect((GradientDelay.level(c, layout, workers: workers, lanes: 1) == nil) == (length == 256))
     let outcome = try OneProcessCluster(c, workers: workers, threads: 1, folder: scratch.path + "/run").run()
@@ -66,6 +66,37 @@ import Worker
     let planned = needs.modelBytes + needs.activationBytes + needs.copyBytes
     let most = outcome.heldBytes.max()!
     #expect(abs(Double(most) / Double(planned) - 1) < 0.15, "\(outcome.heldBytes) of \(planned)")
+  }
+
+  @Test func `copies on disk take no memory of the plan, and the files are as large as it counts`() throws {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery) = (4, 0, 1)
+    let before = needs(c, workers: 2)
+    c.cluster.stateCopies = .disk
+    let after = needs(c, workers: 2)
+    #expect(before.copyBytes == after.copyDiskBytes && before.copyDiskBytes == 0 && after.copyBytes == 0)
+    #expect(before.memoryBytes - after.memoryBytes == before.copyBytes)
+    let outcome = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/run").run()
+    // The shards of the two workers differ in size.
+    let share = Double(outcome.diskBytes.max()!) / Double(after.copyDiskBytes)
+    #expect(outcome.errors == [] && share > 0.85 && share <= 1, "\(outcome.diskBytes) of \(after.copyDiskBytes)")
+  }
+
+  /// The model of 212 million parameters of Benchmarks/README.md, "Memory of a worker".
+  @Test func `a worker of a model of 212 million parameters needs at most 5, 6 or 2 GiB where there are 1, 2 or 8`() {
+    var c = RunConfiguration()
+    (c.model.width, c.model.heads, c.model.steps) = (1024, 16, 4)
+    (c.model.experts, c.model.activeExperts, c.model.expertWidth, c.model.sharedExpert) = (32, 2, 2048, false)
+    (c.data.sequenceLength, c.training.batchSequences) = (1024, 8)
+    (c.cluster.threads, c.cluster.experts, c.cluster.mirrorEvery) = (1, .travel, 1)
+    c.cluster.stateCopies = .disk
+    for (workers, most) in [(1, 5), (2, 6), (8, 2)] {
+      c.cluster.workers = workers
+      let needs = RunNeeds(c, vocabulary: 4096, cores: 8, memoryBytes: 64 << 30, hosts: 1)
+      #expect(needs.layout.totalCount == 211_945_569 && needs.memory.total == needs.memoryBytes)
+      #expect(needs.memoryBytes <= most << 30, "\(workers) workers: \(needs.memory)")
+    }
   }
 
   @Test func `the plan counts the memory of each team, and a machine with little memory gets fewer teams`() throws {

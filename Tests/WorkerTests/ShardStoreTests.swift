@@ -1,6 +1,7 @@
 // Copies of peers' shards: expected ones are kept, and a forged header makes the worker allocate nothing.
 
 import Configuration
+import Foundation
 import Kernels
 import Model
 import TestSupport
@@ -121,6 +122,64 @@ func oneTensor(_ count: Int) -> Shard {
     copies[0].end()
     copies[0].end()
     #expect(returned.count == 1)
+  }
+
+  /// Resident bytes of the mapping that begins at `pointer`.
+  private func resident(_ pointer: UnsafeMutableRawPointer) throws -> Int {
+    // String(contentsOfFile:) reads only the first page of it.
+    let file = try #require(FileHandle(forReadingAtPath: "/proc/self/smaps"))
+    let text = String(decoding: try file.readToEnd() ?? Data(), as: UTF8.self)
+    let begin = String(UInt(bitPattern: pointer), radix: 16) + "-"
+    let lines = text.split(separator: "\n").drop { !$0.hasPrefix(begin) }.dropFirst()
+    let line = try #require(lines.first { $0.hasPrefix("Rss:") })
+    return try #require(Int(line.filter(\.isNumber))) << 10
+  }
+
+  @Test func `a copy on disk has all its values and takes no memory, neither when it is made nor when it was read`()
+    throws
+  {
+    let count = 5 << 20
+    let memory = try ShardMemory(onDisk: count)
+    #expect(memory.isOnDisk)
+    let shard = oneTensor(count)
+    let copy = LateCopy(shard)
+    copy.move(to: memory, Team(laneCount: 2))
+    #expect(try resident(memory.pointer) < 1 << 20)
+    shard.values(0)[7] = -1
+    var isSame = false
+    copy.read(0) { values in isSame = (0..<count).allSatisfy { values[$0] == Float($0) } }
+    #expect(isSame)
+    #expect(try resident(memory.pointer) < 1 << 20)
+    // What is in use counts.
+    for place in stride(from: 0, to: count, by: 1024) { memory.pointer[place] += 1 }
+    #expect(try resident(memory.pointer) >= 4 * count)
+    memory.settle(0..<count)
+    #expect(try resident(memory.pointer) < 1 << 20 && memory.pointer[1024] == 1025 && memory.pointer[1025] == 1025)
+  }
+
+  @Test func `a peer's copy on disk is that which has arrived, and is counted there`() throws {
+    let store = ShardStore()
+    store.begin(RunID(1), keepingOn: .disk)
+    store.expect(3, [1: Self.count])
+    let shard = oneTensor(Self.count), copy = LateCopy(shard)
+    for number in 0..<3 {
+      let values = copy.payload(number * Self.size..<min(Self.count, (number + 1) * Self.size))
+      #expect(store.accept(key(4), piece: number, of: 3, values))
+    }
+    #expect(store.valueCount == 0 && store.diskValueCount == Self.count && store.takeProblem() == nil)
+    let kept = try #require(store.shard(key(4), shard.layout))
+    #expect((0..<Self.count).allSatisfy { kept.values(0)[$0] == Float($0) })
+  }
+
+  @Test func `where no file can be made, copies are in memory, and the reason is told once`() throws {
+    let store = ShardStore(folder: "/proc/none")
+    store.begin(RunID(1), keepingOn: .disk)
+    #expect(!store.memory(5).isOnDisk && !store.memory(5).isOnDisk)
+    let problem = try #require(store.takeProblem())
+    #expect(problem == "cannot make a file of 1 MiB in /proc/none: No such file or directory")
+    #expect(store.takeProblem() == nil)
+    store.begin(RunID(1))
+    #expect(!store.memory(5).isOnDisk && store.takeProblem() == nil)
   }
 
   @Test func `any range of a shard is copied in the order of its tensors`() {

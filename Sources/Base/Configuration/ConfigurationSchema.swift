@@ -260,6 +260,10 @@ package enum ConfigurationSchema {
       ConfigurationField(
         "mirror_every", .whole(\.cluster.mirrorEvery, 0...1_000_000_000),
         "Steps between copies of each worker's state in a peer's memory; 0: none."),
+      .choice(
+        "state_copies", \.cluster.stateCopies,
+        "Where a worker keeps copies of its own state and of a peer's: disk takes less memory; the copies are in files without names in TMPDIR, else /var/tmp, which must be on a disk."
+      ),
       ConfigurationField(
         "audit", .real(\.cluster.audit, .share),
         "Share of the units that a second worker computes again, for comparison."),

@@ -269,6 +269,8 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var profileSteps = 0
   /// Steps between copies of each worker's state in a peer's memory; 0: none.
   package var mirrorEvery = 10
+  /// Where a worker keeps copies of the state: its own, and that of the peer whose mirror it is. Never changes a number.
+  package var stateCopies = CopyPlace.memory
   /// Share of the units that a second worker computes again, for comparison to the bit.
   package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
@@ -283,6 +285,9 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
 /// everything else in messages over Unix sockets; everything in messages over Unix sockets; or like workers of several
 /// machines.
 package enum SameMachine: String, Equatable, Sendable, Codable, CaseIterable { case memory, messages, network }
+
+/// Where copies of the state are: in the worker's memory, or in files without names in TMPDIR, else /var/tmp.
+package enum CopyPlace: String, Equatable, Sendable, Codable, CaseIterable { case memory, disk }
 
 /// The transport of tokens and gradients between workers.
 package enum Exchange: String, Equatable, Sendable, Codable, CaseIterable { case zeromq, mpi }

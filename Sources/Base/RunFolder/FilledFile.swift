@@ -41,6 +41,12 @@ package enum FilledFile {
   /// Bytes of a piece, and the multiple that offsets, lengths and addresses of direct writes must have.
   private static let pieceBytes = 4 << 20, alignment = 4096
 
+  /// Pieces that are in memory while a file of that size is written.
+  private static func pieces(_ size: Int) -> Int { size > 2 * pieceBytes ? 3 : 1 }
+
+  /// Memory that writing a file of that size takes.
+  package static func bufferBytes(_ size: Int) -> Int { min(size, pieces(size) * pieceBytes) }
+
   /// Writes the blocks, which must not overlap, and flushes the file to disk. Returns its SHA-256 and length.
   package static func fill(_ path: String, _ blocks: [Block]) throws(FolderError) -> (digest: String, byteCount: Int) {
     let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
@@ -58,7 +64,7 @@ package enum FilledFile {
       end = block.place + block.byteCount
     }
     let output = Output(path, descriptor)
-    let sum = PieceSum(pieces: size > 2 * pieceBytes ? 3 : 1, pieceBytes: pieceBytes, alignment: alignment)
+    let sum = PieceSum(pieces: pieces(size), pieceBytes: pieceBytes, alignment: alignment)
     defer { sum.finish() }
     var next = 0
     for start in stride(from: 0, to: size, by: pieceBytes) {

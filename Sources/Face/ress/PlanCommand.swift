@@ -105,11 +105,17 @@ struct PlanView {
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
         precision        \(precision)
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
-                         \(Format.bytes(needs.copyBytes)) for copies of the state, \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
+                         \(copies), \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
         sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(way), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
         a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
         time             \(time)
       """
+  }
+
+  private var copies: String {
+    needs.copyDiskBytes > 0
+      ? "none for copies of the state, which take \(Format.bytes(needs.copyDiskBytes)) of its disk"
+      : "\(Format.bytes(needs.copyBytes)) for copies of the state"
   }
 
   /// What bf16 costs or gains on this processor, whether the run uses it or not.
@@ -167,6 +173,8 @@ struct PlanView {
       ("memory_after_loss_bytes", .whole(max(needs.memoryAfterLossBytes, needs.memoryBytes))),
       ("model_bytes", .whole(needs.modelBytes)), ("activation_bytes", .whole(needs.activationBytes)),
       ("copy_bytes", .whole(needs.copyBytes)), ("cluster_bytes", .whole(needs.clusterBytes)),
+      ("memory_parts", .object(needs.memory.named.map { ($0.name, .whole($0.bytes)) })),
+      ("copy_disk_bytes", .whole(needs.copyDiskBytes)),
       ("sent_bytes", .whole(needs.sentBytes)),
       ("shares_memory", .flag(needs.sharesMemory)), ("copied_experts", .whole(needs.copiedExperts.count)),
       ("mirror_bytes_a_step", .whole(needs.mirrorBytesAStep)), ("checkpoint_bytes", .whole(needs.checkpointBytes)),

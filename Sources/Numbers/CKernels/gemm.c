@@ -10,7 +10,8 @@
 //
 // What limits a product is how its factors reach the first cache, so they are arranged for the tiles:
 // - The right factor is read in panels, which are as wide as a tile. A weight is packed into panels once a step
-//   (`ress_gemm_packed`). Another factor is copied, a block of k and up to COLUMNS columns at a time, into a buffer of
+//   (`ress_gemm_packed`), unless its products have so few rows that the rows are put into panels instead
+//   (`ress_gemm_unpacked`). Another factor is copied, a block of k and up to COLUMNS columns at a time, into a buffer of
 //   the thread that fits into the second cache.
 // - A left factor that is transposed (the gradient of a weight: one factor has a row a token) is copied as well, HEIGHT
 //   rows at a time, in tiles. Otherwise each step of k would touch a page of its own.
@@ -23,64 +24,65 @@
 
 #define UNROLL _Pragma("clang loop unroll(full)")
 
-// ROWS × 2 vectors of the result; the loops over them are unrolled, so that `sums` lives in registers.
+// ROWS × 2 vectors of the result, or ROWS × 1 where half a panel is enough; the loops over them are unrolled, so that
+// `sums` lives in registers.
 #define DEFINE_GEMM(NAME, TARGET, BYTES, ROWS)                                                                         \
   typedef real NAME##_vector __attribute__((vector_size(BYTES), aligned(sizeof(real))));                               \
   enum { NAME##_lanes = BYTES / sizeof(real), NAME##_panel = 2 * NAME##_lanes, NAME##_rows = ROWS };                   \
                                                                                                                        \
-  /* One tile, a panel wide. Of the panel ahead it prefetches `stride` values with each step of k. */                  \
-  INLINE TARGET void NAME##_tile(int rows, int64_t depth, const real *a, int64_t a_row, int64_t a_step, const real *b, \
-                                 int64_t b_step, real *c, int64_t c_row, int adding, real scale, const real *ahead,    \
-                                 int64_t stride) {                                                                     \
+  /* One tile, a panel or half a panel wide. Of the panel ahead it prefetches `stride` values with each step of k. */    \
+  INLINE TARGET void NAME##_tile(int rows, int vectors, int64_t depth, const real *a, int64_t a_row, int64_t a_step,   \
+                                 const real *b, int64_t b_step, real *c, int64_t c_row, int adding, real scale,        \
+                                 const real *ahead, int64_t stride) {                                                  \
     NAME##_vector sums[ROWS][2];                                                                                       \
-    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
-      sums[i][0] = adding ? *(const NAME##_vector *)(c + i * c_row) : (NAME##_vector){0};                              \
-      sums[i][1] = adding ? *(const NAME##_vector *)(c + i * c_row + NAME##_lanes) : (NAME##_vector){0};               \
-    }                                                                                                                  \
-    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
-      __builtin_prefetch(c + (rows + i) * c_row, 1);                                                                   \
-      __builtin_prefetch(c + (rows + i) * c_row + NAME##_lanes, 1);                                                    \
-    }                                                                                                                  \
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)                                     \
+      sums[i][v] = adding ? *(const NAME##_vector *)(c + i * c_row + v * NAME##_lanes) : (NAME##_vector){0};           \
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++)                                     \
+      __builtin_prefetch(c + (rows + i) * c_row + v * NAME##_lanes, 1);                                                \
     for (int64_t p = 0; p < depth; p++, a += a_step, b += b_step, ahead += stride) {                                   \
-      NAME##_vector b0 = *(const NAME##_vector *)b, b1 = *(const NAME##_vector *)(b + NAME##_lanes);                   \
+      NAME##_vector right[2];                                                                                          \
+      UNROLL for (int v = 0; v < vectors; v++) right[v] = *(const NAME##_vector *)(b + v * NAME##_lanes);              \
       __builtin_prefetch(ahead);                                                                                       \
       UNROLL for (int i = 0; i < rows; i++) {                                                                          \
         NAME##_vector y = a[i * a_row] - (NAME##_vector){0};                                                           \
-        sums[i][0] = __builtin_elementwise_fma(y, b0, sums[i][0]);                                                     \
-        sums[i][1] = __builtin_elementwise_fma(y, b1, sums[i][1]);                                                     \
+        UNROLL for (int v = 0; v < vectors; v++) sums[i][v] = __builtin_elementwise_fma(y, right[v], sums[i][v]);      \
       }                                                                                                                \
     }                                                                                                                  \
-    if (scale != 1) UNROLL for (int i = 0; i < rows; i++) sums[i][0] *= scale, sums[i][1] *= scale;                    \
-    UNROLL for (int i = 0; i < rows; i++) {                                                                            \
-      *(NAME##_vector *)(c + i * c_row) = sums[i][0];                                                                  \
-      *(NAME##_vector *)(c + i * c_row + NAME##_lanes) = sums[i][1];                                                   \
+    UNROLL for (int i = 0; i < rows; i++) UNROLL for (int v = 0; v < vectors; v++) {                                   \
+      if (scale != 1) sums[i][v] *= scale;                                                                             \
+      *(NAME##_vector *)(c + i * c_row + v * NAME##_lanes) = sums[i][v];                                               \
     }                                                                                                                  \
   }                                                                                                                    \
                                                                                                                        \
   /* Rows of the part from `row` on. The last panel of c may be narrow: then the tile is computed in `edge`. */        \
-  INLINE TARGET void NAME##_some(const part *x, int rows, int64_t row, const real *a, int64_t a_row, int64_t a_step,   \
-                                 const real *ahead, int64_t stride) {                                                  \
+  INLINE TARGET void NAME##_some(const part *x, int rows, int vectors, int64_t row, const real *a, int64_t a_row,      \
+                                 int64_t a_step, const real *ahead, int64_t stride) {                                  \
     real edge[ROWS * NAME##_panel], *c = x->c + row * x->c_row;                                                        \
-    const int whole = x->columns == NAME##_panel;                                                                      \
+    const int whole = x->columns == vectors * NAME##_lanes;                                                            \
     const size_t bytes = (size_t)x->columns * sizeof(real);                                                            \
     for (int i = 0; !whole && x->adding && i < rows; i++) memcpy(edge + i * NAME##_panel, c + i * x->c_row, bytes);    \
-    NAME##_tile(rows, x->depth, a, a_row, a_step, x->b, x->b_step, whole ? c : edge, whole ? x->c_row : NAME##_panel,  \
-                x->adding, x->scale, ahead, stride);                                                                   \
+    NAME##_tile(rows, vectors, x->depth, a, a_row, a_step, x->b, x->b_step, whole ? c : edge,                          \
+                whole ? x->c_row : NAME##_panel, x->adding, x->scale, ahead, stride);                                  \
     for (int i = 0; !whole && i < rows; i++) memcpy(c + i * x->c_row, edge + i * NAME##_panel, bytes);                 \
   }                                                                                                                    \
                                                                                                                        \
-  TARGET static void NAME(const part *x) {                                                                             \
+  INLINE TARGET void NAME##_part(const part *x, int vectors) {                                                         \
     const int64_t tiles = (x->rows + ROWS - 1) / ROWS, stride = (NAME##_panel + tiles - 1) / tiles;                    \
     const real *ahead = x->ahead;                                                                                      \
     int64_t i = 0;                                                                                                     \
     for (; i + ROWS <= x->rows; i += ROWS, ahead += stride * x->depth) {                                               \
-      if (x->a_row) NAME##_some(x, ROWS, i, x->a + i * x->a_row, x->a_row, x->a_step, ahead, stride);                  \
-      else NAME##_some(x, ROWS, i, x->a + i * x->depth, 1, ROWS, ahead, stride);                                       \
+      if (x->a_row) NAME##_some(x, ROWS, vectors, i, x->a + i * x->a_row, x->a_row, x->a_step, ahead, stride);         \
+      else NAME##_some(x, ROWS, vectors, i, x->a + i * x->depth, 1, ROWS, ahead, stride);                              \
     }                                                                                                                  \
     const int64_t a_row = x->a_row ? x->a_row : 1, a_step = x->a_row ? x->a_step : ROWS;                               \
     const real *a = x->a + i * (x->a_row ? x->a_row : x->depth);                                                       \
-    for (; i + 4 <= x->rows; i += 4, a += 4 * a_row) NAME##_some(x, 4, i, a, a_row, a_step, ahead, stride);            \
-    for (; i < x->rows; i++, a += a_row) NAME##_some(x, 1, i, a, a_row, a_step, ahead, stride);                        \
+    for (; i + 4 <= x->rows; i += 4, a += 4 * a_row) NAME##_some(x, 4, vectors, i, a, a_row, a_step, ahead, stride);   \
+    for (; i < x->rows; i++, a += a_row) NAME##_some(x, 1, vectors, i, a, a_row, a_step, ahead, stride);               \
+  }                                                                                                                    \
+                                                                                                                       \
+  TARGET static void NAME(const part *x) {                                                                             \
+    if (x->columns > NAME##_lanes) NAME##_part(x, 2);                                                                  \
+    else NAME##_part(x, 1);                                                                                            \
   }                                                                                                                    \
                                                                                                                        \
   /* Copies a left factor that is transposed, element (i, p) at a[i + p * a_step], in tiles of ROWS. */                \
@@ -218,4 +220,51 @@ void ress_gemm(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, in
         }
       }
     }
+}
+
+// Rows of w that are computed together in `ress_gemm_unpacked`: a multiple of every kernel's rows.
+enum { LINES = 48 };
+
+// The product is computed as cᵀ = w aᵀ: w is the left factor, which is read where it lies, row after row, once. aᵀ is
+// small; it is copied into panels, whole in k. The order of an element's operations is that of all products. The tiles
+// of cᵀ lie in a buffer.
+void ress_gemm_unpacked(int64_t m, int64_t n, int64_t k, const real *a, int64_t a_row, const real *w, int64_t w_row,
+                        real *c, int64_t c_row, int adding) {
+  const int64_t panel = chosen.panel;
+  // Rows of a whose panels and tiles fit the buffers.
+  int64_t most = (int64_t)COLUMNS * BLOCK / (k > 0 ? k : 1) / panel * panel;
+  if (most > HEIGHT * BLOCK / LINES) most = HEIGHT * BLOCK / LINES;
+  if (most == 0) {
+    ress_gemm(m, n, k, a, a_row, 1, w, 1, w_row, c, c_row, adding, 1);
+    return;
+  }
+  gemm_buffers *own = ress_gemm_buffers();
+  for (int64_t first = 0; first < m; first += most) {
+    const int64_t rows = m - first < most ? m - first : most;
+    const int64_t wide = (rows + panel - 1) / panel * panel;
+    for (int64_t p = 0; p < k; p += BLOCK)
+      copy_right(rows, k - p < BLOCK ? k - p : BLOCK, a + first * a_row + p, 1, a_row, own->right + p * wide);
+    for (int64_t i = 0; i < n; i += LINES) {
+      const int64_t lines = n - i < LINES ? n - i : LINES;
+      real *tile = own->left, *to = c + first * c_row + i;
+      for (int64_t r = 0; adding && r < rows; r++)
+        for (int64_t l = 0; l < lines; l++) tile[l * rows + r] = to[r * c_row + l];
+      for (int64_t p = 0; p == 0 || p < k; p += BLOCK) {
+        part x = {.rows = lines, .a_row = w_row, .a_step = 1, .b_step = panel, .c_row = rows, .scale = 1};
+        x.depth = k - p < BLOCK ? k - p : BLOCK;
+        x.a = w + i * w_row + p;
+        x.adding = adding || p > 0;
+        for (int64_t j = 0; j < rows; j += panel) {
+          x.columns = rows - j < panel ? rows - j : panel;
+          x.b = own->right + p * wide + j * x.depth;
+          x.c = tile + j;
+          // The next lines of w are prefetched with the first panel.
+          x.ahead = j > 0 ? x.b + panel * x.depth : w + (i + LINES) * w_row + p * lines;
+          chosen.multiply(&x);
+        }
+      }
+      for (int64_t r = 0; r < rows; r++)
+        for (int64_t l = 0; l < lines; l++) to[r * c_row + l] = tile[l * rows + r];
+    }
+  }
 }

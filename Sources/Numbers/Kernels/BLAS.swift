@@ -20,7 +20,13 @@ package enum BLAS {
     let w = map.weight
     precondition(x.columns == w.columns && y.rows == x.rows && y.columns == w.rows, shapes(x, w, y))
     switch (map.factors, map.packed) {
-    case (.full, nil): multiplyTransposed(x, w, into: y, adding: adding)
+    case (.full, nil):
+      guard w.rows >= LinearMap.manyOutputs, x.rows < w.rows else {
+        return multiplyTransposed(x, w, into: y, adding: adding)
+      }
+      ress_gemm_unpacked(
+        Int64(x.rows), Int64(w.rows), Int64(w.columns), x.pointer, Int64(x.stride), w.pointer, Int64(w.stride),
+        y.pointer, Int64(y.stride), adding ? 1 : 0)
     case (.full, let packed?):
       ress_gemm_packed(
         Int64(x.rows), Int64(w.rows), Int64(w.columns), x.pointer, Int64(x.stride), packed, y.pointer, Int64(y.stride),

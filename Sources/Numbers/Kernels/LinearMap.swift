@@ -1,5 +1,6 @@
 // Linear maps y = x Wᵀ. The product reads W fastest when it is packed by columns. A weight changes once per step
-// and is read by hundreds of products, so it is packed once per step.
+// and is read by hundreds of products, so it is packed once per step. A product with few rows can do without that: it puts
+// the rows into panels, and reads the weight where it lies.
 
 import CKernels
 
@@ -19,6 +20,12 @@ package struct LinearMap {
 
   private static var panel: Int { Int(ress_gemm_panel()) }
   private var isPacked: Bool { weight.rows >= LinearMap.panel / 2 }
+
+  /// Rows up to which a product gains little from a packed weight that comes from memory, with factors as they are: a
+  /// panel of AVX-512. The number is the same for every processor, so that `ress plan` counts the memory of any.
+  package static let fewRows = 32
+  /// Rows of a weight from which on it is read where it lies if it is not packed. Smaller ones are put into panels.
+  static let manyOutputs = 256
 
   /// Panels of the packed weight, for y = x Wᵀ and for dx = dy W; 0 where it is not packed.
   fileprivate var panels: (forward: Int, back: Int) {

@@ -29,17 +29,15 @@ final class BorderFile {
 
   init(recordByteCount: Int) {
     self.recordByteCount = recordByteCount
-    folder = getenv("TMPDIR").map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 } ?? "/var/tmp"
+    folder = UnlinkedFile.folder
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
 
   private func open() throws(BorderFileError) {
     guard descriptor < 0 else { return }
-    var path = Array((folder + "/ress-sequence-XXXXXX").utf8CString)
-    descriptor = mkstemp(&path)
+    descriptor = UnlinkedFile.create(in: folder, named: "ress-sequence")
     guard descriptor >= 0 else { throw failure("create") }
-    unlink(path)
   }
 
   private func failure(_ action: String) -> BorderFileError {

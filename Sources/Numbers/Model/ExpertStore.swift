@@ -15,7 +15,8 @@ final class ExpertStore: @unchecked Sendable {
   let blockCount: Int
   /// By expert of the model, nil for those on other workers; `packs` repacks them when the parameters change.
   private let weights: [ExpertWeights?]
-  private let packs: WeightPacks
+  /// Nil where products read the weights where they lie.
+  private let packs: WeightPacks?
   private let lock = Lock()
   private var kept: [ExpertSite: Kept] = [:]
   private var gradients: [UnitExpert: PooledBuffer] = [:]
@@ -54,7 +55,8 @@ final class ExpertStore: @unchecked Sendable {
     var isFresh: Bool
   }
 
-  init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int]) {
+  /// - Parameter packs: whether the weights are packed for products.
+  init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], packs isPacked: Bool) {
     self.held = held
     width = model.width
     expertWidth = model.expertWidth
@@ -66,7 +68,7 @@ final class ExpertStore: @unchecked Sendable {
       let views = ExpertWeights(block, width: model.width, expertWidth: model.expertWidth, factors: factors)
       maps += [views.gateUp, views.down]
     }
-    packs = WeightPacks(&maps, of: parameters)
+    packs = isPacked ? WeightPacks(&maps, of: parameters) : nil
     var weights = [ExpertWeights?](repeating: nil, count: parameters.experts.count)
     for (place, expert) in held.enumerated() {
       weights[expert] = ExpertWeights(gateUp: maps[2 * place], down: maps[2 * place + 1])
@@ -74,7 +76,7 @@ final class ExpertStore: @unchecked Sendable {
     self.weights = weights
   }
 
-  func refresh(_ team: Team) { packs.refresh(team) }
+  func refresh(_ team: Team) { packs?.refresh(team) }
 
   func weights(_ expert: Int) -> ExpertWeights {
     guard let weights = weights[expert] else { preconditionFailure("expert \(expert) is not held here") }
@@ -106,7 +108,7 @@ final class ExpertStore: @unchecked Sendable {
 
   /// Number of experts of the model.
   var expertCount: Int { weights.count }
-  var byteCount: Int { packs.byteCount + gradientPool.byteCount }
+  var byteCount: Int { (packs?.byteCount ?? 0) + gradientPool.byteCount }
 
   func delay() { delays = true }
 

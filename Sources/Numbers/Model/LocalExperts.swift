@@ -37,8 +37,12 @@ package final class LocalExperts: ExpertExchange {
     var isOfDown = false
   }
 
-  package convenience init(_ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team) {
-    self.init(ExpertStore(model, parameters: parameters, held: held), team)
+  /// - Parameter packs: whether products read packed copies of the weights. They take as much memory as the weights,
+  ///   and change no bit.
+  package convenience init(
+    _ model: ModelConfiguration, parameters: ParameterBuffer, held: [Int], team: Team, packs: Bool = true
+  ) {
+    self.init(ExpertStore(model, parameters: parameters, held: held, packs: packs), team)
   }
 
   /// The same experts for another team, which may compute at the same time. The weights of `other` must be packed

@@ -25,6 +25,19 @@ package final class HeldModel {
     experts.refresh()
   }
 
+  /// Whether the experts' weights are packed for products. If few rows reach an expert at once, and the experts are too
+  /// large for caches, the memory's speed limits the products. Then a packed copy makes little faster, and it would
+  /// double the memory of the weights.
+  package static func packsExperts(_ configuration: RunConfiguration, _ layout: ParameterLayout) -> Bool {
+    let model = configuration.model
+    guard model.precision == .fp32, layout.experts.count * layout.expertCount >= manyValues else { return true }
+    let tokens = min(model.segment, configuration.data.sequenceLength)
+    return tokens * model.activeExperts > LinearMap.fewRows * model.experts
+  }
+
+  /// 128 MiB, more than most caches have.
+  private static let manyValues = 1 << 25
+
   /// Parameters are initialised from the seed.
   /// - Parameters:
   ///   - teams: number of teams, at most the threads; they compute units side by side.
@@ -51,7 +64,9 @@ package final class HeldModel {
     parameters = ParameterBuffer(layout, experts: plan.heldExperts)
     if !isLoaded { parameters.initialize(seed: configuration.training.seed) }
     weights = Weights(parameters, model)
-    experts = LocalExperts(model, parameters: parameters, held: plan.heldExperts, team: team)
+    experts = LocalExperts(
+      model, parameters: parameters, held: plan.heldExperts, team: team,
+      packs: HeldModel.packsExperts(configuration, layout))
     let experts = experts
     teamExperts = division.teams.map { $0 === team ? experts : LocalExperts(sharing: experts, team: $0) }
     expertGradients = ExpertGradients(

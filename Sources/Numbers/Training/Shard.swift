@@ -78,6 +78,8 @@ package struct ShardLayout: Equatable, Sendable {
 package final class Shard: @unchecked Sendable {
   package let layout: ShardLayout
   private let places: [RealPointer]
+  /// The block that the values are in; nil for the trainer's own tensors.
+  private let memory: ShardMemory?
   /// Keeps the memory alive that `places` point into.
   private let owner: AnyObject?
 
@@ -97,6 +99,7 @@ package final class Shard: @unchecked Sendable {
     // The owner is not the trainer itself, whose activations would then be kept as well, and a change of generation
     // would need twice the memory.
     owner = Owner(parameters: trainer.parameters, optimizer: trainer.optimizer)
+    memory = nil
     places = trainer.optimizer.owned.flatMap { owned in
       owned.entry.isTrained ? [owned.values, owned.first, owned.second] : [owned.values]
     }
@@ -107,10 +110,17 @@ package final class Shard: @unchecked Sendable {
   package init(_ layout: ShardLayout, in memory: ShardMemory) {
     self.layout = layout
     owner = memory
+    self.memory = memory
     places = layout.pieces.map { memory.pointer + $0.offset }
   }
 
   package func values(_ piece: Int) -> RealPointer { places[piece] }
+
+  /// The values of a piece were read and are not needed soon.
+  package func settle(_ piece: Int) {
+    let piece = layout.pieces[piece]
+    memory?.settle(piece.offset..<piece.offset + piece.count)
+  }
 
   /// Copies the values of `range` of the shard, in the order of its pieces, to `target`.
   package func copy(_ range: Range<Int>, to target: RealPointer) {
@@ -135,24 +145,47 @@ package final class Shard: @unchecked Sendable {
     precondition(memory.count >= layout.count, "a shard of \(layout.count) values and memory for \(memory.count)")
     let copy = Shard(layout, in: memory)
     team.run(layout.pieces.count) { task, _ in
-      copy.places[task].update(from: places[task], count: layout.pieces[task].count)
+      let piece = layout.pieces[task]
+      for start in stride(from: 0, to: piece.count, by: ShardLayout.messageSize) {
+        let count = min(ShardLayout.messageSize, piece.count - start)
+        (copy.places[task] + start).update(from: places[task] + start, count: count)
+        memory.settle(piece.offset + start..<piece.offset + start + count)
+      }
     }
     return copy
   }
 }
 
-/// Memory for a shard, freed with the last reference to it.
+/// Memory for a shard, or a file in its place; freed with the last reference to it.
 package final class ShardMemory: @unchecked Sendable {
   package let pointer: RealPointer
   package let count: Int
+  private let file: FileMemory?
 
   package init(count: Int) {
     self.count = count
+    file = nil
     let raw = LargePages.allocate(byteCount: max(1, count) * MemoryLayout<Real>.stride)
     pointer = raw.bindMemory(to: Real.self, capacity: max(1, count))
   }
 
-  deinit { UnsafeMutableRawPointer(pointer).deallocate() }
+  /// In a file, of whose values only those take memory that were used and not settled since.
+  package init(onDisk count: Int, in folder: String = UnlinkedFile.folder) throws(FileMemoryError) {
+    self.count = count
+    let file = try FileMemory(byteCount: count * MemoryLayout<Real>.stride, in: folder)
+    self.file = file
+    pointer = file.bytes.bindMemory(to: Real.self, capacity: max(1, count))
+  }
+
+  package var isOnDisk: Bool { file != nil }
+
+  /// Values that were written or read are not needed soon.
+  package func settle(_ values: Range<Int>) {
+    let size = MemoryLayout<Real>.stride
+    file?.settle(values.lowerBound * size..<values.upperBound * size)
+  }
+
+  deinit { if file == nil { UnsafeMutableRawPointer(pointer).deallocate() } }
 }
 
 extension Trainer {

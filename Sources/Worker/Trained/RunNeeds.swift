@@ -2,7 +2,7 @@
 // a checkpoint. `ress plan` shows these numbers, and `ress status` compares them with the measured ones.
 //
 // Every term mirrors an allocation or a message of the real code, which the comments name. RunNeedsTests compares
-// the plan with measured processes.
+// the plan with measured processes. RunNeeds+Memory.swift counts the memory.
 
 import Configuration
 import Exchange
@@ -21,22 +21,22 @@ package struct RunNeeds {
   /// Threads of each worker, and workers on one machine.
   package let threads: Int
   package let workersAHost: Int
-  private let sizes: Sizes
+  let sizes: Sizes
   /// The teams of a worker, and what each unit under way keeps.
-  private let choice: TeamChoice
+  let choice: TeamChoice
   /// Values of the largest shard: the tensors that one worker updates, and their moments.
-  private let largestShard: Int
+  let largestShard: Int
   /// Moments of the worker that has most.
-  private let mostMoments: Int
-  private let mostExperts: Int
-  private let mostDense: Int
+  let mostMoments: Int
+  let mostExperts: Int
+  let mostDense: Int
   /// The experts that are copied to every worker, and what they cost in a step.
   package let copiedExperts: [Int]
   package let copies: ExpertCopies
   /// Whether the workers exchange gradients and parameters in shared memory, and how much of it a worker uses.
   package var sharesMemory: Bool { boardBytes != nil }
-  private let boardBytes: Int?
-  private let machine: (cores: Int, memoryBytes: Int, hosts: Int)
+  let boardBytes: Int?
+  let machine: (cores: Int, memoryBytes: Int, hosts: Int)
 
   /// - Parameters:
   ///   - cores, memoryBytes: of one machine.
@@ -84,8 +84,8 @@ package struct RunNeeds {
     let nodes = parts.reduce(0) { $0 + $1.nodes.count }
     let used = plans.map { plan in
       let owned = plan.myDense.count + plan.myExperts.count * layout.expertCount
-      return parts[plan.index].byteCount
-        + MemoryLayout<Real>.stride * (nodes * owned + layout.denseCount + layout.experts.count * layout.expertCount)
+      let others = nodes - parts[plan.index].nodes.count
+      return parts[plan.index].byteCount + MemoryLayout<Real>.stride * (others * owned + layout.totalCount - owned)
     }
     return used.max()!
   }
@@ -109,9 +109,9 @@ package struct RunNeeds {
   package var recomputes: Bool { shape.recomputes }
   /// Teams of a worker.
   package var teams: Int { choice.teams }
-  private var shape: SequenceModel.Shape { choice.shape }
+  var shape: SequenceModel.Shape { choice.shape }
   /// Units of a worker that are under way at once.
-  private var places: Int { choice.places }
+  var places: Int { choice.places }
   /// Segments of one sequence.
   package var segments: Int { shape.segments }
   /// Most tokens of a step; examples of a task may be shorter.
@@ -119,148 +119,10 @@ package struct RunNeeds {
   /// Floating-point operations per token, forward and backward.
   package var operationsPerToken: Double { configuration.operationsPerToken(vocabulary: vocabulary) }
 
-  private var real: Int { MemoryLayout<Float>.size }
+  var real: Int { MemoryLayout<Float>.size }
 
   /// Limits a number of bytes, which may be larger than any machine has, so that it fits an Int.
-  private static func whole(_ bytes: Double) -> Int { Int(min(bytes, Double(Arena.most))) }
-
-  /// Parameters and the packed copy that matrix products read, moments, and gradients.
-  package var modelBytes: Int { stateBytes + gradientBytes }
-
-  /// Parameters and the packed copy that matrix products read, and moments.
-  private var stateBytes: Int {
-    real * (2 * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount) + mostMoments)
-  }
-
-  private var gradientBytes: Int {
-    let own = GradientMemory(units: unitsAWorker, workers: 1, lanes: places, delay: nil, rowShare: 0)
-    // The total of the owner's range, and the sums of others that wait for their siblings in the tree.
-    let ownerSums = workers > 1 ? 2 * mostDense : 0
-    return real * (Int(own.blocks) * layout.denseCount + ownerSums) + expertGradientBytes
-  }
-
-  /// Gradients of the experts here, and the rows that are kept for them.
-  private var expertGradientBytes: Int {
-    let delay = gradientDelay
-    let share = GradientDelay.rowShare(configuration, layout) * BufferPool.meanExcess
-    func blocks(units: Int, workers: Int) -> Double {
-      GradientMemory(units: units, workers: workers, lanes: places, delay: delay, rowShare: share).blocks
-    }
-    let block = Double(layout.expertCount * real)
-    let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
-    // An expert gets the rows of all workers where they travel, and those of this worker's units where it is copied.
-    // The owner of a copied expert also has the sum of another worker while it adds.
-    let travelling =
-      Double(mostExperts) * (1 - copied) * blocks(units: configuration.training.unitCount, workers: workers)
-    let own = Double(mostExperts) * copied * (blocks(units: unitsAWorker, workers: 1) + 1)
-    let sums = (travelling + own + Double(copiesHere) * blocks(units: unitsAWorker, workers: 1)) * block
-    guard let delay else { return RunNeeds.whole(sums) }
-    // The parts that each team computes together, and its bands.
-    let parts = layout.expertParts, size = parts.map(\.count).max() ?? 0
-    let together = min(4 * threads, mostExperts * parts.count) * size
-    let bands = threads * delay * max(LocalExperts.bandSize, sizes.width, sizes.expertWidth)
-    return RunNeeds.whole(sums + Double((together + bands) * real))
-  }
-
-  private var gradientDelay: Int? {
-    GradientDelay.level(configuration, layout, workers: workers, lanes: places)
-  }
-
-  /// Experts of other workers of which a worker has a copy, at most.
-  private var copiesHere: Int { max(0, copiedExperts.count - copiedExperts.count / max(1, workers)) }
-
-  /// Activations that the units under way keep between their forward and their backward pass.
-  package var activationBytes: Int {
-    let own = SequenceModel.byteCount(
-      sizes, shape, maximumTokens: configuration.data.sequenceLength,
-      lanes: TeamDivision.sizes(threads: threads, teams: teams).max()!)
-    return RunNeeds.whole((Double(own) + Double(expertRowBytes)) * Double(places))
-  }
-
-  /// Inputs and gate-up products of the rows that this worker's experts keep: their share of the rows of all
-  /// workers' units under way, for each of its own.
-  private var expertRowBytes: Int {
-    // Where gradients are delayed, the rows are part of their memory.
-    guard sizes.experts > 0, gradientDelay == nil else { return 0 }
-    let copied = Double(copiedExperts.count) / Double(max(1, layout.experts.count))
-    // Of the copied experts the rows of this worker's unit, of the others those of every worker's.
-    let own = Double(mostExperts) / Double(max(1, layout.experts.count))
-    let share = copied + (1 - copied) * Double(workers) * own
-    return RunNeeds.whole(TeamChoice.rowBytes(configuration, sizes, shape) * share)
-  }
-
-  /// Copies of the state (`ShardStore`): one of the worker's own, and one of the peer whose mirror it is, with a second
-  /// one while that arrives. Without mirrors, one for a checkpoint that is still being written when the next step ends.
-  package var copyBytes: Int {
-    guard mirrors else { return outlivesStep ? largestShard * real : 0 }
-    return min(3, 2 * (configuration.training.steps / configuration.cluster.mirrorEvery)) * largestShard * real
-  }
-
-  private var mirrors: Bool { workers > 1 && configuration.cluster.mirrorEvery > 0 }
-
-  /// Whether a checkpoint may take longer to write than a step takes to compute.
-  private var outlivesStep: Bool {
-    let every = configuration.checkpoint.every
-    let isWritten = every > 0 && every < configuration.training.steps || configuration.checkpoint.keepBest > 0
-    let writing = Double(largestShard * real * workersAHost) / RunNeeds.slowDisk
-    let step = operationsPerToken * Double(stepTokens) / Double(workers * threads) / RunNeeds.fastCore
-    return isWritten && writing > step
-  }
-  /// Bytes a second of a slow disk, and operations a second of a fast core.
-  private static let slowDisk = 400e6, fastCore = 100e9
-
-  /// What only a run of several workers holds: messages in transit, and what a change of generation takes beyond that.
-  package var clusterBytes: Int {
-    guard workers > 1 else { return 0 }
-    return messageBytes + max(0, changeBytes - trainingBytes)
-  }
-
-  /// Parameters of others that arrive while this worker updates its own, its own dense ones on their way, and pieces of
-  /// sums, copies and rows, two in each direction. Sums and experts are sent from where they are.
-  private var messageBytes: Int {
-    if let boardBytes {
-      return boardBytes + (mirrors ? 8 * min(largestShard * real, DataPiece.largest) : 0)
-    }
-    let parameters = real * (layout.denseCount + mostDense + copiesHere * layout.expertCount)
-    return parameters + 8 * min(max(layout.denseCount, largestShard) * real, DataPiece.largest)
-  }
-
-  private var trainingBytes: Int { modelBytes + activationBytes + copyBytes + messageBytes }
-
-  /// The next generation is loaded while the state of the one before and its copies are still there.
-  private var changeBytes: Int {
-    let before = real * (layout.denseCount + (mostExperts + copiesHere) * layout.expertCount + mostMoments)
-    return before + stateBytes + activationBytes + copyBytes
-  }
-
-  /// The program, its libraries and their buffers, and what HDF5 reads ahead.
-  private var programBytes: Int { RunNeeds.programBytes + threads * RunNeeds.threadBytes }
-  // Resident memory of a `ress worker` with a minimal model, and what each thread adds; measured on Debian
-  // 12, x86-64.
-  private static let programBytes = 45 << 20, threadBytes = 2 << 20
-
-  /// Resident memory of a worker.
-  package var memoryBytes: Int { programBytes + modelBytes + activationBytes + copyBytes + clusterBytes }
-
-  /// The same run after the loss of one worker; nil where it has too few workers to continue then.
-  package var afterLoss: RunNeeds? {
-    guard workers > 1, workers > configuration.cluster.minimumWorkers else { return nil }
-    var fewer = configuration
-    fewer.cluster.workers = workers - 1
-    return RunNeeds(
-      fewer, vocabulary: vocabulary, cores: machine.cores, memoryBytes: machine.memoryBytes,
-      hosts: min(machine.hosts, workers - 1))
-  }
-
-  /// Resident memory of a worker in the generation after a loss. The worker has more units and experts then, and
-  /// holds copies of the old generation until those of the new one are complete.
-  package var memoryAfterLossBytes: Int {
-    let next = afterLoss ?? self
-    guard workers > 1, configuration.cluster.mirrorEvery > 0 else { return next.memoryBytes }
-    let before = copyBytes
-    let arriving = next.workers > 1 ? next.largestShard * real : 0
-    return next.memoryBytes + max(0, before + arriving - next.copyBytes)
-  }
+  static func whole(_ bytes: Double) -> Int { Int(min(bytes, Double(Arena.most))) }
 
   /// Bytes of all files of a checkpoint: the tensors and HDF5's structures.
   package var checkpointBytes: Int {

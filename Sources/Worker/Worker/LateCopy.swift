@@ -31,7 +31,12 @@ package final class LateCopy: @unchecked Sendable {
   package var isInOwnMemory: Bool { lock.hold { isMoved } }
 
   /// Calls `body` with the values of a piece. It must be short, because the step may wait for it.
-  package func read(_ piece: Int, _ body: (UnsafePointer<Real>) -> Void) { lock.hold { body(shard.values(piece)) } }
+  package func read(_ piece: Int, _ body: (UnsafePointer<Real>) -> Void) {
+    lock.hold {
+      body(shard.values(piece))
+      shard.settle(piece)
+    }
+  }
 
   /// A copy of `range` of the values.
   package func payload(_ range: Range<Int>) -> Payload {

@@ -231,6 +231,7 @@ package final class RunJob {
       let wish = max(link.haltWish, network.pendingHalt(assignment.generation))
       let result = try profile.step(step, trainer, wish: wish, log: log)
       done = step + 1
+      if let problem = store.takeProblem() { log("copies of the state stay in memory: \(problem)") }
       report(result, seconds: begun.duration(to: .now))
       let clinicEvery = configuration.training.clinicEvery
       if clinicEvery > 0, step == 0 || done % clinicEvery == 0 { examine(after: done, tokens: result.tokens) }

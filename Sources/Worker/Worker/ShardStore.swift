@@ -10,11 +10,13 @@
 // it is kept as such (`setLive`). Hence at every moment there is a step of which every worker has its shard, and every
 // mirror a complete copy.
 //
-// In memory that is one copy of the own shard, and one of the peer's with a second one while that arrives.
+// In memory that is one copy of the own shard, and one of the peer's with a second one while that arrives. With
+// `cluster.state_copies: disk` all of them are in files; each part of a copy leaves the memory as soon as it is written.
 //
 // Threads: the training thread copies, the network thread receives peers' copies. `NSCondition` protects all
 // fields.
 
+import Configuration
 import Foundation
 import Kernels
 import Synchronization
@@ -48,8 +50,14 @@ package final class ShardStore: @unchecked Sendable {
   private static let freeLimit = 2
   /// Counts generations that began to load; see `epoch`.
   private var loads = 0
+  /// Where copies of this generation are, and why one of them is in memory nevertheless.
+  private var place = CopyPlace.memory
+  private var problem: (reason: String, isReported: Bool)?
 
-  package init() {}
+  /// The folder of files.
+  private let folder: String
+
+  package init(folder: String = UnlinkedFile.folder) { self.folder = folder }
 
   private func locked<Result>(_ body: () -> Result) -> Result {
     condition.lock()
@@ -63,9 +71,12 @@ package final class ShardStore: @unchecked Sendable {
       .sorted { ($0.generation, $0.step, $0.index) < ($1.generation, $1.step, $1.index) }
   }
 
-  /// Values of all copies here, and of memory that is kept for the next ones.
-  package var valueCount: Int {
-    locked { copies.values.reduce(0) { $0 + $1.memory.count } + free.reduce(0) { $0 + $1.count } }
+  /// Values in memory of all copies here, and of memory that is kept for the next ones; and values on disk.
+  package var valueCount: Int { count(onDisk: false) }
+  package var diskValueCount: Int { count(onDisk: true) }
+
+  private func count(onDisk: Bool) -> Int {
+    locked { (copies.values.map(\.memory) + free).reduce(0) { $0 + ($1.isOnDisk == onDisk ? $1.count : 0) } }
   }
 
   /// A shard to read from; nil where it is not here or not complete.
@@ -81,8 +92,10 @@ package final class ShardStore: @unchecked Sendable {
   // MARK: for the training thread
 
   /// A generation of a run begins to load: shards of other runs are dropped.
-  /// - Parameter start: where it begins. A live shard that is not part of that state has no use then.
-  package func begin(_ run: RunID, from start: StartState = .fresh) {
+  /// - Parameters:
+  ///   - start: where it begins. A live shard that is not part of that state has no use then.
+  ///   - place: where its copies are kept.
+  package func begin(_ run: RunID, from start: StartState = .fresh, keepingOn place: CopyPlace = .memory) {
     let state: MemoryState? = if case .memory(let state) = start { state } else { nil }
     locked {
       copies = copies.filter { $0.key.run == run }
@@ -90,6 +103,7 @@ package final class ShardStore: @unchecked Sendable {
         live = nil
       }
       mirroredStep = -1
+      (self.place, problem) = (place, nil)
       // Shards of the new generation may have other sizes.
       free = []
       loads += 1
@@ -105,7 +119,22 @@ package final class ShardStore: @unchecked Sendable {
 
   private func take(_ count: Int) -> ShardMemory {
     if let place = free.firstIndex(where: { $0.count == count }) { return free.remove(at: place) }
+    if place == .disk {
+      do { return try ShardMemory(onDisk: count, in: folder) } catch {
+        if problem == nil { problem = ("\(error)", false) }
+      }
+    }
     return ShardMemory(count: count)
+  }
+
+  /// Why a copy of this generation that should be on disk is in memory; nil where none is, and after the first call that
+  /// has returned it.
+  package func takeProblem() -> String? {
+    locked {
+      guard let problem, !problem.isReported else { return nil }
+      self.problem?.isReported = true
+      return problem.reason
+    }
   }
 
   /// Sets whose mirror this worker is in a generation: roster indices, and how many values their shards have.
@@ -204,6 +233,7 @@ package final class ShardStore: @unchecked Sendable {
       withExtendedLifetime(payload) {
         (copy.memory.pointer + piece * size).update(from: payload.reals, count: payload.bytes.count / 4)
       }
+      copy.memory.settle(piece * size..<min(count, (piece + 1) * size))
       copies[key]!.missing -= 1
       copies[key]!.due += 1
       return true

@@ -55,6 +55,7 @@ package struct StateTransfer {
             channel.send(DataMessage(header: header, payload: values), to: receiver)
           }
         }
+        shard.settle(number)
       }
     }
   }

@@ -63,7 +63,8 @@ package final class WorkerProcess: Sendable {
   /// only a helper.
   private func load(_ assignment: Assignment, _ history: StepHistory) -> RunJob? {
     let generation = assignment.generation
-    network.store.begin(assignment.run, from: assignment.start)
+    network.store.begin(
+      assignment.run, from: assignment.start, keepingOn: assignment.configuration.cluster.stateCopies)
     network.note(Heartbeat(generation: generation, step: assignment.firstStep))
     do {
       guard !assignment.isHelper else {

@@ -29,6 +29,10 @@ void ress_gemm_pack_transposed(int64_t n, int64_t k, const ress_real *b, int64_t
 /// c (m, n) = a (m, k) · packed (k, n), or += with `adding`.
 void ress_gemm_packed(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, const ress_real *packed,
                       ress_real *c, int64_t c_row, int adding);
+/// c (m, n) = a (m, k) · wᵀ, w (n, k), or += with `adding`. For few rows m and many columns n: w is read once, where it
+/// lies. Nearly as fast as a product with the packed weight where w comes from memory or m fills whole panels.
+void ress_gemm_unpacked(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, const ress_real *w,
+                        int64_t w_row, ress_real *c, int64_t c_row, int adding);
 /// c (m, n) = scale · a · b, or scale · (c + a · b) with `adding`; a[i, p] is at a + i · a_row + p · a_step, and b[p, j] at
 /// b + p · b_row + j · b_step.
 void ress_gemm(int64_t m, int64_t n, int64_t k, const ress_real *a, int64_t a_row, int64_t a_step, const ress_real *b,
