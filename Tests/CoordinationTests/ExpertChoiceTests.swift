@@ -74,7 +74,8 @@ import Wire
 
   @Test func `workers that share memory get copies of all experts, and the log reports how they are exchanged`() throws
   {
-    for (machines, expected) in [([7, 7] as [UInt64], [[4, 5, 6, 7], [0, 1, 2, 3]]), ([7, 8], [[], []])] as [([UInt64], [[Int]])] {
+    let cases: [([UInt64], [[Int]])] = [([7, 7], [[4, 5, 6, 7], [0, 1, 2, 3]]), ([7, 8], [[], []])]
+    for (machines, expected) in cases {
       var cluster = Cluster()
       var workers: [PeerID] = []
       for (name, machine) in zip(["w0", "w1"], machines) {
