@@ -4,10 +4,23 @@ import Foundation
 import HDF5
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite final class HDF5FileTests {
   private let path = NSTemporaryDirectory() + "ress-hdf5-" + UUID().uuidString + ".h5"
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  @Test func `a file can be read although another process holds a lock on it`() throws {
+    do { try HDF5File.create(path).setAttribute("number", 7) }
+    // A process that was just started holds such a lock until it has closed the descriptors that it inherited.
+    let descriptor = Glibc.open(path, O_RDWR)
+    defer { close(descriptor) }
+    try #require(flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+    #expect(try HDF5File.open(path).number("number") == 7)
+  }
 
   @Test func `attributes keep numbers and text of any script, also empty text`() throws {
     do {

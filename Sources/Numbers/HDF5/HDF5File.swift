@@ -16,6 +16,17 @@ package final class HDF5File {
     self.file = file
   }
 
+  /// Access without HDF5's own locks. Nothing here depends on them: files of a checkpoint are not written again, and a
+  /// folder's writer holds a lock of ours. They do harm: many shared file systems refuse them, and a process that
+  /// another thread has just started keeps a copy of a lock until it has closed the descriptors that it inherited, so
+  /// that a file that was closed cannot be opened for a moment ("Resource temporarily unavailable").
+  private static func accessWithoutLocks() -> Handle? {
+    guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
+      H5Pset_file_locking(access.id, false, true) >= 0
+    else { return nil }
+    return access
+  }
+
   /// Creates a file; an existing one is replaced.
   /// - Parameters:
   ///   - isNew: whether the name must be free. Nothing is written through a symbolic link then.
@@ -27,7 +38,7 @@ package final class HDF5File {
     defer { HDF5Lock.end() }
     ress_h5_quiet()
     // Time stamps are switched off, so that equal contents give equal bytes.
-    guard let access = Handle(H5Pcreate(ress_h5_file_access()), H5Pclose),
+    guard let access = accessWithoutLocks(),
       H5Pset_libver_bounds(access.id, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0,
       let creation = Handle(H5Pcreate(ress_h5_file_create()), H5Pclose),
       H5Pset_obj_track_times(creation.id, false) >= 0,
@@ -51,7 +62,9 @@ package final class HDF5File {
     HDF5Lock.begin()
     defer { HDF5Lock.end() }
     ress_h5_quiet()
-    guard let file = Handle(H5Fopen(plain.place, ress_h5_read_only(), 0), H5Fclose) else {
+    guard let access = accessWithoutLocks(),
+      let file = Handle(H5Fopen(plain.place, ress_h5_read_only(), access.id), H5Fclose)
+    else {
       throw .cannotOpen(path: name, reason: HDF5Error.lastReason("it is not an HDF5 file"))
     }
     return HDF5File(path: name, file: file)
