@@ -30,6 +30,7 @@ class Design:
 
 
 BOTH = ("kjv", "recall")
+PARTS = ("kjv-long", "recall", "chase")
 LONG = ("chase-long", "recall-long")
 ALL = ("kjv", "kjv-long", "recall", "chase", *LONG)
 TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds, measured on texts that no choice was made on
@@ -74,13 +75,21 @@ DESIGNS = (
         against="separate blocks, 4 experts each, 2 reached", tasks=("kjv", "kjv-long"), seeds=2),
     # Blocks that share a pool of experts and the writing of the memory. The narrow ones have about the parameters of the dense Transformer.
     Design("pooled, 8 narrow experts, 4 reached", "R2MU", NARROW, tasks=(*TEXTS, *EVERY), seeds=5, positions=True),
+    # One part after the other taken away from the pooled blocks, and what these lack beside the dense Transformer.
+    Design("dense Transformer, no positions", "baseline", (*DENSE_LAYERS, "model.positions=none"), "model.expert_width", 2,
+           "dense Transformer, the same help", ("bible",)),
     *(
-        Design(f"pooled, narrow, {name}", part, (*NARROW, *settings), fit, 2, "pooled, 8 narrow experts, 4 reached", ("bible", "kjv-long", "recall", "chase"))
-        for name, part, settings, fit in (
-            ("no memory", "memory", ("model.memory_slots=0",), "model.shared_width"),
-            ("no graph", "SOES", NO_GRAPH, "model.shared_width"),
-            ("graph weighs nothing", "SOES", ("model.structure_bias=false",), "model.shared_width"),
-            ("all keys kept", "ASAM", ("model.keys=null",), "model.shared_width"))),
+        Design(f"pooled, narrow, {name}", part, (*NARROW, *settings), seeds=2, against="pooled, 8 narrow experts, 4 reached", tasks=("bible", *tasks))
+        for name, part, settings, tasks in (
+            ("no memory", "memory", ("model.memory_slots=0",), PARTS),
+            ("no graph", "SOES", NO_GRAPH, PARTS),
+            ("graph weighs nothing", "SOES", ("model.structure_bias=false",), PARTS),
+            ("all keys kept", "ASAM", ("model.keys=null",), PARTS),
+            ("dense attention", "ASAM", DENSE_ATTENTION, ()),
+            ("dense attention, cache of all tokens", "ASAM", (*DENSE_ATTENTION, "model.cache=2048"), ()),
+            ("dense attention, whole sequences, no memory", "memory", (
+                *DENSE_ATTENTION, "model.segment={length}", "model.cache=0", "model.memory_slots=0"), ()),
+            ("16 keys, 24 neighbours", "ASAM", ("model.keys=16", "model.graph_degree=24"), ()))),
     # One step more than the dense Transformer has layers, of fewer blocks than steps.
     *(
         Design(f"four steps, {name}", "R2MU", ("model.steps=4", "model.separate_blocks=true", *settings), seeds=5, tasks=(*TEXTS, "chase-long"))
@@ -90,16 +99,6 @@ DESIGNS = (
             ("middle two share a block, narrow pool", (*MIDDLE, *NARROW)),
             ("two blocks in turn, narrow pool", ("model.blocks=2", *NARROW)),
             ("two blocks in turn, 4 experts each", ("model.blocks=2", "model.experts=4", "model.active_experts=2")))),
-    # What the pooled blocks lack beside the dense Transformer, one part after the other taken away.
-    Design("dense Transformer, no positions", "baseline", (*DENSE_LAYERS, "model.positions=none"), "model.expert_width", 2,
-           "dense Transformer, the same help", ("bible",)),
-    *(
-        Design(f"pooled, narrow, {name}", part, (*NARROW, *settings), seeds=2, against="pooled, 8 narrow experts, 4 reached", tasks=("bible",))
-        for name, part, settings in (
-            ("dense attention", "ASAM", DENSE_ATTENTION),
-            ("dense attention, cache of all tokens", "ASAM", (*DENSE_ATTENTION, "model.cache=2048")),
-            ("dense attention, whole sequences, no memory", "memory", (*DENSE_ATTENTION, "model.segment={length}", "model.cache=0", "model.memory_slots=0")),
-            ("16 keys, 24 neighbours", "ASAM", ("model.keys=16", "model.graph_degree=24")))),
     Design("pooled, 3 experts, 2 reached", "R2MU", (*POOL, "model.experts=3", "model.active_experts=2"), tasks=("kjv-long",), seeds=3),
     Design("pooled, 8 experts, 2 reached", "R2MU", (*POOL, "model.active_experts=2"), tasks=EVERY, seeds=3),
     Design("pooled, 12 experts, 2 reached", "R2MU", (

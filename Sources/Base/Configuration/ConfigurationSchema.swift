@@ -55,7 +55,7 @@ package enum ConfigurationSchema {
         "structure_bias", .flag(\.model.structureBias),
         "Whether the graph weights its edges, or only chooses neighbours."),
       ConfigurationField(
-        "relation_kinds", .whole(\.model.relationKinds, 0...1_024),
+        "relation_kinds", .whole(\.model.relationKinds, 0...ModelConfiguration.mostRelationKinds),
         "Kinds of relations between tokens that are read from the dataset (`ress data prepare --relations`); 0: none."
       ),
       ConfigurationField(

@@ -24,9 +24,8 @@ extension ModelConfiguration {
     case .cycle: return step % (last + 1)
     case .middle:
       // The blocks between the first and the last one take even shares of the steps, one after the other.
-      if step == 0 { return 0 }
-      if step == steps - 1 { return last }
-      return min(1 + (step - 1) * (last - 1) / (steps - 2), last)
+      if step == 0 || last == 0 { return 0 }
+      return step == steps - 1 ? last : 1 + (step - 1) * (last - 1) / (steps - 2)
     }
   }
 
@@ -36,8 +35,9 @@ extension ModelConfiguration {
   /// Pools of routed experts: one for all blocks, or one a block. Pool n has the experts from n · `routedExperts`.
   package var poolCount: Int { poolExperts && !isTransformer ? 1 : blockCount }
 
-  /// The pool of experts that a step's router chooses from.
-  package func pool(ofStep step: Int) -> Int { poolCount == 1 ? 0 : block(ofStep: step) }
+  /// The pool of experts that a block's router, or a step's, chooses from.
+  package func pool(ofBlock block: Int) -> Int { poolCount == 1 ? 0 : block }
+  package func pool(ofStep step: Int) -> Int { pool(ofBlock: block(ofStep: step)) }
 
   /// Whether separate blocks write the memory with the same weights.
   package var sharesMemory: Bool { separateBlocks && poolExperts && !isTransformer }
@@ -77,6 +77,8 @@ extension ModelConfiguration {
   package var returnedValueBytes: Int { 4 }
 
   package var slots: Int { isTransformer ? 0 : memorySlots }
+  /// Most kinds of relations of a model or a dataset.
+  package static let mostRelationKinds = 1_024
   /// Kinds of relations that the model reads. The baseline has no graph that could have them.
   package var relations: Int { isTransformer ? 0 : relationKinds }
   package var visibleCache: Int { isTransformer || !ordered ? 0 : cache }

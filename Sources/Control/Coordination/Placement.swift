@@ -139,21 +139,13 @@ enum Placement {
   /// Units and experts of each worker.
   static func roster(of workers: [WorkerDescription], for run: Run) -> [RosterEntry] {
     let units = evenShares(of: run.configuration.training.unitCount, among: workers.count)
-    let copied = copies(of: run, workers).choose(memoryBytes: memoryForCopies(workers))
+    let copied = run.ledger.copies(run.configuration, workers).choose(memoryBytes: memoryForCopies(workers))
     let experts = experts(of: workers, for: run, copied: copied)
     return workers.indices.map { index in
       RosterEntry(
         worker: workers[index], units: units[index], experts: experts[index],
         copies: copied.filter { !experts[index].contains($0) })
     }
-  }
-
-  /// The cost and gain of copies of experts in a run, from the measured loads and connections.
-  static func copies(of run: Run, _ workers: [WorkerDescription]) -> ExpertCopies {
-    ExpertCopies(
-      run.configuration, workers: workers.count, loads: run.ledger.expertLoads,
-      line: run.ledger.line ?? .assumed(hosts: Set(workers.map(\.host)).count),
-      canShareMemory: WorkerDescription.canShareMemory(workers, run.configuration.cluster))
   }
 
   /// Bytes that every worker may use for copies of experts: those of the worker that may use least; nil where a worker

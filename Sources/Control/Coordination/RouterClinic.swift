@@ -9,8 +9,7 @@ package struct RouterClinic: Equatable, Sendable {
   package enum Complaint: Hashable, Comparable, Sendable {
     /// Nearly all tokens of a step of recurrence go to the same few experts.
     case collapse(recurrence: Int)
-    /// An expert got no token in any step of recurrence that can reach it, in several
-    /// measurements in a row.
+    /// An expert got no token in any step of recurrence that can reach it, in several measurements in a row.
     case idle(expert: Int, pool: Int)
     /// More than half of the queries would give weight to more keys than `model.keys` allows.
     case truncation(recurrence: Int)

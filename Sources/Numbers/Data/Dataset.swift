@@ -7,6 +7,7 @@
 //
 // Each chunk of a list has a checksum, so that damage by a disk is detected when the chunk is read.
 
+import Configuration
 import Foundation
 import HDF5
 
@@ -117,7 +118,7 @@ package final class Dataset {
         throw HDF5Error.object(path: path, name: "vocabulary", reason: "\(vocabulary) tokens")
       }
       relationKinds = file.hasAttribute(Dataset.relationKindsName) ? try file.number(Dataset.relationKindsName) : 0
-      guard (0...RelationKinds.most).contains(relationKinds) else {
+      guard (0...ModelConfiguration.mostRelationKinds).contains(relationKinds) else {
         throw HDF5Error.object(
           path: path, name: Dataset.relationKindsName,
           reason: "\(relationKinds) kinds of relations; the file is damaged")

@@ -29,7 +29,7 @@ struct Balancer {
   /// are sums over the steps: a step may prefer some experts if the other steps prefer others.
   func apply(_ loads: [Int]) {
     for (block, w) in weights.blocks.enumerated() where !isFrozen[block] {
-      let experts = sizes.experts, first = sizes.model.poolCount == 1 ? 0 : block * experts
+      let experts = sizes.experts, first = sizes.model.pool(ofBlock: block) * experts
       let total = loads[first..<first + experts].reduce(0, +)
       for expert in 0..<experts {
         // (mean − load) · E, in integers, so that there is no rounding.

@@ -29,9 +29,7 @@ package struct MemoryParts: Equatable, Sendable {
   /// The program, its libraries and their buffers, and those of the writer of checkpoints.
   package var program = 0
 
-  package var total: Int {
-    weights + packed + moments + gradients + activations + copies + messages + change + program
-  }
+  package var total: Int { named.reduce(0) { $0 + $1.bytes } }
 
   /// The names of the parts in `ress plan --json`.
   package var named: [(name: String, bytes: Int)] {
@@ -169,7 +167,10 @@ extension RunNeeds {
   // MARK: the cluster
 
   /// What only a run of several workers holds: messages in transit, and what a change of generation takes beyond that.
-  package var clusterBytes: Int { memory.messages + memory.change }
+  package var clusterBytes: Int {
+    let parts = memory
+    return parts.messages + parts.change
+  }
 
   /// Parameters of others that arrive while this worker updates its own, its own dense ones on their way, and pieces of
   /// sums, copies and rows, two in each direction. Sums and experts are sent from where they are.

@@ -58,12 +58,16 @@ class VariantConfiguration(ModelConfiguration):
             return t % (last + 1)
         if t in (0, self.steps - 1):
             return 0 if t == 0 else last
-        return min(1 + (t - 1) * (last - 1) // (self.steps - 2), last)
+        return 1 + (t - 1) * (last - 1) // (self.steps - 2)
 
     @property
     def pools(self) -> int:
         """Pools of experts: one for all blocks, or one for each."""
         return self.block_count if self.own_blocks and not self.pool_experts else 1
+
+    def pool_of(self, t: int) -> int:
+        """The pool that a step's router chooses from."""
+        return self.block_of(t) if self.pools > 1 else 0
 
     @property
     def shares_memory(self) -> bool:
@@ -236,7 +240,7 @@ class Variant(ReSSFormer):
             logits = last_BLD @ (self.embed.weight if c.head == "lm" else self.head.weight).T
         loads = torch.zeros(c.pools, tally.count_KBE.shape[-1], dtype=torch.long)
         for t in range(self.steps):
-            loads[c.block_of(t) if c.pools > 1 else 0] += tally.count_KBE[t].sum(0)
+            loads[c.pool_of(t)] += tally.count_KBE[t].sum(0)
         loads = loads.flatten()
         memory = None if c.architecture == "transformer" else S_BMD
         losses = None if target_B is None else tally.losses(self.task_loss(logits, target_B), tokens=B * L)
@@ -298,7 +302,7 @@ class Variant(ReSSFormer):
 
     def experts_of(self, t: int) -> list[Expert]:
         c = self.configuration
-        first = c.block_of(t) * c.experts if c.pools > 1 else 0
+        first = c.pool_of(t) * c.experts
         return [self.experts[f"{first + index:04d}"] for index in range(c.experts)]
 
 

@@ -261,6 +261,14 @@ struct Ledger: Equatable, Sendable {
       promise: PlacementPromise(stepSecondsBefore: stepSeconds, stepSecondsExpected: expected))
   }
 
+  /// The cost and gain of copies of experts among some workers, from the measured loads and connections.
+  func copies(_ configuration: RunConfiguration, _ workers: [WorkerDescription]) -> ExpertCopies {
+    ExpertCopies(
+      configuration, workers: workers.count, loads: expertLoads,
+      line: line ?? .assumed(hosts: Set(workers.map(\.host)).count),
+      canShareMemory: WorkerDescription.canShareMemory(workers, configuration.cluster))
+  }
+
   /// Another choice of the experts that are copied, where it is worth its cost by the measured connections and loads.
   func worthwhileCopies(_ configuration: RunConfiguration, _ generation: Generation, step: Int, changeSeconds: Double)
     -> ExpertMove?
@@ -269,9 +277,7 @@ struct Ledger: Equatable, Sendable {
     guard let line, configuration.cluster.experts == .auto, roster.count > 1,
       expertLoads.count == configuration.model.expertCount, isSettled(generation)
     else { return nil }
-    let copies = ExpertCopies(
-      configuration, workers: roster.count, loads: expertLoads, line: line,
-      canShareMemory: WorkerDescription.canShareMemory(roster.map(\.worker), configuration.cluster))
+    let copies = copies(configuration, roster.map(\.worker))
     let present = generation.copiedExperts
     let best = copies.choose(memoryBytes: Placement.memoryForCopies(roster.map(\.worker)))
     let saved = copies.seconds(present) - copies.seconds(best)

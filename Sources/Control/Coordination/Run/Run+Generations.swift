@@ -81,7 +81,7 @@ extension Run {
     guard workers.count > 1, configuration.cluster.experts == .auto, configuration.model.routedExperts > 0 else {
       return
     }
-    let copies = Placement.copies(of: self, workers)
+    let copies = ledger.copies(configuration, workers)
     say(copies.forecast(generation.copiedExperts, isMeasured: ledger.line != nil), &turn)
   }
 

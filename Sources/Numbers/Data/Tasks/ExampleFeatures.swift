@@ -28,8 +28,3 @@ enum TableRelation {
 enum GraphRelation {
   static let edge = 0
 }
-
-enum RelationKinds {
-  /// As many as a model can have (`model.relation_kinds`).
-  static let most = 1_024
-}

@@ -88,7 +88,8 @@ struct ExamplePreparation {
     var reader = RowReader(
       task, preparation.tokenizer, field: preparation.options.field ?? SourceOptions.standardField,
       contextBytes: preparation.contextBytes,
-      otherTexts: try otherTexts(files), relationKinds: preparation.readsRelations ? RelationKinds.most : 0)
+      otherTexts: try otherTexts(files),
+      relationKinds: preparation.readsRelations ? ModelConfiguration.mostRelationKinds : 0)
     var number = 0
     func take(_ row: Row, isHeld: Bool) throws {
       let labels = reader.labels
