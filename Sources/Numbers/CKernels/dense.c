@@ -38,7 +38,7 @@ KERNEL void ress_visible_softmax(const ress_visible_shape *shape, int64_t rows, 
 INLINE real decayed_backward(int64_t begin, int64_t end, real sign, real own, const real *restrict decays, real factor,
                              real logsum, real inner, real *restrict x_S, real *restrict dp_S, real *restrict ddecays) {
   for (int64_t j = begin; j < end; j++) {
-    real p = REAL_EXP(factor * x_S[j] + sign * (own - decays[j]) - logsum), dz = p * (dp_S[j] - inner);
+    real p = weight_of(factor * x_S[j] + sign * (own - decays[j]) - logsum), dz = p * (dp_S[j] - inner);
     x_S[j] = p;
     dp_S[j] = dz;
     ddecays[j] -= sign * dz;
@@ -64,7 +64,7 @@ KERNEL void ress_visible_softmax_backward(const ress_visible_shape *shape, int64
       ddecays[self] += change;
     } else {
       for (int64_t j = 0; j < count; j++) {
-        real p = REAL_EXP(factor * x_S[j] - logsum);
+        real p = weight_of(factor * x_S[j] - logsum);
         x_S[j] = p;
         dp_S[j] = factor * p * (dp_S[j] - inner);
       }

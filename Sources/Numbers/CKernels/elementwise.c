@@ -208,13 +208,18 @@ KERNEL double ress_cross_entropy(int64_t rows, int64_t classes, real *logits, co
 }
 
 // The weight decay uses the parameter before the step, and does not pass through the moments.
+//
+// Moments of parameters whose gradient is 0 for hundreds of steps (rows of words that do not occur, experts that no token reaches) decay
+// towards 0 and would stay subnormal numbers for ever, as would the squares of very small gradients. The bounds are so far below ε that
+// no step changes: a gradient below 1e-10 ε is 0, and a first moment below 1e-22 ε, whose step would be 1e-22.
 KERNEL void ress_adamw(int64_t count, real *restrict parameter, real *restrict first, real *restrict second,
                        const real *restrict gradient, real gradient_scale, real rate, real beta1, real beta2,
                        real epsilon, real decay, real correction1, real correction2) {
+  real least = epsilon * (real)1e-10, least_first = epsilon * (real)1e-22, least_second = least * least;
   for (int64_t i = 0; i < count; i++) {
-    real g = gradient[i] * gradient_scale;
-    first[i] = beta1 * first[i] + (1 - beta1) * g;
-    second[i] = beta2 * second[i] + (1 - beta2) * g * g;
+    real g = settled(gradient[i] * gradient_scale, least);
+    first[i] = settled(beta1 * first[i] + (1 - beta1) * g, least_first);
+    second[i] = settled(beta2 * second[i] + (1 - beta2) * g * g, least_second);
     real step = (first[i] / correction1) / (REAL_SQRT(second[i] / correction2) + epsilon);
     parameter[i] = parameter[i] - rate * decay * parameter[i] - rate * step;
   }

@@ -255,7 +255,7 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, const ress_relatio
       structure_N[n] = scores_J[neighbours_N[n]];
       largest = structure_N[n] > largest ? structure_N[n] : largest;
     }
-    for (int64_t n = 0; n < count; n++) weights_N[n] = REAL_EXP(structure_N[n] - largest);
+    for (int64_t n = 0; n < count; n++) weights_N[n] = weight_of(structure_N[n] - largest);
     real sum = total(count, weights_N), inverse = 1 / sum, shift = REAL_LOG((real)count) - REAL_LOG(sum) - largest;
     for (int64_t n = 0; n < count; n++) {
       weights_N[n] *= inverse;

@@ -74,7 +74,7 @@ INLINE real madd(real x, real y, real z) { return __builtin_fma(x, y, z); }
 INLINE real madd(real x, real y, real z) { return __builtin_fmaf(x, y, z); }
 // exp(x) with an error of at most 2 units in the last place, in plain arithmetic that the compiler can vectorise.
 // It computes 2^n · e^r with n = round(x / ln 2). Adding 1.5 · 2^23 rounds to an integer and leaves n in the low
-// bits. Coefficients: Cephes expf. Below −87 the result stays at 1e-38.
+// bits. Coefficients: Cephes expf. Below −87 the result stays at 1.6e-38, which is still a normal number.
 INLINE float REAL_EXP(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
@@ -93,6 +93,14 @@ INLINE float REAL_EXP(float x) {
   return p * power.f;
 }
 #endif
+
+// exp(x) for the weights of a softmax, with x = z − max z ≤ 0. A weight below e^−64 (1.6e-28) of the largest one is 0. It changes no sum
+// of single precision, but left as it is it and its products would be subnormal numbers, for each of which a processor takes some hundred
+// cycles: with forget gates, whole rows of distant tokens have such weights.
+INLINE real weight_of(real x) { return x < -64 ? 0 : REAL_EXP(x); }
+
+// x, or 0 where |x| is below `least`: what decays from step to step does not end as a subnormal number.
+INLINE real settled(real x, real least) { return (x < 0 ? -x : x) < least ? 0 : x; }
 
 INLINE real sigmoid(real x) { return (real)1 / ((real)1 + REAL_EXP(-x)); }
 
@@ -160,8 +168,8 @@ INLINE real row_max(ptrdiff_t count, const real *restrict x) {
   return largest;
 }
 
-// x becomes exp(scale · (x − largest)); returns the sum.
+// x becomes the weight of scale · (x − largest); returns the sum.
 INLINE real exp_row(ptrdiff_t count, real scale, real largest, real *restrict x) {
-  for (ptrdiff_t i = 0; i < count; i++) x[i] = REAL_EXP(scale * (x[i] - largest));
+  for (ptrdiff_t i = 0; i < count; i++) x[i] = weight_of(scale * (x[i] - largest));
   return total(count, x);
 }
