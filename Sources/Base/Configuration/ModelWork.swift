@@ -12,16 +12,7 @@ extension RunConfiguration {
       let visible = model.isCausal ? Double(length + 1) / 2 : Double(length)
       return Double(model.steps) * (4 * d * d + 2 * visible * d + dense + forget) + head
     }
-    // Means over the tokens of a sequence: the number of visible tokens, and the number of neighbours.
-    var (visible, neighbours) = (0.0, 0.0)
-    let most = model.window + (model.graphDegree ?? .max / 2)
-    for token in 0..<length {
-      let first = token / model.segment * model.segment
-      let own = model.isCausal ? token - first + 1 : min(model.segment, length - first)
-      let seen = min(first, model.visibleCache) + own
-      visible += Double(seen) / Double(length)
-      neighbours += Double(min(seen, most)) / Double(length)
-    }
+    let (visible, neighbours) = meanSight
     let slots = Double(model.slots)
     let kept = min(Double(model.keys ?? .max), neighbours + slots)
     let attention = 4 * d * d + forget + (neighbours + slots + kept) * d
@@ -35,6 +26,34 @@ extension RunConfiguration {
     let memory = 2 * slots * d + maps / Double(model.segment)
     let once = 2 * maps / Double(model.segment) + maps / Double(length)
     return Double(model.steps) * (attention + graph + experts + dense + memory) + once + head
+  }
+
+  /// Means over the tokens of a sequence: the number of visible tokens, and the number of neighbours.
+  ///
+  /// Sums over whole segments, because a sequence may have a thousand million tokens.
+  package var meanSight: (visible: Double, neighbours: Double) {
+    let (length, segment, cache) = (data.sequenceLength, model.segment, model.visibleCache)
+    let most = Double(model.window) + (model.graphDegree.map(Double.init) ?? .infinity)
+    var (visible, neighbours) = (0.0, 0.0)
+    /// Adds `count` segments of `tokens` tokens each, before which `cached` tokens are visible.
+    func add(_ count: Int, tokens: Int, cached: Int) {
+      let (n, before, count) = (Double(tokens), Double(cached), Double(count))
+      guard model.isCausal else {
+        visible += count * n * (before + n)
+        neighbours += count * n * min(before + n, most)
+        return
+      }
+      visible += count * (n * before + n * (n + 1) / 2)
+      // The first tokens of the segment see no more than `most` tokens, all later ones have `most` neighbours.
+      let few = min(max(most - before, 0), n)
+      neighbours += count * (few * before + few * (few + 1) / 2 + (n > few ? (n - few) * most : 0))
+    }
+    // Until the cache is full, each segment sees more than the one before it.
+    let whole = length / segment, growing = min(whole, (cache + segment - 1) / segment)
+    for index in 0..<growing { add(1, tokens: segment, cached: index * segment) }
+    add(whole - growing, tokens: segment, cached: cache)
+    add(1, tokens: length % segment, cached: min(whole * segment, cache))
+    return (visible / Double(length), neighbours / Double(length))
   }
 
   /// Floating-point operations of a token, forward and backward: the backward has two products for each of the forward's.
