@@ -39,6 +39,8 @@ SEEN = ("recall", "far", "needles")
 # The tasks whose datasets have relations. Their configurations read them.
 RELATED = ("reach", "reach-long", "cora", "lookups")
 NO_RELATIONS = ("model.relation_kinds=0",)
+# Places of one key or name are related, and the cache holds every token, so that they are neighbours at any distance.
+MENTIONS = ("model.relation_kinds=1", "model.relation_start=8", "model.cache={length}")
 
 DESIGNS = (
     Design("default", "", seeds=5, tasks=(*ALL, *TEXTS, "far", "needles", *RELATED), positions=True),
@@ -52,6 +54,9 @@ DESIGNS = (
     Design("no graph, no relations", "SOES", (*NO_GRAPH, *NO_RELATIONS), seeds=2, tasks=RELATED),
     *(Design(f"bias of relations starts at {start}", "SOES", (f"model.relation_start={start}",), seeds=2, tasks=("reach", "cora", "lookups"))
       for start in (0, 2, 4, 8)),
+    # The default of these tasks reads no relations.
+    Design("one name is related, cache of all tokens", "SOES", MENTIONS, seeds=5, tasks=("recall", "needles")),
+    Design("one name is related", "SOES", MENTIONS[:2], seeds=2, tasks=("recall", "needles")),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
@@ -109,7 +114,7 @@ DESIGNS = (
     Design("shared block, 4 experts, 2 reached", "R2MU", ("model.experts=4", "model.active_experts=2"), tasks=("kjv-long",), seeds=2),
     Design("shared block, 2 experts, 1 reached", "R2MU", ("model.experts=2", "model.active_experts=1"), tasks=("kjv-long",), seeds=2),
     # A cache that holds every token that training or a measurement shows.
-    Design("cache of all tokens", "memory", ("model.cache={length}",), tasks=SEEN, seeds=3),
+    Design("cache of all tokens", "memory", ("model.cache={length}",), tasks=SEEN, seeds=5),
     Design("pooled, narrow, cache of all tokens", "memory", (*NARROW, "model.cache={length}"), tasks=SEEN, seeds=3),
     # Other rates: the default's is the best of these for ReSSFormer, and not for the dense Transformer.
     Design("rate 0.0055", "", ("optimizer.learning_rate=0.0055",), tasks=("kjv-long",), seeds=1),

@@ -77,7 +77,7 @@ TASKS = {
         [Measured(f"{hops} hops", f"chase-{hops}-hops") for hops in (1, 2, 3, 4)]),
     "recall": Task(
         "recall", "Keyed recall among words that mean nothing (MQAR), trained with 32 to 128 words", "configs/paper/recall.yaml", True, 500, False,
-        [Measured(length, f"recall-{length}") for length in ("64", "128", "256")]),
+        [Measured(length, f"recall-{length}") for length in ("64", "128", "256", "1024")]),
     "recall-long": Task(
         "recall-long", "The same recall, trained for longer", "configs/paper/recall.yaml", True, 2000, False,
         [Measured(length, f"recall-{length}") for length in ("64", "128", "256", "1024")]),

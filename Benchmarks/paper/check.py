@@ -57,6 +57,9 @@ class Recall(unittest.TestCase):
                 first = row["words"].index(key)
                 self.assertLess(first, place - 1)
                 self.assertEqual(row["words"][first + 1], made.VALUES[row["tags"][place]])
+                # Each key stands in its pair and in one question, and these two places are related.
+                self.assertIn([first, place], row["relations"])
+            self.assertEqual(len(row["relations"]), 4)
 
     def test_rows_have_their_length_and_fill_it(self):
         for length in (40, 64, 2048):
@@ -175,6 +178,15 @@ class Texts(unittest.TestCase):
             self.assertEqual(len(set(asked)), 4)
             self.assertEqual(text.count("The code of"), 4)
             self.assertEqual([word for word, tag in zip(row["words"], row["tags"]) if tag is not None], ["?"] * 4)
+
+    def test_related_words_of_a_needle_are_those_of_one_name(self):
+        for draw in draws():
+            row = texts.needle(draw, PARAGRAPHS, draw.randint(0, 15))
+            pairs = {(i, j) for i, j in row["relations"]}
+            named = [place for place, word in enumerate(row["words"]) if word in texts.PEOPLE]
+            same = {(i, j) for i in named for j in named if i < j and row["words"][i] == row["words"][j]}
+            self.assertEqual(pairs, same)
+            self.assertGreaterEqual(len(pairs), 4)
 
     def test_two_hops_go_by_the_friend(self):
         for draw in draws():

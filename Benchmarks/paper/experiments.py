@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from variants import ABLATIONS, BLIND, MIXTURE, OURS, PLAIN, RELATED, TWIN, WIDER
+from variants import ABLATIONS, BLIND, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WIDER
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,18 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
         "accuracy holds at lengths beyond the trained ones", 500, 100 / 8, "words (trained with 32 to 128)",
-        ablations=("no memory", "no graph", "all keys", "one step"), quick=("no memory",)),
+        ablations=("no memory", "no graph", "all keys", "one step", NAMED), quick=("no memory", NAMED)),
     Experiment(
         "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 300, 100 / 8,
         "segments of 16 words between (trained with few)", ablations=("no memory", "one step", "separate blocks"),
         quick=("no memory", "one step")),
     Experiment(
         "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
-        "paragraphs (trained with few)", ablations=ALL, quick=("no memory", "no graph"), quick_seeds=2),
+        "paragraphs (trained with few)", ablations=(*ALL, NAMED), quick=("no memory", "no graph", NAMED),
+        quick_seeds=2),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added",
-        None, 10, "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph")),
+        None, 10, "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph", NAMED)),
     Experiment(
         "stories", "noise", "Noise: where a thing is that people carry, among paragraphs", "accuracy holds as paragraphs are added",
         None, 100 / 8, "paragraphs (trained with 0 to 2)", ablations=("one step", "no memory")),

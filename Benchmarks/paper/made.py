@@ -20,7 +20,10 @@ VOCABULARY = [*KEYS, *VALUES, *FILLER, *NODES, *DIGITS, *OPERATIONS, OPEN, CLOSE
 
 
 def recall(draw, length, pairs=4, queries=4):
-    """Keys with a value behind each, anywhere among words that mean nothing; at the end some of the keys ask for their values (MQAR)."""
+    """Keys with a value behind each, anywhere among words that mean nothing; at the end some of the keys ask for their values (MQAR).
+
+    `relations`: the places of one key are related.
+    """
     body = length - 1 - 2 * queries
     if body < 2 * pairs:
         raise ValueError(f"{length} words have no room for {pairs} pairs and {queries} queries")
@@ -37,7 +40,7 @@ def recall(draw, length, pairs=4, queries=4):
     for number in draw.sample(range(pairs), queries):
         row += [ASK, KEYS[keys[number]]]
         tags += [None, values[number]]
-    return {"words": row, "tags": tags}
+    return {"words": row, "tags": tags, "relations": words.mentions(row, KEYS)}
 
 
 def far(draw, back, segment=16):

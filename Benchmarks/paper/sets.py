@@ -146,7 +146,7 @@ class Sets:
         lengths, pairs = ((32, 64, 128, 256, 1024), 3) if self.quick else ((32, 64, 128, 256, 512, 1024, 2048), 4)
         return self.drawn(
             "recall", lambda draw, length: made.recall(draw, length, pairs, queries=pairs), [32, 64, 128], {f"{length}": length for length in lengths[1:]}, "--task", "tag",
-            "--tokenizer", self.word_tokenizer())
+            "--relations", "--tokenizer", self.word_tokenizer())
 
     def far(self):
         backs = (1, 2, 4, 8, 16, 30)
@@ -155,7 +155,7 @@ class Sets:
             "far", lambda draw, back: made.far(draw, back), trained, {f"{back} back": back for back in backs}, "--task", "tag", "--tokenizer",
             self.word_tokenizer())
 
-    def among(self, name, make):
+    def among(self, name, make, *options):
         """Facts among 0 to 15 paragraphs, trained with up to two; where it is to be quick, trained with up to one and measured to seven."""
         found = {split: self.paragraphs(split) for split in ("train", "valid")}
 
@@ -167,13 +167,13 @@ class Sets:
         # The texts of tests are other texts than those of training.
         return self.drawn(
             name, row, [("train", count) for count in ((0, 1) if self.quick else (0, 1, 2))], {f"{count} paragraphs": ("valid", count) for count in counts}, "--task",
-            "tag", "--tokenizer", self.text_tokenizer())
+            "tag", *options, "--tokenizer", self.text_tokenizer())
 
     def needles(self):
-        return self.among("needles", lambda draw, found, count: texts.needle(draw, found, count))
+        return self.among("needles", lambda draw, found, count: texts.needle(draw, found, count), "--relations")
 
     def hops(self):
-        return self.among("hops", lambda draw, found, count: texts.needle(draw, found, count, hops=2))
+        return self.among("hops", lambda draw, found, count: texts.needle(draw, found, count, hops=2), "--relations")
 
     def stories(self):
         return self.among("stories", lambda draw, found, count: texts.story(draw, found, count, facts=2))

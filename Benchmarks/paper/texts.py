@@ -35,7 +35,10 @@ def among(draw, sentences, paragraphs, count):
 
 
 def needle(draw, paragraphs, count, hops=1, needles=4):
-    """Codes of several people, and at the end a question for each; it names the person, or, with two hops, a friend."""
+    """Codes of several people, and at the end a question for each; it names the person, or, with two hops, a friend.
+
+    `relations`: the places of one name are related, in paragraphs too.
+    """
     people = draw.sample(PEOPLE, 2 * needles)
     owners, friends = people[:needles], people[needles:]
     codes = [draw.randrange(10) for _ in owners]
@@ -51,7 +54,7 @@ def needle(draw, paragraphs, count, hops=1, needles=4):
     for asked in draw.sample(range(needles), needles):
         row += questions[asked].split()
         tags += [None] * (len(row) - len(tags) - 1) + [codes[asked]]
-    return {"words": row, "tags": tags}
+    return {"words": row, "tags": tags, "relations": words.mentions(row, PEOPLE)}
 
 
 def story(draw, paragraphs, count, facts=1, events=6):

@@ -32,9 +32,13 @@ RELATED = {
     "no relations": ["model.relation_kinds=0"],
     "relations only choose": ["model.structure_bias=false"],
 }
+# Of the experiments whose words name something again: all places of one name are related. The cache holds the whole sequence, so that they are
+# neighbours at any distance; `settings` adds its size.
+NAMED = "one name is related"
+MENTIONS = ["model.relation_kinds=1", "model.relation_start=8"]
 PART = {
     "one step": "R2MU", "separate blocks": "R2MU", "no memory": "R2MU", "all keys": "ASAM", "sparsemax": "ASAM", "one network": "ASAM",
-    "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES"}
+    "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES", NAMED: "SOES"}
 
 EXPLAINED = {
     TWIN: "a dense Transformer of as many layers as ReSSFormer has steps, with the same taps, norm and starts of the embedding, forget gates and "
@@ -52,6 +56,7 @@ EXPLAINED = {
     "no graph": "every visible token is a neighbour and none is weighed; no relations",
     "no relations": "the graph is made from content alone",
     "relations only choose": "related tokens are neighbours, and no edge is weighed",
+    NAMED: "all places of one key, or of one person's name, are related, which no other model is told, and the cache holds every token",
 }
 
 
@@ -90,6 +95,8 @@ class Variants:
             own = [
                 "model.separate_blocks=true", "model.pool_experts=false", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
                 "model.structure_bias=false", f"model.experts={self.share_of_experts()}", f"model.segment={self.longest}", "model.cache=0"]
+        elif name == NAMED:
+            own = [*MENTIONS, f"model.cache={self.longest}"]
         else:
             own = [*(ABLATIONS | RELATED)[name]]
             if name == "separate blocks":

@@ -5,7 +5,7 @@ merged from the space before it onwards, and by no other merge. The first word o
 """
 
 import json
-from itertools import product
+from itertools import combinations, product
 from string import ascii_lowercase
 
 START = "s"
@@ -55,3 +55,12 @@ def tokenizer(words):
 def asked_at_end(words, answer, **more):
     """A row of the task `tag` that asks one thing, at its last word, and nothing of the others."""
     return {"words": words, "tags": [None] * (len(words) - 1) + [answer], **more}
+
+
+def mentions(row, names):
+    """Relations of kind 0 between all places of a row at which the same one of `names` stands; words are counted from 0."""
+    known, places = set(names), {}
+    for place, word in enumerate(row):
+        if word in known:
+            places.setdefault(word, []).append(place)
+    return [[i, j] for there in places.values() for i, j in combinations(there, 2)]
