@@ -8,6 +8,10 @@
 // chunk is then formed by one owner, with the same bits as if the whole tensor had one. A tensor is divided only if
 // it is larger than an eighth of a worker's equal share, so a checkpoint of a cluster has few divided tensors, and no
 // cut is farther from the ideal one than a sixteenth of a share, except for the length of a chunk.
+//
+// Rejected: pieces of fixed size that are parameters of their own everywhere. A worker's rows of a tensor are
+// consecutive, so one range says the same with fewer messages and fewer datasets, and a single worker's checkpoints
+// stay as they were.
 
 import Model
 
