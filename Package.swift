@@ -146,7 +146,7 @@ let system: [Target] = [
   tests("Configuration", ["Configuration"]),
   tests("Data", ["Data", "HDF5", "CZstd", "CBZip2", "CLZMA", "CLZ4", "Training", "Configuration", "TestSupport"]),
   tests("Training", ["Training", "Model", "Kernels", "Configuration", "TestSupport"]),
-  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Configuration", "TestSupport"]),
+  tests("Checkpoint", ["Checkpoint", "HDF5", "RunFolder", "Model", "Configuration", "TestSupport"]),
   tests("Wire", ["Wire", "CChecksum", "Checksum", "Configuration", "TestSupport"]),
   tests("Coordination", ["Coordination", "Wire", "Configuration"]),
   tests("Transport", ["Transport", "Wire", "Configuration", "TestSupport"]),

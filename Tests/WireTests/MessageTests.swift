@@ -201,7 +201,7 @@ import Wire
       (.node(level: 3, index: most, part: 6), [.gradient]), (.part(most), [.parameters]),
       (.expertNode(level: 3, index: most, expert: 7, part: 5), [.expertGradient]),
       (.expertPart(expert: most, part: 4), [.expertParameters]),
-      (.tensor(number: most, kind: 2, piece: 5), [.state]),
+      (.tensor(number: most, kind: 2, chunk: 5), [.state]),
       (.copy(step: most, piece: 6, count: 7), [.mirror, .mirrored]),
     ]
   }()

@@ -204,7 +204,7 @@ import Worker
     return c
   }
 
-  /// A valid checkpoint with two shards, of a model with 16 tokens.
+  /// A valid checkpoint with two shards, of a model with 16 tokens. The embedding is divided.
   private func checkpoint(in folder: String) throws -> String {
     let layout = ParameterLayout(Self.tiny.model, vocabulary: 16)
     let entries = (layout.dense + layout.experts.flatMap { $0 }).filter { $0.count > 0 }
@@ -212,9 +212,15 @@ import Worker
     let writer = try CheckpointWriter(folder: folder, step: 4, generation: 0, shardCount: 2)
     return try values.withUnsafeBufferPointer { values in
       let tensors = entries.flatMap { entry in
-        ["model/", "optimizer/first/", "optimizer/second/"].filter { entry.isTrained || $0 == "model/" }.map {
-          NamedTensor(name: $0 + entry.name, shape: entry.shape, values: values.baseAddress!)
-        }
+        let parts =
+          entry.name == "embed/weight"
+          ? [0..<6, 6..<12, 12..<16].map { TensorRows(entry, rows: $0) } : [TensorRows(entry)]
+        return ["model/", "optimizer/first/", "optimizer/second/"].filter { entry.isTrained || $0 == "model/" }
+          .flatMap { kind in
+            parts.map {
+              NamedTensor(name: $0.stored(as: kind + entry.name), shape: $0.shape, values: values.baseAddress!)
+            }
+          }
       }
       func owner(_ name: String) -> Int { name.count % 2 }
       var files: [CheckpointManifest.File] = []

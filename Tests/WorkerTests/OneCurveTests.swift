@@ -475,7 +475,7 @@ import Worker
 
 /// The names of a checkpoint's tensors.
 func checkpointNames(_ c: RunConfiguration) -> [String] {
-  let layout = ParameterLayout(c.model, vocabulary: 257)
+  let layout = ParameterLayout(c.model, vocabulary: c.model.vocabulary ?? 257)
   let entries = layout.dense + layout.experts.flatMap { $0 }
   return entries.filter { $0.count > 0 }.flatMap { entry in
     ["model/" + entry.name]

@@ -87,8 +87,8 @@ final class OneProcessCluster: @unchecked Sendable {
   /// - Parameters:
   ///   - copies: the experts that each worker has a copy of; nil for those that the configuration chooses.
   ///   - sharesMemory: whether the workers may use a board.
-  ///   - before: a cluster of as many workers that has halted after `firstStep` steps, or has copies of that step. Its
-  ///     state is taken over.
+  ///   - before: a cluster that has halted after `firstStep` steps, or has copies of that step. Its state is taken
+  ///     over. Its first workers are the workers of this cluster, as far as it has them.
   ///   - holders: by worker, the worker that has its shard; nil: the worker itself.
   init(
     _ configuration: RunConfiguration, workers: Int, threads: Int, folder: String, checkpoint: String? = nil,
@@ -102,7 +102,7 @@ final class OneProcessCluster: @unchecked Sendable {
     let chosen = copies ?? (0..<workers).map { _ in ExpertCopies(configuration, workers: workers).choose() }
     let generation = (before?.generation ?? 0) + 1
     self.generation = generation
-    channels = (0..<workers).map { HubChannel($0, self, before?.channels[$0].store ?? ShardStore()) }
+    channels = (0..<workers).map { HubChannel($0, self, before?.store($0) ?? ShardStore()) }
     let descriptions = channels.enumerated().map { index, channel in
       var description = WorkerDescription(
         name: "w\(index)", host: "here", process: Int(getpid()), dataAddress: "hub", threads: threads,
@@ -133,6 +133,9 @@ final class OneProcessCluster: @unchecked Sendable {
       return assignment
     }
   }
+
+  /// The store of a worker; nil for one that the cluster does not have.
+  private func store(_ index: Int) -> ShardStore? { channels.indices.contains(index) ? channels[index].store : nil }
 
   /// The results of the run: records of steps and evaluations from the first worker, and every worker's errors.
   struct Outcome {

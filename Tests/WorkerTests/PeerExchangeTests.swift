@@ -89,7 +89,7 @@ import Wire
     expect(message(.norms, .step, sender: 0), "no such sender")
     expect(message(.norms, .step, sender: 2), "no such sender")
     expect(message(.norms, .step, round: 0), "it belongs to round 0, this is round 1")
-    expect(message(.state, .tensor(number: 0, kind: 0, piece: 0)), "it is not part of a step")
+    expect(message(.state, .tensor(number: 0, kind: 0, chunk: 0)), "it is not part of a step")
     expect(message(.mirror, .copy(step: 1, piece: 0, count: 1)), "it is not part of a step")
     expect(message(.combineForward, site), "these rows were not requested")
     expect(message(.dispatchForward, site, rows: 1, bytes: counts), "wrong length")

@@ -17,7 +17,7 @@ func oneTensor(_ count: Int) -> Shard {
   let entry = ParameterLayout(model, vocabulary: count).dense[0]
   let memory = ShardMemory(count: count)
   for place in 0..<count { memory.pointer[place] = Float(place) }
-  return Shard(ShardLayout([.init(entry: entry, tensor: 0, kind: .values, expert: nil, offset: 0)]), in: memory)
+  return Shard(ShardLayout([.init(TensorRows(entry), tensor: 0, kind: .values, expert: nil, offset: 0)]), in: memory)
 }
 
 @Suite struct ShardStoreTests {
@@ -185,7 +185,8 @@ func oneTensor(_ count: Int) -> Shard {
   @Test func `any range of a shard is copied in the order of its tensors`() {
     var layout = ShardLayout(oneTensor(4).layout.pieces)
     let entry = layout.pieces[0].entry
-    layout = ShardLayout((0..<3).map { .init(entry: entry, tensor: $0, kind: .values, expert: nil, offset: 4 * $0) })
+    layout = ShardLayout(
+      (0..<3).map { .init(TensorRows(entry), tensor: $0, kind: .values, expert: nil, offset: 4 * $0) })
     let memory = ShardMemory(count: 12)
     for place in 0..<12 { memory.pointer[place] = Float(place) }
     let shard = Shard(layout, in: memory)

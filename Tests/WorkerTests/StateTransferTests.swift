@@ -12,7 +12,6 @@ import Wire
 import Worker
 
 @Suite struct StateTransferTests {
-  private static let vocabulary = 11
   private static let experts = 4
 
   private static let configuration: RunConfiguration = {
@@ -21,28 +20,28 @@ import Worker
     return c
   }()
 
-  private static let layout = ParameterLayout(configuration, vocabulary: vocabulary)
-
   /// Units and experts of each worker of a generation.
   private struct Shares {
     let units: [Range<Int>]
     let experts: [[Int]]
+    let layout: ParameterLayout
 
-    init(workers: Int) {
+    init(_ layout: ParameterLayout, workers: Int) {
+      self.layout = layout
       units = evenShares(of: StateTransferTests.configuration.training.unitCount, among: workers)
       experts = evenShares(of: StateTransferTests.experts, among: workers).map { Array($0) }
     }
 
     func plan(_ index: Int, copies: [[Int]] = []) -> WorkPlan {
       let owners = WorkPlan.owners(of: experts, experts: StateTransferTests.experts)
-      return WorkPlan(
-        index: index, units: units, expertOwners: owners, copies: copies, layout: StateTransferTests.layout)
+      return WorkPlan(index: index, units: units, expertOwners: owners, copies: copies, layout: layout)
     }
   }
 
-  /// The value at a position of a tensor, or of one of its moments.
+  /// The value at a position of a piece. It follows from the position in the tensor; the period is a prime, so that
+  /// values which are moved by some chunks are noticed.
   private static func value(_ piece: ShardLayout.Piece, _ position: Int) -> Real {
-    Real(3 * piece.tensor + piece.kind.rawValue) + Real(position % 4096) / 8192
+    Real(3 * piece.tensor + piece.kind.rawValue) + Real((piece.rows.values.lowerBound + position) % 4093) / 8192
   }
 
   /// The shards of a generation after its step 7, in the memory of the workers of the next one.
@@ -50,19 +49,25 @@ import Worker
     let before: Shares, after: Shares
     let copies: [[Int]]
     let helpers: Int
+    let vocabulary: Int
+    let layout: ParameterLayout
     let state: MemoryState
     let channels: [ListChannel]
     let stores: [ShardStore]
 
-    init(from old: Int, to new: Int, holders: [Int], helpers: Int = 0, copies: [[Int]] = []) {
-      (before, after) = (Shares(workers: old), Shares(workers: new))
+    init(
+      from old: Int, to new: Int, holders: [Int], helpers: Int = 0, copies: [[Int]] = [], vocabulary: Int = 11
+    ) {
+      self.vocabulary = vocabulary
+      layout = ParameterLayout(StateTransferTests.configuration, vocabulary: vocabulary)
+      (before, after) = (Shares(layout, workers: old), Shares(layout, workers: new))
       (self.copies, self.helpers) = (copies, helpers)
       state = MemoryState(generation: 3, step: 7, units: before.units, experts: before.experts, holders: holders)
       channels = (0..<new + helpers).map { _ in ListChannel() }
       stores = channels.map { _ in ShardStore() }
       for index in channels.indices { channels[index].peers = channels }
       for (index, holder) in holders.enumerated() {
-        let layout = ShardLayout(StateTransferTests.layout, before.plan(index))
+        let layout = ShardLayout(self.layout, before.plan(index))
         let memory = ShardMemory(count: layout.count)
         for piece in layout.pieces {
           for position in 0..<piece.count {
@@ -90,13 +95,12 @@ import Worker
     }
 
     func transfer(_ index: Int) -> StateTransfer {
-      StateTransfer(assignment(index), state, StateTransferTests.layout, after.plan(index, copies: copies))
+      StateTransfer(assignment(index), state, layout, after.plan(index, copies: copies))
     }
 
     func trainer(_ index: Int) throws -> Trainer {
       let held = HeldModel(
-        StateTransferTests.configuration, vocabulary: StateTransferTests.vocabulary,
-        plan: after.plan(index, copies: copies), threads: 1)
+        StateTransferTests.configuration, vocabulary: vocabulary, plan: after.plan(index, copies: copies), threads: 1)
       return try Trainer(
         StateTransferTests.configuration, held, Exchanges(alone: held), source: NoSource(), memoryLimit: .max)
     }
@@ -126,16 +130,27 @@ import Worker
     func read(_ sequence: Int, into buffer: inout SequenceBuffer) {}
   }
 
-  @Test(arguments: [
-    (old: 1, new: 2, holders: [1], helpers: 0, copies: [[], []]),
-    (old: 2, new: 3, holders: [2, 0], helpers: 0, copies: [[], [0], []]),
-    (old: 3, new: 2, holders: [1, 0, 1], helpers: 0, copies: [[3], [0, 1]]),
-    (old: 2, new: 1, holders: [0, 1], helpers: 1, copies: [[]]),
-  ])
-  func `every worker has the values of all that it needs`(
-    old: Int, new: Int, holders: [Int], helpers: Int, copies: [[Int]]
+  @Test(
+    arguments: [
+      (old: 1, new: 2, holders: [1], helpers: 0, copies: [[], []]),
+      (old: 2, new: 3, holders: [2, 0], helpers: 0, copies: [[], [0], []]),
+      (old: 3, new: 2, holders: [1, 0, 1], helpers: 0, copies: [[3], [0, 1]]),
+      (old: 2, new: 1, holders: [0, 1], helpers: 1, copies: [[]]),
+      (old: 2, new: 5, holders: [3, 3], helpers: 0, copies: [[], [], [], [], []]),
+      (old: 5, new: 3, holders: [1, 0, 1, 2, 2], helpers: 0, copies: [[], [], []]),
+    ], [11, 20_000])
+  func `every worker has the values of all that it needs, also of tensors with several owners`(
+    change: (old: Int, new: Int, holders: [Int], helpers: Int, copies: [[Int]]), vocabulary: Int
   ) throws {
-    let move = Move(from: old, to: new, holders: holders, helpers: helpers, copies: copies)
+    let (old, new, holders, helpers, copies) = change
+    let move = Move(
+      from: old, to: new, holders: holders, helpers: helpers, copies: copies, vocabulary: vocabulary)
+    if vocabulary > 11 {
+      let owners = [move.before, move.after].map { shares in
+        shares.units.indices.count { shares.plan($0).myRows(of: move.layout.dense[0]) != nil }
+      }
+      #expect(owners == [old, new], "the embedding has an owner of each generation's workers")
+    }
     let trainers = try (0..<new).map { try move.trainer($0) }
     for index in 0..<new + helpers {
       try move.transfer(index).send(
@@ -146,7 +161,9 @@ import Worker
       #expect(move.channels[index].arriving.isEmpty, "nothing is sent that a worker does not need")
       var compared = 0
       for shard in move.before.units.indices {
-        let pieces = ShardLayout(Self.layout, move.before.plan(shard)).pieces
+        let pieces = ShardLayout(move.layout, move.before.plan(shard)).pieces.flatMap {
+          $0.divided(by: trainers[index].plan)
+        }
         for piece in pieces where trainers[index].plan.needs(piece, worker: index) {
           let place = try #require(trainers[index].place(of: piece))
           let wrong = (0..<piece.count).first { place[$0] != Self.value(piece, $0) }
@@ -174,9 +191,9 @@ import Worker
     throws
   {
     let move = Move(from: 2, to: 3, holders: [2, 0])
-    let needed = try #require(ShardLayout(Self.layout, move.before.plan(0)).pieces.first { $0.kind == .values })
-    func refusal(sender: Int, tensor: Int, piece: Int = 0, count: Int = 1) throws -> String {
-      var header = DataHeader(phase: .state, sender: sender, .tensor(number: tensor, kind: 0, piece: piece))
+    let needed = try #require(ShardLayout(move.layout, move.before.plan(0)).pieces.first { $0.kind == .values })
+    func refusal(sender: Int, tensor: Int, chunk: Int = 0, count: Int = 1) throws -> String {
+      var header = DataHeader(phase: .state, sender: sender, .tensor(number: tensor, kind: 0, chunk: chunk))
       header.rows = UInt32(count)
       move.channels[1].arriving = [DataMessage(header: header, payload: Payload(byteCount: 4 * count))]
       do {
@@ -187,11 +204,11 @@ import Worker
       return "everything arrived"
     }
     #expect(try refusal(sender: 2, tensor: needed.tensor, count: needed.count) == "no message is left", "accepted")
-    for (sender, tensor, piece, count) in [
+    for (sender, tensor, chunk, count) in [
       (0, needed.tensor, 0, needed.count), (2, 10_000, 0, 1), (2, needed.tensor, 0, needed.count + 1),
       (2, needed.tensor, 1, 1),
     ] {
-      let text = try refusal(sender: sender, tensor: tensor, piece: piece, count: count)
+      let text = try refusal(sender: sender, tensor: tensor, chunk: chunk, count: count)
       #expect(text.contains("worker \(sender) of the roster sent"), "\(text)")
       #expect(text.contains("tensor \(tensor) is not needed"), "\(text)")
     }

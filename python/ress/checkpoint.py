@@ -134,6 +134,7 @@ def _folder(folder: Path) -> Checkpoint:
         with h5py.File(folder / name, "r") as shard:
             if "model" in shard:
                 _collect(shard["model"], "", tensors)
+    _join_rows(folder, tensors)
     if "embed.weight" not in tensors:
         raise CheckpointError(f"{folder}: the shards have no embed/weight")
     return Checkpoint(
@@ -164,6 +165,26 @@ def _collect(group, prefix: str, tensors: dict[str, np.ndarray]) -> None:
             _collect(item, f"{prefix}{name}.", tensors)
         else:
             tensors[prefix + name] = item[()].astype(np.float32, copy=False)
+
+
+# Rows of a large tensor that one of its owners wrote: the tensor's name and its first row.
+_ROWS = re.compile(r"(.+)\.rows-from-(\d+)")
+
+
+def _join_rows(folder: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Puts tensors together whose rows are in the shards of several owners."""
+    parts: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for name in [name for name in tensors if _ROWS.fullmatch(name)]:
+        tensor, first = _ROWS.fullmatch(name).groups()
+        parts.setdefault(tensor, []).append((int(first), tensors.pop(name)))
+    for name, ranges in parts.items():
+        ranges.sort(key=lambda rows: rows[0])
+        row = 0
+        for first, values in ranges:
+            if first != row or values.shape[1:] != ranges[0][1].shape[1:]:
+                raise CheckpointError(f"{folder}: {name}: its rows from {first} on do not follow row {row - 1}")
+            row += len(values)
+        tensors[name] = np.concatenate([values for _, values in ranges])
 
 
 def _exported(path: Path) -> Checkpoint:

@@ -4,6 +4,7 @@
     python -m unittest -v          here, with what is installed; what needs a package that is absent is skipped and named
 """
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -66,6 +67,37 @@ class CheckpointTests(unittest.TestCase):
             write_safetensors(f"{folder}/other.safetensors", {"x": np.zeros(3, np.float32)}, {"format": "pt"})
             with self.assertRaisesRegex(ress.CheckpointError, "no ress_configuration"):
                 ress.load(f"{folder}/other.safetensors")
+
+    def test_rows_of_a_tensor_in_the_shards_of_several_owners_are_one_tensor(self):
+        import h5py
+
+        whole = ress.load(RUNS / "ressformer")
+        with tempfile.TemporaryDirectory() as folder:
+            for borders, complaint in (((0, 100, 200, 257), None), ((0, 100, 201, 257), "embed.weight: its rows from 201")):
+                copy = Path(folder) / "-".join(map(str, borders))
+                shutil.copytree(RUNS / "ressformer" / "step-00000008", copy)
+                manifest = json.loads((copy / "manifest.json").read_text())
+                shards = [file for file in manifest["files"] if file["name"].startswith("shard-")]
+                for file in shards:
+                    with h5py.File(copy / file["name"], "r+") as shard:
+                        if "embed" in shard["model"]:
+                            del shard["model/embed/weight"]
+                for number, (first, end) in enumerate(zip(borders, borders[1:])):
+                    with h5py.File(copy / shards[number % len(shards)]["name"], "r+") as shard:
+                        # In the second case row 200 is missing.
+                        rows = whole.tensors["embed.weight"][first : min(end, 200) if complaint and number == 1 else end]
+                        shard[f"model/embed/weight/rows-from-{first:07}"] = rows
+                for file in shards:
+                    file["sha256"] = hashlib.sha256((copy / file["name"]).read_bytes()).hexdigest()
+                (copy / "manifest.json").write_text(json.dumps(manifest))
+                if complaint:
+                    with self.assertRaisesRegex(ress.CheckpointError, complaint):
+                        ress.load(copy)
+                    continue
+                again = ress.load(copy)
+                self.assertEqual(again.tensors.keys(), whole.tensors.keys())
+                for key, values in whole.tensors.items():
+                    np.testing.assert_array_equal(again.tensors[key], values, key)
 
     def test_a_written_model_reads_back_the_same(self):
         checkpoint = ress.load(RUNS / "ressformer-hf")

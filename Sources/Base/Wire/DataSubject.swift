@@ -17,9 +17,9 @@ package enum DataSubject: Equatable, Sendable {
   /// The sum of the gradients of a part of an expert over a subtree of units; a part of an expert's parameters.
   case expertNode(level: Int, index: Int, expert: Int, part: Int)
   case expertPart(expert: Int, part: Int)
-  /// The values from `piece` times the length of a piece on, of one kind (parameter, first or second moment) of a
+  /// The values from chunk `chunk` on (a chunk is 65,536 values), of one kind (parameter, first or second moment) of a
   /// tensor of the model.
-  case tensor(number: Int, kind: Int, piece: Int)
+  case tensor(number: Int, kind: Int, chunk: Int)
   /// A piece of the copy that was made after a step, which has `count` pieces.
   case copy(step: Int, piece: Int, count: Int)
 
@@ -44,8 +44,8 @@ package enum DataSubject: Equatable, Sendable {
     case .expertNode(let level, let index, let expert, let part):
       Words(first: UInt32(index), second: UInt32(part), third: UInt32(expert), fourth: UInt16(level))
     case .expertPart(let expert, let part): Words(first: UInt32(expert), second: UInt32(part))
-    case .tensor(let number, let kind, let piece):
-      Words(first: UInt32(number), second: UInt32(kind), third: UInt32(piece))
+    case .tensor(let number, let kind, let chunk):
+      Words(first: UInt32(number), second: UInt32(kind), third: UInt32(chunk))
     case .copy(let step, let piece, let count):
       Words(first: UInt32(piece), second: UInt32(count), third: UInt32(step))
     }
@@ -64,7 +64,7 @@ package enum DataSubject: Equatable, Sendable {
     case .expertGradient:
       self = .expertNode(level: Int(words.fourth), index: first, expert: third, part: second)
     case .expertParameters: self = .expertPart(expert: first, part: second)
-    case .state: self = .tensor(number: first, kind: second, piece: third)
+    case .state: self = .tensor(number: first, kind: second, chunk: third)
     case .mirror, .mirrored: self = .copy(step: third, piece: first, count: second)
     }
   }

@@ -3,7 +3,8 @@
 // `shard-0003-of-0008.h5` holds the tensors that the worker owns, parameters and moments. `model.h5` presents the
 // whole model as one logical file: it has an external link for each tensor, so that h5py, h5ls and ress find it by
 // its name. Links are used and not virtual datasets, because HDF5 reads a virtual dataset whose shard is missing as
-// zeros.
+// zeros. Where several workers own rows of a large tensor, each of their shards has a dataset of these rows, and the
+// tensor's name is that of a group of links (`TensorRows.stored`).
 //
 // A file is written in two steps. HDF5 lays it out, with reserved space for each tensor and its CRC-32C as an
 // attribute; then `FilledFile` writes the numbers and computes the SHA-256 for the manifest.
@@ -17,8 +18,8 @@ import RunFolder
   import Glibc
 #endif
 
-/// A tensor under its name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight`,
-/// `optimizer/second/…`.
+/// A tensor, or rows of one, under its name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight`,
+/// `optimizer/second/…/rows-from-0004096`.
 package struct NamedTensor {
   /// Calls its argument with the values, which stay where they are until that returns.
   package typealias Reader = ((UnsafePointer<Float>) -> Void) -> Void
@@ -115,7 +116,7 @@ package struct CheckpointWriter {
     return sum
   }
 
-  /// Writes `model.h5`. `shards` lists the shard that contains each tensor.
+  /// Writes `model.h5`. `shards` lists the shard that contains each tensor, or each range of rows of a divided one.
   package func writeModel(_ shards: [(name: String, shard: Int)]) throws(CheckpointError) -> CheckpointManifest.File {
     try write(CheckpointFolder.modelName) { file throws(HDF5Error) in
       for (name, shard) in shards {

@@ -87,15 +87,44 @@ extension HDF5File {
     return try checkedExtent(try openDataset(name), name).shape
   }
 
+  /// The shape of a float32 dataset and its number of values.
+  private func floatExtent(
+    _ dataset: borrowing Handle, _ name: String
+  ) throws(HDF5Error) -> (shape: [Int], count: Int) {
+    let extent = try checkedExtent(dataset, name)
+    guard let type = Handle(H5Dget_type(dataset.id), H5Tclose), H5Tequal(type.id, ress_h5_float32_file()) > 0 else {
+      throw refuse(name, "its numbers are not 32-bit floats, little-endian")
+    }
+    return extent
+  }
+
+  /// Reads rows of a float32 dataset into a buffer of exactly their size.
+  package func read(
+    _ name: String, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Float>
+  ) throws(HDF5Error) {
+    HDF5Lock.begin()
+    defer { HDF5Lock.end() }
+    let dataset = try openDataset(name)
+    let shape = try floatExtent(dataset, name).shape
+    guard let all = shape.first, 0 <= rows.lowerBound, rows.upperBound <= all,
+      rows.count * shape.dropFirst().reduce(1, *) == values.count
+    else { throw refuse(name, "rows \(rows) of a dataset with the shape \(shape) do not fit \(values.count) numbers") }
+    guard values.count > 0 else { return }
+    var start = [hsize_t](repeating: 0, count: shape.count), size = shape.map { hsize_t($0) }
+    (start[0], size[0]) = (hsize_t(rows.lowerBound), hsize_t(rows.count))
+    guard let memory = Handle(H5Screate_simple(Int32(shape.count), size, nil), H5Sclose),
+      let space = Handle(H5Dget_space(dataset.id), H5Sclose),
+      H5Sselect_hyperslab(space.id, H5S_SELECT_SET, start, nil, size, nil) >= 0,
+      H5Dread(dataset.id, ress_h5_float32(), memory.id, space.id, 0, values.baseAddress) >= 0
+    else { throw fail(name, "it cannot be read") }
+  }
+
   /// Reads a whole float32 dataset into a buffer of exactly its size.
   package func read(_ name: String, into values: UnsafeMutableBufferPointer<Float>) throws(HDF5Error) {
     HDF5Lock.begin()
     defer { HDF5Lock.end() }
     let dataset = try openDataset(name)
-    let extent = try checkedExtent(dataset, name)
-    guard let type = Handle(H5Dget_type(dataset.id), H5Tclose), H5Tequal(type.id, ress_h5_float32_file()) > 0 else {
-      throw refuse(name, "its numbers are not 32-bit floats, little-endian")
-    }
+    let extent = try floatExtent(dataset, name)
     guard extent.count == values.count else {
       throw refuse(name, "\(extent.count) numbers where \(values.count) are needed")
     }

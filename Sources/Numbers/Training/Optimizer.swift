@@ -1,5 +1,5 @@
-// AdamW (arXiv 1711.05101) on the tensors that one worker owns: its part of the dense parameters, and its experts.
-// Every parameter is updated by exactly one worker, so moments are stored once in the cluster.
+// AdamW (arXiv 1711.05101) on what one worker owns: its part of the dense parameters, and its experts. Every parameter
+// is updated by exactly one worker, so moments are stored once in the cluster.
 //
 // The global norm of the gradient is a sum of squares over fixed chunks of tensors. The chunks' sums are always
 // added in the same order, whichever workers own the tensors, so that the norm has the same bits on any cluster.
@@ -9,9 +9,10 @@ import Kernels
 import Model
 
 package final class Optimizer {
-  /// A tensor that this worker updates: its values, and the first and second moments.
+  /// A tensor that this worker updates, or the rows of it: values, and the first and second moments.
   package struct Owned {
-    package let entry: ParameterEntry
+    package let rows: TensorRows
+    package var entry: ParameterEntry { rows.entry }
     package let values: RealPointer
     package let first: RealPointer
     package let second: RealPointer
@@ -23,7 +24,7 @@ package final class Optimizer {
     let chunks: Range<Int>
   }
 
-  /// One chunk of a trained tensor: the unit of work of a thread.
+  /// One chunk of a trained tensor: the unit of work of a thread. `start` is counted from the first value owned.
   private struct Piece {
     let tensor: Owned
     let start: Int
@@ -47,13 +48,13 @@ package final class Optimizer {
   private let arena: Arena
 
   /// Values of a chunk, whose squares are added in one loop.
-  private static let chunkSize = 65_536
+  package static let chunkSize = 65_536
 
   package init(_ configuration: OptimizerConfiguration, parameters: ParameterBuffer, plan: WorkPlan, team: Team) {
     self.configuration = configuration
     self.team = team
     let layout = parameters.layout
-    let mine = plan.myDense
+    let dense = plan.myDense.lowerBound
     let experts = Set(plan.myExperts)
     var chunk = 0
     func chunks(_ entry: ParameterEntry) -> Range<Int> {
@@ -62,25 +63,29 @@ package final class Optimizer {
       return chunk..<chunk + count
     }
     // Chunks are numbered over all tensors of the model, so that their numbers do not depend on who owns what.
-    let dense = layout.dense.map { ($0, chunks($0)) }
+    let tensors = layout.dense.map { ($0, chunks($0)) }
     let blocks = layout.experts.map { $0.map { ($0, chunks($0)) } }
     chunkCount = chunk
     let (arena, owned) = Arena.build { arena in
       var owned: [Owned] = []
-      for (entry, chunks) in dense where entry.count > 0 && mine.contains(entry.offset) {
-        let moments = entry.momentCount
+      for (entry, chunks) in tensors {
+        guard let rows = plan.myRows(of: entry) else { continue }
+        let first = rows.range.lowerBound, size = Optimizer.chunkSize
+        precondition(rows.values.lowerBound % size == 0, "rows \(rows.rows) of \(entry.name) begin within a chunk")
+        let begun = chunks.lowerBound + rows.values.lowerBound / size
         owned.append(
           Owned(
-            entry: entry, values: parameters.dense + entry.offset, first: arena.reals(moments),
-            second: arena.reals(moments), expert: nil, gradientOffset: entry.offset - mine.lowerBound,
-            chunks: chunks))
+            rows: rows, values: parameters.dense + first, first: arena.reals(rows.momentCount),
+            second: arena.reals(rows.momentCount), expert: nil, gradientOffset: first - dense,
+            chunks: begun..<begun + (rows.count + size - 1) / size))
       }
       for (expert, entries) in blocks.enumerated() where experts.contains(expert) {
         for (entry, chunks) in entries {
+          let rows = TensorRows(entry)
           owned.append(
             Owned(
-              entry: entry, values: parameters.experts[expert]! + entry.offset, first: arena.reals(entry.momentCount),
-              second: arena.reals(entry.momentCount), expert: expert, gradientOffset: entry.offset, chunks: chunks))
+              rows: rows, values: parameters.experts[expert]! + entry.offset, first: arena.reals(rows.momentCount),
+              second: arena.reals(rows.momentCount), expert: expert, gradientOffset: entry.offset, chunks: chunks))
         }
       }
       return owned
@@ -91,7 +96,7 @@ package final class Optimizer {
     pieces = owned.filter(\.entry.isTrained).flatMap { tensor in
       tensor.chunks.enumerated().map { index, chunk in
         let start = index * Optimizer.chunkSize, place = tensor.gradientOffset + start
-        let count = min(Optimizer.chunkSize, tensor.entry.count - start)
+        let count = min(Optimizer.chunkSize, tensor.rows.count - start)
         let part = tensor.expert.map { _ in parts.firstIndex { $0.contains(place) }! }
         if let part { precondition(parts[part].upperBound >= place + count, "a chunk at \(place) is in two parts") }
         return Piece(
@@ -179,7 +184,7 @@ package final class Optimizer {
   }
 }
 
-extension ParameterEntry {
-  /// Values of each of its moments: a tensor that is not trained has none.
-  fileprivate var momentCount: Int { isTrained ? count : 0 }
+extension TensorRows {
+  /// Values of each of their moments: a tensor that is not trained has none.
+  fileprivate var momentCount: Int { entry.isTrained ? count : 0 }
 }

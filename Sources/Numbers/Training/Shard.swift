@@ -1,16 +1,29 @@
-// A shard: one worker's share of a run's state, that is, the tensors which it updates and their moments. The shards
-// of all workers of a generation after the same step are together the whole state, whether they are in files of a
-// checkpoint or in workers' memory.
+// A shard: one worker's share of a run's state, that is, the tensors and rows of tensors which it updates and their
+// moments. The shards of all workers of a generation after the same step are together the whole state, whether they
+// are in files of a checkpoint or in workers' memory.
 
 import Kernels
 import Model
 
 /// The contents of a shard, in order. They follow from the model and the generation's work plan alone.
 package struct ShardLayout: Equatable, Sendable {
-  package enum Kind: Int, CaseIterable, Sendable { case values, first, second }
+  package enum Kind: Int, CaseIterable, Sendable {
+    case values, first, second
+
+    /// What precedes the name of a tensor in a checkpoint.
+    package var prefix: String {
+      switch self {
+      case .values: "model/"
+      case .first: "optimizer/first/"
+      case .second: "optimizer/second/"
+      }
+    }
+  }
 
   package struct Piece: Equatable, Sendable {
-    package let entry: ParameterEntry
+    /// The rows that the worker updates: all of the tensor's, except for large dense tensors (`RowBorders`).
+    package let rows: TensorRows
+    package var entry: ParameterEntry { rows.entry }
     /// Number of the tensor among all of the model, dense ones first.
     package let tensor: Int
     package let kind: Kind
@@ -18,22 +31,26 @@ package struct ShardLayout: Equatable, Sendable {
     package let expert: Int?
     /// Offset in the shard, in values.
     package let offset: Int
-    package var count: Int { entry.count }
+    package var count: Int { rows.count }
 
-    package init(entry: ParameterEntry, tensor: Int, kind: Kind, expert: Int?, offset: Int) {
-      self.entry = entry
+    package init(_ rows: TensorRows, tensor: Int, kind: Kind, expert: Int?, offset: Int) {
+      self.rows = rows
       self.tensor = tensor
       self.kind = kind
       self.expert = expert
       self.offset = offset
     }
 
-    /// `model/embed/weight`, `optimizer/first/embed/weight`
-    package var name: String {
-      switch kind {
-      case .values: "model/" + entry.name
-      case .first: "optimizer/first/" + entry.name
-      case .second: "optimizer/second/" + entry.name
+    /// The name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight/rows-from-0004096`.
+    package var name: String { rows.stored(as: kind.prefix + entry.name) }
+
+    /// The same rows, divided where the owner changes in another plan.
+    package func divided(by plan: WorkPlan) -> [Piece] {
+      guard expert == nil else { return [self] }
+      return plan.denseRanges.compactMap { TensorRows(entry, within: $0.clamped(to: rows.range)) }.map {
+        Piece(
+          $0, tensor: tensor, kind: kind, expert: nil,
+          offset: offset + $0.values.lowerBound - rows.values.lowerBound)
       }
     }
   }
@@ -57,19 +74,19 @@ package struct ShardLayout: Equatable, Sendable {
 
   /// The shard of the worker that the plan is for.
   package init(_ layout: ParameterLayout, _ plan: WorkPlan) {
-    for (tensor, entry) in layout.dense.enumerated() where entry.count > 0 && plan.myDense.contains(entry.offset) {
-      add(entry, tensor, expert: nil)
+    for (tensor, entry) in layout.dense.enumerated() {
+      if let rows = plan.myRows(of: entry) { add(rows, tensor, expert: nil) }
     }
     for (expert, entries) in layout.experts.enumerated() where plan.expertOwners[expert] == plan.index {
       for (part, entry) in entries.enumerated() {
-        add(entry, layout.dense.count + expert * entries.count + part, expert: expert)
+        add(TensorRows(entry), layout.dense.count + expert * entries.count + part, expert: expert)
       }
     }
   }
 
-  private mutating func add(_ entry: ParameterEntry, _ tensor: Int, expert: Int?) {
-    for kind in Kind.allCases where kind == .values || entry.isTrained {
-      pieces.append(Piece(entry: entry, tensor: tensor, kind: kind, expert: expert, offset: count))
+  private mutating func add(_ rows: TensorRows, _ tensor: Int, expert: Int?) {
+    for kind in Kind.allCases where kind == .values || rows.entry.isTrained {
+      pieces.append(Piece(rows, tensor: tensor, kind: kind, expert: expert, offset: count))
     }
   }
 }
@@ -192,21 +209,26 @@ extension Trainer {
   /// Where this worker stores a piece of a shard; nil where it does not need it. A worker needs all dense
   /// parameters, its experts, and the moments of what it updates.
   package func place(of piece: ShardLayout.Piece) -> RealPointer? {
+    let range = piece.rows.range
     switch (piece.kind, piece.expert) {
-    case (.values, nil): parameters.dense + piece.entry.offset
-    case (.values, let expert?): parameters.experts[expert].map { $0 + piece.entry.offset }
-    case (.first, _): optimizer.owned.first { $0.entry.name == piece.entry.name }?.first
-    case (.second, _): optimizer.owned.first { $0.entry.name == piece.entry.name }?.second
+    case (.values, nil): return parameters.dense + range.lowerBound
+    case (.values, let expert?): return parameters.experts[expert].map { $0 + range.lowerBound }
+    case (.first, _), (.second, _):
+      guard let owned = optimizer.owned.first(where: { $0.entry.name == piece.entry.name }),
+        range.clamped(to: owned.rows.range) == range
+      else { return nil }
+      return (piece.kind == .first ? owned.first : owned.second) + range.lowerBound - owned.rows.range.lowerBound
     }
   }
 }
 
 extension WorkPlan {
-  /// Whether a worker needs a piece of a shard, its own or another's.
+  /// Whether a worker needs a piece of a shard, its own or another's. The piece must have one owner in this plan
+  /// (`Piece.divided`).
   package func needs(_ piece: ShardLayout.Piece, worker: Int) -> Bool {
     if let expert = piece.expert {
       return expertOwners[expert] == worker || piece.kind == .values && copies[worker].contains(expert)
     }
-    return piece.kind == .values || denseRanges[worker].contains(piece.entry.offset)
+    return piece.kind == .values || denseRanges[worker].contains(piece.rows.range.lowerBound)
   }
 }

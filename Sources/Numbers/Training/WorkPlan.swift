@@ -20,7 +20,8 @@ package struct WorkPlan: Equatable, Sendable {
   package let expertOwners: [Int]
   /// By worker, the experts of others whose weights it has, ascending.
   package let copies: [[Int]]
-  /// The part of the dense parameters that each worker updates and has the moments of: whole tensors, contiguous.
+  /// The part of the dense parameters that each worker updates and has the moments of: contiguous, whole tensors and
+  /// rows of large ones (`RowBorders`).
   package let denseRanges: [Range<Int>]
   /// Whether a worker has the weights of an expert, by worker and expert.
   private let holds: [[Bool]]
@@ -31,7 +32,7 @@ package struct WorkPlan: Equatable, Sendable {
     self.units = units
     self.expertOwners = expertOwners
     workerCount = units.count
-    denseRanges = WorkPlan.split(layout, workers: units.count)
+    denseRanges = RowBorders.split(layout, workers: units.count)
     let known = expertOwners.indices
     self.copies = units.indices.map { worker in
       copies.isEmpty ? [] : Set(copies[worker]).filter { known.contains($0) && expertOwners[$0] != worker }.sorted()
@@ -88,16 +89,6 @@ package struct WorkPlan: Equatable, Sendable {
   /// The worker that computes a unit of a training step.
   package func worker(ofUnit unit: Int) -> Int { units.firstIndex { $0.contains(unit) }! }
 
-  /// Divides the list of tensors at those borders that are nearest to equal shares of the values.
-  private static func split(_ layout: ParameterLayout, workers: Int) -> [Range<Int>] {
-    let borders = [0] + layout.dense.map(\.range.upperBound)
-    var cuts = [0]
-    for worker in 1..<max(1, workers) {
-      let ideal = layout.denseCount * worker / workers
-      let nearest = borders.min { abs($0 - ideal) < abs($1 - ideal) } ?? 0
-      cuts.append(max(nearest, cuts.last!))
-    }
-    cuts.append(layout.denseCount)
-    return (0..<workers).map { cuts[$0]..<cuts[$0 + 1] }
-  }
+  /// The rows of a dense tensor that this worker updates; nil where there are none.
+  package func myRows(of entry: ParameterEntry) -> TensorRows? { TensorRows(entry, within: myDense) }
 }

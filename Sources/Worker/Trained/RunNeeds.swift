@@ -30,6 +30,8 @@ package struct RunNeeds {
   let mostMoments: Int
   let mostExperts: Int
   let mostDense: Int
+  /// Datasets of a checkpoint: one for each tensor and moment, and one for each owner's rows where it is divided.
+  private let datasetCount: Int
   /// The experts that are copied to every worker, and what they cost in a step.
   package let copiedExperts: [Int]
   package let copies: ExpertCopies
@@ -60,6 +62,7 @@ package struct RunNeeds {
       memoryBytes: ExpertCopies.memoryBytes(ofMachine: memoryBytes, workersOnIt: workersAHost))
     let plans = RunNeeds.plans(configuration, layout, workers: count, copied: copiedExperts)
     let shards = plans.map { ShardLayout(layout, $0) }
+    datasetCount = shards.reduce(0) { $0 + $1.pieces.count }
     largestShard = shards.map(\.count).max()!
     mostMoments = shards.map { $0.pieces.reduce(0) { $1.kind == .values ? $0 : $0 + $1.count } }.max()!
     mostExperts = plans.map(\.myExperts.count).max()!
@@ -128,8 +131,7 @@ package struct RunNeeds {
   package var checkpointBytes: Int {
     let tensors = layout.dense + layout.experts.flatMap { $0 }
     let values = tensors.reduce(0) { $0 + $1.count * ($1.isTrained ? 3 : 1) }
-    let datasets = tensors.reduce(0) { $0 + ($1.isTrained ? 3 : 1) }
-    return values * real + datasets * RunNeeds.datasetBytes + (workers + 1) * RunNeeds.fileBytes
+    return values * real + datasetCount * RunNeeds.datasetBytes + (workers + 1) * RunNeeds.fileBytes
   }
   /// Header, checksum attribute and group entry of a dataset, and overhead of a file, in the file format of HDF5
   /// 1.10.

@@ -181,7 +181,7 @@ package final class CheckpointSaver: @unchecked Sendable {
     _ copy: LateCopy, _ writer: CheckpointWriter, _ place: Int, _ links: [(name: String, shard: Int)]?
   ) throws(CheckpointError) -> Files {
     let tensors = copy.layout.pieces.enumerated().map { number, piece in
-      NamedTensor(name: piece.name, shape: piece.entry.shape) { copy.read(number, $0) }
+      NamedTensor(name: piece.name, shape: piece.rows.shape) { copy.read(number, $0) }
     }
     var files = [try writer.writeShard(place, tensors)]
     if let links { files.append(try writer.writeModel(links)) }

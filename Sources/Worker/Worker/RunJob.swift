@@ -340,7 +340,7 @@ package final class RunJob {
 
   // MARK: checkpoints
 
-  /// For each tensor of a checkpoint, the shard file that contains it.
+  /// For each tensor of a checkpoint, or range of rows of a divided one, the shard file that contains it.
   static func links(_ plan: WorkPlan, _ layout: ParameterLayout) -> [(name: String, shard: Int)] {
     (0..<plan.workerCount).flatMap { index in
       ShardLayout(layout, plan.at(index, layout)).pieces.map { (name: $0.name, shard: index) }
@@ -368,8 +368,10 @@ package final class RunJob {
     }
     for owned in trainer.optimizer.owned where owned.entry.isTrained {
       Progress.note()
-      try reader.read("optimizer/first/" + owned.entry.name, shape: owned.entry.shape, into: owned.first)
-      try reader.read("optimizer/second/" + owned.entry.name, shape: owned.entry.shape, into: owned.second)
+      let (entry, rows) = (owned.entry, owned.rows.rows)
+      for (kind, moment) in [(ShardLayout.Kind.first, owned.first), (.second, owned.second)] {
+        try reader.read(kind.prefix + entry.name, shape: entry.shape, rows: rows, into: moment)
+      }
     }
     trainer.parameters.changed()
   }
