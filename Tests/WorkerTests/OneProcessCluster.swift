@@ -158,15 +158,18 @@ final class OneProcessCluster: @unchecked Sendable {
   /// What threads have loaded, by index. Each writes its own place, and it is read when all have ended.
   private final class Loaded: @unchecked Sendable {
     private let lock = NSLock()
-    private var results: [Int: Result<RunJob, any Error>] = [:]
+    private var jobs: [Int: RunJob] = [:]
+    private var failure: (any Error)?
 
-    func keep(_ index: Int, _ result: Result<RunJob, any Error>) {
-      lock.lock()
-      results[index] = result
-      lock.unlock()
+    func keep(_ index: Int, _ job: RunJob) { lock.withLock { jobs[index] = job } }
+
+    /// Keeps the first error. The later ones are those of jobs that were stopped because of it.
+    func fail(_ error: any Error) { lock.withLock { failure = failure ?? error } }
+
+    func all(_ count: Int) throws -> [RunJob] {
+      if let failure { throw failure }
+      return (0..<count).map { jobs[$0]! }
     }
-
-    func job(_ index: Int) throws -> RunJob { try results[index]!.get() }
   }
 
   /// Loads all jobs, each on a thread of its own, because a state that moves from memory to memory needs all of them.
@@ -179,15 +182,25 @@ final class OneProcessCluster: @unchecked Sendable {
         let channel = channels[assignment.index]
         channel.store.begin(
           assignment.run, from: assignment.start, keepingOn: assignment.configuration.cluster.stateCopies)
-        loaded.keep(
-          assignment.index, Result { try RunJob(assignment, network: channel, store: channel.store, log: { _ in }) })
+        do {
+          loaded.keep(
+            assignment.index, try RunJob(assignment, network: channel, store: channel.store, log: { _ in }))
+        } catch {
+          loaded.fail(error)
+          stopAll()
+        }
         group.leave()
       }
       thread.stackSize = 8 << 20
       thread.start()
     }
     group.wait()
-    return try assignments.map { try loaded.job($0.index) }
+    return try loaded.all(assignments.count)
+  }
+
+  /// Stops all jobs because one failed, as the coordinator does. Otherwise they would wait for it for ever.
+  private func stopAll() {
+    for channel in channels { channel.mailbox.put(.stop(generation: generation, reason: "a job failed")) }
   }
 
   /// Runs all jobs to their end.
@@ -214,10 +227,7 @@ final class OneProcessCluster: @unchecked Sendable {
           endings.withLock { $0.append(ending) }
         } catch {
           errors.withLock { $0.append("\(job.assignment.index): \(error)") }
-          // As the coordinator does: the others are stopped.
-          for channel in self.channels {
-            channel.mailbox.put(.stop(generation: self.generation, reason: "a job failed"))
-          }
+          self.stopAll()
         }
         group.leave()
       }

@@ -224,6 +224,25 @@ import Worker
     }
     #expect(move.channels[0].arriving.isEmpty)
   }
+
+  @Test func `workers that wait for the state of one that cannot load are stopped, and the error is the first one`()
+    throws
+  {
+    let scratch = ScratchFolder()
+    var c = try smallRun(scratch)
+    (c.training.steps, c.training.evaluateEvery) = (4, 0)
+    let first = OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path)
+    for channel in first.channels { channel.mailbox.put(.halt(generation: 1, saving: false)) }
+    #expect(try first.run().endings == [.halted, .halted])
+    // Worker 0 has its own shard of step 1 and not that of worker 1, which waits for both.
+    let next = OneProcessCluster(
+      c, workers: 2, threads: 1, folder: scratch.path, firstStep: 1, after: first, holders: [0, 0])
+    #expect {
+      try next.run()
+    } throws: { error in
+      "\(error)".contains("shard 1 of step 1")
+    }
+  }
 }
 
 extension Trainer {
