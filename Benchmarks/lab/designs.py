@@ -35,7 +35,7 @@ LONG = ("chase-long", "recall-long")
 ALL = ("kjv", "kjv-long", "recall", "chase", *LONG)
 TEXTS = ("bible", "shakespeare", "wikitext")  # trained for longest, five seeds, measured on texts that no choice was made on
 EVERY = (*LONG, "kjv-long", "recall", "chase", "far", "needles")
-SEEN = ("recall", "far", "needles")
+SEEN = ("recall", "far")
 # The tasks whose datasets have relations. Their configurations read them.
 RELATED = ("reach", "reach-long", "cora", "lookups")
 NO_RELATIONS = ("model.relation_kinds=0",)
@@ -56,7 +56,8 @@ DESIGNS = (
       for start in (0, 2, 4, 8)),
     # The default of these tasks reads no relations.
     Design("one name is related, cache of all tokens", "SOES", MENTIONS, seeds=5, tasks=("recall", "needles")),
-    Design("one name is related", "SOES", MENTIONS[:2], seeds=2, tasks=("recall", "needles")),
+    Design("one name is related", "SOES", MENTIONS[:2], seeds=3, tasks=("recall",)),
+    Design("one name is related, cache of 64 tokens", "SOES", (*MENTIONS[:2], "model.cache=64"), seeds=3, tasks=("needles",)),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),
@@ -113,7 +114,9 @@ DESIGNS = (
     # A shared block that gives more of its parameters to the experts of each step's own.
     Design("shared block, 4 experts, 2 reached", "R2MU", ("model.experts=4", "model.active_experts=2"), tasks=("kjv-long",), seeds=2),
     Design("shared block, 2 experts, 1 reached", "R2MU", ("model.experts=2", "model.active_experts=1"), tasks=("kjv-long",), seeds=2),
-    # A cache that holds every token that training or a measurement shows.
+    # A cache that holds every token that training or a measurement shows, as that of `needles` does, and one of half a segment.
+    Design("cache of 64 tokens", "memory", ("model.cache=64",), tasks=("needles",), seeds=3),
+    Design("pooled, narrow, cache of 64 tokens", "memory", (*NARROW, "model.cache=64"), tasks=("needles",), seeds=2),
     Design("cache of all tokens", "memory", ("model.cache={length}",), tasks=SEEN, seeds=5),
     Design("pooled, narrow, cache of all tokens", "memory", (*NARROW, "model.cache={length}"), tasks=SEEN, seeds=3),
     # Other rates: the default's is the best of these for ReSSFormer, and not for the dense Transformer.
