@@ -59,7 +59,8 @@ package enum RunFolderWork {
         return .refused(
           steps.isEmpty
             ? "there is nothing to resume: \(folder) holds no checkpoint"
-            : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint verify \(folder)` shows the damage"
+            : (steps.count == 1 ? "the only checkpoint in \(folder) does not verify" : "none of the \(steps.count) checkpoints in \(folder) verifies")
+              + "; `ress checkpoint verify \(folder)` shows the damage"
         )
       }
     case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies, boundary)

@@ -3,6 +3,7 @@
 // On a terminal the last line is redrawn in place, and everything else scrolls above it. In a pipe there are plain lines, one every
 // few steps. With --json there is one JSON object a line for every event.
 
+import Configuration
 import Wire
 
 package struct RunView: Sendable {
@@ -47,7 +48,7 @@ package struct RunView: Sendable {
     switch event {
     case .began(let name, let firstStep, let steps, let checkpoint):
       let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
-      return block("run \(name): \(steps) steps\(resumed)")
+      return block("run \(name): \(SpokenNumbers.count(steps, "step"))\(resumed)")
     case .state(let state, let reason):
       return state.isAtRest ? end(state, reason) : block("\(state.rawValue): \(reason)")
     case .placed(let generation, let roster):
@@ -167,7 +168,7 @@ package struct RunView: Sendable {
     return "  \(worker.name) (pid \(worker.process) on \(worker.host)): experts \(Format.ranges(entry.experts)), "
       + "units \(Format.ranges(entry.units))"
       // 0: the worker shares the cores with others of the run on its machine.
-      + (worker.threads > 0 ? ", \(worker.threads) thread\(worker.threads == 1 ? "" : "s")" : "")
+      + (worker.threads > 0 ? ", \(Format.count(worker.threads, "thread"))" : "")
   }
 
   private static func bar(share: Double, columns: Int) -> String {

@@ -39,7 +39,7 @@ enum Preflight {
     let count = validation.questionCount
     guard count < asked else { return [] }
     return [
-      "evaluations read \(count) sequence\(count == 1 ? "" : "s") and not training.evaluate_sequences (\(asked)): the validation split of "
+      "evaluations read \(Format.count(count, "sequence")) and not training.evaluate_sequences (\(asked)): the validation split of "
         + "\(corpus.path) has no more"
     ]
   }

@@ -35,10 +35,9 @@ struct SweepReport {
   func list() {
     let table = folder.table()
     for row in table.rows { Terminal.print(isJSON ? SweepTable.json(row) : row.run.name) }
-    if !isJSON { Terminal.print("\(Self.runs(table.rows.count)), in \(folder.path)") }
+    if !isJSON { Terminal.print("\(Format.count(table.rows.count, "run")), in \(folder.path)") }
   }
 
-  private static func runs(_ count: Int) -> String { "\(count) run\(count == 1 ? "" : "s")" }
 
   /// The runs that are still to be trained.
   func begin() -> [SweepFolder.Job] {
@@ -46,7 +45,7 @@ struct SweepReport {
     let done = folder.jobs.count - open.count
     if !isJSON {
       Terminal.print(
-        "sweep of \(Self.runs(folder.jobs.count)) in \(folder.path)"
+        "sweep of \(Format.count(folder.jobs.count, "run")) in \(folder.path)"
           + (done > 0 ? ", of which \(done) are finished" : ""))
     }
     return open
@@ -90,7 +89,7 @@ struct SweepReport {
       isJSON
         ? JSON.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))]).line
         : """
-        Slurm job \(job) has \(Self.runs(count))
+        Slurm job \(job) has \(Format.count(count, "run"))
           its state:  squeue -j \(job)
           its logs:   tail -F \(path)/slurm-\(job)_*.log
           end it:     scancel \(job)

@@ -60,8 +60,8 @@ extension Run {
     if case .pause? = phase.pending { return }
     phase.pending = .pause(
       reason: isTooMany
-        ? "\(count) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
-          + "optimizer.clip and submit it again with --resume"
+        ? (count == 1 ? "a step could not be applied, because " : "\(count) steps in a row could not be applied, the last because ")
+          + "\(reason); lower optimizer.learning_rate or optimizer.clip and submit it again with --resume"
         : Run.unfinished(count, of: training.steps))
   }
 
@@ -87,7 +87,7 @@ extension Run {
     let limit = configuration.training.stopAfter
     let standing = steps.standing(at: step)
     guard standing.ends(after: limit) else { return nil }
-    let count = standing.sinceBest == 1 ? "1 evaluation" : "\(standing.sinceBest) evaluations"
+    let count = SpokenNumbers.count(standing.sinceBest, "evaluation")
     guard let best = standing.bestStep, let loss = standing.bestLoss else {
       return "\(count) had no finite loss, and training.stop_after is \(limit)"
     }
@@ -127,6 +127,6 @@ extension Run {
       checkpoints.newestStep == count
     else { return }
     let early = count < configuration.training.steps ? earlyEnd(at: count) : nil
-    end(.finished, early ?? "all \(count) steps are done", &members, &turn)
+    end(.finished, early ?? (count == 1 ? "its only step is done" : "all \(count) steps are done"), &members, &turn)
   }
 }

@@ -146,9 +146,10 @@ struct Run: Equatable, Sendable {
     submission.configuration.cluster.workers = workers
     submission.configuration.cluster.minimumWorkers = min(workers, configuration.cluster.minimumWorkers)
     growsAtOnce = true
-    say("scaled to \(workers) workers on request", &turn)
+    let scaled = "scaled to \(SpokenNumbers.count(workers, "worker"))"
+    say("\(scaled) on request", &turn)
     if phase.hasWorkers, roster.count > workers, phase.pending == nil {
-      phase.pending = .renew(reason: "scaled to \(workers) workers")
+      phase.pending = .renew(reason: scaled)
     }
   }
 
