@@ -316,6 +316,16 @@ import Testing
         == "rows of task classify have no relations; those of these tasks can have them: tag, tables, graphs")
   }
 
+  @Test func `options that do not fit the task are known before anything is read`() {
+    var preparation = DatasetPreparation(sources: ["none.jsonl"], output: "none.h5")
+    (preparation.task, preparation.shards) = (.tag, 4)
+    #expect(preparation.conflict == "shards are for text; the examples of task tag are in one file")
+    (preparation.shards, preparation.readsRelations) = (0, true)
+    #expect(preparation.conflict == nil)
+    preparation.task = .lm
+    #expect(preparation.conflict?.hasPrefix("rows of task lm have no relations") == true)
+  }
+
   /// A dataset of one example with three tokens and these relations, in both splits.
   private func forged(_ relations: [Int32], starts: [UInt64] = [0], kinds: Int = 2) throws -> String {
     let path = folder + "/forged.h5"

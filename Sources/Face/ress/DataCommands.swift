@@ -22,16 +22,13 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
   preparation.contextBytes = options.contextBytes
   preparation.nodeLimit = options.nodes
   preparation.validationSplit = options.validationSplit
-  if options.relations, !preparation.task.hasRelations {
-    throw UsageError(
-      "rows of task \(preparation.task.rawValue) have no relations; leave --relations out", command: "data prepare")
-  }
   preparation.readsRelations = options.relations
+  preparation.shards = shards
+  if let conflict = preparation.conflict { throw UsageError(conflict, command: "data prepare") }
   preparation.options = SourceOptions(options.files)
   if let tokenizer = options.tokenizer {
     preparation.exclusions = tokenizerFiles(tokenizer).map { ($0, "the tokenizer") }
   }
-  preparation.shards = shards
   preparation.threads = options.threads ?? MachineProbe.cores()
   preparation.validationFraction = options.validationShare
   preparation.splitBy = DatasetPreparation.SplitBy(rawValue: options.splitBy) ?? .range
