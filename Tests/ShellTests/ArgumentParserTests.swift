@@ -141,6 +141,21 @@ import Testing
     }
   }
 
+  @Test func `a table in a discussion keeps its lines, in help and in the manual page`() {
+    let row = "  multiple_choice   choice (its index), text, and the probabilities of the choices"
+    #expect(HelpPage.command(.predict).contains("\n\(row)\n"))
+    let page = ManualPage.text([.predict], version: "1")
+    #expect(page.contains("\n.nf\n") && page.contains("\n\(row)\n"))
+  }
+
+  @Test(arguments: CommandTable.all.map(\.name))
+  func `no option is explained with the same sentence twice`(name: String) throws {
+    let command = try #require(CommandTable.all.first { $0.name == name })
+    for option in command.options {
+      #expect(!option.repeats || !option.meaning.lowercased().contains("several times"), "\(option.name)")
+    }
+  }
+
   @Test func `no word at all lists the commands`() {
     #expect(
       complaint([])?.hasPrefix("No command is given; the commands are: train, coordinator, worker, submit,") == true)
