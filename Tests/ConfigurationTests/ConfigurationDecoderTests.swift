@@ -175,7 +175,7 @@ import Testing
         return error.description
       }
     }
-    #expect(message("/nowhere/x.yaml") == "/nowhere/x.yaml: no such file; configs/ holds some to begin with")
+    #expect(message("/nowhere/x.yaml") == "/nowhere/x.yaml: no such file; configs/ in the repository has examples")
     #expect(message("/tmp") == "/tmp: a folder, and a configuration is a file")
 
     let path = "/tmp/ress-configuration-\(getpid()).yaml"

@@ -75,9 +75,9 @@ import Testing
 @Suite struct `Nearest names` {
   @Test(arguments: [
     ("tain", "train"), ("trian", "train"), ("worke", "worker"), ("Train", "train"), ("evalute", "evaluate"), ("x", nil),
-    ("banana", nil), ("", nil),
+    ("banana", nil), ("", nil), ("eval", "evaluate"), ("W", "worker"),
   ])
-  func `a typing error has a suggestion, and nonsense has none`(name: String, expected: String?) {
+  func `a typing error and a beginning have a suggestion, and nonsense has none`(name: String, expected: String?) {
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
 

@@ -210,7 +210,7 @@ import Testing
         == "rows.jsonl:1: field 'tags' must hold one tag for each of the 2 words")
     #expect(
       complaint(.tag, #"{"words": ["a", "b"], "tags": ["x", 1.5]}"#)
-        == "rows.jsonl:1: a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
+        == "rows.jsonl:1: a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null for a word without a target"
     )
     #expect(complaint(.span, #"{"question": "q", "context": "c"}"#).contains("rows.jsonl:1: field 'answers' must be"))
     #expect(complaint(.tables, #"{"header": ["a"], "rows": "x"}"#).contains("rows.jsonl:1: field 'rows' must be"))

@@ -142,7 +142,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     var view = RunView(.lines(every: 1), run: "early")
     #expect(
       view.text(for: began("a", 100, from: 90), at: 0)
-        == "run a: 100 steps, going on after step 90 from checkpoints/a/x\n")
+        == "run a: 100 steps, continuing after step 90 from checkpoints/a/x\n")
     #expect(view.text(for: stepped(91), at: 2).hasSuffix("9 left, 18 s\n"))
   }
 

@@ -87,7 +87,7 @@ extension Coordinator {
       guard let index = run.generation!.index(named: description.name), let gone = run.generation!.peer(at: index),
         gone != description, runs[run.id].worker(index, in: members) == nil
       else { continue }
-      runs[run.id].missing(index, "worker \(gone.spoken) was started anew", &members, &turn)
+      runs[run.id].missing(index, "worker \(gone.spoken) was restarted", &members, &turn)
       loseWorld(of: gone, &turn)
     }
   }

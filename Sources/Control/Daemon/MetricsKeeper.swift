@@ -49,7 +49,7 @@ struct MetricsKeeper {
         return nil
       }
       behind[run] = nil
-      return (run, "metrics.jsonl is whole again: what was missing was written from the store")
+      return (run, "metrics.jsonl is complete again: the missing lines were written from the store")
     }
   }
 
@@ -60,7 +60,7 @@ struct MetricsKeeper {
     behind[run] = Behind(folder: folder, tryAt: now + MetricsKeeper.tryEvery)
     guard isNews else { return nil }
     return (
-      run, "\(reason); the run goes on, and what is missing is written from the store when that is possible again"
+      run, "\(reason); the run continues, and the missing lines are written from the store as soon as that is possible"
     )
   }
 

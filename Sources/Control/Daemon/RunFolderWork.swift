@@ -42,7 +42,7 @@ package enum RunFolderWork {
     case .no:
       if let last = CheckpointFolder.steps(folder).last {
         return .refused(
-          "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
+          "\(folder) already holds checkpoints (up to step \(last)); continue with --resume, "
             + "or choose another name with --set run=NAME")
       }
     case .newest:

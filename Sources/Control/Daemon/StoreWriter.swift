@@ -115,14 +115,14 @@ final class StoreWriter: @unchecked Sendable {
         guard error.isPassing, !state.withLock({ $0.isClosing }) else {
           state.withLock { $0.isBroken = true }
           if !error.isPassing {
-            reports.fail("\(error); nothing that was not stored was answered, and running workers go on")
+            reports.fail("\(error); no reply depended on a change that was not stored, and running workers continue")
           }
           return reports.progress()
         }
         let now = MonotonicClock.now
         if remindAt.map({ $0 < now }) ?? true {
           remindAt = now + Self.reminderEvery
-          reports.alarm("\(error); nothing is answered until that is possible again, and workers train on")
+          reports.alarm("\(error); nothing is answered until that is possible again; workers continue to train")
         }
         // The end of the process must not wait for the next try.
         if closing.wait(timeout: .now() + Self.retrySeconds) == .success { closing.signal() }

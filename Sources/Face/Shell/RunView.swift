@@ -47,7 +47,7 @@ package struct RunView: Sendable {
     if case .brief(let columns) = style { return columns == nil ? "" : brief(event, at: seconds) }
     switch event {
     case .began(let name, let firstStep, let steps, let checkpoint):
-      let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
+      let resumed = checkpoint.map { ", continuing after step \(firstStep) from \($0)" } ?? ""
       return block("run \(name): \(SpokenNumbers.count(steps, "step"))\(resumed)")
     case .state(let state, let reason):
       return state.isAtRest ? end(state, reason) : block("\(state.rawValue): \(reason)")

@@ -56,7 +56,9 @@ func metrics(_ options: MetricsOptions) throws -> ExitCode {
   let folder = options.folder
   let path = folder + "/metrics.jsonl"
   guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-    throw FolderError.missing(path: path, hint: "a run writes it into its folder, checkpoints/RUN")
+    throw FolderError.missing(
+      path: path,
+      hint: CheckpointFolder.hint(forMissing: folder) ?? "a run writes it into its folder, checkpoints/RUN")
   }
   guard let board = options.tensorboard else {
     Terminal.write(MetricsTable(text).csv)

@@ -53,7 +53,7 @@ private func rehearse(_ needs: RunNeeds, _ options: PlanOptions, hosts: Int) thr
     return PlanView(
       needs: needs, step: nil,
       untried:
-        "that takes some \(Format.duration(seconds: rehearsal.expectedSeconds)); ress train with --set training.steps=5 does it"
+        "that takes some \(Format.duration(seconds: rehearsal.expectedSeconds)); ress train --set training.steps=5 measures it"
     )
   }
   return PlanView(needs: needs, step: try rehearsal.run(), untried: "")

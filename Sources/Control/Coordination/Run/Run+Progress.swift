@@ -12,7 +12,7 @@ extension Run {
     case .differs(let before):
       return rest(
         "step \(record.step) was computed again and differs: loss \(record.loss) where \(before.loss) was recorded; "
-          + "a worker computes wrongly, or what it began from was changed", &members, &turn)
+          + "a worker computes wrongly, or the state that it began with was changed", &members, &turn)
     case .differsFromProof(let proof): return rest(Run.differing(record, from: proof), &members, &turn)
     case .new:
       fruitless = 0

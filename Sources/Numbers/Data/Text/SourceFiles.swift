@@ -104,7 +104,7 @@ package struct SourceList {
       throw .file(
         action: "read", path: source,
         reason: errno == ENOENT
-          ? isLink ? "it is a link, and what it names does not exist" : "no such file or folder"
+          ? isLink ? "it is a link to a path that does not exist" : "no such file or folder"
           : String(cString: strerror(errno)))
     }
     guard info.st_mode & S_IFMT == S_IFDIR else {
@@ -169,7 +169,7 @@ private struct Folder {
         guard errno == ENOENT || errno == ELOOP else {
           throw .file(action: "read", path: path, reason: String(cString: strerror(errno)))
         }
-        notes.append("\(path) is left out: it is a link, and what it names does not exist")
+        notes.append("\(path) is left out: it is a link to a path that does not exist")
         continue
       }
       let identity = FileIdentity(info)

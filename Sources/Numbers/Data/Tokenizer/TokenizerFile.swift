@@ -95,7 +95,7 @@ package enum TokenizerFile {
       throw .file(
         path: folder + "/added_tokens.json",
         problem:
-          "tokens that were added are read from a tokenizer.json, which says how each is matched; transformers writes one: "
+          "tokens that were added are read from a tokenizer.json, which describes how each is matched; transformers writes one: "
           + "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(NEW)")
     }
     let pairs = try pairs(of: Array(try contents(merges)), path: merges)
