@@ -25,7 +25,7 @@ package enum RecordCodec {
   }
 }
 
-/// Messages as frames: JSON of `{"version": 6, "message": …}`.
+/// Messages as frames: JSON of `{"version": …, "message": …}`.
 package enum ControlCodec {
   /// Version of the control protocol. It grows whenever an older program would misread a message.
   package static let version = 6
