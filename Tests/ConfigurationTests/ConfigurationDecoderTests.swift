@@ -213,7 +213,7 @@ import Testing
       ])
   }
 
-  @Test func `every configuration that is handed out is one`() throws {
+  @Test func `every configuration in the repository is valid`() throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().appending(path: "configs")
     let files = try #require(FileManager.default.enumerator(atPath: root.path())).compactMap { $0 as? String }

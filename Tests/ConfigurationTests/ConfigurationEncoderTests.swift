@@ -81,7 +81,7 @@ import Testing
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
 
-  @Test func `a configuration of an older program has defaults for keys that came since, and nothing stays nothing`()
+  @Test func `a configuration of an older program has defaults for keys that came since, and null stays null`()
     throws
   {
     var configuration = RunConfiguration()
@@ -107,7 +107,7 @@ import Testing
     }
   }
 
-  /// What a program of before the taps at the experts wrote: none of the keys that came with them.
+  /// What a program wrote before there were taps at the experts: none of the keys that came with them.
   private func older(_ change: (inout [String: Any]) -> Void) throws -> RunConfiguration {
     let bytes = try JSONEncoder().encode(RunConfiguration())
     var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])

@@ -157,7 +157,7 @@ import Testing
     }
   }
 
-  @Test func `no word at all lists the commands`() {
+  @Test func `a command line without words lists the commands`() {
     #expect(
       complaint([])?.hasPrefix("no command is given; the commands are: train, coordinator, worker, submit,") == true)
   }

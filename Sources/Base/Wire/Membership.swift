@@ -11,8 +11,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   /// The address at which its peers connect to it.
   package var dataAddress: String
   package var threads: Int
-  /// Identifies everything that determines the bits of its results (processor features, library versions); see
-  /// Kernels.Fingerprint. Only workers with equal fingerprints train together.
+  /// The version of the kernels' definitions and a hash of what this process computed by them (Kernels/Fingerprint).
+  /// Only workers with equal fingerprints train together.
   package var fingerprint: String
   package var program: String
   /// A random number that distinguishes this process from an earlier one of the same name.

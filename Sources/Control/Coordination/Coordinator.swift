@@ -61,7 +61,7 @@ package struct Coordinator: Sendable {
       runs.restore(run)
       self.stored[run.id] = run.record
     }
-    for id in runs.ids { runs[id].goOn(&turn) }
+    for id in runs.ids { runs[id].repeatUnfinished(&turn) }
     return turn.ended()
   }
 

@@ -96,7 +96,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       for action in coordinator.pauseAll("the process that ran it is gone") {
         switch action {
         case .store(let changes): try store.commit(changes)
-        // The run ended with the process before this one, and the user is about to go on with it.
+        // The run ended with the process before this one, and the user is about to continue it.
         case .runCommand: break
         default: unfinished.append(action)
         }

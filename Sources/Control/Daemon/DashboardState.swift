@@ -41,7 +41,7 @@ final class DashboardState: @unchecked Sendable {
   private var reader: StoryReader?
 
   /// - Parameters:
-  ///   - store: the store that holds the events of before the start; nil where the store is in memory.
+  ///   - store: the store that holds the events from before the start; nil where the store is in memory.
   ///   - graph: computes token graphs; nil: there are no graphs.
   ///   - boundary: where checkpoints must be for their manifests to be read.
   ///   - nameOfOwner: the name under which a key is allowed.

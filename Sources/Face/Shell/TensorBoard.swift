@@ -76,7 +76,7 @@ package enum TensorBoard {
       + hparams("experiment", 2, experiment, at: seconds) + hparams("session_start_info", 3, start, at: seconds)
   }
 
-  /// The end of the run, for the HParams page; nothing for a state in which it may go on.
+  /// The end of the run, for the HParams page; nothing for a state in which it may continue.
   package static func records(of state: RunState, at seconds: Double) -> [UInt8] {
     var end = Message()
     switch state {

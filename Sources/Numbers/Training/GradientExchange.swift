@@ -1,5 +1,5 @@
 // What workers exchange between the last unit of a step and the first unit of the next, as a protocol.
-// `LocalGradientExchange` serves a single worker and exchanges nothing; `PeerExchange` (target Worker) sends
+// `LocalGradientExchange` serves a single worker and exchanges nothing; `PeerExchange` (target Exchange) sends
 // messages over ZeroMQ or MPI.
 //
 // Order of calls in a training step: `begin`, then for each unit of this worker the unit's computation and

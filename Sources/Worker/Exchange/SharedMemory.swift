@@ -10,7 +10,7 @@ import CLinux
 import Glibc
 
 /// What a process offers to others: a descriptor that stays the same as long as the process lives, and the newest memory
-/// that it stands for. Memory of before stays valid for those who have mapped it.
+/// that it stands for. Earlier memory stays valid where it is mapped.
 package final class OfferedMemory: @unchecked Sendable {
   package let descriptor: Int32
 

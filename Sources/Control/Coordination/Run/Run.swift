@@ -162,7 +162,7 @@ struct Run: Equatable, Sendable {
   }
 
   /// The coordinator was restarted: repeats the actions that the previous process may not have completed.
-  mutating func goOn(_ turn: inout Turn) {
+  mutating func repeatUnfinished(_ turn: inout Turn) {
     if !folder.isEmpty && !state.isAtRest { turn.add(.takeFolder(id, folder: folder)) }
     if !folder.isEmpty && !state.isEnd { turn.add(.completeMetrics(id, folder: folder)) }
     commitNext(&turn)
