@@ -34,7 +34,8 @@ extension Decoding {
         : "one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks")
     check(
       model.blocks ?? 1 <= model.steps, ["model.blocks", "model.steps"],
-      "\(SpokenNumbers.count(model.steps, "step")) cannot use \(SpokenNumbers.count(model.blocks ?? 1, "block")); lower blocks or raise steps")
+      "\(SpokenNumbers.count(model.steps, "step")) cannot use \(SpokenNumbers.count(model.blocks ?? 1, "block")); lower blocks or raise steps"
+    )
     check(
       model.blockOrder == .cycle || model.blocks ?? 3 >= 3, ["model.block_order", "model.blocks"],
       "the first and the last block are not shared, so the steps between them need a third one; raise blocks to 3, or set "

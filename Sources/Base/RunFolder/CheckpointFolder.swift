@@ -17,10 +17,10 @@ import Foundation
 #endif
 
 package enum CheckpointFolder {
-  package static let manifestName = "manifest.json"
+  static let manifestName = "manifest.json"
   package static let modelName = "model.h5"
 
-  package static let sumsName = "SHA256SUMS"
+  static let sumsName = "SHA256SUMS"
 
   /// The folder to which the workers of a generation write the files of a step before the commit.
   package static func unfinished(_ folder: String, step: Int, generation: UInt32) -> String {

@@ -55,7 +55,9 @@ package enum ControlCodec {
       throw .malformed("a frame of \(frame.count) bytes; \(largestFrame) are allowed")
     }
     let data = Data(frame)
-    guard let theirs = try? JSON.decode(Version.self, from: data) else { throw .malformed("it is not JSON with a version") }
+    guard let theirs = try? JSON.decode(Version.self, from: data) else {
+      throw .malformed("it is not JSON with a version")
+    }
     guard theirs.version == version else { throw .wrongVersion(theirs: theirs.version, ours: version) }
     do {
       return try JSON.decode(Envelope<Message>.self, from: data).message

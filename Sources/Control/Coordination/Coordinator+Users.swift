@@ -90,7 +90,9 @@ extension Coordinator {
       runs[id].steps.forgiveLeftOut(atMost: run.configuration.training.skipAtMost)
       enqueue(id, "resumed on request", &turn)
     case .scale(let workers):
-      accept("run \(run.name) will have \(SpokenNumbers.count(workers, "worker")) as soon as \(SpokenNumbers.noun(workers, "it has", "they have")) joined")
+      accept(
+        "run \(run.name) will have \(SpokenNumbers.count(workers, "worker")) as soon as \(SpokenNumbers.noun(workers, "it has", "they have")) joined"
+      )
       runs[id].scale(to: workers, &turn)
     case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &turn)
     }

@@ -136,7 +136,7 @@ extension Curve {
   }
 
   /// Mean losses in at most `points` points.
-  package func sketch(points: Int) -> [Float] {
+  func sketch(points: Int) -> [Float] {
     let count = min(points, buckets.count)
     return (0..<count).compactMap { point in
       let part = buckets[point * buckets.count / count..<(point + 1) * buckets.count / count]

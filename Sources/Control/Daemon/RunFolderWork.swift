@@ -59,7 +59,9 @@ package enum RunFolderWork {
         return .refused(
           steps.isEmpty
             ? "there is nothing to resume: \(folder) holds no checkpoint"
-            : (steps.count == 1 ? "the only checkpoint in \(folder) does not verify" : "none of the \(steps.count) checkpoints in \(folder) verifies")
+            : (steps.count == 1
+              ? "the only checkpoint in \(folder) does not verify"
+              : "none of the \(steps.count) checkpoints in \(folder) verifies")
               + "; `ress checkpoint verify \(folder)` shows the damage"
         )
       }

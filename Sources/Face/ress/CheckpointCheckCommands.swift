@@ -60,7 +60,8 @@ func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
   if !isJSON {
     Terminal.print(
       differences.isEmpty
-        ? "all \(tensors) tensors are equal to the bit" : "\(differences.count) of \(tensors) tensors differ\(differences.count == 1 ? "s" : "")")
+        ? "all \(tensors) tensors are equal to the bit"
+        : "\(differences.count) of \(tensors) tensors differ\(differences.count == 1 ? "s" : "")")
   }
   return differences.isEmpty ? .done : .failed
 }

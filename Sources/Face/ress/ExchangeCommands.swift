@@ -21,7 +21,8 @@ func checkpointExport(_ options: CheckpointExportOptions) throws -> ExitCode {
       ]).line)
   } else {
     Terminal.print(
-      "\(path): \(Format.count(export.parameters, "parameter")) in \(Format.count(export.tensors, "tensor")), of \(export.checkpoint)")
+      "\(path): \(Format.count(export.parameters, "parameter")) in \(Format.count(export.tensors, "tensor")), of \(export.checkpoint)"
+    )
   }
   return .done
 }

@@ -38,7 +38,6 @@ struct SweepReport {
     if !isJSON { Terminal.print("\(Format.count(table.rows.count, "run")), in \(folder.path)") }
   }
 
-
   /// The runs that are still to be trained.
   func begin() -> [SweepFolder.Job] {
     let open = folder.jobs.filter { folder.finished($0.run) == nil }

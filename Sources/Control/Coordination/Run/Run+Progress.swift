@@ -60,7 +60,8 @@ extension Run {
     if case .pause? = phase.pending { return }
     phase.pending = .pause(
       reason: isTooMany
-        ? (count == 1 ? "a step could not be applied, because " : "\(count) steps in a row could not be applied, the last because ")
+        ? (count == 1
+          ? "a step could not be applied, because " : "\(count) steps in a row could not be applied, the last because ")
           + "\(reason); lower optimizer.learning_rate or optimizer.clip and submit it again with --resume"
         : Run.unfinished(count, of: training.steps))
   }

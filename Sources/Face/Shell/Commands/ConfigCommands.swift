@@ -56,7 +56,8 @@ extension CommandDescription {
     ])
 
   package static let man = CommandDescription(
-    "man", Command.man, summary: "print the manual page", discussion: "Prints the manual page ress(1) in the format of man, with all commands and options.",
+    "man", Command.man, summary: "print the manual page",
+    discussion: "Prints the manual page ress(1) in the format of man, with all commands and options.",
     examples: [
       CommandExample("ress man | man -l -", "Read it."),
       CommandExample("ress man > /usr/local/share/man/man1/ress.1", "Install it for `man ress`."),

@@ -72,7 +72,8 @@ extension CommandDescription {
     "keys trust", Command.keysTrust, summary: "name the coordinator that commands and workers trust",
     discussion: "Stores the key of the only coordinator that commands and workers connect to.\n\n" + folderNote,
     examples: [
-      CommandExample("ress keys trust /shared/coordinator.pub", "Connect to this coordinator, and to no other process."),
+      CommandExample(
+        "ress keys trust /shared/coordinator.pub", "Connect to this coordinator, and to no other process."),
       CommandExample("ress keys trust coordinator.pub", "From a file that was copied here."),
     ])
 }
@@ -87,7 +88,8 @@ extension CommandDescription {
   package static let keysRevoke = CommandDescription(
     "keys revoke", Command.keysRevoke, summary: "remove a key from the allowed ones, and close its connections",
     discussion:
-      "Removes keys from the allowed ones. A running coordinator closes their connections within a second.\n\n" + folderNote,
+      "Removes keys from the allowed ones. A running coordinator closes their connections within a second.\n\n"
+      + folderNote,
     examples: [
       CommandExample("ress keys revoke alice", "All keys of that name."),
       CommandExample("ress keys revoke node3", "A run that uses this worker continues without it."),

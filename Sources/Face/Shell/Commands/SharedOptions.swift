@@ -32,7 +32,9 @@ extension OptionReader {
     whole("--workers", "N", 1...4_096, defaultText: "cluster.workers of CONFIG", meaning)
   }
 
-  mutating func threads(defaultText: String, _ meaning: String = "Compute threads; their number does not change results.")
+  mutating func threads(
+    defaultText: String, _ meaning: String = "Compute threads; their number does not change results."
+  )
     -> Int?
   { whole("--threads", "N", 1...4_096, defaultText: defaultText, meaning) }
 

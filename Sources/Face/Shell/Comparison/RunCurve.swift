@@ -73,13 +73,13 @@ package struct RunCurve: Equatable, Sendable {
   package static let window = 20
 
   /// The mean loss of the last steps up to `step`; nil where none of them has a loss.
-  package func trainingLoss(at step: Int) -> Double? {
+  func trainingLoss(at step: Int) -> Double? {
     guard let end = points.lastIndex(where: { $0.step <= step }) else { return nil }
     let losses = points[max(0, end + 1 - Self.window)...end].compactMap(\.loss)
     return losses.isEmpty ? nil : losses.reduce(0, +) / Double(losses.count)
   }
 
-  package var trainingLoss: Double? { points.last.flatMap { trainingLoss(at: $0.step) } }
+  var trainingLoss: Double? { points.last.flatMap { trainingLoss(at: $0.step) } }
 
   /// The first place at which the run has reached a loss: an evaluation, or in a run without evaluations the mean of the last steps.
   package func reaching(_ loss: Double) -> (step: Int, tokens: Int, seconds: Double)? {

@@ -12,9 +12,9 @@ package struct SourceFile: Equatable, Sendable {
   /// Size on disk, compressed or not; 0 for a pipe.
   package var size: Int
   /// Nanoseconds since 1970.
-  package var modified = 0
+  var modified = 0
   /// Whether it is a pipe or terminal, which can be read once only.
-  package var isStream = false
+  var isStream = false
   /// Nil where it is known only when the file is read.
   package var contents: SourceContents?
 
@@ -83,7 +83,7 @@ package struct SourceList {
   }
 
   /// - Throws: where the option `--field` has no effect.
-  package func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
+  func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
     guard let field = options.field else { return }
     guard task == .lm || task == .classify else {
       throw .unreadable("--field \(field): rows of task \(task.rawValue) have fields of fixed names (docs/tasks.md)")
