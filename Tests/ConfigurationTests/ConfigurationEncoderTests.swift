@@ -43,7 +43,8 @@ import Testing
   }
 
   @Test func `the schema names every field of a run, under its own name`() {
-    // Values without children are fields; structures are sections. A new field of RunConfiguration fails here until the schema has it.
+    // Values without children are fields; structures are sections. A new field of RunConfiguration fails here until the
+    // schema has it.
     var expected: [String] = []
     for child in Mirror(reflecting: RunConfiguration()).children {
       let name = snakeCase(child.label ?? "")

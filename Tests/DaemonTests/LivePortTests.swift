@@ -1,4 +1,5 @@
-// A coordinator's socket under attack: random bytes, damaged packets and half messages from many connections, while a client talks.
+// A coordinator's socket under attack: random bytes, damaged packets and half messages from many connections, while a
+// client talks.
 
 import Configuration
 import Daemon

@@ -1,5 +1,6 @@
 // The commands in real use, beyond a plain run: ending and continuing a run, JSON output, a coordinator's runs.
-// DataCommandTests.swift and ModelCommandTests.swift are of the same suite, because its tests must not run at the same time.
+// DataCommandTests.swift and ModelCommandTests.swift are of the same suite, because its tests must not run at the same
+// time.
 
 import Foundation
 import TestSupport

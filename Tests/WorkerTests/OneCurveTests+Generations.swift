@@ -1,5 +1,5 @@
-// One run has one curve when a generation ends and another one begins: from copies in memory, with other copied experts, and
-// after a stop.
+// One run has one curve when a generation ends and another one begins: from copies in memory, with other copied
+// experts, and after a stop.
 
 import Checkpoint
 import Configuration

@@ -1,5 +1,5 @@
-// Rules between fields. The range of a single field is in the schema. Each problem points to the field that was written last, because the
-// mistake most likely is there.
+// Rules between fields. The range of a single field is in the schema. Each problem points to the field that was written
+// last, because the mistake most likely is there.
 
 extension Decoding {
   mutating func checkRelations() {

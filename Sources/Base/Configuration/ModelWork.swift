@@ -37,6 +37,7 @@ extension RunConfiguration {
     return Double(model.steps) * (attention + graph + experts + dense + memory) + once + head
   }
 
-  /// Floating-point operations of a token, forward and backward: the backward has two products for each of the forward's.
+  /// Floating-point operations of a token, forward and backward: the backward has two products for each of the
+  /// forward's.
   package func operationsPerToken(vocabulary: Int) -> Double { 3 * 2 * multiplyAdds(vocabulary: vocabulary) }
 }

@@ -22,7 +22,8 @@ package enum NearestName {
     find(name, among: candidates).map { "; did you mean '\($0)'?" } ?? ""
   }
 
-  /// The number of letters to insert, drop or replace and of neighbours to swap (optimal string alignment), ignoring case.
+  /// The number of letters to insert, drop or replace and of neighbours to swap (optimal string alignment), ignoring
+  /// case.
   static func distance(_ first: String, _ second: String) -> Int {
     let a = Array(first.lowercased()), b = Array(second.lowercased())
     // Row i holds the distances from a's first i letters to every prefix of b; a swap looks two rows back.

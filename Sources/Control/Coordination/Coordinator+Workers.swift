@@ -163,8 +163,8 @@ extension Coordinator {
 
   // MARK: losing
 
-  /// - Parameter mayReturn: whether the worker is asked to send a hello again. Otherwise it is sent the reason, and ends: two processes of one
-  ///   name would take the name from each other for ever.
+  /// - Parameter mayReturn: whether the worker is asked to send a hello again. Otherwise it is sent the reason, and
+  ///   ends: two processes of one name would take the name from each other for ever.
   mutating func lose(_ member: Member, _ reason: String, mayReturn: Bool = true, _ turn: inout Turn) {
     turn.log("worker \(member.description.spoken) is lost: \(reason)")
     // A rank cannot return, because its world cannot continue.

@@ -114,7 +114,8 @@ package struct KeyFolder: Sendable {
 
   package func trust(_ key: PublicKey) throws(KeyError) { try write(key.text + "\n", to: serverPath, mode: 0o644) }
 
-  /// The coordinator's key that commands and workers trust: `coordinator.pub`, or else the own key, for machines that share a home directory.
+  /// The coordinator's key that commands and workers trust: `coordinator.pub`, or else the own key, for machines that
+  /// share a home directory.
   package func server() throws(KeyError) -> PublicKey {
     guard FileManager.default.fileExists(atPath: serverPath) else { return try key().publicKey }
     let text = try read(serverPath).trimmingCharacters(in: .whitespacesAndNewlines)

@@ -1,5 +1,5 @@
-// A summary of a run for the dashboard, as a value: the events of its story are added one by one, and the memory is bounded, however long
-// the story is.
+// A summary of a run for the dashboard, as a value: the events of its story are added one by one, and the memory is
+// bounded, however long the story is.
 
 import Wire
 

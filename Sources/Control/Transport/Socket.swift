@@ -40,17 +40,17 @@ package enum Frame {
 package final class Socket {
   package enum Kind { case router, dealer }
 
-  /// How the end of a connection is noticed between workers: where only this machine can reach the address, by the kernel.
-  /// Elsewhere by pings, which are sent to every peer, so that their number grows with the square of the workers: with many
-  /// of them they come less often.
+  /// How the end of a connection is noticed between workers: where only this machine can reach the address, by the
+  /// kernel. Elsewhere by pings, which are sent to every peer, so that their number grows with the square of the
+  /// workers: with many of them they come less often.
   package static func watch(_ endpoint: String, peers: Int) -> Watch {
     endpoint.hasPrefix("ipc://") ? .kernel : .heartbeats(milliseconds: Int32(max(500, 32 * min(peers, 256))))
   }
 
   /// Which side notices that the other end is gone.
   package enum Watch {
-    /// libzmq: a DEALER sends a ping after `milliseconds`, and both ends give the connection up after four times as long
-    /// without an answer or a ping. A process that is stopped (SIGSTOP) looks like one that is dead.
+    /// libzmq: a DEALER sends a ping after `milliseconds`, and both ends give the connection up after four times as
+    /// long without an answer or a ping. A process that is stopped (SIGSTOP) looks like one that is dead.
     case heartbeats(milliseconds: Int32)
     /// The kernel alone. A process that ends closes its connection, a cut line stops acknowledging, and a stopped
     /// process does neither, so the three can be distinguished.

@@ -1,5 +1,5 @@
-// From the words of a command line to a command with its values. Small and strict: every value that a command reads was checked here,
-// and an unknown word is an error that names the nearest known one.
+// From the words of a command line to a command with its values. Small and strict: every value that a command reads was
+// checked here, and an unknown word is an error that names the nearest known one.
 
 import Configuration
 

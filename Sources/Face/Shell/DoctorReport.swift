@@ -1,5 +1,5 @@
-// `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command gathers the
-// facts; they are judged here, where a test can supply any machine.
+// `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command
+// gathers the facts; they are judged here, where a test can supply any machine.
 
 import Configuration
 

@@ -6,8 +6,8 @@ import RunFolder
 import Shell
 import Wire
 
-/// Writes a run's curves to a folder as its events arrive: `DIR/RUN/events.out.tfevents.…`. A failed write is reported once and does not
-/// affect the run.
+/// Writes a run's curves to a folder as its events arrive: `DIR/RUN/events.out.tfevents.…`. A failed write is reported
+/// once and does not affect the run.
 final class BoardWriter {
   private let path: String
   private var handle: FileHandle?

@@ -1,4 +1,5 @@
-// `ress plan`: what a run needs of each worker, how long a step takes, and whether the run can be placed on a coordinator's workers.
+// `ress plan`: what a run needs of each worker, how long a step takes, and whether the run can be placed on a
+// coordinator's workers.
 
 import Configuration
 import Daemon

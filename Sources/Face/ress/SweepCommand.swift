@@ -1,4 +1,5 @@
-// `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints the table.
+// `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints
+// the table.
 
 import Configuration
 import Glibc
@@ -20,7 +21,8 @@ func sweep(_ options: SweepOptions) throws -> ExitCode {
   }
 }
 
-/// What is printed: a line for each run as it ends, and the table at the end. The file results.csv is written again with each.
+/// What is printed: a line for each run as it ends, and the table at the end. The file results.csv is written again
+/// with each.
 struct SweepReport {
   private let folder: SweepFolder
   private let isJSON: Bool

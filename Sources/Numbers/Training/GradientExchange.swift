@@ -54,8 +54,8 @@ package protocol GradientExchange: AnyObject {
   /// same time, for different units.
   func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws
 
-  /// The units of this worker are done, and these are the sums of their gradients, which stay as they are until `gather`
-  /// returns.
+  /// The units of this worker are done, and these are the sums of their gradients, which stay as they are until
+  /// `gather` returns.
   func publish(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws
 
   /// Blocks until the units of all workers are done. Returns their reports, by unit.

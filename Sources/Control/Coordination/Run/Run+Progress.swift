@@ -47,9 +47,10 @@ extension Run {
     if let reason = record.skipped { say("step \(record.step) was not applied: \(reason)", &turn) }
   }
 
-  /// If the step was not applied, decides whether the run pauses. One bad sequence is no reason to stop; several such steps in a row mean
-  /// that the run does not recover. The workers count as well and stop at that step by themselves, so that where the run stops does not
-  /// depend on when its reports arrive; here the pause gets its reason. A run whose last step was not applied is not finished either.
+  /// If the step was not applied, decides whether the run pauses. One bad sequence is no reason to stop; several such
+  /// steps in a row mean that the run does not recover. The workers count as well and stop at that step by themselves,
+  /// so that where the run stops does not depend on when its reports arrive; here the pause gets its reason. A run
+  /// whose last step was not applied is not finished either.
   private mutating func pauseIfLeftOut(_ record: StepRecord) {
     guard let reason = record.skipped else { return }
     steps.leaveOut(record.step, newestCheckpoint: checkpoints.newestStep)
@@ -77,8 +78,8 @@ extension Run {
     if steps.take(record, newestCheckpoint: checkpoints.newestStep) { tell(.evaluated(record), &turn) }
   }
 
-  /// The step after which the run ends: the last one, or an earlier one after which `training.stop_after` ends it. The workers count as well
-  /// and end by themselves at that step.
+  /// The step after which the run ends: the last one, or an earlier one after which `training.stop_after` ends it. The
+  /// workers count as well and end by themselves at that step.
   var lastStep: Int {
     steps.endingStep(stopAfter: configuration.training.stopAfter) ?? configuration.training.steps
   }

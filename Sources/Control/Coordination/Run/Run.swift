@@ -1,5 +1,6 @@
-// One run, from its submission to its last event, over all generations, pauses and resumes. It owns its state; the coordinator finds the
-// run that an event is about and calls it. What a run decides goes into the turn; what it does with workers, into the members.
+// One run, from its submission to its last event, over all generations, pauses and resumes. It owns its state; the
+// coordinator finds the run that an event is about and calls it. What a run decides goes into the turn; what it does
+// with workers, into the members.
 //
 //   Phase          what happens now, with the data that are meaningful now
 //   StepLog        the steps that were recorded
@@ -169,7 +170,8 @@ struct Run: Equatable, Sendable {
     if phase.isPreparing { prepare(again: wasEverPrepared, &turn) }
   }
 
-  /// The run waits at the end of the queue. `firstGeneration` is the number that its next generation will have at least.
+  /// The run waits at the end of the queue. `firstGeneration` is the number that its next generation will have at
+  /// least.
   mutating func enqueue(_ reason: String, number: Int, firstGeneration: UInt32, _ turn: inout Turn) {
     queueNumber = number
     fruitless = 0

@@ -1,4 +1,5 @@
-// A comparison of runs: the keys of their configurations that differ, what each has reached, and their losses at common steps.
+// A comparison of runs: the keys of their configurations that differ, what each has reached, and their losses at common
+// steps.
 
 import Configuration
 
