@@ -2,7 +2,7 @@
 """The paper's experiments, small: `make paper` and `make paper-quick`.
 
 Trains ReSSFormer, its dense twins and ReSSFormer with one part changed, with several seeds each, by a coordinator and a worker a core; then
-measures, draws and writes OUT/report.md. Interrupted, it goes on where it was. Without --data, experiments that make their own data are run.
+measures, draws and writes OUT/report.md. After an interruption it continues where it was. Without --data, experiments that make their own data are run.
 """
 
 import argparse
@@ -167,7 +167,7 @@ class Paper:
         path.with_suffix(".tmp").write_text(json.dumps(value))
         path.with_suffix(".tmp").rename(path)
 
-    # ---- what came of it
+    # ---- results
 
     def by_seed(self, name, variant, place, more=()):
         """One number a seed: accuracy in percent, or bits a byte."""

@@ -58,7 +58,7 @@ class Sets:
     # ---- small parts
 
     def find(self, name):
-        """A published set's file, packed or not."""
+        """A published set's file, compressed or not."""
         if self.source is None:
             raise FileNotFoundError(f"{name}.gz of the folder DATA")
         for candidate in (self.source / f"{name}.gz", self.source / name):

@@ -12,7 +12,7 @@ TWIN, WIDER, BLIND, PLAIN, MIXTURE = (
     "dense twin", "dense twin, equal parameters", "dense twin, no positions", "plain dense", "dense mixture")
 
 DENSE = ["model.architecture=transformer", "model.shared_expert=false", "model.experts=1", "model.active_experts=1"]
-# What helps ReSSFormer that is none of its three parts: taps, a norm and a larger start of the embedding, forget gates, a learned scale.
+# Parts that improve ReSSFormer but belong to none of the three that the paper proposes: taps, a norm and a larger start of the embedding, forget gates, a learned scale.
 BARE = [
     "model.recency_taps=1", "model.expert_taps=1", "model.embedding_norm=false", "model.embedding_start=0.02", "model.forget_gates=false",
     "model.score_scale=fixed"]

@@ -175,7 +175,7 @@ import Testing
         return error.description
       }
     }
-    #expect(message("/nowhere/x.yaml") == "/nowhere/x.yaml: no such file; configs/ holds some to begin with")
+    #expect(message("/nowhere/x.yaml") == "/nowhere/x.yaml: no such file; configs/ in the repository has examples")
     #expect(message("/tmp") == "/tmp: a folder, and a configuration is a file")
 
     let path = "/tmp/ress-configuration-\(getpid()).yaml"
@@ -213,7 +213,7 @@ import Testing
       ])
   }
 
-  @Test func `every configuration that is handed out is one`() throws {
+  @Test func `every configuration in the repository is valid`() throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().appending(path: "configs")
     let files = try #require(FileManager.default.enumerator(atPath: root.path())).compactMap { $0 as? String }

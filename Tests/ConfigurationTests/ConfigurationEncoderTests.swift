@@ -43,7 +43,8 @@ import Testing
   }
 
   @Test func `the schema names every field of a run, under its own name`() {
-    // Values without children are fields; structures are sections. A new field of RunConfiguration fails here until the schema has it.
+    // Values without children are fields; structures are sections. A new field of RunConfiguration fails here until the
+    // schema has it.
     var expected: [String] = []
     for child in Mirror(reflecting: RunConfiguration()).children {
       let name = snakeCase(child.label ?? "")
@@ -75,13 +76,13 @@ import Testing
 @Suite struct `Nearest names` {
   @Test(arguments: [
     ("tain", "train"), ("trian", "train"), ("worke", "worker"), ("Train", "train"), ("evalute", "evaluate"), ("x", nil),
-    ("banana", nil), ("", nil),
+    ("banana", nil), ("", nil), ("eval", "evaluate"), ("W", "worker"),
   ])
-  func `a typing error has a suggestion, and nonsense has none`(name: String, expected: String?) {
+  func `a typing error and a beginning have a suggestion, and nonsense has none`(name: String, expected: String?) {
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
 
-  @Test func `a configuration of an older program has defaults for keys that came since, and nothing stays nothing`()
+  @Test func `a configuration of an older program has defaults for keys that came since, and null stays null`()
     throws
   {
     var configuration = RunConfiguration()
@@ -107,7 +108,7 @@ import Testing
     }
   }
 
-  /// What a program of before the taps at the experts wrote: none of the keys that came with them.
+  /// What a program wrote before there were taps at the experts: none of the keys that came with them.
   private func older(_ change: (inout [String: Any]) -> Void) throws -> RunConfiguration {
     let bytes = try JSONEncoder().encode(RunConfiguration())
     var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])

@@ -92,7 +92,7 @@ import Testing
     #expect(reported.first?.hasPrefix("--set model.width=30: the width must be a multiple of the heads") == true)
   }
 
-  @Test func `a rule over a value that was refused stays silent`() {
+  @Test func `no rule is checked for a value that was refused`() {
     #expect(
       problems(minimal + "model: {width: abc, heads: 5}\n") == ["c.yaml:3:16: expected a whole number, found 'abc'"])
   }

@@ -22,7 +22,8 @@ import Testing
   }
 
   @Test func `without latency an expert is copied exactly where its rows take more bytes than its weights`() {
-    // Rows of one expert cost 16·d·R bytes over both workers for half of its rows, with bf16 12·d·R; a copy 24·d·f over both.
+    // Rows of one expert cost 16·d·R bytes over both workers for half of its rows, with bf16 12·d·R; a copy 24·d·f over
+    // both.
     for (precision, even) in [(Precision.fp32, 1.5 * 128 * 2), (.bf16, 2.0 * 128 * 2)] {
       for (load, isCopied) in [(even * 0.9, false), (even * 1.1, true)] {
         var loads = Array(repeating: 1.0, count: 8)

@@ -54,7 +54,7 @@ import Testing
       said.count == 1 && said[0].hasPrefix("c.yaml:4:3: merge keys ('<<') are not supported; write the keys out here"))
   }
 
-  @Test func `a laugh multiplied by aliases is stopped`() {
+  @Test func `aliases that multiply beyond the limit are refused`() {
     var text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for (name, previous) in zip("bcdefg", "abcdef") {
       text += "\(name): &\(name) [" + Array(repeating: "*\(previous)", count: 10).joined(separator: ", ") + "]\n"
@@ -62,7 +62,7 @@ import Testing
     #expect(problems(text).first?.hasSuffix("more than 10000 values after aliases are expanded") == true)
   }
 
-  @Test func `a node that holds itself has no anchor yet`() {
+  @Test func `a node that refers to itself is refused`() {
     #expect(problems("a: &a [*a]\n") == ["c.yaml:1:8: no anchor '&a' before this alias"])
   }
 

@@ -1,4 +1,5 @@
-// What the coordinator does with the parts of a checkpoint that workers report, and with a disk that refuses to commit it.
+// What the coordinator does with the parts of a checkpoint that workers report, and with a disk that refuses to commit
+// it.
 
 import Configuration
 import Coordination

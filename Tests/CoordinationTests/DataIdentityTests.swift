@@ -119,7 +119,7 @@ import Wire
     #expect(Request.report(generation: 1, number: 1, .reads(unknown)).problem == nil)
   }
 
-  @Test func `workers that say nothing of what they read, as older ones, are believed`() {
+  @Test func `workers that report no data, as older ones do, are accepted`() {
     var cluster = Cluster()
     let (run, _) = cluster.startRun()
     #expect(cluster.story(of: run).last!.0 == .running)

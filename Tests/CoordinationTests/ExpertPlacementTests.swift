@@ -1,4 +1,4 @@
-// Where experts live.
+// Which worker owns which experts.
 
 import Configuration
 import Coordination

@@ -1,5 +1,6 @@
-// Any process that can reach the coordinator's socket can send anything to it. Well-formed messages with wild contents, from members and from
-// strangers, at any moment of a run, must never stop it: afterwards it answers, and its store is one that a new coordinator takes.
+// Any process that can reach the coordinator's socket can send anything to it. Well-formed messages with wild contents,
+// from members and from strangers, at any moment of a run, must never stop it: afterwards it answers, and its store is
+// one that a new coordinator takes.
 
 import Configuration
 import Coordination

@@ -112,8 +112,8 @@ import Wire
     #expect(cluster.story(of: run).last!.0 == .paused, "\(cluster.story(of: run).last!)")
   }
 
-  /// The first worker reports steps and dies before it could report steps 2 to `last`; the second has computed them as well, and holds the
-  /// state after the last of them.
+  /// The first worker reports steps and dies before it could report steps 2 to `last`; the second has computed them as
+  /// well, and holds the state after the last of them.
   private func reporterDies(_ last: Int) -> (Cluster, run: RunID, survivor: PeerID, other: PeerID) {
     var cluster = Cluster()
     let (run, workers) = cluster.startRun(submission())
@@ -121,7 +121,8 @@ import Wire
     let generation = cluster.assignment(workers[0])!.generation
     let shards = (0..<2).map { HeldShard(run: run, generation: generation, index: $0, count: 2, step: last) }
     cluster.held[workers[1]] = shards
-    // Heartbeats tell the coordinator what is held: a worker that it has not heard in this generation counts as having left it.
+    // Heartbeats tell the coordinator what is held: a worker that it has not heard in this generation counts as having
+    // left it.
     cluster.wait(.seconds(1), alive: workers)
     cluster.say(.goodbye(reason: "it dies"), from: workers[0])
     let other = cluster.join("other")

@@ -1,4 +1,4 @@
-// Whose turn it is, and what users ask of runs.
+// The order of runs in the queue, and the changes that users request.
 
 import Configuration
 import Coordination

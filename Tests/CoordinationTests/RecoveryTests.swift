@@ -192,7 +192,8 @@ import Wire
     }
   }
 
-  @Test func `a worker whose heart beats while nothing moves is named with those who wait, and put aside`() {
+  @Test
+  func `a worker whose heartbeats arrive without progress is named with the workers that wait for it, and put aside`() {
     var (cluster, run, workers) = mirrored()
     var stuck = cluster.heartbeat(workers[1])
     stuck.progress = 77

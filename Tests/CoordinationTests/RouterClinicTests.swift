@@ -1,4 +1,4 @@
-// The router clinic: what it complains of, when it believes it, and when it lets go.
+// The router clinic: what it reports, after how many measurements, and when a complaint is over.
 
 import Coordination
 import Testing

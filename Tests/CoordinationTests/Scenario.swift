@@ -1,5 +1,5 @@
-// A scenario is a text file that is documentation and a test: what happens to a cluster, one line an event, and below each line, indented,
-// what the coordinator does about it. Tests/Scenarios/README.md lists the events.
+// A scenario is a text file that is documentation and a test: what happens to a cluster, one line an event, and below
+// each line, indented, what the coordinator does about it. Tests/Scenarios/README.md lists the events.
 
 import Configuration
 import Coordination

@@ -1,5 +1,5 @@
-// Plays Tests/Scenarios/*.txt. With RESS_REWRITE=1 the expected lines are written anew instead of compared; read the difference before you
-// commit it.
+// Plays Tests/Scenarios/*.txt. With RESS_REWRITE=1 the expected lines are written anew instead of compared; read the
+// difference before you commit it.
 
 import Foundation
 import Testing

@@ -1,10 +1,10 @@
-// The coordinator and its workers as they are in production, over links that lose, double, delay and reorder, with processes
-// that crash, hang and come back, a coordinator that is killed between its store and its answers, a disk that is slow and
-// sometimes full, clocks that stand still because a process or the whole machine was stopped, and users who pause, resume and scale.
-// One seed is one story; `Simulation` plays it.
+// The coordinator and its workers as they are in production, over links that lose, double, delay and reorder, with
+// processes that crash, hang and come back, a coordinator that is killed between its store and its answers, a disk that
+// is slow and sometimes full, clocks that stand still because a process or the whole machine was stopped, and users who
+// pause, resume and scale. One seed is one story; `Simulation` plays it.
 //
-// A seed that fails tells itself again, with all that happened:   RESS_SEED=4711 scripts/test.sh --filter SimulationTests
-// More seeds than in every test run:                              RESS_SEEDS=100000 scripts/test.sh --filter SimulationTests
+// A failing seed is played again with all its events: RESS_SEED=4711 scripts/test.sh --filter SimulationTests More
+// seeds than in every test run: RESS_SEEDS=100000 scripts/test.sh --filter SimulationTests
 
 import Dispatch
 import Foundation

@@ -1,5 +1,5 @@
-// Stores that older programs have written must load. Tests/Golden/run-records.json has the records of runs in every phase as ress 0.1.0
-// wrote them at commit b46ee7e, when a run was a flat record and its phase a word.
+// Stores that older programs have written must load. Tests/Golden/run-records.json has the records of runs in every
+// phase as ress 0.1.0 wrote them at commit b46ee7e, when a run was a flat record and its phase a word.
 
 import Configuration
 import Coordination

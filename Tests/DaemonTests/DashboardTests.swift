@@ -118,7 +118,7 @@ import Wire
     #expect(head.code == 200 && head.body.isEmpty && head.head.contains("Content-Length: \(page.body.utf8.count)"))
   }
 
-  @Test func `without the word the page is shown and no data, and with it all is`() throws {
+  @Test func `without the bearer token the page is served and no data, and with it everything is`() throws {
     let daemon = try daemon { $0.httpToken = "open sesame" }
     defer { daemon.stop() }
     let run = try submit(daemon, "secret")

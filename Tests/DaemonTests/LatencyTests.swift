@@ -1,5 +1,5 @@
-// How long rows take from one training thread to another and back, through both network threads. Figures, not verdicts: the
-// machine may be busy. What is checked is that every round trip brings back its own bytes.
+// How long rows take from one training thread to another and back, through both network threads. Figures, not verdicts:
+// the machine may be busy. What is checked is that every round trip brings back its own bytes.
 
 import Configuration
 import Daemon

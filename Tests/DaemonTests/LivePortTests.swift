@@ -1,4 +1,5 @@
-// A coordinator's socket under fire: random bytes, damaged packets and half messages from many connections, while a client talks.
+// A coordinator's socket under attack: random bytes, damaged packets and half messages from many connections, while a
+// client talks.
 
 import Configuration
 import Daemon
@@ -14,7 +15,7 @@ import Wire
   init() throws { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
   deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-  @Test func `a coordinator answers its clients while others throw random bytes and damaged messages at it`() throws {
+  @Test func `a coordinator answers its clients while others send it random bytes and damaged messages`() throws {
     let daemon = try CoordinatorDaemon(.init(listen: "ipc://\(folder)/c", program: "ress test"))
     daemon.start()
     defer { daemon.stop() }

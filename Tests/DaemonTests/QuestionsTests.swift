@@ -1,4 +1,4 @@
-// A thousand questions of one who only looks: each has its turn, and nobody waits for it.
+// Requests that cost much to answer: they are answered in turns, so a process that sends a thousand delays no other.
 
 import Configuration
 import Daemon

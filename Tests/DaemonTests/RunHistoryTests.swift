@@ -1,4 +1,5 @@
-// The summary of a run's events: bounded in size, correct, and the same whether the events arrive one by one or all at once.
+// The summary of a run's events: bounded in size, correct, and the same whether the events arrive one by one or all at
+// once.
 
 import Daemon
 import Testing

@@ -1,4 +1,4 @@
-// Who may speak with a coordinator, and what those who may not can do to it: nothing.
+// Which processes may connect to a coordinator, and that the others can do it no harm.
 
 import Configuration
 import Daemon
@@ -100,7 +100,7 @@ import Wire
     #expect(try client(daemon, server).status().runs.count == 2)
   }
 
-  @Test func `a revoked key is cut off where it speaks, and another's connection is not`() throws {
+  @Test func `connections of a revoked key are closed, and those of other keys are not`() throws {
     let alice = try key(.submit, "alice"), bob = try key(.submit, "bob")
     let daemon = try daemon()
     defer { daemon.stop() }
@@ -115,7 +115,7 @@ import Wire
     #expect(waitUntil { complaint { _ = try client(daemon, alice).status() } == "no error" })
   }
 
-  @Test func `a key that is allowed while it knocks comes in`() throws {
+  @Test func `a key that is allowed during its handshake is let in`() throws {
     let late = try key(nil)
     let daemon = try daemon()
     defer { daemon.stop() }
@@ -226,7 +226,7 @@ import Wire
   }
 }
 
-/// A plain TCP connection of somebody who does not speak ZeroMQ, or only in part.
+/// A plain TCP connection of a client that does not follow ZeroMQ's protocol, or only in part.
 private final class Plug {
   private let descriptor: Int32
 

@@ -41,7 +41,7 @@ import Testing
     #expect(try read("mark.csv") == ["a"])
   }
 
-  @Test func `a table is recognised by its name, packed or not, and by --format`() throws {
+  @Test func `a table is recognised by its name, compressed or not, and by --format`() throws {
     try write("a.txt", "text,b\n1,2\n")
     #expect(try read("a.txt") == ["text,b\n1,2\n"])
     #expect(try read("a.txt") { $0.format = .csv } == ["1"])

@@ -155,7 +155,8 @@ import Data
     ("ARROW1\0\0", "an Arrow file", "python3 -m ress.convert x.bin"),
     ("PK\u{3}\u{4}", "a zip archive", "unzip x.bin"), ("%PDF-1.7", "a PDF document", "pdftotext x.bin"),
     ("SQLite format 3\0", "an SQLite database", "one object a line"), ("GIF89a", "a picture", "leave it out"),
-    ("RIFF\u{1}\u{2}\u{3}\u{4}WAVE", "a sound", "leave it out"), ("Obj\u{1}", "an Avro file", "one object a line"),
+    ("RIFF\u{1}\u{2}\u{3}\u{4}WAVE", "an audio or video file", "leave it out"),
+    ("Obj\u{1}", "an Avro file", "one object a line"),
   ])
   func `a file that is neither text nor rows is refused by name, with advice`(
     magic: String, what: String, advice: String

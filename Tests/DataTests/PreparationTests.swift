@@ -143,9 +143,9 @@ import Data
     #expect(try text() == "|one|two")
     #expect(
       notes.sorted() == [
-        "books/gone is left out: it is a link, and what it names does not exist",
+        "books/gone is left out: it is a link to a path that does not exist",
         "books/pipe is left out: it is neither a file nor a folder",
-        "books/self is left out: it is a link, and what it names does not exist",
+        "books/self is left out: it is a link to a path that does not exist",
         "books/sub/up is left out: it is a link to a folder that it lies in",
         "books: 1 empty file is left out (empty.txt)",
         "books: 2 hidden files and folders are left out (.DS_Store, …)",
@@ -154,7 +154,7 @@ import Data
 
   @Test func `a dangling link is an error where it is given as a source`() throws {
     try link("gone", to: "nothing")
-    #expect(complaint(preparation("gone")) == "cannot read gone: it is a link, and what it names does not exist")
+    #expect(complaint(preparation("gone")) == "cannot read gone: it is a link to a path that does not exist")
     #expect(complaint(preparation("none")) == "cannot read none: no such file or folder")
   }
 

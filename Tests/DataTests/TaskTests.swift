@@ -210,7 +210,7 @@ import Testing
         == "rows.jsonl:1: field 'tags' must hold one tag for each of the 2 words")
     #expect(
       complaint(.tag, #"{"words": ["a", "b"], "tags": ["x", 1.5]}"#)
-        == "rows.jsonl:1: a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
+        == "rows.jsonl:1: a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null for a word without a target"
     )
     #expect(complaint(.span, #"{"question": "q", "context": "c"}"#).contains("rows.jsonl:1: field 'answers' must be"))
     #expect(complaint(.tables, #"{"header": ["a"], "rows": "x"}"#).contains("rows.jsonl:1: field 'rows' must be"))
@@ -314,6 +314,16 @@ import Testing
     #expect(
       complaint("[]", .classify)
         == "rows of task classify have no relations; those of these tasks can have them: tag, tables, graphs")
+  }
+
+  @Test func `options that do not fit the task are known before anything is read`() {
+    var preparation = DatasetPreparation(sources: ["none.jsonl"], output: "none.h5")
+    (preparation.task, preparation.shards) = (.tag, 4)
+    #expect(preparation.conflict == "shards are for text; the examples of task tag are in one file")
+    (preparation.shards, preparation.readsRelations) = (0, true)
+    #expect(preparation.conflict == nil)
+    preparation.task = .lm
+    #expect(preparation.conflict?.hasPrefix("rows of task lm have no relations") == true)
   }
 
   /// A dataset of one example with three tokens and these relations, in both splits.

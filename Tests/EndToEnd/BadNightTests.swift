@@ -112,12 +112,12 @@ import Testing
       })
     #expect(
       waitUntil(60) {
-        story("holes").contains("the run goes on, and what is missing is written from the store")
+        story("holes").contains("the run continues, and the missing lines are written from the store")
       })
     rmdir(path)
     #expect(try ends("holes"))
     #expect(waitUntil(60) { place.curve("holes") == curve }, "\(place.curve("holes").count) lines of \(curve.count)")
-    #expect(waitUntil(10) { story("holes").contains("metrics.jsonl is whole again") })
+    #expect(waitUntil(10) { story("holes").contains("metrics.jsonl is complete again") })
   }
 
   @Test func `two coordinators cannot write one run, and the error for the second names the process that does`() throws

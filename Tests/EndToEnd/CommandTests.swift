@@ -1,5 +1,6 @@
 // The commands in real use, beyond a plain run: ending and continuing a run, JSON output, a coordinator's runs.
-// DataCommandTests.swift and ModelCommandTests.swift are of the same suite, because its tests must not run at the same time.
+// DataCommandTests.swift and ModelCommandTests.swift are of the same suite, because its tests must not run at the same
+// time.
 
 import Foundation
 import TestSupport
@@ -274,7 +275,7 @@ import Testing
     let short = ["--set", "training.steps=4"]
     #expect(try place.run(["train", "run.yaml"] + short).code == 0)
     let again = try place.run(["train", "run.yaml"] + short)
-    #expect(again.code == 1 && again.output.contains("go on with --resume"))
+    #expect(again.code == 1 && again.output.contains("continue with --resume"))
     let resumed = try place.run(["train", "run.yaml", "--resume", "--json", "--set", "training.steps=6"])
     #expect(resumed.code == 0, "\(resumed.output)\(resumed.errors)")
     let lines = try resumed.output.split(separator: "\n").map {
@@ -282,6 +283,16 @@ import Testing
     }
     #expect(lines.filter { $0["event"] as? String == "step" }.compactMap { $0["step"] as? Int } == [5, 6])
     #expect(lines.last?["state"] as? String == "finished")
+  }
+
+  @Test func `a run's name where its folder is needed has the folder as a hint`() throws {
+    let place = try Workplace()
+    #expect(try place.run(["train", "run.yaml", "--set", "training.steps=2"]).code == 0)
+    for words in [["metrics"], ["clinic"], ["evaluate"], ["checkpoint", "show"]] {
+      let run = try place.run(words + ["first"])
+      #expect(run.code == 1 && run.errors.contains("; did you mean checkpoints/first?"), "\(run.errors)")
+    }
+    #expect(try place.run(["metrics", "other"]).errors.contains("a run writes it into its folder, checkpoints/RUN"))
   }
 
   @Test func `a run resumes from an older checkpoint, and later checkpoints are set aside`() throws {
@@ -295,7 +306,7 @@ import Testing
       back.code == 0 && back.output.contains("was set aside: step-00000040.aside"), "\(back.output)\(back.errors)")
     // The newest checkpoint is that of step 15 now, not one of the abandoned curve.
     let on = try place.run(["train", "run.yaml", "--resume", "--workers", "2"] + constant)
-    #expect(on.code == 0 && on.output.contains("going on after step 15"), "\(on.output)\(on.errors)")
+    #expect(on.code == 0 && on.output.contains("continuing after step 15"), "\(on.output)\(on.errors)")
     let evaluation = #""validation_loss""#
     #expect(place.curve("first").filter { !$0.contains(evaluation) } == curve.filter { !$0.contains(evaluation) })
   }

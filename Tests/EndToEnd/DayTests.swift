@@ -12,7 +12,8 @@ import Testing
   }
 
   @Test
-  func `a run is fine-tuned from another's best checkpoint, with frozen parts and a word at the end, and then asked`()
+  func
+    `a run is fine-tuned from another's best checkpoint, with frozen parts and a command at its end, and its model answers questions`()
     throws
   {
     let place = try Workplace()

@@ -85,7 +85,7 @@ func run(_ name: String, _ words: [String], folder: URL? = nil) throws -> Finish
   @Test func `wrong use ends with 2 and names the nearest command`() throws {
     let finished = try ress(["trian", "x.yaml"])
     #expect(finished.code == 2 && finished.output.isEmpty)
-    #expect(finished.errors == "ress: Unknown command 'trian'; did you mean 'train'?\nTry 'ress help'.\n")
+    #expect(finished.errors == "ress: unknown command 'trian'; did you mean 'train'?\nTry 'ress help'.\n")
     #expect(try ress([]).code == 2)
   }
 

@@ -279,7 +279,7 @@ final class SlurmTests {
     #expect(resumed.process.terminationStatus == 0, "\(resumed.output)")
     let next = String(try #require(resumed.output.firstMatch(of: /"job": "(\d+)"/)).1)
     #expect(waitUntil(120) { self.log("held", next).contains("ends with 0") }, "\(self.log("held", next))")
-    #expect(self.log("held", next).contains("going on after step"), "\(self.log("held", next))")
+    #expect(self.log("held", next).contains("continuing after step"), "\(self.log("held", next))")
   }
 
   @Test func `errors of Slurm are shown in its own words`() throws {

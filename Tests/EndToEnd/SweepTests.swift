@@ -1,4 +1,5 @@
-// `ress compare` and `ress sweep` in real use: runs side by side, every combination of some settings, and a sweep that is interrupted.
+// `ress compare` and `ress sweep` in real use: runs side by side, every combination of some settings, and a sweep that
+// is interrupted.
 
 import Foundation
 import TestSupport

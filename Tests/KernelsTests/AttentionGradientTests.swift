@@ -1,4 +1,4 @@
-// The gradients of the kernels of attention and of the token graph (Operation.swift tells how they are checked).
+// The gradients of the kernels of attention and of the token graph (Operation.swift describes how they are checked).
 
 #if RESS_DOUBLE
   import CKernels

@@ -1,5 +1,6 @@
-// A kernel and its backward as functions of lists of numbers, and the comparison of the two by central differences, in the double build. For
-// outputs y(x) and a random vector c, the gradient of c · y from the backward must equal the measured slope.
+// A kernel and its backward as functions of lists of numbers, and the comparison of the two by central differences, in
+// the double build. For outputs y(x) and a random vector c, the gradient of c · y from the backward must equal the
+// measured slope.
 
 #if RESS_DOUBLE
   import Kernels

@@ -1,4 +1,4 @@
-// The gradients of the elementwise kernels and of the router (Operation.swift tells how they are checked).
+// The gradients of the elementwise kernels and of the router (Operation.swift describes how they are checked).
 
 #if RESS_DOUBLE
   import CKernels

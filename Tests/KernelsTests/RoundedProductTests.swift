@@ -1,5 +1,5 @@
-// Products of factors rounded to bf16: every implementation that this processor has is compared, to the bit, with the definition in
-// CKernels/bf16.c, which is written here once more in plain Swift.
+// Products of factors rounded to bf16: every implementation that this processor has is compared, to the bit, with the
+// definition in CKernels/bf16.c, which is written here once more in plain Swift.
 
 import CKernels
 import Kernels
@@ -21,8 +21,9 @@ import Testing
       x.magnitude < .leastNormalMagnitude ? Float(signOf: x, magnitudeOf: 0) : x
     }
 
-    /// sum + a · b, rounded once; 0 with its sign where that is subnormal after rounding to 24 bits. The sum in double precision
-    /// decides it: the halfway point between the largest subnormal number of 24 bits and the smallest normal one is exact there.
+    /// sum + a · b, rounded once; 0 with its sign where that is subnormal after rounding to 24 bits. The sum in double
+    /// precision decides it: the halfway point between the largest subnormal number of 24 bits and the smallest normal
+    /// one is exact there.
     private func fused(_ a: Float, _ b: Float, _ sum: Float) -> Float {
       let result = sum.addingProduct(a, b)
       guard result.magnitude <= .leastNormalMagnitude else { return result }

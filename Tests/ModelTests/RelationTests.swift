@@ -1,4 +1,4 @@
-// Relations between tokens, which the input gives (docs/model.md, "Relations"): who sees them, and that nothing
+// Relations between tokens, which the input gives (docs/model.md, "Relations"): which tokens see them, and that nothing
 // changes without them. Values and gradients are in GoldenTests and FiniteDifferenceTests.
 
 import Configuration

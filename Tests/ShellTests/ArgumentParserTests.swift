@@ -86,18 +86,19 @@ import Testing
   }
 
   @Test(arguments: [
-    (["tarin"], "Unknown command 'tarin'; did you mean 'train'?\nTry 'ress help'."),
-    (["banana"], "Unknown command 'banana'\nTry 'ress help'."),
-    (["--json", "train"], "Options come after the command, but '--json' comes first\nTry 'ress help'."),
+    (["tarin"], "unknown command 'tarin'; did you mean 'train'?\nTry 'ress help'."),
+    (["banana"], "unknown command 'banana'\nTry 'ress help'."),
+    (["--json", "train"], "options come after the command, but '--json' comes first\nTry 'ress help'."),
     (["data"], "'data' needs one of: prepare, show, tokenizer\nTry 'ress data --help'."),
-    (["data", "prepar"], "Unknown command 'data prepar'; did you mean 'prepare'?\nTry 'ress data --help'."),
+    (["data", "prep"], "unknown command 'data prep'; did you mean 'prepare'?\nTry 'ress data --help'."),
+    (["data", "prepar"], "unknown command 'data prepar'; did you mean 'prepare'?\nTry 'ress data --help'."),
     (["train"], "CONFIG is missing: A run's configuration, such as configs/demo.yaml.\nTry 'ress train --help'."),
     (["train", "a", "b"], "'b' is one word too many\nTry 'ress train --help'."),
     (
       ["train", "a", "--wokers", "2"],
-      "Unknown option '--wokers' of 'train'; did you mean '--workers'?\nTry 'ress train --help'."
+      "unknown option '--wokers' of 'train'; did you mean '--workers'?\nTry 'ress train --help'."
     ),
-    (["train", "a", "-j"], "Unknown option '-j' of 'train'\nTry 'ress train --help'."),
+    (["train", "a", "-j"], "unknown option '-j' of 'train'\nTry 'ress train --help'."),
     (
       ["coordinator", "--store", ""],
       "--store needs a value, but it is empty: --store FILE\nTry 'ress coordinator --help'."
@@ -141,9 +142,24 @@ import Testing
     }
   }
 
-  @Test func `no word at all lists the commands`() {
+  @Test func `a table in a discussion keeps its lines, in help and in the manual page`() {
+    let row = "  multiple_choice   choice (its index), text, and the probabilities of the choices"
+    #expect(HelpPage.command(.predict).contains("\n\(row)\n"))
+    let page = ManualPage.text([.predict], version: "1")
+    #expect(page.contains("\n.nf\n") && page.contains("\n\(row)\n"))
+  }
+
+  @Test(arguments: CommandTable.all.map(\.name))
+  func `no option is explained with the same sentence twice`(name: String) throws {
+    let command = try #require(CommandTable.all.first { $0.name == name })
+    for option in command.options {
+      #expect(!option.repeats || !option.meaning.lowercased().contains("several times"), "\(option.name)")
+    }
+  }
+
+  @Test func `a command line without words lists the commands`() {
     #expect(
-      complaint([])?.hasPrefix("No command is given; the commands are: train, coordinator, worker, submit,") == true)
+      complaint([])?.hasPrefix("no command is given; the commands are: train, coordinator, worker, submit,") == true)
   }
 
   @Test(arguments: [["--version"], ["version"]])

@@ -84,8 +84,7 @@ import Wire
     #expect(text.contains("The configuration of c is not known"), "\(text)")
   }
 
-  @Test func `the target is the best loss of the run that did worst, and what it cost is counted for each run`() throws
-  {
+  @Test func `the target is the largest of the runs' best losses, and what it cost is counted for each run`() throws {
     let comparison = Comparison([run("slow", curve(from: 4)), run("fast", curve(from: 3.5, seconds: 2))])
     // The best of the first is 4 − 40/20 + 0.1.
     #expect(try abs(#require(comparison.target) - 2.1) < 1e-12 && comparison.isChosen)

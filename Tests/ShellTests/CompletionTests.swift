@@ -1,4 +1,4 @@
-// What shells and man are told of the commands.
+// The completion script and the manual page.
 
 import Foundation
 import Shell

@@ -165,7 +165,7 @@ import Wire
         """)
   }
 
-  @Test func `lines tell when they were written, each its own time`() throws {
+  @Test func `each line has the time at which it was written`() throws {
     let lines = """
       {"step":1,"loss":0.5,"seconds":0.25,"time":1000.5,"loads":[1,2]}
       {"step":1,"validation_loss":1.5,"sequences":8,"time":1002.25,"perplexity":4.5}

@@ -32,7 +32,7 @@ private func healthy() -> MachineFacts {
     #expect(report.text.contains("A CPU, 2 cores, avx2 fma"))
   }
 
-  @Test func `what bf16 brings here is said with its reason`() {
+  @Test func `the speed of bf16 is reported with its reason`() {
     func text(_ implementation: String, _ hasInstruction: Bool, _ rounded: Double) -> String {
       var facts = healthy()
       facts.bf16 = BF16Speed(

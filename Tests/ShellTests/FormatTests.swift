@@ -1,5 +1,6 @@
 // Numbers and tables as people read them.
 
+import Configuration
 import Shell
 import Testing
 
@@ -30,6 +31,16 @@ import Testing
     #expect(Format.bytes(512) == "512 B")
     #expect(Format.bytes(3_355_443) == "3.2 MiB")
     #expect(Format.bytes(50 << 30) == "50 GiB")
+  }
+
+  @Test func `a count agrees with its noun`() {
+    #expect(Format.count(1, "document") == "1 document")
+    #expect(Format.count(0, "document") == "0 documents")
+    #expect(Format.count(12_345, "loss", "losses") == "12,345 losses")
+    #expect(SpokenNumbers.count(1, "shard is", "shards are") == "1 shard is")
+    #expect(SpokenNumbers.count(4096, "worker") == "4096 workers")
+    #expect(SpokenNumbers.names(["a"], of: 2) == "a and 1 other")
+    #expect(SpokenNumbers.names(["a"], of: 3) == "a and 2 others")
   }
 
   @Test(arguments: [([0, 1, 2, 3], "0–3"), ([6, 0, 1], "0–1, 6"), ([5], "5"), ([], "none"), ([1, 1, 2], "1–2")])

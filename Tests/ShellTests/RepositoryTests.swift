@@ -2,6 +2,7 @@
 
 import Foundation
 import Testing
+import Wire
 
 @Suite struct RepositoryTests {
   private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -45,5 +46,28 @@ import Testing
         #expect(FileManager.default.fileExists(atPath: target), "\(document) refers to \(match.1)")
       }
     }
+  }
+
+  /// The last column of the handbook's tables names the file of each term as `Target/File`.
+  @Test func `every file that the handbook names is in its target`() throws {
+    let text = try String(contentsOf: Self.root.appending(path: "docs/handbook.md"), encoding: .utf8)
+    let rows = text.split(separator: "\n").filter { $0.hasPrefix("| ") && !$0.hasPrefix("| word") }
+    #expect(rows.count > 50)
+    for row in rows {
+      let cells = row.split(separator: "|")
+      for name in cells[cells.count - 1].split(separator: ",") {
+        let file = "/" + name.trimmingCharacters(in: .whitespaces)
+        let parts = file.split(separator: "/")
+        #expect(
+          Self.paths.contains { $0.contains("/\(parts[0])/") && $0.hasSuffix("/\(parts[parts.count - 1]).swift") },
+          "\(file)")
+      }
+    }
+  }
+
+  @Test func `docs/formats.md has the version of the control protocol`() throws {
+    let text = try String(contentsOf: Self.root.appending(path: "docs/formats.md"), encoding: .utf8)
+    let versions = text.matches(of: /"version": (\d+), "message"/).map { Int($0.1) }
+    #expect(versions == [ControlCodec.version, ControlCodec.version])
   }
 }

@@ -1,4 +1,4 @@
-// What someone who watches a run sees.
+// The view of a run, as `ress train` and `ress logs` print it.
 
 import Shell
 import Testing
@@ -142,7 +142,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     var view = RunView(.lines(every: 1), run: "early")
     #expect(
       view.text(for: began("a", 100, from: 90), at: 0)
-        == "run a: 100 steps, going on after step 90 from checkpoints/a/x\n")
+        == "run a: 100 steps, continuing after step 90 from checkpoints/a/x\n")
     #expect(view.text(for: stepped(91), at: 2).hasSuffix("9 left, 18 s\n"))
   }
 
@@ -176,7 +176,7 @@ private func began(_ name: String, _ steps: Int, from firstStep: Int = 0) -> Run
     ),
     ([began("a", 2), .placed(generation: 1, roster: roster), .state(.running, reason: "")], nil),
   ])
-  func `says how it ended`(events: [RunEvent], code: ExitCode?) {
+  func `the exit code follows from how the run ended`(events: [RunEvent], code: ExitCode?) {
     var verdict = RunVerdict()
     for event in events { verdict.note(event) }
     #expect(verdict.exitCode == code)

@@ -105,8 +105,8 @@ import Wire
     #expect(
       decode("{\"version\":\(ControlCodec.version),\"message\":{\"dance\":{}}}").hasPrefix("a message cannot be read"))
     #expect(decode("{\"version\":\(ControlCodec.version)}").contains("no field 'message'"))
-    #expect(decode("hello").contains("no versioned JSON"))
-    #expect(decode("").contains("no versioned JSON"))
+    #expect(decode("hello").contains("it is not JSON with a version"))
+    #expect(decode("").contains("it is not JSON with a version"))
     #expect(decode(String(repeating: " ", count: ControlCodec.largestFrame + 1)).contains("are allowed"))
     let deep = String(repeating: "[", count: 100_000)
     #expect(decode("{\"version\":\(ControlCodec.version),\"message\":" + deep).contains("cannot be read"))

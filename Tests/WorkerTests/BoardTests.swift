@@ -1,5 +1,5 @@
-// Memory that processes share, and the meetings of the workers that use it. That results do not depend on it is tested in
-// OneCurveTests.
+// Memory that processes share, and the meetings of the workers that use it. That results do not depend on it is tested
+// in OneCurveTests.
 
 import Configuration
 import Exchange

@@ -11,7 +11,8 @@ import Worker
 @Suite(.serialized) struct EarlyStopTests {
   private let scratch = ScratchFolder()
 
-  /// A run whose validation loss stays as it is, because its steps change almost nothing: the first evaluation is the best.
+  /// A run whose validation loss stays as it is, because its steps change almost nothing: the first evaluation is the
+  /// best.
   private func configuration() throws -> RunConfiguration {
     var c = try smallRun(scratch)
     (c.optimizer.learningRate, c.optimizer.weightDecay, c.model.balancerRate) = (1e-30, 0, 0)

@@ -14,7 +14,7 @@ import Worker
 
 @Suite(.serialized) struct OneCurveTests {
   /// Every tensor of a checkpoint, by name: weights and moments as bits.
-  private func tensors(
+  func tensors(
     _ folder: String, step: Int, _ files: [CheckpointManifest.File], _ c: RunConfiguration, generation: UInt32 = 1
   ) throws -> [String: [Float]] {
     let manifest = CheckpointManifest(
@@ -64,7 +64,7 @@ import Worker
   }
 
   /// Trains with experts where `choice` puts them, and requires the curve and the weights of a run on one worker.
-  private func run(
+  func run(
     _ c: RunConfiguration, _ workers: Int, _ threads: Int, _ choice: String, _ folder: String,
     like alone: OneProcessCluster.Outcome, _ saved: [String: [Float]], sharesMemory: Bool = false
   ) throws -> OneProcessCluster.Outcome {
@@ -83,7 +83,7 @@ import Worker
   }
 
   /// The copies of `workers` workers: expert 0 on every worker, expert 3 on the last one, the others nowhere.
-  private func mixed(_ workers: Int) -> [[Int]] { (0..<workers).map { $0 == workers - 1 ? [0, 3] : [0] } }
+  func mixed(_ workers: Int) -> [[Int]] { (0..<workers).map { $0 == workers - 1 ? [0, 3] : [0] } }
 
   @Test
   func
@@ -181,58 +181,6 @@ import Worker
     }
   }
 
-  @Test func `a generation that is stopped between two updates leaves its state for the next one`() throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery) = (4, 0, 2)
-    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
-    func cluster(_ firstStep: Int, after before: OneProcessCluster?) -> OneProcessCluster {
-      OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/parts", firstStep: firstStep, after: before)
-    }
-    func held(_ cluster: OneProcessCluster, _ generation: UInt32) -> [[Int]] {
-      cluster.channels.enumerated().map { index, channel in
-        channel.store.held.filter { $0.generation == generation && $0.index == index }.map(\.step)
-      }
-    }
-    let first = cluster(0, after: nil)
-    for channel in first.channels { channel.mailbox.put(.halt(generation: 1, saving: false)) }
-    #expect(try first.run().endings == [.halted, .halted])
-    let second = cluster(1, after: first)
-    let stopped = try second.run(loaded: {
-      for channel in second.channels { channel.mailbox.put(.stop(generation: 2, reason: "a worker was lost")) }
-    })
-    #expect(stopped.errors.count == 2)
-    #expect(held(second, 2) == [[1], [1]])
-    let third = cluster(1, after: second)
-    let rest = try third.run()
-    #expect(rest.errors == [] && rest.steps == Array(whole.steps.dropFirst()))
-    // Copies are kept once every worker has the norms of the step after them; the last one has no step after it.
-    #expect(held(third, 3) == [[2], [2]] && held(third, 2) == [[], []])
-  }
-
-  @Test(arguments: [CopyPlace.memory, .disk], [[0, 1], [1, 0], [1, 1]])
-  func `a generation continues with the same bits from copies, own ones or mirrors', in memory or on disk`(
-    place: CopyPlace, holders: [Int]
-  ) throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    (c.training.steps, c.training.evaluateEvery, c.cluster.mirrorEvery, c.checkpoint.every) = (6, 0, 2, 3)
-    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
-    c.cluster.stateCopies = place
-    let first = OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/first")
-    let outcome = try first.run()
-    #expect(outcome.errors == [] && outcome.steps == whole.steps)
-    #expect((outcome.diskBytes.min()! > 0) == (place == .disk))
-    // The newest copies of which every worker has one of its own and one of its peer's.
-    for channel in first.channels { #expect(channel.store.held.map(\.step) == [4, 4]) }
-    let next = try OneProcessCluster(
-      c, workers: 2, threads: 1, folder: scratch.path + "/next", firstStep: 4, after: first, holders: holders
-    ).run()
-    #expect(next.errors == [] && next.steps == Array(whole.steps[4...]))
-    let saved = try tensors(scratch.path + "/next", step: 6, next.files[6] ?? [], c, generation: 2)
-    #expect(try saved == tensors(scratch.path + "/whole", step: 6, whole.files[6] ?? [], c))
-  }
-
   @Test func `large experts travel in parts of 4 MiB, and rows that wait for their gradients change no bit`() throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
@@ -279,101 +227,6 @@ import Worker
         }
       }
     }
-  }
-
-  @Test func `a stop ends a job whose teams wait for a peer`() throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    (c.training.steps, c.cluster.teams, c.cluster.experts) = (1_000_000, 2, .travel)
-    let cluster = OneProcessCluster(c, workers: 2, threads: 2, folder: scratch.path + "/run")
-    let outcome = try cluster.run {
-      _ = waitUntil { cluster.channels[0].reports.count > 2 }
-      cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
-    }
-    #expect(outcome.errors.count == 2)
-  }
-
-  @Test func `other experts may be copied in the next generation, which takes the state from memory`() throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    (c.training.steps, c.training.evaluateSequences) = (9, 0)
-    let whole = try OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/whole").run()
-    #expect(whole.errors == [])
-    var steps: [StepRecord] = []
-    var files: [CheckpointManifest.File] = []
-    var before: OneProcessCluster?
-    let choices: [[[Int]]] = [[[], [], []], mixed(3), [[0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 3]], [[2], [], [1]]]
-    for (number, copies) in choices.enumerated() {
-      let cluster = OneProcessCluster(
-        c, workers: 3, threads: 1, folder: scratch.path + "/parts", firstStep: steps.count, copies: copies,
-        after: before)
-      // The request is there before the first step, so every generation but the last has one step.
-      if number < 3 {
-        for channel in cluster.channels { channel.mailbox.put(.halt(generation: UInt32(number + 1), saving: false)) }
-      }
-      let outcome = try cluster.run()
-      #expect(outcome.errors == [] && outcome.endings.allSatisfy { $0 == (number < 3 ? .halted : .finished) })
-      steps += outcome.steps
-      files = outcome.files[9] ?? []
-      before = cluster
-    }
-    #expect(steps == whole.steps)
-    let (one, other) = (
-      try tensors(scratch.path + "/whole", step: 9, whole.files[9]!, c),
-      try tensors(scratch.path + "/parts", step: 9, files, c, generation: 4)
-    )
-    #expect(one == other)
-  }
-
-  @Test(arguments: [(2, 1), (1, 3), (3, 2)])
-  func `a run resumed with another number of workers gives the same bits`(before: Int, after: Int) throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    c.training.evaluateSequences = 0
-    let whole = try OneProcessCluster(c, workers: before, threads: 1, folder: scratch.path + "/whole").run()
-    c.checkpoint.every = 7
-    let folder = scratch.path + "/parts"
-    let first = try OneProcessCluster(c, workers: before, threads: 1, folder: folder).run()
-    let manifest = CheckpointManifest(
-      run: c.run, runIdentifier: "1", step: 7, configuration: c, loss: nil, files: first.files[7]!, writer: "test",
-      created: "", generation: 1, numerics: OneProcessCluster.numerics)
-    let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
-    let second = try OneProcessCluster(
-      c, workers: after, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 7
-    ).run()
-    #expect(second.errors == [])
-    #expect(second.steps == Array(whole.steps[7...]))
-    let one = try tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c)
-    let other = try tensors(scratch.path + "/second", step: 20, second.files[20]!, c)
-    #expect(one == other)
-  }
-
-  @Test(arguments: [nil, "ress-0/1"])
-  func `a checkpoint of other numerics is refused by name, and accepted where that is asked for`(numerics: String?)
-    throws
-  {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    (c.training.steps, c.training.evaluateSequences) = (4, 0)
-    let folder = scratch.path + "/first"
-    c.checkpoint.every = 2
-    let first = try OneProcessCluster(c, workers: 1, threads: 1, folder: folder).run()
-    let manifest = CheckpointManifest(
-      run: c.run, runIdentifier: "1", step: 2, configuration: c, loss: nil, files: first.files[2]!, writer: "test",
-      created: "", generation: 1, numerics: numerics)
-    let checkpoint = try CheckpointFolder.commit(manifest, folder: folder)
-    func resume(_ accepts: Bool) throws -> OneProcessCluster.Outcome {
-      try OneProcessCluster(
-        c, workers: 2, threads: 1, folder: scratch.path + "/second", checkpoint: checkpoint, firstStep: 2,
-        acceptsOtherNumerics: accepts
-      ).run()
-    }
-    let refusal = try #require(throws: JobError.self) { _ = try resume(false) }
-    #expect("\(refusal)".contains(numerics ?? "the numerics of an older program"), "\(refusal)")
-    #expect(
-      "\(refusal)".contains(OneProcessCluster.numerics) && "\(refusal)".contains("--resume with --accept-numerics"))
-    let accepted = try resume(true)
-    #expect(accepted.errors == [] && accepted.steps == Array(first.steps[2...]))
   }
 
   /// Switches that change the table of parameters or the number of experts.
@@ -425,51 +278,6 @@ import Worker
     let again = try OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/b").run()
     #expect(again.errors == [])
     #expect(kept.steps == again.steps)
-  }
-
-  @Test
-  func `writing a checkpoint is retried after a failure, training continues, and the curve is the same`()
-    throws
-  {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    let whole = try OneProcessCluster(c, workers: 2, threads: 1, folder: scratch.path + "/whole").run()
-    c.checkpoint.every = 7
-    let folder = scratch.path + "/run"
-    // A file at the path of the folder, so that nothing can be written. The second save replaces the first one.
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    for step in [7, 20] {
-      _ = FileManager.default.createFile(
-        atPath: CheckpointFolder.unfinished(folder, step: step, generation: 1), contents: nil)
-    }
-    let cluster = OneProcessCluster(c, workers: 2, threads: 1, folder: folder)
-    let outcome = try cluster.run {
-      func failed(_ step: Int) -> Bool {
-        cluster.channels.allSatisfy { channel in
-          channel.reports.contains { if case .saveFailed(step, _) = $0 { true } else { false } }
-        }
-      }
-      #expect(waitUntil { failed(20) } && failed(7))
-      try! FileManager.default.removeItem(atPath: CheckpointFolder.unfinished(folder, step: 20, generation: 1))
-    }
-    #expect(outcome.errors == [] && outcome.steps == whole.steps)
-    #expect(outcome.files.keys.sorted() == [14, 20])
-    #expect(
-      try tensors(folder, step: 20, outcome.files[20]!, c)
-        == tensors(scratch.path + "/whole", step: 20, whole.files[20]!, c))
-  }
-
-  @Test func `a stop ends every job at once, also one that waits for a peer that never answers`() throws {
-    let scratch = ScratchFolder()
-    var c = try smallRun(scratch)
-    c.training.steps = 1_000_000
-    let cluster = OneProcessCluster(c, workers: 3, threads: 1, folder: scratch.path + "/run")
-    let outcome = try cluster.run {
-      // One job is stopped first, so that the other two wait for it in the middle of a step.
-      _ = waitUntil { cluster.channels[0].reports.count > 2 }
-      cluster.channels[1].mailbox.put(.stop(generation: 1, reason: "w1 goes"))
-    }
-    #expect(outcome.errors.count == 3)
   }
 }
 

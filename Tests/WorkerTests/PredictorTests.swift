@@ -1,5 +1,5 @@
-// `ress predict` and `ress generate --prompts`: the answers of a model to rows are those of an evaluation, and a text is
-// the same alone and among others.
+// `ress predict` and `ress generate --prompts`: the answers of a model to rows are those of an evaluation, and a text
+// is the same alone and among others.
 
 import Configuration
 import Data

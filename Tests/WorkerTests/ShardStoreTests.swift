@@ -171,7 +171,7 @@ func oneTensor(_ count: Int) -> Shard {
     #expect((0..<Self.count).allSatisfy { kept.values(0)[$0] == Float($0) })
   }
 
-  @Test func `where no file can be made, copies are in memory, and the reason is told once`() throws {
+  @Test func `where no file can be made, copies are in memory, and the reason is reported once`() throws {
     let store = ShardStore(folder: "/proc/none")
     store.begin(RunID(1), keepingOn: .disk)
     #expect(!store.memory(5).isOnDisk && !store.memory(5).isOnDisk)

@@ -1,5 +1,5 @@
-// The manifest of a checkpoint: `manifest.json` in its folder. The coordinator writes it last, after all the files that it names are on
-// disk, so a folder without a manifest, or whose files differ from it, is not a checkpoint.
+// The manifest of a checkpoint: `manifest.json` in its folder. The coordinator writes it last, after all the files that
+// it names are on disk, so a folder without a manifest, or whose files differ from it, is not a checkpoint.
 
 package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// Version of the folder's layout.
@@ -24,14 +24,15 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
   /// Steps in a row, up to this one, that were not applied; nil for none, as in the manifests of older programs.
   package var leftOut: Int?
 
-  /// The numerics fingerprint of the workers that trained it (`Fingerprint` in Kernels); nil where an older program wrote it, and for
-  /// imported weights, which were not trained here.
+  /// The numerics fingerprint of the workers that trained it (`Fingerprint` in Kernels); nil where an older program
+  /// wrote it, and for imported weights, which were not trained here.
   package var numerics: String?
 
   /// The checkpoint whose weights the run began with; nil for weights that were drawn from the seed.
   package var from: WeightSource?
 
-  /// The loss of the evaluation after its step, in nats; nil where nothing was evaluated after it, and in manifests of older programs.
+  /// The loss of the evaluation after its step, in nats; nil where nothing was evaluated after it, and in manifests of
+  /// older programs.
   package var validationLoss: Double?
   /// The best evaluation up to its step; nil before the first, and in manifests of older programs.
   package var evaluations: EvaluationStanding?

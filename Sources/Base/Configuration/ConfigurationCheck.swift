@@ -1,4 +1,5 @@
-// Checks a configuration that was not read from a file, such as one that a command sent: the rules are those for a file.
+// Checks a configuration that was not read from a file, such as one that a command sent: the rules are those for a
+// file.
 
 extension RunConfiguration {
   /// Throws every rule of the schema, and between fields, that this configuration breaks. Problems name the key.
@@ -17,8 +18,8 @@ extension RunConfiguration {
     }
   }
 
-  /// The same for a configuration that was stored with a model, in a checkpoint's manifest or a safetensors file: every number must be valid in
-  /// a file, so that sizes computed from them cannot overflow. A model needs no dataset.
+  /// The same for a configuration that was stored with a model, in a checkpoint's manifest or a safetensors file: every
+  /// number must be valid in a file, so that sizes computed from them cannot overflow. A model needs no dataset.
   package func checkOfModel() throws(ConfigurationError) {
     var whole = self
     if data.path.isEmpty && data.mixture.isEmpty { whole.data.path = "none" }

@@ -1,5 +1,6 @@
-// A configuration in a checkpoint's manifest, a coordinator's store or a message may have been written by an older program: newer keys then
-// have their defaults. A key that is present must be valid; a key without a value is present as null.
+// A configuration in a checkpoint's manifest, a coordinator's store or a message may have been written by an older
+// program: newer keys then have their defaults. A key that is present must be valid; a key without a value is present
+// as null.
 
 import Foundation
 
@@ -29,8 +30,8 @@ extension RunConfiguration {
     cluster = try section(.cluster, cluster)
   }
 
-  /// The values that a model of that time had: a configuration from before the taps at the experts describes the first form of the model. The
-  /// baseline did not use `recencyTaps` at that time, whatever its value.
+  /// The values that a model of that time had: a configuration from before the taps at the experts describes the first
+  /// form of the model. The baseline did not use `recencyTaps` at that time, whatever its value.
   private static func modelDefaults(_ container: KeyedDecodingContainer<Key>) throws -> ModelConfiguration {
     guard container.contains(.model), case .object(let keys) = try container.decode(JSONTree.self, forKey: .model)
     else { return ModelConfiguration() }

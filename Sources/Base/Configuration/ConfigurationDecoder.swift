@@ -1,5 +1,5 @@
-// Decodes a configuration file and the `--set` options into a consistent `RunConfiguration`. It is strict: an unknown key that was ignored
-// would be a typing error that trains the wrong run for a night.
+// Decodes a configuration file and the `--set` options into a consistent `RunConfiguration`. It is strict: an unknown
+// key that was ignored would be a typing error that trains the wrong run for a night.
 
 /// A key that is set on the command line.
 package struct ConfigurationOverride: Sendable {

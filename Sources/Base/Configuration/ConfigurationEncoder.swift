@@ -1,5 +1,5 @@
-// Writes a `RunConfiguration` as a file, each key with its meaning. Reading the file gives the same configuration (a test checks every
-// field), so `ress config show` is also a way to start a new file.
+// Writes a `RunConfiguration` as a file, each key with its meaning. Reading the file gives the same configuration (a
+// test checks every field), so `ress config show` is also a way to start a new file.
 
 package enum ConfigurationEncoder {
   /// Comments begin in this column if the value is short enough.

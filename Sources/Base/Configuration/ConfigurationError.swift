@@ -1,5 +1,5 @@
-// The errors of a configuration, with their locations, so that a user can find and fix them. The decoder collects as many problems as it
-// can: a file with three mistakes takes one attempt, not three.
+// The errors of a configuration, with their locations, so that a user can find and fix them. The decoder collects as
+// many problems as it can: a file with three mistakes takes one attempt, not three.
 
 /// The source of a value of a configuration.
 package enum ConfigurationSource: Equatable, Sendable, CustomStringConvertible {

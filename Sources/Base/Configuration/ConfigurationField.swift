@@ -1,5 +1,5 @@
-// One key of a configuration: its name, its meaning, its possible values, and its field in `RunConfiguration`. Decoder, encoder, hints and
-// docs/configuration.md all use it, so a key is declared once (`ConfigurationSchema`).
+// One key of a configuration: its name, its meaning, its possible values, and its field in `RunConfiguration`. Decoder,
+// encoder, hints and docs/configuration.md all use it, so a key is declared once (`ConfigurationSchema`).
 
 package struct ConfigurationField: Sendable {
   typealias Path<Value> = any WritableKeyPath<RunConfiguration, Value> & Sendable

@@ -166,8 +166,8 @@ extension ConfigurationField {
     return !digits.isEmpty && digits.utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
-  /// Only decimal notation: Swift would also accept `nan`, `inf` and hexadecimal. A number beyond Double's range becomes infinite, which no
-  /// range contains.
+  /// Only decimal notation: Swift would also accept `nan`, `inf` and hexadecimal. A number beyond Double's range
+  /// becomes infinite, which no range contains.
   private static func real(_ text: String) -> Double? {
     guard text.utf8.allSatisfy({ "0123456789+-.eE".utf8.contains($0) }) else { return nil }
     return Double(text)

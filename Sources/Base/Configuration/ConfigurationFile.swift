@@ -27,7 +27,7 @@ enum ConfigurationFile {
   private static func failure(_ path: String, _ code: Int32) -> ConfigurationError {
     let message =
       switch code {
-      case ENOENT: "no such file; configs/ holds some to begin with"
+      case ENOENT: "no such file; configs/ in the repository has examples"
       case EISDIR: "a folder, and a configuration is a file"
       case EACCES: "may not be read by this user; check its permissions"
       default: "cannot be read: \(String(cString: strerror(code)))"

@@ -1,5 +1,5 @@
-// Rules between fields. The range of a single field is in the schema. Each problem points to the field that was written last, because the
-// mistake most likely is there.
+// Rules between fields. The range of a single field is in the schema. Each problem points to the field that was written
+// last, because the mistake most likely is there.
 
 extension Decoding {
   mutating func checkRelations() {
@@ -34,7 +34,8 @@ extension Decoding {
         : "one block is applied K times where blocks are not separate; set separate_blocks: true, or leave out blocks")
     check(
       model.blocks ?? 1 <= model.steps, ["model.blocks", "model.steps"],
-      "\(model.steps) steps cannot use \(model.blocks ?? 1) blocks; lower blocks or raise steps")
+      "\(SpokenNumbers.count(model.steps, "step")) cannot use \(SpokenNumbers.count(model.blocks ?? 1, "block")); lower blocks or raise steps"
+    )
     check(
       model.blockOrder == .cycle || model.blocks ?? 3 >= 3, ["model.block_order", "model.blocks"],
       "the first and the last block are not shared, so the steps between them need a third one; raise blocks to 3, or set "
@@ -61,7 +62,7 @@ extension Decoding {
     check(
       configuration.cluster.workers <= units,
       ["cluster.workers", "training.batch_sequences", "training.unit_sequences"],
-      "\(configuration.cluster.workers) workers have only \(units) unit\(units == 1 ? "" : "s") a step to share "
+      "\(configuration.cluster.workers) workers have only \(SpokenNumbers.count(units, "unit")) a step to share "
         + "(batch_sequences / unit_sequences); raise batch_sequences or lower workers")
     check(
       configuration.cluster.minimumWorkers <= configuration.cluster.workers,

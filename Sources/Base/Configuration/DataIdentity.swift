@@ -1,5 +1,5 @@
-// The digests of a run's data. At the same path there may later be another file, or there may be another one on another machine; equal
-// digests mean equal tokens in the same order.
+// The digests of a run's data. At the same path there may later be another file, or there may be another one on another
+// machine; equal digests mean equal tokens in the same order.
 
 package struct DataIdentity: Codable, Equatable, Hashable, Sendable {
   /// Of all lists of the dataset, its shards or the parts of its mixture; nil: not known.

@@ -1,8 +1,9 @@
 // A value that many messages and records contain, and that is encoded once.
 //
-// An assignment contains the whole roster, and every worker of the roster gets one: without this, the coordinator would encode a roster of a
-// thousand workers a thousand times, and again with every change of the run's record. Copies share one box, which keeps the JSON of the value.
-// While a message is encoded the value is a placeholder string; the codec then puts the kept bytes in its place. A reader sees ordinary JSON.
+// An assignment contains the whole roster, and every worker of the roster gets one: without this, the coordinator would
+// encode a roster of a thousand workers a thousand times, and again with every change of the run's record. Copies share
+// one box, which keeps the JSON of the value. While a message is encoded the value is a placeholder string; the codec
+// then puts the kept bytes in its place. A reader sees ordinary JSON.
 
 import Foundation
 import Synchronization
@@ -53,7 +54,8 @@ package struct EncodedOnce<Value: Codable & Equatable & Sendable>: Codable, Equa
   }
 }
 
-/// The parts of one message that were encoded before it. Placeholders are numbered in the order in which they were added.
+/// The parts of one message that were encoded before it. Placeholders are numbered in the order in which they were
+/// added.
 final class Insertions: @unchecked Sendable {
   static let key = CodingUserInfoKey(rawValue: "ress.insertions")!
   /// Random, so that no text of a user is taken for a placeholder.

@@ -2,8 +2,8 @@
 // curve alone. It is part of a manifest, so that a run that continues from a checkpoint counts on from there.
 
 package struct EvaluationStanding: Equatable, Sendable, Codable {
-  /// The step of the evaluation with the smallest loss, the first of equal ones, and its loss in nats; nil before the first evaluation
-  /// with a finite loss.
+  /// The step of the evaluation with the smallest loss, the first of equal ones, and its loss in nats; nil before the
+  /// first evaluation with a finite loss.
   package private(set) var bestStep: Int?
   package private(set) var bestLoss: Double?
   /// Number of evaluations after the best one.

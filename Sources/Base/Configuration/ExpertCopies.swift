@@ -1,11 +1,12 @@
 // Which experts of a run are copied to all workers, and which stay with their owner (`cluster.experts`).
 //
 // The rows of a copied expert stay on the worker whose unit they belong to. Instead, once a step, the sums of the
-// expert's gradient travel to its owner and its new parameters to all others. For an expert with R rows a step, width
-// d and expert width f, rows cost 16·d·R bytes (12·d·R with bf16) over all workers and copies 24·d·f a worker (docs/performance.md), so
-// hot experts are the first that are worth a copy. While any expert stays with its owner, every call of the expert
-// layer waits for other workers, so the last few rows to travel cost more than their bytes. Where all workers are on one
-// machine and no rows travel, gradients and parameters are exchanged in shared memory, and not in messages.
+// expert's gradient travel to its owner and its new parameters to all others. For an expert with R rows a step, width d
+// and expert width f, rows cost 16·d·R bytes (12·d·R with bf16) over all workers and copies 24·d·f a worker
+// (docs/performance.md), so hot experts are the first that are worth a copy. While any expert stays with its owner,
+// every call of the expert layer waits for other workers, so the last few rows to travel cost more than their bytes.
+// Where all workers are on one machine and no rows travel, gradients and parameters are exchanged in shared memory, and
+// not in messages.
 //
 // Results do not depend on the choice. Rejected: a decision for each expert by its bytes alone, which leaves the waits
 // out and copied no cold expert.
@@ -157,8 +158,8 @@ package struct ExpertCopies: Equatable, Sendable {
     return expertSize * 4 * Double(2 + 1 + levels)
   }
 
-  /// Bytes that a worker may use for copies: a quarter of its share of its machine's memory. The rest holds the model, the
-  /// activations and the copies of the state.
+  /// Bytes that a worker may use for copies: a quarter of its share of its machine's memory. The rest holds the model,
+  /// the activations and the copies of the state.
   package static func memoryBytes(ofMachine bytes: Int, workersOnIt workers: Int) -> Double {
     Double(bytes) / Double(4 * workers)
   }

@@ -1,12 +1,12 @@
 // JSON, in the only two ways in which the program writes it.
 //
-// A `JSON` value is put together key by key: the lines of `--json`, the run's metrics.jsonl, traces. Its keys keep the order in which
-// they were given, so that people can read a line and programs can compare lines. JSON has no numbers that are not finite; they become
-// null.
+// A `JSON` value is put together key by key: the lines of `--json`, the run's metrics.jsonl, traces. Its keys keep the
+// order in which they were given, so that people can read a line and programs can compare lines. JSON has no numbers
+// that are not finite; they become null.
 //
-// `JSON.encode` writes a Codable value that the program reads again: messages, manifests, stored runs. Its keys are sorted, so that equal
-// values give equal bytes. A number that is not finite is the text "nan", "inf" or "-inf", and `JSON.decode` reads it back, because
-// a run that diverged must be stored like any other.
+// `JSON.encode` writes a Codable value that the program reads again: messages, manifests, stored runs. Its keys are
+// sorted, so that equal values give equal bytes. A number that is not finite is the text "nan", "inf" or "-inf", and
+// `JSON.decode` reads it back, because a run that diverged must be stored like any other.
 
 import Foundation
 
@@ -87,7 +87,8 @@ package enum JSON: Sendable {
 extension JSON {
   /// - Parameters:
   ///   - pretty: with a line for each value, for files that people open.
-  ///   - escapesSlashes: writes `/` as `\/`, as `JSONEncoder` does by itself. Only bytes that are part of a digest need it.
+  ///   - escapesSlashes: writes `/` as `\/`, as `JSONEncoder` does by itself. Only bytes that are part of a digest need
+  ///     it.
   package static func encode(
     _ value: some Encodable, pretty: Bool = false, escapesSlashes: Bool = false
   ) throws -> [UInt8] {
@@ -97,7 +98,8 @@ extension JSON {
     if !escapesSlashes { encoder.outputFormatting.insert(.withoutEscapingSlashes) }
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
-    // Parts that were encoded before are inserted as they are, which fits neither the layout nor the slashes of the special forms.
+    // Parts that were encoded before are inserted as they are, which fits neither the layout nor the slashes of the
+    // special forms.
     guard !pretty, !escapesSlashes else { return Array(try encoder.encode(value)) }
     let insertions = Insertions()
     encoder.userInfo[Insertions.key] = insertions

@@ -1,8 +1,9 @@
-// The parts of a model, according to its switches (docs/model.md, "Parts that can be changed or left out"). The baseline is the
-// model with most of them off.
+// The parts of a model, according to its switches (docs/model.md, "Parts that can be changed or left out"). The
+// baseline is the model with most of them off.
 
 extension ModelConfiguration {
-  /// Whether equal weights mean the same in both models. Where a run's first weights came from does not matter to the weights it has now.
+  /// Whether equal weights mean the same in both models. Where a run's first weights came from does not matter to the
+  /// weights it has now.
   package func hasSameMeaning(as other: ModelConfiguration) -> Bool {
     var other = other
     other.from = from
@@ -45,17 +46,18 @@ extension ModelConfiguration {
   /// Routed experts of the whole model.
   package var expertCount: Int { poolCount * routedExperts }
 
-  /// The experts of the model that correspond to a share of each pool's experts: a worker gets a part of every pool, so that it
-  /// has work at every step of recurrence.
+  /// The experts of the model that correspond to a share of each pool's experts: a worker gets a part of every pool, so
+  /// that it has work at every step of recurrence.
   package func experts(in share: Range<Int>) -> [Int] {
     (0..<poolCount).flatMap { pool in share.map { pool * routedExperts + $0 } }
   }
 
-  /// Whether the model can be run for another number of steps than it was trained with: all steps have the same experts, so a step
-  /// beyond the last has what the last one has.
+  /// Whether the model can be run for another number of steps than it was trained with: all steps have the same
+  /// experts, so a step beyond the last has what the last one has.
   package var allowsOtherSteps: Bool { poolCount == 1 && !isTransformer }
 
-  /// Width of the network that every token passes: the shared expert, or the dense one in place of all experts. 0: none.
+  /// Width of the network that every token passes: the shared expert, or the dense one in place of all experts. 0:
+  /// none.
   package var denseWidth: Int {
     let shared = sharedExpert ? sharedWidth ?? expertWidth : 0
     return routedExperts == 0 ? activeExperts * expertWidth + shared : shared
@@ -95,8 +97,8 @@ extension ModelConfiguration {
   /// Whether H⁰ is normalised.
   package var normalizesEmbedding: Bool { embeddingNorm }
 
-  /// The model as it was first specified, before the later parts (docs/model.md, "first form"). A configuration of that time names none of
-  /// them.
+  /// The model as it was first specified, before the later parts (docs/model.md, "first form"). A configuration of that
+  /// time names none of them.
   package static let firstForm: ModelConfiguration = {
     var model = ModelConfiguration()
     model.activation = .sparsemax

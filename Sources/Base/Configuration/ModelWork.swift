@@ -56,6 +56,7 @@ extension RunConfiguration {
     return (visible / Double(length), neighbours / Double(length))
   }
 
-  /// Floating-point operations of a token, forward and backward: the backward has two products for each of the forward's.
+  /// Floating-point operations of a token, forward and backward: the backward has two products for each of the
+  /// forward's.
   package func operationsPerToken(vocabulary: Int) -> Double { 3 * 2 * multiplyAdds(vocabulary: vocabulary) }
 }

@@ -1,8 +1,10 @@
-// "Did you mean …?" for keys, options and commands: a mistyped name is one or two slips away from the right one.
+// "Did you mean …?" for keys, options and commands: a mistyped name is one or two slips away from the right one, or was
+// not typed to its end.
 
 package enum NearestName {
-  /// The candidate that is nearest to `name`; nil if none is near. The first of several equally near ones. Near means that at most a third of
-  /// the longer name's letters differ (at least one, so that short names have hints too).
+  /// The candidate that is nearest to `name`; nil if none is near. The first of several equally near ones. Near means
+  /// that at most a third of the longer name's letters differ (at least one, so that short names have hints too). If
+  /// none is near, it is the only candidate that begins with `name`.
   package static func find(_ name: String, among candidates: [String]) -> String? {
     var best: (name: String, distance: Int)?
     for candidate in candidates {
@@ -10,7 +12,9 @@ package enum NearestName {
       let found = distance(name, candidate)
       if found <= limit, found < best?.distance ?? .max { best = (candidate, found) }
     }
-    return best?.name
+    if let best { return best.name }
+    let longer = candidates.filter { !name.isEmpty && $0.lowercased().hasPrefix(name.lowercased()) }
+    return longer.count == 1 ? longer[0] : nil
   }
 
   /// `; did you mean 'width'?`, or an empty text if no candidate is near: the end of an error message.
@@ -18,7 +22,8 @@ package enum NearestName {
     find(name, among: candidates).map { "; did you mean '\($0)'?" } ?? ""
   }
 
-  /// The number of letters to insert, drop or replace and of neighbours to swap (optimal string alignment), ignoring case.
+  /// The number of letters to insert, drop or replace and of neighbours to swap (optimal string alignment), ignoring
+  /// case.
   static func distance(_ first: String, _ second: String) -> Int {
     let a = Array(first.lowercased()), b = Array(second.lowercased())
     // Row i holds the distances from a's first i letters to every prefix of b; a swap looks two rows back.

@@ -1,7 +1,8 @@
-// The configuration of a run, as values. A configuration file names every field in snake case, in the section of its type
-// (`model.structure_rank`); `ConfigurationDecoder` reads it and refuses unknown keys.
+// The configuration of a run, as values. A configuration file names every field in snake case, in the section of its
+// type (`model.structure_rank`); `ConfigurationDecoder` reads it and refuses unknown keys.
 //
-// Two runs with equal configurations have the same curve, bit for bit. Fields that are marked "never changes a number" may differ.
+// Two runs with equal configurations have the same curve, bit for bit. Fields that are marked "never changes a number"
+// may differ.
 
 /// A whole run: the model, its data, how it is trained and where it runs.
 package struct RunConfiguration: Equatable, Sendable, Codable {
@@ -19,10 +20,12 @@ package struct RunConfiguration: Equatable, Sendable, Codable {
 
 /// ReSSFormer's sizes, with the letters of docs/model.md.
 package struct ModelConfiguration: Equatable, Sendable, Codable {
-  /// A warm start: the checkpoint, or the folder of the run, whose weights the run begins with; empty: all weights are drawn from the seed.
+  /// A warm start: the checkpoint, or the folder of the run, whose weights the run begins with; empty: all weights are
+  /// drawn from the seed.
   package var from = ""
   package var architecture = Architecture.ressformer
-  /// The output of the model, and with it the tokens that a token may see: `lm` is causal, the others are bidirectional.
+  /// The output of the model, and with it the tokens that a token may see: `lm` is causal, the others are
+  /// bidirectional.
   package var head = Head.lm
   /// Classes of the heads `tag` and `classify`.
   package var classes = 2
@@ -127,14 +130,15 @@ package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { c
 /// The softmax of the chosen experts' logits, or the logistic function of each, which does not fix their sum.
 package enum Gates: String, Equatable, Sendable, Codable, CaseIterable { case softmax, sigmoid }
 
-/// The factors of the products with the model's large maps: as they are, or rounded to bf16. Sums are single precision either way.
+/// The factors of the products with the model's large maps: as they are, or rounded to bf16. Sums are single precision
+/// either way.
 package enum Precision: String, Equatable, Sendable, Codable, CaseIterable { case fp32, bf16 }
 
 /// Whether the scale of an attention head's scores follows from its width, or is learned.
 package enum ScoreScale: String, Equatable, Sendable, Codable, CaseIterable { case fixed, learned }
 
-/// The steps that use the same block, where there are fewer blocks than steps: the blocks in turn, or the first and the last
-/// step have blocks of their own, and the steps between them share the others.
+/// The steps that use the same block, where there are fewer blocks than steps: the blocks in turn, or the first and the
+/// last step have blocks of their own, and the steps between them share the others.
 package enum BlockOrder: String, Equatable, Sendable, Codable, CaseIterable { case cycle, middle }
 
 package enum Positions: String, Equatable, Sendable, Codable, CaseIterable { case rotary, learned, none }
@@ -241,8 +245,8 @@ package struct CheckpointConfiguration: Equatable, Sendable, Codable {
   package var keep = 0
   /// Checkpoints of every so many steps are kept in any case; 0: none.
   package var keepEvery = 0
-  /// Number of checkpoints with the smallest validation losses that are kept in any case, and whether an evaluation with the smallest loss so
-  /// far writes one; 0: neither.
+  /// Number of checkpoints with the smallest validation losses that are kept in any case, and whether an evaluation
+  /// with the smallest loss so far writes one; 0: neither.
   package var keepBest = 0
 
   package init() {}
@@ -265,25 +269,28 @@ package struct ClusterConfiguration: Equatable, Sendable, Codable {
   package var sameMachine = SameMachine.memory
   /// Whether rows travel to experts, or the weights of experts to all workers. Never changes a number.
   package var experts = ExpertChoice.auto
-  /// Steps whose time is measured by part of the model, from the sixth of a generation on; 0: none. Never changes a number.
+  /// Steps whose time is measured by part of the model, from the sixth of a generation on; 0: none. Never changes a
+  /// number.
   package var profileSteps = 0
   /// Steps between copies of each worker's state in a peer's memory; 0: none.
   package var mirrorEvery = 10
-  /// Where a worker keeps copies of the state: its own, and that of the peer whose mirror it is. Never changes a number.
+  /// Where a worker keeps copies of the state: its own, and that of the peer whose mirror it is. Never changes a
+  /// number.
   package var stateCopies = CopyPlace.memory
   /// Share of the units that a second worker computes again, for comparison to the bit.
   package var audit = 0.0
   /// Seconds of silence after which a worker, a peer or the coordinator counts as lost.
   package var patienceSeconds = 10.0
-  /// A command of the shell that the coordinator runs when the run comes to rest, if its administrator allows that; empty: none.
+  /// A command of the shell that the coordinator runs when the run comes to rest, if its administrator allows that;
+  /// empty: none.
   package var onEnd = ""
 
   package init() {}
 }
 
-/// How the workers of one machine exchange: gradients and parameters in memory that they share, where no rows travel, and
-/// everything else in messages over Unix sockets; everything in messages over Unix sockets; or like workers of several
-/// machines.
+/// How the workers of one machine exchange: gradients and parameters in memory that they share, where no rows travel,
+/// and everything else in messages over Unix sockets; everything in messages over Unix sockets; or like workers of
+/// several machines.
 package enum SameMachine: String, Equatable, Sendable, Codable, CaseIterable { case memory, messages, network }
 
 /// Where copies of the state are: in the worker's memory, or in files without names in TMPDIR, else /var/tmp.

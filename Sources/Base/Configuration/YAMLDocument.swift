@@ -1,5 +1,5 @@
-// A YAML text as a tree in which every node has its line and column. Only the part of YAML that configurations need: one document, no tags,
-// keys that are plain words. Limits bound the cost of a hostile or mistaken file.
+// A YAML text as a tree in which every node has its line and column. Only the part of YAML that configurations need:
+// one document, no tags, keys that are plain words. Limits bound the cost of a hostile or mistaken file.
 
 struct YAMLNode: Sendable {
   indirect enum Value: Sendable {

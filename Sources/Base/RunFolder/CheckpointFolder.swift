@@ -17,10 +17,10 @@ import Foundation
 #endif
 
 package enum CheckpointFolder {
-  package static let manifestName = "manifest.json"
+  static let manifestName = "manifest.json"
   package static let modelName = "model.h5"
 
-  package static let sumsName = "SHA256SUMS"
+  static let sumsName = "SHA256SUMS"
 
   /// The folder to which the workers of a generation write the files of a step before the commit.
   package static func unfinished(_ folder: String, step: Int, generation: UInt32) -> String {
@@ -169,7 +169,7 @@ package enum CheckpointFolder {
     _ path: String, _ boundary: Boundary = .none
   ) throws(FolderError) -> CheckpointManifest {
     guard FileManager.default.fileExists(atPath: path) else {
-      throw .missing(path: path, hint: "`ress checkpoint list` shows what there is")
+      throw .missing(path: path, hint: hint(forMissing: path) ?? "`ress checkpoint list` lists the checkpoints")
     }
     let place = path + "/" + manifestName
     guard let data = try contents(place, boundary) else {
@@ -210,7 +210,7 @@ package enum CheckpointFolder {
   /// the digests of all other files.
   package static func digest(_ path: String, _ boundary: Boundary = .none) throws(FolderError) -> String {
     guard let manifest = try contents(path + "/" + manifestName, boundary) else {
-      throw .missing(path: path + "/" + manifestName, hint: "`ress checkpoint list` shows what there is")
+      throw .missing(path: path + "/" + manifestName, hint: "`ress checkpoint list` lists the checkpoints")
     }
     return SHA256.of(Array(manifest))
   }
@@ -253,6 +253,13 @@ package enum CheckpointFolder {
       }
     }
     return nil
+  }
+
+  /// The advice for a path where nothing is and that is the name of a run: its folder in the default directory. Nil
+  /// where there is no such folder.
+  package static func hint(forMissing path: String) -> String? {
+    let folder = CheckpointConfiguration().directory + "/" + path
+    return FileManager.default.fileExists(atPath: folder) ? "did you mean \(folder)?" : nil
   }
 
   /// The checkpoint that a user's path means: the folder of a checkpoint, or the newest one in a run's folder.

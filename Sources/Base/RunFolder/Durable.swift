@@ -168,7 +168,7 @@ package enum Durable {
   }
 
   /// Replaces the file `path` by the file `fresh`, atomically and durably.
-  package static func replaceFile(_ path: String, by fresh: String) throws(FolderError) {
+  static func replaceFile(_ path: String, by fresh: String) throws(FolderError) {
     try sync(fresh)
     guard rename(fresh, path) == 0 else { throw fail("rename \(fresh) to", path) }
     try sync(parent(of: path))

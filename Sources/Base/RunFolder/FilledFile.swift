@@ -13,7 +13,7 @@
 // written through the page cache, and the kernel is asked to start writing each one, so that the final fsync has
 // little left to do.
 //
-// Measurements with 700 MB are in Benchmarks/README.md, "A checkpoint's time".
+// Measurements with 700 MB are in Benchmarks/README.md, "Recovery".
 
 import CLinux
 import Foundation

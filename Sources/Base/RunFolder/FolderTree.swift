@@ -10,8 +10,8 @@ import Foundation
 enum FolderTree {
   /// Deepest folder that is removed; the program's own folders are much less deep.
   private static let depthLimit = 64
-  /// Listings of one folder. A worker that is ending may still write into the folder of a checkpoint that is removed, so
-  /// that the folder has new entries after the listed ones were removed.
+  /// Listings of one folder. A worker that is ending may still write into the folder of a checkpoint that is removed,
+  /// so that the folder has new entries after the listed ones were removed.
   private static let listingLimit = 1_000
 
   /// Removes what `path` names, which need not be a folder. Returns 0, or -1 with errno set.

@@ -50,7 +50,7 @@ extension CheckpointFolder {
   }
 
   /// The name of the link to the checkpoint with the smallest validation loss.
-  package static let bestName = "best"
+  static let bestName = "best"
 
   /// Makes `best` a link to the checkpoint with the smallest validation loss, or removes it where there is none. At any
   /// time the link is complete.

@@ -132,7 +132,7 @@ package struct Assignment: Codable, Equatable, Sendable {
   }
 }
 
-/// A unit that two workers computed with different results, where the audit of `training.audit_every` compared
+/// A unit that two workers computed with different results, where the audit of `cluster.audit` compared
 /// them.
 package struct Disagreement: Codable, Equatable, Sendable {
   /// Number of steps that were applied before the one in question, which no worker applies.

@@ -1,6 +1,8 @@
 // The answer to `ress status`: a snapshot of the coordinator's runs and workers. The command line and the dashboard
 // show it.
 
+import Configuration
+
 /// Everything that `ress status` shows, in one message. Fields that older coordinators do not send are optional.
 package struct ClusterStatus: Codable, Equatable, Sendable {
   /// A worker that is connected now.

@@ -25,7 +25,7 @@ package enum RecordCodec {
   }
 }
 
-/// Messages as frames: JSON of `{"version": 6, "message": …}`.
+/// Messages as frames: JSON of `{"version": …, "message": …}`.
 package enum ControlCodec {
   /// Version of the control protocol. It grows whenever an older program would misread a message.
   package static let version = 6
@@ -55,7 +55,9 @@ package enum ControlCodec {
       throw .malformed("a frame of \(frame.count) bytes; \(largestFrame) are allowed")
     }
     let data = Data(frame)
-    guard let theirs = try? JSON.decode(Version.self, from: data) else { throw .malformed("no versioned JSON") }
+    guard let theirs = try? JSON.decode(Version.self, from: data) else {
+      throw .malformed("it is not JSON with a version")
+    }
     guard theirs.version == version else { throw .wrongVersion(theirs: theirs.version, ours: version) }
     do {
       return try JSON.decode(Envelope<Message>.self, from: data).message

@@ -11,8 +11,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   /// The address at which its peers connect to it.
   package var dataAddress: String
   package var threads: Int
-  /// Identifies everything that determines the bits of its results (processor features, library versions); see
-  /// Kernels.Fingerprint. Only workers with equal fingerprints train together.
+  /// The version of the kernels' definitions and a hash of what this process computed by them (Kernels/Fingerprint).
+  /// Only workers with equal fingerprints train together.
   package var fingerprint: String
   package var program: String
   /// A random number that distinguishes this process from an earlier one of the same name.
@@ -26,8 +26,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
   package var memoryBytes: Int?
   /// The address of a Unix socket at which workers of the same `machine` can connect; nil where the worker has none.
   package var localAddress: String?
-  /// Equal for processes that the operating system lets share memory and Unix sockets: those of one user, on one running
-  /// machine, in the same namespaces. Nil where it is not known.
+  /// Equal for processes that the operating system lets share memory and Unix sockets: those of one user, on one
+  /// running machine, in the same namespaces. Nil where it is not known.
   package var machine: UInt64?
   /// The descriptor under which the process offers memory to others of its machine; nil where it offers none.
   package var sharedMemory: Int?
@@ -46,8 +46,8 @@ package struct WorkerDescription: Codable, Equatable, Hashable, Sendable {
     self.incarnation = incarnation
   }
 
-  /// Whether workers can exchange in shared memory: all are on one machine, each of them offers memory, and the run allows
-  /// it (`cluster.same_machine`).
+  /// Whether workers can exchange in shared memory: all are on one machine, each of them offers memory, and the run
+  /// allows it (`cluster.same_machine`).
   package static func canShareMemory(_ workers: [WorkerDescription], _ cluster: ClusterConfiguration) -> Bool {
     guard cluster.sameMachine == .memory, let machine = workers.first?.machine else { return false }
     return workers.allSatisfy { $0.machine == machine && $0.sharedMemory != nil }

@@ -3,8 +3,9 @@
 // Rows for experts are gathered directly into a payload. ZeroMQ then sends that memory without copying it and
 // releases it after the last packet that refers to it has left.
 
-/// A fixed block of bytes, aligned to 64 bytes for vector loads unless it shares another's memory. The code that creates it fills it once; afterwards
-/// it is only read, possibly by several threads, which is why it is declared Sendable.
+/// A fixed block of bytes, aligned to 64 bytes for vector loads unless it shares another's memory. The code that
+/// creates it fills it once; afterwards it is only read, possibly by several threads, which is why it is declared
+/// Sendable.
 ///
 /// Its pointers do not keep it alive. Swift may release an object after the last use of the object itself, which
 /// can be before the last use of a pointer taken from it. Code that reads through a pointer must hold the payload

@@ -111,10 +111,10 @@ package struct ReliableLink<Message> {
 
   /// The oldest unacknowledged message is repeated after this time, or after twice the last round trip if that is
   /// longer. The interval doubles with every repeat, up to `slowestRepeat`.
-  package static var firstRepeat: Duration { .milliseconds(300) }
+  static var firstRepeat: Duration { .milliseconds(300) }
   package static var slowestRepeat: Duration { .seconds(3) }
   /// An arrival is acknowledged after this time at the latest, or with the next message sent.
-  package static var acknowledgeWithin: Duration { .milliseconds(20) }
+  static var acknowledgeWithin: Duration { .milliseconds(20) }
   /// Most messages in flight; further ones wait until earlier ones are acknowledged.
   package static var window: Int { 512 }
   /// Most bytes in flight, where the link knows the sizes of its messages; a single larger message is permitted. At

@@ -23,8 +23,8 @@ package struct RouterRecord: Codable, Equatable, Sendable {
   /// Share of the (token, head) pairs whose exact sparsemax support is larger than the k entries that are kept,
   /// (K); empty where the support is not truncated.
   package var truncation: [Double]
-  /// The pool of experts that each step can reach, (K). In records of older programs, which have nil, all steps of one block
-  /// share a pool, and separate blocks have one each.
+  /// The pool of experts that each step can reach, (K). In records of older programs, which have nil, all steps of one
+  /// block share a pool, and separate blocks have one each.
   package var pools: [Int]?
   /// When it was measured, in seconds since 1970; nil in records of older programs.
   package var time: Double?

@@ -1,5 +1,5 @@
-// What a run was submitted with: the answer to a request about one run. A status, which describes all runs several times a second, has no
-// room for their configurations.
+// What a run was submitted with: the answer to a request about one run. A status, which describes all runs several
+// times a second, has no room for their configurations.
 
 import Configuration
 

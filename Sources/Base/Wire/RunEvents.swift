@@ -1,4 +1,4 @@
-// The events of a run. The coordinator stores them, `ress follow` and the dashboard show them, and the metrics
+// The events of a run. The coordinator stores them, `ress logs` and the dashboard show them, and the metrics
 // files are written from them.
 
 /// The record of one training step. Step n is the n-th, counted from 1: after it, `step` optimizer steps are done.

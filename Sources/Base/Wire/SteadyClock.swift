@@ -12,7 +12,7 @@ package struct SteadyClock: Equatable, Sendable {
 
   /// A gap between turns that counts as time in which the process did not run. A loop that runs has at least four
   /// turns a second.
-  package static let longestTurn = Duration.seconds(1)
+  static let longestTurn = Duration.seconds(1)
 
   package init() {}
 

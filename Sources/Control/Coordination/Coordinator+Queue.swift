@@ -71,7 +71,8 @@ extension Coordinator {
     }
   }
 
-  /// A run of higher priority takes the workers of working runs of lower priority, the lowest first, until it has enough.
+  /// A run of higher priority takes the workers of working runs of lower priority, the lowest first, until it has
+  /// enough.
   private mutating func makeRoom(for run: Run, missing: Int, _ turn: Turn) {
     var missing = missing
     guard missing > 0, run.since + min(Coordinator.graceBeforeGivingWay, run.patience / 2) <= turn.now else { return }

@@ -90,7 +90,9 @@ extension Coordinator {
       runs[id].steps.forgiveLeftOut(atMost: run.configuration.training.skipAtMost)
       enqueue(id, "resumed on request", &turn)
     case .scale(let workers):
-      accept("run \(run.name) will have \(workers) workers as soon as they have joined")
+      accept(
+        "run \(run.name) will have \(SpokenNumbers.count(workers, "worker")) as soon as \(SpokenNumbers.noun(workers, "it has", "they have")) joined"
+      )
       runs[id].scale(to: workers, &turn)
     case .repair(let step, let generation, let shards): repair(run, step, generation, shards, peer, &turn)
     }
@@ -115,7 +117,9 @@ extension Coordinator {
     case .scale(let workers):
       let units = run.configuration.training.batchSequences / run.configuration.training.unitSequences
       guard (1...units).contains(workers) else {
-        return "run \(run.name) has \(units) units a step, so it can have 1 to \(units) workers, not \(workers)"
+        let most = units == 1 ? "1 worker" : "1 to \(units) workers"
+        return
+          "run \(run.name) has \(SpokenNumbers.count(units, "unit")) a step, so it can have \(most), not \(workers)"
       }
       return run.state.isEnd ? "run \(run.name) has ended: \(run.reason)" : nil
     case .repair: return nil
@@ -149,7 +153,7 @@ extension Coordinator {
       order.roots = settings.roots.isEmpty ? nil : settings.roots
       turn.send(.rewrite(order), to: holder)
     }
-    let sentence = "\(shards.count) shard\(shards.count == 1 ? " is" : "s are") being written again from memory"
+    let sentence = "\(SpokenNumbers.count(shards.count, "shard is", "shards are")) being written again from memory"
     turn.send(.accepted(run: run.id, name: run.name, sentence), to: peer)
   }
 }

@@ -87,7 +87,7 @@ extension Coordinator {
       guard let index = run.generation!.index(named: description.name), let gone = run.generation!.peer(at: index),
         gone != description, runs[run.id].worker(index, in: members) == nil
       else { continue }
-      runs[run.id].missing(index, "worker \(gone.spoken) was started anew", &members, &turn)
+      runs[run.id].missing(index, "worker \(gone.spoken) was restarted", &members, &turn)
       loseWorld(of: gone, &turn)
     }
   }
@@ -163,8 +163,8 @@ extension Coordinator {
 
   // MARK: losing
 
-  /// - Parameter mayReturn: whether the worker is asked to send a hello again. Otherwise it is sent the reason, and ends: two processes of one
-  ///   name would take the name from each other for ever.
+  /// - Parameter mayReturn: whether the worker is asked to send a hello again. Otherwise it is sent the reason, and
+  ///   ends: two processes of one name would take the name from each other for ever.
   mutating func lose(_ member: Member, _ reason: String, mayReturn: Bool = true, _ turn: inout Turn) {
     turn.log("worker \(member.description.spoken) is lost: \(reason)")
     // A rank cannot return, because its world cannot continue.

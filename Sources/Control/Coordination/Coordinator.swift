@@ -61,7 +61,7 @@ package struct Coordinator: Sendable {
       runs.restore(run)
       self.stored[run.id] = run.record
     }
-    for id in runs.ids { runs[id].goOn(&turn) }
+    for id in runs.ids { runs[id].repeatUnfinished(&turn) }
     return turn.ended()
   }
 
@@ -215,7 +215,8 @@ package struct Coordinator: Sendable {
   /// The run of a worker.
   func run(of member: Member) -> RunID? { member.run.flatMap { runs.contains($0) ? $0 : nil } }
 
-  /// The public key of the user who submitted a run, by its name or identifier; nil where the user had none, or there is no such run.
+  /// The public key of the user who submitted a run, by its name or identifier; nil where the user had none, or there
+  /// is no such run.
   package func owner(of run: String) -> PublicKey? { runs.find(run)?.submission.owner }
 
   /// The last step that a run has recorded; nil where there is no such run.

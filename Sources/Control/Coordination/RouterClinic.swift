@@ -1,6 +1,6 @@
-// The router's health, from the statistics that workers take every `training.clinic_every` steps. A router that collapses sends nearly all
-// tokens to few experts, so that the rest of the model is not used; the loss does not show this. The clinic reports it: once when a
-// complaint begins, and once when it is over.
+// The router's health, from the statistics that workers take every `training.clinic_every` steps. A router that
+// collapses sends nearly all tokens to few experts, so that the rest of the model is not used; the loss does not show
+// this. The clinic reports it: once when a complaint begins, and once when it is over.
 
 import Wire
 

@@ -106,8 +106,8 @@ extension Run {
 }
 
 extension Phase {
-  /// The phase of a stored run. A record whose phase lacks its data, which no program writes, becomes idle: the run then begins again from
-  /// its newest checkpoint.
+  /// The phase of a stored run. A record whose phase lacks its data, which no program writes, becomes idle: the run
+  /// then begins again from its newest checkpoint.
   init(_ record: RunRecord) {
     let generation = record.generation, pending = record.wish
     switch record.phase {

@@ -39,7 +39,8 @@ package struct WorkerSession: Sendable {
   private var generation: UInt32 = 0
   private var hasBegun = false
   private var explained = false
-  /// Reports of the generation that the coordinator has not acknowledged yet, oldest first, and the number of the first.
+  /// Reports of the generation that the coordinator has not acknowledged yet, oldest first, and the number of the
+  /// first.
   private var outbox: [Report] = []
   private var firstNumber = 1
   /// All times in this type are of this clock: time in which this process itself did not run does not count as silence

@@ -1,5 +1,5 @@
-// Which requests the coordinator accepts: the rights of the sender's key, the folders that runs may use, and commands of users. A refusal is
-// a sentence for the client, and one for the log where an administrator should know.
+// Which requests the coordinator accepts: the rights of the sender's key, the folders that runs may use, and commands
+// of users. A refusal is a sentence for the client, and one for the log where an administrator should know.
 
 import Coordination
 import Transport

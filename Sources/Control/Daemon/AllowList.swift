@@ -57,7 +57,8 @@ package enum KeyError: Error, Equatable, CustomStringConvertible {
     case .noKey(let folder): "there is no key in \(folder); make one with: ress keys new"
     case .exists(let path):
       "\(path) exists; coordinators that allow or trust it would no longer accept you; --force replaces it"
-    case .notAKey(let text): "'\(text)' is not a key: a key has 40 characters, as `ress keys show` prints it"
+    case .notAKey(let text):
+      "'\(text)' is neither a key, which has 40 characters as `ress keys show` prints it, nor a file that holds one"
     case .line(let path, let number, let reason): "\(path):\(number): \(reason)"
     case .file(let action, let path, let reason): "cannot \(action) \(path): \(reason)"
     case .readable(let path): "\(path) can be read by other users; make it private with: chmod 600 \(path)"
@@ -113,7 +114,8 @@ package struct KeyFolder: Sendable {
 
   package func trust(_ key: PublicKey) throws(KeyError) { try write(key.text + "\n", to: serverPath, mode: 0o644) }
 
-  /// The coordinator's key that commands and workers trust: `coordinator.pub`, or else the own key, for machines that share a home directory.
+  /// The coordinator's key that commands and workers trust: `coordinator.pub`, or else the own key, for machines that
+  /// share a home directory.
   package func server() throws(KeyError) -> PublicKey {
     guard FileManager.default.fileExists(atPath: serverPath) else { return try key().publicKey }
     let text = try read(serverPath).trimmingCharacters(in: .whitespacesAndNewlines)

@@ -1,5 +1,6 @@
-// The folders in which a coordinator lets runs read and write: the check of a submission. Files are checked again when they are opened, here
-// and in workers (`Boundary`). A configuration may come from any user who can submit, but its paths are used by workers, with their rights.
+// The folders in which a coordinator lets runs read and write: the check of a submission. Files are checked again when
+// they are opened, here and in workers (`Boundary`). A configuration may come from any user who can submit, but its
+// paths are used by workers, with their rights.
 
 import Foundation
 import Wire

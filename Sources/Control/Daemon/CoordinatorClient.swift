@@ -1,5 +1,5 @@
-// A command's connection to the coordinator: one request with one answer, or the story of a run until it ends. If the coordinator dies and
-// is started again, the request is repeated; answers from before its death remain valid.
+// A command's connection to the coordinator: one request with one answer, or the story of a run until it ends. If the
+// coordinator dies and is started again, the request is repeated; answers from before its death remain valid.
 
 import Configuration
 import Transport
@@ -106,9 +106,9 @@ package final class CoordinatorClient {
     return (first, events, isEnd)
   }
 
-  /// Passes every event of a run after the `after`-th to `event`, until the run has ended or `event` returns that it is enough. `wish` is
-  /// called several times a second for a change of the run, and each change is requested once. Waits up to `absence` for a coordinator that
-  /// does not answer.
+  /// Passes every event of a run after the `after`-th to `event`, until the run has ended or `event` returns that it is
+  /// enough. `wish` is called several times a second for a change of the run, and each change is requested once. Waits
+  /// up to `absence` for a coordinator that does not answer.
   package func follow(
     _ run: String, after first: Int = 0, absence: Duration? = nil, wish: () -> RunChange? = { nil },
     event: (RunEvent) -> Bool
@@ -149,7 +149,8 @@ package final class CoordinatorClient {
       }
       // A run that has just ended refuses every change; the event of its end is on the way.
       if let refusal, refusal.at + .seconds(1) < now { throw .refused(refusal.reason) }
-      // Repeat the request now and then: it shows that this client is alive, and a new coordinator has not received it yet.
+      // Repeat the request now and then: it shows that this client is alive, and a new coordinator has not received it
+      // yet.
       if asked + .seconds(1) < now {
         asked = now
         send(.follow(run: run, after: after))

@@ -1,5 +1,5 @@
-// What the coordinator's loop does when an effect leaves the outbox: it sends, asks the disk's queue for work in runs' folders, starts commands,
-// and computes answers to the costly questions, a few a turn.
+// What the coordinator's loop does when an effect leaves the outbox: it sends, asks the disk's queue for work in runs'
+// folders, starts commands, and computes answers to the costly questions, a few a turn.
 
 import Configuration
 import Coordination
@@ -70,7 +70,8 @@ extension CoordinatorDaemon {
     }
   }
 
-  /// Checks a run's folder while holding its lock, which is kept if the run is ready. A failure that may pass is retried for a while.
+  /// Checks a run's folder while holding its lock, which is kept if the run is ready. A failure that may pass is
+  /// retried for a while.
   private func prepare(
     _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource?, attempts: Int = 30
   ) {

@@ -1,9 +1,9 @@
-// The coordinator as a process: a socket, a clock, a store and a disk around the pure `Coordinator`. One thread, the loop, owns the socket
-// and the value. A queue writes the store, and another does the work in runs' folders, so that neither an fsync nor the hashing of a
-// checkpoint delays a heartbeat.
+// The coordinator as a process: a socket, a clock, a store and a disk around the pure `Coordinator`. One thread, the
+// loop, owns the socket and the value. A queue writes the store, and another does the work in runs' folders, so that
+// neither an fsync nor the hashing of a checkpoint delays a heartbeat.
 //
-// What a turn of the loop decides goes into the outbox, and leaves it once the changes before it are stored. So whenever a coordinator dies,
-// its successor knows everything that it has answered.
+// What a turn of the loop decides goes into the outbox, and leaves it once the changes before it are stored. So
+// whenever a coordinator dies, its successor knows everything that it has answered.
 
 import Configuration
 import Coordination
@@ -96,7 +96,7 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       for action in coordinator.pauseAll("the process that ran it is gone") {
         switch action {
         case .store(let changes): try store.commit(changes)
-        // The run ended with the process before this one, and the user is about to go on with it.
+        // The run ended with the process before this one, and the user is about to continue it.
         case .runCommand: break
         default: unfinished.append(action)
         }
@@ -161,8 +161,8 @@ package final class CoordinatorDaemon: @unchecked Sendable {
       let isBusy = questions.isDue(mayBeAnswered)
       let due = min(tick, port.nextTick.map { clock.instant(of: $0) } ?? tick)
       port.wait(wake, timeoutMilliseconds: isBusy ? 0 : due.milliseconds(from: now, limit: 100))
-      // The coordinator has a steady clock of its own. The silence of the sockets' peers while this process was stopped does not
-      // count either.
+      // The coordinator has a steady clock of its own. The silence of the sockets' peers while this process was stopped
+      // does not count either.
       now = MonotonicClock.now
       let steady = clock.now(at: now)
       decide(on: arrivals(at: steady), at: now)

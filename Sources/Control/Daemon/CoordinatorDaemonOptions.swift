@@ -4,7 +4,8 @@ extension CoordinatorDaemon {
   package struct Options: Sendable {
     package var listen: String
     package var insecure = false
-    /// The coordinator's key and the allowed keys; nil: every process that reaches the address may connect, without encryption.
+    /// The coordinator's key and the allowed keys; nil: every process that reaches the address may connect, without
+    /// encryption.
     package var keys: KeyFolder?
     /// Folders below which runs may read and write; empty: all folders.
     package var roots: [String] = []
@@ -19,14 +20,16 @@ extension CoordinatorDaemon {
     package var program: String
     /// The file of the store; `:memory:` stores nothing.
     package var store = ":memory:"
-    /// Runs that the previous coordinator left unfinished lost their workers with it, and are paused until a user resumes them.
+    /// Runs that the previous coordinator left unfinished lost their workers with it, and are paused until a user
+    /// resumes them.
     package var pausesUnfinished = false
     package var log: @Sendable (String) -> Void = { _ in }
     /// Called several times a second by the loop, for a watchdog.
     package var turned: @Sendable () -> Void = {}
     /// A message that the user should see at once, because it cannot be stored.
     package var alarm: (@Sendable (String) -> Void)?
-    /// Called when the store is broken: nothing more is answered, and the process should end. Without it the reason is logged.
+    /// Called when the store is broken: nothing more is answered, and the process should end. Without it the reason is
+    /// logged.
     package var fail: (@Sendable (String) -> Void)?
 
     package init(listen: String, program: String) {

@@ -1,6 +1,7 @@
-// A run's curve in a few hundred buckets, however many steps it has: each holds the smallest, the mean and the largest value of its
-// steps. When there are too many buckets, pairs of them are merged, and the buckets become twice as wide. So a million steps take the
-// memory of a thousand, and a spike of a single step is never lost, as it would be in a curve of every n-th step.
+// A run's curve in a few hundred buckets, however many steps it has: each holds the smallest, the mean and the largest
+// value of its steps. When there are too many buckets, pairs of them are merged, and the buckets become twice as wide.
+// So a million steps take the memory of a thousand, and a spike of a single step is never lost, as it would be in a
+// curve of every n-th step.
 
 import Wire
 
@@ -87,7 +88,8 @@ package struct Curve: Equatable, Sendable {
     while buckets.count > limit { widen() }
   }
 
-  /// The run was rewound to `step`; drops later points. A bucket that contains `step` stays, because it cannot be split.
+  /// The run was rewound to `step`; drops later points. A bucket that contains `step` stays, because it cannot be
+  /// split.
   package mutating func cut(after step: Int) { buckets.removeAll { $0.first > step } }
 
   private func place(_ step: Int) -> Int { (step - 1) / width }
@@ -136,7 +138,7 @@ extension Curve {
   }
 
   /// Mean losses in at most `points` points.
-  package func sketch(points: Int) -> [Float] {
+  func sketch(points: Int) -> [Float] {
     let count = min(points, buckets.count)
     return (0..<count).compactMap { point in
       let part = buckets[point * buckets.count / count..<(point + 1) * buckets.count / count]

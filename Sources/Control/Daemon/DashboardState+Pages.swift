@@ -1,4 +1,5 @@
-// The JSON data for the dashboard's page: columns of numbers, and for a run only the data that the page does not have yet.
+// The JSON data for the dashboard's page: columns of numbers, and for a run only the data that the page does not have
+// yet.
 
 import Configuration
 import Foundation

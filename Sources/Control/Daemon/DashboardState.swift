@@ -1,8 +1,8 @@
-// The content of the HTTP server: the coordinator's state of half a second ago and the committed stories of the runs, so that no client
-// delays the coordinator. Stories are decoded and summarized on a separate queue.
+// The content of the HTTP server: the coordinator's state of half a second ago and the committed stories of the runs,
+// so that no client delays the coordinator. Stories are decoded and summarized on a separate queue.
 //
-// A run whose story began before this process started is read from the store when it is running, or when a client requests it. So a
-// coordinator with a thousand old runs starts as fast as one without any.
+// A run whose story began before this process started is read from the store when it is running, or when a client
+// requests it. So a coordinator with a thousand old runs starts as fast as one without any.
 
 import Dashboard
 import Dispatch
@@ -41,7 +41,7 @@ final class DashboardState: @unchecked Sendable {
   private var reader: StoryReader?
 
   /// - Parameters:
-  ///   - store: the store that holds the events of before the start; nil where the store is in memory.
+  ///   - store: the store that holds the events from before the start; nil where the store is in memory.
   ///   - graph: computes token graphs; nil: there are no graphs.
   ///   - boundary: where checkpoints must be for their manifests to be read.
   ///   - nameOfOwner: the name under which a key is allowed.
@@ -58,7 +58,8 @@ final class DashboardState: @unchecked Sendable {
 
   // MARK: From the coordinator's thread
 
-  /// - Parameter details: what a run was submitted with. A run that is not at rest may be submitted again with other details.
+  /// - Parameter details: what a run was submitted with. A run that is not at rest may be submitted again with other
+  ///   details.
   func show(_ status: ClusterStatus, _ details: (RunID) -> RunDetails?) {
     let (unread, unknown) = view.withLock { view in
       let rested = Set(view.status.runs.filter(\.state.isAtRest).map(\.id))
@@ -107,7 +108,8 @@ final class DashboardState: @unchecked Sendable {
     let misses = view.withLock { view in
       // Old events may be read after newer ones have arrived.
       if time != nil { view.latest[run, default: .init()].note(event) }
-      // Events must be added in order and without gaps. If some are missing, they are read from the store, with all that arrive meanwhile.
+      // Events must be added in order and without gaps. If some are missing, they are read from the store, with all
+      // that arrive meanwhile.
       let known = view.pictures[run]?.event ?? 0
       if number == known + 1 { view.pictures[run, default: RunHistory()].take(event, number: number, time: time) }
       return number > known + 1 && view.pictures[run] != nil
@@ -131,8 +133,8 @@ final class DashboardState: @unchecked Sendable {
     }
   }
 
-  /// The newest numbers of a run that was running before this process started, so that an alert does not end because of a restart. A story may
-  /// be long, so it is read from its end, and at most a few thousand events are read.
+  /// The newest numbers of a run that was running before this process started, so that an alert does not end because of
+  /// a restart. A story may be long, so it is read from its end, and at most a few thousand events are read.
   private func lookUp(_ run: RunID) {
     var found = PrometheusPage.Latest(), before = Int.max
     for _ in 0..<8 where !found.isWhole {
@@ -157,7 +159,8 @@ final class DashboardState: @unchecked Sendable {
     return reader
   }
 
-  /// Reads a story from the end of its picture on, a page at a time, so that events of other runs are handled in between.
+  /// Reads a story from the end of its picture on, a page at a time, so that events of other runs are handled in
+  /// between.
   private func read(_ run: RunID) {
     guard storePath != nil, view.withLock({ $0.reading.insert(run).inserted }) else { return }
     queue.async { [self] in readPage(run) }

@@ -1,8 +1,9 @@
-// The commands of `cluster.on_end`: what a user wants done when a run comes to rest, such as a message to a phone. They run with the rights
-// of the coordinator's process, so a coordinator runs them only if its administrator allows it; for `ress train` that is the user.
+// The commands of `cluster.on_end`: what a user wants done when a run comes to rest, such as a message to a phone. They
+// run with the rights of the coordinator's process, so a coordinator runs them only if its administrator allows it; for
+// `ress train` that is the user.
 //
-// Each command is a child of its own, which the loop neither waits for nor reads from. `timeout` (coreutils) ends it, and all processes of its
-// group, after the limit, also if this process has died.
+// Each command is a child of its own, which the loop neither waits for nor reads from. `timeout` (coreutils) ends it,
+// and all processes of its group, after the limit, also if this process has died.
 
 import Configuration
 import Coordination

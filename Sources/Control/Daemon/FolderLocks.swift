@@ -1,5 +1,6 @@
-// Only one coordinator at a time may write a run's folder. Two coordinators would mix their curves line by line, and each would remove the
-// checkpoints that the other is writing. The lock is a file in the folder itself, so it is the same lock for every path to the folder.
+// Only one coordinator at a time may write a run's folder. Two coordinators would mix their curves line by line, and
+// each would remove the checkpoints that the other is writing. The lock is a file in the folder itself, so it is the
+// same lock for every path to the folder.
 
 import Configuration
 import Coordination
@@ -24,8 +25,8 @@ final class FolderLocks: Sendable {
 
   func holds(_ folder: String) -> Bool { held.withLock { $0[folder] != nil } }
 
-  /// Takes the lock of an existing folder, if it is not held already. Returns a warning if the file system has no locks: the run then
-  /// continues without one.
+  /// Takes the lock of an existing folder, if it is not held already. Returns a warning if the file system has no
+  /// locks: the run then continues without one.
   @discardableResult
   func take(_ folder: String) throws(FolderError) -> String? {
     guard !holds(folder) else { return nil }
@@ -62,8 +63,8 @@ final class FolderLocks: Sendable {
     RunFolderWork.absolute(submission.configuration.checkpoint.directory) + "/" + submission.configuration.run
   }
 
-  /// Prepares a run's folder while holding its lock, which is kept if the run is ready. A folder that does not exist yet is locked after it
-  /// was made. Also returns a warning if the file system has no locks.
+  /// Prepares a run's folder while holding its lock, which is kept if the run is ready. A folder that does not exist
+  /// yet is locked after it was made. Also returns a warning if the file system has no locks.
   func prepare(
     _ folder: String, _ body: () throws(FolderError) -> Event.Preparation
   ) throws(FolderError) -> (Event.Preparation, note: String?) {

@@ -1,5 +1,5 @@
-// Token graphs for the dashboard. A child process computes them, one at a time, in seconds; the client polls for its result. The queue and the
-// cache are short, so that many clients cost no more than one.
+// Token graphs for the dashboard. A child process computes them, one at a time, in seconds; the client polls for its
+// result. The queue and the cache are short, so that many clients cost no more than one.
 
 import Dispatch
 import HTTP

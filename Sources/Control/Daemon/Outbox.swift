@@ -1,6 +1,6 @@
-// What the coordinator's loop is to do once the store holds the changes before it. Nothing leaves the coordinator earlier: no reply, no
-// order to a worker, no line in a run's file. So a coordinator that is killed at any point never has told a client something that its
-// successor does not know.
+// What the coordinator's loop is to do once the store holds the changes before it. Nothing leaves the coordinator
+// earlier: no reply, no order to a worker, no line in a run's file. So a coordinator that is killed at any point never
+// has told a client something that its successor does not know.
 
 import Coordination
 import RunStore

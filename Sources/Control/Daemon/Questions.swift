@@ -1,6 +1,7 @@
-// Requests that cost more to answer than to send: a page of a run's story (up to a hundred milliseconds of reading and encoding) and the state
-// of everything. Such questions are queued. A peer gets its next answer after it has received the one before, in order; keys take turns, and
-// so do the peers of a key; and each turn of the coordinator answers only a few, so that readers never delay heartbeats.
+// Requests that cost more to answer than to send: a page of a run's story (up to a hundred milliseconds of reading and
+// encoding) and the state of everything. Such questions are queued. A peer gets its next answer after it has received
+// the one before, in order; keys take turns, and so do the peers of a key; and each turn of the coordinator answers
+// only a few, so that readers never delay heartbeats.
 
 import Coordination
 import Wire

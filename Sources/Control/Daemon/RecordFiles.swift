@@ -1,6 +1,6 @@
-// The files with the records of a run (metrics.jsonl, router.jsonl), which its folder keeps for people and other programs. Every line is in
-// the store before it is in its file, so a file that lacks lines can be completed from the store at any time. All work is done on the disk's
-// queue, in the order in which it was ordered.
+// The files with the records of a run (metrics.jsonl, router.jsonl), which its folder keeps for people and other
+// programs. Every line is in the store before it is in its file, so a file that lacks lines can be completed from the
+// store at any time. All work is done on the disk's queue, in the order in which it was ordered.
 
 import Coordination
 import Dispatch
@@ -41,7 +41,7 @@ final class RecordFiles: @unchecked Sendable {
     disk.async { [self] in
       let curve: [String], router: [String]
       do throws(StoreError) { (curve, router) = try lines(of: run, upTo: step) } catch {
-        return inbox.tell(.mendingFailed(run, folder: folder, reason: "\(error)"))
+        return inbox.tell(.completingFailed(run, folder: folder, reason: "\(error)"))
       }
       do throws(FolderError) {
         try locks.during(folder) { () throws(FolderError) in
@@ -50,9 +50,9 @@ final class RecordFiles: @unchecked Sendable {
             if !router.isEmpty { try MetricsFile(routerIn: pinned.path).complete(router) }
           }
         }
-        inbox.tell(.mended(run))
+        inbox.tell(.completed(run))
       } catch {
-        inbox.tell(.mendingFailed(run, folder: folder, reason: "\(error)"))
+        inbox.tell(.completingFailed(run, folder: folder, reason: "\(error)"))
       }
     }
   }

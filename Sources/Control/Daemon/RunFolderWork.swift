@@ -1,5 +1,5 @@
-// Work on a run's folder: the checks before the run starts and before it continues without its workers' memory, the commit of checkpoints,
-// and their proofs.
+// Work on a run's folder: the checks before the run starts and before it continues without its workers' memory, the
+// commit of checkpoints, and their proofs.
 
 import Configuration
 import Coordination
@@ -27,8 +27,8 @@ package enum RunFolderWork {
   /// The start of a run.
   private enum Beginning {
     case refused(String)
-    /// A checkpoint of the run, the weights of another run, or the seed; and sentences for the log, such as why newer checkpoints were
-    /// skipped.
+    /// A checkpoint of the run, the weights of another run, or the seed; and sentences for the log, such as why newer
+    /// checkpoints were skipped.
     case found(
       (path: String, manifest: CheckpointManifest, skipped: [String])?, from: WeightSource?, notes: [String])
   }
@@ -42,7 +42,7 @@ package enum RunFolderWork {
     case .no:
       if let last = CheckpointFolder.steps(folder).last {
         return .refused(
-          "\(folder) already holds checkpoints (up to step \(last)); go on with --resume, "
+          "\(folder) already holds checkpoints (up to step \(last)); continue with --resume, "
             + "or choose another name with --set run=NAME")
       }
     case .newest:
@@ -59,7 +59,10 @@ package enum RunFolderWork {
         return .refused(
           steps.isEmpty
             ? "there is nothing to resume: \(folder) holds no checkpoint"
-            : "none of the \(steps.count) checkpoints in \(folder) verifies; `ress checkpoint verify \(folder)` shows the damage"
+            : (steps.count == 1
+              ? "the only checkpoint in \(folder) does not verify"
+              : "none of the \(steps.count) checkpoints in \(folder) verifies")
+              + "; `ress checkpoint verify \(folder)` shows the damage"
         )
       }
     case .checkpoint(let path): checkpoint = try CheckpointFolder.resolve(absolute(path), files: verifies, boundary)
@@ -82,7 +85,8 @@ package enum RunFolderWork {
       path: path, run: manifest.run, step: manifest.step, sha256: try CheckpointFolder.digest(path, boundary))
   }
 
-  /// Verifies the checkpoint that a run began with, for a beginning that must have the same weights. Returns the error, or nil.
+  /// Verifies the checkpoint that a run began with, for a beginning that must have the same weights. Returns the error,
+  /// or nil.
   private static func change(of source: WeightSource, _ boundary: Boundary) throws(FolderError) -> String? {
     let reason = "the run begins again at step 0, with the weights of \(source.spoken), but "
     do throws(FolderError) {
@@ -99,8 +103,10 @@ package enum RunFolderWork {
   /// Prepares a run's folder before the run may start; with `again` the folder is the run's own, and its curve stays.
   /// Throws only errors that pass (no descriptor, no memory): the caller tries again. All others refuse the run.
   /// - Parameters:
-  ///   - from: the checkpoint whose weights the run began with, if that is known; a run without checkpoints begins with the same again.
-  ///   - boundary: the folders in which the run's folder, its checkpoints and all their files must lie when they are opened.
+  ///   - from: the checkpoint whose weights the run began with, if that is known; a run without checkpoints begins with
+  ///     the same again.
+  ///   - boundary: the folders in which the run's folder, its checkpoints and all their files must lie when they are
+  ///     opened.
   package static func prepare(
     _ id: RunID, _ submission: Submission, again: Bool, from: WeightSource? = nil, _ boundary: Boundary = .none
   ) throws(FolderError) -> Event.Preparation {
@@ -147,7 +153,8 @@ package enum RunFolderWork {
           from: source))
     }
     notes += checkpoint.skipped
-    // Later checkpoints belong to a curve that this run leaves. They must not be its newest any more, but they are kept.
+    // Later checkpoints belong to a curve that this run leaves. They must not be its newest any more, but they are
+    // kept.
     for name in try CheckpointFolder.setAside(folder, after: checkpoint.manifest.step) {
       notes.append("the run continues from an older checkpoint, so a newer one was set aside: \(name)")
     }
@@ -162,8 +169,8 @@ package enum RunFolderWork {
     try MetricsFile(routerIn: folder).cut(after: step)
   }
 
-  /// Writes the token that every worker must find in the run's folder, so that a worker that does not share the folder is detected before it
-  /// computes.
+  /// Writes the token that every worker must find in the run's folder, so that a worker that does not share the folder
+  /// is detected before it computes.
   private static func writeToken(_ folder: String) throws(FolderError) -> String {
     let token = String(UInt64.random(in: .min ... .max), radix: 16)
     try Durable.write(Array(token.utf8), to: folder + "/" + Assignment.tokenName)
@@ -191,7 +198,8 @@ package enum RunFolderWork {
         leftOut: manifest.leftOut ?? 0, token: token, from: manifest.from, evaluations: manifest.evaluations))
   }
 
-  /// The newest state on disk of a run that continues: its own newest checkpoint, or else the checkpoint that it was started from.
+  /// The newest state on disk of a run that continues: its own newest checkpoint, or else the checkpoint that it was
+  /// started from.
   private static func prepareAgain(
     _ id: RunID, _ submission: Submission, from: WeightSource?, _ folder: String, _ boundary: Boundary
   ) throws(FolderError) -> Event.Preparation {
@@ -279,8 +287,9 @@ package enum RunFolderWork {
     }
   }
 
-  /// The configuration that must not change between a checkpoint and the run that continues from it: everything that decides the meaning of
-  /// the weights and the next sequences. The rest (steps, optimizer, evaluation, cluster) may change.
+  /// The configuration that must not change between a checkpoint and the run that continues from it: everything that
+  /// decides the meaning of the weights and the next sequences. The rest (steps, optimizer, evaluation, cluster) may
+  /// change.
   private static func difference(_ old: RunConfiguration, _ new: RunConfiguration) -> String? {
     func sentence<Value: Equatable>(_ key: String, _ x: Value, _ y: Value) -> String? {
       x == y ? nil : "\(key) was \(x) and is now \(y)"

@@ -1,5 +1,5 @@
-// A summary of a run for the dashboard, as a value: the events of its story are added one by one, and the memory is bounded, however long
-// the story is.
+// A summary of a run for the dashboard, as a value: the events of its story are added one by one, and the memory is
+// bounded, however long the story is.
 
 import Wire
 
@@ -69,7 +69,7 @@ package struct RunHistory: Equatable, Sendable {
   package private(set) var best: EvaluationRecord?
   /// When its first step began and its newest record was made, in seconds since 1970; nil in stories of older programs.
   package private(set) var began: Double?
-  package private(set) var lastRecord: Double?
+  private(set) var lastRecord: Double?
   package private(set) var router: RouterRecord?
   /// The checkpoint that the run started from, if any.
   package private(set) var origin: String?

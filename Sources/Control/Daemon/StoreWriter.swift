@@ -1,6 +1,7 @@
-// Commits the coordinator's changes on a queue of their own, so that a slow disk does not stop the coordinator's loop. While an fsync
-// takes its time, the loop still receives, acknowledges packets and keeps its clocks; what depends on the changes waits in the
-// `Outbox`. Changes that arrive during a commit go into the next one together, so a slow disk makes fewer and larger transactions.
+// Commits the coordinator's changes on a queue of their own, so that a slow disk does not stop the coordinator's loop.
+// While an fsync takes its time, the loop still receives, acknowledges packets and keeps its clocks; what depends on
+// the changes waits in the `Outbox`. Changes that arrive during a commit go into the next one together, so a slow disk
+// makes fewer and larger transactions.
 
 import Dispatch
 import RunStore
@@ -96,8 +97,8 @@ final class StoreWriter: @unchecked Sendable {
     }
   }
 
-  /// On the queue: one transaction of all that waits. A write that fails because the disk is full or does not respond is repeated
-  /// until it succeeds or the process ends.
+  /// On the queue: one transaction of all that waits. A write that fails because the disk is full or does not respond
+  /// is repeated until it succeeds or the process ends.
   private func commitWaiting() {
     let (changes, batch) = state.withLock { state in
       defer { (state.waiting, state.waitingBytes) = ([], 0) }
@@ -115,14 +116,14 @@ final class StoreWriter: @unchecked Sendable {
         guard error.isPassing, !state.withLock({ $0.isClosing }) else {
           state.withLock { $0.isBroken = true }
           if !error.isPassing {
-            reports.fail("\(error); nothing that was not stored was answered, and running workers go on")
+            reports.fail("\(error); no reply depended on a change that was not stored, and running workers continue")
           }
           return reports.progress()
         }
         let now = MonotonicClock.now
         if remindAt.map({ $0 < now }) ?? true {
           remindAt = now + Self.reminderEvery
-          reports.alarm("\(error); nothing is answered until that is possible again, and workers train on")
+          reports.alarm("\(error); nothing is answered until that is possible again; workers continue to train")
         }
         // The end of the process must not wait for the next try.
         if closing.wait(timeout: .now() + Self.retrySeconds) == .success { closing.signal() }
@@ -131,7 +132,8 @@ final class StoreWriter: @unchecked Sendable {
   }
 }
 
-/// Reads stored events, on one thread. A store on disk is read over a connection of its own, which does not wait for a commit.
+/// Reads stored events, on one thread. A store on disk is read over a connection of its own, which does not wait for a
+/// commit.
 struct StoredEvents {
   private let read: (RunID, Int, Int) throws(StoreError) -> [(number: Int, event: [UInt8])]
 

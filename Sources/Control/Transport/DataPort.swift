@@ -10,8 +10,8 @@ package final class DataPort: DataPlane {
   private let router: Socket
   private let watch: ConnectionWatch
   package let endpoint: String
-  /// A Unix socket, where the endpoint is not one: for peers on the same machine. Its name is abstract (unix(7)), so that no
-  /// file is left and no path can be too long. Keys are checked as at the endpoint.
+  /// A Unix socket, where the endpoint is not one: for peers on the same machine. Its name is abstract (unix(7)), so
+  /// that no file is left and no path can be too long. Keys are checked as at the endpoint.
   package private(set) var localEndpoint: String?
   private var dealers: [Int: Socket] = [:]
   private var links: [Int: ReliableLink<DataPiece>] = [:]

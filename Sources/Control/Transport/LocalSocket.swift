@@ -1,4 +1,5 @@
-// Unix sockets with abstract names: those of workers that listen at a network address, for the other workers of their machine.
+// Unix sockets with abstract names: those of workers that listen at a network address, for the other workers of their
+// machine.
 
 import Configuration
 import Wire
@@ -11,8 +12,8 @@ package enum LocalSocket {
   /// What an abstract name begins with, as libzmq writes it.
   package static let prefix = "ipc://@ress-"
 
-  /// The address at which a worker reaches a peer: a Unix socket where both are on one machine and the peer listens there.
-  /// Two virtual machines that are copies of one that was running look like one machine, so it is tried out.
+  /// The address at which a worker reaches a peer: a Unix socket where both are on one machine and the peer listens
+  /// there. Two virtual machines that are copies of one that was running look like one machine, so it is tried out.
   package static func address(
     of peer: WorkerDescription, from own: WorkerDescription, _ way: SameMachine,
     isListening: (String) -> Bool = LocalSocket.isListening

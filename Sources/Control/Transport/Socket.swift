@@ -20,13 +20,6 @@ package final class SocketContext: @unchecked Sendable {
   deinit {
     while zmq_ctx_term(handle) != 0 && zmq_errno() == EINTR {}
   }
-
-  /// "4.3.4"
-  package static var libraryVersion: String {
-    var major: Int32 = 0, minor: Int32 = 0, patch: Int32 = 0
-    zmq_version(&major, &minor, &patch)
-    return "\(major).\(minor).\(patch)"
-  }
 }
 
 /// One frame of a message to send.
@@ -47,17 +40,17 @@ package enum Frame {
 package final class Socket {
   package enum Kind { case router, dealer }
 
-  /// How the end of a connection is noticed between workers: where only this machine can reach the address, by the kernel.
-  /// Elsewhere by pings, which are sent to every peer, so that their number grows with the square of the workers: with many
-  /// of them they come less often.
+  /// How the end of a connection is noticed between workers: where only this machine can reach the address, by the
+  /// kernel. Elsewhere by pings, which are sent to every peer, so that their number grows with the square of the
+  /// workers: with many of them they come less often.
   package static func watch(_ endpoint: String, peers: Int) -> Watch {
     endpoint.hasPrefix("ipc://") ? .kernel : .heartbeats(milliseconds: Int32(max(500, 32 * min(peers, 256))))
   }
 
   /// Which side notices that the other end is gone.
   package enum Watch {
-    /// libzmq: a DEALER sends a ping after `milliseconds`, and both ends give the connection up after four times as long
-    /// without an answer or a ping. A process that is stopped (SIGSTOP) looks like one that is dead.
+    /// libzmq: a DEALER sends a ping after `milliseconds`, and both ends give the connection up after four times as
+    /// long without an answer or a ping. A process that is stopped (SIGSTOP) looks like one that is dead.
     case heartbeats(milliseconds: Int32)
     /// The kernel alone. A process that ends closes its connection, a cut line stops acknowledging, and a stopped
     /// process does neither, so the three can be distinguished.
@@ -73,9 +66,9 @@ package final class Socket {
   private static let frameOverhead = 64 << 10
   /// Largest data frame in bytes. libzmq closes a connection that announces a larger one, even before its key is
   /// known. Larger messages travel in pieces.
-  package static let largestDataFrame = Int64(DataPiece.largest + frameOverhead)
+  static let largestDataFrame = Int64(DataPiece.largest + frameOverhead)
   /// Largest control frame in bytes; a page of events or a roster of thousands is smaller.
-  package static let largestControlFrame = Int64(ControlCodec.largestFrame + frameOverhead)
+  static let largestControlFrame = Int64(ControlCodec.largestFrame + frameOverhead)
   /// The kernel closes a connection whose data is not acknowledged for this long, where `watch` is `.kernel`.
   private static let unacknowledgedMilliseconds: Int32 = 1200
 
@@ -124,7 +117,7 @@ package final class Socket {
 
   /// Bytes that the kernel has received over a connection since it was opened; nil where it does not count them
   /// (`ipc://`).
-  package static func receivedBytes(_ source: Int32) -> Int? {
+  static func receivedBytes(_ source: Int32) -> Int? {
     let count = ress_received_bytes(source)
     return count < 0 ? nil : count
   }
@@ -223,7 +216,7 @@ package final class Socket {
 
   /// Descriptor of the connection that the last message arrived over; -1 where it is not known. It may be reused
   /// later.
-  package private(set) var lastSource: Int32 = -1
+  private(set) var lastSource: Int32 = -1
   /// The key that authenticated the last message's connection; nil without encryption.
   package private(set) var lastUser: PublicKey?
 

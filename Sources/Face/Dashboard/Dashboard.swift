@@ -1,4 +1,5 @@
-// The dashboard's page: files that are built into the program, so that nothing needs to be installed. They contain no data; they request it.
+// The dashboard's page: files that are built into the program, so that nothing needs to be installed. They contain no
+// data; they request it.
 
 /// The content of a path, and its media type.
 package struct PageFile: Sendable {

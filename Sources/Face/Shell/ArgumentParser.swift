@@ -1,5 +1,5 @@
-// From the words of a command line to a command with its values. Small and strict: every value that a command reads was checked here,
-// and an unknown word is an error that names the nearest known one.
+// From the words of a command line to a command with its values. Small and strict: every value that a command reads was
+// checked here, and an unknown word is an error that names the nearest known one.
 
 import Configuration
 
@@ -44,7 +44,7 @@ package struct ArgumentParser: Sendable {
   /// `words` without the program's name.
   package func parse(_ words: [String]) throws(UsageError) -> Invocation {
     guard let first = words.first else {
-      throw UsageError("No command is given; the commands are: \(names.joined(separator: ", "))")
+      throw UsageError("no command is given; the commands are: \(names.joined(separator: ", "))")
     }
     switch first {
     case "--version", "version": return .version
@@ -52,7 +52,7 @@ package struct ArgumentParser: Sendable {
     case "help": return .help(try help(about: Array(words.dropFirst())))
     default: break
     }
-    if first.hasPrefix("-") { throw UsageError("Options come after the command, but '\(first)' comes first") }
+    if first.hasPrefix("-") { throw UsageError("options come after the command, but '\(first)' comes first") }
     let (command, rest) = try command(in: words)
     guard let command else { return .help(HelpPage.group(first, commands)) }
     if rest.prefix(while: { $0 != "--" }).contains(where: { $0 == "--help" || $0 == "-h" }) {
@@ -86,7 +86,7 @@ package struct ArgumentParser: Sendable {
     }
     var depth = 0
     while depth < words.count, commands.contains(where: { $0.words.starts(with: words[...depth]) }) { depth += 1 }
-    guard depth > 0 else { throw UsageError("Unknown command '\(words[0])'\(hint(words[0], names))") }
+    guard depth > 0 else { throw UsageError("unknown command '\(words[0])'\(hint(words[0], names))") }
     let group = words[..<depth].joined(separator: " ")
     var next: [String] = []
     for command in commands where command.words.starts(with: words[..<depth]) {
@@ -97,7 +97,7 @@ package struct ArgumentParser: Sendable {
       throw UsageError("'\(group)' needs one of: \(next.joined(separator: ", "))", command: words[0])
     }
     if words[depth] == "--help" || words[depth] == "-h" { return (nil, []) }
-    throw UsageError("Unknown command '\(group) \(words[depth])'\(hint(words[depth], next))", command: words[0])
+    throw UsageError("unknown command '\(group) \(words[depth])'\(hint(words[depth], next))", command: words[0])
   }
 
   // MARK: Options and arguments
@@ -129,7 +129,7 @@ package struct ArgumentParser: Sendable {
     let attached = parts.count == 2 ? parts[1] : nil
     guard let option = command.option(named: name) else {
       throw UsageError(
-        "Unknown option '\(name)' of '\(command.name)'\(hint(name, command.options.map(\.name)))", command: command.name
+        "unknown option '\(name)' of '\(command.name)'\(hint(name, command.options.map(\.name)))", command: command.name
       )
     }
     if let before = parsed.values[name], !before.isEmpty, !option.repeats {

@@ -1,4 +1,5 @@
-// The view of `ress clinic`: the last measurement of a run's router and attention, by step of recurrence, compared with the first.
+// The view of `ress clinic`: the last measurement of a run's router and attention, by step of recurrence, compared with
+// the first.
 
 import Wire
 

@@ -1,5 +1,6 @@
-// The description of a command, as a value: its arguments, options and examples. The parser, the help pages, the manual page, the
-// completion and the hints for mistyped words all use it. The arguments and options come from the command's `CommandOptions`.
+// The description of a command, as a value: its arguments, options and examples. The parser, the help pages, the manual
+// page, the completion and the hints for mistyped words all use it. The arguments and options come from the command's
+// `CommandOptions`.
 
 package struct CommandDescription: Sendable {
   /// One or more words: `train`, `data prepare`, `data tokenizer train`.
@@ -93,7 +94,8 @@ package struct OptionDescription: Sendable {
     case whole(String, ClosedRange<Int>)
     case real(String, ClosedRange<Double>)
     case choice([String])
-    /// `--resume` or `--resume=CHECKPOINT`. The next word is the value only if the command already has all the arguments it needs.
+    /// `--resume` or `--resume=CHECKPOINT`. The next word is the value only if the command already has all the
+    /// arguments it needs.
     case optionalText(String)
   }
 

@@ -1,5 +1,5 @@
-// `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command gathers the
-// facts; they are judged here, where a test can supply any machine.
+// `ress doctor`: the properties of this machine, those that would stop or slow a run, and the remedies. The command
+// gathers the facts; they are judged here, where a test can supply any machine.
 
 import Configuration
 
@@ -92,7 +92,7 @@ package struct DoctorReport: Equatable, Sendable {
   private static func processor(_ facts: MachineFacts) -> Finding {
     let sets = ["avx512f", "avx2", "fma", "avx", "sse4_2", "asimd"].filter(facts.processorFlags.contains)
     let found =
-      "\(facts.processor), \(facts.cores) core\(facts.cores == 1 ? "" : "s")"
+      "\(facts.processor), \(Format.count(facts.cores, "core"))"
       + (sets.isEmpty ? "" : ", " + sets.joined(separator: " "))
     let fast = facts.processorFlags.contains("avx2") || facts.processorFlags.contains("asimd")
     return Finding(
@@ -177,9 +177,9 @@ package struct DoctorReport: Equatable, Sendable {
     let broken = findings.count { $0.verdict == .broken }, slow = findings.count { $0.verdict == .slow }
     let verdict =
       if broken > 0 {
-        "\(broken) check\(broken == 1 ? "" : "s") failed: runs will not work on this machine until the problems marked with → are fixed."
+        "\(Format.count(broken, "check")) failed: runs will not work on this machine until the problems marked with → are fixed."
       } else if slow > 0 {
-        "Runs work on this machine; \(slow) finding\(slow == 1 ? "" : "s") could be improved."
+        "Runs work on this machine; \(Format.count(slow, "finding")) could be improved."
       } else {
         "All good. Next: make demo, or ress train --help"
       }

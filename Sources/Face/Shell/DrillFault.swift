@@ -25,7 +25,8 @@ package enum DrillFault: String, CaseIterable, Sendable {
     return chosen
   }
 
-  /// Text that the run's story must contain, as evidence that the fault was noticed. `victim` is the worker it was injected into.
+  /// Text that the run's story must contain, as evidence that the fault was noticed. `victim` is the worker it was
+  /// injected into.
   package func evidence(victim: String) -> String? {
     switch self {
     case .killWorker, .stopWorker, .cutWorker: "worker \(victim) ("

@@ -1,6 +1,6 @@
 // Numbers formatted for people, without Foundation.
 
-import Wire
+import Configuration
 
 package enum Format {
   /// `2.2250`: `digits` after the point.
@@ -31,6 +31,12 @@ package enum Format {
       digits.removeLast(3)
     }
     return (value < 0 ? "-" : "") + ([digits] + groups).joined(separator: ",")
+  }
+
+  /// `1 document`, `12,345 documents`: a count with its noun.
+  /// - Parameter many: the plural where it is not `one` with an s.
+  package static func count(_ count: Int, _ one: String, _ many: String? = nil) -> String {
+    "\(grouped(count)) \(SpokenNumbers.noun(count, one, many))"
   }
 
   /// `950`, `12.3k`, `4.56M`: three significant digits.

@@ -44,7 +44,7 @@ package enum HelpPage {
     for argument in command.arguments { usage += " " + argument.usage }
     for option in command.options where option.isRequired { usage += " " + option.usage }
     if command.options.contains(where: { !$0.isRequired }) { usage += " [OPTIONS]" }
-    var text = "Usage: \(usage)\n\n\(paragraphs(command.discussion))\n"
+    var text = "Usage: \(usage)\n\n\(discussion(command.discussion))\n"
     if !command.arguments.isEmpty {
       text += "\nArguments:\n" + list(command.arguments.map { ($0.name, $0.meaning) }) + "\n"
     }
@@ -68,12 +68,29 @@ package enum HelpPage {
     }.joined(separator: "\n")
   }
 
-  /// Paragraphs are separated by empty lines; a single line end is a space.
-  private static func paragraphs(_ text: String) -> String {
+  /// A paragraph of a discussion. Paragraphs are separated by empty lines.
+  enum Paragraph: Equatable {
+    /// In a sentence a single line end is a space.
+    case text(String)
+    /// Lines that are indented are a table, and stay as they are.
+    case table([Substring])
+  }
+
+  static func paragraphs(_ text: String) -> [Paragraph] {
     text.split(separator: "\n", omittingEmptySubsequences: false)
       .split(whereSeparator: \.isEmpty)
-      .map { wrap($0.joined(separator: " "), indent: 0) }
-      .joined(separator: "\n\n")
+      .map { lines in
+        lines.allSatisfy { $0.hasPrefix("  ") } ? .table(Array(lines)) : .text(lines.joined(separator: " "))
+      }
+  }
+
+  private static func discussion(_ text: String) -> String {
+    paragraphs(text).map { paragraph in
+      switch paragraph {
+      case .text(let text): wrap(text, indent: 0)
+      case .table(let lines): lines.joined(separator: "\n")
+      }
+    }.joined(separator: "\n\n")
   }
 
   private static func wrap(_ text: String, indent: Int) -> String {

@@ -9,8 +9,11 @@ package enum ManualPage {
     ]
     for command in commands {
       lines.append(".SS ress \(escaped(command.name))" + command.arguments.map { " " + escaped($0.usage) }.joined())
-      for paragraph in command.discussion.split(separator: "\n\n") {
-        lines += [".PP", escaped(paragraph.split(separator: "\n").joined(separator: " "))]
+      for paragraph in HelpPage.paragraphs(command.discussion) {
+        switch paragraph {
+        case .text(let text): lines += [".PP", escaped(text)]
+        case .table(let rows): lines += [".PP", ".nf"] + rows.map { escaped(String($0)) } + [".fi"]
+        }
       }
       for argument in command.arguments { lines += [".TP", ".I \(escaped(argument.name))", escaped(argument.meaning)] }
       for option in command.options {

@@ -1,5 +1,5 @@
-// A run's `metrics.jsonl` as a table: one row for each step, one column for each number; an evaluation is in the row of the step that it
-// followed.
+// A run's `metrics.jsonl` as a table: one row for each step, one column for each number; an evaluation is in the row of
+// the step that it followed.
 
 import Foundation
 import Wire

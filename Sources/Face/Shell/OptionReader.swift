@@ -10,10 +10,11 @@
 //     }
 //   }
 //
-// The initializer runs once without a command line, to learn what the command takes: its name, the kind of its value, the default
-// and the line of help. It runs again for each command line, to fetch the values, which the parser has checked by then. So an option
-// cannot be read without a description, a description cannot lack a value, and a command's function gets values with types. In the
-// first run a value that must be given is a placeholder: an initializer only stores values, it does not use them.
+// The initializer runs once without a command line, to learn what the command takes: its name, the kind of its value,
+// the default and the line of help. It runs again for each command line, to fetch the values, which the parser has
+// checked by then. So an option cannot be read without a description, a description cannot lack a value, and a
+// command's function gets values with types. In the first run a value that must be given is a placeholder: an
+// initializer only stores values, it does not use them.
 
 import Configuration
 

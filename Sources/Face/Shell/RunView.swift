@@ -1,8 +1,9 @@
 // The progress of a run: events in, text out. It reads no clock and writes to no file, so a test needs no time.
 //
-// On a terminal the last line is redrawn in place, and everything else scrolls above it. In a pipe there are plain lines, one every
-// few steps. With --json there is one JSON object a line for every event.
+// On a terminal the last line is redrawn in place, and everything else scrolls above it. In a pipe there are plain
+// lines, one every few steps. With --json there is one JSON object a line for every event.
 
+import Configuration
 import Wire
 
 package struct RunView: Sendable {
@@ -46,8 +47,8 @@ package struct RunView: Sendable {
     if case .brief(let columns) = style { return columns == nil ? "" : brief(event, at: seconds) }
     switch event {
     case .began(let name, let firstStep, let steps, let checkpoint):
-      let resumed = checkpoint.map { ", going on after step \(firstStep) from \($0)" } ?? ""
-      return block("run \(name): \(steps) steps\(resumed)")
+      let resumed = checkpoint.map { ", continuing after step \(firstStep) from \($0)" } ?? ""
+      return block("run \(name): \(SpokenNumbers.count(steps, "step"))\(resumed)")
     case .state(let state, let reason):
       return state.isAtRest ? end(state, reason) : block("\(state.rawValue): \(reason)")
     case .placed(let generation, let roster):
@@ -129,8 +130,8 @@ package struct RunView: Sendable {
     var text = statusShown ? "\n" : ""
     statusShown = false
     text += "run \(run) " + state.ending
-    // Steps that are computed again, after they were recorded, make no events, but the last checkpoint makes one. A run that was resumed
-    // with fewer steps than its checkpoint has finished at the checkpoint's step.
+    // Steps that are computed again, after they were recorded, make no events, but the last checkpoint makes one. A run
+    // that was resumed with fewer steps than its checkpoint has finished at the checkpoint's step.
     if step > 0 { text += " after step \(state == .finished ? max(step, savedStep) : step)" }
     text += (reason.isEmpty ? "" : ": \(reason)") + "\n"
     var columns = 80
@@ -167,7 +168,7 @@ package struct RunView: Sendable {
     return "  \(worker.name) (pid \(worker.process) on \(worker.host)): experts \(Format.ranges(entry.experts)), "
       + "units \(Format.ranges(entry.units))"
       // 0: the worker shares the cores with others of the run on its machine.
-      + (worker.threads > 0 ? ", \(worker.threads) thread\(worker.threads == 1 ? "" : "s")" : "")
+      + (worker.threads > 0 ? ", \(Format.count(worker.threads, "thread"))" : "")
   }
 
   private static func bar(share: Double, columns: Int) -> String {
@@ -208,7 +209,8 @@ struct Pace: Sendable {
   private static let windowCount = 256
   private var marks: [(step: Int, seconds: Double, tokens: Int)] = []
 
-  /// By the clock of `seconds`. A story that is read later arrives faster than it happened; then the steps' own times count.
+  /// By the clock of `seconds`. A story that is read later arrives faster than it happened; then the steps' own times
+  /// count.
   private var lag = 0.0
 
   mutating func begin(step: Int, at seconds: Double) {

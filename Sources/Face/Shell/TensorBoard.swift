@@ -1,5 +1,6 @@
-// A run's curves for TensorBoard: an event file of TFRecords, each with an Event in the wire format of protocol buffers.
-// https://github.com/tensorflow/tensorboard, proto/event.proto and summary.proto; TFRecord: tensorflow/core/lib/io/record_writer.h.
+// A run's curves for TensorBoard: an event file of TFRecords, each with an Event in the wire format of protocol
+// buffers. https://github.com/tensorflow/tensorboard, proto/event.proto and summary.proto; TFRecord:
+// tensorflow/core/lib/io/record_writer.h.
 
 import Checksum
 import Configuration
@@ -76,7 +77,7 @@ package enum TensorBoard {
       + hparams("experiment", 2, experiment, at: seconds) + hparams("session_start_info", 3, start, at: seconds)
   }
 
-  /// The end of the run, for the HParams page; nothing for a state in which it may go on.
+  /// The end of the run, for the HParams page; nothing for a state in which it may continue.
   package static func records(of state: RunState, at seconds: Double) -> [UInt8] {
     var end = Message()
     switch state {
@@ -88,8 +89,8 @@ package enum TensorBoard {
     return hparams("session_end_info", 4, end, at: seconds)
   }
 
-  /// Keys that decide the curve, with their values as `google.protobuf.Value`. A key whose value is null is left out, because each key
-  /// has one type in all runs.
+  /// Keys that decide the curve, with their values as `google.protobuf.Value`. A key whose value is null is left out,
+  /// because each key has one type in all runs.
   private static func hyperparameters(_ configuration: RunConfiguration) -> [(key: String, value: Message)] {
     let sections = ConfigurationSchema.sections.filter { ["model", "data", "training", "optimizer"].contains($0.name) }
     return sections.flatMap { section in

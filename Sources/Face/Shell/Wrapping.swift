@@ -1,8 +1,9 @@
 // Wraps lines between words. A terminal would break them within words.
 
 package enum Wrapping {
-  /// Breaks lines between words so that each has at most `columns` characters, unless a single word is longer: a path stays in one piece, so
-  /// that it can be copied. Continuation lines are indented by two more spaces than the line itself.
+  /// Breaks lines between words so that each has at most `columns` characters, unless a single word is longer: a path
+  /// stays in one piece, so that it can be copied. Continuation lines are indented by two more spaces than the line
+  /// itself.
   package static func wrapped(_ text: String, columns: Int) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       line.count <= columns ? String(line) : wrapped(line, columns)

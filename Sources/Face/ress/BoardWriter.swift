@@ -6,8 +6,8 @@ import RunFolder
 import Shell
 import Wire
 
-/// Writes a run's curves to a folder as its events arrive: `DIR/RUN/events.out.tfevents.…`. A failed write is reported once and does not
-/// affect the run.
+/// Writes a run's curves to a folder as its events arrive: `DIR/RUN/events.out.tfevents.…`. A failed write is reported
+/// once and does not affect the run.
 final class BoardWriter {
   private let path: String
   private var handle: FileHandle?
@@ -56,7 +56,9 @@ func metrics(_ options: MetricsOptions) throws -> ExitCode {
   let folder = options.folder
   let path = folder + "/metrics.jsonl"
   guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
-    throw FolderError.missing(path: path, hint: "a run writes it into its folder, checkpoints/RUN")
+    throw FolderError.missing(
+      path: path,
+      hint: CheckpointFolder.hint(forMissing: folder) ?? "a run writes it into its folder, checkpoints/RUN")
   }
   guard let board = options.tensorboard else {
     Terminal.write(MetricsTable(text).csv)

@@ -52,14 +52,16 @@ func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
     } else {
       let what =
         difference.problem
-        ?? "\(difference.differing ?? 0) of \(difference.count) numbers differ, by up to \(difference.largest) (number \(difference.place))"
+        ?? "\(Format.grouped(difference.differing ?? 0)) of \(Format.count(difference.count, "value")) differ"
+        + "\(difference.differing == 1 ? "s" : ""), by up to \(difference.largest) (at index \(difference.place))"
       Terminal.print("  \(difference.tensor): \(what)")
     }
   }
   if !isJSON {
     Terminal.print(
       differences.isEmpty
-        ? "all \(tensors) tensors are equal to the bit" : "\(differences.count) of \(tensors) tensors differ")
+        ? "all \(tensors) tensors are equal to the bit"
+        : "\(differences.count) of \(tensors) tensors differ\(differences.count == 1 ? "s" : "")")
   }
   return differences.isEmpty ? .done : .failed
 }

@@ -112,11 +112,11 @@ func checkpointShow(_ options: CheckpointShowOptions) throws -> ExitCode {
       run         \(manifest.run) (\(manifest.runIdentifier)), step \(manifest.step) of \(manifest.configuration.training.steps)
       loss        \(manifest.loss.map { Format.fixed($0, 6) } ?? "not recorded")
       validation  \(manifest.validationLoss.map { Format.fixed($0, 6) } ?? "not evaluated")
-      parameters  \(Format.grouped(layout.totalCount)), \(layout.experts.count) experts, vocabulary \(embedding[0])
+      parameters  \(Format.grouped(layout.totalCount)), \(Format.count(layout.experts.count, "expert")), vocabulary \(embedding[0])
       began with  \(manifest.from?.spoken ?? "weights from the seed")
       dataset     \(manifest.configuration.data.names)
       written     \(manifest.created) by \(manifest.writer)
-      verified    all \(manifest.files.count) files, \(Format.bytes(manifest.byteCount))
+      verified    \(Format.count(manifest.files.count, "file")), \(Format.bytes(manifest.byteCount))
 
     """)
   var files = TextTable([("file", .left), ("size", .right), ("SHA-256", .left)])

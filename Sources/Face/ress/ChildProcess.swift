@@ -1,6 +1,6 @@
-// Processes that `ress train` starts and that must not outlive it. Three mechanisms ensure this: the command ends them on every way
-// out; each reads a pipe whose other end only this process holds, and which the kernel closes even after kill -9; and a worker whose
-// coordinator is silent ends by itself.
+// Processes that `ress train` starts and that must not outlive it. Three mechanisms ensure this: the command ends them
+// on every way out; each reads a pipe whose other end only this process holds, and which the kernel closes even after
+// kill -9; and a worker whose coordinator is silent ends by itself.
 
 @preconcurrency import Glibc
 import Transport
@@ -126,8 +126,8 @@ extension ChildProcess.Ending: CustomStringConvertible {
 
 /// The child's side of the pipe.
 enum Leash {
-  /// Ends this process at once when standard input closes, because its parent has ended. A checkpoint that is half written then has
-  /// no manifest and does not count.
+  /// Ends this process at once when standard input closes, because its parent has ended. A checkpoint that is half
+  /// written then has no manifest and does not count.
   static func follow() {
     var thread = pthread_t()
     let status = pthread_create(

@@ -12,7 +12,9 @@ func clinic(_ options: ClinicOptions) throws -> ExitCode {
   let path = MetricsFile(routerIn: folder).path
   guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
     throw FolderError.missing(
-      path: path, hint: "a run writes it into its folder, checkpoints/RUN, unless training.clinic_every is 0")
+      path: path,
+      hint: CheckpointFolder.hint(forMissing: folder)
+        ?? "a run writes it into its folder, checkpoints/RUN, unless training.clinic_every is 0")
   }
   if options.json {
     Terminal.write(text)

@@ -23,7 +23,9 @@ func compare(_ options: CompareOptions) throws -> ExitCode {
     for line in ComparisonView.json(comparison) { Terminal.print(line) }
   } else {
     Terminal.print(ComparisonView.text(comparison))
-    if let path = options.plot { Terminal.print("\n\(path): the curves of \(runs.count) runs") }
+    if let path = options.plot {
+      Terminal.print("\n\(path): the \(runs.count == 1 ? "curve of a run" : "curves of \(runs.count) runs")")
+    }
   }
   return .done
 }

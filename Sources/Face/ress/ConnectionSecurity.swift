@@ -1,4 +1,5 @@
-// Which connections are encrypted: all that leave the machine, and all connections if `RESS_KEYS` names a folder of keys.
+// Which connections are encrypted: all that leave the machine, and all connections if `RESS_KEYS` names a folder of
+// keys.
 
 import Daemon
 import Foundation

@@ -97,9 +97,9 @@ func worker(_ options: WorkerOptions) throws -> ExitCode {
     process.leave(reason: "it was ended by \(signal)")
     end(.done)
   }
-  // At an orderly exit HDF5 runs destructors, while the threads that train and save may still use them: files that are being
-  // read would look damaged, and freed memory would be used. Nothing remains to be written, because a checkpoint without a manifest does
-  // not count.
+  // At an orderly exit HDF5 runs destructors, while the threads that train and save may still use them: files that are
+  // being read would look damaged, and freed memory would be used. Nothing remains to be written, because a checkpoint
+  // without a manifest does not count.
   @Sendable func end(_ code: ExitCode) -> Never { _exit(RankStart.ending(process, code).rawValue) }
   let reason = process.run()
   log("ends: \(reason)")

@@ -22,16 +22,13 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
   preparation.contextBytes = options.contextBytes
   preparation.nodeLimit = options.nodes
   preparation.validationSplit = options.validationSplit
-  if options.relations, !preparation.task.hasRelations {
-    throw UsageError(
-      "rows of task \(preparation.task.rawValue) have no relations; leave --relations out", command: "data prepare")
-  }
   preparation.readsRelations = options.relations
+  preparation.shards = shards
+  if let conflict = preparation.conflict { throw UsageError(conflict, command: "data prepare") }
   preparation.options = SourceOptions(options.files)
   if let tokenizer = options.tokenizer {
     preparation.exclusions = tokenizerFiles(tokenizer).map { ($0, "the tokenizer") }
   }
-  preparation.shards = shards
   preparation.threads = options.threads ?? MachineProbe.cores()
   preparation.validationFraction = options.validationShare
   preparation.splitBy = DatasetPreparation.SplitBy(rawValue: options.splitBy) ?? .range
@@ -56,8 +53,8 @@ func dataPrepare(_ options: DataPrepareOptions) throws -> ExitCode {
   } else {
     if preparation.task != .lm { return report(summary, of: preparation) }
     Terminal.print(
-      "\(output): \(Format.grouped(summary.documents)) documents, \(Format.bytes(summary.bytes)) of text; "
-        + "\(Format.grouped(summary.trainTokens)) tokens to train on, \(Format.grouped(summary.validationTokens)) to validate"
+      "\(output): \(Format.count(summary.documents, "document")), \(Format.bytes(summary.bytes)) of text; "
+        + "\(Format.count(summary.trainTokens, "token")) to train on, \(Format.grouped(summary.validationTokens)) to validate"
     )
     if summary.resumedBytes > 0 {
       Terminal.print("continued after \(Format.bytes(summary.resumedBytes)) that an earlier preparation had processed")
@@ -83,17 +80,17 @@ func tokenizerFiles(_ path: String) -> [String] {
 
 private func report(_ summary: DatasetPreparation.Summary, of preparation: DatasetPreparation) -> ExitCode {
   Terminal.print(
-    "\(preparation.output): task \(preparation.task.rawValue), \(Format.grouped(summary.trainExamples)) examples "
-      + "(\(Format.grouped(summary.trainTokens)) tokens) to train on, \(Format.grouped(summary.validationExamples)) "
+    "\(preparation.output): task \(preparation.task.rawValue), \(Format.count(summary.trainExamples, "example")) "
+      + "(\(Format.count(summary.trainTokens, "token"))) to train on, \(Format.grouped(summary.validationExamples)) "
       + "(\(Format.grouped(summary.validationTokens))) to validate")
   if summary.withoutAnswer > 0 {
     Terminal.print(
-      "\(Format.grouped(summary.withoutAnswer)) of the examples to train on have an answer that does not occur in their text: "
-        + "they contribute no loss")
+      "answers of \(Format.count(summary.withoutAnswer, "example")) to train on do not occur in the text; these examples "
+        + "contribute no loss")
   }
   if summary.relationKinds > 0 {
     Terminal.print(
-      "\(Format.grouped(summary.relations)) relations of \(summary.relationKinds) kind\(summary.relationKinds == 1 ? "" : "s"), "
+      "\(Format.count(summary.relations, "relation")) of \(Format.count(summary.relationKinds, "kind")), "
         + "counted in both directions")
   }
   if let dataset = try? Dataset(path: preparation.output) { Terminal.print(modelHint(dataset)) }
@@ -167,7 +164,7 @@ private func showExamples(_ dataset: Dataset, asJSON: Bool) throws {
   if dataset.task != .graphs {
     Terminal.print(text.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   } else {
-    Terminal.print("  | \(bags.count - 1) nodes with \(tokens.count) features")
+    Terminal.print("  | \(Format.count(bags.count - 1, "node")) with \(Format.count(tokens.count, "feature"))")
   }
   if dataset.task.head == .span, targets[0] >= 0 {
     let answer = dataset.tokenizer.decode(tokens[Int(targets[0])...Int(targets[1])])
@@ -244,7 +241,7 @@ func dataShow(_ options: DataShowOptions) throws -> ExitCode {
   try train.read(from: (train.tokenCount - count) / 2, count: count, into: &tokens)
   let sample = String(decoding: corpus.tokenizer.decode(tokens), as: UTF8.self)
   Terminal.print(
-    "\n\(count) tokens from the middle\n"
+    "\n\(Format.count(count, "token")) from the middle\n"
       + sample.split(whereSeparator: \.isNewline).map { "  | " + $0 }.joined(separator: "\n"))
   return .done
 }

@@ -87,8 +87,8 @@ final class DrillCluster {
 
   func startCoordinator() throws(ProcessError) { coordinator = try Self.coordinator(folder, sockets, patience) }
 
-  func pull(_ worker: ChildProcess) { switchboard.pull(worker.identifier) }
-  func mend(_ worker: ChildProcess) { switchboard.mend(worker.identifier) }
+  func cut(_ worker: ChildProcess) { switchboard.cut(worker.identifier) }
+  func reconnect(_ worker: ChildProcess) { switchboard.reconnect(worker.identifier) }
 
   /// Limits the files of a worker to `bytes`; nil removes the limit.
   func limitFiles(to bytes: Int?) throws(ProcessError) {

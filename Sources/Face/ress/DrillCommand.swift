@@ -15,10 +15,10 @@ func drill(_ options: DrillOptions) throws -> ExitCode {
   let isJSON = options.json
   func say(_ text: String) { if !isJSON { Terminal.print(text) } }
 
-  say("drill of \(drill.request.configuration.run): \(drill.workers) workers, in \(drill.folder)")
+  say("drill of \(drill.request.configuration.run): \(Format.count(drill.workers, "worker")), in \(drill.folder)")
   let peace = try drill.inPeace(atLeast: options.steps)
   say(
-    "undisturbed: \(drill.steps) steps, \(Format.fixed(peace.stepSeconds * Double(drill.steps), 1)) s of them"
+    "undisturbed: \(Format.count(drill.steps, "step")), \(Format.fixed(peace.stepSeconds * Double(drill.steps), 1)) s of them"
       + "; each fault takes about as long, plus the time to recover")
   var results: [DrillResult] = []
   for fault in faults where !Interrupt.isRequested {
@@ -160,7 +160,7 @@ struct Drill {
     let (differences, _) = try CheckpointCheck.differences(
       CheckpointReader(checkpoint), CheckpointReader(peace.checkpoint))
     if let first = differences.first {
-      return "\(differences.count) tensors of its last checkpoint differ, such as \(first.tensor)"
+      return "its last checkpoint differs in \(Format.count(differences.count, "tensor")), such as \(first.tensor)"
     }
     if let evidence = fault.evidence(victim: run.victim) {
       return run.words.contains { $0.contains(evidence) }
@@ -182,7 +182,7 @@ struct Drill {
       }
     }
     return curve.count == peace.count
-      ? nil : "its curve has \(curve.count) records, but \(peace.count) undisturbed"
+      ? nil : "its curve has \(Format.count(curve.count, "record")), but \(peace.count) undisturbed"
   }
 
   private static func halfShard(of checkpoint: String) -> Int {

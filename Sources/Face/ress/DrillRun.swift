@@ -34,9 +34,11 @@ final class DrillRun {
   private let longestSilence: Duration
   private var struckAt = Instant(nanoseconds: 0)
   private var lastHeard = MonotonicClock.now
-  /// Whether the events that arrive were requested after the fault; events of an earlier request may be older than the fault.
+  /// Whether the events that arrive were requested after the fault; events of an earlier request may be older than the
+  /// fault.
   private var isNewPage = false
-  private var mend: () throws -> Void = {}
+  /// Removes the fault, where that is a separate action.
+  private var removeFault: () throws -> Void = {}
   private var hasRoomAgain = false
   private var failure: (any Error)?
 
@@ -124,7 +126,7 @@ final class DrillRun {
   private func stepped() {
     guard againSeconds == nil, isNewPage, fault == .killCoordinator || newGenerations > 0 else { return }
     againSeconds = secondsSinceFault
-    attempt(mend)
+    attempt(removeFault)
   }
 
   private var secondsSinceFault: Double { Double(MonotonicClock.now.nanoseconds - struckAt.nanoseconds) * 1e-9 }
@@ -138,7 +140,7 @@ final class DrillRun {
       switch fault {
       case .killWorker:
         self.cluster.kill(victim)
-        self.mend = { try self.cluster.startWorker() }
+        self.removeFault = { try self.cluster.startWorker() }
       case .killCoordinator:
         self.cluster.killCoordinator()
         try self.cluster.startCoordinator()
@@ -148,10 +150,10 @@ final class DrillRun {
         try self.cluster.startCoordinator()
       case .stopWorker:
         kill(victim.identifier, SIGSTOP)
-        self.mend = { kill(victim.identifier, SIGCONT) }
+        self.removeFault = { kill(victim.identifier, SIGCONT) }
       case .cutWorker:
-        self.cluster.pull(victim)
-        self.mend = { self.cluster.mend(victim) }
+        self.cluster.cut(victim)
+        self.removeFault = { self.cluster.reconnect(victim) }
       case .diskFull: try self.cluster.limitFiles(to: self.fileLimit)
       // The worker got the step of its fault when it was started.
       case .flippedBit: break
@@ -176,7 +178,8 @@ final class DrillRun {
     for _ in workers { try cluster.startWorker() }
   }
 
-  /// Flips a bit in the middle of the checkpoint's first shard, and ends all workers, so that its state is in no memory.
+  /// Flips a bit in the middle of the checkpoint's first shard, and ends all workers, so that its state is in no
+  /// memory.
   private func damage(_ path: String) throws {
     let names = try FileManager.default.contentsOfDirectory(atPath: path).sorted()
     guard let shard = names.first(where: { $0.hasPrefix("shard-") }),

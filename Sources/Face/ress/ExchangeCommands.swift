@@ -21,7 +21,8 @@ func checkpointExport(_ options: CheckpointExportOptions) throws -> ExitCode {
       ]).line)
   } else {
     Terminal.print(
-      "\(path): \(Format.grouped(export.parameters)) parameters in \(export.tensors) tensors, of \(export.checkpoint)")
+      "\(path): \(Format.count(export.parameters, "parameter")) in \(Format.count(export.tensors, "tensor")), of \(export.checkpoint)"
+    )
   }
   return .done
 }
@@ -39,7 +40,7 @@ func checkpointImport(_ options: CheckpointImportOptions) throws -> ExitCode {
         ("unused", .list(result.unused)),
       ]).line)
   } else {
-    Terminal.print("\(result.path): \(Format.grouped(result.parameters)) parameters")
+    Terminal.print("\(result.path): \(Format.count(result.parameters, "parameter"))")
     if !result.unused.isEmpty {
       Terminal.complain("tensors that this model does not have were left out: \(result.unused.joined(separator: ", "))")
     }

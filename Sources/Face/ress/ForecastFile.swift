@@ -1,5 +1,6 @@
-// The prediction of `ress plan`, stored until the run is submitted from this machine: `ress status` compares it with the actual run. One file
-// for each configuration, in the user's cache folder; if it is lost, only that line of `ress status` is missing.
+// The prediction of `ress plan`, stored until the run is submitted from this machine: `ress status` compares it with
+// the actual run. One file for each configuration, in the user's cache folder; if it is lost, only that line of `ress
+// status` is missing.
 
 import Configuration
 import Data
@@ -25,7 +26,8 @@ struct ForecastFile {
     path = "\(base)/ress/forecasts/\(SHA256.of(what).prefix(32)).json"
   }
 
-  /// The prediction for a run: its plan on this machine, or else the numbers that can be counted. Nil if the vocabulary is unknown.
+  /// The prediction for a run: its plan on this machine, or else the numbers that can be counted. Nil if the vocabulary
+  /// is unknown.
   static func forecast(of configuration: RunConfiguration) -> Forecast? {
     guard let vocabulary = try? Corpus.vocabulary(of: configuration) else { return nil }
     if let planned = ForecastFile(configuration, vocabulary: vocabulary).read() { return planned }

@@ -1,12 +1,13 @@
-// Token graphs for the dashboard. The coordinator computes nothing itself, so it starts this program as a child: with low priority and a
-// time limit, and a failure of the child affects no other process.
+// Token graphs for the dashboard. The coordinator computes nothing itself, so it starts this program as a child: with
+// low priority and a time limit, and a failure of the child affects no other process.
 
 import Daemon
 import Foundation
 import Glibc
 
 enum GraphChild {
-  /// Processor time of a child. Its low priority can make it wait long on a busy machine, which is no reason to give it up.
+  /// Processor time of a child. Its low priority can make it wait long on a busy machine, which is no reason to give it
+  /// up.
   private static let processorSeconds = 120
   private static let limitSeconds = 1200.0
   /// Neighbours of a token that a page shows; more would be megabytes of useless data.

@@ -51,7 +51,8 @@ extension SampleGraph {
   private func shown(_ token: Int) -> String { "'" + tokens[token - graphs[0].firstVisible].text.escaped + "'" }
   private func percent(_ share: Double) -> String { Format.fixed(100 * share, 0) + " %" }
 
-  /// Indices refer to `tokens`. `first` is the position of the first of them in the sequence; the segment's own tokens begin at `own`.
+  /// Indices refer to `tokens`. `first` is the position of the first of them in the sequence; the segment's own tokens
+  /// begin at `own`.
   fileprivate func json(checkpoint: String, step: Int, _ split: Split, strongest: Int?) throws -> String {
     struct Page: Encodable {
       let checkpoint: String

@@ -40,8 +40,8 @@ enum Interrupt {
   /// `Interrupt (signal 2)`
   static func name(_ number: Int32) -> String { String(cString: strsignal(number)) + " (signal \(number))" }
 
-  /// - Parameter ignored: signals that stay ignored if the process was started with them ignored: SIGHUP by nohup, to outlive its terminal,
-  ///   and SIGINT by a script's `&`, so that only the script ends the process.
+  /// - Parameter ignored: signals that stay ignored if the process was started with them ignored: SIGHUP by nohup, to
+  ///   outlive its terminal, and SIGINT by a script's `&`, so that only the script ends the process.
   private static func handle(
     _ number: Int32, ignoredBefore ignored: [Int32], _ handler: @escaping @convention(c) (Int32) -> Void
   ) {
@@ -55,9 +55,9 @@ enum Interrupt {
   /// USR1 too: mpirun forwards it to its ranks, whereas on TERM it kills them before they have left in order.
   private static let awaited = numbers + [SIGUSR1]
 
-  /// Call once, before any thread is started: threads inherit the mask, so only `wait` receives the signals. Threads that a library started
-  /// before `main` receive them too, so there is a handler: without one, sigwait was seen to lose signals to such a
-  /// thread, where the default action ends the process.
+  /// Call once, before any thread is started: threads inherit the mask, so only `wait` receives the signals. Threads
+  /// that a library started before `main` receive them too, so there is a handler: without one, sigwait was seen to
+  /// lose signals to such a thread, where the default action ends the process.
   static func block() {
     sem_init(came, 0, 0)
     _ = taken.load(ordering: .relaxed)

@@ -4,8 +4,8 @@ import Configuration
 import Glibc
 import Shell
 
-/// Starts the workers of a run, detects those that have ended, and starts them again; the run takes them in. Over MPI they are the ranks of
-/// one launch, which starts and ends as one child.
+/// Starts the workers of a run, detects those that have ended, and starts them again; the run takes them in. Over MPI
+/// they are the ranks of one launch, which starts and ends as one child.
 final class LocalWorkers {
   private var children: [ChildProcess] = []
   private var lastEnding = ""

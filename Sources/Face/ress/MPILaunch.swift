@@ -40,15 +40,16 @@ struct MPILaunch {
     var words = options
     for (rank, own) in ranks.enumerated() {
       words += (rank == 0 ? [] : [":"]) + ["-n", "1", ress] + own
-      // The launcher passes its input to its first rank. When this process ends, that rank ends, and the launcher ends the others.
+      // The launcher passes its input to its first rank. When this process ends, that rank ends, and the launcher ends
+      // the others.
       if rank == 0 { words.append("--end-with-input") }
     }
     return try ChildProcess(
       name: Self.name, program: program, words: words, log: log, environment: Self.environment, endSignal: SIGUSR1)
   }
 
-  /// Lets Open MPI start as root and with more ranks than cores, and keeps it from binding each rank to one core. These are variables,
-  /// which other launchers ignore, under the names of versions 4 and 5.
+  /// Lets Open MPI start as root and with more ranks than cores, and keeps it from binding each rank to one core. These
+  /// are variables, which other launchers ignore, under the names of versions 4 and 5.
   private static let environment = [
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_ALLOW_RUN_AS_ROOT": "1", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM": "1",

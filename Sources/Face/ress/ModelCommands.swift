@@ -114,7 +114,7 @@ private func evaluate(_ model: TrainedModel, _ corpus: Corpus, _ options: Evalua
   } else {
     Terminal.print(
       "\(model.path) on \(corpus.path): \(MetricText.sentence(loss: result.losses.task, result.metrics)); "
-        + "\(Format.grouped(result.sequences)) sequences, \(Format.grouped(result.tokens)) tokens"
+        + "\(Format.count(result.sequences, "sequence")), \(Format.count(result.tokens, "token"))"
     )
     for (part, loss) in partLosses.enumerated() {
       Terminal.print("  part \(part + 1) of \(parts): \(Format.fixed(loss, 4)) nats a token")

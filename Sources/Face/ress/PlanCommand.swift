@@ -1,4 +1,5 @@
-// `ress plan`: what a run needs of each worker, how long a step takes, and whether the run can be placed on a coordinator's workers.
+// `ress plan`: what a run needs of each worker, how long a step takes, and whether the run can be placed on a
+// coordinator's workers.
 
 import Configuration
 import Daemon
@@ -53,7 +54,7 @@ private func rehearse(_ needs: RunNeeds, _ options: PlanOptions, hosts: Int) thr
     return PlanView(
       needs: needs, step: nil,
       untried:
-        "that takes some \(Format.duration(seconds: rehearsal.expectedSeconds)); ress train with --set training.steps=5 does it"
+        "that takes some \(Format.duration(seconds: rehearsal.expectedSeconds)); ress train --set training.steps=5 measures it"
     )
   }
   return PlanView(needs: needs, step: try rehearsal.run(), untried: "")
@@ -94,20 +95,22 @@ struct PlanView {
     let training = configuration.training
     let operations = needs.operationsPerToken
     let spread =
-      needs.workers == 1
-      ? "1 worker"
-      : "\(needs.workers) workers"
-        + (needs.workersAHost == needs.workers ? " on one machine" : ", \(needs.workersAHost) a machine")
+      Format.count(needs.workers, "worker")
+      + (needs.workers == 1
+        ? "" : needs.workersAHost == needs.workers ? " on one machine" : ", \(needs.workersAHost) a machine")
+    let threads =
+      Format.count(needs.threads, "thread") + (needs.teams == 1 ? "" : " in \(needs.teams) teams")
+      + (needs.workers == 1 ? "" : " each")
     return """
-      run \(configuration.run), on \(spread), \(needs.threads) thread\(needs.threads == 1 ? "" : "s")\(needs.teams == 1 ? "" : " in \(needs.teams) teams") each:
-        parameters       \(Format.grouped(needs.layout.totalCount)), \(needs.layout.experts.count) experts, vocabulary \(needs.vocabulary)
-        units a step     \(training.unitCount) of \(training.unitSequences) sequence\(training.unitSequences == 1 ? "" : "s")\(experts)
+      run \(configuration.run), on \(spread), \(threads):
+        parameters       \(Format.grouped(needs.layout.totalCount)), \(Format.count(needs.layout.experts.count, "expert")), vocabulary \(needs.vocabulary)
+        units a step     \(training.unitCount) of \(Format.count(training.unitSequences, "sequence"))\(experts)
         work             \(Format.fixed(operations / 1e6, 3)) MFLOP a token, forward and backward; \(Format.fixed(operations * Double(needs.stepTokens) / 1e9, 1)) GFLOP a step
         precision        \(precision)
         memory a worker  \(Format.bytes(needs.memoryBytes)): \(Format.bytes(needs.modelBytes)) for parameters, moments and gradients, \(Format.bytes(needs.activationBytes)) for activations\(needs.recomputes ? " (computed again segment by segment)" : ""),
                          \(copies), \(Format.bytes(needs.clusterBytes)) for messages and changes of generation, the rest for the program\(afterLoss)
         sent a step      \(Format.bytes(needs.sentBytes)) by each worker\(way), and \(Format.bytes(needs.mirrorBytesAStep)) of copies
-        a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(needs.workers) shard\(needs.workers == 1 ? "" : "s")
+        a checkpoint     \(Format.bytes(needs.checkpointBytes)) in \(Format.count(needs.workers, "shard"))
         time             \(time)
       """
   }
@@ -131,7 +134,7 @@ struct PlanView {
   private var afterLoss: String {
     guard needs.workers > 1 else { return "" }
     let bytes = Format.bytes(max(needs.memoryAfterLossBytes, needs.memoryBytes))
-    let left = needs.afterLoss.map { "\($0.workers) worker\($0.workers == 1 ? "" : "s") left" }
+    let left = needs.afterLoss.map { Format.count($0.workers, "worker") + " left" }
     return "\n  after a loss     \(bytes), \(left ?? "another worker in its place"): set no memory limit below this"
   }
 
@@ -158,7 +161,7 @@ struct PlanView {
       : ""
     return "\(Format.seconds(step.stepSeconds)) a step\(exchange); "
       + "\(Format.compact(Double(needs.stepTokens) / step.stepSeconds)) tokens/s; "
-      + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.grouped(steps)) steps"
+      + "\(Format.duration(seconds: step.stepSeconds * Double(steps))) for \(Format.count(steps, "step"))"
   }
 
   var json: [(String, JSON)] {
@@ -208,7 +211,7 @@ struct RunPlacement {
     } else if !ahead.isEmpty {
       sentence = "it would wait for \(ahead.map(\.name).joined(separator: ", "))"
     } else {
-      sentence = "it can be placed now, on \(min(free, configuration.cluster.workers)) workers"
+      sentence = "it can be placed now, on \(Format.count(min(free, configuration.cluster.workers), "worker"))"
     }
   }
 

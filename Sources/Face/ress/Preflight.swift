@@ -1,5 +1,6 @@
-// Checks of a run before it is queued: whether its data exist and fit the model, whether there is enough validation data, and whether the
-// model fits into this machine. A user's mistake is reported at the submission, not after waiting in the queue.
+// Checks of a run before it is queued: whether its data exist and fit the model, whether there is enough validation
+// data, and whether the model fits into this machine. A user's mistake is reported at the submission, not after waiting
+// in the queue.
 
 import Configuration
 import Data
@@ -23,8 +24,10 @@ enum Preflight {
     return try look(at: configuration)
   }
 
-  /// Reads the header, the tokenizer and the task of the run's data. Returns remarks for the user about data that are accepted.
-  /// - Throws: the error with which a worker would fail: data that are missing, damaged, too short, or do not fit the model.
+  /// Reads the header, the tokenizer and the task of the run's data. Returns remarks for the user about data that are
+  /// accepted.
+  /// - Throws: the error with which a worker would fail: data that are missing, damaged, too short, or do not fit the
+  ///   model.
   static func look(at configuration: RunConfiguration) throws -> [String] {
     let corpus = try Corpus(configuration.data)
     let source = try TaskSource(corpus, configuration)
@@ -39,13 +42,13 @@ enum Preflight {
     let count = validation.questionCount
     guard count < asked else { return [] }
     return [
-      "evaluations read \(count) sequence\(count == 1 ? "" : "s") and not training.evaluate_sequences (\(asked)): the validation split of "
+      "evaluations read \(Format.count(count, "sequence")) and not training.evaluate_sequences (\(asked)): the validation split of "
         + "\(corpus.path) has no more"
     ]
   }
 
-  /// Compares a new run with the checkpoint whose weights it begins with: sizes and tokenizer. Returns remarks for the user. A checkpoint
-  /// that is not on this machine may be on the workers'.
+  /// Compares a new run with the checkpoint whose weights it begins with: sizes and tokenizer. Returns remarks for the
+  /// user. A checkpoint that is not on this machine may be on the workers'.
   static func lookAtSource(of request: RunRequest, isHere: Bool) throws -> [String] {
     let path = request.configuration.model.from
     guard !path.isEmpty, request.resume == .no, isHere || FileManager.default.fileExists(atPath: path),

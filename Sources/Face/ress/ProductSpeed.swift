@@ -4,7 +4,8 @@ import Kernels
 import Shell
 
 enum ProductSpeed {
-  /// The best of some products of each kind on one thread, so that a busy moment does not count. Takes a few milliseconds.
+  /// The best of some products of each kind on one thread, so that a busy moment does not count. Takes a few
+  /// milliseconds.
   static func measure() -> BF16Speed {
     let size = 256
     let (arena, (x, w, y)) = Arena.build { ($0.matrix(size, size), $0.matrix(size, size), $0.matrix(size, size)) }

@@ -1,5 +1,5 @@
-// A sweep in a coordinator's queue: all runs are submitted at once, and followed until each has ended. They do not need this command:
-// called again, it finds them by their names and folders.
+// A sweep in a coordinator's queue: all runs are submitted at once, and followed until each has ended. They do not need
+// this command: called again, it finds them by their names and folders.
 
 import Configuration
 import Coordination

@@ -1,5 +1,6 @@
-// The start and the end of a worker that was started by an MPI launcher. It loads the plug-in and joins the world. At its end it either
-// leaves together with all other ranks or exits at once, because an MPI call that waits for a dead rank never returns.
+// The start and the end of a worker that was started by an MPI launcher. It loads the plug-in and joins the world. At
+// its end it either leaves together with all other ranks or exits at once, because an MPI call that waits for a dead
+// rank never returns.
 
 import Foundation
 import Glibc
@@ -20,8 +21,8 @@ enum RankStart {
       programFolder: URL(filePath: program).deletingLastPathComponent().path)
   }
 
-  /// The world of this process; nil if no MPI launcher started it or the plug-in is missing, because a cluster may start every program with
-  /// PMIx.
+  /// The world of this process; nil if no MPI launcher started it or the plug-in is missing, because a cluster may
+  /// start every program with PMIx.
   static func world() throws -> MPIWorld? {
     let environment = ProcessInfo.processInfo.environment
     guard MPIPlugin.isRank(environment: environment) else { return nil }

@@ -1,4 +1,5 @@
-// `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: requests to a coordinator about runs.
+// `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume` and `scale`: requests to a coordinator about
+// runs.
 
 import Configuration
 import Daemon

@@ -1,5 +1,5 @@
-// Notifications of a daemon to the service manager that started it (Type=notify in cluster/systemd): it is ready, its loop is running, it
-// is ending. Without a service manager (no NOTIFY_SOCKET) these functions do nothing.
+// Notifications of a daemon to the service manager that started it (Type=notify in cluster/systemd): it is ready, its
+// loop is running, it is ending. Without a service manager (no NOTIFY_SOCKET) these functions do nothing.
 
 import CSystemd
 import Glibc
@@ -12,8 +12,9 @@ enum ServiceManager {
 
   static func ending(_ reason: String) { tell("STOPPING=1\nSTATUS=\(line(reason))") }
 
-  /// Called by the daemon's main loop. It notifies the watchdog that the loop is running, at most twice as often as the watchdog needs. If
-  /// the loop is blocked for WatchdogSec, the service manager ends the process, and Restart= starts another one.
+  /// Called by the daemon's main loop. It notifies the watchdog that the loop is running, at most twice as often as the
+  /// watchdog needs. If the loop is blocked for WatchdogSec, the service manager ends the process, and Restart= starts
+  /// another one.
   static func turned() {
     guard interval > 0 else { return }
     let now = MonotonicClock.now.nanoseconds, last = lastTold.load(ordering: .relaxed)

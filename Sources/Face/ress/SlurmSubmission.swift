@@ -1,5 +1,5 @@
-// `ress submit --on slurm`: a run as one Slurm job. The job's script is built into the program (Slurm/job.sh); its files are in the run's
-// folder, which all nodes share.
+// `ress submit --on slurm`: a run as one Slurm job. The job's script is built into the program (Slurm/job.sh); its
+// files are in the run's folder, which all nodes share.
 
 import Configuration
 import Daemon
@@ -46,7 +46,8 @@ enum SlurmSubmission {
       throw SlurmError.atWork(run: configuration.run, job: job, state: state)
     }
     if let reason = RunFolderWork.complaint(request.submission) { throw SlurmError.cannotBegin(reason) }
-    // A job that is requeued before its first checkpoint begins with the same weights, also when their run has newer ones by then.
+    // A job that is requeued before its first checkpoint begins with the same weights, also when their run has newer
+    // ones by then.
     if !configuration.model.from.isEmpty, request.resume == .no {
       configuration.model.from = try CheckpointFolder.resolve(configuration.model.from, files: false).path
     }
@@ -121,7 +122,8 @@ enum SlurmSubmission {
     }
   }
 
-  /// A job of the run that has not ended, and its state. Files in the run's folder name the jobs; Slurm reports their states.
+  /// A job of the run that has not ended, and its state. Files in the run's folder name the jobs; Slurm reports their
+  /// states.
   private static func jobAtWork(_ folder: String) throws -> (job: String, state: String)? {
     var jobs: [String] = []
     for name in [jobName, "slurm-attempt"] {

@@ -1,5 +1,5 @@
-// A sweep as one Slurm job: an array whose tasks are the runs, each on one node (Slurm/sweep.sh). The command only submits it; called again,
-// it shows the table, and submits what is not finished if the job has ended.
+// A sweep as one Slurm job: an array whose tasks are the runs, each on one node (Slurm/sweep.sh). The command only
+// submits it; called again, it shows the table, and submits what is not finished if the job has ended.
 
 import Configuration
 import Foundation

@@ -1,4 +1,5 @@
-// `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints the table.
+// `ress sweep`: trains all runs of a sweep on this machine, in a coordinator's queue, or as a Slurm array, and prints
+// the table.
 
 import Configuration
 import Glibc
@@ -20,7 +21,8 @@ func sweep(_ options: SweepOptions) throws -> ExitCode {
   }
 }
 
-/// What is printed: a line for each run as it ends, and the table at the end. The file results.csv is written again with each.
+/// What is printed: a line for each run as it ends, and the table at the end. The file results.csv is written again
+/// with each.
 struct SweepReport {
   private let folder: SweepFolder
   private let isJSON: Bool
@@ -35,10 +37,8 @@ struct SweepReport {
   func list() {
     let table = folder.table()
     for row in table.rows { Terminal.print(isJSON ? SweepTable.json(row) : row.run.name) }
-    if !isJSON { Terminal.print("\(Self.runs(table.rows.count)), in \(folder.path)") }
+    if !isJSON { Terminal.print("\(Format.count(table.rows.count, "run")), in \(folder.path)") }
   }
-
-  private static func runs(_ count: Int) -> String { "\(count) run\(count == 1 ? "" : "s")" }
 
   /// The runs that are still to be trained.
   func begin() -> [SweepFolder.Job] {
@@ -46,7 +46,7 @@ struct SweepReport {
     let done = folder.jobs.count - open.count
     if !isJSON {
       Terminal.print(
-        "sweep of \(Self.runs(folder.jobs.count)) in \(folder.path)"
+        "sweep of \(Format.count(folder.jobs.count, "run")) in \(folder.path)"
           + (done > 0 ? ", of which \(done) are finished" : ""))
     }
     return open
@@ -90,7 +90,7 @@ struct SweepReport {
       isJSON
         ? JSON.object([("event", .text("job")), ("job", .text(job)), ("runs", .whole(count))]).line
         : """
-        Slurm job \(job) has \(Self.runs(count))
+        Slurm job \(job) has \(Format.count(count, "run"))
           its state:  squeue -j \(job)
           its logs:   tail -F \(path)/slurm-\(job)_*.log
           end it:     scancel \(job)

@@ -23,7 +23,7 @@ enum SweepError: Error, CustomStringConvertible {
       "the sweep has run \(run) with another configuration: "
         + differences.prefix(3).map { "\($0.key) was \($0.a) and is now \($0.b)" }.joined(separator: ", ")
         + (differences.count > 3 ? ", and \(differences.count - 3) more keys differ" : "")
-        + "; choose another name with --name NAME, or remove \(file) and what the run has left beside it"
+        + "; choose another name with --name NAME, or remove \(file) and the run's other files beside it"
     case .inUse(let folder, let holder):
       "another sweep is at work in \(folder)\(holder.isEmpty ? "" : " (\(holder))"); wait for its end, or choose another name with --name NAME"
     }

@@ -1,23 +1,25 @@
-// Connections that can be cut without root rights: every connection between the processes of a drill goes through sockets of this
-// process, which knows the process at the other end from the kernel (SO_PEERCRED). Cutting closes no connection; bytes stop arriving,
-// as when a network switch dies.
+// Connections that can be cut without root rights: every connection between the processes of a drill goes through
+// sockets of this process, which knows the process at the other end from the kernel (SO_PEERCRED). Cutting closes no
+// connection; bytes stop arriving, as when a network switch dies.
 
 import CLinux
 import Foundation
 import Glibc
 import Synchronization
 
-/// Relays between Unix sockets: one thread for each direction, so that a reader that is stopped blocks no other connection.
+/// Relays between Unix sockets: one thread for each direction, so that a reader that is stopped blocks no other
+/// connection.
 final class Switchboard: Sendable {
   private struct State {
-    var pulled: Set<pid_t> = []
+    var cutOff: Set<pid_t> = []
     var descriptors: Set<Int32> = []
     var isClosed = false
   }
 
   private let state = Mutex(State())
 
-  /// Listens at `path` and connects each client with `target`, a socket of process `owner` (nil: of the process that then listens there).
+  /// Listens at `path` and connects each client with `target`, a socket of process `owner` (nil: of the process that
+  /// then listens there).
   func relay(_ path: String, to target: String, owner: pid_t? = nil) throws(ProcessError) {
     let listener = Self.makeSocket()
     guard Self.with(path, { bind(listener, $0, $1) }) == 0, listen(listener, 64) == 0 else {
@@ -37,10 +39,10 @@ final class Switchboard: Sendable {
   }
 
   /// From now on no data reach or leave the process.
-  func pull(_ process: pid_t) { state.withLock { _ = $0.pulled.insert(process) } }
+  func cut(_ process: pid_t) { state.withLock { _ = $0.cutOff.insert(process) } }
 
   /// Data flow again, and delayed data arrive.
-  func mend(_ process: pid_t) { state.withLock { _ = $0.pulled.remove(process) } }
+  func reconnect(_ process: pid_t) { state.withLock { _ = $0.cutOff.remove(process) } }
 
   func close() {
     state.withLock { state in
@@ -76,7 +78,7 @@ final class Switchboard: Sendable {
     while true {
       let count = read(source, &buffer, buffer.count)
       if count < 0 && errno == EINTR { continue }
-      while state.withLock({ !$0.isClosed && !$0.pulled.isDisjoint(with: ends) }) { usleep(2000) }
+      while state.withLock({ !$0.isClosed && !$0.cutOff.isDisjoint(with: ends) }) { usleep(2000) }
       var sent = 0
       while sent < count {
         let written = buffer.withUnsafeBytes {

@@ -1,5 +1,5 @@
-// A private folder for the sockets of this process, whose paths have at most 107 bytes: below TMPDIR, unless that path is too long (Slurm's
-// often is) or not writable.
+// A private folder for the sockets of this process, whose paths have at most 107 bytes: below TMPDIR, unless that path
+// is too long (Slurm's often is) or not writable.
 
 import Glibc
 

@@ -1,12 +1,13 @@
-// Standard output and standard error, written completely and unbuffered: a redrawn line must not wait in a buffer, and a reader that
-// closed the pipe (`ress … | head`) must not cause a crash.
+// Standard output and standard error, written completely and unbuffered: a redrawn line must not wait in a buffer, and
+// a reader that closed the pipe (`ress … | head`) must not cause a crash.
 
 import Glibc
 import Shell
 import Synchronization
 
 enum Terminal {
-  /// The error number of the first failed write to standard output, or 0. A reader that closed the pipe is not an error.
+  /// The error number of the first failed write to standard output, or 0. A reader that closed the pipe is not an
+  /// error.
   private static let failure = Atomic<Int32>(0)
 
   static func print(_ line: String) { write(line + "\n") }
@@ -65,8 +66,8 @@ enum Terminal {
     complain("the output cannot be written completely: \(String(cString: strerror(error)))")
   }
 
-  /// The exit code at the end of a command: 1 instead of 0 if its output was not written completely. Some file systems (NFS, quotas) report
-  /// this only when the file is closed.
+  /// The exit code at the end of a command: 1 instead of 0 if its output was not written completely. Some file systems
+  /// (NFS, quotas) report this only when the file is closed.
   static func exitCode(_ code: Int32) -> Int32 {
     if close(STDOUT_FILENO) != 0, errno != EBADF { note(errno) }
     return code == 0 && failure.load(ordering: .relaxed) != 0 ? 1 : code

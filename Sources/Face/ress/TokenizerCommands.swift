@@ -46,10 +46,10 @@ func tokenizerTrain(_ options: TokenizerTrainOptions) throws -> ExitCode {
     try Durable.write(Array(TokenizerFile.json(table).utf8), to: output)
   }
   Terminal.print(
-    "\(output): \(table.vocabulary) tokens, \(table.merges.count) merges learned from \(Format.grouped(pieces)) distinct pieces"
+    "\(output): \(Format.count(table.vocabulary, "token")), \(Format.count(table.merges.count, "merge")) learned from \(Format.count(pieces, "distinct piece"))"
   )
   if table.vocabulary < training.vocabulary {
-    Terminal.print("the text contains no more pairs that occur \(training.leastCount) times")
+    Terminal.print("the text contains no more pairs that occur at least \(Format.count(training.leastCount, "time"))")
   }
   return .done
 }
@@ -106,7 +106,7 @@ func tokenizerEncode(_ options: TokenizerEncodeOptions) throws -> ExitCode {
   let seconds = MonotonicClock.now.seconds - begun
   if options.time {
     Terminal.complain(
-      "\(Format.bytes(text.count)) to \(Format.grouped(tokens.count)) tokens in \(Format.fixed(seconds, 3)) s: "
+      "\(Format.bytes(text.count)) to \(Format.count(tokens.count, "token")) in \(Format.fixed(seconds, 3)) s: "
         + "\(Format.fixed(Double(text.count) / seconds / 1e6, 1)) MB/s on one thread")
   }
   var lines = ""

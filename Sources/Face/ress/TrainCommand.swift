@@ -1,5 +1,5 @@
-// `ress train`: a run on this machine, with a coordinator in this process and workers as children, or a run that is submitted to a
-// coordinator elsewhere. Both are followed in the same way.
+// `ress train`: a run on this machine, with a coordinator in this process and workers as children, or a run that is
+// submitted to a coordinator elsewhere. Both are followed in the same way.
 
 import Configuration
 import Daemon
@@ -77,7 +77,8 @@ enum LocalRun {
       exchange: configuration.cluster.exchange)
     // Before the coordinator ends, so that it receives their goodbyes.
     defer { workers.end() }
-    // A coordinator in this process is never given up because of its silence: it waits for a disk, and the run continues.
+    // A coordinator in this process is never given up because of its silence: it waits for a disk, and the run
+    // continues.
     let client = try CoordinatorClient(daemon.endpoint, patienceSeconds: LocalRun.patienceSeconds)
     client.givesUp = { brokenStore.withLock { $0 } }
     return try RunWatch.follow(request, client, view: view, board: board, workers: workers, watch: watch)
@@ -85,7 +86,8 @@ enum LocalRun {
 }
 
 enum RunWatch {
-  /// Submits the run and follows it until it has ended. The first signal saves the run and ends it, so that it can be resumed.
+  /// Submits the run and follows it until it has ended. The first signal saves the run and ends it, so that it can be
+  /// resumed.
   static func follow(
     _ request: RunRequest, _ client: CoordinatorClient, view: RunView, board: BoardWriter? = nil,
     workers: LocalWorkers? = nil, watch: (RunEvent) -> Void = { _ in }

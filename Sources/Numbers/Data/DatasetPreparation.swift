@@ -83,13 +83,25 @@ package struct DatasetPreparation {
       + ["train", "validation"].flatMap { TokenJournal.paths("\(output).\($0)") }
   }
 
+  /// Why the options do not fit the task; nil where they do. `run` throws it. A command asks before it calls `run`,
+  /// because for its user this is wrong use and not a failure.
+  package var conflict: String? {
+    if readsRelations, !task.hasRelations {
+      let others = TaskKind.allCases.filter(\.hasRelations).map(\.rawValue).joined(separator: ", ")
+      return "rows of task \(task.rawValue) have no relations; those of these tasks can have them: \(others)"
+    }
+    if shards > 0, task != .lm { return "shards are for text; the examples of task \(task.rawValue) are in one file" }
+    return nil
+  }
+
   /// - Parameters:
   ///   - progress: called with the bytes read of the files, and their total; the sizes of pipes are not known in
-  ///     advance.
+  ///   advance.
   ///   - note: called with a line for each thing in the sources that was left out.
   package func run(
     progress: (Int, Int) -> Void = { _, _ in }, note: (String) -> Void = { _ in }
   ) throws(DataError) -> Summary {
+    if let conflict { throw .unreadable(conflict) }
     // A folder of shards replaces an earlier one.
     if let problem = OutputPlace.problem(output) {
       var isFolder: ObjCBool = false
@@ -106,11 +118,6 @@ package struct DatasetPreparation {
     }
     let lock = try PreparationLock(output: output)
     defer { _ = lock }
-    guard !readsRelations || task.hasRelations else {
-      let others = TaskKind.allCases.filter(\.hasRelations).map(\.rawValue).joined(separator: ", ")
-      throw .unreadable(
-        "rows of task \(task.rawValue) have no relations; those of these tasks can have them: \(others)")
-    }
     let own =
       ownFiles.map { (path: $0, what: "the dataset that is written, or a part of it") }
       + [(PreparationLock.path(of: output), "")] + exclusions
@@ -127,9 +134,6 @@ package struct DatasetPreparation {
     try list.checkField(options, task)
     let files = list.files, validationFiles = validationList?.files ?? []
     if task != .lm {
-      guard shards == 0 else {
-        throw .file(action: "share", path: output, reason: "shards are for text; examples are in one file")
-      }
       let examples = ExamplePreparation(self)
       let summary = try aside(output) { file in
         try describe(file)

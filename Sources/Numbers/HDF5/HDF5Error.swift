@@ -1,4 +1,5 @@
-// The errors of HDF5, and the owner of its identifiers. Both read the library's error stack, which belongs to the thread that holds the lock.
+// The errors of HDF5, and the owner of its identifiers. Both read the library's error stack, which belongs to the
+// thread that holds the lock.
 
 import CHDF5
 

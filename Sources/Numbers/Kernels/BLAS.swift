@@ -1,5 +1,5 @@
-// Matrix products, by the kernels of CKernels/gemm.c and, with factors rounded to bf16, CKernels/bf16.c. Every call runs
-// on the calling thread. A row of a result has the same bits whatever the other rows are, and whatever processor
+// Matrix products, by the kernels of CKernels/gemm.c and, with factors rounded to bf16, CKernels/bf16.c. Every call
+// runs on the calling thread. A row of a result has the same bits whatever the other rows are, and whatever processor
 // computes it.
 
 import CKernels
@@ -60,7 +60,8 @@ package enum BLAS {
       adding: adding)
   }
 
-  /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows. With rounded factors the scale is 1.
+  /// c (m, n) = aᵀ · b, a (k, m), b (k, n): the gradient of a weight, summed over rows. With rounded factors the scale
+  /// is 1.
   package static func transposeMultiply(
     _ a: Matrix, _ b: Matrix, into c: Matrix, scale: Real = 1, factors: Factors = .full, adding: Bool = false
   ) {

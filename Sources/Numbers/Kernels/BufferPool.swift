@@ -42,8 +42,8 @@ package final class BufferPool: @unchecked Sendable {
   package private(set) var byteCount = 0
   private let lock = Lock()
 
-  /// Memory of a buffer in relation to what is used of it: sizes come in four classes per octave, so an eighth is unused on
-  /// average.
+  /// Memory of a buffer in relation to what is used of it: sizes come in four classes per octave, so an eighth is
+  /// unused on average.
   package static let meanExcess = 9.0 / 8
 
   package init() {}

@@ -1,7 +1,7 @@
 // The kernels of elementwise.c, with shapes taken from matrices. CKernels.h has their formulas and sources.
 //
-// Rows of every matrix here are adjacent (stride = columns), unless a function says otherwise. `+=` marks outputs that are added to; all
-// others are overwritten.
+// Rows of every matrix here are adjacent (stride = columns), unless a function says otherwise. `+=` marks outputs that
+// are added to; all others are overwritten.
 
 import CKernels
 
@@ -54,8 +54,8 @@ package enum Softmax {
 }
 
 package enum CrossEntropy {
-  /// The sum of the losses of the rows of logits (T, V) in nats. A row whose target is negative is ignored. Where `gradientScale` is not 0,
-  /// the logits are replaced by gradientScale · (softmax − one-hot).
+  /// The sum of the losses of the rows of logits (T, V) in nats. A row whose target is negative is ignored. Where
+  /// `gradientScale` is not 0, the logits are replaced by gradientScale · (softmax − one-hot).
   package static func sum(
     _ logits: Matrix, targets: UnsafePointer<Int32>, gradientScale: Real
   ) -> Double {

@@ -1,6 +1,7 @@
-// The numerics fingerprint: which definitions of the kernels a program computes by, and a hash of what it computed by them. Every
-// processor gives the same bits (CKernels/kernels.h says how), so the fingerprints of one version are equal; a machine whose hash differs
-// computes wrongly. Workers with different fingerprints cannot train together, and a checkpoint notes the one that it was trained with.
+// The numerics fingerprint: which definitions of the kernels a program computes by, and a hash of what it computed by
+// them. Every processor gives the same bits (CKernels/kernels.h says how), so the fingerprints of one version are
+// equal; a machine whose hash differs computes wrongly. Workers with different fingerprints cannot train together, and
+// a checkpoint notes the one that it was trained with.
 
 import CKernels
 

@@ -1,5 +1,6 @@
-// The kernels that one layer of the model uses each: taps, forget gates, dense attention. CKernels.h has their formulas and shapes.
-// Pointers are to the first value of a matrix of the stated shape. `+=` marks outputs that are added to; all others are overwritten.
+// The kernels that one layer of the model uses each: taps, forget gates, dense attention. CKernels.h has their formulas
+// and shapes. Pointers are to the first value of a matrix of the stated shape. `+=` marks outputs that are added to;
+// all others are overwritten.
 
 import CKernels
 
@@ -82,7 +83,8 @@ package struct VisibleSoftmax {
     withUnsafePointer(to: shape) { ress_visible_softmax($0, Int64(scores.rows), scores.pointer, logsums) }
   }
 
-  /// From scores and dp (T, width): the probabilities replace the scores, and the gradient of the scores replaces dp. ddecays (tokens) +=.
+  /// From scores and dp (T, width): the probabilities replace the scores, and the gradient of the scores replaces dp.
+  /// ddecays (tokens) +=.
   package func backward(
     _ scores: Matrix, dp: Matrix, logsums: RealPointer, delta: RealPointer, ddecays: RealPointer?
   ) {
@@ -96,8 +98,8 @@ package struct VisibleSoftmax {
 
 /// Rotary positions. arXiv 2104.09864.
 package enum Rotation {
-  /// Rotates components n and n + C/2 of every head of x (T, D) in place, by the rows of `angles` (T, 2, C/2): cosines, then sines.
-  /// `direction` −1 rotates back, which computes the gradient.
+  /// Rotates components n and n + C/2 of every head of x (T, D) in place, by the rows of `angles` (T, 2, C/2): cosines,
+  /// then sines. `direction` −1 rotates back, which computes the gradient.
   package static func apply(to x: Matrix, angles: RealPointer, heads: Int, half: Int, direction: Real) {
     precondition(x.rows <= 1 || x.stride == x.columns)
     ress_rotate(Int64(x.rows), Int64(heads), Int64(half), angles, direction, x.pointer)

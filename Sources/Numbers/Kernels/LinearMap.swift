@@ -1,6 +1,6 @@
-// Linear maps y = x Wᵀ. The product reads W fastest when it is packed by columns. A weight changes once per step
-// and is read by hundreds of products, so it is packed once per step. A product with few rows can do without that: it puts
-// the rows into panels, and reads the weight where it lies.
+// Linear maps y = x Wᵀ. The product reads W fastest when it is packed by columns. A weight changes once per step and is
+// read by hundreds of products, so it is packed once per step. A product with few rows can do without that: it puts the
+// rows into panels, and reads the weight where it lies.
 
 import CKernels
 

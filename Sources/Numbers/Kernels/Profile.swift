@@ -111,7 +111,7 @@ package final class Profile: @unchecked Sendable {
     return paused
   }
 
-  /// Goes on with the spans that `pause` ended; nothing is recorded for the time between.
+  /// Continues the spans that `pause` ended; nothing is recorded for the time between.
   func resume(_ paused: Paused) {
     let own = tracks[paused.track]
     own.open = paused.open

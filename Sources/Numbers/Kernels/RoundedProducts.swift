@@ -1,5 +1,5 @@
-// Products whose factors are rounded to bf16, by the kernels of CKernels/bf16.c, which has their definition. The double-precision
-// build, which only tests use, has none of them.
+// Products whose factors are rounded to bf16, by the kernels of CKernels/bf16.c, which has their definition. The
+// double-precision build, which only tests use, has none of them.
 
 import CKernels
 
@@ -45,7 +45,8 @@ package enum RoundedProducts {
     /// Name of the implementation in use: `avx512-bf16`, `fused` or `exact`.
     package static var implementation: String { String(cString: ress_bf16_implementation()) }
 
-    /// Uses an implementation from now on; returns false, and changes nothing, where the processor lacks it. For tests and measurements.
+    /// Uses an implementation from now on; returns false, and changes nothing, where the processor lacks it. For tests
+    /// and measurements.
     package static func use(_ implementation: Implementation) -> Bool { ress_bf16_use(implementation.rawValue) != 0 }
 
     /// Words of a packed right factor (inputs, outputs): two of its values each.

@@ -40,8 +40,8 @@ package struct RouterKernel {
       choices.logsums + first)
   }
 
-  /// dlogits (T, E) from dweights (T, A), the loss zScale · Σ logsumexp², and `balance` (E), the gradient of the balance loss with
-  /// respect to each row's P.
+  /// dlogits (T, E) from dweights (T, A), the loss zScale · Σ logsumexp², and `balance` (E), the gradient of the
+  /// balance loss with respect to each row's P.
   package func backward(
     _ rows: Range<Int>, _ choices: ExpertChoices, dweights: Matrix, zScale: Real, balance: RealPointer,
     into dlogits: Matrix

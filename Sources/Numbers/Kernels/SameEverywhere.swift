@@ -1,5 +1,5 @@
-// Functions of real numbers that have the same bits on every processor. Those of a C library differ in the last bit between its versions
-// and between processors, and every number on the way of a curve must not.
+// Functions of real numbers that have the same bits on every processor. Those of a C library differ in the last bit
+// between its versions and between processors, and every number on the way of a curve must not.
 
 import CKernels
 

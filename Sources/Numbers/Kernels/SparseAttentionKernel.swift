@@ -42,7 +42,8 @@ package struct AttentionOperands {
 package struct ScoreTerms {
   fileprivate let head: ress_attention_head
 
-  /// - Parameter decays: F, the running sums of the log-forget terms of the visible tokens; nil where heads do not forget.
+  /// - Parameter decays: F, the running sums of the log-forget terms of the visible tokens; nil where heads do not
+  ///   forget.
   package init(temperature: Real, gain: Real, memoryBias: Real, decays: RealPointer?) {
     head = ress_attention_head(temperature: temperature, gain: gain, memory_bias: memoryBias, decays: decays)
   }
@@ -50,7 +51,8 @@ package struct ScoreTerms {
 
 /// Scores of a head's neighbours and slots, the k largest of them, their weights, and the weighted sum of the values.
 package struct SparseAttentionKernel {
-  /// The function that turns scores into weights: sparsemax (arXiv 1602.02068), 1.5-entmax (arXiv 1905.05702) or softmax.
+  /// The function that turns scores into weights: sparsemax (arXiv 1602.02068), 1.5-entmax (arXiv 1905.05702) or
+  /// softmax.
   package enum Weighting { case sparsemax, entmax15, softmax }
 
   private let shape: ress_attention_shape
@@ -105,8 +107,8 @@ package struct SparseAttentionKernel {
     }
   }
 
-  /// For all rows of a head, from `dmixed` (T, D): d.queries are overwritten in the head's columns, the other gradients of `d`
-  /// are added to. dlogits (T, H, k) are the gradients of the kept scores, before τ.
+  /// For all rows of a head, from `dmixed` (T, D): d.queries are overwritten in the head's columns, the other gradients
+  /// of `d` are added to. dlogits (T, H, k) are the gradients of the kept scores, before τ.
   package func backward(
     head: Int, rowCount: Int, terms: ScoreTerms, x: AttentionOperands, graph: GraphRows,
     support: AttentionSupport, dmixed: Matrix, into d: AttentionOperands, dlogits: RealPointer,

@@ -20,10 +20,10 @@ package final class TaskLog {
     durations.removeAll(keepingCapacity: true)
   }
 
-  /// Work of this thread begins to count.
+  /// Begins to count the work of this thread.
   package func start() { last = TaskLog.now() }
 
-  /// It ends to count.
+  /// Stops counting.
   package func stop() { regions.append((TaskLog.now() - last, durations.count..<durations.count)) }
 
   func run(_ count: Int, _ body: Team.Task) {

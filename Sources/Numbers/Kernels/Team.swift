@@ -75,7 +75,7 @@ package final class Team: @unchecked Sendable {
     isSimulated = true
   }
 
-  package private(set) var isSimulated = false
+  private(set) var isSimulated = false
   /// Records the tasks of a simulated team.
   package var log: TaskLog?
 

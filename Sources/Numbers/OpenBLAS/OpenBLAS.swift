@@ -1,5 +1,5 @@
-// OpenBLAS's matrix product, on the calling thread. Tests compare the products of Kernels with it, and ress-bench times a step as a share
-// of its speed. Training does not use it: its bits differ between processors, shapes and versions.
+// OpenBLAS's matrix product, on the calling thread. Tests compare the products of Kernels with it, and ress-bench times
+// a step as a share of its speed. Training does not use it: its bits differ between processors, shapes and versions.
 
 import COpenBLAS
 import Kernels
@@ -8,8 +8,8 @@ package enum OpenBLAS {
   /// Limits OpenBLAS to the calling thread. Must be called before any product.
   package static func useOneThread() { openblas_set_num_threads(1) }
 
-  /// The set of kernels that OpenBLAS selected for this processor, for example "Haswell". Where it does not know the processor it
-  /// selects an old one, such as "Prescott".
+  /// The set of kernels that OpenBLAS selected for this processor, for example "Haswell". Where it does not know the
+  /// processor it selects an old one, such as "Prescott".
   package static var coreName: String { String(cString: openblas_get_corename()) }
 
   /// c (m, n) = a (m, k) · bᵀ, b (n, k).

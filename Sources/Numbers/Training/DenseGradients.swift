@@ -18,7 +18,8 @@ final class DenseGradients {
   var count: Int { layout.denseCount }
   var byteCount: Int { pool.byteCount }
 
-  /// - Parameter reserve: gradients that exist at the same time, at most; their memory is not touched before it is used.
+  /// - Parameter reserve: gradients that exist at the same time, at most; their memory is not touched before it is
+  ///   used.
   init(_ layout: ParameterLayout, _ model: ModelConfiguration, reserve: Int) {
     (self.layout, self.model) = (layout, model)
     let buffers = (0..<reserve).map { _ in pool.take(layout.denseCount) }

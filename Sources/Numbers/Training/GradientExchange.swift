@@ -1,5 +1,5 @@
 // What workers exchange between the last unit of a step and the first unit of the next, as a protocol.
-// `LocalGradientExchange` serves a single worker and exchanges nothing; `PeerExchange` (target Worker) sends
+// `LocalGradientExchange` serves a single worker and exchanges nothing; `PeerExchange` (target Exchange) sends
 // messages over ZeroMQ or MPI.
 //
 // Order of calls in a training step: `begin`, then for each unit of this worker the unit's computation and
@@ -54,8 +54,8 @@ package protocol GradientExchange: AnyObject {
   /// same time, for different units.
   func finish(unit: Int, _ report: UnitReport, _ end: UnitEnd) throws
 
-  /// The units of this worker are done, and these are the sums of their gradients, which stay as they are until `gather`
-  /// returns.
+  /// The units of this worker are done, and these are the sums of their gradients, which stay as they are until
+  /// `gather` returns.
   func publish(_ sums: [(node: UnitNode, value: PooledBuffer?)]) throws
 
   /// Blocks until the units of all workers are done. Returns their reports, by unit.

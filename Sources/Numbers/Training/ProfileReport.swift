@@ -29,7 +29,7 @@ package struct ProfileReport {
     func milliseconds(_ nanoseconds: Int64) -> String { fixed(Double(nanoseconds) / 1e6 / Double(stepCount), 2) }
     var lines = [
       "\(worker): steps \(firstStep)–\(firstStep + stepCount - 1), \(milliseconds(total)) ms a step, "
-        + "\(laneCount) thread\(laneCount == 1 ? "" : "s")",
+        + "\(SpokenNumbers.count(laneCount, "thread"))",
       row("part", "forward ms", "backward ms", "other ms", "share"),
     ]
     for part in ProfilePart.allCases {

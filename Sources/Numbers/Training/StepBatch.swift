@@ -81,6 +81,6 @@ final class StepBatch {
   func spoken(_ unit: Int) -> String {
     let perUnit = configuration.training.unitSequences
     let own = sequences[unit * perUnit..<(unit + 1) * perUnit].map { String($0) }.joined(separator: ", ")
-    return "unit \(unit) (training sequence\(perUnit == 1 ? "" : "s") \(own))"
+    return "unit \(unit) (training \(SpokenNumbers.noun(perUnit, "sequence")) \(own))"
   }
 }

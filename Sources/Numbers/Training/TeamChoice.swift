@@ -75,8 +75,8 @@ package struct TeamChoice: Equatable, Sendable {
   /// The share of a unit that one thread computes alone: lists, sums of partial results, starts of regions.
   private static let serialShare = 0.05
 
-  /// The expected time of a step in units of one thread: rounds of units, and how long a unit takes on a team's threads,
-  /// which divide the rows of a segment in tiles.
+  /// The expected time of a step in units of one thread: rounds of units, and how long a unit takes on a team's
+  /// threads, which divide the rows of a segment in tiles.
   package static func relativeTime(_ sizes: Sizes, threads: Int, units: Int, teams: Int) -> Double {
     let size = max(1, threads / teams), rounds = (units + teams - 1) / teams
     let rows = RowTiles.mostRows(

@@ -29,7 +29,7 @@ package struct TextGenerator {
   }
 
   /// Reads the prompt, then draws up to `count` tokens and passes each to `each` as it is drawn; `each` returns
-  /// whether to go on. Its memory does not grow with the text.
+  /// whether to continue. Its memory does not grow with the text.
   package func generate(prompt: [Int32], count: Int, each: (Int32) throws -> Bool) throws {
     decoder.begin()
     guard count > 0 else { return }

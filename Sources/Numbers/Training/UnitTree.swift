@@ -89,8 +89,9 @@ package struct UnitTree<Value> {
     }
   }
 
-  /// Inserts a node's sum if its sibling is missing, and returns nil. Otherwise removes the sibling and returns the two:
-  /// the caller adds them, which may take long and needs no access to the tree, and inserts their sum at the parent.
+  /// Inserts a node's sum if its sibling is missing, and returns nil. Otherwise removes the sibling and returns the
+  /// two: the caller adds them, which may take long and needs no access to the tree, and inserts their sum at the
+  /// parent.
   package mutating func meet(_ value: Value?, at node: UnitNode) -> Pair? {
     let node = grown(node)
     let sibling = node.sibling
@@ -106,7 +107,8 @@ package struct UnitTree<Value> {
   /// Inserts a node's sum and leaves all additions to later calls of `nextPair`.
   package mutating func postpone(_ value: Value?, at node: UnitNode) { put(value, at: grown(node)) }
 
-  /// Removes two siblings that both wait, and returns them; nil where no siblings wait. Their sum belongs at the parent.
+  /// Removes two siblings that both wait, and returns them; nil where no siblings wait. Their sum belongs at the
+  /// parent.
   package mutating func nextPair() -> Pair? {
     guard
       let place = pending.indices.dropLast().first(where: {

@@ -1,23 +1,23 @@
 // The board: memory in which the workers of one machine leave for each other what they would otherwise send in messages
 // once a step. These are the reports of their units, their sums of gradients, their norms and their new parameters.
 //
-// With N workers every step had some 5 · N² messages, each of which wakes four threads: 64 workers on two cores spent nine
-// tenths of a step on them. On the board a worker writes everything once, wherever it is needed, and reads what it needs
-// from the parts of the others. What is left to say is "I have written", and "everyone has", three times a step. The workers
-// say that to each other along a tree, so that each of them is woken twice and wakes at most nine others.
+// With N workers every step had some 5 · N² messages, each of which wakes four threads: 64 workers on two cores spent
+// nine tenths of a step on them. On the board a worker writes everything once, wherever it is needed, and reads what it
+// needs from the parts of the others. What is left to say is "I have written", and "everyone has", three times a step.
+// The workers say that to each other along a tree, so that each of them is woken twice and wakes at most nine others.
 //
-// Every worker writes a part of its own (`BoardLayout`), in memory that it offers to the others (`SharedMemory`). A part
-// is written again only after all workers have read it, because a meeting is between the two:
+// Every worker writes a part of its own (`BoardLayout`), in memory that it offers to the others (`SharedMemory`). A
+// part is written again only after all workers have read it, because a meeting is between the two:
 //
 //   computes its units   writes reports and sums   | meeting 1 |   reads them
 //                        writes norms              | meeting 2 |   reads them
 //                        writes parameters         | meeting 3 |   reads them
 //
-// There is one exception: the owner of a range of the gradients adds in the memory of its peers. No other worker reads that
-// range, and its values are used up before meeting 3.
+// There is one exception: the owner of a range of the gradients adds in the memory of its peers. No other worker reads
+// that range, and its values are used up before meeting 3.
 //
-// The board does not detect that a worker has died; a wait ends when the coordinator stops the generation, as it does for a
-// message that does not come.
+// The board does not detect that a worker has died; a wait ends when the coordinator stops the generation, as it does
+// for a message that does not come.
 
 import CLinux
 import Kernels
@@ -47,7 +47,8 @@ package struct BoardLayout: Equatable, Sendable {
   let denseCount: Int
   let expertCount: Int
 
-  /// The first section's offset: before it are the header and the numbers that meetings use, each in a cache line of its own.
+  /// The first section's offset: before it are the header and the numbers that meetings use, each in a cache line of
+  /// its own.
   static let headerBytes = 64, turnBytes = 64
   private static let first = headerBytes + 3 * turnBytes
   private static let page = 4096
@@ -180,8 +181,8 @@ package final class Board {
 
   // MARK: meetings
 
-  /// The number that a worker announces: how many meetings it has come to; with all that wait for it through it; how many
-  /// are over.
+  /// The number that a worker announces: how many meetings it has come to; with all that wait for it through it; how
+  /// many are over.
   private enum Turn: Int { case here, complete, over }
 
   private func number(_ turn: Turn, of worker: Int) -> UnsafeMutablePointer<UInt32> {
@@ -190,8 +191,8 @@ package final class Board {
   }
 
   /// Returns when all workers have come to the meeting: what they wrote before can be read then.
-  /// - Parameter look: called again and again during a wait with the workers that are not here yet; it may throw an error
-  ///   to end the wait.
+  /// - Parameter look: called again and again during a wait with the workers that are not here yet; it may throw an
+  ///   error to end the wait.
   package func meet(_ look: (_ awaited: [Int]) throws -> Void) throws {
     turn &+= 1
     ress_announce(number(.here, of: index), turn)
@@ -263,8 +264,8 @@ package final class Board {
 }
 
 extension BoardOffer {
-  /// The board of a generation; nil where its workers exchange in messages. All workers decide alike, because the assignment
-  /// alone decides.
+  /// The board of a generation; nil where its workers exchange in messages. All workers decide alike, because the
+  /// assignment alone decides.
   package init?(_ assignment: Assignment, _ plan: WorkPlan, _ memory: OfferedMemory?, ofMachine memoryBytes: Int) {
     let workers = assignment.roster.map(\.worker)
     let descriptors = workers.compactMap(\.sharedMemory)

@@ -1,5 +1,5 @@
-// The steps of training over a board (`Board`), where all workers are on one machine and no rows travel. Everything else
-// (evaluations, audits, measurements) goes in messages.
+// The steps of training over a board (`Board`), where all workers are on one machine and no rows travel. Everything
+// else (evaluations, audits, measurements) goes in messages.
 //
 // Sums are inserted into the same trees as those that arrive in messages, so the results have the same bits.
 
@@ -9,7 +9,8 @@ import Training
 import Wire
 
 extension PeerExchange {
-  /// All workers begin: they agree whether they use the board. They do where each of them can open the parts of all others.
+  /// All workers begin: they agree whether they use the board. They do where each of them can open the parts of all
+  /// others.
   package func prepare(_ number: Int) throws {
     guard usesBoardIfPossible else { return }
     try begin(Round(number: number, step: 0, purpose: .probe, unitCount: 1))

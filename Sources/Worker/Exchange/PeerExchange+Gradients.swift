@@ -1,5 +1,5 @@
-// The exchange of reports, sums of gradients, norms and updated parameters. A sum goes to the worker that owns (updates)
-// the parameters, which completes the units' tree.
+// The exchange of reports, sums of gradients, norms and updated parameters. A sum goes to the worker that owns
+// (updates) the parameters, which completes the units' tree.
 
 import Configuration
 import Kernels
@@ -227,8 +227,8 @@ extension PeerExchange: GradientExchange {
     }
   }
 
-  /// A part of the parameters of an expert that is copied here. They are written at once: their owner has everyone's norms, so
-  /// every worker has computed all its units, and none of them reads the old values any more.
+  /// A part of the parameters of an expert that is copied here. They are written at once: their owner has everyone's
+  /// norms, so every worker has computed all its units, and none of them reads the old values any more.
   func take(parameters message: DataMessage, of place: ExpertPart, from sender: Int) throws {
     let parts = held.expertGradients.parts
     guard parts.indices.contains(place.part), message.payload.bytes.count == 4 * parts[place.part].count else {

@@ -64,8 +64,8 @@ package final class PeerExchange {
   /// The last note of each worker of the roster: busy times and wishes to stop, which travel with the norms.
   package internal(set) var notes: [StepNote]
   package internal(set) var sentBytes = 0
-  /// Whether all workers try to use a board, which they decide alike; this worker's part of it until they have agreed; and
-  /// the board, where they use it.
+  /// Whether all workers try to use a board, which they decide alike; this worker's part of it until they have agreed;
+  /// and the board, where they use it.
   let usesBoardIfPossible: Bool
   var offered: Board?
   package internal(set) var board: Board?
@@ -77,7 +77,8 @@ package final class PeerExchange {
   var encoding: RowEncoding { RowEncoding(held.sizes.model) }
   package var waitedSeconds: Double { waited }
 
-  /// - Parameter sharing: the workers as members of a board, where all of them try to use one, and this worker's memory.
+  /// - Parameter sharing: the workers as members of a board, where all of them try to use one, and this worker's
+  ///   memory.
   package init(_ held: HeldModel, _ link: any PeerLink, sharing: BoardOffer? = nil) {
     self.held = held
     self.link = link

@@ -9,8 +9,8 @@ package protocol PeerLink: AnyObject {
   /// Blocks until a message arrives, of any phase. Throws when the generation is stopped. `awaited` (roster
   /// indices) and `phase` tell for what this worker waits; they are shown to users when the wait is long.
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage
-  /// Called again and again during a wait that is not for a message. Throws when the generation is stopped, and shows a long
-  /// wait to users. `endLook` is called when such a wait is over.
+  /// Called again and again during a wait that is not for a message. Throws when the generation is stopped, and shows a
+  /// long wait to users. `endLook` is called when such a wait is over.
   func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) throws
   func endLook()
   /// Seconds spent in `receive` since the link was made.

@@ -1,6 +1,7 @@
-// How the rows of a call travel to their experts: 4 bytes a value or, in a run with bf16 factors, 2. Such a row, or its gradient on
-// the way back through the expert, is used as a factor of products alone (`LocalExperts`), which round it to bf16 in any case; so the
-// shorter form changes no bit. What comes back from an expert is added in single precision and travels as it is.
+// How the rows of a call travel to their experts: 4 bytes a value or, in a run with bf16 factors, 2. Such a row, or its
+// gradient on the way back through the expert, is used as a factor of products alone (`LocalExperts`), which round it
+// to bf16 in any case; so the shorter form changes no bit. What comes back from an expert is added in single precision
+// and travels as it is.
 
 import Configuration
 import Kernels

@@ -1,16 +1,16 @@
 // Memory that the processes of one machine share.
 //
 // A process offers a file that exists in memory alone (memfd_create) and has no name. Others open it through
-// /proc/PID/fd/N, which the kernel permits to processes of the same user alone. So nothing can be left behind on a disk,
-// no path can be too long, and a process that cannot share memory with this one (on another machine, in another
-// container, of another user) cannot open it either. Rejected: a file in /dev/shm, which a process that is killed leaves
-// there, and which is often limited to 64 MB in containers.
+// /proc/PID/fd/N, which the kernel permits to processes of the same user alone. So nothing can be left behind on a
+// disk, no path can be too long, and a process that cannot share memory with this one (on another machine, in another
+// container, of another user) cannot open it either. Rejected: a file in /dev/shm, which a process that is killed
+// leaves there, and which is often limited to 64 MB in containers.
 
 import CLinux
 import Glibc
 
-/// What a process offers to others: a descriptor that stays the same as long as the process lives, and the newest memory
-/// that it stands for. Memory of before stays valid for those who have mapped it.
+/// What a process offers to others: a descriptor that stays the same as long as the process lives, and the newest
+/// memory that it stands for. Earlier memory stays valid where it is mapped.
 package final class OfferedMemory: @unchecked Sendable {
   package let descriptor: Int32
 

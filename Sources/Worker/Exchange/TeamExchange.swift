@@ -129,8 +129,8 @@ package final class TeamExchange: ExpertExchange {
     return .receive(awaited: late.sorted())
   }
 
-  /// Receives a message and processes it. While it is processed another team may receive, unless it has rows for which a
-  /// team waits: that team must not begin to wait for a message when its last one is being processed here.
+  /// Receives a message and processes it. While it is processed another team may receive, unless it has rows for which
+  /// a team waits: that team must not begin to wait for a message when its last one is being processed here.
   private func receive(_ awaited: [Int], in phase: DataPhase) throws {
     let link = exchange.link
     do {

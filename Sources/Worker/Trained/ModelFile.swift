@@ -1,10 +1,10 @@
 // `ress checkpoint export` and `ress checkpoint import`: a model as a safetensors file, which other programs read
 // and write.
 //
-// The file holds each tensor under its name from docs/model.md, with dots instead of slashes. Its metadata holds
-// the run's configuration. It also holds a proof: some tokens and the logits that the model computes for them, so
-// that a program which reads the file can check that its own model computes the same. The proof is computed in fp32, also for a
-// model that was trained with bf16 factors, because other programs have no products with the same rounding.
+// The file holds each tensor under its name from docs/model.md, with dots instead of slashes. Its metadata holds the
+// run's configuration. It also holds a proof: some tokens and the logits that the model computes for them, so that a
+// program which reads the file can check that its own model computes the same. The proof is computed in fp32, also for
+// a model that was trained with bf16 factors, because other programs have no products with the same rounding.
 
 import Checkpoint
 import Configuration

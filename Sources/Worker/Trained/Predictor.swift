@@ -16,7 +16,8 @@ package enum Prediction: Equatable, Sendable {
   case choices([Double])
   /// For each word, the probabilities of its tags. Words after the length that is read have none.
   case tags([[Double]])
-  /// The answer, and the probability of its first token times that of its last; the text is empty where the example has no text to answer from.
+  /// The answer, and the probability of its first token times that of its last; the text is empty where the example has
+  /// no text to answer from.
   case span(text: String, probability: Double)
   /// The mean loss of the text's tokens in nats, and their number and that of their bytes.
   case text(loss: Double, tokens: Int, bytes: Int)

@@ -43,8 +43,8 @@ package struct StepRehearsal {
     /// Seconds of a step of the whole run, and how many of them are for messages.
     package var stepSeconds: Double
     package var exchangeSeconds: Double
-    /// Seconds of a step in which a worker does not compute units, averaged over workers: those for messages, those in which
-    /// it waits for workers that compute longer, and the update.
+    /// Seconds of a step in which a worker does not compute units, averaged over workers: those for messages, those in
+    /// which it waits for workers that compute longer, and the update.
     package var waitSeconds: Double
   }
 

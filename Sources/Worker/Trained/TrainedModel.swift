@@ -144,7 +144,7 @@ package final class TrainedModel {
   /// - Parameters:
   ///   - length: tokens that are read of a sequence, instead of the run's `data.sequence_length`.
   ///   - parts: number of parts of each sequence whose losses are reported separately, for language models; 0 for
-  ///     none.
+  ///   none.
   ///   - each: called with the result of each question.
   package func evaluate(
     _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, length: Int? = nil, parts: Int = 0,

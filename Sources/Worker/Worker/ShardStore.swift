@@ -11,7 +11,8 @@
 // mirror a complete copy.
 //
 // In memory that is one copy of the own shard, and one of the peer's with a second one while that arrives. With
-// `cluster.state_copies: disk` all of them are in files; each part of a copy leaves the memory as soon as it is written.
+// `cluster.state_copies: disk` all of them are in files; each part of a copy leaves the memory as soon as it is
+// written.
 //
 // Threads: the training thread copies, the network thread receives peers' copies. `NSCondition` protects all
 // fields.
@@ -127,8 +128,8 @@ package final class ShardStore: @unchecked Sendable {
     return ShardMemory(count: count)
   }
 
-  /// Why a copy of this generation that should be on disk is in memory; nil where none is, and after the first call that
-  /// has returned it.
+  /// Why a copy of this generation that should be on disk is in memory; nil where none is, and after the first call
+  /// that has returned it.
   package func takeProblem() -> String? {
     locked {
       guard let problem, !problem.isReported else { return nil }
@@ -187,7 +188,8 @@ package final class ShardStore: @unchecked Sendable {
     locked { for key in Array(copies.keys) where key.generation < generation { drop(key, in: generation) } }
   }
 
-  /// The caller must not hold the dictionary (as a loop over `copies.keys` does): its memory would then count as still read.
+  /// The caller must not hold the dictionary (as a loop over `copies.keys` does): its memory would then count as still
+  /// read.
   private func drop(_ key: HeldShard, in generation: UInt32) {
     guard var memory = copies.removeValue(forKey: key)?.memory else { return }
     // Only memory of this generation fits its next copies, and only if no checkpoint is still being written from it.

@@ -1,6 +1,7 @@
 // What a training job needs of the network, as a protocol: it sends reports and messages to peers, and receives
 // events. The worker process implements it with `WorkerNetwork`; tests connect several jobs inside one process.
 
+import Configuration
 import Exchange
 import Training
 import Wire

@@ -19,7 +19,8 @@ extension Simulation {
     return nil
   }
 
-  /// The coordinator's process is stopped for a while, or the whole machine is. Returns for how long every clock stood still.
+  /// The coordinator's process is stopped for a while, or the whole machine is. Returns for how long every clock stood
+  /// still.
   mutating func stopClock() -> Duration {
     let duration = Duration.milliseconds(1500 + draw.below(20_000))
     if draw.chance(500) {

@@ -1,5 +1,5 @@
-// A worker of a simulation. It trains by the rules of `RunJob`: a step is complete when the contributions of all have arrived, a copy must be
-// at its mirror before the next one is made, and a checkpoint is written from the copy.
+// A worker of a simulation. It trains by the rules of `RunJob`: a step is complete when the contributions of all have
+// arrived, a copy must be at its mirror before the next one is made, and a checkpoint is written from the copy.
 
 import Configuration
 import Coordination

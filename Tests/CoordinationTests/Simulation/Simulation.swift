@@ -1,5 +1,5 @@
-// The cluster of one seed: the production coordinator, and workers with the production session that keep the order of things and compute
-// nothing. `play` lets it run until all runs have ended, and returns what did not hold.
+// The cluster of one seed: the production coordinator, and workers with the production session that keep the order of
+// things and compute nothing. `play` lets it run until all runs have ended, and returns what did not hold.
 //
 //   Simulation+Trouble.swift      what goes wrong: crashes, stopped clocks, users
 //   Simulation+Network.swift      links that lose, double and delay packets
@@ -185,8 +185,8 @@ struct Simulation {
       now = now + .milliseconds(40)
       if now < trouble {
         if draw.chance(isCalm ? 15 : 2) {
-          // Trouble lasts as long as before where no clock went on. A coordinator that is stopped stands still in that time: only the
-          // end is put off, or stops within stops would put off the end of the trouble for ever.
+          // Trouble lasts as long as before where no clock went on. A coordinator that is stopped stands still in that
+          // time: only the end is put off, or stops within stops would put off the end of the trouble for ever.
           let before = now
           limit = limit + stopClock()
           trouble = trouble + .nanoseconds(Int64(now.nanoseconds - before.nanoseconds))

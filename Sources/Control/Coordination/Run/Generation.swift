@@ -1,5 +1,5 @@
-// One membership of one run: which worker computes which units and holds which experts, and how far each worker is. It is stored with the
-// run, so that a coordinator that was restarted continues with the same generation.
+// One membership of one run: which worker computes which units and holds which experts, and how far each worker is. It
+// is stored with the run, so that a coordinator that was restarted continues with the same generation.
 
 import Configuration
 import Wire

@@ -55,6 +55,6 @@ extension Run {
     }
     recover(
       named.joined(separator: ", ")
-        + " than the run reads (\(agreed.spoken)), and is put aside until it is started anew", &members, &turn)
+        + " than the run reads (\(agreed.spoken)), and is put aside until it is restarted", &members, &turn)
   }
 }

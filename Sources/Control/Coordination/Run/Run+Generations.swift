@@ -1,4 +1,5 @@
-// Generations: which workers a run has, from a step on. A generation is assigned, loads, trains, and ends in one of two ways.
+// Generations: which workers a run has, from a step on. A generation is assigned, loads, trains, and ends in one of two
+// ways.
 //
 //   halting     something is to change (a worker joined, a scale, a pause, a move of experts): all workers stop together at the end of
 //               a step, and the next generation takes the state from where it lies
@@ -176,8 +177,8 @@ extension Run {
     endHalt(turn)
   }
 
-  /// The run is to be paused. Workers that were asked to stop without a checkpoint are asked again, with one; those that have stopped
-  /// by then save nothing.
+  /// The run is to be paused. Workers that were asked to stop without a checkpoint are asked again, with one; those
+  /// that have stopped by then save nothing.
   mutating func pause(_ reason: String, _ members: Members, _ turn: inout Turn) {
     phase.pending = .pause(reason: reason)
     guard case .halting(let generation, let pending) = phase else { return }
@@ -205,8 +206,9 @@ extension Run {
   private mutating func endHalt(_ turn: Turn) {
     guard case .halting(let generation, let pending) = phase, generation.allHalted else { return }
     if pending.releasesWorkers {
-      // Workers report their files before they report the halt, so a checkpoint of which files are missing now will never be complete.
-      // This happens when workers have stopped for another change, for which they need no checkpoint, before a user paused the run.
+      // Workers report their files before they report the halt, so a checkpoint of which files are missing now will
+      // never be complete. This happens when workers have stopped for another change, for which they need no
+      // checkpoint, before a user paused the run.
       checkpoints.forgetSaves()
       enter(.saving(generation, then: pending), at: turn.now)
     } else {

@@ -80,7 +80,10 @@ extension Run {
     } else if firstStep == count, leftOut > 0 {
       rest(Run.unfinished(leftOut, of: count), &members, &turn)
     } else if firstStep == count {
-      end(.finished, "all \(count) steps were done before; raise training.steps to continue", &members, &turn)
+      end(
+        .finished,
+        "\(count == 1 ? "its only step was" : "all \(count) steps were") done before; raise training.steps to continue",
+        &members, &turn)
     }
   }
 

@@ -12,7 +12,7 @@ extension Run {
     case .differs(let before):
       return rest(
         "step \(record.step) was computed again and differs: loss \(record.loss) where \(before.loss) was recorded; "
-          + "a worker computes wrongly, or what it began from was changed", &members, &turn)
+          + "a worker computes wrongly, or the state that it began with was changed", &members, &turn)
     case .differsFromProof(let proof): return rest(Run.differing(record, from: proof), &members, &turn)
     case .new:
       fruitless = 0
@@ -47,9 +47,10 @@ extension Run {
     if let reason = record.skipped { say("step \(record.step) was not applied: \(reason)", &turn) }
   }
 
-  /// If the step was not applied, decides whether the run pauses. One bad sequence is no reason to stop; several such steps in a row mean
-  /// that the run does not recover. The workers count as well and stop at that step by themselves, so that where the run stops does not
-  /// depend on when its reports arrive; here the pause gets its reason. A run whose last step was not applied is not finished either.
+  /// If the step was not applied, decides whether the run pauses. One bad sequence is no reason to stop; several such
+  /// steps in a row mean that the run does not recover. The workers count as well and stop at that step by themselves,
+  /// so that where the run stops does not depend on when its reports arrive; here the pause gets its reason. A run
+  /// whose last step was not applied is not finished either.
   private mutating func pauseIfLeftOut(_ record: StepRecord) {
     guard let reason = record.skipped else { return }
     steps.leaveOut(record.step, newestCheckpoint: checkpoints.newestStep)
@@ -60,8 +61,9 @@ extension Run {
     if case .pause? = phase.pending { return }
     phase.pending = .pause(
       reason: isTooMany
-        ? "\(count) steps in a row could not be applied, the last because \(reason); lower optimizer.learning_rate or "
-          + "optimizer.clip and submit it again with --resume"
+        ? (count == 1
+          ? "a step could not be applied, because " : "\(count) steps in a row could not be applied, the last because ")
+          + "\(reason); lower optimizer.learning_rate or optimizer.clip and submit it again with --resume"
         : Run.unfinished(count, of: training.steps))
   }
 
@@ -76,8 +78,8 @@ extension Run {
     if steps.take(record, newestCheckpoint: checkpoints.newestStep) { tell(.evaluated(record), &turn) }
   }
 
-  /// The step after which the run ends: the last one, or an earlier one after which `training.stop_after` ends it. The workers count as well
-  /// and end by themselves at that step.
+  /// The step after which the run ends: the last one, or an earlier one after which `training.stop_after` ends it. The
+  /// workers count as well and end by themselves at that step.
   var lastStep: Int {
     steps.endingStep(stopAfter: configuration.training.stopAfter) ?? configuration.training.steps
   }
@@ -87,7 +89,7 @@ extension Run {
     let limit = configuration.training.stopAfter
     let standing = steps.standing(at: step)
     guard standing.ends(after: limit) else { return nil }
-    let count = standing.sinceBest == 1 ? "1 evaluation" : "\(standing.sinceBest) evaluations"
+    let count = SpokenNumbers.count(standing.sinceBest, "evaluation")
     guard let best = standing.bestStep, let loss = standing.bestLoss else {
       return "\(count) had no finite loss, and training.stop_after is \(limit)"
     }
@@ -127,6 +129,6 @@ extension Run {
       checkpoints.newestStep == count
     else { return }
     let early = count < configuration.training.steps ? earlyEnd(at: count) : nil
-    end(.finished, early ?? "all \(count) steps are done", &members, &turn)
+    end(.finished, early ?? (count == 1 ? "its only step is done" : "all \(count) steps are done"), &members, &turn)
   }
 }

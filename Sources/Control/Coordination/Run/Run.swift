@@ -1,5 +1,6 @@
-// One run, from its submission to its last event, over all generations, pauses and resumes. It owns its state; the coordinator finds the
-// run that an event is about and calls it. What a run decides goes into the turn; what it does with workers, into the members.
+// One run, from its submission to its last event, over all generations, pauses and resumes. It owns its state; the
+// coordinator finds the run that an event is about and calls it. What a run decides goes into the turn; what it does
+// with workers, into the members.
 //
 //   Phase          what happens now, with the data that are meaningful now
 //   StepLog        the steps that were recorded
@@ -146,9 +147,10 @@ struct Run: Equatable, Sendable {
     submission.configuration.cluster.workers = workers
     submission.configuration.cluster.minimumWorkers = min(workers, configuration.cluster.minimumWorkers)
     growsAtOnce = true
-    say("scaled to \(workers) workers on request", &turn)
+    let scaled = "scaled to \(SpokenNumbers.count(workers, "worker"))"
+    say("\(scaled) on request", &turn)
     if phase.hasWorkers, roster.count > workers, phase.pending == nil {
-      phase.pending = .renew(reason: "scaled to \(workers) workers")
+      phase.pending = .renew(reason: scaled)
     }
   }
 
@@ -161,14 +163,15 @@ struct Run: Equatable, Sendable {
   }
 
   /// The coordinator was restarted: repeats the actions that the previous process may not have completed.
-  mutating func goOn(_ turn: inout Turn) {
+  mutating func repeatUnfinished(_ turn: inout Turn) {
     if !folder.isEmpty && !state.isAtRest { turn.add(.takeFolder(id, folder: folder)) }
     if !folder.isEmpty && !state.isEnd { turn.add(.completeMetrics(id, folder: folder)) }
     commitNext(&turn)
     if phase.isPreparing { prepare(again: wasEverPrepared, &turn) }
   }
 
-  /// The run waits at the end of the queue. `firstGeneration` is the number that its next generation will have at least.
+  /// The run waits at the end of the queue. `firstGeneration` is the number that its next generation will have at
+  /// least.
   mutating func enqueue(_ reason: String, number: Int, firstGeneration: UInt32, _ turn: inout Turn) {
     queueNumber = number
     fruitless = 0

@@ -1,6 +1,6 @@
-// The steps that a run has recorded. A step that is computed again must have the bits that were recorded; it is then not recorded a
-// second time. Steps that were not applied are counted here as well: where a run stops depends on how many there are in a row, so the
-// count must be right wherever a generation begins.
+// The steps that a run has recorded. A step that is computed again must have the bits that were recorded; it is then
+// not recorded a second time. Steps that were not applied are counted here as well: where a run stops depends on how
+// many there are in a row, so the count must be right wherever a generation begins.
 
 import Configuration
 import Wire

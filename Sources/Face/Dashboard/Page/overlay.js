@@ -7,7 +7,7 @@ import { make, say } from "./page.js";
 const margin = { left: 58, right: 16, top: 12, bottom: 44 };
 const shapes = 5;
 
-/** A mean that forgets: each value's weight is `keep` times that of the next one, per step that lies between them. */
+/** An exponential moving average without bias at its start: a value's weight is `keep` times that of the next one, for each step between them. */
 export function smoothed(points, keep) {
   if (!keep) return points.map((point) => point.y);
   let sum = 0, weight = 0;

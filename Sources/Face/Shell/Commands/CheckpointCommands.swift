@@ -194,7 +194,7 @@ extension CommandDescription {
     summary: "restore damaged files of a checkpoint from workers' memory",
     discussion: """
       Finds the damaged shards of a checkpoint and asks the coordinator's workers to write them again from their copies of the state
-      (cluster.mirror_every). A file is replaced only if the new one has the SHA-256 of the manifest. Workers hold the last two copies, so this
+      (cluster.mirror_every). A file is replaced only if the new one has the SHA-256 of the manifest. Workers hold the newest copy, so this
       works only while the run is near that step. Later, resume from an older checkpoint, which computes the same bits again.
       """,
     examples: [

@@ -1,5 +1,5 @@
-// A command of `ress` with the values of its options: what the parser makes of a command line, and what the program carries out.
-// The program's `switch` over it names every case, so no command lacks its function.
+// A command of `ress` with the values of its options: what the parser makes of a command line, and what the program
+// carries out. The program's `switch` over it names every case, so no command lacks its function.
 
 package enum Command: Sendable {
   case train(TrainOptions)

@@ -16,5 +16,5 @@ package enum CommandTable {
   package static let standardAddress = "tcp://127.0.0.1:7077"
 
   /// A coordinator's store, in the folder it was started in.
-  package static let standardStore = "ress-coordinator.db"
+  static let standardStore = "ress-coordinator.db"
 }

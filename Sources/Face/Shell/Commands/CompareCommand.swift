@@ -16,7 +16,7 @@ package struct CompareOptions: CommandOptions {
       "--coordinator", "ADDRESS", defaultText: "\(CommandTable.standardAddress), if a name is not found here",
       "The coordinator whose runs are named.")
     target = line.real(
-      "--to", "LOSS", 0...1_000_000, defaultText: "the best loss of the run that did worst",
+      "--to", "LOSS", 0...1_000_000, defaultText: "the largest of the runs' best losses",
       "The validation loss up to which tokens and time are counted.")
     plot = line.text("--plot", "FILE", "Write the curves as a picture (SVG) to this file.")
     axis = line.choice("--x", default: .step, "The picture's axis.")

@@ -48,7 +48,7 @@ extension CommandDescription {
   package static let completion = CommandDescription(
     "completion", Command.completion, summary: "print completion for the shell",
     discussion:
-      "Completes commands, options and their choices in bash, and in zsh after `autoload -U bashcompinit && bashcompinit`.",
+      "Prints a script that completes commands, options and their choices in bash, and in zsh after `autoload -U bashcompinit && bashcompinit`.",
     examples: [
       CommandExample(
         "ress completion > ~/.local/share/bash-completion/completions/ress", "Install it for all new shells."),
@@ -56,7 +56,8 @@ extension CommandDescription {
     ])
 
   package static let man = CommandDescription(
-    "man", Command.man, summary: "print the manual page", discussion: "ress(1) for man, with all commands and options.",
+    "man", Command.man, summary: "print the manual page",
+    discussion: "Prints the manual page ress(1) in the format of man, with all commands and options.",
     examples: [
       CommandExample("ress man | man -l -", "Read it."),
       CommandExample("ress man > /usr/local/share/man/man1/ress.1", "Install it for `man ress`."),

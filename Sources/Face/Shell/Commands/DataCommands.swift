@@ -41,7 +41,8 @@ package struct DataPrepareOptions: CommandOptions {
       "--validation-split", "NAME", default: "valid", "For `graphs`: the split whose nodes are for validation.")
     relations = line.flag(
       "--relations",
-      "For `tag`, `tables`, `graphs`: keep which tokens are related: words by the field relations, cells, nodes.")
+      "For `tag`, `tables` and `graphs`: store which tokens are related: words by the field `relations`, cells of a table, neighbouring nodes."
+    )
     shards = line.whole("--shards", "N", 2...99_999, "For text: make a folder with N files instead of one file.")
     threads = line.threads(defaultText: "all cores")
     force = line.flag("--force", "Replace D.h5 if it exists.")

@@ -21,14 +21,14 @@ package struct GenerateOptions: CommandOptions {
 
   package init(_ line: inout OptionReader) {
     checkpoint = line.checkpoint()
-    prompt = line.text("--prompt", "TEXT", defaultText: "none: a new document", "The text to continue.")
+    prompt = line.text("--prompt", "TEXT", "The text to continue; without it the model begins a new document.")
     promptFile = line.text(
-      "--prompts", "FILE", defaultText: "none",
+      "--prompts", "FILE",
       "Continue the prompts of this file, one JSON object with `prompt` a line; - is standard input.")
     output = line.text(
       "--out", "FILE", defaultText: "standard output", "With --prompts: the file for the texts.")
     tokens = line.whole("--tokens", "N", 1...100_000_000, default: 400, "Number of tokens to generate.")
-    stops = line.list("--stop", "TEXT", "End the text before this string; may be given several times.")
+    stops = line.list("--stop", "TEXT", "End the text before this string.")
     temperature = line.real(
       "--temperature", "X", 0...100, default: 0.8,
       "0 always takes the most likely token; 1 samples from the model's probabilities unchanged.")
@@ -72,12 +72,12 @@ package struct PredictOptions: CommandOptions {
 
   package init(_ line: inout OptionReader) {
     checkpoint = line.checkpoint()
-    rows = line.argument("ROWS", "The file of rows, packed or not; - is standard input.")
+    rows = line.argument("ROWS", "The file of rows, compressed or not; - is standard input.")
     output = line.text("--out", "FILE", defaultText: "standard output", "The file for the answers.")
     field = line.field()
     task = line.choice(
       "--task", ["lm", "classify", "multiple_choice", "span", "tag", "tables"], defaultText: "that of the run",
-      "The task of the rows, where the run's folder and its dataset are not there.")
+      "The task of the rows, if neither the run's folder nor its dataset is available.")
     length = line.whole(
       "--length", "N", 1...1_048_576, defaultText: "the run's data.sequence_length",
       "Tokens of each example that are read.")
@@ -99,8 +99,8 @@ extension CommandDescription {
         span              answer and its probability
         lm                loss in nats a token, tokens, bits_per_byte
 
-      The names of labels come from the run's folder or from its dataset. Of an example longer than data.sequence_length the rest is not read,
-      as in training, and its answer has cut: true.
+      The names of labels come from the run's folder or from its dataset. An example longer than data.sequence_length is cut off there, as in
+      training, and its answer has cut: true.
       """,
     examples: [
       CommandExample("ress predict checkpoints/sst2 rows.jsonl --out answers.jsonl", "A label for each row."),
@@ -120,17 +120,17 @@ package struct EvaluateOptions: CommandOptions {
   package init(_ line: inout OptionReader) {
     checkpoint = line.checkpoint()
     datasets = line.list(
-      "--data", "D.h5", defaultText: "the run's dataset", "A dataset to evaluate on; may be given several times.")
+      "--data", "D.h5", defaultText: "the run's dataset", "A dataset to evaluate on.")
     sequences = line.whole(
       "--sequences", "N", 1...1_000_000_000, defaultText: "the whole split", "Sequences to read, evenly spaced.")
     length = line.whole(
       "--length", "N", 1...1_048_576, defaultText: "the run's data.sequence_length",
       "Tokens of each sequence. The baseline with learned positions accepts at most model.segment.")
     parts = line.whole(
-      "--parts", "N", 1...4_096, defaultText: "none",
+      "--parts", "N", 1...4_096,
       "Also print the losses of N equal parts of a language model's sequences, from the first tokens to the last.")
     answers = line.text(
-      "--answers", "FILE", defaultText: "none",
+      "--answers", "FILE",
       "Write a line of JSON for each question: its index, its loss, its answers and the number of right ones.")
     recurrence = line.recurrence()
     threads = line.threads(defaultText: "all cores")

@@ -1,4 +1,5 @@
-// The commands that ask a coordinator about runs: `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume`, `scale`.
+// The commands that ask a coordinator about runs: `ress submit`, `runs`, `status`, `logs`, `cancel`, `pause`, `resume`,
+// `scale`.
 
 package struct SubmitOptions: CommandOptions {
   package enum Place: String, CaseIterable, Sendable { case coordinator, slurm }

@@ -32,9 +32,17 @@ extension OptionReader {
     whole("--workers", "N", 1...4_096, defaultText: "cluster.workers of CONFIG", meaning)
   }
 
-  mutating func threads(defaultText: String) -> Int? {
-    whole(
-      "--threads", "N", 1...4_096, defaultText: defaultText, "Compute threads of each worker; does not change results.")
+  mutating func threads(
+    defaultText: String, _ meaning: String = "Compute threads; their number does not change results."
+  )
+    -> Int?
+  { whole("--threads", "N", 1...4_096, defaultText: defaultText, meaning) }
+
+  /// For a command that trains a run.
+  mutating func threadsOfEachWorker() -> Int? {
+    threads(
+      defaultText: "cluster.threads of CONFIG, or an equal share of the cores",
+      "Compute threads of each worker; their number does not change results.")
   }
 
   mutating func insecure() -> Bool {
@@ -99,7 +107,7 @@ package struct SubmissionOptions: CommandOptions {
 
   package init(_ line: inout OptionReader) {
     workers = line.workers("Workers of the run; each holds a share of the experts and of every batch.")
-    threads = line.threads(defaultText: "cluster.threads of CONFIG, or an equal share of the cores")
+    threads = line.threadsOfEachWorker()
     resume = line.optionalText(
       "--resume", "CHECKPOINT",
       "Continue from the run's newest checkpoint that verifies, or from the given one.")

@@ -35,7 +35,7 @@ package struct SweepOptions: CommandOptions {
     atOnce = line.whole(
       "--at-once", "N", 1...10_000, defaultText: "all", "For Slurm: the largest number of runs at a time.")
     workers = line.workers("Workers of each run.")
-    threads = line.threads(defaultText: "cluster.threads of CONFIG, or an equal share of the cores")
+    threads = line.threadsOfEachWorker()
     set = line.set()
     json = line.json()
   }

@@ -1,4 +1,5 @@
-// A comparison of runs: the keys of their configurations that differ, what each has reached, and their losses at common steps.
+// A comparison of runs: the keys of their configurations that differ, what each has reached, and their losses at common
+// steps.
 
 import Configuration
 
@@ -29,7 +30,7 @@ package struct Comparison: Sendable {
   package let differences: [Difference]
   /// The loss up to which tokens and time are counted; nil where no run has a loss.
   package let target: Double?
-  /// Whether `target` was chosen here: it is the best loss of the run that did worst, so all runs have reached it.
+  /// Whether `target` was chosen here: it is the largest of the runs' best losses, so all runs have reached it.
   package let isChosen: Bool
   /// Steps at which losses are shown: of the last one that all runs have, and of some before it.
   package let steps: [Int]

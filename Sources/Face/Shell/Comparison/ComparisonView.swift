@@ -49,7 +49,7 @@ package enum ComparisonView {
     }
     let note =
       comparison.isChosen && comparison.runs.count > 1 && comparison.target != nil
-      ? "\n\(target) is the best loss of the run that did worst; --to LOSS chooses another." : ""
+      ? "\n\(target) is the largest of the runs' best losses; --to LOSS chooses another." : ""
     return table.text + note
   }
 

@@ -1,6 +1,6 @@
-// The curves of several runs as a picture for a paper: SVG, black on white, with axes, ticks and a legend. A run has a colour and the shape
-// of its evaluations' markers, so that a print without colours can be read too. All texts are text in the file, which other programs
-// can edit.
+// The curves of several runs as a picture for a paper: SVG, black on white, with axes, ticks and a legend. A run has a
+// colour and the shape of its evaluations' markers, so that a print without colours can be read too. All texts are text
+// in the file, which other programs can edit.
 
 package struct CurvePlot: Sendable {
   package enum Axis: String, CaseIterable, Sendable {
@@ -34,7 +34,8 @@ package struct CurvePlot: Sendable {
   private let axis: Axis
   private let frame: Frame
 
-  /// Colours of Okabe and Ito, which most colour-blind people can tell apart, without the yellow that is too pale on white.
+  /// Colours of Okabe and Ito, which most colour-blind people can tell apart, without the yellow that is too pale on
+  /// white.
   private static let colours = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
   /// Wider lines would not show more: a curve is drawn with at most so many points.
   private static let pointLimit = 300
@@ -52,7 +53,8 @@ package struct CurvePlot: Sendable {
     frame = Frame(lines.map(\.name), x: Self.range(lines), y: Self.losses(lines))
   }
 
-  /// The centred mean over `smooth` steps, in at most `pointLimit` points; each has the smallest and largest loss of its steps.
+  /// The centred mean over `smooth` steps, in at most `pointLimit` points; each has the smallest and largest loss of
+  /// its steps.
   private static func training(
     _ curve: RunCurve, _ axis: Axis, _ smooth: Int
   ) -> [(x: Double, mean: Double, low: Double, high: Double)] {

@@ -1,5 +1,5 @@
-// The curve of a run as a comparison needs it: the loss of each step, and the tokens and the time that it took to get there. It is read
-// from a run's metrics.jsonl, or from the events that a coordinator sends; both give the same curve.
+// The curve of a run as a comparison needs it: the loss of each step, and the tokens and the time that it took to get
+// there. It is read from a run's metrics.jsonl, or from the events that a coordinator sends; both give the same curve.
 
 import Wire
 
@@ -73,15 +73,16 @@ package struct RunCurve: Equatable, Sendable {
   package static let window = 20
 
   /// The mean loss of the last steps up to `step`; nil where none of them has a loss.
-  package func trainingLoss(at step: Int) -> Double? {
+  func trainingLoss(at step: Int) -> Double? {
     guard let end = points.lastIndex(where: { $0.step <= step }) else { return nil }
     let losses = points[max(0, end + 1 - Self.window)...end].compactMap(\.loss)
     return losses.isEmpty ? nil : losses.reduce(0, +) / Double(losses.count)
   }
 
-  package var trainingLoss: Double? { points.last.flatMap { trainingLoss(at: $0.step) } }
+  var trainingLoss: Double? { points.last.flatMap { trainingLoss(at: $0.step) } }
 
-  /// The first place at which the run has reached a loss: an evaluation, or in a run without evaluations the mean of the last steps.
+  /// The first place at which the run has reached a loss: an evaluation, or in a run without evaluations the mean of
+  /// the last steps.
   package func reaching(_ loss: Double) -> (step: Int, tokens: Int, seconds: Double)? {
     if !evaluations.isEmpty {
       return evaluations.first { $0.loss <= loss }.map { ($0.step, $0.tokens, $0.seconds) }

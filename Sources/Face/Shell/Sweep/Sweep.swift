@@ -1,6 +1,6 @@
-// A sweep: one configuration, trained with every combination of some values of its keys. `--over` gives a key and its values; each
-// combination is a run, with a name made from its values. Runs that differ only in training.seed are the repetitions of one arm, so every
-// arm has the same seeds.
+// A sweep: one configuration, trained with every combination of some values of its keys. `--over` gives a key and its
+// values; each combination is a run, with a name made from its values. Runs that differ only in training.seed are the
+// repetitions of one arm, so every arm has the same seeds.
 
 package struct Sweep: Equatable, Sendable {
   /// A key and the values that it is to have, as they were typed.
@@ -131,7 +131,8 @@ package struct Sweep: Equatable, Sendable {
 
   // MARK: Names
 
-  /// `demo-learning_rate-0.003-seed-1`, or with a hash instead of the values where that would be too long for a folder, or not distinct.
+  /// `demo-learning_rate-0.003-seed-1`, or with a hash instead of the values where that would be too long for a folder,
+  /// or not distinct.
   private static func name(_ run: String, _ settings: [Setting]) -> String {
     let last = settings.map { String($0.key.split(separator: ".").last ?? "") }
     let parts = settings.enumerated().map { index, setting in

@@ -32,7 +32,7 @@ struct ExamplePreparation {
     for source in files + validationFiles where source.contents == .text {
       throw DataError.file(
         action: "read", path: source.path,
-        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, packed or not")
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, compressed or not")
     }
     if task == .span, preparation.contextBytes > 0, let stream = files.first(where: \.isStream) {
       throw DataError.file(
@@ -64,7 +64,7 @@ struct ExamplePreparation {
     case .text:
       throw DataError.file(
         action: "read", path: source.path,
-        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, packed or not")
+        reason: "task \(task.rawValue) needs rows: one JSON object a line, or a table in CSV or TSV, compressed or not")
     case .rows:
       try RowLines.read(
         &file, named: source.path, skipsBadRows: options.skipsBadRows, tally: tally, progress: progress
@@ -144,7 +144,7 @@ struct ExamplePreparation {
     guard graph.splits.contains("train"), graph.splits.contains(held) else {
       throw DataError.unreadable(
         "\(files.map(\.path).joined(separator: ", ")): nodes of split 'train' and '\(held)' are needed; there are "
-          + graph.splits.sorted().joined(separator: ", ") + " (--validation-split names the one that validates)")
+          + graph.splits.sorted().joined(separator: ", ") + " (--validation-split names the split for validation)")
     }
     let train = try writer(.train, file, graph.vocabulary)
     let validation = try writer(.validation, file, graph.vocabulary)

@@ -56,7 +56,7 @@ package struct QueryReader: ~Copyable {
   }
 }
 
-/// A file of rows, one JSON object a line, packed or not.
+/// A file of rows, one JSON object a line, compressed or not.
 package enum RowFile {
   /// Calls `body` with each row and its place, `FILE:LINE`. The path `-` is standard input.
   package static func forEach(_ path: String, _ body: ([String: Any], String) throws -> Void) throws {

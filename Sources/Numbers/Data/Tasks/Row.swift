@@ -11,8 +11,8 @@ struct Row {
     self.place = place
   }
 
-  /// A row of a table, whose fields are texts: a label or an id that is a whole number is one, and a field with a list or an
-  /// object of JSON is that value where a task expects one.
+  /// A row of a table, whose fields are texts: a label or an id that is a whole number is one, and a field with a list
+  /// or an object of JSON is that value where a task expects one.
   init(fields: [String: Any], _ place: String) {
     var values = fields
     for name in ["label", "id"] {

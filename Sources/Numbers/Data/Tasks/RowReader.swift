@@ -172,7 +172,7 @@ struct RowReader: ~Copyable {
       let asked: Int32? = asks ? 0 : tag is NSNull ? -1 : labels.number(of: tag)
       guard let number = asked else {
         throw row.problem(
-          "a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null asks nothing of its word"
+          "a tag must be a class: a whole number from 0 on, or a name, in all rows alike; null for a word without a target"
         )
       }
       let own = example.features.isEmpty ? tokens(word) : tokens(after: word)

@@ -3,6 +3,7 @@
 //
 // As in Python's `csv`, a quote inside a field that does not begin with one is an ordinary character.
 
+import Configuration
 import Foundation
 
 struct DelimitedRows {
@@ -142,7 +143,7 @@ struct DelimitedRows {
     guard row.count == header.count else {
       let ends = line == rowLine ? "" : " (its last line is \(line))"
       return try refuse(
-        "it has \(row.count) field\(row.count == 1 ? "" : "s"), and the header has \(header.count)\(ends)", at: place)
+        "it has \(SpokenNumbers.count(row.count, "field")), and the header has \(header.count)\(ends)", at: place)
     }
     var object: [String: Any] = [:]
     for (name, bytes) in zip(header, row) {

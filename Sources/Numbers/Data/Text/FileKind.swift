@@ -112,7 +112,7 @@ struct ForeignKind: Equatable {
     if begins("RIFF") && isBinary(at: 7) || begins("OggS\0") || begins("fLaC\0") || begins("ID3") && isBinary(at: 3)
       || begins("ftyp", at: 4) && isBinary(at: 0) || begins([0x1A, 0x45, 0xDF, 0xA3])
     {
-      return ForeignKind(name: "a sound or a film", advice: leaveOut)
+      return ForeignKind(name: "an audio or video file", advice: leaveOut)
     }
     if begins("%PDF-") { return ForeignKind(name: "a PDF document", advice: "take its text: pdftotext FILE FILE.txt") }
     if begins([0xD0, 0xCF, 0x11, 0xE0, 0xA1, 0xB1, 0x1A, 0xE1]) {
@@ -121,9 +121,9 @@ struct ForeignKind: Equatable {
     if begins("SQLite format 3\0") { return ForeignKind(name: "an SQLite database", advice: toRows) }
     if begins([0x4F, 0x62, 0x6A, 0x01]) { return ForeignKind(name: "an Avro file", advice: toRows) }
     if begins("ORC"), isBinary(at: 3) { return ForeignKind(name: "an ORC file", advice: toRows) }
-    if begins([0x93] + Array("NUMPY".utf8)) { return ForeignKind(name: "an array of NumPy", advice: leaveOut) }
+    if begins([0x93] + Array("NUMPY".utf8)) { return ForeignKind(name: "a NumPy array", advice: leaveOut) }
     if begins([0x80]), bytes.count > 2, (2...5).contains(bytes[1]), begins([0x95], at: 2) || begins([0x7D], at: 2) {
-      return ForeignKind(name: "a pickle of Python", advice: toRows)
+      return ForeignKind(name: "a Python pickle", advice: toRows)
     }
     if begins("{\"", at: 8), bytes[5..<8].allSatisfy({ $0 == 0 }) {
       return ForeignKind(name: "a safetensors file", advice: leaveOut)

@@ -24,7 +24,7 @@ final class RowTally {
   func check(_ options: SourceOptions) throws(DataError) {
     if rows == 0, let field = options.field { throw SourceList.noRows(field) }
     if rows > 0, bad == rows, let firstBad {
-      throw .unreadable("none of \(rows) rows can be read; the first: \(firstBad)")
+      throw .unreadable(rows == 1 ? firstBad : "none of \(rows) rows can be read; the first: \(firstBad)")
     }
   }
 }

@@ -1,5 +1,6 @@
 // Determines what a file contains when decompressed: text, rows, or a table with a header (CSV, TSV). Rows are
-// recognised by their content as well as by the file's name, tables by the name alone. A file that is neither is refused before anything is written, with advice for the user.
+// recognised by their content as well as by the file's name, tables by the name alone. A file that is neither is
+// refused before anything is written, with advice for the user.
 
 import Foundation
 

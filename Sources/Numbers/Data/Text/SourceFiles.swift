@@ -12,9 +12,9 @@ package struct SourceFile: Equatable, Sendable {
   /// Size on disk, compressed or not; 0 for a pipe.
   package var size: Int
   /// Nanoseconds since 1970.
-  package var modified = 0
+  var modified = 0
   /// Whether it is a pipe or terminal, which can be read once only.
-  package var isStream = false
+  var isStream = false
   /// Nil where it is known only when the file is read.
   package var contents: SourceContents?
 
@@ -62,7 +62,7 @@ package struct SourceList {
   /// - Parameters:
   ///   - sources: as users write them; `-` is standard input.
   ///   - exclusions: paths to leave out, and a description of each; with an empty description it is not reported.
-  ///     Paths that do not exist are ignored.
+  ///   Paths that do not exist are ignored.
   /// - Throws: where a source does not exist or cannot be used, or where no file is left.
   package init(_ sources: [String], leavingOut exclusions: [(path: String, what: String)] = []) throws(DataError) {
     var excluded: [FileIdentity: String] = [:]
@@ -83,7 +83,7 @@ package struct SourceList {
   }
 
   /// - Throws: where the option `--field` has no effect.
-  package func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
+  func checkField(_ options: SourceOptions, _ task: TaskKind) throws(DataError) {
     guard let field = options.field else { return }
     guard task == .lm || task == .classify else {
       throw .unreadable("--field \(field): rows of task \(task.rawValue) have fields of fixed names (docs/tasks.md)")
@@ -104,7 +104,7 @@ package struct SourceList {
       throw .file(
         action: "read", path: source,
         reason: errno == ENOENT
-          ? isLink ? "it is a link, and what it names does not exist" : "no such file or folder"
+          ? isLink ? "it is a link to a path that does not exist" : "no such file or folder"
           : String(cString: strerror(errno)))
     }
     guard info.st_mode & S_IFMT == S_IFDIR else {
@@ -169,7 +169,7 @@ private struct Folder {
         guard errno == ENOENT || errno == ELOOP else {
           throw .file(action: "read", path: path, reason: String(cString: strerror(errno)))
         }
-        notes.append("\(path) is left out: it is a link, and what it names does not exist")
+        notes.append("\(path) is left out: it is a link to a path that does not exist")
         continue
       }
       let identity = FileIdentity(info)

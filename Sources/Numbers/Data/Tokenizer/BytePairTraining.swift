@@ -73,7 +73,7 @@ package struct BytePairTraining {
   }
 
   /// - Throws: where a special token is empty, listed twice, or the name of a byte.
-  package func checkSpecials() throws(TokenizerError) {
+  func checkSpecials() throws(TokenizerError) {
     var seen: Set<[UInt8]> = []
     for special in specials {
       let text = Array(special.utf8)

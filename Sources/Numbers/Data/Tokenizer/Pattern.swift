@@ -1,7 +1,7 @@
 // A regular expression, compiled by PCRE2, and the search for it in linear time.
 //
-// PCRE2 backtracks: with `\s+$`, a megabyte of spaces would take it hours. Two measures bound the work. From a place, it
-// may first take `steps` attempts and look `window` bytes ahead, which is enough for words. Where it needs more, it
+// PCRE2 backtracks: with `\s+$`, a megabyte of spaces would take it hours. Two measures bound the work. From a place,
+// it may first take `steps` attempts and look `window` bytes ahead, which is enough for words. Where it needs more, it
 // gets more, and what it gets is paid from a budget in proportion to the length of the text. An exhausted budget is an
 // error; a slow machine is not, since no clock is read.
 

@@ -39,7 +39,7 @@ package enum Tokenizer: Sendable {
   /// SHA-256 of what is stored, in hexadecimal. Tokenizers with equal digests give equal tokens.
   package var digest: String { SHA256.of(stored) }
 
-  package var isByte: Bool { if case .byte = self { true } else { false } }
+  var isByte: Bool { if case .byte = self { true } else { false } }
 
   /// A short description.
   package var summary: String {

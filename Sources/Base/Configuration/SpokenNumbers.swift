@@ -1,6 +1,17 @@
-// Formats lists of whole numbers and of names for logs and views.
+// Formats counts, and lists of whole numbers and of names, for messages, logs and views.
 
 package enum SpokenNumbers {
+  /// `1 worker`, `3 workers`, `2 copies`: a count with its noun.
+  /// - Parameter many: the plural where it is not `one` with an s.
+  package static func count(_ count: Int, _ one: String, _ many: String? = nil) -> String {
+    "\(count) \(noun(count, one, many))"
+  }
+
+  /// The noun alone, for a count that is written in another form, such as `12,345`.
+  package static func noun(_ count: Int, _ one: String, _ many: String? = nil) -> String {
+    count == 1 ? one : many ?? one + "s"
+  }
+
   /// `0–3, 6`: sorted, with consecutive numbers joined; `none` for an empty list.
   package static func ranges(_ numbers: some Sequence<Int>) -> String {
     var ranges: [ClosedRange<Int>] = []
@@ -20,7 +31,7 @@ package enum SpokenNumbers {
   /// - Parameter count: the number of names, of which `first` has the first ones.
   package static func names(_ first: [String], of count: Int) -> String {
     let left = count - first.count
-    let parts = left > 0 ? first + ["\(left) other\(left == 1 ? "" : "s")"] : first
+    let parts = left > 0 ? first + [self.count(left, "other")] : first
     guard parts.count > 1 else { return parts.first ?? "" }
     return parts.dropLast().joined(separator: ", ") + " and " + parts.last!
   }
