@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from variants import ABLATIONS, BLIND, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WIDER
+from variants import ABLATIONS, BLIND, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WHOLE, WIDER
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
         "accuracy holds at lengths beyond the trained ones", 500, 100 / 8, "words (trained with 32 to 128)",
-        ablations=("no memory", "no graph", "all keys", "one step", NAMED), quick=("no memory", NAMED)),
+        ablations=("no memory", "no graph", "all keys", "one step", WHOLE, NAMED), quick=("no memory", WHOLE, NAMED)),
     Experiment(
         "far", "length", "A pair in the first segment, asked for n segments later", "what crosses segments is kept", 300, 100 / 8,
         "segments of 16 words between (trained with few)", ablations=("no memory", "one step", "separate blocks"),

@@ -35,10 +35,11 @@ RELATED = {
 # Of the experiments whose words name something again: all places of one name are related. The cache holds the whole sequence, so that they are
 # neighbours at any distance; `settings` adds its size.
 NAMED = "one name is related"
+WHOLE = "cache of all tokens"
 MENTIONS = ["model.relation_kinds=1", "model.relation_start=8"]
 PART = {
     "one step": "R2MU", "separate blocks": "R2MU", "no memory": "R2MU", "all keys": "ASAM", "sparsemax": "ASAM", "one network": "ASAM",
-    "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES", NAMED: "SOES"}
+    "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES", NAMED: "SOES", WHOLE: "memory"}
 
 EXPLAINED = {
     TWIN: "a dense Transformer of as many layers as ReSSFormer has steps, with the same taps, norm and starts of the embedding, forget gates and "
@@ -56,6 +57,7 @@ EXPLAINED = {
     "no graph": "every visible token is a neighbour and none is weighed; no relations",
     "no relations": "the graph is made from content alone",
     "relations only choose": "related tokens are neighbours, and no edge is weighed",
+    WHOLE: "the cache holds the whole sequence",
     NAMED: "all places of one key, or of one person's name, are related, which no other model is told, and the cache holds every token",
 }
 
@@ -95,8 +97,8 @@ class Variants:
             own = [
                 "model.separate_blocks=true", "model.pool_experts=false", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
                 "model.structure_bias=false", f"model.experts={self.share_of_experts()}", f"model.segment={self.longest}", "model.cache=0"]
-        elif name == NAMED:
-            own = [*MENTIONS, f"model.cache={self.longest}"]
+        elif name in (NAMED, WHOLE):
+            own = [*(MENTIONS if name == NAMED else []), f"model.cache={self.longest}"]
         else:
             own = [*(ABLATIONS | RELATED)[name]]
             if name == "separate blocks":
