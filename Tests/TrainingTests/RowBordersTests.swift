@@ -106,6 +106,8 @@ import Training
     let optimizers = zip(parameters, plans).map {
       Optimizer(configuration, parameters: $0, plan: $1, team: team)
     }
+    // The pointers below do not keep the buffers, which an optimised program frees after their last use.
+    defer { withExtendedLifetime((gradient, zeros, parameters)) {} }
     var sums: [[UInt64]] = []
     for step in 0..<2 {
       Philox(seed: 9, stream: UInt64(step)).fillNormal(gradient.pointer, count: layout.denseCount, deviation: 0.01)
