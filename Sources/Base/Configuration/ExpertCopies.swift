@@ -129,7 +129,8 @@ package struct ExpertCopies: Equatable, Sendable {
     switch copied.count {
     case 0: "rows travel to the owners of all experts"
     case loads.count: "every worker has a copy of all experts"
-    default: "\(copied.count) of \(loads.count) experts are copied to every worker"
+    default:
+      "\(copied.count) of \(loads.count) experts \(SpokenNumbers.noun(copied.count, "is", "are")) copied to every worker"
     }
   }
 

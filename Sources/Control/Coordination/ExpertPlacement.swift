@@ -44,15 +44,6 @@ package enum ExpertPlacement {
   package static func even(_ model: ModelConfiguration, workers: Int) -> [[Int]] {
     evenShares(of: model.routedExperts, among: workers).map { model.experts(in: $0) }
   }
-
-  /// Rows of the most loaded worker over the mean: 1 is balance.
-  package static func imbalance(loads: [Double], owners: [Int], workers: Int) -> Double {
-    let total = loads.reduce(0, +)
-    guard total > 0 else { return 1 }
-    var totals = [Double](repeating: 0, count: workers)
-    for (expert, owner) in owners.enumerated() { totals[owner] += loads[expert] }
-    return totals.max()! * Double(workers) / total
-  }
 }
 
 /// The gain that was expected of a new placement, for comparison with the measured one.

@@ -252,8 +252,6 @@ package final class ParameterBuffer {
       for entry in entries { try body(entry, block + entry.offset) }
     }
   }
-
-  package func clearDense() { dense.update(repeating: 0, count: layout.denseCount) }
 }
 
 extension ModelConfiguration {

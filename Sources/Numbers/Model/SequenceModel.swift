@@ -211,9 +211,6 @@ package final class SequenceModel {
     return graphs
   }
 
-  /// The memory after the last sequence, (M, D).
-  package var finalMemory: Matrix { memory }
-
   private func segmentCount(_ tokenCount: Int) -> Int { (tokenCount + sizes.segment - 1) / sizes.segment }
 
   private func span(_ index: Int, of tokenCount: Int) -> Span {
