@@ -34,7 +34,7 @@ func checkpointList(_ options: CheckpointListOptions) throws -> ExitCode {
   ])
   for row in rows { table.add(row.cells) }
   Terminal.print(table.text)
-  Terminal.print("\nTo verify the files: ress checkpoint show CHECKPOINT")
+  Terminal.print("\nTo verify the files: ress checkpoint verify CHECKPOINT")
   return .done
 }
 
