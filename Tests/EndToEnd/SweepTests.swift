@@ -142,12 +142,16 @@ import Testing
     #expect(waitUntil(120) { place.curve(third).count > 12 })
     if signal == SIGKILL { sweep.killAll() } else { kill(sweep.process.processIdentifier, signal) }
     let code = sweep.exitCode(within: 60)
+    // More runs may finish before the signal arrives, and a killed sweep may not have listed the last one.
+    let finished = try rows(place).filter { $0.contains(",finished,") }.count
+    #expect(finished >= 2)
     #expect(
-      signal == SIGKILL || code == 130 && sweep.output.contains("the same command continues the sweep"),
-      "\(sweep.output)")
-    #expect(try rows(place).filter { $0.contains(",finished,") }.count == 2)
+      signal == SIGKILL || finished == 4
+        || code == 130 && sweep.output.contains("the same command continues the sweep"), "\(sweep.output)")
     let next = try place.run(words)
-    #expect(next.code == 0 && next.output.contains("of which 2 are finished"), "\(next.output)\(next.errors)")
+    #expect(
+      next.code == 0 && (finished...4).contains { next.output.contains("of which \($0) are finished") },
+      "\(finished) finished: \(next.output)\(next.errors)")
     #expect(curves(place) == curves(place, "whole"))
     #expect(try rows(place).allSatisfy { $0.contains(",finished,") })
   }
