@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The laboratory: trains each design of designs.py with the same budget, measures it, and writes Benchmarks/lab/RESULTS.md.
+"""The laboratory: trains each design of designs.py with the same budget, measures it, and writes a table, OUT/RESULTS.md.
 
     nice python3 Benchmarks/lab/lab.py --ress .build/release/ress
 
@@ -253,7 +253,7 @@ class Laboratory:
                 if name not in self.options.tasks:
                     self.load(name)
                 lines += self.section(name)
-            (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
+            (self.out / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
 
     def section(self, name):
         task = TASKS[name]
