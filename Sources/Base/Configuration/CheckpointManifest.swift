@@ -74,7 +74,6 @@ package struct CheckpointManifest: Equatable, Sendable, Codable {
 
   /// `step-00001200`, the folder of step 1200.
   package static func folderName(step: Int) -> String {
-    let digits = String(step)
-    return "step-" + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+    "step-" + SpokenNumbers.padded(step, to: 8)
   }
 }

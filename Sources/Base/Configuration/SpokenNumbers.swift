@@ -12,6 +12,12 @@ package enum SpokenNumbers {
     count == 1 ? one : many ?? one + "s"
   }
 
+  /// `00042`: with zeros before it, for names that are sorted as text.
+  package static func padded(_ number: Int, to width: Int) -> String {
+    let digits = String(number)
+    return String(repeating: "0", count: max(0, width - digits.count)) + digits
+  }
+
   /// `0–3, 6`: sorted, with consecutive numbers joined; `none` for an empty list.
   package static func ranges(_ numbers: some Sequence<Int>) -> String {
     var ranges: [ClosedRange<Int>] = []

@@ -81,11 +81,7 @@ package struct CheckpointWriter {
 
   /// `shard-0003-of-0008.h5`
   package static func shardName(_ index: Int, of count: Int) -> String {
-    func padded(_ number: Int) -> String {
-      let digits = String(number)
-      return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
-    }
-    return "shard-\(padded(index))-of-\(padded(count)).h5"
+    "shard-\(SpokenNumbers.padded(index, to: 4))-of-\(SpokenNumbers.padded(count, to: 4)).h5"
   }
 
   /// Writes a worker's tensors. They are on disk when this returns.

@@ -197,10 +197,7 @@ package struct ParameterLayout: Equatable, Sendable {
   /// `experts/0003/gate`
   package static func expertName(_ index: Int, _ part: String) -> String { "experts/" + fourDigits(index) + "/" + part }
 
-  private static func fourDigits(_ index: Int) -> String {
-    let digits = String(index)
-    return String(repeating: "0", count: max(0, 4 - digits.count)) + digits
-  }
+  private static func fourDigits(_ index: Int) -> String { SpokenNumbers.padded(index, to: 4) }
 
   package func denseEntry(_ name: String) -> ParameterEntry? { dense.first { $0.name == name } }
 }
