@@ -77,14 +77,14 @@ import Training
       for piece in shard.pieces {
         #expect(piece.offset == offset && piece.count == piece.rows.shape.reduce(1, *))
         offset += piece.count
-        found[piece.kind.prefix + piece.entry.name, default: []].append(piece.rows.values)
-        let name = piece.kind.prefix + piece.entry.name
+        found[piece.kind.name(of: piece.entry), default: []].append(piece.rows.values)
+        let name = piece.kind.name(of: piece.entry)
         #expect(piece.name == (piece.rows.isWhole ? name : TensorRows.stored(name, from: piece.rows.rows.lowerBound)))
       }
     }
     for entry in layout.dense where entry.count > 0 {
-      for kind in ShardLayout.Kind.allCases where kind == .values || entry.isTrained {
-        let ranges = found[kind.prefix + entry.name] ?? []
+      for kind in StoredKind.allCases where kind == .values || entry.isTrained {
+        let ranges = found[kind.name(of: entry)] ?? []
         #expect(ranges.first?.lowerBound == 0 && ranges.last?.upperBound == entry.count, "\(entry.name)")
         #expect(zip(ranges, ranges.dropFirst()).allSatisfy { $0.upperBound == $1.lowerBound }, "\(entry.name)")
       }

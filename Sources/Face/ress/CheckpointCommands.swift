@@ -125,9 +125,10 @@ func checkpointShow(_ options: CheckpointShowOptions) throws -> ExitCode {
   if options.tensors {
     var tensors = TextTable([("tensor", .left), ("shape", .left), ("numbers", .right)])
     for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
-      let shape = try reader.shape(of: "model/" + entry.name)
+      let shape = try reader.shape(of: StoredKind.values.name(of: entry))
       tensors.add([
-        "model/" + entry.name, shape.map { String($0) }.joined(separator: " × "), Format.grouped(entry.count),
+        StoredKind.values.name(of: entry), shape.map { String($0) }.joined(separator: " × "),
+        Format.grouped(entry.count),
       ])
     }
     Terminal.print("\n" + tensors.text)

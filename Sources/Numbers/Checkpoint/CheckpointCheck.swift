@@ -103,9 +103,7 @@ extension CheckpointReader {
     let vocabulary = try shape(of: "model/embed/weight").first ?? 0
     let layout = ParameterLayout(manifest.configuration, vocabulary: vocabulary)
     return (layout.dense + layout.experts.flatMap { $0 }).filter { $0.count > 0 }.flatMap { entry in
-      [("model/" + entry.name, entry.shape)]
-        + (entry.isTrained
-          ? [("optimizer/first/" + entry.name, entry.shape), ("optimizer/second/" + entry.name, entry.shape)] : [])
+      entry.storedKinds.map { ($0.name(of: entry), entry.shape) }
     }
   }
 }

@@ -1,6 +1,22 @@
 // Rows of a tensor. A large tensor may have several owners, each of which updates a contiguous range of its rows. The
 // rows are consecutive in memory, so everything that an owner does with them is done with one range of values.
 
+import Configuration
+
+/// What a checkpoint has of a tensor: its values, and the two moments of AdamW where it is trained.
+package enum StoredKind: Int, CaseIterable, Sendable {
+  case values, first, second
+
+  /// `model/embed/weight`, `optimizer/first/embed/weight`
+  package func name(of entry: ParameterEntry) -> String {
+    switch self {
+    case .values: "model/" + entry.name
+    case .first: "optimizer/first/" + entry.name
+    case .second: "optimizer/second/" + entry.name
+    }
+  }
+}
+
 /// All rows of a tensor, or a range of them. A row is what one index of the first dimension selects: `valuesARow`
 /// values.
 package struct TensorRows: Equatable, Sendable {
@@ -15,8 +31,8 @@ package struct TensorRows: Equatable, Sendable {
     self.rows = rows
   }
 
-  /// The rows whose values are in `values`, a range of the buffer that the tensor is in; nil where there are none. The
-  /// range must not end within a row of the tensor.
+  /// The rows whose values are in `values`, a range of the buffer that the tensor is in, or nil if the range has no
+  /// value of the tensor. The range must not end within a row.
   package init?(_ entry: ParameterEntry, within values: Range<Int>) {
     let common = values.clamped(to: entry.range), size = entry.valuesARow
     guard !common.isEmpty else { return nil }
@@ -42,12 +58,13 @@ package struct TensorRows: Equatable, Sendable {
   /// The name in a checkpoint's files of those rows of a divided tensor that begin with row `first`. The digits let
   /// files list the ranges in order.
   package static func stored(_ name: String, from first: Int) -> String {
-    let digits = String(first)
-    return name + "/rows-from-" + String(repeating: "0", count: max(0, 7 - digits.count)) + digits
+    name + "/rows-from-" + SpokenNumbers.padded(first, to: 7)
   }
 }
 
 extension ParameterEntry {
+  /// What a checkpoint has of the tensor.
+  package var storedKinds: [StoredKind] { isTrained ? StoredKind.allCases : [.values] }
   /// The first dimension.
   package var rowCount: Int { shape.first ?? 1 }
   package var valuesARow: Int { shape.dropFirst().reduce(1, *) }

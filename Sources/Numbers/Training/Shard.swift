@@ -7,33 +7,20 @@ import Model
 
 /// The contents of a shard, in order. They follow from the model and the generation's work plan alone.
 package struct ShardLayout: Equatable, Sendable {
-  package enum Kind: Int, CaseIterable, Sendable {
-    case values, first, second
-
-    /// What precedes the name of a tensor in a checkpoint.
-    package var prefix: String {
-      switch self {
-      case .values: "model/"
-      case .first: "optimizer/first/"
-      case .second: "optimizer/second/"
-      }
-    }
-  }
-
   package struct Piece: Equatable, Sendable {
     /// The rows that the worker updates: all of the tensor's, except for large dense tensors (`RowBorders`).
     package let rows: TensorRows
     package var entry: ParameterEntry { rows.entry }
     /// Number of the tensor among all of the model, dense ones first.
     package let tensor: Int
-    package let kind: Kind
+    package let kind: StoredKind
     /// The expert that it belongs to; nil for dense tensors.
     package let expert: Int?
     /// Offset in the shard, in values.
     package let offset: Int
     package var count: Int { rows.count }
 
-    package init(_ rows: TensorRows, tensor: Int, kind: Kind, expert: Int?, offset: Int) {
+    package init(_ rows: TensorRows, tensor: Int, kind: StoredKind, expert: Int?, offset: Int) {
       self.rows = rows
       self.tensor = tensor
       self.kind = kind
@@ -42,7 +29,7 @@ package struct ShardLayout: Equatable, Sendable {
     }
 
     /// The name in a checkpoint: `model/embed/weight`, `optimizer/first/embed/weight/rows-from-0004096`.
-    package var name: String { rows.stored(as: kind.prefix + entry.name) }
+    package var name: String { rows.stored(as: kind.name(of: entry)) }
 
     /// The same rows, divided where the owner changes in another plan.
     package func divided(by plan: WorkPlan) -> [Piece] {
@@ -85,7 +72,7 @@ package struct ShardLayout: Equatable, Sendable {
   }
 
   private mutating func add(_ rows: TensorRows, _ tensor: Int, expert: Int?) {
-    for kind in Kind.allCases where kind == .values || rows.entry.isTrained {
+    for kind in rows.entry.storedKinds {
       pieces.append(Piece(rows, tensor: tensor, kind: kind, expert: expert, offset: count))
     }
   }

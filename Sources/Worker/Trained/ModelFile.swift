@@ -179,11 +179,9 @@ package enum ModelFile {
         let pointer = UnsafeMutablePointer<Float>.allocate(capacity: values.count)
         pointer.initialize(from: values, count: values.count)
         kept.append(pointer)
-        named.append(NamedTensor(name: "model/" + entry.name, shape: entry.shape, values: pointer))
-        guard entry.isTrained else { continue }
-        for moment in ["first", "second"] {
-          named.append(
-            NamedTensor(name: "optimizer/\(moment)/" + entry.name, shape: entry.shape, values: zeros.baseAddress!))
+        for kind in entry.storedKinds {
+          let stored = kind == .values ? UnsafePointer(pointer) : zeros.baseAddress!
+          named.append(NamedTensor(name: kind.name(of: entry), shape: entry.shape, values: stored))
         }
       }
       names = named.map(\.name)

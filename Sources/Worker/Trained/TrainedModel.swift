@@ -46,11 +46,11 @@ package final class TrainedModel {
     let layout = ParameterLayout(model, vocabulary: vocabulary)
     // Checked before memory is allocated, because the sizes come from a manifest that may be damaged.
     for entry in layout.dense + layout.experts.flatMap({ $0 }) where entry.count > 0 {
-      try reader.check("model/" + entry.name, shape: entry.shape)
+      try reader.check(StoredKind.values.name(of: entry), shape: entry.shape)
     }
     parameters = ParameterBuffer(layout, experts: owned)
     try parameters.forEachTensor { entry, values in
-      if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
+      if entry.count > 0 { try reader.read(StoredKind.values.name(of: entry), shape: entry.shape, into: values) }
     }
     weights = Weights(parameters, model)
     team = Team(laneCount: threads > 0 ? threads : ProcessInfo.processInfo.activeProcessorCount)
@@ -144,7 +144,7 @@ package final class TrainedModel {
   /// - Parameters:
   ///   - length: tokens that are read of a sequence, instead of the run's `data.sequence_length`.
   ///   - parts: number of parts of each sequence whose losses are reported separately, for language models; 0 for
-  ///   none.
+  ///     none.
   ///   - each: called with the result of each question.
   package func evaluate(
     _ corpus: Corpus, sequences: Int?, recurrence: Int? = nil, length: Int? = nil, parts: Int = 0,

@@ -62,7 +62,7 @@ package struct WarmStart {
   package func load(into parameters: ParameterBuffer) throws {
     try parameters.forEachTensor { entry, values in
       guard entry.count > 0, transfer.takes(entry.name) else { return }
-      try reader.read("model/" + entry.name, shape: entry.shape, into: values)
+      try reader.read(StoredKind.values.name(of: entry), shape: entry.shape, into: values)
     }
     parameters.changed()
   }

@@ -347,8 +347,8 @@ package final class RunJob {
     }
   }
 
-  /// Refuses a checkpoint after which this program would not compute the steps that the program before it computed, unless that is asked
-  /// for. Imported weights (step 0) have no such steps.
+  /// Refuses a checkpoint after which this program would not compute the steps that the program before it computed,
+  /// unless that is asked for. Imported weights (step 0) have no such steps.
   private func checkNumerics(_ manifest: CheckpointManifest, _ path: String) throws {
     let mine = assignment.roster[assignment.index].worker.fingerprint
     guard manifest.step > 0, manifest.numerics != mine, assignment.acceptsOtherNumerics != true else { return }
@@ -364,13 +364,13 @@ package final class RunJob {
     try checkNumerics(reader.manifest, path)
     try trainer.parameters.forEachTensor { entry, values in
       Progress.note()
-      if entry.count > 0 { try reader.read("model/" + entry.name, shape: entry.shape, into: values) }
+      if entry.count > 0 { try reader.read(StoredKind.values.name(of: entry), shape: entry.shape, into: values) }
     }
     for owned in trainer.optimizer.owned where owned.entry.isTrained {
       Progress.note()
       let (entry, rows) = (owned.entry, owned.rows.rows)
-      for (kind, moment) in [(ShardLayout.Kind.first, owned.first), (.second, owned.second)] {
-        try reader.read(kind.prefix + entry.name, shape: entry.shape, rows: rows, into: moment)
+      for (kind, moment) in [(StoredKind.first, owned.first), (.second, owned.second)] {
+        try reader.read(kind.name(of: entry), shape: entry.shape, rows: rows, into: moment)
       }
     }
     trainer.parameters.changed()
