@@ -7,6 +7,8 @@ every token passes (`fit`) makes up for it. Parameters are what follows from tha
 
 from dataclasses import dataclass
 
+from variants import MENTIONS  # of Benchmarks/paper, which lab.py puts on the path
+
 DENSE_LAYERS = (
     "model.architecture=transformer", "model.segment={length}", "model.shared_expert=false", "model.experts=1", "model.active_experts=1")
 NO_GRAPH = ("model.graph_degree=null", "model.structure_bias=false")
@@ -39,8 +41,6 @@ SEEN = ("recall", "far")
 # The tasks whose datasets have relations. Their configurations read them.
 RELATED = ("reach", "reach-long", "cora", "lookups")
 NO_RELATIONS = ("model.relation_kinds=0",)
-# Places of one key or name are related, and the cache holds every token, so that they are neighbours at any distance.
-MENTIONS = ("model.relation_kinds=1", "model.relation_start=8", "model.cache={length}")
 
 DESIGNS = (
     Design("default", "", seeds=5, tasks=(*ALL, *TEXTS, "far", "needles", *RELATED), positions=True),
@@ -55,9 +55,9 @@ DESIGNS = (
     *(Design(f"bias of relations starts at {start}", "SOES", (f"model.relation_start={start}",), seeds=2, tasks=("reach", "cora", "lookups"))
       for start in (0, 2, 4, 8)),
     # The default of these tasks reads no relations.
-    Design("one name is related, cache of all tokens", "SOES", MENTIONS, seeds=5, tasks=("recall", "needles")),
-    Design("one name is related", "SOES", MENTIONS[:2], seeds=3, tasks=("recall",)),
-    Design("one name is related, cache of 64 tokens", "SOES", (*MENTIONS[:2], "model.cache=64"), seeds=3, tasks=("needles",)),
+    Design("one name is related, cache of all tokens", "SOES", (*MENTIONS, "model.cache={length}"), seeds=5, tasks=("recall", "needles")),
+    Design("one name is related", "SOES", tuple(MENTIONS), seeds=3, tasks=("recall",)),
+    Design("one name is related, cache of 64 tokens", "SOES", (*MENTIONS, "model.cache=64"), seeds=3, tasks=("needles",)),
     Design("K = 1", "R2MU", ("model.steps=1",), seeds=3, tasks=ALL),
     Design("no memory", "memory", ("model.memory_slots=0",), seeds=3, tasks=ALL, positions=True),
     Design("no graph: all visible tokens, no weights", "SOES", NO_GRAPH, seeds=3, tasks=ALL),

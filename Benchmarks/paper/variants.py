@@ -32,11 +32,11 @@ RELATED = {
     "no relations": ["model.relation_kinds=0"],
     "relations only choose": ["model.structure_bias=false"],
 }
-# Of the experiments whose words name something again: all places of one name are related. The cache holds the whole sequence, so that they are
-# neighbours at any distance; `settings` adds its size.
-NAMED = "one name is related"
-WHOLE = "cache of all tokens"
+# Of the experiments whose words name something again: all places of one name are related.
 MENTIONS = ["model.relation_kinds=1", "model.relation_start=8"]
+# The cache holds the whole sequence, so that related tokens are neighbours at any distance; `settings` adds its size.
+NAMED, WHOLE = "one name is related", "cache of all tokens"
+CACHED = {NAMED: MENTIONS, WHOLE: []}
 PART = {
     "one step": "R2MU", "separate blocks": "R2MU", "no memory": "R2MU", "all keys": "ASAM", "sparsemax": "ASAM", "one network": "ASAM",
     "no graph": "SOES", "no relations": "SOES", "relations only choose": "SOES", NAMED: "SOES", WHOLE: "memory"}
@@ -97,8 +97,8 @@ class Variants:
             own = [
                 "model.separate_blocks=true", "model.pool_experts=false", "model.memory_slots=0", "model.keys=null", "model.graph_degree=null",
                 "model.structure_bias=false", f"model.experts={self.share_of_experts()}", f"model.segment={self.longest}", "model.cache=0"]
-        elif name in (NAMED, WHOLE):
-            own = [*(MENTIONS if name == NAMED else []), f"model.cache={self.longest}"]
+        elif name in CACHED:
+            own = [*CACHED[name], f"model.cache={self.longest}"]
         else:
             own = [*(ABLATIONS | RELATED)[name]]
             if name == "separate blocks":
