@@ -82,7 +82,7 @@ import Testing
     #expect(NearestName.find(name, among: ["train", "worker", "evaluate", "coordinator"]) == expected)
   }
 
-  @Test func `a configuration of an older program has defaults for keys that came since, and null stays null`()
+  @Test func `keys that an older program did not have get their defaults, and null stays null`()
     throws
   {
     var configuration = RunConfiguration()
@@ -108,7 +108,7 @@ import Testing
     }
   }
 
-  /// What a program wrote before there were taps at the experts: none of the keys that came with them.
+  /// The configuration that a program wrote which did not have taps before the experts, nor the keys added with them.
   private func older(_ change: (inout [String: Any]) -> Void) throws -> RunConfiguration {
     let bytes = try JSONEncoder().encode(RunConfiguration())
     var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])

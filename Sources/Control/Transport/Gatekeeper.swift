@@ -16,10 +16,10 @@ package final class Gatekeeper: @unchecked Sendable {
 
   /// - Parameters:
   ///   - allows: whether a key is permitted. Called on the gatekeeper's thread, once per connection and repeatedly
-  ///   while it is held.
+  ///     while it is held.
   ///   - hold: how long a connection with an unknown key waits for its answer. Two workers of a new generation
-  ///   learn of each other at slightly different times, and a refused client tries again only after libzmq's
-  ///   handshake interval.
+  ///     learn of each other at slightly different times, and a refused client tries again only after libzmq's
+  ///     handshake interval.
   package init(
     _ context: SocketContext, hold: Duration = .zero, allows: @escaping @Sendable (PublicKey) -> Bool
   ) throws(TransportError) {

@@ -52,8 +52,8 @@ func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
     } else {
       let what =
         difference.problem
-        ?? "\(Format.grouped(difference.differing ?? 0)) of \(Format.count(difference.count, "value")) differ"
-        + "\(difference.differing == 1 ? "s" : ""), by up to \(difference.largest) (at index \(difference.place))"
+        ?? "\(Format.grouped(difference.differing ?? 0)) of \(Format.count(difference.count, "value")) "
+        + "\(SpokenNumbers.noun(difference.differing ?? 0, "differs", "differ")), by up to \(difference.largest) (at index \(difference.place))"
       Terminal.print("  \(difference.tensor): \(what)")
     }
   }
@@ -61,7 +61,7 @@ func checkpointDiff(_ options: CheckpointDiffOptions) throws -> ExitCode {
     Terminal.print(
       differences.isEmpty
         ? "all \(tensors) tensors are equal to the bit"
-        : "\(differences.count) of \(tensors) tensors differ\(differences.count == 1 ? "s" : "")")
+        : "\(differences.count) of \(tensors) tensors \(SpokenNumbers.noun(differences.count, "differs", "differ"))")
   }
   return differences.isEmpty ? .done : .failed
 }

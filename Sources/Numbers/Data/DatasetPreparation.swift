@@ -96,7 +96,7 @@ package struct DatasetPreparation {
 
   /// - Parameters:
   ///   - progress: called with the bytes read of the files, and their total; the sizes of pipes are not known in
-  ///   advance.
+  ///     advance.
   ///   - note: called with a line for each thing in the sources that was left out.
   package func run(
     progress: (Int, Int) -> Void = { _, _ in }, note: (String) -> Void = { _ in }

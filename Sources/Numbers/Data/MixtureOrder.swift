@@ -16,7 +16,7 @@ package struct MixtureOrder: Sendable {
 
   /// - Parameters:
   ///   - weights: of the parts. Their shares are met to half a place of a round, and each part has at least one
-  ///   place.
+  ///     place.
   ///   - counts: number of sequences of each part, at least 1.
   package init(seed: UInt64, weights: [Double], counts: [Int]) {
     precondition(weights.count == counts.count && weights.count <= MixtureOrder.round)

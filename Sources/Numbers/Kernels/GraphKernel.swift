@@ -28,7 +28,7 @@ package struct GraphRelations {
   /// - Parameters:
   ///   - starts: where the pairs of each row begin, and the end, (T + 1).
   ///   - pairs: the related token, numbered from the sequence's first, and the kind; in each row ascending and all
-  ///   different.
+  ///     different.
   ///   - first: number of the first visible token in the sequence.
   ///   - bias: by kind.
   package init(starts: UnsafePointer<Int32>, pairs: UnsafePointer<Int32>, first: Int, bias: RealPointer) {

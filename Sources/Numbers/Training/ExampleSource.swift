@@ -12,7 +12,7 @@ package final class ExampleSource: SequenceSource {
   /// - Parameters:
   ///   - limit: most tokens that are read of an example.
   ///   - longest: tokens of the longest example of both splits. A model that is made for one split must have room
-  ///   for the other.
+  ///     for the other.
   ///   - readsRelations: whether the model uses the relations of tokens.
   package init(
     _ examples: ExampleSplit, limit: Int, longest: Int, tokenizer: Tokenizer, labels: [String],

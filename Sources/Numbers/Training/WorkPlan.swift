@@ -89,6 +89,6 @@ package struct WorkPlan: Equatable, Sendable {
   /// The worker that computes a unit of a training step.
   package func worker(ofUnit unit: Int) -> Int { units.firstIndex { $0.contains(unit) }! }
 
-  /// The rows of a dense tensor that this worker updates; nil where there are none.
+  /// The rows of a dense tensor that this worker updates, or nil if another worker updates all of them.
   package func myRows(of entry: ParameterEntry) -> TensorRows? { TensorRows(entry, within: myDense) }
 }

@@ -93,7 +93,7 @@ package final class ExampleSplit {
   /// - Parameters:
   ///   - features: the features of all tokens.
   ///   - bags: index of the first feature of each token, and the end of the last one's; empty where every token has
-  ///   one feature.
+  ///     one feature.
   package func read(
     _ example: Int, limit: Int, features: inout [Int32], bags starts_: inout [Int32], targets: inout [Int32]
   ) throws(DataError) {

@@ -62,7 +62,7 @@ package struct SourceList {
   /// - Parameters:
   ///   - sources: as users write them; `-` is standard input.
   ///   - exclusions: paths to leave out, and a description of each; with an empty description it is not reported.
-  ///   Paths that do not exist are ignored.
+  ///     Paths that do not exist are ignored.
   /// - Throws: where a source does not exist or cannot be used, or where no file is left.
   package init(_ sources: [String], leavingOut exclusions: [(path: String, what: String)] = []) throws(DataError) {
     var excluded: [FileIdentity: String] = [:]
