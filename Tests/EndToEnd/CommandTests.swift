@@ -324,4 +324,38 @@ import Testing
     let odd = try place.run(["coordinator", "--listen", "somewhere"])
     #expect(odd.code == 1 && odd.errors.contains("tcp://HOST:PORT or ipc://PATH"))
   }
+
+  @Test func `a coordinator at a free port writes its address to a file, which is removed when it ends`() throws {
+    let place = try Workplace()
+    let file = place.path + "/address"
+    let coordinators = try ["first.db", "second.db"].map {
+      try place.start([
+        "coordinator", "--listen", "tcp://127.0.0.1:*", "--address-file", "\(file)-\($0)", "--store", $0,
+      ])
+    }
+    var addresses: [String] = []
+    for (name, coordinator) in zip(["first.db", "second.db"], coordinators) {
+      #expect(waitUntil(30) { access("\(file)-\(name)", F_OK) == 0 }, "\(coordinator.output)")
+      let address = try String(contentsOfFile: "\(file)-\(name)", encoding: .utf8)
+      #expect(address.wholeMatch(of: /tcp:\/\/127\.0\.0\.1:[1-9]\d*\n/) != nil, "\(address)")
+      addresses.append(address.trimmingCharacters(in: .newlines))
+    }
+    #expect(addresses[0] != addresses[1])
+    for address in addresses { #expect(try place.run(["runs", "--coordinator", address]).code == 0) }
+    // An address that is taken is refused, and no file is written.
+    let late = try place.run([
+      "coordinator", "--listen", addresses[0], "--address-file", file, "--store", ":memory:",
+    ])
+    #expect(late.code == 1 && late.errors.contains("cannot listen at \(addresses[0]): "), "\(late.errors)")
+    let nowhere = try place.run([
+      "coordinator", "--listen", "tcp://127.0.0.1:*", "--address-file", "\(place.path)/none/address", "--store",
+      ":memory:",
+    ])
+    #expect(nowhere.code == 1 && nowhere.errors.contains("--address-file: cannot write"), "\(nowhere.errors)")
+    for coordinator in coordinators {
+      coordinator.process.terminate()
+      #expect(coordinator.exitCode(within: 20) == 0)
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: place.path).allSatisfy { !$0.hasPrefix("address") })
+  }
 }

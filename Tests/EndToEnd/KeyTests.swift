@@ -4,6 +4,10 @@ import Foundation
 import TestSupport
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite(.serialized) final class `Encrypted connections` {
   @Test func `two workers with keys give the curve of one without, and a run continues without a revoked worker`()
     throws
@@ -21,9 +25,12 @@ import Testing
       _ = try ress("c", ["keys", "allow", "keys-\(name)/key.pub", "--name", name, "--role", role])
       _ = try ress(name, ["keys", "trust", "keys-c/key.pub"])
     }
-    let address = "tcp://127.0.0.1:\(freePorts())"
     let coordinator = try place.start(
-      ["coordinator", "--listen", address, "--store", ":memory:"], environment: keys("c"))
+      ["coordinator", "--listen", "tcp://127.0.0.1:*", "--address-file", "address", "--store", ":memory:"],
+      environment: keys("c"))
+    let file = place.path + "/address"
+    #expect(waitUntil(30) { access(file, F_OK) == 0 }, "\(coordinator.output)")
+    let address = try String(contentsOfFile: file, encoding: .utf8).trimmingCharacters(in: .newlines)
     let workers = try ["w1", "w2"].map {
       try place.start(["worker", "--coordinator", address, "--name", $0, "--threads", "1"], environment: keys($0))
     }

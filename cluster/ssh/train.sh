@@ -6,7 +6,7 @@
 # HOSTS is a file with one host a line, by its ssh name, optionally followed by the number of its workers (default 1). `ress` must be on
 # the PATH there (or RESS names it), and data and checkpoints must have the same paths everywhere. The coordinator runs here; ADDRESS is
 # the address at which the hosts reach this machine, if it is not the first of `hostname -I`; RESS_NETWORK=10.1.0.0/16 chooses each
-# machine's address in that network.
+# machine's address in that network. The system chooses a free port, unless PORT names one.
 set -euo pipefail
 
 [ $# -ge 2 ] || { sed -n '2,9p' "$0"; exit 2; }
@@ -36,7 +36,6 @@ own_address() {
 }
 
 address=${ADDRESS:-$(own_address "${RESS_NETWORK:-}")}
-endpoint=tcp://$address:${PORT:-$((20000 + RANDOM % 10000))}
 private=$(mktemp -d "${TMPDIR:-/tmp}/ress-ssh-XXXXXX")
 export RESS_KEYS=$private/keys
 pids=()
@@ -52,8 +51,16 @@ trap 'exit 143' TERM
 
 # One key for all processes of this run. It is sent through ssh's standard input, never in an argument.
 "$ress" keys new >/dev/null
-"$ress" coordinator --listen "$endpoint" --store "$private/runs.db" >"$private/coordinator.log" 2>&1 &
-pids+=($!)
+"$ress" coordinator --listen "tcp://$address:${PORT:-*}" --address-file "$private/address" --store "$private/runs.db" \
+  >"$private/coordinator.log" 2>&1 &
+coordinator=$!
+pids+=($coordinator)
+# Without PORT the system chooses a free port.
+until [ -e "$private/address" ]; do
+  kill -0 $coordinator 2>/dev/null || { cat "$private/coordinator.log" >&2; exit 1; }
+  sleep 0.1
+done
+endpoint=$(cat "$private/address")
 
 # On each host: store the key in a folder of its own, then start a worker that ends when the ssh connection is closed.
 remote="$(declare -f own_address)"'

@@ -43,6 +43,13 @@ func coordinator(_ options: CoordinatorOptions) throws -> ExitCode {
       description: error.advised(
         inUse: "choose another store for this coordinator with --store", foreign: "choose another file with --store"))
   }
+  // Scripts wait for this file: it is complete as soon as it is there.
+  if let file = options.addressFile {
+    do { try (daemon.endpoint + "\n").write(toFile: file, atomically: true, encoding: .utf8) } catch {
+      throw ProcessError(description: "--address-file: cannot write \(file): \(error.localizedDescription)")
+    }
+  }
+  defer { if let file = options.addressFile { unlink(file) } }
   daemon.start()
   Log.write("\(Version.program) coordinator listens at \(daemon.endpoint) (process \(getpid())); Ctrl-C ends it")
   if let address = daemon.httpAddress {

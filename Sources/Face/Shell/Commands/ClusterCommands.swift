@@ -2,6 +2,7 @@
 
 package struct CoordinatorOptions: CommandOptions {
   package let listen: String
+  package let addressFile: String?
   package let patienceSeconds: Double
   package let store: String
   package let http, httpTokenFile: String?
@@ -11,7 +12,11 @@ package struct CoordinatorOptions: CommandOptions {
   package init(_ line: inout OptionReader) {
     listen = line.text(
       "--listen", "ADDRESS", default: CommandTable.standardAddress,
-      "The address for workers and commands: tcp://HOST:PORT, or ipc:///PATH on one machine.")
+      "The address for workers and commands: tcp://HOST:PORT, with * for a free port, or ipc:///PATH on one machine.")
+    addressFile = line.text(
+      "--address-file", "FILE",
+      "Write the address, with its actual port, to this file when the coordinator listens there; the file is removed when it ends."
+    )
     patienceSeconds = line.real(
       "--patience", "SECONDS", 0.1...3_600, default: 10, "Silence after which a worker counts as lost.")
     store = line.text(

@@ -43,7 +43,6 @@ name=${RESS_RUN##*/}
 private=$RESS_RUN/slurm-$SLURM_JOB_ID-$attempt
 export RESS_KEYS=$private/keys
 host=$(own_address) || exit 1
-address=tcp://$host:$((20000 + (SLURM_JOB_ID * 7 + attempt) % 12000))
 
 # A job that is running in this folder keeps it. `ress submit` checks this too; the check here is for two jobs that were submitted at once.
 before=$(cat "$RESS_RUN/slurm-attempt" 2>/dev/null)
@@ -84,8 +83,14 @@ ask() { "$RESS" "$@" --coordinator "$address"; }
 say "job $SLURM_JOB_ID, attempt $attempt, on $SLURM_JOB_NODELIST: $SLURM_NTASKS workers for run $name"
 # The store is in memory: an attempt on other nodes continues from the folder of checkpoints.
 # The job is the user's own, and so is the command of cluster.on_end.
-"$RESS" coordinator --listen "$address" --store :memory: --allow-commands &
+# The system chooses the port: any fixed one may be taken by another job on this node.
+"$RESS" coordinator --listen "tcp://$host:*" --address-file "$private/address" --store :memory: --allow-commands &
 coordinator=$!
+until [ -e "$private/address" ]; do
+  kill -0 $coordinator 2>/dev/null || { say "the coordinator has ended"; exit 1; }
+  sleep 0.1
+done
+address=$(cat "$private/address")
 
 # On the signal before the time limit: save, and continue in another attempt.
 again=0 watcher=
