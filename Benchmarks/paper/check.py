@@ -13,6 +13,8 @@ import made
 import significance
 import texts
 import words
+from experiments import EXPERIMENTS
+from variants import DENSE_MODELS, OURS, TWIN
 
 PARAGRAPHS = [f"paragraph {number} says nothing of interest to anybody at all".split() for number in range(30)]
 
@@ -281,6 +283,16 @@ class Graph(unittest.TestCase):
         self.assertAlmostEqual(rows[0][0], 1 / 2)
         self.assertAlmostEqual(rows[0][1], 6**-0.5)
         self.assertNotIn(2, rows[0])
+
+
+class Experiments(unittest.TestCase):
+    def test_every_variant_takes_its_rate_from_a_swept_one_of_its_kind(self):
+        for experiment in EXPERIMENTS.values():
+            self.assertTrue({OURS, TWIN} <= set(experiment.swept) <= set(experiment.variants(quick=False)), experiment.name)
+            for variant in experiment.variants(quick=False):
+                source = experiment.swept_for(variant)
+                self.assertIn(source, experiment.swept)
+                self.assertEqual(source in DENSE_MODELS, variant in DENSE_MODELS)
 
 
 class Significance(unittest.TestCase):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from variants import ABLATIONS, BLIND, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WHOLE, WIDER
+from variants import ABLATIONS, BLIND, DENSE_MODELS, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WHOLE, WIDER
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Experiment:
     quick: tuple = ()  # what `make paper-quick` compares with, beside the dense twin
     quick_seeds: int | None = None  # at most so many
     quick_settings: tuple = ()  # of a smaller model, where the full one takes minutes a run
+    swept: tuple = (OURS, TWIN)  # whose rates are swept; the others take the best factor of the one that they resemble
 
     @property
     def config(self):
@@ -35,6 +36,12 @@ class Experiment:
 
     def variants(self, quick):
         return (OURS, TWIN, *self.quick) if quick else (OURS, *self.controls, *self.ablations)
+
+    def swept_for(self, variant):
+        """The variant whose best rate `variant` is trained at: its own, or that of the dense twin or of ReSSFormer."""
+        if variant in self.swept:
+            return variant
+        return TWIN if variant in DENSE_MODELS else OURS
 
 
 ALL, GRAPHS = tuple(ABLATIONS), tuple(RELATED)
@@ -82,10 +89,12 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions",
         None, 50, controls=(TWIN, PLAIN), ablations=(*GRAPHS, "no graph", "one step")),
     Experiment(
-        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="", ablations=ALL),
+        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="", ablations=ALL,
+        swept=(OURS, TWIN, PLAIN)),
     Experiment(
-        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", None, axis="", controls=(TWIN, PLAIN)),
+        "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", None, axis="", controls=(TWIN, PLAIN),
+        swept=(OURS, TWIN, PLAIN)),
     Experiment(
         "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 200, axis="", controls=(TWIN, PLAIN),
-        quick=(PLAIN,), quick_settings=SMALL),
+        quick=(PLAIN,), quick_settings=SMALL, swept=(OURS, TWIN, PLAIN)),
 )}

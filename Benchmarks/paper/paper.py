@@ -21,7 +21,7 @@ from pathlib import Path
 import draw
 import significance
 from experiments import EXPERIMENTS
-from runs import Cluster, Run, key, measure, trained_seconds
+from runs import Cluster, Run, key, measure
 from sets import Measured, Sets
 from variants import EXPLAINED, OURS, PART, PLAIN, Variants
 
@@ -87,44 +87,41 @@ class Paper:
 
     # ---- training
 
-    def train(self, runs):
-        if self.options.report:
+    def train(self, jobs):
+        """Trains the runs of `jobs` (run, place, more options) that have not been measured yet."""
+        known = self.load("results.json")
+        # By seeds: an interrupted evening has whole comparisons of the first.
+        runs = {run.name: run for run, place, more in jobs if key(run, place, more) not in known}
+        if not runs:
             return
         with Cluster(self.ress, self.out, self.options.cores) as cluster:
-            # By seeds: an interrupted evening has whole comparisons of the first. A run that is done is known by its key.
-            cluster.train(sorted(runs, key=lambda run: run.seed))
+            cluster.train(sorted(runs.values(), key=lambda run: run.seed))
 
     def sweep(self):
-        """Three rates a variant, one seed, chosen by the validation split of the training data."""
+        """Three rates of some variants, one seed, chosen by the validation split of the training data."""
         runs = {(name, variant, factor): self.run(name, variant, 0, self.rates[name, variant] * factor, f"rate {factor} ".replace(" ", "-"))
-                for name in self.found for variant in self.variants[name] for factor in RATES}
-        print(f"sweep of rates: {len(runs)} runs on {self.options.cores} workers")
-        self.train(list(runs.values()))
+                for name in self.found for variant in self.variants[name] if variant in EXPERIMENTS[name].swept for factor in RATES}
         places = {name: Measured("validation", data.train) for name, data in self.found.items()}
-        results = self.measured([(run, places[run.experiment], ()) for run in runs.values()])
+        results = self.measured([(run, places[run.experiment], ()) for run in runs.values()], "sweep of rates")
+        best = {}
+        for name, variant, _ in runs:
+            # The loss is compared, which moves before accuracy does.
+            losses = {factor: results[key(runs[name, variant, factor], places[name])]["loss"] for factor in RATES
+                      if key(runs[name, variant, factor], places[name]) in results}
+            best[name, variant] = min(losses, key=losses.get, default=1.0)
         for name in self.found:
             for variant in self.variants[name]:
-                # The loss is compared, which moves before accuracy does.
-                best = min(RATES, key=lambda factor: results[key(runs[name, variant, factor], places[name])]["loss"])
-                self.rates[name, variant] *= best
+                self.rates[name, variant] *= best.get((name, EXPERIMENTS[name].swept_for(variant)), 1.0)
 
     def go(self):
         if self.options.sweep:
             self.sweep()
         self.runs = [self.run(name, variant, seed, self.rates[name, variant])
                      for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name)]
+        jobs = [(run, place, more) for run in self.runs for place in self.found[run.experiment].measured for more in self.more_steps(run)]
+        self.results = self.measured(jobs, "comparison")
         if self.options.report:
-            self.results = self.load("results.json")
             self.leave_out()
-            return
-        print(f"{len(self.runs)} runs on {self.options.cores} workers")
-        self.train(self.runs)
-        print("measuring")
-        jobs = []
-        for run in self.runs:
-            for place in self.found[run.experiment].measured:
-                jobs += [(run, place, more) for more in self.more_steps(run)]
-        self.results = self.measured(jobs)
 
     def leave_out(self):
         """Leaves out of the report the places that were not measured for all runs of an experiment, and tells which."""
@@ -152,7 +149,12 @@ class Paper:
         recurrences = EXPERIMENTS[run.experiment].recurrences if run.variant == OURS else ()
         return [(), *(("--recurrence", str(steps)) for steps in recurrences)]
 
-    def measured(self, jobs):
+    def measured(self, jobs, title):
+        """The results of `jobs`; what is missing is trained and measured, unless only a report is wanted."""
+        if self.options.report:
+            return self.load("results.json")
+        print(f"{title}: {len({run.name for run, _, _ in jobs})} runs on {self.options.cores} workers", flush=True)
+        self.train(jobs)
         known = self.load("results.json")
         return measure(
             self.ress, self.out / "checkpoints", jobs, self.data, self.options.cores, known, lambda found: self.save("results.json", found))
@@ -192,8 +194,9 @@ class Paper:
         return [statistics.fmean(values) for values in zip(*lists)]
 
     def seconds(self, name, variant):
+        place = self.found[name].measured[0]
         return statistics.fmean(
-            trained_seconds(self.out / "checkpoints", run) for run in self.runs if (run.experiment, run.variant) == (name, variant))
+            self.results[key(run, place)]["seconds"] for run in self.runs if (run.experiment, run.variant) == (name, variant))
 
     def chart(self, name):
         experiment, places = EXPERIMENTS[name], self.found[name].measured
@@ -277,7 +280,8 @@ class Paper:
     def report(self, seconds):
         scale = "quick: minutes, so that every model is far from trained out" if self.options.quick else "full"
         version = subprocess.run([self.ress, "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
-        chosen = ("Rates were swept for each variant (half, once and twice the configuration's), with a seed of their own, by the loss on validation data."
+        chosen = ("Rates of ReSSFormer and of the dense twin (on text also of the plain dense model) were swept (half, once and twice the configuration's), with "
+                  "a seed of their own, by the loss on validation data. The other dense models take the twin's best factor, the variants of ReSSFormer its own."
                   if self.options.sweep else
                   "Rates were not swept: the configuration's for all, half of it for the plain dense model.")
         if self.options.quick:
@@ -323,7 +327,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="smaller: within the hour instead of hours")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--variants", nargs="*", help="these variants alone, ReSSFormer among them")
-    parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 5, quick 3")
+    parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 3")
     parser.add_argument("--steps", type=int, default=None, help="training steps, in place of each experiment's own")
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=None, help="choose rates first; not when quick")
     parser.add_argument("--report", action="store_true", help="train and measure nothing; write the report of what OUT/results.json has")
@@ -333,7 +337,7 @@ def main():
     options = parser.parse_args()
     options.out = options.out or ("paper/quick" if options.quick else "paper/full")
     options.datasets = options.datasets or ("paper/data-quick" if options.quick else "paper/data")
-    options.seeds = options.seeds or (3 if options.quick else 5)
+    options.seeds = options.seeds or 3
     options.sweep = not options.quick if options.sweep is None else options.sweep
     # Told to end, it takes its cluster along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

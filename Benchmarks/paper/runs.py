@@ -127,7 +127,7 @@ def evaluate(ress, checkpoints, data, run, measured, more, scratch):
     if answer.returncode != 0:
         raise SystemExit(f"{run.name} on {measured.dataset}: {answer.stderr}")
     result = json.loads(answer.stdout)
-    found = {"loss": result["validation_loss"], **result["metrics"], "parts": result.get("parts", [])}
+    found = {"loss": result["validation_loss"], **result["metrics"], "parts": result.get("parts", []), "seconds": trained_seconds(checkpoints, run)}
     rows = [json.loads(line) for line in open(sheet, encoding="utf-8")]
     found["examples"] = [row["right"] / row["answers"] if row["answers"] else row["loss"] for row in rows]
     if found["parts"]:

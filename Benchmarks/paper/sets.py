@@ -53,7 +53,8 @@ class Sets:
     def __init__(self, ress, source, folder, quick):
         self.ress, self.source, self.folder, self.quick = ress, Path(source) if source else None, Path(folder), quick
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.train_count, self.test_count = (8000, 300) if quick else (40000, 1000)
+        # Of training, to choose by, and of each test.
+        self.train_count, self.valid_count, self.test_count = (8000, 300, 300) if quick else (40000, 1000, 500)
 
     # ---- small parts
 
@@ -103,7 +104,7 @@ class Sets:
             draw = random.Random(f"{name} {kind}")
             return lambda: [make(draw, settings[number % len(settings)]) for number in range(count)]
 
-        self.prepare(name, stream("train", train, self.train_count), stream("valid", train, self.test_count), *options)
+        self.prepare(name, stream("train", train, self.train_count), stream("valid", train, self.valid_count), *options)
         measured = []
         for label, setting in tests.items():
             test = stream(f"test {label}", [setting], self.test_count)

@@ -10,6 +10,8 @@ import subprocess
 OURS = "ReSSFormer"
 TWIN, WIDER, BLIND, PLAIN, MIXTURE = (
     "dense twin", "dense twin, equal parameters", "dense twin, no positions", "plain dense", "dense mixture")
+# The models of the architecture `transformer`.
+DENSE_MODELS = (TWIN, WIDER, BLIND, PLAIN)
 
 DENSE = ["model.architecture=transformer", "model.shared_expert=false", "model.experts=1", "model.active_experts=1"]
 # Parts that improve ReSSFormer but belong to none of the three that the paper proposes: taps, a norm and a larger start of the embedding, forget gates, a learned scale.
@@ -88,7 +90,7 @@ class Variants:
         """The settings of a variant, matched; None where the experiment's model has not got what it changes."""
         if name == OURS:
             return []
-        if name in (TWIN, WIDER, BLIND, PLAIN):
+        if name in DENSE_MODELS:
             positions = "none" if name == BLIND or not self.ordered else "rotary"
             own = [*DENSE, f"model.positions={positions}", f"model.segment={self.longest}", *(BARE if name == PLAIN else [])]
             measure = "parameters" if name == WIDER else "operations_a_token"
