@@ -81,9 +81,13 @@ start_node() {
 }
 
 stop() {
-  local file=$folder/$1.pid
+  local file=$folder/$1.pid process
   [ -e "$file" ] || return 0
-  kill "-${2:-TERM}" "$(cat "$file")" 2>/dev/null || true
+  process=$(cat "$file")
+  # Another process has the number if the daemon has ended by itself; each daemon has the folder in its arguments.
+  if tr '\0' ' ' <"/proc/$process/cmdline" 2>/dev/null | grep -F "$folder/" >/dev/null; then
+    kill "-${2:-TERM}" "$process" 2>/dev/null || true
+  fi
   rm -f "$file"
 }
 

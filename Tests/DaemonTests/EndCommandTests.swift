@@ -53,7 +53,8 @@ import Wire
       ending("sh -c 'echo $$ > \(marker); exec sleep 10000' & trap '' TERM; wait; sleep 10000"), limitSeconds: 1)
     #expect(sentences.count == 1 && sentences[0].hasPrefix("cluster.on_end was ended after 1 s"), "\(sentences)")
     let child = try #require(Int32(try String(contentsOfFile: marker, encoding: .utf8).filter(\.isNumber)))
-    #expect(waitUntil { kill(child, 0) != 0 })
+    let observed = ObservedProcess(child)
+    #expect(waitUntil { observed?.isRunning != true })
   }
 
   @Test func `the output is not written through a link, nor outside of the roots`() throws {

@@ -86,7 +86,7 @@ import Testing
     for process in training.family {
       let raised = Process()
       raised.executableURL = URL(filePath: "/usr/bin/env")
-      raised.arguments = ["prlimit", "--pid", "\(process)", "--fsize=unlimited"]
+      raised.arguments = ["prlimit", "--pid", "\(process.identifier)", "--fsize=unlimited"]
       try raised.run()
       raised.waitUntilExit()
     }

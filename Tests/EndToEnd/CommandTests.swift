@@ -27,7 +27,7 @@ import Testing
     kill(run.process.processIdentifier, signal)
     #expect(run.exitCode(within: 60) == code, "\(run.output.suffix(2000))")
     #expect(run.output.contains("\"state\": \"paused\", \"reason\": \"paused on request\""))
-    #expect(waitUntil(10) { workers.allSatisfy { kill($0, 0) != 0 } })
+    #expect(waitUntil(10) { workers.allSatisfy { !$0.isRunning } })
     let done = place.curve("first").count { !$0.contains("validation") }
     let more = ["--resume", "--set", "training.steps=\(done + 2)", "--set", "checkpoint.every=0"]
     let resumed = try place.run(words + more)
@@ -41,13 +41,13 @@ import Testing
     #expect(waitUntil(60) { place.curve("first").count > 3 })
     let workers = Array(run.family.dropFirst())
     // A stopped worker keeps the other from completing its step.
-    kill(workers[0], SIGSTOP)
+    workers[0].send(SIGSTOP)
     kill(run.process.processIdentifier, SIGTERM)
     #expect(waitUntil(30) { run.output.contains("a second signal ends it at once") }, "\(run.output)")
     kill(run.process.processIdentifier, SIGTERM)
     #expect(run.exitCode(within: 30) == 143)
-    kill(workers[0], SIGCONT)
-    #expect(waitUntil(30) { workers.allSatisfy { kill($0, 0) != 0 } })
+    workers[0].send(SIGCONT)
+    #expect(waitUntil(30) { workers.allSatisfy { !$0.isRunning } })
   }
 
   @Test func `a closed output pipe does not end the training, and nohup protects a run from its terminal`()
@@ -241,7 +241,7 @@ import Testing
     let workers = run.family.dropFirst()
     #expect(workers.count == 2)
     kill(run.process.processIdentifier, SIGKILL)
-    #expect(waitUntil(5) { workers.allSatisfy { kill($0, 0) != 0 } })
+    #expect(waitUntil(5) { workers.allSatisfy { !$0.isRunning } })
   }
 
   @Test func `a worker of the command that dies is reported at once, restarted, and rejoins the run`() throws {
@@ -249,8 +249,8 @@ import Testing
     let run = try place.start(["train", "run.yaml", "--workers", "2"] + Self.endless)
     #expect(waitUntil(30) { run.output.contains("running: ") })
     let victim = try #require(run.family.last)
-    kill(victim, SIGKILL)
-    #expect(waitUntil(2) { run.output.contains("(pid \(victim)) was ended by signal 9") })
+    victim.send(SIGKILL)
+    #expect(waitUntil(2) { run.output.contains("(pid \(victim.identifier)) was ended by signal 9") })
     #expect(
       waitUntil(20) { run.output.contains("worker-") && run.output.components(separatedBy: "with 2 workers").count > 2 }
     )

@@ -12,6 +12,8 @@ import TestSupport
 final class Running {
   let process = Process()
   let outputPath: String
+  /// Nil where the process ended at once.
+  private var identity: ObservedProcess?
 
   /// The program is in the folder of the test bundle. With a `host` it runs in that network namespace, preceded by
   /// the launcher's words.
@@ -39,6 +41,7 @@ final class Running {
     pthread_sigmask(SIG_SETMASK, &none, &before)
     defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
     try process.run()
+    identity = ObservedProcess(process.processIdentifier)
   }
 
   deinit { killAll() }
@@ -46,30 +49,12 @@ final class Running {
   /// All of its output so far, including errors.
   var output: String { (try? String(contentsOfFile: outputPath, encoding: .utf8)) ?? "" }
 
-  /// Its process and all its descendants.
-  var family: [Int32] {
-    var parents: [Int32: Int32] = [:]
-    for name in (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? [] {
-      guard let identifier = Int32(name),
-        let status = try? String(contentsOfFile: "/proc/\(name)/stat", encoding: .utf8),
-        let close = status.lastIndex(of: ")")
-      else { continue }
-      parents[identifier] = status[close...].split(separator: " ").dropFirst(2).first.flatMap { Int32($0) }
-    }
-    var family = [process.processIdentifier]
-    var next = 0
-    while next < family.count {
-      family += parents.filter { $0.value == family[next] }.map(\.key).sorted()
-      next += 1
-    }
-    return family
-  }
+  /// Its process and all its descendants; empty where the process has ended.
+  var family: [ObservedProcess] { identity?.family ?? [] }
 
   /// Sends SIGKILL to all of them at once.
   func killAll() {
-    for identifier in family where process.isRunning || identifier != process.processIdentifier {
-      kill(identifier, SIGKILL)
-    }
+    for member in family { member.send(SIGKILL) }
   }
 
   /// Waits for its end. Returns nil after `seconds`, and kills it.

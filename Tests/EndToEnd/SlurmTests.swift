@@ -144,7 +144,7 @@ final class SlurmTests {
     let story = log("ranks", job)
     #expect(story.contains("of 3 in an MPI world"), "\(story)")
     let victim = try #require(story.firstMatch(of: /worker node2-1 \(\S+, process (\d+)\)/)?.1, "\(story)")
-    #expect(kill(Int32(victim)!, SIGKILL) == 0)
+    try #require(ObservedProcess(Int32(victim)!), "\(story)").send(SIGKILL)
     try expectSameEnd("ranks", job)
     #expect(log("ranks", job).contains("the ranks have ended, and are started again"), "\(log("ranks", job))")
     #expect(log("ranks", job).contains("load from the checkpoint of step"))

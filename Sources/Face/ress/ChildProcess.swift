@@ -86,13 +86,18 @@ final class ChildProcess {
 
   /// Asks children to end, waits for at most `seconds`, and then kills them.
   static func end(_ children: [ChildProcess], within seconds: Double) {
-    for child in children where child.poll() == nil { Glibc.kill(child.identifier, child.endSignal) }
+    for child in children { child.send(child.endSignal) }
     var waited = 0.0
     while waited < seconds, children.contains(where: { $0.poll() == nil }) {
       usleep(20_000)
       waited += 0.02
     }
     for child in children { child.kill() }
+  }
+
+  /// Sends a signal, unless the child has ended: its number may then be another process's.
+  func send(_ signal: Int32) {
+    if poll() == nil { Glibc.kill(identifier, signal) }
   }
 
   /// Sends SIGKILL and waits until the process has ended.

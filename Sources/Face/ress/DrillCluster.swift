@@ -100,7 +100,7 @@ final class DrillCluster {
   /// Ends all processes.
   func end() {
     // A stopped process receives no other signal.
-    for worker in workers { Glibc.kill(worker.identifier, SIGCONT) }
+    for worker in workers { worker.send(SIGCONT) }
     ChildProcess.end(workers, within: Self.endSeconds)
     ChildProcess.end([coordinator], within: Self.endSeconds)
     switchboard.close()

@@ -149,8 +149,8 @@ final class DrillRun {
         try self.replaceWorkers()
         try self.cluster.startCoordinator()
       case .stopWorker:
-        kill(victim.identifier, SIGSTOP)
-        self.removeFault = { kill(victim.identifier, SIGCONT) }
+        victim.send(SIGSTOP)
+        self.removeFault = { victim.send(SIGCONT) }
       case .cutWorker:
         self.cluster.cut(victim)
         self.removeFault = { self.cluster.reconnect(victim) }

@@ -29,7 +29,9 @@ enum GraphChild {
     do { try process.run() } catch { throw GraphError("the graph cannot be computed: \(error.localizedDescription)") }
     let identifier = process.processIdentifier
     setpriority(__priority_which_t(PRIO_PROCESS.rawValue), UInt32(identifier), 15)
-    let watchdog = DispatchWorkItem { kill(identifier, SIGKILL) }
+    // After its end another process may have its number.
+    let end: @Sendable () -> Void = { if process.isRunning { kill(identifier, SIGKILL) } }
+    let watchdog = DispatchWorkItem(block: end)
     DispatchQueue.global().asyncAfter(deadline: .now() + limitSeconds, execute: watchdog)
     defer { watchdog.cancel() }
     // The error output fits into a pipe, so reading the two outputs one after the other cannot block.
@@ -39,7 +41,7 @@ enum GraphChild {
       if part.isEmpty { break }
       json += part
     }
-    if json.count > outputLimit { kill(identifier, SIGKILL) }
+    if json.count > outputLimit { end() }
     let complaint = String(decoding: errors.fileHandleForReading.availableData, as: UTF8.self)
     process.waitUntilExit()
     guard json.count <= outputLimit else { throw GraphError("the graph is too large to be shown") }

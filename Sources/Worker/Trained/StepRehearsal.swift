@@ -3,8 +3,9 @@
 // It runs a few short steps of the run on this machine, in one process, with as many workers side by side as would
 // share one machine, on the run's data or on random tokens where the data is not available. The teams of a worker
 // compute a unit each at the same time, which is called a round here. Compute time grows linearly with rounds and with
-// segments, so a few short steps predict a long one. The network's part is computed: a
-// latency for each message that a worker waits for, and bytes over the line's speed.
+// segments, so a few short steps predict a long one. Workers that would share memory do so here as well, so that their
+// meetings are part of what is measured. The network's part is computed: a latency for each message that a worker waits
+// for, and bytes over the line's speed.
 //
 // Rejected: dividing floating-point operations by the speed of sgemm. Small shapes reach half of that speed and
 // wide ones nine tenths.
@@ -40,7 +41,7 @@ package struct StepRehearsal {
 
   /// The estimate.
   package struct Result: Equatable, Sendable {
-    /// Seconds of a step of the whole run, and how many of them are for messages.
+    /// Seconds of a step of the whole run, and how many of them are for messages, or for the exchange in shared memory.
     package var stepSeconds: Double
     package var exchangeSeconds: Double
     /// Seconds of a step in which a worker does not compute units, averaged over workers: those for messages, those in
@@ -107,10 +108,13 @@ package struct StepRehearsal {
 
   /// - Parameter measured: the step whose share of waiting the whole step is expected to have.
   private func result(_ seconds: Double, _ measured: Measurement) -> Result {
+    let waited = max(0, seconds) * measured.waitShare
+    // The exchange in shared memory took place in the experiment.
+    guard !needs.sharesMemory else {
+      return Result(stepSeconds: seconds, exchangeSeconds: min(exchangeSeconds, waited), waitSeconds: waited)
+    }
     let exchange = exchangeSeconds
-    return Result(
-      stepSeconds: seconds + exchange, exchangeSeconds: exchange,
-      waitSeconds: exchange + max(0, seconds) * measured.waitShare)
+    return Result(stepSeconds: seconds + exchange, exchangeSeconds: exchange, waitSeconds: exchange + waited)
   }
 
   /// Seconds of messages: round trips to experts on other workers, one after the other; then reports, sums, norms
@@ -134,12 +138,15 @@ package struct StepRehearsal {
     c.cluster.audit = 0
     c.cluster.workers = workers
     let plans = RunNeeds.plans(c, needs.layout, workers: workers, copied: workers > 1 ? needs.copiedExperts : [])
-    let links = RehearsalLink.all(workers)
+    let links = RehearsalLink.all(workers), offers = boardOffers()
     let trainers = try plans.map { plan in
       let held = HeldModel(c, vocabulary: needs.vocabulary, plan: plan, threads: needs.threads, teams: needs.teams)
-      let exchanges = workers == 1 ? Exchanges(alone: held) : Exchanges.withPeers(of: held, over: links[plan.index])
+      let exchanges =
+        workers == 1
+        ? Exchanges(alone: held) : .withPeers(of: held, over: links[plan.index], sharing: offers?[plan.index])
       return try Trainer(c, held, exchanges, source: source(c), memoryLimit: .max)
     }
+    try together(trainers) { try $0.prepare() }
     // The first steps allocate memory and fill caches.
     let warm = try train(trainers, steps: 0..<2)
     let count = min(Self.mostSteps, max(Self.leastSteps, Int(Self.seconds / max(warm.last!.seconds, 1e-6))))
@@ -157,34 +164,53 @@ package struct StepRehearsal {
     return RandomSequences(length: c.data.sequenceLength, c.model, vocabulary: needs.vocabulary)
   }
 
-  /// Runs the steps on all trainers at once, each on a thread. Returns what the first trainer measured.
+  /// What the workers of the experiment offer each other, all of them in this process; nil where the run's workers
+  /// would exchange in messages.
+  private func boardOffers() -> [BoardOffer]? {
+    guard needs.sharesMemory else { return nil }
+    let memories = (0..<workers).compactMap { _ in OfferedMemory() }
+    guard memories.count == workers else { return nil }
+    let process = Int(ProcessInfo.processInfo.processIdentifier)
+    let members = memories.map {
+      BoardMembers.Member(process: process, descriptor: Int($0.descriptor), incarnation: UInt64($0.descriptor))
+    }
+    return memories.map {
+      BoardOffer(BoardMembers(run: 0, generation: 1, members: members), $0, mostBytes: .max)
+    }
+  }
+
+  /// Runs the steps on all trainers at once. Returns what the first trainer measured.
   private func train(_ trainers: [Trainer], steps: Range<Int>) throws -> [Measurement] {
-    let measured = Mutex<[Measurement]>([]), failure = Mutex<(any Error)?>(nil)
+    let measured = Mutex<[Measurement]>([])
+    try together(trainers) { trainer in
+      for step in steps {
+        let begun = ContinuousClock.now
+        _ = try trainer.step(step)
+        let took = begun.duration(to: .now).inSeconds
+        guard trainer.plan.index == 0 else { continue }
+        let busy = trainer.busy.reduce(0, +) / Double(max(1, trainer.busy.count))
+        measured.withLock { $0.append(Measurement(seconds: took, waitShare: max(0, 1 - busy / took))) }
+      }
+    }
+    return measured.withLock { $0 }
+  }
+
+  /// Does the same with all trainers at once, each on a thread.
+  private func together(_ trainers: [Trainer], _ work: @escaping @Sendable (Trainer) throws -> Void) throws {
+    let failure = Mutex<(any Error)?>(nil)
     let group = DispatchGroup()
     for trainer in trainers {
       nonisolated(unsafe) let trainer = trainer
       group.enter()
       let thread = Thread {
         defer { group.leave() }
-        do {
-          for step in steps {
-            let begun = ContinuousClock.now
-            _ = try trainer.step(step)
-            let took = begun.duration(to: .now).inSeconds
-            guard trainer.plan.index == 0 else { continue }
-            let busy = trainer.busy.reduce(0, +) / Double(max(1, trainer.busy.count))
-            measured.withLock { $0.append(Measurement(seconds: took, waitShare: max(0, 1 - busy / took))) }
-          }
-        } catch {
-          failure.withLock { $0 = $0 ?? error }
-        }
+        do { try work(trainer) } catch { failure.withLock { $0 = $0 ?? error } }
       }
       thread.stackSize = 8 << 20
       thread.start()
     }
     group.wait()
     if let error = failure.withLock({ $0 }) { throw error }
-    return measured.withLock { $0 }
   }
 }
 
@@ -197,6 +223,8 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
   private let index: Int
   private let mailboxes: [Mailbox<DataMessage>]
   private(set) var waitedSeconds = 0.0
+  /// A trainer that failed sends nothing more; without a limit the others would wait for it forever.
+  private static let patience = Duration.seconds(60)
 
   private init(_ index: Int, _ mailboxes: [Mailbox<DataMessage>]) {
     self.index = index
@@ -215,14 +243,16 @@ private final class RehearsalLink: PeerLink, @unchecked Sendable {
     mailboxes[worker].put(DataMessage(header: message.header, payload: copy))
   }
 
-  func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) {}
+  /// Called during a wait in shared memory.
+  func look(awaited: [Int], in phase: DataPhase, since begun: ContinuousClock.Instant) throws {
+    if begun.duration(to: .now) > Self.patience { throw RehearsalError() }
+  }
   func endLook() {}
 
   func receive(awaited: [Int], in phase: DataPhase) throws -> DataMessage {
-    // A trainer that failed sends nothing more; without a limit the others would wait for it forever.
     let begun = ContinuousClock.now
     defer { waitedSeconds += begun.duration(to: .now).inSeconds }
-    guard let message = mailboxes[index].take(timeout: .seconds(60)) else {
+    guard let message = mailboxes[index].take(timeout: Self.patience) else {
       throw RehearsalError()
     }
     return message
