@@ -69,6 +69,9 @@ package struct StepRehearsal {
 
   /// Segments of the short sequences; the longer ones have twice as many.
   private static let short = 2
+  /// Steps of several rounds have as many as fit into this time, in seconds. Two rounds alone would be too few: what a
+  /// step of many units reads and writes does not fit into the caches.
+  private static let longStep = 0.3
   /// A measurement is the median of at least 5 and at most 40 steps, of about 0.4 s together.
   private static let leastSteps = 5, mostSteps = 40, seconds = 0.4
 
@@ -82,28 +85,27 @@ package struct StepRehearsal {
       needs.operationsPerToken
       * Double(
         tokens * workers * needs.teams * needs.configuration.training.unitSequences)
-    return max(1, operations * Double(3 * Self.leastSteps) / (20e9 * Double(workers * needs.threads)))
+    let short = operations * Double(3 * Self.leastSteps) / (20e9 * Double(workers * needs.threads))
+    return max(1, short + Self.longStep * Double(Self.leastSteps + 2))
   }
 
   /// Runs the experiment and extrapolates. Blocks for about `expectedSeconds`.
   package func run() throws -> Result {
     let units = needs.unitsAWorker, teams = needs.teams
     let rounds = (units + teams - 1) / teams
-    if needs.segments <= 2 * Self.short && rounds <= 2 {
-      let whole = try measure(units: units, segments: nil)
-      return result(whole.seconds, whole)
-    }
-    if needs.segments <= 2 * Self.short {
-      let one = try measure(units: teams, segments: nil), two = try measure(units: 2 * teams, segments: nil)
-      return result(one.seconds + Double(rounds - 1) * max(0, two.seconds - one.seconds), two)
-    }
+    let isLong = needs.segments > 2 * Self.short
+    let segments = isLong ? Self.short : nil
+    let first = try measure(units: min(units, teams), segments: segments)
     // seconds = c + rounds · (a + b · segments)
-    let first = try measure(units: teams, segments: Self.short).seconds
-    let longer = try measure(units: teams, segments: 2 * Self.short)
-    let more = try measure(units: 2 * teams, segments: Self.short).seconds
-    let b = max(0, longer.seconds - first) / Double(Self.short)
-    let round = max(0, more - first) + b * Double(needs.segments - Self.short)
-    return result(first - (more - first) + Double(rounds) * round, longer)
+    let longer = isLong ? try measure(units: min(units, teams), segments: 2 * Self.short) : first
+    let perSegment = isLong ? max(0, longer.seconds - first.seconds) / Double(Self.short) : 0
+    let missing = perSegment * Double(isLong ? needs.segments - Self.short : 0)
+    guard rounds > 1 else { return result(first.seconds + missing, longer) }
+    let measuredRounds = min(rounds, max(2, Int(Self.longStep / max(first.seconds, 1e-6))))
+    let more = try measure(units: min(units, measuredRounds * teams), segments: segments)
+    let round = max(0, more.seconds - first.seconds) / Double(measuredRounds - 1)
+    return result(
+      more.seconds + Double(rounds - measuredRounds) * round + Double(rounds) * missing, isLong ? longer : more)
   }
 
   /// - Parameter measured: the step whose share of waiting the whole step is expected to have.
