@@ -89,7 +89,8 @@ package struct OptionReader {
     return given.last.flatMap { Int($0) } ?? range.lowerBound
   }
 
-  // MARK: Options that may be absent. `defaultText` is what help shows as the default, where that depends on something else.
+  // MARK: Options that may be absent. `defaultText` is what help shows as the default, where that depends on something
+  // else.
 
   package mutating func text(
     _ name: String, _ placeholder: String, defaultText: String? = nil, _ meaning: String

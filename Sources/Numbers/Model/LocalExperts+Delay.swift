@@ -45,7 +45,8 @@ extension LocalExperts {
     return later
   }
 
-  /// Keeps some rows of a call, `rows` of all that it keeps. The gate-up products are not needed any more; their gradient takes their place.
+  /// Keeps some rows of a call, `rows` of all that it keeps. The gate-up products are not needed any more; their
+  /// gradient takes their place.
   func keep(
     _ dout_ND: Matrix, _ h_NF: Matrix, dgateUp_N2F: Matrix, gateUp gateUp_N2F: Matrix, rows: Range<Int>,
     delayed later: ExpertStore.DelayedCall

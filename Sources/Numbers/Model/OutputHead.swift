@@ -3,7 +3,8 @@
 // Order of calls for one training sequence (SequenceModel.train):
 //   for each segment, first to last:   forward of the segment, then head.read
 //   once:                              head.sequence   (loss of the whole sequence, for classes and spans)
-//   for each segment, last to first:   head.segment    (loss of the segment's own rows, and dh), then backward of the segment
+//   for each segment, last to first:   head.segment    (loss of the segment's own rows, and dh), then backward of the
+//                                                      segment
 //
 // A loss that needs one segment alone (next token, class of each token) is computed in `segment`, forward and
 // backward in one pass, so that the logits of only one segment exist at a time. Other losses are computed in

@@ -68,7 +68,8 @@ package struct Sizes: Equatable, Sendable {
   /// Number of rows before a segment that some part of it can still see.
   package var history: Int { max(cache, attentionTaps - 1, expertTaps - 1) }
 
-  /// Rows of a task. Large enough for the products to reach their speed, small enough to divide a segment among threads.
+  /// Rows of a task. Large enough for the products to reach their speed, small enough to divide a segment among
+  /// threads.
   package static let rowTile = 128
   /// Rows of a weight gradient that one task computes, of `rows`: an eighth, but not so few that packing the other
   /// factor for each task costs much, nor so many that a task's part does not fit the cache.

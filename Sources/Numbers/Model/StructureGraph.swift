@@ -1,6 +1,7 @@
 // SOES, the self-organizing encoder structure: each token chooses its neighbours by content.
 //
-//   e_ij = a_i · b_j / √R   over the visible tokens j, a and b two low-rank maps of the input (R is small, so this is cheap)
+//   e_ij = a_i · b_j / √R   over the visible tokens j, a and b two low-rank maps of the input (R is small, so this is
+//                           cheap)
 //   e_ij += bias of the kind, for every relation of i to j that the input gives
 //   N_i  = the window around i, and g tokens outside of it: related ones first, then those with the largest e_ij
 //   A_i  = softmax of e_i over N_i

@@ -43,8 +43,8 @@ package struct BlockWeights {
 }
 
 extension ModelConfiguration {
-  /// How the products with the model's large maps read their factors. The router and the maps of the structure graph choose by their
-  /// results, and the heads of spans and classes are small: those read them as they are.
+  /// How the products with the model's large maps read their factors. The router and the maps of the structure graph
+  /// choose by their results, and the heads of spans and classes are small: those read them as they are.
   var factors: Factors {
     switch precision {
     case .fp32: return .full

@@ -76,8 +76,8 @@ package struct RunNeeds {
       rowsTravel: count > 1 && copiedExperts.count < layout.experts.count, memoryLimit: memoryBytes / 2 / workersAHost)
   }
 
-  /// What a worker uses of the board at most: its own part, what the others have written for it, and their parameters. Nil
-  /// where the machine has too little memory for a board.
+  /// What a worker uses of the board at most: its own part, what the others have written for it, and their parameters.
+  /// Nil where the machine has too little memory for a board.
   private static func boardBytes(
     _ plans: [WorkPlan], _ layout: ParameterLayout, _ sizes: Sizes, ofMachine memoryBytes: Int
   ) -> Int? {

@@ -1,7 +1,7 @@
 // Writes this worker's files of checkpoints in the background, while training continues.
 //
-// A file is written from a copy of the shard that training does not change (`LateCopy`). Where writing fails (a full disk, no
-// file descriptors, a network file system that is unavailable), it is repeated from the same copy, at growing
+// A file is written from a copy of the shard that training does not change (`LateCopy`). Where writing fails (a full
+// disk, no file descriptors, a network file system that is unavailable), it is repeated from the same copy, at growing
 // intervals, until it succeeds or until the next checkpoint replaces it. A failure does not stop training, because
 // the state in the workers' memory is newer than any checkpoint, and stopping would lose it.
 //

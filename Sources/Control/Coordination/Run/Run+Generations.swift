@@ -1,10 +1,11 @@
 // Generations: which workers a run has, from a step on. A generation is assigned, loads, trains, and ends in one of two
 // ways.
 //
-//   halting     something is to change (a worker joined, a scale, a pause, a move of experts): all workers stop together at the end of
-//               a step, and the next generation takes the state from where it lies
-//   collecting  a worker was lost: the others stop at once and report what they hold; the newest whole state in their memory is where
-//               the next generation begins, or else the newest checkpoint that verifies (Run+Recovery.swift)
+//   halting     something is to change (a worker joined, a scale, a pause, a move of experts): all workers stop
+//               together at the end of a step, and the next generation takes the state from where it lies
+//   collecting  a worker was lost: the others stop at once and report what they hold; the newest whole state in their
+//               memory is where the next generation begins, or else the newest checkpoint that verifies
+//               (Run+Recovery.swift)
 //
 // In both cases the next steps have the bits that they would have had.
 
