@@ -271,16 +271,27 @@ import Worker
     }
   }
 
-  @Test func `a longer batch of longer sequences takes longer`() throws {
+  @Test(arguments: [1, 2, 3, 24, 90, 400], [64, 160, 640, 6400])
+  func `the time of a long step is computed from short ones, with as many units as fit into a third of a second`(
+    sequences: Int, length: Int
+  ) throws {
     let scratch = ScratchFolder()
     var c = try smallRun(scratch)
     c.cluster.threads = 1
-    c.data.sequenceLength = 160
-    let short = try StepRehearsal(needs(c, workers: 1), line: .local).run().stepSeconds
-    c.data.sequenceLength = 1600
-    c.training.batchSequences = 24
-    let long = try StepRehearsal(needs(c, workers: 1), line: .local).run().stepSeconds
-    // Forty times the work. On a busy machine the ratio may be smaller, but not below a quarter of that.
-    #expect(long > 10 * short, "\(long) and \(short)")
+    c.training.batchSequences = sequences
+    c.data.sequenceLength = length
+    let needs = needs(c, workers: 1)
+    var longest = 0.0
+    /// On a machine whose time grows evenly with units and segments.
+    func seconds(_ units: Int, _ segments: Int) -> Double { 0.004 + Double(units) * (0.002 + 0.015 * Double(segments)) }
+    let result = try StepRehearsal(needs, line: .local).run { units, segments in
+      #expect(units <= needs.unitsAWorker && segments ?? needs.segments <= 4)
+      longest = max(longest, seconds(units, segments ?? needs.segments))
+      return .init(seconds: seconds(units, segments ?? needs.segments), waitShare: 0.25)
+    }
+    let whole = seconds(needs.unitsAWorker, needs.segments)
+    #expect(abs(result.stepSeconds - whole) < 1e-9 * whole, "\(result.stepSeconds) instead of \(whole)")
+    #expect(result.waitSeconds == 0.25 * result.stepSeconds && result.exchangeSeconds == 0)
+    #expect(longest < 0.35, "\(longest)")
   }
 }

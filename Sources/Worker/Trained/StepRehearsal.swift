@@ -50,9 +50,11 @@ package struct StepRehearsal {
   }
 
   /// Seconds of a step in the experiment, and the share of them in which a worker does not compute units.
-  private struct Measurement {
-    var seconds: Double
-    var waitShare: Double
+  package struct Measurement: Sendable {
+    package var seconds: Double
+    package var waitShare: Double
+
+    package init(seconds: Double, waitShare: Double) { (self.seconds, self.waitShare) = (seconds, waitShare) }
   }
 
   private let needs: RunNeeds
@@ -90,19 +92,23 @@ package struct StepRehearsal {
   }
 
   /// Runs the experiment and extrapolates. Blocks for about `expectedSeconds`.
-  package func run() throws -> Result {
+  package func run() throws -> Result { try run(measuring: measure) }
+
+  /// - Parameter measure: measures a step with that many units per worker, on sequences of that many segments; nil is
+  ///   the run's length.
+  package func run(measuring measure: (_ units: Int, _ segments: Int?) throws -> Measurement) throws -> Result {
     let units = needs.unitsAWorker, teams = needs.teams
     let rounds = (units + teams - 1) / teams
     let isLong = needs.segments > 2 * Self.short
     let segments = isLong ? Self.short : nil
-    let first = try measure(units: min(units, teams), segments: segments)
+    let first = try measure(min(units, teams), segments)
     // seconds = c + rounds · (a + b · segments)
-    let longer = isLong ? try measure(units: min(units, teams), segments: 2 * Self.short) : first
+    let longer = isLong ? try measure(min(units, teams), 2 * Self.short) : first
     let perSegment = isLong ? max(0, longer.seconds - first.seconds) / Double(Self.short) : 0
     let missing = perSegment * Double(isLong ? needs.segments - Self.short : 0)
     guard rounds > 1 else { return result(first.seconds + missing, longer) }
     let measuredRounds = min(rounds, max(2, Int(Self.longStep / max(first.seconds, 1e-6))))
-    let more = try measure(units: min(units, measuredRounds * teams), segments: segments)
+    let more = try measure(min(units, measuredRounds * teams), segments)
     let round = max(0, more.seconds - first.seconds) / Double(measuredRounds - 1)
     return result(
       more.seconds + Double(rounds - measuredRounds) * round + Double(rounds) * missing, isLong ? longer : more)
@@ -132,7 +138,7 @@ package struct StepRehearsal {
 
   /// The median step with that many units per worker, on sequences of that many segments; nil uses the
   /// run's length.
-  private func measure(units: Int, segments: Int?) throws -> Measurement {
+  private func measure(_ units: Int, _ segments: Int?) throws -> Measurement {
     var c = needs.configuration
     c.training.batchSequences = workers * units * c.training.unitSequences
     if let segments { c.data.sequenceLength = segments * c.model.segment }
