@@ -116,12 +116,12 @@ package struct StepRehearsal {
 
   /// - Parameter measured: the step whose share of waiting the whole step is expected to have.
   private func result(_ seconds: Double, _ measured: Measurement) -> Result {
-    let waited = max(0, seconds) * measured.waitShare
+    let waited = max(0, seconds) * measured.waitShare, exchange = exchangeSeconds
     // The exchange in shared memory took place in the experiment.
     guard !needs.sharesMemory else {
-      return Result(stepSeconds: seconds, exchangeSeconds: min(exchangeSeconds, waited), waitSeconds: waited)
+      return Result(
+        stepSeconds: max(seconds, exchange), exchangeSeconds: exchange, waitSeconds: max(waited, exchange))
     }
-    let exchange = exchangeSeconds
     return Result(stepSeconds: seconds + exchange, exchangeSeconds: exchange, waitSeconds: exchange + waited)
   }
 
