@@ -149,7 +149,9 @@ INLINE int32_t activate(int64_t activation, const real *restrict z, int32_t coun
   size = take_best(z, count, tokens, kept, chosen);
   if (activation == RESS_ENTMAX15) return entmax15(z, chosen, size, weights);
   real sum = 0;
-  for (int32_t s = 0; s < size; s++) sum += weights[s] = weight_of(z[chosen[s]] - z[chosen[0]]);
+  // The sum has a loop of its own, so that the exponentials are computed in vectors.
+  for (int32_t s = 0; s < size; s++) weights[s] = weight_of(z[chosen[s]] - z[chosen[0]]);
+  for (int32_t s = 0; s < size; s++) sum += weights[s];
   for (int32_t s = 0; s < size; s++) weights[s] /= sum;
   return size;
 }

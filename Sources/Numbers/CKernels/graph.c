@@ -250,11 +250,8 @@ KERNEL void ress_graph_forward(const ress_graph_shape *shape, const ress_relatio
     int64_t count = chosen + window;
     counts[i] = (int32_t)count;
 
-    real largest = REAL_LOWEST;
-    for (int64_t n = 0; n < count; n++) {
-      structure_N[n] = scores_J[neighbours_N[n]];
-      largest = structure_N[n] > largest ? structure_N[n] : largest;
-    }
+    for (int64_t n = 0; n < count; n++) structure_N[n] = scores_J[neighbours_N[n]];
+    real largest = row_max(count, structure_N);
     for (int64_t n = 0; n < count; n++) weights_N[n] = weight_of(structure_N[n] - largest);
     real sum = total(count, weights_N), inverse = 1 / sum, shift = REAL_LOG((real)count) - REAL_LOG(sum) - largest;
     for (int64_t n = 0; n < count; n++) {
