@@ -286,7 +286,6 @@ func checkpointNames(_ c: RunConfiguration) -> [String] {
   let layout = ParameterLayout(c.model, vocabulary: c.model.vocabulary ?? 257)
   let entries = layout.dense + layout.experts.flatMap { $0 }
   return entries.filter { $0.count > 0 }.flatMap { entry in
-    ["model/" + entry.name]
-      + (entry.isTrained ? ["optimizer/first/" + entry.name, "optimizer/second/" + entry.name] : [])
+    entry.storedKinds.map { $0.name(of: entry) }
   }
 }
