@@ -27,7 +27,7 @@ import Testing
     kill(run.process.processIdentifier, signal)
     #expect(run.exitCode(within: 60) == code, "\(run.output.suffix(2000))")
     #expect(run.output.contains("\"state\": \"paused\", \"reason\": \"paused on request\""))
-    #expect(waitUntil(10) { workers.allSatisfy { !$0.isRunning } })
+    #expect(waitUntil(10) { workers.allSatisfy { !$0.exists } })
     let done = place.curve("first").count { !$0.contains("validation") }
     let more = ["--resume", "--set", "training.steps=\(done + 2)", "--set", "checkpoint.every=0"]
     let resumed = try place.run(words + more)
@@ -47,7 +47,7 @@ import Testing
     kill(run.process.processIdentifier, SIGTERM)
     #expect(run.exitCode(within: 30) == 143)
     workers[0].send(SIGCONT)
-    #expect(waitUntil(30) { workers.allSatisfy { !$0.isRunning } })
+    #expect(waitUntil(30) { workers.allSatisfy { !$0.exists } })
   }
 
   @Test func `a closed output pipe does not end the training, and nohup protects a run from its terminal`()
@@ -241,7 +241,7 @@ import Testing
     let workers = run.family.dropFirst()
     #expect(workers.count == 2)
     kill(run.process.processIdentifier, SIGKILL)
-    #expect(waitUntil(5) { workers.allSatisfy { !$0.isRunning } })
+    #expect(waitUntil(5) { workers.allSatisfy { !$0.exists } })
   }
 
   @Test func `a worker of the command that dies is reported at once, restarted, and rejoins the run`() throws {

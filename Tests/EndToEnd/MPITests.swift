@@ -126,6 +126,7 @@ enum LocalMPI {
     let family = running.family.dropFirst()
     #expect(family.count >= 3)
     kill(running.process.processIdentifier, SIGKILL)
+    // A zombie counts as ended, because a test's container may have no process that reaps it.
     #expect(waitUntil(20) { family.allSatisfy { !$0.isRunning } }, "\(log("orphans"))")
   }
 

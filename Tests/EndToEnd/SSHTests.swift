@@ -51,7 +51,7 @@ import Testing
     kill(run.process.processIdentifier, SIGTERM)
     #expect(run.exitCode(within: 60) == 143, "\(run.output)")
     #expect(run.output.contains("is paused after step"), "\(run.output)")
-    #expect(waitUntil(30) { family.dropFirst().allSatisfy { !$0.isRunning } })
+    #expect(waitUntil(30) { family.dropFirst().allSatisfy { !$0.exists } })
     let saved = try FileManager.default.contentsOfDirectory(atPath: place.path + "/checkpoints/first")
     #expect(saved.contains { $0.hasPrefix("step-") && !$0.hasSuffix(".tmp") }, "\(saved)")
   }

@@ -12,21 +12,27 @@ package struct ObservedProcess: Equatable, Sendable {
   /// Clock ticks between the start of the system and that of the process.
   private let start: UInt64
 
-  /// Nil where no process with this number runs. A zombie does not run.
+  /// Nil where there is no process with this number.
   package init?(_ identifier: Int32) {
-    guard let status = Status(identifier), status.state != "Z" else { return nil }
+    guard let status = Status(identifier) else { return nil }
     (self.identifier, start) = (identifier, status.start)
   }
 
-  package var isRunning: Bool { ObservedProcess(identifier) == self }
+  /// Whether the system still has the process, perhaps as a zombie.
+  package var exists: Bool { ObservedProcess(identifier) == self }
+  /// Whether it can still do anything.
+  package var isRunning: Bool {
+    guard let status = Status(identifier) else { return false }
+    return status.start == start && status.state != "Z"
+  }
 
   /// Sends a signal to this process, and to no later one with its number.
-  package func send(_ signal: Int32) { if isRunning { kill(identifier, signal) } }
+  package func send(_ signal: Int32) { if exists { kill(identifier, signal) } }
 
   /// This process and all its descendants; empty where it has ended, because the system gives the children of a process
   /// that ended another parent.
   package var family: [ObservedProcess] {
-    guard isRunning else { return [] }
+    guard exists else { return [] }
     let names = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     let parents = names.compactMap { Int32($0) }.compactMap { number in
       Status(number).map { (number, parent: $0.parent) }
@@ -38,7 +44,7 @@ package struct ObservedProcess: Equatable, Sendable {
       next += 1
     }
     let found = family.compactMap { ObservedProcess($0) }
-    return isRunning ? found : []
+    return exists ? found : []
   }
 
   /// Fields of /proc/PID/stat (proc(5)).
