@@ -101,22 +101,26 @@ package struct StepRehearsal {
     let rounds = (units + teams - 1) / teams
     let isLong = needs.segments > 2 * Self.short
     let segments = isLong ? Self.short : nil
-    let first = try measure(min(units, teams), segments)
     // seconds = c + rounds · (a + b · segments)
-    let longer = isLong ? try measure(min(units, teams), 2 * Self.short) : first
-    let perSegment = isLong ? max(0, longer.seconds - first.seconds) / Double(Self.short) : 0
-    let missing = perSegment * Double(isLong ? needs.segments - Self.short : 0)
-    guard rounds > 1 else { return result(first.seconds + missing, longer) }
-    let measuredRounds = min(rounds, max(2, Int(Self.longStep / max(first.seconds, 1e-6))))
-    let more = try measure(min(units, measuredRounds * teams), segments)
-    let round = max(0, more.seconds - first.seconds) / Double(measuredRounds - 1)
-    return result(
-      more.seconds + Double(rounds - measuredRounds) * round + Double(rounds) * missing, isLong ? longer : more)
+    let first = try measure(min(units, teams), segments)
+    var whole = first
+    if rounds > 1 {
+      let most = min(rounds, max(2, Int(Self.longStep / max(first.seconds, 1e-6))))
+      whole = try measure(min(units, most * teams), segments)
+      whole.seconds += Double(rounds - most) * max(0, whole.seconds - first.seconds) / Double(most - 1)
+    }
+    if isLong {
+      let longer = try measure(min(units, teams), 2 * Self.short)
+      let perSegment = max(0, longer.seconds - first.seconds) / Double(Self.short)
+      whole.seconds += Double(rounds * (needs.segments - Self.short)) * perSegment
+      whole.waitShare = longer.waitShare
+    }
+    return result(whole)
   }
 
-  /// - Parameter measured: the step whose share of waiting the whole step is expected to have.
-  private func result(_ seconds: Double, _ measured: Measurement) -> Result {
-    let waited = max(0, seconds) * measured.waitShare, exchange = exchangeSeconds
+  /// - Parameter step: the whole step without messages between machines.
+  private func result(_ step: Measurement) -> Result {
+    let seconds = step.seconds, waited = seconds * step.waitShare, exchange = exchangeSeconds
     // The exchange in shared memory took place in the experiment.
     guard !needs.sharesMemory else {
       return Result(
@@ -182,9 +186,8 @@ package struct StepRehearsal {
     let members = memories.map {
       BoardMembers.Member(process: process, descriptor: Int($0.descriptor), incarnation: UInt64($0.descriptor))
     }
-    return memories.map {
-      BoardOffer(BoardMembers(run: 0, generation: 1, members: members), $0, mostBytes: .max)
-    }
+    let all = BoardMembers(run: 0, generation: 1, members: members)
+    return memories.map { BoardOffer(all, $0, mostBytes: .max) }
   }
 
   /// Runs the steps on all trainers at once. Returns what the first trainer measured.
