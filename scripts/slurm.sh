@@ -80,22 +80,23 @@ start_node() {
   start "node$1" slurmd -D -N "node$1" -f "$SLURM_CONF"
 }
 
+# Whether a process is of this cluster: the script and Slurm give it the cluster's configuration in its environment.
+is_ours() { grep -qzxF "SLURM_CONF=$SLURM_CONF" "/proc/$1/environ" 2>/dev/null; }
+
 stop() {
   local file=$folder/$1.pid process
   [ -e "$file" ] || return 0
   process=$(cat "$file")
-  # Another process has the number if the daemon has ended by itself; each daemon has the folder in its arguments.
-  if tr '\0' ' ' <"/proc/$process/cmdline" 2>/dev/null | grep -F "$folder/" >/dev/null; then
-    kill "-${2:-TERM}" "$process" 2>/dev/null || true
-  fi
+  # If the daemon has ended by itself, another process may have its number.
+  if is_ours "$process"; then kill "-${2:-TERM}" "$process" 2>/dev/null || true; fi
   rm -f "$file"
 }
 
 # Processes of this cluster's jobs, identified by a variable in their environment.
 with() {
   local process
-  for process in $(grep -lz "$1" /proc/[0-9]*/environ 2>/dev/null); do
-    grep -qzxF "SLURM_CONF=$SLURM_CONF" "$process" 2>/dev/null && echo "$process" | cut -d/ -f3
+  for process in $(grep -lz "$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3); do
+    is_ours "$process" && echo "$process"
   done
   true
 }
