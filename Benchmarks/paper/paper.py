@@ -87,9 +87,8 @@ class Paper:
 
     # ---- training
 
-    def train(self, jobs):
-        """Trains the runs of `jobs` (run, place, more options) that have not been measured yet."""
-        known = self.load("results.json")
+    def train(self, jobs, known):
+        """Trains the runs of `jobs` (run, place, more options) of which not all results are known."""
         # By seeds: an interrupted evening has whole comparisons of the first.
         runs = {run.name: run for run, place, more in jobs if key(run, place, more) not in known}
         if not runs:
@@ -99,16 +98,16 @@ class Paper:
 
     def sweep(self):
         """Three rates of some variants, one seed, chosen by the validation split of the training data."""
-        runs = {(name, variant, factor): self.run(name, variant, 0, self.rates[name, variant] * factor, f"rate {factor} ".replace(" ", "-"))
-                for name in self.found for variant in self.variants[name] if variant in EXPERIMENTS[name].swept for factor in RATES}
-        places = {name: Measured("validation", data.train) for name, data in self.found.items()}
-        results = self.measured([(run, places[run.experiment], ()) for run in runs.values()], "sweep of rates")
+        jobs = {(name, variant, factor): (
+                    self.run(name, variant, 0, self.rates[name, variant] * factor, f"rate {factor} ".replace(" ", "-")),
+                    Measured("validation", data.train), ())
+                for name, data in self.found.items() for variant in self.variants[name] if variant in EXPERIMENTS[name].swept for factor in RATES}
+        results = self.measured(list(jobs.values()), "sweep of rates")
         best = {}
-        for name, variant, _ in runs:
-            # The loss is compared, which moves before accuracy does.
-            losses = {factor: results[key(runs[name, variant, factor], places[name])]["loss"] for factor in RATES
-                      if key(runs[name, variant, factor], places[name]) in results}
-            best[name, variant] = min(losses, key=losses.get, default=1.0)
+        # The loss is compared, which moves before accuracy does. With --report some may not be known.
+        losses = {place: results[key(*job)]["loss"] for place, job in jobs.items() if key(*job) in results}
+        for name, variant, factor in sorted(losses, key=losses.get):
+            best.setdefault((name, variant), factor)
         for name in self.found:
             for variant in self.variants[name]:
                 self.rates[name, variant] *= best.get((name, EXPERIMENTS[name].swept_for(variant)), 1.0)
@@ -151,11 +150,11 @@ class Paper:
 
     def measured(self, jobs, title):
         """The results of `jobs`; what is missing is trained and measured, unless only a report is wanted."""
-        if self.options.report:
-            return self.load("results.json")
-        print(f"{title}: {len({run.name for run, _, _ in jobs})} runs on {self.options.cores} workers", flush=True)
-        self.train(jobs)
         known = self.load("results.json")
+        if self.options.report:
+            return known
+        print(f"{title}: {len({run.name for run, _, _ in jobs})} runs on {self.options.cores} workers", flush=True)
+        self.train(jobs, known)
         return measure(
             self.ress, self.out / "checkpoints", jobs, self.data, self.options.cores, known, lambda found: self.save("results.json", found))
 
