@@ -207,6 +207,8 @@ def main():
     # Runs have folders of their own.
     programs = [os.path.abspath(program) for program in options.ress.split(",")]
     options.data = os.path.abspath(options.data)
+    if not os.path.exists(options.data):
+        sys.exit(f"{options.data} does not exist; `make demo` makes the demo's, and --data names another dataset of bytes")
     results, curves = {}, {}
     hosts = Hosts(2)
     try:

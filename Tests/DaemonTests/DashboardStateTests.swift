@@ -34,6 +34,10 @@ import Wire
     defer { daemon.stop() }
     var configuration = RunConfiguration()
     (configuration.run, configuration.data.path) = ("seen", "/none/d.h5")
+    // The coordinator makes the run's folder, which does not belong into the folder in which tests are run.
+    let folder = NSTemporaryDirectory() + "ress-numbers-" + UUID().uuidString.prefix(8)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    configuration.checkpoint.directory = folder
     _ = try CoordinatorClient(daemon.endpoint).submit(Submission(configuration: configuration, resume: .no))
     let address = try #require(daemon.httpAddress)
     var page = try await get(address + "/metrics")

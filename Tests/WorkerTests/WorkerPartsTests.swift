@@ -176,3 +176,32 @@ import Worker
     #expect(failed.withLock { $0 } == 1)
   }
 }
+
+@Suite struct ProcessorWaitTests {
+  private let path = NSTemporaryDirectory() + "ress-schedstat-" + UUID().uuidString.prefix(8)
+
+  /// Whether the thread is starved, in looks one second apart at files with these numbers of seconds waited.
+  private func looks(_ seconds: [Double]) throws -> [Bool] {
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var wait = ProcessorWait(path: path)
+    return try seconds.enumerated().map { second, waited in
+      try Data("1000 \(Int(waited * 1e9)) 7\n".utf8).write(to: URL(fileURLWithPath: path))
+      return wait.isStarved(at: Instant(nanoseconds: Int64(second) * 1_000_000_000))
+    }
+  }
+
+  @Test func `a thread is starved that waited for a processor for half of the time since the last look`() throws {
+    #expect(try looks([5, 5.6, 5.7, 6.6, 6.6]) == [false, true, false, true, false])
+  }
+
+  @Test func `a thread of which nothing is known is not starved`() throws {
+    var unknown = ProcessorWait(path: "/none/schedstat")
+    let first = unknown.isStarved(at: Instant(nanoseconds: 0)), second = unknown.isStarved(at: Instant(nanoseconds: 1))
+    #expect(!first && !second)
+    try Data("no numbers".utf8).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var unreadable = ProcessorWait(path: path)
+    let third = unreadable.isStarved(at: Instant(nanoseconds: 0))
+    #expect(!third)
+  }
+}

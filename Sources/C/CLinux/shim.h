@@ -30,6 +30,9 @@ static inline int ress_die_with_parent(int signal) { return prctl(PR_SET_PDEATHS
 // The following functions use system calls by number. Their headers, included here with _GNU_SOURCE and elsewhere
 // without, would define types that Swift's importer considers different. The numbers are those of x86-64 and arm64.
 
+/// The number of the calling thread, as in /proc/self/task.
+static inline int ress_thread(void) { return (int)syscall(SYS_gettid); }
+
 /// The process ID of the other end of a Unix socket, or -1.
 static inline int ress_peer(int socket) {
   struct { int process; unsigned user, group; } peer;

@@ -143,7 +143,8 @@ package struct WorkerSession: Sendable {
     }
   }
 
-  package mutating func tick(_ heartbeat: Heartbeat, at now: Instant) -> [Effect] {
+  /// - Parameter heartbeat: computed where one is sent, which few calls do.
+  package mutating func tick(_ heartbeat: @autoclosure () -> Heartbeat, at now: Instant) -> [Effect] {
     let now = clock.now(at: now)
     switch state {
     case .ended: return []
@@ -158,7 +159,7 @@ package struct WorkerSession: Sendable {
       }
       guard saidHello.map({ $0 + .seconds(1) <= now }) ?? true else { return [] }
       state = .joining(since: since, saidHello: now)
-      var effects: [Effect] = [.send(.hello(description, heartbeat))]
+      var effects: [Effect] = [.send(.hello(description, heartbeat()))]
       if !explained && !wasJoined && since + .seconds(2) < now {
         explained = true
         effects.append(.log("no answer from \(endpoint) yet; waiting for a coordinator (up to \(joinWithin.spoken))"))
@@ -172,7 +173,7 @@ package struct WorkerSession: Sendable {
       }
       guard nextHeartbeat <= now else { return [] }
       nextHeartbeat = now + heartbeatEvery
-      return [.send(.heartbeat(heartbeat))]
+      return [.send(.heartbeat(heartbeat()))]
     }
   }
 

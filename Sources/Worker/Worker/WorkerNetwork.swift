@@ -84,6 +84,8 @@ package final class WorkerNetwork: @unchecked Sendable {
   private var current: Assignment?
   private var mirrorSender = MirrorSender()
   private var complaints = LineLimit()
+  /// Of the training thread.
+  private var processorWait: ProcessorWait?
   /// What this process shares with others of its machine; nil where the system has no such memory.
   package let memory = OfferedMemory()
   /// The shards that this process holds in memory.
@@ -115,8 +117,9 @@ package final class WorkerNetwork: @unchecked Sendable {
       returnWithin: .nanoseconds(Int64(options.returnWithinSeconds * 1e9)), at: MonotonicClock.now)
   }
 
-  /// Starts the network thread, which connects to the coordinator.
+  /// Starts the network thread, which connects to the coordinator. The caller is the training thread.
   package func start() {
+    processorWait = ProcessorWait()
     let thread = Thread { [self] in
       loop()
       ended.signal()
@@ -220,7 +223,7 @@ package final class WorkerNetwork: @unchecked Sendable {
       } unreadable: {
         apply(session.unreadable($0), at: now)
       }
-      apply(session.tick(fullHeartbeat, at: now), at: now)
+      apply(session.tick(fullHeartbeat(at: now), at: now), at: now)
       control.tick(at: now)
       data.tick(at: now)
       // While MPI is used, peers may still try to connect to the ZeroMQ port.
@@ -259,7 +262,9 @@ package final class WorkerNetwork: @unchecked Sendable {
   }
 
   /// The heartbeat, completed with fields that the training thread does not know.
-  private var fullHeartbeat: Heartbeat {
+  private func fullHeartbeat(at now: Instant) -> Heartbeat {
+    // What waits for a processor is not stuck.
+    if processorWait?.isStarved(at: now) == true { Progress.note() }
     var heartbeat = self.heartbeat.withLock { $0 }
     heartbeat.progress = Progress.count
     heartbeat.held = store.held
