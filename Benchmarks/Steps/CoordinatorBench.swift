@@ -1,5 +1,6 @@
-// The time that the coordinator's decisions take with many workers, without network, store and disk: simulated workers join, a run is
-// placed on all of them, they work, and one dies. Times are those of one thread.
+// The time that the coordinator's decisions take with many workers, without network, store and disk: simulated workers
+// join, a run is placed on all of them, they work, one dies, and a run that needs all of them waits. Times are those of
+// one thread.
 
 import Configuration
 import Coordination
@@ -22,7 +23,7 @@ struct CoordinatorBench {
       arguments.fail("--workers must be numbers from 2 to 4096, separated by commas")
     }
     print(
-      "workers   join, µs each   placing, ms   to workers, MB   a step, ms   a second of heartbeats, ms   death, ms")
+      "workers   join, µs each   placing, ms   to workers, MB   a step, ms   a second of heartbeats, ms   death, ms   a second of waiting, ms")
     for count in counts {
       var bench = CoordinatorBench()
       print(try bench.measure(count))
@@ -31,33 +32,8 @@ struct CoordinatorBench {
 
   private mutating func measure(_ count: Int) throws -> String {
     let peers = (0..<count).map { PeerID("worker-\($0)") }
-    let joining = milliseconds { bench in
-      for (index, peer) in peers.enumerated() {
-        let worker = WorkerDescription(
-          name: "w\(index)", host: "host-\(index)", process: index,
-          dataAddress: "tcp://10.0.\(index / 250).\(index % 250):7000",
-          threads: 1, fingerprint: "F", program: "ress-bench")
-        bench.step(.received(peer, .hello(worker, Heartbeat())))
-      }
-    }
-    var configuration = RunConfiguration()
-    configuration.run = "bench"
-    configuration.data.path = "text.h5"
-    configuration.model.experts = count
-    configuration.training.batchSequences = count
-    configuration.training.steps = 1000
-    configuration.cluster.workers = count
-    configuration.cluster.minimumWorkers = 2
-    sentBytes = 0
-    let placing = milliseconds { bench in
-      bench.step(.received(PeerID("client"), .submit(Submission(configuration: configuration, resume: .no))))
-      if let run = bench.preparing {
-        bench.step(
-          .prepared(
-            run, .ready(.init(folder: "/runs/bench", checkpoint: nil, firstStep: 0, proof: nil, notes: []))))
-      }
-      for peer in peers { bench.report(.ready, from: peer) }
-    }
+    let joining = milliseconds { bench in bench.join(peers) }
+    let placing = milliseconds { bench in bench.place(on: peers, minimum: 2) }
     guard begun.count == count else { throw BenchError.notBegun(begun.count, of: count) }
     let placed = sentBytes
     let steps = 100
@@ -72,14 +48,66 @@ struct CoordinatorBench {
       }
     }
     let beating = milliseconds { bench in bench.beat(peers) }
-    let dying = milliseconds { bench in
-      bench.step(.forgotten(peers[count / 2]))
-      bench.step(.tick)
-    }
+    let dying = milliseconds { bench in bench.lose(peers[count / 2]) }
+    let waiting = try CoordinatorBench.wait(for: peers)
     return String(
-      format: "%7d   %13.1f   %11.1f   %14.2f   %10.3f   %25.1f   %9.1f", count, joining * 1000 / Double(count),
-      placing,
-      Double(placed) / 1e6, stepping / Double(steps), beating, dying)
+      format: "%7d   %13.1f   %11.1f   %14.2f   %10.3f   %25.1f   %9.1f   %23.1f", count,
+      joining * 1000 / Double(count), placing, Double(placed) / 1e6, stepping / Double(steps), beating, dying, waiting)
+  }
+
+  /// Milliseconds that a second of heartbeats takes while a run that has lost a worker waits for another one.
+  private static func wait(for peers: [PeerID]) throws -> Double {
+    var bench = CoordinatorBench()
+    bench.join(peers)
+    bench.place(on: peers, minimum: peers.count)
+    guard bench.begun.count == peers.count else { throw BenchError.notBegun(bench.begun.count, of: peers.count) }
+    let lost = peers[peers.count / 2]
+    bench.lose(lost)
+    // The others have stopped, so that the run has only to wait.
+    let rest = peers.filter { $0 != lost }
+    bench.assignments = [:]
+    bench.beat(rest)
+    bench.prepare()
+    return bench.milliseconds { bench in bench.beat(rest) }
+  }
+
+  private mutating func join(_ peers: [PeerID]) {
+    for (index, peer) in peers.enumerated() {
+      let worker = WorkerDescription(
+        name: "w\(index)", host: "host-\(index)", process: index,
+        dataAddress: "tcp://10.0.\(index / 250).\(index % 250):7000",
+        threads: 1, fingerprint: "F", program: "ress-bench")
+      step(.received(peer, .hello(worker, Heartbeat())))
+    }
+  }
+
+  /// Submits a run for all workers, which are ready at once.
+  private mutating func place(on peers: [PeerID], minimum: Int) {
+    var configuration = RunConfiguration()
+    configuration.run = "bench"
+    configuration.data.path = "text.h5"
+    configuration.model.experts = peers.count
+    configuration.training.batchSequences = peers.count
+    configuration.training.steps = 1000
+    configuration.cluster.workers = peers.count
+    configuration.cluster.minimumWorkers = minimum
+    sentBytes = 0
+    step(.received(PeerID("client"), .submit(Submission(configuration: configuration, resume: .no))))
+    prepare()
+    for peer in peers { report(.ready, from: peer) }
+  }
+
+  /// The run's folder has been examined, if the coordinator asked for it.
+  private mutating func prepare() {
+    guard let run = preparing else { return }
+    preparing = nil
+    step(
+      .prepared(run, .ready(.init(folder: "/runs/bench", checkpoint: nil, firstStep: 0, proof: nil, notes: []))))
+  }
+
+  private mutating func lose(_ peer: PeerID) {
+    step(.received(peer, .goodbye(reason: "it was ended")))
+    step(.tick)
   }
 
   /// A second of a cluster's life: four heartbeats of each worker and ten ticks.

@@ -98,9 +98,13 @@ package struct Coordinator: Sendable {
       .folderTaken(let id, _):
       if runs.contains(id) { finished(event, id, &turn) }
     }
-    concludeSaving(&turn)
-    schedule(&turn)
-    concludeSaving(&turn)
+    // With hundreds of workers nearly all events are heartbeats. What these change for the queue waits for the next
+    // tick, which every turn of the daemon has.
+    if !event.isHeartbeat {
+      concludeSaving(&turn)
+      schedule(&turn)
+      concludeSaving(&turn)
+    }
     for id in runs.ids(where: { !$0.followers.isEmpty }) { runs[id].sendPages(&turn) }
   }
 

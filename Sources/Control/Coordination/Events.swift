@@ -19,6 +19,8 @@ package enum Event: Equatable, Sendable {
   /// Another coordinator took the run's folder while this one was not running.
   case folderTaken(RunID, reason: String)
 
+  var isHeartbeat: Bool { if case .received(_, .heartbeat) = self { true } else { false } }
+
   package enum Preparation: Equatable, Sendable {
     case ready(Beginning)
     case refused(reason: String)

@@ -44,9 +44,16 @@ enum Placement {
   private static func waitsFor(_ needed: Int, _ free: [Member], _ lack: String?) -> String {
     let workers = "\(needed) worker\(needed == 1 ? "" : "s")"
     if let lack { return "waits for \(workers) of one MPI world; \(lack)" }
-    let names = free.map(\.description.name).joined(separator: ", ")
+    let names = names(of: free)
     let present = free.isEmpty ? "none is free" : "\(free.count) \(free.count == 1 ? "is" : "are") free: \(names)"
     return "waits for \(workers); \(present)"
+  }
+
+  /// The names of the workers in a sentence: of the first ones where there are many.
+  private static func names(of workers: [Member]) -> String {
+    let most = 12
+    let names = workers.prefix(most).map(\.description.name).joined(separator: ", ")
+    return workers.count > most ? "\(names) and \(workers.count - most) more" : names
   }
 
   private static func unequal(_ needed: Int, _ workers: [Member]) -> String {
@@ -59,12 +66,12 @@ enum Placement {
   /// The workers that the run could get: first those of its last generation, in their order, then the others in the
   /// order in which they joined.
   static func candidates(for run: Run, among members: Members, at now: Instant) -> [Member] {
-    let before = run.generations.last?.roster.map(\.worker) ?? []
-    func rank(_ member: Member) -> Int { before.firstIndex(of: member.description) ?? before.count }
+    let before = run.generations.last
     return members.inOrder.filter { member in
       (member.run == nil || member.run == run.id) && (member.aside[run.id].map { $0 < now } ?? true)
         && member.closedAt == nil
-    }.sorted { (rank($0), $0.id) < (rank($1), $1.id) }
+    }.map { (rank: before?.place(of: $0.description) ?? .max, member: $0) }
+      .sorted { ($0.rank, $0.member.id) < ($1.rank, $1.member.id) }.map(\.member)
   }
 
   // MARK: the state in memory
@@ -117,7 +124,7 @@ enum Placement {
     if joined.count < size, workers.count < cluster.workers, last + run.patience >= now {
       return Pool(workers: [], lack: "so far \(joined.count) of the \(size) ranks of one joined")
     }
-    let names = workers.map(\.description.name).joined(separator: ", ")
+    let names = names(of: workers)
     let others = worlds.count == 1 ? "" : " of the largest of \(worlds.count) worlds"
     return Pool(workers: workers, lack: "\(workers.count)\(others) \(workers.count == 1 ? "is" : "are") free: \(names)")
   }
@@ -151,10 +158,9 @@ enum Placement {
   /// Bytes that every worker may use for copies of experts: those of the worker that may use least; nil where a worker
   /// does not know its machine's memory.
   static func memoryForCopies(_ workers: [WorkerDescription]) -> Double? {
+    let onHost = Dictionary(grouping: workers, by: \.host).mapValues(\.count)
     let shares = workers.map { worker in
-      worker.memoryBytes.map {
-        ExpertCopies.memoryBytes(ofMachine: $0, workersOnIt: workers.count { $0.host == worker.host })
-      }
+      worker.memoryBytes.map { ExpertCopies.memoryBytes(ofMachine: $0, workersOnIt: onHost[worker.host]!) }
     }
     return shares.contains { $0 == nil } ? nil : shares.compactMap { $0 }.min()
   }
@@ -166,9 +172,9 @@ enum Placement {
       return ExpertPlacement.even(model, workers: workers.count)
     }
     var owners = [Int?](repeating: nil, count: model.expertCount)
-    for entry in before.roster {
-      guard let index = workers.firstIndex(of: entry.worker) else { continue }
-      for expert in entry.experts { owners[expert] = index }
+    for (index, worker) in workers.enumerated() {
+      guard let place = before.place(of: worker) else { continue }
+      for expert in before.roster[place].experts { owners[expert] = index }
     }
     let measured = run.ledger.expertLoads
     var loads = measured.isEmpty ? Array(repeating: 1, count: model.expertCount) : measured

@@ -3,7 +3,8 @@
 // A worker whose training thread makes no progress for the whole patience counts as stuck and is replaced
 // (`Kernels.Progress`). A thread that is ready and gets no processor, because other programs use them all, is not
 // stuck: another worker on the same machine would be as slow, so replacing it makes nothing better, and the run might
-// replace one worker after the other and never end a step.
+// replace one worker after the other and never end a step. The same holds where the network thread gets none, because
+// then the training thread waits for messages that are there.
 
 import CLinux
 import Wire

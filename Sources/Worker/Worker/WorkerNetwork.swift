@@ -84,8 +84,8 @@ package final class WorkerNetwork: @unchecked Sendable {
   private var current: Assignment?
   private var mirrorSender = MirrorSender()
   private var complaints = LineLimit()
-  /// Of the training thread.
-  private var processorWait: ProcessorWait?
+  /// Of the training thread and of this one.
+  private var processorWaits: [ProcessorWait] = []
   /// What this process shares with others of its machine; nil where the system has no such memory.
   package let memory = OfferedMemory()
   /// The shards that this process holds in memory.
@@ -119,8 +119,9 @@ package final class WorkerNetwork: @unchecked Sendable {
 
   /// Starts the network thread, which connects to the coordinator. The caller is the training thread.
   package func start() {
-    processorWait = ProcessorWait()
+    let training = ProcessorWait()
     let thread = Thread { [self] in
+      processorWaits = [training, ProcessorWait()]
       loop()
       ended.signal()
     }
@@ -263,8 +264,9 @@ package final class WorkerNetwork: @unchecked Sendable {
 
   /// The heartbeat, completed with fields that the training thread does not know.
   private func fullHeartbeat(at now: Instant) -> Heartbeat {
-    // What waits for a processor is not stuck.
-    if processorWait?.isStarved(at: now) == true { Progress.note() }
+    // A worker that waits for a processor is not stuck.
+    let isStarved = processorWaits.indices.map { processorWaits[$0].isStarved(at: now) }
+    if isStarved.contains(true) { Progress.note() }
     var heartbeat = self.heartbeat.withLock { $0 }
     heartbeat.progress = Progress.count
     heartbeat.held = store.held

@@ -89,6 +89,9 @@ struct Generation: Codable, Equatable, Sendable {
     indices[worker.name].flatMap { peer(at: $0) == worker ? $0 : nil }
   }
 
+  /// The place of a worker in the roster; nil for helpers and for workers of other generations.
+  func place(of worker: WorkerDescription) -> Int? { index(of: worker).flatMap { $0 < roster.count ? $0 : nil } }
+
   var allReady: Bool { ready.count == roster.count }
   var allHalted: Bool { halted.count == roster.count }
   var allFinished: Bool { finished.count == roster.count }
