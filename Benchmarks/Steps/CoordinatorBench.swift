@@ -23,7 +23,8 @@ struct CoordinatorBench {
       arguments.fail("--workers must be numbers from 2 to 4096, separated by commas")
     }
     print(
-      "workers   join, µs each   placing, ms   to workers, MB   a step, ms   a second of heartbeats, ms   death, ms   a second of waiting, ms")
+      "workers   join, µs each   placing, ms   to workers, MB   a step, ms   a second of heartbeats, ms   death, ms"
+        + "   a second of waiting, ms")
     for count in counts {
       var bench = CoordinatorBench()
       print(try bench.measure(count))
