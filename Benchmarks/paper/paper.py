@@ -6,6 +6,7 @@ measures, draws and writes OUT/report.md. After an interruption it continues whe
 """
 
 import argparse
+import gzip
 import json
 import math
 import os
@@ -159,8 +160,12 @@ class Paper:
             self.ress, self.out / "checkpoints", jobs, self.data, self.options.cores, known, lambda found: self.save("results.json", found))
 
     def load(self, name):
-        path = self.out / name
-        return json.loads(path.read_text()) if path.exists() else {}
+        """The results of earlier calls, and of other machines."""
+        known = {}
+        for path in map(Path, self.options.known):
+            known |= json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        own = self.out / name
+        return known | (json.loads(own.read_text()) if own.exists() else {})
 
     def save(self, name, value):
         path = self.out / name
@@ -323,6 +328,7 @@ def main():
     parser.add_argument("--data", help="the folder of the published sets (Benchmarks/paper/README.md)")
     parser.add_argument("--out", default=None, help="where runs and report go; paper/full or paper/quick")
     parser.add_argument("--datasets", default=None, help="where datasets are made; paper/data or paper/data-quick")
+    parser.add_argument("--known", nargs="*", default=[], help="results.json of other machines, or .gz: what they measured is not trained again")
     parser.add_argument("--quick", action="store_true", help="smaller: within the hour instead of hours")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--variants", nargs="*", help="these variants alone, ReSSFormer among them")
