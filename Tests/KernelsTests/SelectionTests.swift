@@ -148,7 +148,7 @@ import Testing
     weigh(kept: kept, levels: levels, activation: RESS_SPARSEMAX, expected: sparsemax)
   }
 
-  @Test(arguments: [1, 2, 3, 8, 40], [nil, 2, 1])
+  @Test(arguments: [1, 2, 3, 8, 40, 400], [nil, 2, 1])
   func `attention weighs the k largest scores by softmax if configured`(kept: Int, levels: Int?) {
     weigh(kept: kept, levels: levels, activation: RESS_SOFTMAX) { z, kept, tokens in
       let order = ranked(z, tokens: tokens).prefix(kept)

@@ -77,6 +77,42 @@ KERNEL static void rank_with_ties(const real *restrict scores, int32_t count, in
   }
 }
 
+#ifndef RESS_DOUBLE
+// Up to how many positions `sort_all` sorts; it needs 16 bytes of stack for each.
+enum { SORTED = 1 << 14 };
+
+// Sorts all positions in the order of preference: a radix sort of the scores' bits, which leaves positions of equal scores
+// in the order in which it finds them. Where hundreds of scores are kept of thousands, looking for the best one again and
+// again would take nearly all of a model's time.
+static void sort_all(const real *restrict z, int32_t count, int32_t tokens, int32_t *restrict chosen) {
+  enum { DIGIT = 11, VALUES = 1 << DIGIT, DIGITS = 3 };
+  uint32_t keys[2][SORTED];
+  int32_t positions[2][SORTED];
+  for (int32_t n = 0; n < count; n++) {
+    int32_t p = positions[0][n] = n < tokens ? tokens - 1 - n : n;
+    // Adding 0 makes −0 the same as 0. Larger scores have smaller keys.
+    union { real value; uint32_t bits; } score = {z[p] + 0};
+    keys[0][n] = score.bits >> 31 ? score.bits : ~(score.bits | 1u << 31);
+  }
+  for (int digit = 0; digit < DIGITS; digit++) {
+    const int from = digit % 2, shift = digit * DIGIT;
+    int32_t places[VALUES] = {0}, next = 0;
+    for (int32_t n = 0; n < count; n++) places[keys[from][n] >> shift & (VALUES - 1)]++;
+    for (int v = 0; v < VALUES; v++) {
+      int32_t size = places[v];
+      places[v] = next;
+      next += size;
+    }
+    for (int32_t n = 0; n < count; n++) {
+      int32_t place = places[keys[from][n] >> shift & (VALUES - 1)]++;
+      keys[1 - from][place] = keys[from][n];
+      positions[1 - from][place] = positions[from][n];
+    }
+  }
+  for (int32_t n = 0; n < count; n++) chosen[n] = positions[DIGITS % 2][n];
+}
+#endif
+
 // Selects the first `kept` of all positions in the order of preference, sorted.
 //
 // A position's place is the number of positions preferred to it. Counting them compares every pair, but in vectors
@@ -85,6 +121,12 @@ KERNEL static void rank_with_ties(const real *restrict scores, int32_t count, in
 // other sum of places shows a tie, or a score that is not a number, and then the full order is used.
 INLINE int32_t take_best(const real *restrict z, int32_t count, int32_t tokens, int32_t kept, int32_t *restrict chosen) {
   int32_t size = count < kept ? count : kept;
+#ifndef RESS_DOUBLE
+  if (count > RANKED && count <= SORTED) {
+    sort_all(z, count, tokens, chosen);
+    return size;
+  }
+#endif
   if (count > RANKED) {
     for (int32_t p = 0; p < count; p++) chosen[p] = p;
     put_first(z, tokens, size, count, chosen);
