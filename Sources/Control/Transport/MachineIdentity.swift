@@ -9,8 +9,8 @@ package enum MachineIdentity {
   /// read. A virtual machine that is cloned while it runs has the boot of its original, so equality is a reason to try,
   /// and no proof. Network namespaces stand for hosts in tests and benchmarks, and are treated as such.
   package static let current: UInt64? = {
-    guard let boot = text(of: "/proc/sys/kernel/random/boot_id"), let network = target(of: "/proc/self/ns/net"),
-      let processes = target(of: "/proc/self/ns/pid")
+    guard let boot = ProcessFile.text(of: "/proc/sys/kernel/random/boot_id"),
+      let network = target(of: "/proc/self/ns/net"), let processes = target(of: "/proc/self/ns/pid")
     else { return nil }
     return hash("\(boot) \(network) \(processes) \(getuid())")
   }()
@@ -18,16 +18,6 @@ package enum MachineIdentity {
   /// FNV-1a, 64 bits.
   package static func hash(_ text: String) -> UInt64 {
     text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
-  }
-
-  private static func text(of path: String) -> String? {
-    let file = open(path, O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    defer { close(file) }
-    return withUnsafeTemporaryAllocation(byteCount: 64, alignment: 1) { buffer in
-      let count = read(file, buffer.baseAddress, buffer.count)
-      return count > 0 ? String(decoding: buffer[..<count], as: UTF8.self) : nil
-    }
   }
 
   /// `net:[4026531840]`

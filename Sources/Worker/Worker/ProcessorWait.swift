@@ -7,11 +7,8 @@
 // then the training thread waits for messages that are there.
 
 import CLinux
+import Transport
 import Wire
-
-#if canImport(Glibc)
-  import Glibc
-#endif
 
 package struct ProcessorWait {
   private let path: String
@@ -29,15 +26,10 @@ package struct ProcessorWait {
   /// Whether the thread waited for a processor for most of the time since the last call; false where that is not
   /// known.
   package mutating func isStarved(at now: Instant) -> Bool {
-    guard let waited = waitedNanoseconds else { return false }
+    guard let waited = ProcessFile.number(1, of: path) else { return false }
     defer { before = (now, waited) }
     guard let before, before.at < now else { return false }
     let elapsed = (now - before.at).inSeconds
     return Double(waited - before.waited) / 1e9 >= ProcessorWait.starvedShare * elapsed
-  }
-
-  private var waitedNanoseconds: Int? {
-    guard let words = ProcessFile.words(path), words.count > 1 else { return nil }
-    return Int(words[1])
   }
 }
