@@ -18,21 +18,8 @@ extension ForgedFileTests {
   // MARK: Checkpoints
 
   private static var tiny: RunConfiguration {
-    var c = RunConfiguration()
-    c.model.width = 8
-    c.model.heads = 2
-    c.model.steps = 2
-    c.model.segment = 8
-    c.model.memorySlots = 2
-    c.model.cache = 8
-    c.model.window = 4
-    c.model.structureRank = 2
-    c.model.graphDegree = 2
-    c.model.keys = 4
-    c.model.experts = 2
-    c.model.activeExperts = 1
-    c.model.expertWidth = 8
-    c.data.sequenceLength = 8
+    var c = RunConfiguration.smallModel
+    c.data.sequenceLength = 16
     return c
   }
 
