@@ -34,8 +34,7 @@ struct CoordinatorBench {
   private mutating func measure(_ count: Int) throws -> String {
     let peers = (0..<count).map { PeerID("worker-\($0)") }
     let joining = milliseconds { bench in bench.join(peers) }
-    let placing = milliseconds { bench in bench.place(on: peers, minimum: 2) }
-    guard begun.count == count else { throw BenchError.notBegun(begun.count, of: count) }
+    let placing = try milliseconds { bench in try bench.place(on: peers, minimum: 2) }
     let placed = sentBytes
     let steps = 100
     let stepping = milliseconds { bench in
@@ -60,8 +59,7 @@ struct CoordinatorBench {
   private static func wait(for peers: [PeerID]) throws -> Double {
     var bench = CoordinatorBench()
     bench.join(peers)
-    bench.place(on: peers, minimum: peers.count)
-    guard bench.begun.count == peers.count else { throw BenchError.notBegun(bench.begun.count, of: peers.count) }
+    try bench.place(on: peers, minimum: peers.count)
     let lost = peers[peers.count / 2]
     bench.lose(lost)
     // The others have stopped, so that the run has only to wait.
@@ -83,7 +81,7 @@ struct CoordinatorBench {
   }
 
   /// Submits a run for all workers, which are ready at once.
-  private mutating func place(on peers: [PeerID], minimum: Int) {
+  private mutating func place(on peers: [PeerID], minimum: Int) throws {
     var configuration = RunConfiguration()
     configuration.run = "bench"
     configuration.data.path = "text.h5"
@@ -96,6 +94,7 @@ struct CoordinatorBench {
     step(.received(PeerID("client"), .submit(Submission(configuration: configuration, resume: .no))))
     prepare()
     for peer in peers { report(.ready, from: peer) }
+    guard begun.count == peers.count else { throw BenchError.notBegun(begun.count, of: peers.count) }
   }
 
   /// The run's folder has been examined, if the coordinator asked for it.
@@ -160,10 +159,10 @@ struct CoordinatorBench {
   }
 
   /// Runs a part and returns its time.
-  private mutating func milliseconds(_ part: (inout CoordinatorBench) -> Void) -> Double {
+  private mutating func milliseconds(_ part: (inout CoordinatorBench) throws -> Void) rethrows -> Double {
     let clock = ContinuousClock()
     let began = clock.now
-    part(&self)
+    try part(&self)
     return (clock.now - began) / .milliseconds(1)
   }
 }
