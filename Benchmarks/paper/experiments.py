@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from variants import ABLATIONS, BLIND, DENSE_MODELS, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WHOLE, WIDER
+from variants import BLIND, DENSE_MODELS, MIXTURE, NAMED, OURS, PLAIN, RELATED, TWIN, WHOLE, WIDER
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,6 @@ class Experiment:
     recurrences: tuple = ()  # other K at evaluation, of the models with one block
     quick: tuple = ()  # what `make paper-quick` compares with, beside the dense twin
     quick_seeds: int | None = None  # at most so many
-    quick_settings: tuple = ()  # of a smaller model, where the full one takes minutes a run
     swept: tuple = (OURS, TWIN)  # whose rates are swept; the others take the best factor of the one that they resemble
 
     @property
@@ -44,12 +43,7 @@ class Experiment:
         return TWIN if variant in DENSE_MODELS else OURS
 
 
-ALL, GRAPHS = tuple(ABLATIONS), tuple(RELATED)
-# A language model of a third of the size, which minutes can train.
-SMALL = (
-    "data.sequence_length=256", "model.width=96", "model.segment=64", "model.memory_slots=8", "model.cache=64", "model.window=8",
-    "model.structure_rank=8", "model.graph_degree=8", "model.keys=8", "model.expert_width=88", "model.shared_width=184")
-
+GRAPHS = tuple(RELATED)
 EXPERIMENTS = {experiment.name: experiment for experiment in (
     Experiment(
         "recall", "length", "Keyed recall: values of keys among words that mean nothing (MQAR)",
@@ -61,14 +55,14 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         quick=("no memory", "one step")),
     Experiment(
         "needles", "noise", "Noise: codes of people among paragraphs", "accuracy holds as paragraphs are added", 400, 10,
-        "paragraphs (trained with few)", ablations=(*ALL, NAMED), quick=("no memory", "no graph", NAMED),
-        quick_seeds=2),
+        "paragraphs (trained with few)", controls=(TWIN, BLIND, PLAIN), ablations=("no memory", "one step", "one network", NAMED),
+        quick=("no memory", "no graph", NAMED), quick_seeds=2),
     Experiment(
         "hops", "noise", "Noise: codes of friends of people, two hops, among paragraphs", "accuracy holds as paragraphs are added",
-        None, 10, "paragraphs (trained with 0 to 2)", ablations=("one step", "no graph", NAMED)),
+        None, 10, "paragraphs (trained with 0 to 2)", controls=(TWIN, BLIND), ablations=("one step", NAMED)),
     Experiment(
         "stories", "noise", "Noise: where a thing is that people carry, among paragraphs", "accuracy holds as paragraphs are added",
-        None, 100 / 8, "paragraphs (trained with 0 to 2)", ablations=("one step", "no memory")),
+        None, 100 / 8, "paragraphs (trained with 0 to 2)", controls=(TWIN, BLIND), ablations=("one step", "no memory")),
     Experiment(
         "supporting", "noise", "HotpotQA: the paragraph that a question takes", "what matters is found among distractors", None, 12.5,
         controls=(TWIN, PLAIN)),
@@ -89,12 +83,13 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "lookups", "structure", "Statements that one cell of a table decides (TabFact's tables)", "structure is found without positions",
         None, 50, controls=(TWIN, PLAIN), ablations=(*GRAPHS, "no graph", "one step")),
     Experiment(
-        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="", ablations=ALL,
+        "shakespeare", "language", "Language modelling: Shakespeare", "bits a byte are fewer", None, axis="",
+        controls=(TWIN, PLAIN, MIXTURE), ablations=("one step", "separate blocks", "no memory", "one network", "no graph"),
         swept=(OURS, TWIN, PLAIN)),
     Experiment(
         "wikitext", "language", "Language modelling: WikiText-2", "bits a byte are fewer", None, axis="", controls=(TWIN, PLAIN),
         swept=(OURS, TWIN, PLAIN)),
     Experiment(
         "bible", "language", "Language modelling: the King James Bible", "bits a byte are fewer", 200, axis="", controls=(TWIN, PLAIN),
-        quick=(PLAIN,), quick_settings=SMALL, swept=(OURS, TWIN, PLAIN)),
+        quick=(PLAIN,), swept=(OURS, TWIN, PLAIN)),
 )}

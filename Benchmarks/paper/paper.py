@@ -60,16 +60,14 @@ class Paper:
     def plan(self, experiment):
         name, config = experiment.name, Path(experiment.config)
         text = config.read_text()
-        small = experiment.quick_settings if self.options.quick else ()
-        own = dict(setting.split("=") for setting in small)
         ordered = "ordered: false" not in text
-        longest = int(own.get("data.sequence_length") or text.split("sequence_length:")[1].split()[0])
+        longest = int(text.split("sequence_length:")[1].split()[0])
         shown = json.loads(subprocess.run(
             [self.ress, "data", "show", self.data / f"{self.found[name].train}.h5", "--json"], check=True, capture_output=True,
             text=True).stdout)
         train = shown["train"]
         length = train["tokens"] // train["examples"] if "examples" in train else longest
-        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints", *small]
+        settings = [f"data.path={self.data / self.found[name].train}.h5", f"checkpoint.directory={self.out}/checkpoints"]
         if self.options.quick or self.options.steps:
             steps = self.options.steps or experiment.quick_steps or 250
             settings += [f"training.steps={steps}", f"optimizer.warmup_steps={max(1, steps // 10)}"]

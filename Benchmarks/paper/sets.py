@@ -286,7 +286,7 @@ class Sets:
             # Its training split is never read; a file cannot be in both.
             self.prepare(f"{name}-test", files[0], files[1])
         # Up to four times the trained length.
-        length = 256 if self.quick else 512
+        length = 256
         parts = [
             Measured(f"bytes {length * part:,}–{length * (part + 1):,}", f"{name}-test", ("--length", str(4 * length), "--parts", "4"), part)
             for part in range(4)]
