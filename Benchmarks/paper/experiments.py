@@ -75,7 +75,7 @@ EXPERIMENTS = {experiment.name: experiment for experiment in (
         "(trained with 1 to 5)", ablations=("one step", "separate blocks", "no graph"), recurrences=(2, 6, 8)),
     Experiment(
         "reach", "structure", "Which nodes a path joins", "steps of recurrence follow paths", None, 50, "(trained with 8 to 16 nodes)",
-        ablations=(*GRAPHS, "one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
+        controls=(TWIN, BLIND, MIXTURE), ablations=(*GRAPHS, "one step", "no graph", "separate blocks"), recurrences=(2, 6, 8)),
     Experiment(
         "cora", "structure", "The topic of a paper in a citation graph (Cora)", "structure is found without positions", 100, 100 / 7,
         controls=(TWIN, PLAIN), ablations=(*GRAPHS, "no graph", "one step", "sparsemax"), quick=("no relations", "no graph")),
