@@ -24,12 +24,14 @@ import significance
 from experiments import EXPERIMENTS
 from runs import Cluster, Run, key, measure
 from sets import Measured, Sets
-from variants import EXPLAINED, OURS, PART, PLAIN, Variants
+from variants import EXPLAINED, OURS, PART, PLAIN, TWIN, Variants
 
 # What a sweep multiplies the configuration's rate by.
 RATES = (0.5, 1.0, 2.0)
 # Without a sweep: a plain Transformer trains best at a lower rate than one with taps (docs/model.md).
 PLAIN_RATE = 0.5
+# Runs of each variant, and of the two models that all this is about.
+SEEDS, COMPARED, COMPARED_SEEDS = 3, (OURS, TWIN), 5
 
 
 class Paper:
@@ -37,7 +39,6 @@ class Paper:
         self.options, self.out = options, Path(options.out)
         self.ress = os.path.abspath(options.ress)
         self.data = Path(options.datasets)
-        self.seeds = range(1, options.seeds + 1)
         self.sets = Sets(self.ress, options.data, self.data, options.quick)
         self.found, self.variants, self.own, self.costs, self.rates = {}, {}, {}, {}, {}
         self.runs = []
@@ -115,15 +116,27 @@ class Paper:
         if self.options.sweep:
             self.sweep()
         self.runs = [self.run(name, variant, seed, self.rates[name, variant])
-                     for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name)]
+                     for name in self.found for variant in self.variants[name] for seed in self.seeds_of(name, variant)]
         jobs = [(run, place, more) for run in self.runs for place in self.found[run.experiment].measured for more in self.more_steps(run)]
         self.results = self.measured(jobs, "comparison")
         if self.options.report:
             self.leave_out()
 
     def leave_out(self):
-        """Leaves out of the report the places that were not measured for all runs of an experiment, and tells which."""
+        """Leaves out of the report the runs of which nothing was measured, and the places that were not measured for all others; tells which."""
+        known = {name.split(" ")[0] for name in self.results}
+        self.runs = [run for run in self.runs if run.name in known]
         for name, data in list(self.found.items()):
+            left = {run.variant for run in self.runs if run.experiment == name}
+            absent = [variant for variant in self.variants[name] if variant not in left]
+            if OURS in absent:
+                print(f"not measured: {name}")
+                del self.found[name]
+                continue
+            if absent:
+                print(f"not measured: {name}, the models {', '.join(absent)}")
+                self.variants[name] = [variant for variant in self.variants[name] if variant in left]
+                data = self.found[name] = replace(data, notes=(*data.notes, f"Not trained: {', '.join(absent)}."))
             runs = [run for run in self.runs if run.experiment == name]
             missing = [place for place in data.measured if any(
                 key(run, place, more) not in self.results for run in runs for more in self.more_steps(run))]
@@ -138,9 +151,10 @@ class Paper:
                 del self.found[name]
         self.runs = [run for run in self.runs if run.experiment in self.found]
 
-    def seeds_of(self, name):
+    def seeds_of(self, name, variant):
+        count = self.options.seeds or (COMPARED_SEEDS if variant in COMPARED and not self.options.quick else SEEDS)
         most = EXPERIMENTS[name].quick_seeds if self.options.quick else None
-        return self.seeds[:most]
+        return range(1, count + 1)[:most]
 
     def more_steps(self, run):
         """Options of an evaluation beside the plain one: other numbers of steps, where one block is shared."""
@@ -216,20 +230,20 @@ class Paper:
     def table(self, name):
         places = self.found[name].measured
         times = self.options.times
-        lines = ["| model | parameters | MFLOP a token | " + ("seconds a run | " if times else "") + "rate | "
+        lines = ["| model | parameters | MFLOP a token | seeds | " + ("seconds a run | " if times else "") + "rate | "
                  + " | ".join(place.label for place in places) + " |",
-                 "|---|---:|---:|---:|" + ("---:|" if times else "") + "---:|" * len(places)]
+                 "|---|---:|---:|---:|---:|" + ("---:|" if times else "") + "---:|" * len(places)]
         for variant in self.variants[name]:
             cost = self.costs[name, variant]
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, variant, place))) for place in places]
             lines.append(
-                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} "
+                f"| {variant} | {cost['parameters']:,} | {cost['operations_a_token'] / 1e6:.3f} | {self.trained_seeds(name, variant)} "
                 + (f"| {self.seconds(name, variant):.0f} " if times else "")
                 + f"| {self.rates[name, variant]:.4g} | " + " | ".join(cells) + " |")
         for steps in EXPERIMENTS[name].recurrences:
             more = ("--recurrence", str(steps))
             cells = ["{:.2f} ± {:.2f}".format(*significance.mean_and_deviation(self.by_seed(name, OURS, place, more))) for place in places]
-            lines.append(f"| {OURS}, K = {steps} at the test | | | " + ("| " if times else "") + "| " + " | ".join(cells) + " |")
+            lines.append(f"| {OURS}, K = {steps} at the test | | | | " + ("| " if times else "") + "| " + " | ".join(cells) + " |")
         return lines
 
     def verdicts(self, name):
@@ -275,9 +289,12 @@ class Paper:
                 lines.append(f"| {name} | {other} | " + " | ".join(cells) + " |")
         return lines
 
+    def trained_seeds(self, name, variant):
+        return sum((run.experiment, run.variant) == (name, variant) for run in self.runs)
+
     def told_seeds(self):
-        fewer = {name: len(self.seeds_of(name)) for name in self.found if len(self.seeds_of(name)) < len(self.seeds)}
-        return f"{len(self.seeds)} seeds each" + "".join(f", {count} of {name}" for name, count in fewer.items())
+        counts = sorted({self.trained_seeds(name, variant) for name in self.found for variant in self.variants[name]})
+        return f"{counts[0]} to {counts[-1]} seeds of each model" if len(counts) > 1 else f"{counts[0]} seeds of each model"
 
     def report(self, seconds):
         scale = "quick: minutes, so that every model is far from trained out" if self.options.quick else "full"
@@ -330,7 +347,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="smaller: within the hour instead of hours")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--variants", nargs="*", help="these variants alone, ReSSFormer among them")
-    parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 3")
+    parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 3, and of ReSSFormer and the dense twin 5 if not quick")
     parser.add_argument("--steps", type=int, default=None, help="training steps, in place of each experiment's own")
     parser.add_argument("--sweep", action=argparse.BooleanOptionalAction, default=None, help="choose rates first; not when quick")
     parser.add_argument("--report", action="store_true", help="train and measure nothing; write the report of what OUT/results.json has")
@@ -340,7 +357,6 @@ def main():
     options = parser.parse_args()
     options.out = options.out or ("paper/quick" if options.quick else "paper/full")
     options.datasets = options.datasets or ("paper/data-quick" if options.quick else "paper/data")
-    options.seeds = options.seeds or 3
     options.sweep = not options.quick if options.sweep is None else options.sweep
     # Told to end, it takes its cluster along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
