@@ -152,7 +152,8 @@ class Paper:
         self.runs = [run for run in self.runs if run.experiment in self.found]
 
     def seeds_of(self, name, variant):
-        count = self.options.seeds or (COMPARED_SEEDS if variant in COMPARED and not self.options.quick else SEEDS)
+        more = variant in COMPARED or self.options.report  # A report takes what was measured.
+        count = self.options.seeds or (COMPARED_SEEDS if more and not self.options.quick else SEEDS)
         most = EXPERIMENTS[name].quick_seeds if self.options.quick else None
         return range(1, count + 1)[:most]
 
