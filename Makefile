@@ -29,7 +29,7 @@ demo: ## train on real text with two workers; TEXT=folder uses your own
 paper: ## run the paper's experiments (some hours); DATA=folder of datasets (Benchmarks/paper/README.md)
 	@scripts/paper.sh '$(DATA)'
 
-paper-quick: ## the same at small size, within the hour
+paper-quick: ## the same at small size, in a quarter of an hour
 	@scripts/paper.sh '$(DATA)' --quick
 
 dist: ## build dist/ress-VERSION-MACHINE.tar.gz, for a bare Debian 12

@@ -345,7 +345,7 @@ def main():
     parser.add_argument("--out", default=None, help="where runs and report go; paper/full or paper/quick")
     parser.add_argument("--datasets", default=None, help="where datasets are made; paper/data or paper/data-quick")
     parser.add_argument("--known", nargs="*", default=[], help="results.json of other machines, or .gz: what they measured is not trained again")
-    parser.add_argument("--quick", action="store_true", help="smaller: within the hour instead of hours")
+    parser.add_argument("--quick", action="store_true", help="smaller: a quarter of an hour instead of hours")
     parser.add_argument("--only", nargs="*", choices=list(EXPERIMENTS), help="these experiments alone")
     parser.add_argument("--variants", nargs="*", help="these variants alone, ReSSFormer among them")
     parser.add_argument("--seeds", type=int, default=None, help="runs of each variant; 3, and of ReSSFormer and the dense twin 5 if not quick")
