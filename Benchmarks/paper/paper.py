@@ -37,6 +37,7 @@ SEEDS, COMPARED, COMPARED_SEEDS = 3, (OURS, TWIN), 5
 class Paper:
     def __init__(self, options):
         self.options, self.out = options, Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
         self.ress = os.path.abspath(options.ress)
         self.data = Path(options.datasets)
         self.sets = Sets(self.ress, options.data, self.data, options.quick)
