@@ -124,7 +124,7 @@ class Paper:
             self.leave_out()
 
     def leave_out(self):
-        """Leaves out of the report the runs of which nothing was measured, and the places that were not measured for all others; tells which."""
+        """Leaves out of the report the runs of which nothing was measured, and the places that were not measured for all others. Prints both."""
         known = {name.split(" ")[0] for name in self.results}
         self.runs = [run for run in self.runs if run.name in known]
         for name, data in list(self.found.items()):
@@ -183,7 +183,6 @@ class Paper:
 
     def save(self, name, value):
         path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.with_suffix(".tmp").write_text(json.dumps(value))
         path.with_suffix(".tmp").rename(path)
 

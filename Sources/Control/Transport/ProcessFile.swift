@@ -16,7 +16,8 @@ package enum ProcessFile {
     }
   }
 
-  /// A number of a file of numbers with spaces between them; nil where there is none.
+  /// The number at `place`, counted from 0, in a file whose numbers are separated by spaces. Nil if the file cannot be
+  /// read or has no number there.
   package static func number(_ place: Int, of path: String) -> Int? {
     let words = text(of: path)?.split { $0 == " " || $0 == "\n" } ?? []
     return words.indices.contains(place) ? Int(words[place]) : nil
