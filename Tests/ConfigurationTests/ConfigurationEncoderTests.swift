@@ -115,7 +115,7 @@ import Testing
     var model = try #require(object["model"] as? [String: Any])
     for key in [
       "forgetGates", "scoreScale", "expertTaps", "twoSidedTaps", "tapStart", "embeddingStart", "embeddingNorm", "gates",
-      "routerStart", "sharedWidth", "sharedEachStep",
+      "routerStart", "sharedWidth", "sharedEachStep", "classPool",
     ] { #expect(model.removeValue(forKey: key) != nil, "\(key)") }
     (model["activation"], model["sharedExpert"]) = ("sparsemax", false)
     change(&model)
@@ -132,6 +132,19 @@ import Testing
         $0["sharedExpert"] = true
         $0["width"] = 64
       }.model == shared)
+  }
+
+  @Test func `a model that was stored before a class was read from the tokens reads it from the memory`() throws {
+    var configuration = RunConfiguration()
+    #expect(configuration.model.classPool == .tokens)
+    let bytes = try JSONEncoder().encode(configuration)
+    var object = try #require(try JSONSerialization.jsonObject(with: bytes) as? [String: Any])
+    var model = try #require(object["model"] as? [String: Any])
+    #expect(model.removeValue(forKey: "classPool") != nil)
+    object["model"] = model
+    configuration.model.classPool = .memory
+    let older = try JSONDecoder().decode(RunConfiguration.self, from: JSONSerialization.data(withJSONObject: object))
+    #expect(older == configuration)
   }
 
   @Test func `a model that was stored before bf16 existed has factors of fp32`() throws {

@@ -83,6 +83,18 @@
           $0.head = .classify; $0.ordered = false
         }
       ),
+      (
+        "a class of the tokens of several segments",
+        {
+          ($0.head, $0.classPool) = (.classify, .tokens)
+        }
+      ),
+      (
+        "a class of the memory and the tokens",
+        {
+          ($0.head, $0.classPool) = (.classify, .both)
+        }
+      ),
       ("the baseline, rotary", { $0.architecture = .transformer }),
       (
         "the baseline, learned positions",

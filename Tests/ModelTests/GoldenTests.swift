@@ -25,6 +25,7 @@ import Testing
       var architecture: Architecture?
       var head: Head?
       var classes: Int?
+      var class_pool: ClassPool?
       var ordered: Bool?
       var activation: Activation?
       var structure_bias: Bool?
@@ -106,6 +107,7 @@ import Testing
     model.architecture = g.architecture ?? .ressformer
     model.head = g.head ?? .lm
     model.classes = g.classes ?? 2
+    model.classPool = g.class_pool ?? .memory
     model.ordered = g.ordered ?? true
     model.activation = g.activation ?? .sparsemax
     model.structureBias = g.structure_bias ?? true
@@ -133,7 +135,8 @@ import Testing
 
   @Test(arguments: [
     "base", "cache-long", "cache-none", "no-memory", "one-step", "bptt", "bptt-two", "ties",
-    "tag", "tag-softmax", "classify", "classify-no-memory", "span", "span-entmax", "unordered", "lm-entmax",
+    "tag", "tag-softmax", "classify", "classify-no-memory", "classify-tokens", "classify-both",
+    "defaults-classify", "span", "span-entmax", "unordered", "lm-entmax",
     "no-structure-bias", "dense-feed-forward", "separate-blocks", "separate-blocks-tag", "bidirectional-bptt",
     "more-steps", "transformer-rotary", "transformer-learned", "transformer-classify", "transformer-tag",
     "defaults", "defaults-bptt", "defaults-dense", "defaults-more-steps", "defaults-separate-blocks", "defaults-span",

@@ -54,6 +54,7 @@ final class TinyModel {
     model.sharedExpert = standard.sharedExpert
     model.sharedWidth = 20
     model.sharedEachStep = standard.sharedEachStep
+    model.classPool = standard.classPool
     return model
   }
 

@@ -31,11 +31,15 @@ extension RunConfiguration {
   }
 
   /// The values that a model of that time had: a configuration from before the taps at the experts describes the first
-  /// form of the model. The baseline did not use `recencyTaps` at that time, whatever its value.
+  /// form of the model. The baseline did not use `recencyTaps` at that time, whatever its value. Before `classPool` a
+  /// class was read from the memory.
   private static func modelDefaults(_ container: KeyedDecodingContainer<Key>) throws -> ModelConfiguration {
     guard container.contains(.model), case .object(let keys) = try container.decode(JSONTree.self, forKey: .model)
     else { return ModelConfiguration() }
-    return keys["expertTaps"] == nil ? .firstForm : ModelConfiguration()
+    guard keys["expertTaps"] != nil else { return .firstForm }
+    var model = ModelConfiguration()
+    if keys["classPool"] == nil { model.classPool = .memory }
+    return model
   }
 
   package func encode(to encoder: any Encoder) throws {

@@ -32,6 +32,10 @@ package enum ConfigurationSchema {
       .choice("head", \.model.head, "The output: the next token, a class, a class for each token, or a span."),
       ConfigurationField(
         "classes", .whole(\.model.classes, 1...16_777_216), "Number of classes of `classify` and `tag`."),
+      .choice(
+        "class_pool", \.model.classPool,
+        "What `classify` reads in a model with a memory: the memory's slots after the last segment, all tokens, or both."
+      ),
       ConfigurationField(
         "ordered", .flag(\.model.ordered), "Whether tokens have an order; without it there is no recency and no cache."),
       ConfigurationField("width", .whole(\.model.width, 1...65_536), "d: width of the token vectors."),

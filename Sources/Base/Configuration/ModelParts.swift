@@ -112,6 +112,7 @@ extension ModelConfiguration {
     model.routerStart = 0.02
     model.sharedExpert = false
     model.sharedEachStep = false
+    model.classPool = .memory
     return model
   }()
 
@@ -123,6 +124,10 @@ extension ModelConfiguration {
     model.embeddingNorm = false
     return model
   }()
+
+  /// Whether the class of a sequence is read from the memory, and whether from the tokens.
+  package var classReadsMemory: Bool { slots > 0 && classPool != .tokens }
+  package var classReadsTokens: Bool { slots == 0 || classPool != .memory }
 
   /// Rows of `head/weight`; 0 for the language model, which uses the embedding.
   package var headClasses: Int {

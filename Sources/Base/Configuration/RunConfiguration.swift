@@ -29,6 +29,8 @@ package struct ModelConfiguration: Equatable, Sendable, Codable {
   package var head = Head.lm
   /// Classes of the heads `tag` and `classify`.
   package var classes = 2
+  /// What the head `classify` reads, in a model with a memory; without one it reads the tokens.
+  package var classPool = ClassPool.tokens
   /// Whether the order of tokens has a meaning; without it there are no taps and no cache.
   package var ordered = true
   /// d: width of a token's vector.
@@ -124,6 +126,9 @@ package enum Architecture: String, Equatable, Sendable, Codable, CaseIterable { 
 
 /// Next token; one class a sequence; one a token; the start and end of an answer.
 package enum Head: String, Equatable, Sendable, Codable, CaseIterable { case lm, classify, tag, span }
+
+/// The mean over the memory's slots, over the sequence's tokens, or the sum of both means.
+package enum ClassPool: String, Equatable, Sendable, Codable, CaseIterable { case memory, tokens, both }
 
 package enum FeedForward: String, Equatable, Sendable, Codable, CaseIterable { case experts, dense }
 

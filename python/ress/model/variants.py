@@ -21,6 +21,7 @@ class VariantConfiguration(ModelConfiguration):
     architecture: str = "ressformer"  # or transformer
     head: str = "lm"  # or classify, tag, span
     classes: int = 2
+    class_pool: str = "memory"  # or tokens (the program's default), both; what classify reads where there is a memory
     ordered: bool = True
     structure_bias: bool = True
     feed_forward: str = "experts"  # or dense
@@ -229,22 +230,28 @@ class Variant(ReSSFormer):
         B, L = input_BL.shape[:2]
         tally = VariantTally(c, B, self.steps)
         if c.architecture == "transformer":
-            H_BLD, pooled_BD = self.run_transformer(input_BL), None
+            H_BLD, S_BMD = self.run_transformer(input_BL), None
         else:
             H_BLD, S_BMD = self.run_segments(input_BL, bptt_segments, tally, trace, relation_BLLU)
-            pooled_BD = self.final_norm(S_BMD).mean(1) if c.memory_slots > 0 else None
         last_BLD = self.final_norm(H_BLD)
         if c.head == "classify":
-            logits = self.head(last_BLD.mean(1) if pooled_BD is None else pooled_BD)
+            logits = self.head(self.pooled(last_BLD, S_BMD))
         else:
             logits = last_BLD @ (self.embed.weight if c.head == "lm" else self.head.weight).T
         loads = torch.zeros(c.pools, tally.count_KBE.shape[-1], dtype=torch.long)
         for t in range(self.steps):
             loads[c.pool_of(t)] += tally.count_KBE[t].sum(0)
         loads = loads.flatten()
-        memory = None if c.architecture == "transformer" else S_BMD
         losses = None if target_B is None else tally.losses(self.task_loss(logits, target_B), tokens=B * L)
-        return Output(logits, losses, loads, memory)
+        return Output(logits, losses, loads, S_BMD)
+
+    def pooled(self, last_BLD: Tensor, S_BMD: Tensor | None) -> Tensor:
+        """BD: what a class is computed from. A model without memory reads the tokens."""
+        c = self.configuration
+        slots_BD = self.final_norm(S_BMD).mean(1) if S_BMD is not None and c.memory_slots > 0 else None
+        if slots_BD is None or c.class_pool == "tokens":
+            return last_BLD.mean(1)
+        return slots_BD + last_BLD.mean(1) if c.class_pool == "both" else slots_BD
 
     def task_loss(self, logits: Tensor, target_B: Tensor) -> Tensor:
         head = self.configuration.head
