@@ -263,13 +263,43 @@ import Testing
     let row =
       #"{"caption": "t", "header": ["a", "b"], "rows": [["1", "2"], ["3", "4"]], "statements": [{"text": "x y", "label": 1}]}"#
     let dataset = try prepare(.tables, [row]) { $0.readsRelations = true }
-    #expect(dataset.relationKinds == 3)
+    #expect(dataset.relationKinds == 4)
     // Two words, the caption, headers 3 and 4, and the cells 5, 6 and 7, 8.
     let pairs: [(Int32, Int32, Int32)] = [
       (5, 6, 0), (7, 8, 0), (5, 7, 1), (6, 8, 1), (3, 5, 2), (3, 7, 2), (4, 6, 2), (4, 8, 2),
     ]
     let triples = (pairs + pairs.map { ($1, $0, $2) }).sorted { ($0.0, $0.1) < ($1.0, $1.1) }
     #expect(try relations(dataset, 0) == table(triples.flatMap { [$0.0, $0.1, $0.2] }, tokens: 9))
+  }
+
+  @Test func `words of a statement are related to the headers and cells that they spell`() throws {
+    let grid = [["York", "a"], ["New York City", "New York"], ["", "york"]], header = ["home town", "state"]
+    let texts = header + grid.joined()
+    /// Word and text of each mention, in both directions.
+    func mentions(_ statement: String, kinds: Int = 4) throws -> [[String]] {
+      var reader = QueryReader(.tables, .byte, relationKinds: kinds)
+      let query = try reader.queries(["header": header, "rows": grid, "text": statement], at: "row 1")[0]
+      let tokens = statement.split(separator: " ").map(String.init) + texts
+      let triples = query.examples[0].relations
+      var found: [[String]] = []
+      for place in stride(from: 0, to: triples.count, by: 3) where triples[place + 2] == 3 {
+        found.append([tokens[Int(triples[place])], tokens[Int(triples[place + 1])]])
+      }
+      return found
+    }
+    func bothWays(_ pairs: [[String]]) -> Set<[String]> { Set(pairs + pairs.map { [$0[1], $0[0]] }) }
+    let found = try mentions("the state of York is A")
+    #expect(found.count == 8)
+    #expect(Set(found) == bothWays([["state", "state"], ["York", "York"], ["York", "york"], ["A", "a"]]))
+    // The longest text that is spelled counts, and not those within it.
+    #expect(
+      try Set(mentions("near new  York city"))
+        == bothWays([["new", "New York City"], ["York", "New York City"], ["city", "New York City"]]))
+    #expect(
+      try Set(mentions("new york , home town"))
+        == bothWays([["new", "New York"], ["york", "New York"], ["home", "home town"], ["town", "home town"]]))
+    #expect(try mentions("home city").isEmpty, "a part of a text is no mention of it")
+    #expect(try mentions("the state of York is A", kinds: 3).isEmpty, "an older model knows three kinds")
   }
 
   @Test func `an edge relates two nodes of an example in both directions, whichever of them names it`() throws {

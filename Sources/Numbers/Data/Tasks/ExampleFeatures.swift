@@ -18,12 +18,6 @@ enum GraphFeatures {
   static let hops = 3
 }
 
-/// The kinds of relations that the cells of a table have. The words of a statement have none.
-enum TableRelation {
-  /// Cells of one row, cells of one column, a header and the cells of its column.
-  static let row = 0, column = 1, header = 2
-}
-
 /// The kinds of relations that the nodes of a graph have.
 enum GraphRelation {
   static let edge = 0

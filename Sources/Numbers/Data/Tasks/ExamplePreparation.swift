@@ -165,7 +165,7 @@ struct ExamplePreparation {
     if preparation.readsRelations {
       summary.relations = train.relationCount + validation.relationCount
       summary.relationKinds =
-        task == .tables ? TableRelation.header + 1 : max(train.relationKinds, validation.relationKinds)
+        task == .tables ? TableRelation.count : max(train.relationKinds, validation.relationKinds)
       guard summary.relations > 0 else { throw noRelations() }
       try file.setAttribute(Dataset.relationKindsName, summary.relationKinds)
       lines.append("\(Dataset.relationKindsName) \(summary.relationKinds)")

@@ -194,6 +194,7 @@ struct RowReader: ~Copyable {
     var table = Example()
     // The place of each token of the table; the caption has none, and a header has no row.
     var places: [(row: Int?, column: Int)?] = []
+    var mentions = TableMentions()
     let first = Int32(tokenizer.vocabulary)
     if row.values["caption"] != nil {
       table.append(bag: [first + Int32(TableFeatures.caption)] + tokens(try row.text("caption")))
@@ -202,6 +203,7 @@ struct RowReader: ~Copyable {
     for (column, text) in try row.texts("header").enumerated() {
       table.append(
         bag: [first + Int32(TableFeatures.header), first + Int32(TableFeatures.column(column))] + tokens(text))
+      mentions.add(text, token: places.count)
       places.append((nil, column))
     }
     guard let cells = row.values["rows"] as? [[String]] else {
@@ -214,6 +216,7 @@ struct RowReader: ~Copyable {
             first + Int32(TableFeatures.cell), first + Int32(TableFeatures.row(number)),
             first + Int32(TableFeatures.column(column)),
           ] + tokens(text))
+        mentions.add(text, token: places.count)
         places.append((number, column))
       }
     }
@@ -224,7 +227,7 @@ struct RowReader: ~Copyable {
     var examples: [Example] = []
     for statement in statements ?? [row] {
       var example = Example()
-      let words = try statement.text("text").split(whereSeparator: \.isWhitespace)
+      let text = try statement.text("text"), words = TableMentions.words(text)
       for (place, word) in words.enumerated() {
         example.append(
           bag: [first + Int32(TableFeatures.statement), first + Int32(TableFeatures.place(place))]
@@ -237,29 +240,14 @@ struct RowReader: ~Copyable {
         let (token, other) = (words.count + Int(relation.token), words.count + Int(relation.other))
         example.relate(token, other, Int(relation.kind))
       }
+      if relationKinds > TableRelation.mention {
+        for mention in mentions.find(in: text) {
+          example.relate(mention.word, words.count + mention.token, TableRelation.mention)
+        }
+      }
       example.targets = [try label(statement, "label")]
       examples.append(example)
     }
     return examples
-  }
-}
-
-extension Example {
-  /// Relates the cells of one row, the cells of one column, and the header of a column with its cells.
-  /// - Parameter places: row and column of each token; nil for a token outside of the grid, and no row for a header.
-  fileprivate mutating func relateCells(_ places: [(row: Int?, column: Int)?]) {
-    var rows: [Int: [Int]] = [:], columns: [Int: [Int]] = [:], headers: [Int: Int] = [:]
-    for (token, place) in places.enumerated() {
-      guard let place else { continue }
-      guard let row = place.row else {
-        headers[place.column] = token
-        continue
-      }
-      for other in rows[row, default: []] { relate(token, other, TableRelation.row) }
-      for other in columns[place.column, default: []] { relate(token, other, TableRelation.column) }
-      if let header = headers[place.column] { relate(token, header, TableRelation.header) }
-      rows[row, default: []].append(token)
-      columns[place.column, default: []].append(token)
-    }
   }
 }
