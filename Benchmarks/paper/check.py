@@ -236,6 +236,17 @@ class Tables(unittest.TestCase):
                 self.assertEqual(line[table["header"].index(column)] == value, bool(statement["label"]))
                 self.assertTrue(any(value in line for line in table["rows"]))
 
+    def test_half_of_the_false_statements_name_values_of_other_tables_where_there_are_some(self):
+        own = {cell for line in self.ROW["rows"] for cell in line}
+        for draw in draws():
+            table = lookup.statements(draw, self.ROW, strangers=["t1", "x", "1991", "y"])
+            self.assertEqual([statement["label"] for statement in table["statements"]], [0, 1, 0, 1])
+            named = [statement["text"].split(" is ")[1] for statement in table["statements"]]
+            self.assertEqual([value in own for value in named], [False, True, True, True])
+        self.assertEqual(lookup.values(self.ROW)[:3], ["t0", "1990", "t1"])
+        alone = lookup.statements(random.Random(1), self.ROW, strangers=["t1"])
+        self.assertEqual(alone["statements"][0]["label"], 0)
+
     def test_rows_in_another_order_are_the_same_rows(self):
         table = lookup.statements(random.Random(1), self.ROW)
         other = lookup.reordered(random.Random(2), table)

@@ -1,7 +1,7 @@
 """Statements that a table's own cells decide: "COLUMN of KEY is VALUE", over TabFact's tables; and what a lexical baseline says of text.
 
-A statement is true where it names the cell of the key's row and the column; false ones name another row's value of the same column, so that
-the statement's words are all in the table and only their places differ.
+A statement is true where it names the cell of the key's row and the column. A false one names another row's value of the same column, so that
+the statement's words are all in the table and only their places differ, or, what is easier to find out, a value of another table.
 """
 
 import math
@@ -21,8 +21,18 @@ def usable(row):
     return header, rows
 
 
-def statements(draw, row, count=4):
-    """A table of the task `tables` with as many true statements as false ones, or None where it is of no use."""
+def values(row):
+    """The cells of a table that statements can name: those beside the keys."""
+    table = usable(row)
+    return [cell for line in table[1] for cell in line[1:]] if table else []
+
+
+def statements(draw, row, strangers=(), count=4):
+    """A table of the task `tables` with as many true statements as false ones, or None where it is of no use.
+
+    `strangers`: values of other tables, which half of the false statements name; without them no false statement does. As a task by themselves
+    the other false statements are learned late or not at all: nothing rewards a model that only looks up whether the table has the value.
+    """
     table = usable(row)
     if table is None:
         return None
@@ -35,10 +45,18 @@ def statements(draw, row, count=4):
             continue
         label = len(made) % 2
         value = line[column] if label else draw.choice(others)
+        if strangers and len(made) % 4 == 0:
+            value = stranger(draw, strangers, rows) or value
         made.append({"text": f"{header[column]} of {line[0]} is {value}", "label": label})
         if len(made) == count:
             return {"header": header, "rows": rows, "statements": made}
     return None
+
+
+def stranger(draw, strangers, rows):
+    """A value that no cell of these rows has, or None where 100 draws find none."""
+    own = {cell for line in rows for cell in line}
+    return next((value for value in draw.choices(strangers, k=100) if value not in own), None)
 
 
 def reordered(draw, row):
