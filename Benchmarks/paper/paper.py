@@ -321,9 +321,8 @@ class Paper:
             "twenty without a difference one has p < .05. These models are some hundred thousand parameters; the paper's are larger, and what "
             "holds here need not hold there, nor the other way round.", "",
             *(f"- *{name}*: {words}." for name, words in EXPLAINED.items() if any(name in v for v in self.variants.values())), "",
-            "All models of an experiment read their answer at the same place, the last word of the question, so that no comparison is one of "
-            "ways to pool; max pooling is not offered by the trainer. Statements on tables and HotpotQA's paragraphs are the exceptions: there "
-            "ReSSFormer's class is read from its memory, and the dense models' from the mean of their tokens.", "",
+            "All models of an experiment read their answer at the same place: the last word of the question or, where a text or a table has one "
+            "class, the mean of all tokens. So no comparison is one of ways to pool; max pooling is not offered by the trainer.", "",
             "## In short", "", *self.summary(), "",
         ]
         for name in self.found:
