@@ -9,68 +9,6 @@ import Testing
   import Glibc
 #endif
 
-/// A coordinator and workers, started and killed by name.
-final class TestCluster {
-  let place: Workplace
-  private(set) var coordinator: Running!
-  private(set) var workers: [String: Running] = [:]
-  private let patience: String
-  var address: String { "ipc://\(place.path)/cluster" }
-
-  init(_ place: Workplace, patience: Double = 3) throws {
-    self.place = place
-    self.patience = "\(patience)"
-    try startCoordinator()
-  }
-
-  func startCoordinator() throws {
-    // The socket file of a killed process remains.
-    coordinator = try place.start(["coordinator", "--listen", address, "--store", "runs.db", "--patience", patience])
-  }
-
-  func start(_ names: String..., environment: [String: String] = [:]) throws {
-    for name in names {
-      workers[name] = try place.start(
-        [
-          "worker", "--coordinator", address, "--name", name, "--threads", "1", "--listen",
-          "ipc://\(place.path)/d-\(name)",
-        ],
-        environment: environment)
-    }
-  }
-
-  func kill(_ name: String) {
-    workers[name]?.killAll()
-    workers[name] = nil
-  }
-
-  func signal(_ name: String, _ number: Int32) { _ = Glibc.kill(workers[name]!.process.processIdentifier, number) }
-
-  /// Stops all workers while `body` runs, so that a short run cannot end before a command has reached the
-  /// coordinator. The patience must be long enough that their silence does not count as loss.
-  func whileFrozen<Result>(_ body: () throws -> Result) rethrows -> Result {
-    for name in workers.keys { signal(name, SIGSTOP) }
-    defer { for name in workers.keys { signal(name, SIGCONT) } }
-    return try body()
-  }
-
-  @discardableResult
-  func ask(_ words: String...) throws -> Finished { try place.run(words + ["--coordinator", address]) }
-
-  /// Number of steps that a run has recorded.
-  func steps(_ run: String) -> Int { place.curve(run).count { !$0.contains("validation") } }
-
-  func reaches(_ run: String, _ step: Int, within seconds: Double = 60) -> Bool {
-    waitUntil(seconds) { steps(run) >= step }
-  }
-
-  /// The output of all processes, for the record of a failure.
-  var logs: String {
-    (["coordinator": coordinator!] as [String: Running]).merging(workers) { $1 }
-      .map { "== \($0.key)\n\($0.value.output.suffix(3000))" }.joined(separator: "\n")
-  }
-}
-
 @Suite(.serialized) final class ElasticTests {
   private let place: Workplace
   private let curve: [String]
@@ -132,7 +70,7 @@ final class TestCluster {
     let cluster = try TestCluster(place, patience: 1.5)
     try cluster.start("a", "b")
     // On a busy machine a run can end, or nearly so, before this process sees that it has begun; then another one is
-    // tried. The recorded steps lag behind the computed ones.
+    // tried. Steps are recorded some time after they are computed.
     var run = "", stopped = 150
     for attempt in 1...10 where stopped > 100 {
       cluster.signal("b", SIGCONT)

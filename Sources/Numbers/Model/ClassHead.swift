@@ -70,6 +70,7 @@ package struct ClassHead: OutputHead {
     guard let d else { return loss }
     BLAS.transposeMultiply(logits, pooled, into: d.head.weight, adding: true)
     if readsMemory {
+      // `finish` has left the norm of the slots in `rstd`.
       BLAS.multiply(logits, w.head.weight, into: dpooled, scale: slotShare)
       backward(memory, count: sizes.slots, weights: w, into: dmemory, gradient: d)
     }
@@ -85,14 +86,17 @@ package struct ClassHead: OutputHead {
   ) -> Double {
     guard let d else { return 0 }
     dh.clear()
-    if readsTokens { backward(h, count: rowCount, weights: w, into: dh, gradient: d) }
+    if readsTokens {
+      let rows = 0..<rowCount
+      RMSNorm.forward(h[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
+      backward(h, count: rowCount, weights: w, into: dh, gradient: d)
+    }
     return 0
   }
 
-  /// Distributes dP to the first `count` rows and passes it through the norm.
+  /// Distributes dP to the rows and passes it through the norm; `rstd` must be that of these rows.
   private func backward(_ x: Matrix, count: Int, weights w: Weights, into dx: Matrix, gradient d: Weights) {
     let rows = 0..<count
-    RMSNorm.forward(x[rows: rows], gain: w.finalNorm, into: normed[rows: rows], rstd: rstd)
     for row in rows { dnormed.row(row).update(from: dpooled.pointer, count: sizes.width) }
     RMSNorm.backward(
       x[rows: rows], gain: w.finalNorm, rstd: rstd, dy: dnormed[rows: rows], dx: dx[rows: rows], dgain: d.finalNorm)

@@ -227,7 +227,7 @@ struct RowReader: ~Copyable {
     var examples: [Example] = []
     for statement in statements ?? [row] {
       var example = Example()
-      let text = try statement.text("text"), words = TableMentions.words(text)
+      let words = try statement.text("text").split(whereSeparator: \.isWhitespace)
       for (place, word) in words.enumerated() {
         example.append(
           bag: [first + Int32(TableFeatures.statement), first + Int32(TableFeatures.place(place))]
@@ -241,7 +241,7 @@ struct RowReader: ~Copyable {
         example.relate(token, other, Int(relation.kind))
       }
       if relationKinds > TableRelation.mention {
-        for mention in mentions.find(in: text) {
+        for mention in mentions.find(in: words) {
           example.relate(mention.word, words.count + mention.token, TableRelation.mention)
         }
       }

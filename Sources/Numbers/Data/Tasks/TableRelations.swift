@@ -34,29 +34,20 @@ extension Example {
 /// mention the cell `york`. The source is RAT-SQL's schema linking, of which these are the exact matches (arXiv
 /// 1911.04942).
 struct TableMentions {
-  struct Mention: Hashable {
-    /// A word of the statement.
-    var word: Int
-    /// The header or cell.
-    var token: Int
-  }
-
   /// The tokens with each text, by its first word.
-  private var texts: [Substring: [(words: [Substring], token: Int)]] = [:]
+  private var texts: [String: [(words: [String], token: Int)]] = [:]
 
   /// Adds the text of a header or cell.
   mutating func add(_ text: String, token: Int) {
-    let words = TableMentions.words(text.lowercased())
+    let words = text.split(whereSeparator: \.isWhitespace).map { $0.lowercased() }
     guard let first = words.first else { return }
     texts[first, default: []].append((words, token))
   }
 
-  static func words(_ text: String) -> [Substring] { text.split(whereSeparator: \.isWhitespace) }
-
-  /// Every word of a mention with the token that is mentioned, in ascending order of words.
-  func find(in statement: String) -> [Mention] {
-    let words = TableMentions.words(statement.lowercased())
-    var mentions: [Mention] = []
+  /// The number of each word of a mention with the header or cell that is mentioned, in ascending order of words.
+  func find(in statement: [Substring]) -> [(word: Int, token: Int)] {
+    let words = statement.map { $0.lowercased() }
+    var mentions: [(word: Int, token: Int)] = []
     // The end of the longest mention that begins before a word.
     var reach = 0
     for start in words.indices {
@@ -64,7 +55,7 @@ struct TableMentions {
       guard let longest = found.map(\.words.count).max(), start + longest > reach else { continue }
       reach = start + longest
       for text in found where text.words.count == longest {
-        mentions += (start..<reach).map { Mention(word: $0, token: text.token) }
+        mentions += (start..<reach).map { ($0, text.token) }
       }
     }
     return mentions
