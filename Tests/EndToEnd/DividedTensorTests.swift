@@ -33,6 +33,7 @@ import Testing
   @Test func `after a worker was killed and another one has joined, the curve is that of a single worker`() throws {
     let cluster = try TestCluster(place)
     try cluster.start("a", "b", "c")
+    try place.hold(at: 20)
     let submitted = try place.run(
       ["submit", "run.yaml", "--coordinator", cluster.address, "--workers", "3", "--set", "run=hurt"] + Self.large + [
         "--set", "checkpoint.every=0", "--set", "cluster.mirror_every=2",
@@ -41,6 +42,7 @@ import Testing
     #expect(cluster.reaches("hurt", 5), "\(cluster.logs)")
     cluster.kill("b")
     try cluster.start("d")
+    try place.release()
     let logs = try place.start(["logs", "hurt", "-f", "--coordinator", cluster.address])
     #expect(logs.exitCode(within: 240) == 0, "\(logs.output)\n\(cluster.logs)")
     #expect(logs.output.contains("in the workers' memory"), "\(logs.output)")

@@ -108,8 +108,18 @@ final class Workplace {
   func start(
     _ words: [String], environment: [String: String] = [:], host: String? = nil, launcher: [String] = []
   ) throws -> Running {
-    try Running(words, folder: path, environment: environment, host: host, launcher: launcher)
+    try Running(
+      words, folder: path, environment: environment.merging(["RESS_HOLD": holdFile]) { given, _ in given }, host: host,
+      launcher: launcher)
   }
+
+  private var holdFile: String { path + "/hold" }
+
+  /// From now on no run goes beyond `step` steps until `release`, or until it is held at a later step. So a test can
+  /// act in the middle of a run, however fast the machine is. It concerns all workers that `start` has started.
+  func hold(at step: Int) throws { try "\(step)".write(toFile: holdFile, atomically: true, encoding: .utf8) }
+  func release() throws { try FileManager.default.removeItem(atPath: holdFile) }
+
   func run(_ words: [String]) throws -> Finished { try ress(words, folder: URL(filePath: path)) }
 
   /// A run's `metrics.jsonl` without durations and times, which differ between equal runs.

@@ -44,14 +44,6 @@ final class TestCluster {
 
   func signal(_ name: String, _ number: Int32) { _ = Glibc.kill(workers[name]!.process.processIdentifier, number) }
 
-  /// Stops all workers while `body` runs, so that a short run cannot end before a command has reached the
-  /// coordinator. The patience must be long enough that their silence does not count as loss.
-  func whileFrozen<Result>(_ body: () throws -> Result) rethrows -> Result {
-    for name in workers.keys { signal(name, SIGSTOP) }
-    defer { for name in workers.keys { signal(name, SIGCONT) } }
-    return try body()
-  }
-
   @discardableResult
   func ask(_ words: String...) throws -> Finished { try place.run(words + ["--coordinator", address]) }
 

@@ -21,7 +21,7 @@ final class DrillCluster {
   private var started = 0
 
   /// How long a process may take until it listens, or until it has ended in order.
-  private static let startSeconds = 20.0
+  private static let startSeconds = 60.0
   private static let endSeconds = 5.0
 
   init(folder: String, workers count: Int, threads: Int, patienceSeconds: Double) throws {
@@ -59,7 +59,7 @@ final class DrillCluster {
       words: [
         "worker", "--coordinator", "ipc://\(sockets.path)/c", "--name", name, "--threads", String(threads),
         "--listen", "ipc://\(socket)", "--end-with-input",
-      ], log: "\(folder)/\(name).log", environment: environment)
+      ], log: "\(folder)/\(name).log", environment: environment.merging(["RESS_HOLD": holdFile]) { given, _ in given })
     workers.append(worker)
     // When it listens, its socket is renamed and replaced by a relay.
     var waited = 0.0
@@ -77,6 +77,16 @@ final class DrillCluster {
   }
 
   // MARK: Faults
+
+  private var holdFile: String { folder + "/hold" }
+
+  /// No worker goes beyond `step` steps until `release`.
+  func hold(at step: Int) throws { try String(step).write(toFile: holdFile, atomically: true, encoding: .utf8) }
+  func release() throws(ProcessError) {
+    guard unlink(holdFile) == 0 || errno == ENOENT else {
+      throw ProcessError(description: "cannot remove \(holdFile): \(String(cString: strerror(errno)))")
+    }
+  }
 
   func kill(_ worker: ChildProcess) {
     worker.kill()

@@ -67,6 +67,11 @@ final class DrillRun {
 
   /// Submits the run, follows it to its end, and injects the fault at its step.
   func play() throws {
+    // The fault must fall into the middle of the run, however fast the steps are. Its latest moment is a checkpoint
+    // after `strikeStep`, where there are checkpoints.
+    if fault != nil, configuration.checkpoint.every > 0 {
+      try cluster.hold(at: max(strikeStep + 1, 2 * configuration.training.steps / 3))
+    }
     let run = try cluster.client.submit(RunRequest(configuration).submission).run.description
     try cluster.client.follow(run, absence: Self.absence) {
       self.isNewPage = self.isStruck
@@ -165,7 +170,10 @@ final class DrillRun {
   private func strike(_ body: () throws -> Void) {
     isStruck = true
     struckAt = MonotonicClock.now
-    attempt(body)
+    attempt {
+      try body()
+      try self.cluster.release()
+    }
   }
 
   private func attempt(_ body: () throws -> Void) {

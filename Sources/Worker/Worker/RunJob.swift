@@ -40,6 +40,7 @@ package final class RunJob {
   private let link: NetworkLink
   private let profile: StepProfile
   private let copies: StateCopies
+  private let rehearsal: Rehearsal
   private let log: (String) -> Void
   private var lastNote = ContinuousClock.now
   /// Number of steps done, including those before this generation.
@@ -57,6 +58,7 @@ package final class RunJob {
     self.history = history
     self.log = log
     profile = StepProfile(assignment)
+    rehearsal = Rehearsal(of: assignment.peers[assignment.index].name)
     done = assignment.firstStep
     try FolderToken.find(for: assignment) { network.pendingStop() }
     let configuration = assignment.configuration
@@ -123,7 +125,7 @@ package final class RunJob {
       : Exchanges(alone: model)
     trainer = try Trainer(
       configuration, model, exchanges, source: source, memoryLimit: memory,
-      flipsBitInStep: RunJob.bitFlip(of: assignment))
+      flipsBitInStep: rehearsal.wrongStep)
     copies = StateCopies(assignment, trainer, link, network, store, layout)
     trainer.keeper = copies
     switch assignment.start {
@@ -182,14 +184,6 @@ package final class RunJob {
       copies: assignment.roster.map { $0.copies ?? [] }, layout: layout)
   }
 
-  /// For drills and tests: with `RESS_FLIP_BIT=WORKER@STEP` in the environment, that worker computes one bit of
-  /// that step wrongly.
-  private static func bitFlip(of assignment: Assignment) -> Int? {
-    let words = ProcessInfo.processInfo.environment["RESS_FLIP_BIT"]?.split(separator: "@") ?? []
-    guard words.count == 2, words[0] == assignment.peers[assignment.index].name else { return nil }
-    return Int(words[1])
-  }
-
   deinit { copies.close() }
 
   /// Keeps a message that arrived before this worker's `begin`: its sender received `begin` first.
@@ -227,6 +221,7 @@ package final class RunJob {
     if assignment.firstStep > 0 { copies.begin(assignment.firstStep, mirrors: mirrors, saves: false) }
     for step in assignment.firstStep..<max(steps, assignment.firstStep) {
       try checkStopped(step)
+      try rehearsal.wait(before: step) { try checkStopped(step) }
       let begun = ContinuousClock.now
       let wish = max(link.haltWish, network.pendingHalt(assignment.generation))
       let result = try profile.step(step, trainer, wish: wish, log: log)
