@@ -199,6 +199,17 @@ class Texts(unittest.TestCase):
             self.assertEqual([texts.NUMBERS[tag] for tag in row["tags"] if tag is not None], codes)
             self.assertEqual(len(friends), 4)
 
+    def test_direct_questions_are_mixed_with_those_of_two_hops(self):
+        for draw in draws():
+            text = " ".join((row := texts.needle(draw, PARAGRAPHS, draw.randint(0, 15), hops=2, direct=2))["words"])
+            codes = dict(re.findall(r"The code of (\w+) is (\w+) \.", text))
+            owners = dict(re.findall(r"The friend of (\w+) is (\w+) \.", text))
+            asked = re.findall(r"What is the code of (the friend of )?(\w+) \?", text)
+            self.assertEqual(
+                [texts.NUMBERS[tag] for tag in row["tags"] if tag is not None],
+                [codes[owners[name] if friend else name] for friend, name in asked])
+            self.assertEqual(sum(bool(friend) for friend, _ in asked), 2)
+
     def test_a_story_ends_with_people_and_things_where_they_went(self):
         kinds = Counter()
         for draw in draws(400):

@@ -34,20 +34,20 @@ def among(draw, sentences, paragraphs, count):
     return row
 
 
-def needle(draw, paragraphs, count, hops=1, needles=4):
+def needle(draw, paragraphs, count, hops=1, needles=4, direct=0):
     """Codes of several people, and at the end a question for each; it names the person, or, with two hops, a friend.
 
-    `relations`: the places of one name are related, in paragraphs too.
+    With two hops, `direct` of the questions, drawn at random, name the person nevertheless. `relations`: the places of one name are related, in paragraphs too.
     """
     people = draw.sample(PEOPLE, 2 * needles)
     owners, friends = people[:needles], people[needles:]
     codes = [draw.randrange(10) for _ in owners]
     sentences = [f"The code of {name} is {NUMBERS[code]} ." for name, code in zip(owners, codes)]
+    questions = [f"What is the code of {owner} ?" for owner in owners]
     if hops == 2:
         sentences += [f"The friend of {friend} is {owner} ." for friend, owner in zip(friends, owners)]
-        questions = [f"What is the code of the friend of {friend} ?" for friend in friends]
-    else:
-        questions = [f"What is the code of {owner} ?" for owner in owners]
+        for asked in draw.sample(range(needles), needles - direct):
+            questions[asked] = f"What is the code of the friend of {friends[asked]} ?"
     draw.shuffle(sentences)
     row = among(draw, sentences, paragraphs, count)
     tags = [None] * len(row)
