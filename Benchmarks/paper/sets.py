@@ -164,10 +164,11 @@ class Sets:
         `training` makes the rows of training where these are others than `make`'s.
         """
         found = {split: self.paragraphs(split) for split in ("train", "valid")}
+        training = training or make
 
         def row(draw, setting):
             split, count = setting
-            return (training if training and split == "train" else make)(draw, found[split], count)
+            return (training if split == "train" else make)(draw, found[split], count)
 
         counts = (0, 1, 3, 7) if self.quick else (0, 1, 3, 7, 15)
         # The texts of tests are other texts than those of training.
@@ -179,8 +180,8 @@ class Sets:
         return self.among("needles", lambda draw, found, count: texts.needle(draw, found, count), "--relations")
 
     def hops(self):
-        # Half of the questions of training name the person. Without them nothing rewards a model that has learned one of the hops,
-        # and no model learned the other.
+        # Half of the questions of training name the person. Without them a model that has learned one of the hops answers no
+        # better than before, and so no model learned the other.
         return self.among(
             "hops", lambda draw, found, count: texts.needle(draw, found, count, hops=2), "--relations",
             training=lambda draw, found, count: texts.needle(draw, found, count, hops=2, direct=2))

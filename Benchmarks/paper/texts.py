@@ -37,7 +37,8 @@ def among(draw, sentences, paragraphs, count):
 def needle(draw, paragraphs, count, hops=1, needles=4, direct=0):
     """Codes of several people, and at the end a question for each; it names the person, or, with two hops, a friend.
 
-    With two hops, `direct` of the questions, drawn at random, name the person nevertheless. `relations`: the places of one name are related, in paragraphs too.
+    With two hops, `direct` of the questions, drawn at random, name the person nevertheless.
+    `relations`: the places of one name are related, in paragraphs too.
     """
     people = draw.sample(PEOPLE, 2 * needles)
     owners, friends = people[:needles], people[needles:]

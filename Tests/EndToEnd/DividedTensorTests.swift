@@ -39,7 +39,7 @@ import Testing
         "--set", "checkpoint.every=0", "--set", "cluster.mirror_every=2",
       ])
     #expect(submitted.code == 0, "\(submitted.errors)")
-    #expect(cluster.reaches("hurt", 5), "\(cluster.logs)")
+    #expect(place.reaches("hurt", 5), "\(cluster.logs)")
     cluster.kill("b")
     try cluster.start("d")
     try place.release()

@@ -55,7 +55,7 @@ import Testing
     try submit(
       cluster, "hurt", workers: 3, "--set", "checkpoint.every=0", "--set", "cluster.experts=\(experts)",
       "--set", "cluster.same_machine=\(way)", "--set", "cluster.state_copies=\(copies)")
-    #expect(cluster.reaches("hurt", 25), "\(cluster.logs)")
+    #expect(place.reaches("hurt", 25), "\(cluster.logs)")
     if experts != "auto" {
       let shares = cluster.workers["a"]!.output.contains("exchange gradients and parameters in shared memory")
       #expect(shares == (experts == "copy" && way == "memory"), "\(cluster.logs)")
@@ -74,11 +74,11 @@ import Testing
     try cluster.start("a", "b")
     try place.hold(at: 80)
     try submit(cluster, "frozen", workers: 2, "--set", "cluster.patience_seconds=1.5")
-    #expect(cluster.reaches("frozen", 15), "\(cluster.logs)")
+    #expect(place.reaches("frozen", 15), "\(cluster.logs)")
     cluster.signal("b", SIGSTOP)
     // The other worker goes beyond every step that both have computed.
     try place.hold(at: 120)
-    #expect(cluster.reaches("frozen", 110), "\(cluster.logs)")
+    #expect(place.reaches("frozen", 110), "\(cluster.logs)")
     cluster.signal("b", SIGCONT)
     try place.release()
     let story = try expectSameEnd(cluster, "frozen")
@@ -98,7 +98,7 @@ import Testing
     var chance = Chance("moments without a coordinator")
     let follower = try place.start(["logs", "orphan", "-f", "--coordinator", cluster.address])
     for round in 1...3 {
-      #expect(cluster.reaches("orphan", 25 * round), "\(cluster.logs)")
+      #expect(place.reaches("orphan", 25 * round), "\(cluster.logs)")
       cluster.coordinator.killAll()
       usleep(UInt32.random(in: 0...400_000, using: &chance))
       try cluster.startCoordinator()
@@ -120,7 +120,7 @@ import Testing
     try cluster.start("a", "b")
     try place.hold(at: 140)
     try submit(cluster, "dark", workers: 2, "--set", "checkpoint.every=10")
-    #expect(cluster.reaches("dark", 40), "\(cluster.logs)")
+    #expect(place.reaches("dark", 40), "\(cluster.logs)")
     cluster.kill("a")
     cluster.coordinator.killAll()
     cluster.kill("b")
@@ -137,11 +137,11 @@ import Testing
     try cluster.start("a", "b", "c")
     try place.hold(at: 60)
     try submit(cluster, "scaled", workers: 1, "--set", "checkpoint.every=0", "--set", "cluster.patience_seconds=60")
-    #expect(cluster.reaches("scaled", 10), "\(cluster.logs)")
+    #expect(place.reaches("scaled", 10), "\(cluster.logs)")
     let answer = try cluster.ask("scale", "scaled", "--workers", "3")
     #expect(answer.code == 0, "\(answer.errors)")
     try place.hold(at: 120)
-    #expect(cluster.reaches("scaled", 70), "\(cluster.logs)")
+    #expect(place.reaches("scaled", 70), "\(cluster.logs)")
     let second = try cluster.ask("scale", "scaled", "--workers", "2")
     #expect(second.code == 0, "\(second.errors)")
     try place.release()
@@ -155,7 +155,7 @@ import Testing
     try cluster.start("a", "b")
     try place.hold(at: 100)
     try submit(cluster, "paused", workers: 2, "--set", "cluster.patience_seconds=60")
-    #expect(cluster.reaches("paused", 20), "\(cluster.logs)")
+    #expect(place.reaches("paused", 20), "\(cluster.logs)")
     let answer = try cluster.ask("pause", "paused")
     #expect(answer.code == 0, "\(answer.errors)")
     try place.release()
@@ -189,7 +189,7 @@ import Testing
     // A file at the path of the checkpoint's folder has the effect of a full disk, and needs no privileges.
     try place.hold(at: 40)
     try submit(cluster, "full", workers: 2)
-    #expect(cluster.reaches("full", 5), "\(cluster.logs)")
+    #expect(place.reaches("full", 5), "\(cluster.logs)")
     // In any generation, because experts may have moved.
     let blockers = (1...9).map { "\(place.path)/checkpoints/full/step-00000050.g\($0).tmp" }
     for blocker in blockers { try "in the way".write(toFile: blocker, atomically: false, encoding: .utf8) }
@@ -256,7 +256,7 @@ import Testing
       ["submit", "run.yaml", "--coordinator", cluster.address, "--set", "run=long", "--set", "training.steps=1200"]
         + ["--set", "checkpoint.every=0", "--set", "training.evaluate_every=0"])
     #expect(submitted.code == 0)
-    #expect(cluster.reaches("long", 1200, within: 120), "\(cluster.logs)")
+    #expect(place.reaches("long", 1200, within: 120), "\(cluster.logs)")
     #expect(try waitUntil(20) { try cluster.ask("runs").output.contains("finished") })
     let told = try cluster.ask("logs", "long", "--json").output.split(separator: "\n")
     #expect(told.count { $0.contains("\"event\": \"step\"") } == 1200)
@@ -272,7 +272,7 @@ import Testing
       let worker = try #require(cluster.workers["w"])
       // Steps of the worker before this one may be recorded until this one has its generation.
       #expect(waitUntil(60) { worker.output.contains("generation ") }, "\(cluster.logs)")
-      #expect(cluster.reaches("busy", cluster.steps("busy") + 3), "\(cluster.logs)")
+      #expect(place.reaches("busy", place.steps("busy") + 3), "\(cluster.logs)")
       cluster.signal("w", SIGTERM)
       #expect(worker.exitCode(within: 30) == 0, "round \(round): \(worker.output)")
       #expect(!worker.output.contains("damaged") && !worker.output.contains("failed"), "\(worker.output)")
@@ -332,7 +332,7 @@ import Testing
     try cluster.start("a", "b")
     try place.hold(at: 100)
     try submit(cluster, "left", workers: 2, "--set", "cluster.patience_seconds=30")
-    #expect(cluster.reaches("left", 15), "\(cluster.logs)")
+    #expect(place.reaches("left", 15), "\(cluster.logs)")
     cluster.signal("b", SIGTERM)
     try place.release()
     #expect(cluster.workers["b"]!.exitCode(within: 20) == 0, "\(cluster.logs)")
@@ -347,7 +347,7 @@ import Testing
     let worker = try place.start([
       "worker", "--coordinator", cluster.address, "--name", "w", "--threads", "1", "--return-within", "2",
     ])
-    #expect(cluster.reaches("once", 5), "\(cluster.logs)")
+    #expect(place.reaches("once", 5), "\(cluster.logs)")
     cluster.coordinator.killAll()
     #expect(worker.exitCode(within: 30) == 1)
     #expect(worker.output.contains("nothing was heard of the coordinator"), "\(worker.output)")

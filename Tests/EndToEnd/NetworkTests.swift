@@ -89,10 +89,6 @@ final class NetworkTests {
     #expect(submit.exitCode(within: 20) == 0, "\(submit.output)")
   }
 
-  private func reaches(_ run: String, _ step: Int) -> Bool {
-    waitUntil(60) { place.curve(run).count { !$0.contains("validation") } >= step }
-  }
-
   /// Waits for the run's end on the coordinator's host, and returns its events.
   private func expectSameEnd(_ run: String) throws -> String {
     let logs = try place.start(["logs", run, "-f", "--coordinator", Self.address], host: hosts(1))
@@ -107,11 +103,11 @@ final class NetworkTests {
   @Test func `a worker whose cable is pulled is replaced, and rejoins when the cable is back`() throws {
     try place.hold(at: 80)
     try begin("cut")
-    #expect(reaches("cut", 25))
+    #expect(place.reaches("cut", 25))
     try hosts.run("cut", "4")
     // The other workers go beyond every step that all have computed.
     try place.hold(at: 120)
-    #expect(reaches("cut", 110), "\(coordinator.output)")
+    #expect(place.reaches("cut", 110), "\(coordinator.output)")
     try hosts.run("join", "4")
     try place.release()
     let story = try expectSameEnd("cut")
@@ -123,7 +119,7 @@ final class NetworkTests {
     try place.hold(at: 120)
     try begin("blink")
     for (round, host) in ["2", "3", "1"].enumerated() {
-      #expect(reaches("blink", 20 * (round + 1)))
+      #expect(place.reaches("blink", 20 * (round + 1)))
       try hosts.run("cut", host)
       // This duration is what the test is about; it must be shorter than the patience.
       usleep(300_000)
@@ -136,7 +132,7 @@ final class NetworkTests {
   @Test func `a coordinator that is cut off continues its run afterwards`() throws {
     try place.hold(at: 140)
     try begin("alone")
-    #expect(reaches("alone", 25))
+    #expect(place.reaches("alone", 25))
     try hosts.run("cut", "1")
     // Longer than the patience of every process.
     #expect(

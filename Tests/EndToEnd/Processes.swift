@@ -128,6 +128,13 @@ final class Workplace {
     return text.split(separator: "\n").map { String($0).replacing(/,"(?:seconds|time)":[^,}]*/, with: "") }
   }
 
+  /// Number of steps that a run has recorded.
+  func steps(_ run: String) -> Int { curve(run).count { !$0.contains("validation") } }
+
+  func reaches(_ run: String, _ step: Int, within seconds: Double = 60) -> Bool {
+    waitUntil(seconds) { steps(run) >= step }
+  }
+
   /// The bytes of every file below a folder, to check that nothing was changed.
   func contents(_ folder: String) -> [String: Data] {
     var contents: [String: Data] = [:]

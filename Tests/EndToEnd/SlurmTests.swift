@@ -124,8 +124,10 @@ final class SlurmTests {
   }
 
   @Test func `a job continues without a node that dies, with the same curve`() throws {
+    try place.hold(at: 200)
     let job = try begin("crashed")
     try slurm.script("crash-node", "3")
+    try place.release()
     try expectSameEnd("crashed", job)
     #expect(log("crashed", job).contains("node3-2") && log("crashed", job).contains("is lost"))
   }
@@ -133,6 +135,7 @@ final class SlurmTests {
   @Test(.enabled(if: LocalMPI.isHere, LocalMPI.reason))
   func `a job over MPI restarts its ranks when one is killed, and ends with the same curve`() throws {
     let plugin = try LocalMPI.build(into: place.path)
+    try place.hold(at: 200)
     let submit = try place.start(
       [
         "submit", "run.yaml", "--on", "slurm", "--workers", "3", "--threads", "1", "--set", "run=ranks", "--set",
@@ -145,15 +148,19 @@ final class SlurmTests {
     #expect(story.contains("of 3 in an MPI world"), "\(story)")
     let victim = try #require(story.firstMatch(of: /worker node2-1 \(\S+, process (\d+)\)/)?.1, "\(story)")
     try #require(ObservedProcess(Int32(victim)!), "\(story)").send(SIGKILL)
+    try place.release()
     try expectSameEnd("ranks", job)
     #expect(log("ranks", job).contains("the ranks have ended, and are started again"), "\(log("ranks", job))")
     #expect(log("ranks", job).contains("load from the checkpoint of step"))
   }
 
   @Test func `a job near its time limit saves, is requeued, and continues`() throws {
+    try place.hold(at: 200)
     let job = try begin("requeued")
     // The signal that Slurm sends by `--signal=B:USR1@180`.
     try slurm.call("scancel", ["--signal=USR1", "--batch", job])
+    #expect(waitUntil(60) { log("requeued", job).contains("the time limit is near") }, "\(log("requeued", job))")
+    try place.release()
     try expectSameEnd("requeued", job)
     let story = log("requeued", job)
     #expect(story.contains("job \(job), attempt 0") && story.contains("job \(job), attempt 1"))
@@ -165,8 +172,10 @@ final class SlurmTests {
   @Test func `a task on a node whose slurmd has died works on, with the same curve`()
     throws
   {
+    try place.hold(at: 200)
     let job = try begin("orphaned")
     try slurm.script("lose-node", "3")
+    try place.release()
     try expectSameEnd("orphaned", job)
     #expect(!log("orphaned", job).contains("is lost"), "its worker was there all the time")
   }
@@ -208,8 +217,8 @@ final class SlurmTests {
   }
 
   @Test func `an attempt that was replaced by a newer one ends by itself, with its workers`() throws {
-    // Long enough that it does not end before it looks for a newer attempt.
-    let job = try begin("overtaken", more: Self.longer(5000))
+    try place.hold(at: 200)
+    let job = try begin("overtaken")
     try "999-1\n".write(
       toFile: "\(place.path)/checkpoints/overtaken/slurm-attempt", atomically: true, encoding: .utf8)
     let ended = waitUntil(30) {
@@ -218,7 +227,7 @@ final class SlurmTests {
     }
     #expect(
       ended && log("overtaken", job).contains("attempt 999-1 has begun, so this one ends"), "\(log("overtaken", job))")
-    #expect(place.curve("overtaken").count < 5000)
+    #expect(place.curve("overtaken").count < 420 && place.steps("overtaken") <= 200)
   }
 
   @Test func `an active run, a finished run and a job array are refused, and no file is changed`()

@@ -47,13 +47,6 @@ final class TestCluster {
   @discardableResult
   func ask(_ words: String...) throws -> Finished { try place.run(words + ["--coordinator", address]) }
 
-  /// Number of steps that a run has recorded.
-  func steps(_ run: String) -> Int { place.curve(run).count { !$0.contains("validation") } }
-
-  func reaches(_ run: String, _ step: Int, within seconds: Double = 60) -> Bool {
-    waitUntil(seconds) { steps(run) >= step }
-  }
-
   /// The output of all processes, for the record of a failure.
   var logs: String {
     (["coordinator": coordinator!] as [String: Running]).merging(workers) { $1 }
